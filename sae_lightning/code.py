@@ -1,0 +1,101 @@
+"""`Code`: the latents of a batch, in CSR form.
+
+The one currency between encode and decode. With k of `d_sae` latents active, everything downstream (reconstruction, gradients,
+firing counts, l0, evaluators) costs in proportion to the active entries, and no dense `[batch, d_sae]` has to be kept.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Code:
+    """Sparse latents of a batch; row b owns the entries `offsets[b]:offsets[b + 1]`.
+
+    Explicit zeros are allowed (a TopK row with fewer than k positive entries has them) and never count as firing. The order of
+    the entries within a row has no meaning; a latent appears at most once in a row.
+
+    Args:
+        values: [nnz] latents, floating point.
+        indices: [nnz] int64, the latent that each entry belongs to.
+        offsets: [batch + 1] int64, where each row starts, and the number of entries.
+        d_sae: number of latents.
+    """
+
+    values: Tensor
+    indices: Tensor
+    offsets: Tensor
+    d_sae: int
+
+    @classmethod
+    def from_rows(cls, values: Float[Tensor, "batch k"], indices: Int64[Tensor, "batch k"], d_sae: int) -> "Code":
+        """Code with the same number k >= 1 of entries in every row."""
+        batch, k = values.shape
+        offsets = torch.arange(0, batch * k + 1, k, device=values.device)
+        return cls(values.reshape(-1), indices.reshape(-1), offsets, d_sae)
+
+    @classmethod
+    def from_flat(cls, values: Float[Tensor, " nnz"], flat: Int64[Tensor, " nnz"], batch: int, d_sae: int) -> "Code":
+        """Code from positions in the flattened `[batch, d_sae]`, given in order of rows."""
+        rows = torch.div(flat, d_sae, rounding_mode="floor")
+        offsets = _zeros(batch + 1, values)
+        torch.cumsum(torch.bincount(rows, minlength=batch), 0, out=offsets[1:])
+        code = cls(values, flat - rows * d_sae, offsets, d_sae)
+        code.__dict__["rows"] = rows
+        return code
+
+    @classmethod
+    def from_dense(cls, dense: Float[Tensor, "batch d_sae"]) -> "Code":
+        """Code of the non-zero entries of a dense matrix; for tests and small cases."""
+        flat = dense.reshape(-1).nonzero()[:, 0]
+        return cls.from_flat(dense.reshape(-1)[flat], flat, *dense.shape)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows."""
+        return self.offsets.numel() - 1
+
+    @property
+    def nnz(self) -> int:
+        """Number of stored entries, explicit zeros included."""
+        return self.values.numel()
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """[nnz] int64, the row of each entry."""
+        rows = torch.arange(self.batch_size, device=self.indices.device)
+        return torch.repeat_interleave(rows, self.offsets.diff(), output_size=self.nnz)
+
+    @cached_property
+    def by_latent(self) -> tuple[Tensor, Tensor]:
+        """The transposed order: a permutation [nnz] that sorts the entries by latent, and where each latent starts [d_sae + 1]."""
+        starts = _zeros(self.d_sae + 1, self.indices)
+        torch.cumsum(torch.bincount(self.indices, minlength=self.d_sae), 0, out=starts[1:])
+        return torch.argsort(self.indices, stable=True), starts
+
+    def with_values(self, values: Float[Tensor, " nnz"]) -> "Code":
+        """The same entries with other values; what is known of the order is kept."""
+        code = Code(values, self.indices, self.offsets, self.d_sae)
+        code.__dict__.update({name: self.__dict__[name] for name in ("rows", "by_latent") if name in self.__dict__})
+        return code
+
+    def to_dense(self) -> Float[Tensor, "batch d_sae"]:
+        """Dense latents; for tests and small cases."""
+        dense = self.values.new_zeros(self.batch_size, self.d_sae)
+        return dense.index_put((self.rows, self.indices), self.values)
+
+    def l0(self) -> Int64[Tensor, " batch"]:
+        """Number of non-zero latents in each row."""
+        return torch.bincount(self.rows[self.values != 0], minlength=self.batch_size)
+
+    def firing_counts(self) -> Int64[Tensor, " d_sae"]:
+        """In how many rows each latent is non-zero."""
+        return torch.bincount(self.indices[self.values != 0], minlength=self.d_sae)
+
+
+def _zeros(n: int, like: Tensor) -> Tensor:
+    return torch.zeros(n, dtype=torch.int64, device=like.device)

@@ -1,0 +1,28 @@
+"""The three collective operations that the core needs; on one process they do nothing."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of processes that train together, 1 without `torch.distributed`."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Sum of the tensor over all ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def all_gather_int(value: int, lower_ranks_only: bool = False) -> list[int]:
+    """The value of every rank, in order of ranks; with `lower_ranks_only` those of the ranks before this one."""
+    if world_size() == 1:
+        return [] if lower_ranks_only else [value]
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    gathered = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
+    dist.all_gather(gathered, torch.tensor([value], device=device))
+    values = [int(part) for part in gathered]
+    return values[: dist.get_rank()] if lower_ranks_only else values

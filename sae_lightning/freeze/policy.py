@@ -1,0 +1,94 @@
+"""`FreezePolicy`: what part of an SAE stays at, or near, its random start. One callback family for every variant.
+
+A policy acts at two moments: before the optimizer is built it takes the gradient from what is frozen (no work is spent there), and after each
+optimizer step it may project. The baselines are those of Korznikov et al. 2026, arXiv 2602.14111, who leave open what happens beside the
+frozen matrix. Here, for every policy:
+
+- biases and thresholds are trained;
+- rows of `W_dec` have unit norm from the start, so freezing them needs no norm constraint; a trained or softly frozen row is normalised
+  after each step first, and projected last;
+- the start that a soft freeze refers to is the buffer `W_dec_start` of the SAE, which every checkpoint holds.
+"""
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.module import SAEModule
+
+
+class FreezePolicy(Callback):
+    """A policy, bound to one member of a training module; unbound it belongs to a lone SAE."""
+
+    name: ClassVar[str]
+    """Name of the member in metrics and tables."""
+
+    def __init__(self) -> None:
+        self.member: str | None = None
+
+    def bind(self, member: str) -> "FreezePolicy":
+        """A copy for one member of a panel."""
+        bound = copy.copy(self)
+        bound.member = member
+        return bound
+
+    def freeze(self, sae: SparseAutoencoder) -> None:
+        """Takes the gradient from what is frozen."""
+
+    def project(self, sae: SparseAutoencoder) -> None:
+        """Moves the SAE back to where the policy allows it to be."""
+
+    @property
+    def state_key(self) -> str:
+        """Distinct for each member."""
+        return f"{type(self).__name__}[{self.member}]"
+
+    def _sae(self, pl_module: LightningModule) -> SparseAutoencoder:
+        if not isinstance(pl_module, SAEModule):
+            raise ValueError(f"{type(self).__name__}: expected an SAE or a SanityPanel, got {type(pl_module).__name__}")
+        if self.member is not None:
+            return pl_module.members[self.member]
+        if not isinstance(pl_module, SparseAutoencoder):
+            raise ValueError(f"{type(self).__name__} is for a lone SAE; a {type(pl_module).__name__} has policies of its own")
+        return pl_module
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Names and freezes the SAE; Lightning builds the optimizer after this."""
+        sae = self._sae(pl_module)
+        if self.member is None:
+            sae.policy_name = self.name
+        self.freeze(sae)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # noqa: ANN401
+        """Projects after each optimizer step."""
+        self.project(self._sae(pl_module))
+
+
+class NoFreeze(FreezePolicy):
+    """Everything is trained."""
+
+    name = "trained"
+
+
+class FrozenDecoder(FreezePolicy):
+    """`W_dec` stays at its start; encoder, biases and thresholds are trained."""
+
+    name = "frozen_decoder"
+
+    def freeze(self, sae: SparseAutoencoder) -> None:
+        """No gradient for `W_dec`."""
+        sae.W_dec.requires_grad_(False)
+
+
+class FrozenEncoder(FreezePolicy):
+    """`W_enc` stays at its start; decoder, biases and thresholds are trained."""
+
+    name = "frozen_encoder"
+
+    def freeze(self, sae: SparseAutoencoder) -> None:
+        """No gradient for `W_enc`."""
+        sae.W_enc.requires_grad_(False)

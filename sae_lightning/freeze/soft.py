@@ -1,0 +1,61 @@
+"""Soft-Frozen Decoder: each direction w stays within a cone about its start w0 (Korznikov et al. 2026, arXiv 2602.14111).
+
+After each optimizer step, with c = <w, w0> and tau = `min_cosine`:
+
+    if c < tau:   u = (w - c w0) / ||w - c w0||,   w <- tau w0 + sqrt(1 - tau^2) u
+
+the nearest unit vector within the cone. The paper states the constraint but not the projection. At tau = 0.8 a direction may turn by 37 degrees, so
+this baseline is a constrained trained SAE rather than a random one.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from sae_lightning.freeze.policy import FreezePolicy
+from sae_lightning.saes.base import SparseAutoencoder
+
+
+class SoftFrozenDecoder(FreezePolicy):
+    """Decoder directions keep a minimum cosine to their start; everything is trained within that.
+
+    Args:
+        min_cosine: least cosine of a decoder direction to its start, in [-1, 1]; 1 equals FrozenDecoder, -1 equals NoFreeze.
+    """
+
+    name = "soft_frozen_decoder"
+
+    def __init__(self, min_cosine: float = 0.8) -> None:
+        super().__init__()
+        if not -1 <= min_cosine <= 1:
+            raise ValueError(f"min_cosine={min_cosine}: expected a cosine in [-1, 1], such as 0.8")
+        self.min_cosine = min_cosine
+
+    def freeze(self, sae: SparseAutoencoder) -> None:
+        """At the limit of 1 nothing may move, so nothing gets a gradient."""
+        if self.min_cosine == 1:
+            sae.W_dec.requires_grad_(False)
+
+    def project(self, sae: SparseAutoencoder) -> None:
+        """Turns directions that left their cone back to its rim."""
+        if -1 < self.min_cosine < 1:
+            project_to_cone_(sae.W_dec, sae.W_dec_start, self.min_cosine)
+
+
+@torch.no_grad()
+def project_to_cone_(
+    directions: Float[Tensor, "n d"], start: Float[Tensor, "n d"], min_cosine: float
+) -> Float[Tensor, "n d"]:
+    """Projects unit rows to the cones about unit rows `start`, in place."""
+    outside = (torch.linalg.vecdot(directions, start) < min_cosine).nonzero()[:, 0]
+    if outside.numel() == 0:
+        return directions
+    w, w0 = directions[outside], start[outside]
+    away = w - torch.linalg.vecdot(w, w0)[:, None] * w0
+    # Opposite to its start a direction is equally far from the whole rim: leave along the axis that w0 has least of.
+    axis = torch.zeros_like(w0).scatter_(1, w0.abs().argmin(1, keepdim=True), 1.0)
+    axis -= torch.linalg.vecdot(axis, w0)[:, None] * w0
+    away = torch.where(torch.linalg.vector_norm(away, dim=1, keepdim=True) > 1e-6, away, axis)
+    directions[outside] = normalize(min_cosine * w0 + (1 - min_cosine**2) ** 0.5 * normalize(away, dim=1), dim=1)
+    return directions

@@ -1,0 +1,127 @@
+"""Products of a `Code` with a matrix, and their gradients from the code alone.
+
+With latents z [batch, d_sae] known at few entries, decoding, the gradient of the latents and both weight gradients need only
+those entries: `embedding_bag` sums the rows they name. A code with many entries (an untrained ReLU SAE has half of all)
+goes through dense products instead, where those are quicker.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from sae_lightning.code import Code
+
+DENSE_SHARE = 0.1
+"""Share of non-zero entries from which the dense product is quicker (equal at 0.11 for d_in 512 on two AVX-512 cores)."""
+
+
+def sparse_encode(
+    x: Float[Tensor, "batch d_in"],
+    W_enc: Float[Tensor, "d_in d_sae"],
+    b_enc: Float[Tensor, " d_sae"],
+    b_dec: Float[Tensor, " d_in"] | None,
+    code: Code,
+) -> Float[Tensor, " nnz"]:
+    """`code.values` as a differentiable function of the encoder that they were computed with.
+
+    Args:
+        x: what was encoded, with `b_dec` already subtracted.
+        W_enc: encoder.
+        b_enc: encoder bias.
+        b_dec: the bias that was subtracted from x, or None; it gets its gradient from here, not through x.
+        code: the chosen entries of `x @ W_enc + b_enc` and their values.
+
+    Returns:
+        [nnz] values in the dtype of x, with gradients to x, W_enc, b_enc and b_dec.
+    """
+    return _SparseEncode.apply(x, W_enc, b_enc, b_dec, code)
+
+
+def sparse_decode(
+    values: Float[Tensor, " nnz"], code: Code, W_dec: Float[Tensor, "d_sae d_in"]
+) -> Float[Tensor, "batch d_in"]:
+    """`z @ W_dec` for the latents with these values at the entries of `code`; differentiable in values and W_dec."""
+    return _SparseDecode.apply(values, code, W_dec)
+
+
+def _bag(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor) -> Tensor:
+    """Row b of the result: sum over entries e of bag b of `weights[e] * matrix[indices[e]]`."""
+    return F.embedding_bag(
+        indices, matrix, offsets, mode="sum", per_sample_weights=weights.to(matrix.dtype), include_last_offset=True
+    )
+
+
+def _is_dense(code: Code) -> bool:
+    return code.nnz > DENSE_SHARE * code.batch_size * code.d_sae
+
+
+def _times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
+    """z @ matrix, [batch, n]."""
+    if _is_dense(code):
+        with torch.autocast(matrix.device.type, enabled=False):
+            return code.with_values(values.to(matrix.dtype)).to_dense() @ matrix
+    return _bag(code.indices, code.offsets, values, matrix)
+
+
+def _transposed_times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
+    """z^T @ matrix, [d_sae, n]: the gradient of a weight."""
+    if _is_dense(code):
+        return code.with_values(values.to(matrix.dtype)).to_dense().T @ matrix
+    order, starts = code.by_latent
+    return _bag(code.rows[order], starts, values[order], matrix)
+
+
+def _sampled_times(left: Tensor, right: Tensor, code: Code) -> Tensor:
+    """Entries of `left @ right.T` that the code names, [nnz]: the gradient of the latents."""
+    if _is_dense(code):
+        return (left @ right.T)[code.rows, code.indices]
+    if code.nnz == 0:
+        return left.new_zeros(0)
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        left, right, code.indices, code.offsets, code.rows, 0
+    )
+
+
+class _SparseEncode(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor | None, code: Code) -> Tensor:
+        ctx.save_for_backward(x, W_enc)
+        ctx.code = code
+        return code.values.to(x.dtype, copy=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, W_enc = ctx.saved_tensors
+        code: Code = ctx.code
+        needs_x, needs_W_enc, needs_b_enc, needs_b_dec, _ = ctx.needs_input_grad
+        grad_x = _times(grad, code, W_enc.T) if needs_x else None
+        grad_W_enc = _transposed_times(grad, code, x).T if needs_W_enc else None
+        grad_b_enc = grad_b_dec = None
+        if needs_b_enc or needs_b_dec:
+            grad_b_enc = grad.new_zeros(code.d_sae).index_add_(0, code.indices, grad)
+        if needs_b_dec:
+            grad_b_dec = -(W_enc @ grad_b_enc)  # the sum over rows of grad_x, without computing grad_x
+        return grad_x, grad_W_enc, grad_b_enc if needs_b_enc else None, grad_b_dec, None
+
+
+class _SparseDecode(Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, code: Code, W_dec: Tensor) -> Tensor:
+        ctx.save_for_backward(values, W_dec)
+        ctx.code = code
+        return _times(values, code, W_dec)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        values, W_dec = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_values = _sampled_times(grad, W_dec, ctx.code) if ctx.needs_input_grad[0] else None
+        grad_W_dec = _transposed_times(values, ctx.code, grad) if ctx.needs_input_grad[2] else None
+        return grad_values, None, grad_W_dec

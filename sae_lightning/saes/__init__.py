@@ -1,0 +1,30 @@
+"""A LightningModule per SAE variant."""
+
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.batch_topk import BatchTopK
+from sae_lightning.code import Code
+from sae_lightning.saes.init import CovarianceMatched, DataPoints, DecoderInit, Isotropic
+from sae_lightning.saes.jump_relu import JumpReLU, L0Penalty, LinearL0, TargetL0
+from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.relu import ReLU
+from sae_lightning.saes.schedule import WarmupDecay
+from sae_lightning.saes.topk import TopK
+
+__all__ = [
+    "BatchTopK",
+    "Code",
+    "CovarianceMatched",
+    "DataPoints",
+    "DecoderInit",
+    "Isotropic",
+    "JumpReLU",
+    "L0Penalty",
+    "LinearL0",
+    "ReLU",
+    "SAEModule",
+    "SparseAutoencoder",
+    "Step",
+    "TargetL0",
+    "TopK",
+    "WarmupDecay",
+]

@@ -1,0 +1,47 @@
+"""AuxK: dead latents learn from what the living ones leave unexplained (Gao et al. 2024, arXiv 2406.04093).
+
+    loss = mean over samples of ||r - r_hat||^2 * min(n_dead / k_aux, 1)
+
+with r the detached residual and r_hat its reconstruction, without `b_dec`, from the `k_aux = d_in / 2` dead latents with the largest raw
+pre-activations, which may be negative. The normalisation is that of the main loss (a sum over dimensions, a mean over samples).
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sae_lightning.kernels import sparse_decode, sparse_encode
+from sae_lightning.code import Code
+
+
+def aux_k_loss(
+    x: Float[Tensor, "batch d_in"],
+    pre_acts: Float[Tensor, "batch d_sae"],
+    residual: Float[Tensor, "batch d_in"],
+    dead: Bool[Tensor, " d_sae"],
+    W_enc: Float[Tensor, "d_in d_sae"],
+    b_enc: Float[Tensor, " d_sae"],
+    b_dec: Float[Tensor, " d_in"] | None,
+    W_dec: Float[Tensor, "d_sae d_in"],
+) -> Float[Tensor, ""] | None:
+    """The loss above, or None when no latent is dead.
+
+    Args:
+        x: what was encoded, `b_dec` already subtracted.
+        pre_acts: raw pre-activations, without gradient.
+        residual: what is to be explained; detached here.
+        dead: which latents count as dead.
+        W_enc: encoder.
+        b_enc: encoder bias.
+        b_dec: the bias that was subtracted from x, or None.
+        W_dec: decoder.
+    """
+    dead_latents = dead.nonzero()[:, 0]
+    n_dead = dead_latents.numel()
+    if n_dead == 0:
+        return None
+    k_aux = max(1, x.shape[1] // 2)
+    values, chosen = torch.topk(pre_acts[:, dead_latents], min(k_aux, n_dead), dim=-1, sorted=False)
+    code = Code.from_rows(values, dead_latents[chosen], pre_acts.shape[1])
+    explained = sparse_decode(sparse_encode(x, W_enc, b_enc, b_dec, code), code, W_dec)
+    return (residual.detach() - explained).square().sum(1).mean() * min(n_dead / k_aux, 1.0)

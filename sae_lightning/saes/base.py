@@ -1,0 +1,258 @@
+"""`SparseAutoencoder`: what every variant shares.
+
+    pre_acts = (s x - b_dec) W_enc + b_enc        latents = select(pre_acts)        s x_hat = latents W_dec + b_dec
+
+with a scale s that is 1 unless the input is scaled. A variant says which pre-activations become latents (`select`) and what its loss adds.
+Selection carries no gradient; the chosen values do, through kernels whose cost is that of the chosen entries.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from sae_lightning.distributed import all_reduce_sum
+from sae_lightning.kernels import sparse_decode, sparse_encode
+from sae_lightning.saes.aux_k import aux_k_loss
+from sae_lightning.code import Code
+from sae_lightning.saes.init import DecoderInit, Isotropic
+from sae_lightning.saes.module import SAEModule
+
+
+class SparseAutoencoder(SAEModule):
+    """A sparse autoencoder with unit-norm decoder directions.
+
+    Args:
+        d_in: width of an activation; linked to the data.
+        d_sae: number of latents; give this or expansion_factor.
+        expansion_factor: number of latents per dimension of the activation; give this or d_sae.
+        init: how decoder directions start; isotropic by default.
+        tied_init: the encoder starts as the transposed decoder; otherwise it gets a draw of its own.
+        apply_b_dec_to_input: subtract b_dec from the activation before encoding.
+        scale_input: train on activations divided by the root of their mean squared norm, E||x||^2 = 1; coefficients, thresholds and
+            bandwidths are then relative to that scale, and saving folds it into the biases.
+        seed: of the start; the name of the SAE in tables.
+        aux_coefficient: weight of the AuxK loss that revives dead latents, 0 or more.
+        dead_after_samples: a latent is dead when it has not fired for this many samples, counted over all ranks.
+        optimizer: a torch optimizer; Adam by default.
+        lr_scheduler: stepped after every optimizer step; none by default.
+    """
+
+    W_dec_start: Tensor
+    input_scale: Tensor
+    samples_since_fired: Tensor
+
+    def __init__(
+        self,
+        d_in: int,
+        d_sae: int | None = None,
+        expansion_factor: float | None = None,
+        init: DecoderInit | None = None,
+        tied_init: bool = True,
+        apply_b_dec_to_input: bool = True,
+        scale_input: bool = False,
+        seed: int = 0,
+        aux_coefficient: float = 0.0,
+        dead_after_samples: int = 1_000_000,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        if (d_sae is None) == (expansion_factor is None):
+            raise ValueError(
+                f"d_sae={d_sae}, expansion_factor={expansion_factor}: give exactly one of them, for example expansion_factor: 16"
+            )
+        d_sae = round(d_in * expansion_factor) if expansion_factor is not None else d_sae
+        if d_in < 1 or d_sae is None or d_sae < 1:
+            raise ValueError(f"d_in={d_in}, d_sae={d_sae}: expected 1 or more of each")
+        if aux_coefficient < 0 or dead_after_samples < 1:
+            raise ValueError(
+                f"aux_coefficient={aux_coefficient}, dead_after_samples={dead_after_samples}: expected 0 or more, and 1 or more"
+            )
+        self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, "trained"
+        self.init, self.tied_init, self.scale_input = init or Isotropic(), tied_init, scale_input
+        self.apply_b_dec_to_input = apply_b_dec_to_input
+        self.aux_coefficient, self.dead_after_samples = aux_coefficient, dead_after_samples
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        # Stored by latent, as W_dec is: the columns that a sparse gradient touches are then contiguous.
+        self.W_enc = nn.Parameter(torch.empty(d_sae, d_in).T)
+        self.b_enc = nn.Parameter(torch.empty(d_sae))
+        self.W_dec = nn.Parameter(torch.empty(d_sae, d_in))
+        self.b_dec = nn.Parameter(torch.empty(d_in))
+        self.register_buffer("W_dec_start", torch.empty(d_sae, d_in))
+        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("samples_since_fired", torch.zeros(d_sae, dtype=torch.int64))
+        self.is_initialised = False
+        if self.n_calibration_samples == 0:
+            self.initialise(seed)
+
+    # Start -------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def members(self) -> Mapping[str, "SparseAutoencoder"]:
+        """This SAE alone, under the name of its freeze policy and its seed."""
+        return {f"{self.policy_name}/{self.seed}": self}
+
+    @property
+    def n_calibration_samples(self) -> int:
+        """Raw activations that `initialise` needs, 0 when it needs none."""
+        return max(self.init.n_samples(self.d_in), 4096 if self.scale_input else 0)
+
+    @torch.no_grad()
+    def initialise(self, seed: int, samples: Float[Tensor, "n d_in"] | None = None) -> None:
+        """Gives a new SAE its start, which depends on the arguments alone.
+
+        Args:
+            seed: of the random directions.
+            samples: raw activations, `n_calibration_samples` or more of them where that is not zero.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        self.input_scale.fill_(1.0)
+        if self.scale_input:
+            if samples is None:
+                raise ValueError("scale_input=True needs activations: call initialise(seed, samples)")
+            self.input_scale.copy_(samples.double().square().sum(1).mean().rsqrt())
+        directions = self.init.directions(self.d_sae, self.d_in, generator, samples)
+        encoder = directions if self.tied_init else self.init.directions(self.d_sae, self.d_in, generator, samples)
+        self.W_dec.copy_(directions)
+        self.W_dec_start.copy_(directions)
+        self.W_enc.copy_(encoder.T)
+        self.b_enc.zero_()
+        self.b_dec.zero_()
+        self.samples_since_fired.zero_()
+        self.seed, self.is_initialised = seed, True
+
+    # Encode and decode -------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
+        """Latents from pre-activations, without gradient; in training mode as training needs them."""
+
+    def _centred(self, x: Tensor) -> Tensor:
+        x = x.to(self.b_dec.dtype) * self.input_scale
+        return x - self.b_dec if self.apply_b_dec_to_input else x
+
+    def _pre_acts(self, centred: Tensor) -> Tensor:
+        return F.linear(centred, self.W_enc.T, self.b_enc)
+
+    @torch.no_grad()
+    def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
+        """Pre-activations of raw activations, dense."""
+        return self._pre_acts(self._centred(x))
+
+    @torch.no_grad()
+    def encode(self, x: Float[Tensor, "batch d_in"]) -> Code:
+        """Latents of raw activations, in the units of training (`input_scale`); no gradient."""
+        return self.select(self.pre_acts(x))
+
+    @torch.no_grad()
+    def decode(self, code: Code) -> Float[Tensor, "batch d_in"]:
+        """Raw activations from latents; no gradient."""
+        return (sparse_decode(code.values, code, self.W_dec) + self.b_dec) / self.input_scale
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        """Reconstruction of raw activations of any leading shape, in their dtype."""
+        flat = x.reshape(-1, self.d_in)
+        return self.decode(self.encode(flat)).to(x.dtype).reshape(x.shape)
+
+    # Training ----------------------------------------------------------------------------------------------------------------
+
+    def losses(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
+        """Loss terms of raw activations in training mode, differentiable; also counts which latents fired.
+
+        Args:
+            x: raw activations.
+            step: optimizer steps done so far, for warm-ups.
+
+        Returns:
+            `loss`, their weighted sum, and the terms by name. `mse` is the squared error summed over dimensions and averaged over samples.
+        """
+        with torch.no_grad():
+            centred = self._centred(x)
+            pre_acts = self._pre_acts(centred)
+            chosen = self.select(pre_acts)
+        b_dec = self.b_dec if self.apply_b_dec_to_input else None
+        values = sparse_encode(centred, self.W_enc, self.b_enc, b_dec, chosen)
+        code = chosen.with_values(self.activate(values, chosen))
+        error = sparse_decode(code.values, code, self.W_dec) + self.b_dec - x * self.input_scale
+        mse = error.square().sum(1).mean()
+        losses = {"loss": mse, "mse": mse, "l0": code.values.detach().count_nonzero() / x.shape[0]}
+        losses.update(self.sparsity_losses(code, values, step))
+        if "penalty" in losses:
+            losses["loss"] = losses["loss"] + losses["penalty"]
+        if self.aux_coefficient:
+            dead = self.samples_since_fired >= self.dead_after_samples
+            aux = aux_k_loss(centred, pre_acts, error, dead, self.W_enc, self.b_enc, b_dec, self.W_dec)
+            if aux is not None:
+                losses["aux"] = aux
+                losses["loss"] = losses["loss"] + self.aux_coefficient * aux
+        self._count_firings(code)
+        return losses
+
+    def activate(self, values: Float[Tensor, " nnz"], chosen: Code) -> Float[Tensor, " nnz"]:
+        """Latents from the chosen pre-activations, differentiable; by default only those that are positive pass."""
+        return values.relu()
+
+    def sparsity_losses(self, code: Code, values: Float[Tensor, " nnz"], step: int) -> dict[str, Tensor]:
+        """What a variant adds: `penalty`, already weighted, is added to the loss; anything else is only logged."""
+        return {}
+
+    @torch.no_grad()
+    def _count_firings(self, code: Code) -> None:
+        counts = torch.cat([code.firing_counts(), code.offsets.new_tensor([code.batch_size])])
+        *fired, n_samples = all_reduce_sum(counts).split([self.d_sae, 1])
+        self.samples_since_fired.add_(n_samples).masked_fill_(fired[0] > 0, 0)
+
+    @property
+    def dead(self) -> Bool[Tensor, " d_sae"]:
+        """Which latents have not fired for `dead_after_samples` samples of training."""
+        return self.samples_since_fired >= self.dead_after_samples
+
+    @torch.no_grad()
+    def project_decoder_gradient(self) -> None:
+        """Removes the part of each decoder direction's gradient that would only change its norm."""
+        if self.W_dec.grad is not None:
+            along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec)  # rows have unit norm
+            self.W_dec.grad.addcmul_(along[:, None], self.W_dec, value=-1)
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """After an optimizer step: unit norm for each decoder direction; a frozen decoder is left alone to the bit."""
+        if self.W_dec.requires_grad:
+            self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True).clamp_min(1e-12))
+
+    # Saving ------------------------------------------------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments that decide what the SAE computes; with the tensors they are the SAE."""
+        return {"d_in": self.d_in, "d_sae": self.d_sae, "apply_b_dec_to_input": self.apply_b_dec_to_input, "seed": self.seed}
+
+    @torch.no_grad()
+    def fold_scale(self) -> None:
+        """Moves `input_scale` into the biases: the same function of raw activations, latents in their units.
+
+        With s x the scaled input, decoder rows stay unit vectors and latents are multiplied by 1/s, the convention of
+        dictionary_learning.
+        """
+        self.b_enc.div_(self.input_scale)
+        self.b_dec.div_(self.input_scale)
+        self.input_scale.fill_(1.0)
+
+    def save(self, folder: Path | str) -> None:
+        """Writes the SAE, its scale folded in, as `sae.safetensors` and `sae.json`."""
+        from sae_lightning.saes.saving import save
+
+        save(self, Path(folder))
+
+    @staticmethod
+    def load(folder: Path | str) -> "SparseAutoencoder":
+        """Reads what `save` wrote."""
+        from sae_lightning.saes.saving import load
+
+        return load(Path(folder))

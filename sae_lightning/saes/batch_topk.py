@@ -1,0 +1,82 @@
+"""BatchTopK SAE (Bussmann, Leask, Nanda 2024, arXiv 2412.06410).
+
+    training:    latents = relu(the k * batch largest pre_acts of the batch)
+    evaluation:  latents = pre_acts where pre_acts > threshold, so that a sample's latents do not depend on its batch
+
+`threshold` is a running mean of the smallest latent kept in training. Departures from public code, where it starts at 0 and is biased low
+for hundreds of steps: it starts at the first batch's value, and until then it is unset (NaN) and evaluating is an error. The batch is the
+global one: the selection and the threshold are over all ranks.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_lightning.distributed import world_size
+from sae_lightning.kernels import entries_above, top_k_of_batch
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.code import Code
+
+GUESS = 0.9
+"""Entries below this share of the last batch's smallest one are not looked at unless too few lie above; changes nothing but time."""
+
+
+class BatchTopK(SparseAutoencoder):
+    """The k * batch largest pre-activations of the batch; a threshold at evaluation.
+
+    Args:
+        d_in: width of an activation; linked to the data.
+        k: latents per sample on average, 1 to d_sae.
+        threshold_rate: share of each batch's smallest latent in the running threshold, in (0, 1].
+        aux_coefficient: weight of the AuxK loss that revives dead latents, 0 or more.
+        kwargs: those of SparseAutoencoder.
+    """
+
+    threshold: Tensor
+
+    def __init__(
+        self,
+        d_in: int,
+        k: int = 32,
+        threshold_rate: float = 0.01,
+        aux_coefficient: float = 1 / 32,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(d_in, aux_coefficient=aux_coefficient, **kwargs)
+        if not 1 <= k <= self.d_sae:
+            raise ValueError(f"k={k}: expected 1 to d_sae={self.d_sae}")
+        if not 0 < threshold_rate <= 1:
+            raise ValueError(f"threshold_rate={threshold_rate}: expected a number above 0 and up to 1, such as 0.01")
+        self.k, self.threshold_rate = k, threshold_rate
+        self.register_buffer("threshold", torch.tensor(float("nan")))
+        self._last_smallest = 0.0
+
+    def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
+        """The largest of the batch in training mode (which moves the threshold), those above the threshold otherwise."""
+        if not self.training:
+            if torch.isnan(self.threshold):
+                raise ValueError("BatchTopK has no threshold yet: train it for a step, or load a trained one")
+            return entries_above(pre_acts, float(self.threshold))
+        code = top_k_of_batch(pre_acts, self.k, guess=GUESS * self._last_smallest)
+        smallest = code.values.min() if code.nnz else code.values.new_tensor(float("inf"))
+        smallest = smallest.to(self.threshold.dtype)
+        if world_size() > 1:
+            dist.all_reduce(smallest, dist.ReduceOp.MIN)
+        if torch.isfinite(smallest):
+            self._last_smallest = float(smallest)
+            # The first batch sets it; later ones move it.
+            followed = self.threshold.lerp(smallest, self.threshold_rate)
+            self.threshold.copy_(torch.where(self.threshold.isnan(), smallest, followed))
+        return code
+
+    def fold_scale(self) -> None:
+        """Also brings the threshold into the units of raw activations."""
+        self.threshold.div_(self.input_scale)
+        super().fold_scale()
+
+    def settings(self) -> dict[str, Any]:
+        """Those of SparseAutoencoder, and k."""
+        return {**super().settings(), "k": self.k}

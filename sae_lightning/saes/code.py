@@ -1,0 +1,1 @@
+from sae_lightning.code import Code  # noqa: F401

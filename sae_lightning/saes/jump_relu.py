@@ -1,0 +1,164 @@
+"""JumpReLU SAE (Rajamanoharan et al. 2024, arXiv 2407.14435).
+
+    latents = pre_acts where pre_acts > threshold, else 0        loss = mse + sparsity penalty on l0
+
+Thresholds learn through straight-through estimators with a rectangle kernel K of width `bandwidth`:
+
+    d latent / d threshold = -threshold / bandwidth * K((pre_act - threshold) / bandwidth)
+    d l0     / d threshold = -1         / bandwidth * K((pre_act - threshold) / bandwidth)
+
+Departures from public code: the threshold is learned directly, not its logarithm (with Adam the logarithm hardly moves), and entries just below
+the threshold take part in the estimate as much as those just above. The threshold stays in float32 whatever the precision of the products.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from sae_lightning.distributed import all_reduce_sum, world_size
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.code import Code
+from sae_lightning.saes.schedule import warmed_up
+
+
+class L0Penalty(ABC):
+    """How l0 enters the loss."""
+
+    @abstractmethod
+    def __call__(self, l0: Float[Tensor, ""], global_l0: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Penalty from this rank's differentiable l0 and that of all ranks, which is a number."""
+
+
+class LinearL0(L0Penalty):
+    """`coefficient * l0`, as in the paper.
+
+    Args:
+        coefficient: weight of the mean number of active latents against the squared error summed over dimensions, 0 or more.
+    """
+
+    def __init__(self, coefficient: float = 1e-3) -> None:
+        if coefficient < 0:
+            raise ValueError(f"coefficient={coefficient}: expected 0 or more")
+        self.coefficient = coefficient
+
+    def __call__(self, l0: Float[Tensor, ""], global_l0: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Linear in l0."""
+        return self.coefficient * l0
+
+
+class TargetL0(L0Penalty):
+    """`coefficient * (l0 / target - 1)^2`, which holds l0 at a target.
+
+    Args:
+        target: mean number of active latents to hold, above 0.
+        coefficient: weight against the squared error summed over dimensions, 0 or more.
+    """
+
+    def __init__(self, target: float, coefficient: float = 1.0) -> None:
+        if target <= 0 or coefficient < 0:
+            raise ValueError(f"target={target}, coefficient={coefficient}: expected above 0, and 0 or more")
+        self.target, self.coefficient = target, coefficient
+
+    def __call__(self, l0: Float[Tensor, ""], global_l0: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The value and the gradient of the penalty on the l0 of all ranks."""
+        excess = global_l0 / self.target - 1
+        value = excess.square()
+        # Ranks average their gradients: linear in the own l0, with the slope at the global one, they average to the gradient.
+        return self.coefficient * (value + 2 * excess / self.target * (l0 - l0.detach()))
+
+
+class JumpReLU(SparseAutoencoder):
+    """Pre-activations above a learned threshold for each latent.
+
+    Args:
+        d_in: width of an activation; linked to the data.
+        penalty: how l0 enters the loss; LinearL0 by default.
+        initial_threshold: start of every threshold, above 0, in the units of the scaled input.
+        bandwidth: width of the kernel of the straight-through estimators, above 0, in the units of the scaled input (0.001 suits E||x||^2 = 1).
+        sparsity_warmup_steps: optimizer steps over which the penalty rises linearly from zero.
+        scale_input: train on activations with E||x||^2 = 1, to which thresholds and bandwidth are then relative.
+        kwargs: those of SparseAutoencoder.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        penalty: L0Penalty | None = None,
+        initial_threshold: float = 0.001,
+        bandwidth: float = 0.001,
+        sparsity_warmup_steps: int = 0,
+        scale_input: bool = True,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(d_in, scale_input=scale_input, **kwargs)
+        if initial_threshold <= 0 or bandwidth <= 0 or sparsity_warmup_steps < 0:
+            raise ValueError(
+                f"initial_threshold={initial_threshold}, bandwidth={bandwidth}, sparsity_warmup_steps={sparsity_warmup_steps}: "
+                "expected above 0, above 0, and 0 or more"
+            )
+        self.penalty = penalty or LinearL0()
+        self.bandwidth, self.sparsity_warmup_steps = bandwidth, sparsity_warmup_steps
+        self.threshold = nn.Parameter(torch.full((self.d_sae,), initial_threshold))
+
+    def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
+        """Entries above the threshold; in training mode also those so little below it that they move it, with their raw values."""
+        reach = self.bandwidth / 2 if self.training else 0.0
+        flat = (pre_acts > self.threshold - reach).reshape(-1).nonzero()[:, 0]
+        return Code.from_flat(pre_acts.reshape(-1)[flat], flat, *pre_acts.shape)
+
+    def activate(self, values: Float[Tensor, " nnz"], chosen: Code) -> Float[Tensor, " nnz"]:
+        """The jump, with its straight-through gradient."""
+        return _Jump.apply(values, self.threshold[chosen.indices], self.bandwidth)
+
+    def sparsity_losses(self, code: Code, values: Float[Tensor, " nnz"], step: int) -> dict[str, Tensor]:
+        """The penalty on l0."""
+        l0 = _Step.apply(values.detach(), self.threshold[code.indices], self.bandwidth).sum() / code.batch_size
+        global_l0 = all_reduce_sum(l0.detach().clone()) / world_size()
+        return {"penalty": warmed_up(step, self.sparsity_warmup_steps) * self.penalty(l0, global_l0)}
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Also keeps thresholds from turning negative, where a latent could be."""
+        super().constrain()
+        self.threshold.clamp_min_(0.0)
+
+    @torch.no_grad()
+    def fold_scale(self) -> None:
+        """Also brings the thresholds into the units of raw activations."""
+        self.threshold.div_(self.input_scale)
+        super().fold_scale()
+
+
+def _in_window(values: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    return (values - threshold).abs() < bandwidth / 2
+
+
+class _Jump(Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(values, threshold)
+        ctx.bandwidth = bandwidth
+        return values * (values > threshold)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        values, threshold = ctx.saved_tensors
+        window = _in_window(values, threshold, ctx.bandwidth)
+        return grad * (values > threshold), -grad * window * threshold / ctx.bandwidth, None
+
+
+class _Step(Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(values, threshold)
+        ctx.bandwidth = bandwidth
+        return (values > threshold).to(values.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        values, threshold = ctx.saved_tensors
+        return None, -grad * _in_window(values, threshold, ctx.bandwidth) / ctx.bandwidth, None

@@ -1,0 +1,130 @@
+"""What training one SAE and training many side by side have in common: the LightningModule around `members`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sae_lightning.code import Code
+from sae_lightning.saes.schedule import WarmupDecay
+
+if TYPE_CHECKING:
+    from sae_lightning.saes.base import SparseAutoencoder
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a validation step tells the evaluators of one member.
+
+    Args:
+        x: [batch, d_in] raw activations.
+        code: their latents.
+        x_hat: [batch, d_in] reconstruction in the units of x.
+    """
+
+    x: Tensor
+    code: Code
+    x_hat: Tensor
+
+
+class SAEModule(LightningModule):
+    """Trains its `members` on the same batches; each is independent of the others.
+
+    The losses are added and go through one optimizer. Since members share no parameters, this gives each of them the gradients and
+    (for any optimizer that works per parameter, as Adam) the steps that it would have alone. `trainer.gradient_clip_val` clips
+    every member by its own norm.
+    """
+
+    optimizer: OptimizerCallable
+    lr_scheduler: LRSchedulerCallable | None
+
+    @property
+    def members(self) -> Mapping[str, "SparseAutoencoder"]:
+        """The SAEs by name, `<policy>/<seed>`."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Initialises the members from data where their start or scale needs it."""
+        if stage == "fit" and not all(sae.is_initialised for sae in self.members.values()):
+            self.initialise_members()
+
+    def initialise_members(self) -> None:
+        """Draws the calibration sample once and gives every member its start."""
+        n = max(sae.n_calibration_samples for sae in self.members.values())
+        # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
+        samples = self.trainer.strategy.broadcast(self.trainer.datamodule.calibration_sample(n)) if n else None  # type: ignore[attr-defined]
+        for sae in self.members.values():
+            sae.initialise(sae.seed, samples)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Sum of the members' losses on one batch of raw activations [batch, d_in]."""
+        total = batch.new_zeros(())
+        to_log = self.global_step % self.trainer.log_every_n_steps == 0
+        for name, sae in self.members.items():
+            losses = sae.losses(batch, self.global_step)
+            total = total + losses["loss"]
+            if to_log:
+                self._log_losses(name, losses)
+        return total
+
+    def _log_losses(self, name: str, losses: dict[str, Tensor]) -> None:
+        if not torch.isfinite(losses["loss"]):
+            raise ValueError(
+                f"the loss of {name} became {losses['loss'].item()} at step {self.global_step}: "
+                "lower the learning rate, or set trainer.gradient_clip_val"
+            )
+        self.log_dict({f"train/{key}/{name}": value.detach() for key, value in losses.items()})
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[str, Step]:
+        """Reconstructions of one batch of raw activations [batch, d_in], for the evaluators."""
+        steps: dict[str, Step] = {}
+        if self.trainer.sanity_checking:  # before training a BatchTopK has no threshold to evaluate with
+            return steps
+        for name, sae in self.members.items():
+            code = sae.encode(batch)
+            steps[name] = Step(batch, code, sae.decode(code))
+        return steps
+
+    test_step = validation_step
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401
+        """One optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
+        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        if isinstance(scheduler, WarmupDecay):
+            scheduler.span(int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Removes from decoder gradients what the unit norm would undo."""
+        for sae in self.members.values():
+            sae.project_decoder_gradient()
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clips every member by its own norm: members must not slow each other down."""
+        if not gradient_clip_val:
+            return
+        for sae in self.members.values():
+            if gradient_clip_algorithm == "value":
+                torch.nn.utils.clip_grad_value_(sae.parameters(), gradient_clip_val)
+            else:
+                torch.nn.utils.clip_grad_norm_(sae.parameters(), gradient_clip_val)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """An optimizer step, and members back to what constrains them."""
+        super().optimizer_step(*args, **kwargs)
+        for sae in self.members.values():
+            sae.constrain()
+
+    def configure_model(self) -> None:
+        """Tells DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]

@@ -1,0 +1,44 @@
+"""ReLU SAE with an L1 penalty (Bricken et al. 2023; Cunningham et al. 2023, arXiv 2309.08600).
+
+    latents = relu(pre_acts)        loss = mse + l1_coefficient * mean over samples of sum_i latents_i
+
+Decoder directions have unit norm, so the penalty cannot be escaped by shrinking latents and growing directions.
+"""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_lightning.kernels import entries_above
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.code import Code
+from sae_lightning.saes.schedule import warmed_up
+
+
+class ReLU(SparseAutoencoder):
+    """ReLU latents, kept sparse by an L1 penalty.
+
+    Args:
+        d_in: width of an activation; linked to the data.
+        l1_coefficient: weight of the L1 norm of the latents against the squared error summed over dimensions, 0 or more.
+        sparsity_warmup_steps: optimizer steps over which the penalty rises linearly from zero.
+        kwargs: those of SparseAutoencoder.
+    """
+
+    def __init__(self, d_in: int, l1_coefficient: float = 0.01, sparsity_warmup_steps: int = 0, **kwargs: Any) -> None:  # noqa: ANN401
+        if l1_coefficient < 0 or sparsity_warmup_steps < 0:
+            raise ValueError(
+                f"l1_coefficient={l1_coefficient}, sparsity_warmup_steps={sparsity_warmup_steps}: expected 0 or more of each"
+            )
+        super().__init__(d_in, **kwargs)
+        self.l1_coefficient, self.sparsity_warmup_steps = l1_coefficient, sparsity_warmup_steps
+
+    def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
+        """All positive entries."""
+        return entries_above(pre_acts, 0.0)
+
+    def sparsity_losses(self, code: Code, values: Float[Tensor, " nnz"], step: int) -> dict[str, Tensor]:
+        """The L1 norm, and the loss with it."""
+        l1 = code.values.sum() / code.batch_size
+        return {"l1": l1, "penalty": self.l1_coefficient * warmed_up(step, self.sparsity_warmup_steps) * l1}

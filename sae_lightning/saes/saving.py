@@ -1,0 +1,67 @@
+"""An SAE on disk: `sae.safetensors` with the tensors, `sae.json` with class, settings and the scale that was folded in."""
+
+import copy
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+import sae_lightning.saes
+from sae_lightning.saes.base import SparseAutoencoder
+
+TRAINING_ONLY = ("samples_since_fired",)
+
+
+def save(sae: SparseAutoencoder, folder: Path) -> None:
+    """Writes the SAE so that it takes raw activations without scaling.
+
+    Args:
+        sae: left as it is.
+        folder: made if needed.
+    """
+    if not sae.is_initialised:
+        raise ValueError("nothing to save: this SAE takes its start from data, call initialise(seed, samples) or train it")
+    trainer, sae._trainer = sae._trainer, None  # a copy of the SAE must not copy the run
+    try:
+        folded = copy.deepcopy(sae)
+    finally:
+        sae._trainer = trainer
+    folded.fold_scale()
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in folded.state_dict().items() if name not in TRAINING_ONLY}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "sae.safetensors")
+    manifest = {
+        "format": "sae_lightning",
+        "format_version": 1,
+        "class": type(sae).__name__,
+        "policy": sae.policy_name,
+        "settings": sae.settings(),
+        "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(sae.input_scale)},
+    }
+    (folder / "sae.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def load(folder: Path) -> SparseAutoencoder:
+    """Reads what `save` wrote, in evaluation mode.
+
+    Raises:
+        ValueError: if the folder holds no SAE of ours, or one with missing or unknown tensors.
+    """
+    manifest_path, tensor_path = folder / "sae.json", folder / "sae.safetensors"
+    if not manifest_path.is_file() or not tensor_path.is_file():
+        raise ValueError(f"{folder}: expected sae.json and sae.safetensors in it, such as <run>/saes/trained/0")
+    manifest = json.loads(manifest_path.read_text())
+    variant = getattr(sae_lightning.saes, manifest.get("class", ""), None)
+    if not (isinstance(variant, type) and issubclass(variant, SparseAutoencoder)):
+        raise ValueError(f"{manifest_path}: class {manifest.get('class')!r} is not a variant of this version")
+    sae = variant(**manifest["settings"])
+    sae.policy_name = manifest["policy"]
+    tensors = load_file(tensor_path)
+    expected = set(sae.state_dict()) - set(TRAINING_ONLY)
+    if set(tensors) != expected:
+        raise ValueError(f"{tensor_path}: has the tensors {sorted(tensors)}, expected {sorted(expected)}")
+    sae.load_state_dict(tensors, strict=False)
+    sae.is_initialised = True
+    return sae.eval()
+
+

@@ -1,0 +1,40 @@
+"""Schedules. The learning rate's has lengths that are fractions of the run, so that it spans any run as it is configured."""
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+class WarmupDecay(LambdaLR):
+    """Linear warm-up, constant, then linear decay to zero.
+
+    Args:
+        optimizer: given by the training module.
+        warmup: fraction of the run's optimizer steps over which the learning rate rises from zero, in [0, 1].
+        decay: fraction of the run's optimizer steps at its end over which the learning rate falls to zero, in [0, 1].
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup: float = 0.0, decay: float = 0.2) -> None:
+        if min(warmup, decay) < 0 or warmup + decay > 1:
+            raise ValueError(f"warmup={warmup}, decay={decay}: expected two fractions of the run with a sum up to 1")
+        self.warmup, self.decay, self.total_steps = warmup, decay, None
+        super().__init__(optimizer, self.factor)
+
+    def span(self, total_steps: int) -> None:
+        """Sets the length of the run; called once it is known."""
+        self.total_steps = total_steps
+        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base_lr * self.factor(self.last_epoch)
+
+    def factor(self, step: int) -> float:
+        """Factor of the learning rate for the optimizer step with this number, counted from zero."""
+        if self.total_steps is None:
+            return 1.0
+        done = step + 1
+        rising = done / (self.warmup * self.total_steps) if self.warmup else 1.0
+        falling = (self.total_steps - step) / (self.decay * self.total_steps) if self.decay else 1.0
+        return max(0.0, min(1.0, rising, falling))
+
+
+def warmed_up(step: int, warmup_steps: int) -> float:
+    """Factor of a penalty that rises linearly from zero over the first optimizer steps."""
+    return min(1.0, step / warmup_steps) if warmup_steps else 1.0

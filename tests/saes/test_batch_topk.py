@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from sae_lightning.saes import BatchTopK
+
+
+def test_threshold_is_unset_until_the_first_batch():
+    sae = BatchTopK(4, d_sae=16, k=2)
+    assert sae.threshold.isnan()
+    with pytest.raises(ValueError, match="no threshold yet"):
+        sae.eval()(torch.randn(3, 4))
+
+
+def test_threshold_starts_at_the_first_smallest_latent_and_then_follows():
+    sae = BatchTopK(4, d_sae=16, k=2, threshold_rate=0.25)
+    smallest = []
+    for _ in range(2):
+        x = torch.randn(32, 4)
+        smallest.append(sae.pre_acts(x).flatten().topk(64).values.min())
+        sae.losses(x, 0)
+    torch.testing.assert_close(sae.threshold, 0.75 * smallest[0] + 0.25 * smallest[1])
+
+
+def test_evaluation_does_not_depend_on_the_batch_and_is_strict():
+    sae = BatchTopK(4, d_sae=16, k=2)
+    x = torch.randn(32, 4)
+    sae.losses(x, 0)
+    sae.eval()
+    whole = sae.encode(x).to_dense()
+    one_by_one = torch.cat([sae.encode(row[None]).to_dense() for row in x])
+    assert torch.equal(whole != 0, one_by_one != 0)
+    pre_acts = sae.pre_acts(x)
+    sae.threshold.copy_(pre_acts.max())
+    assert sae.encode(x).nnz == 0
+
+
+def test_a_batch_without_positive_entries_leaves_the_threshold():
+    sae = BatchTopK(4, d_sae=16, k=2)
+    with torch.no_grad():
+        sae.b_enc.fill_(-100.0)
+    sae.losses(torch.randn(8, 4), 0)
+    assert sae.threshold.isnan()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [({"k": 17}, "k=17"), ({"k": 2, "threshold_rate": 0.0}, "threshold_rate=0.0")])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        BatchTopK(4, d_sae=16, **arguments)

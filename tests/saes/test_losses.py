@@ -1,0 +1,136 @@
+"""Losses and gradients of each variant against dense autograd, written out, in float64."""
+
+import pytest
+import torch
+
+from sae_lightning.saes import BatchTopK, JumpReLU, LinearL0, ReLU, TargetL0, TopK
+from sae_lightning.saes.aux_k import aux_k_loss
+
+D_IN, D_SAE, BATCH = 6, 24, 16
+
+
+def randomised(sae):
+    """The SAE in float64 with all parameters away from their special start."""
+    sae.double()
+    with torch.no_grad():
+        for name, parameter in sae.named_parameters():
+            if name != "threshold":
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return sae
+
+
+def pre_acts(sae, x):
+    return (x - sae.b_dec) @ sae.W_enc + sae.b_enc
+
+
+def mse(sae, x, latents):
+    return (latents @ sae.W_dec + sae.b_dec - x).pow(2).sum(1).mean()
+
+
+def compare(sae, x, reference, step=100):
+    loss = sae.losses(x, step)["loss"]
+    torch.testing.assert_close(loss, reference)
+    names = [name for name, parameter in sae.named_parameters() if parameter.requires_grad]
+    parameters = [sae.get_parameter(name) for name in names]
+    got = torch.autograd.grad(loss, parameters)
+    wanted = torch.autograd.grad(reference, parameters)
+    for name, left, right in zip(names, got, wanted, strict=True):
+        torch.testing.assert_close(left, right, msg=name)
+
+
+@pytest.fixture
+def x():
+    return torch.randn(BATCH, D_IN, dtype=torch.float64)
+
+
+def test_relu(x):
+    sae = randomised(ReLU(D_IN, d_sae=D_SAE, l1_coefficient=0.07))
+    latents = pre_acts(sae, x).relu()
+    compare(sae, x, mse(sae, x, latents) + 0.07 * latents.sum(1).mean())
+
+
+def test_relu_warms_up(x):
+    sae = randomised(ReLU(D_IN, d_sae=D_SAE, l1_coefficient=0.07, sparsity_warmup_steps=200))
+    latents = pre_acts(sae, x).relu()
+    compare(sae, x, mse(sae, x, latents) + 0.035 * latents.sum(1).mean(), step=100)
+
+
+def test_topk(x):
+    sae = randomised(TopK(D_IN, d_sae=D_SAE, k=5))
+    pre = pre_acts(sae, x)
+    kept = torch.zeros_like(pre).scatter(1, pre.topk(5).indices, 1.0)
+    compare(sae, x, mse(sae, x, (pre * kept).relu()))
+
+
+def test_topk_with_fewer_positive_entries_than_k(x):
+    sae = randomised(TopK(D_IN, d_sae=D_SAE, k=D_SAE))
+    compare(sae, x, mse(sae, x, pre_acts(sae, x).relu()))
+
+
+def test_batch_topk(x):
+    sae = randomised(BatchTopK(D_IN, d_sae=D_SAE, k=5))
+    pre = pre_acts(sae, x)
+    smallest = pre.flatten().topk(5 * BATCH).values.min()
+    compare(sae, x, mse(sae, x, pre * (pre >= smallest)))
+
+
+@pytest.mark.parametrize("penalty", [LinearL0(0.2), TargetL0(4.0, 0.3)], ids=["linear", "target"])
+def test_jump_relu(x, penalty):
+    bandwidth, threshold = 0.6, 0.5
+    sae = randomised(
+        JumpReLU(
+            D_IN, d_sae=D_SAE, penalty=penalty, initial_threshold=threshold, bandwidth=bandwidth, scale_input=False
+        )
+    )
+    pre = pre_acts(sae, x)
+    on = (pre > sae.threshold).double()
+    window = ((pre - sae.threshold).abs() < bandwidth / 2).double() / bandwidth
+    # Written as surrogates: their values are those of the jump and the step, their gradients those of the paper.
+    latents = pre * on - sae.threshold.detach() * window.detach() * (sae.threshold - sae.threshold.detach())
+    step = on.detach() - window.detach() * (sae.threshold - sae.threshold.detach())
+    l0 = step.sum(1).mean()
+    wanted = 0.2 * l0 if isinstance(penalty, LinearL0) else 0.3 * (l0 / 4 - 1) ** 2
+    assert 0 < window.count_nonzero() < window.numel()
+    compare(sae, x, mse(sae, x, latents) + wanted)
+
+
+def test_b_dec_that_is_not_subtracted(x):
+    sae = randomised(TopK(D_IN, d_sae=D_SAE, k=5, apply_b_dec_to_input=False))
+    pre = x @ sae.W_enc + sae.b_enc
+    kept = torch.zeros_like(pre).scatter(1, pre.topk(5).indices, 1.0)
+    compare(sae, x, mse(sae, x, (pre * kept).relu()))
+
+
+def aux_reference(sae, x, dead):
+    pre = pre_acts(sae, x)
+    kept = torch.zeros_like(pre).scatter(1, pre.topk(sae.k).indices, 1.0)
+    residual = ((pre * kept).relu() @ sae.W_dec + sae.b_dec - x).detach()
+    k_aux, n_dead = D_IN // 2, int(dead.sum())
+    of_dead = pre.masked_fill(~dead, float("-inf"))
+    chosen = torch.zeros_like(pre).scatter(1, of_dead.topk(min(k_aux, n_dead)).indices, 1.0)
+    aux = (residual - (pre * chosen) @ sae.W_dec).pow(2).sum(1).mean() * min(n_dead / k_aux, 1.0)
+    return mse(sae, x, (pre * kept).relu()) + sae.aux_coefficient * aux
+
+
+@pytest.mark.parametrize("n_dead", [1, 2, 10])
+def test_aux_k(x, n_dead):
+    sae = randomised(TopK(D_IN, d_sae=D_SAE, k=5, aux_coefficient=0.4, dead_after_samples=10))
+    dead = torch.zeros(D_SAE, dtype=torch.bool)
+    dead[torch.randperm(D_SAE)[:n_dead]] = True
+    sae.samples_since_fired[dead] = 10
+    reference = aux_reference(sae, x, dead)
+    compare(sae, x, reference)
+
+
+def test_aux_k_alone_trains_the_encoder_even_where_pre_acts_are_negative():
+    W_enc, b_enc, W_dec = torch.randn(D_IN, D_SAE, requires_grad=True), torch.full((D_SAE,), -50.0), torch.randn(D_SAE, D_IN)
+    x, dead = torch.randn(BATCH, D_IN), torch.arange(D_SAE) < 3
+    loss = aux_k_loss(x, x @ W_enc.detach() + b_enc, torch.randn(BATCH, D_IN), dead, W_enc, b_enc, None, W_dec)
+    loss.backward()
+    assert (W_enc.grad[:, :3].abs().sum(0) > 0).all()
+    assert (W_enc.grad[:, 3:] == 0).all()
+
+
+def test_no_aux_term_without_dead_latents(x):
+    sae = randomised(TopK(D_IN, d_sae=D_SAE, k=5, aux_coefficient=0.4))
+    assert "aux" not in sae.losses(x, 0)

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from sae_lightning.code import Code
+
+
+def random_code(batch=7, d_sae=11, share=0.3):
+    dense = torch.randn(batch, d_sae) * (torch.rand(batch, d_sae) < share)
+    return dense, Code.from_dense(dense)
+
+
+def test_dense_round_trip_with_empty_rows():
+    dense, code = random_code(share=0.1)
+    dense[3] = 0
+    code = Code.from_dense(dense)
+    assert torch.equal(code.to_dense(), dense)
+    assert code.nnz == dense.count_nonzero()
+    assert torch.equal(code.rows, dense.nonzero()[:, 0])
+
+
+def test_counts_ignore_explicit_zeros():
+    code = Code.from_rows(torch.tensor([[1.0, 0.0], [2.0, 3.0]]), torch.tensor([[4, 1], [1, 0]]), 5)
+    assert code.l0().tolist() == [1, 2]
+    assert code.firing_counts().tolist() == [1, 1, 0, 0, 1]
+
+
+def test_rows_match_offsets_however_the_code_was_made():
+    dense, code = random_code()
+    fresh = Code(code.values, code.indices, code.offsets, code.d_sae)
+    assert torch.equal(fresh.rows, code.rows)
+
+
+def test_by_latent_sorts_entries_by_latent():
+    dense, code = random_code()
+    order, starts = code.by_latent
+    for latent in range(code.d_sae):
+        entries = order[starts[latent] : starts[latent + 1]]
+        assert (code.indices[entries] == latent).all()
+        assert torch.equal(code.values[entries].sort().values, dense[:, latent][dense[:, latent] != 0].sort().values)
+
+
+@pytest.mark.parametrize("batch", [0, 3])
+def test_no_entries(batch):
+    code = Code.from_dense(torch.zeros(batch, 5))
+    assert code.batch_size == batch
+    assert code.nnz == 0
+    assert code.l0().tolist() == [0] * batch
+    assert code.to_dense().shape == (batch, 5)
+
+
+def test_with_values_keeps_what_is_known_of_the_order():
+    _, code = random_code()
+    order = code.by_latent
+    other = code.with_values(code.values * 2)
+    assert other.by_latent is order
+    assert torch.equal(other.to_dense(), code.to_dense() * 2)

@@ -1,0 +1,101 @@
+import pytest
+import torch
+from training import D_IN, SaveAt, fit
+
+from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
+from sae_lightning.panel import SanityPanel, parameter_hash
+from sae_lightning.saes import BatchTopK, CovarianceMatched, JumpReLU, SparseAutoencoder, TopK
+
+VARIANTS = SparseAutoencoder.__subclasses__()
+POLICIES = (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)
+
+
+def factory(variant=TopK, **kwargs):
+    return lambda d_in: variant(d_in, d_sae=64, **kwargs)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.__name__)
+def test_each_member_trains_as_it_would_alone(variant, tmp_path):
+    clipping = {"gradient_clip_val": 0.3}
+    panel = SanityPanel(D_IN, factory(variant), seeds=[0, 3])
+    fit(panel, tmp_path, **clipping)
+    for policy in POLICIES:
+        alone = variant(D_IN, d_sae=64, seed=3)
+        fit(alone, tmp_path, callbacks=[policy()], **clipping)
+        member = panel.members[f"{policy.name}/3"]
+        for name, tensor in alone.state_dict().items():
+            assert torch.equal(tensor, member.state_dict()[name]), (policy.name, name)
+
+
+def test_members_of_one_seed_start_equal_and_seeds_differ(tmp_path):
+    panel = SanityPanel(D_IN, factory(), seeds=[0, 1])
+    hashes = {name: parameter_hash(member) for name, member in panel.members.items()}
+    assert len({value for name, value in hashes.items() if name.endswith("/0")}) == 1
+    assert len(set(hashes.values())) == 2
+    assert len(hashes) == 8
+
+
+def test_unequal_starts_are_refused():
+    class Restless(TopK):
+        draws = 0
+
+        def initialise(self, seed, samples=None):
+            super().initialise(seed, samples)
+            Restless.draws += 1
+            with torch.no_grad():
+                self.b_enc.fill_(Restless.draws)
+
+    with pytest.raises(RuntimeError, match="does not start from the parameters"):
+        SanityPanel(D_IN, lambda d_in: Restless(d_in, d_sae=64, k=4))
+
+
+def test_a_policy_may_have_a_start_of_its_own(tmp_path):
+    panel = SanityPanel(D_IN, factory(BatchTopK, k=4), inits={"frozen_decoder": CovarianceMatched()})
+    trainer = fit(panel, tmp_path)
+    samples = trainer.datamodule.calibration_sample(20 * D_IN)
+    expected = BatchTopK(D_IN, d_sae=64, k=4, init=CovarianceMatched())
+    expected.initialise(0, samples)
+    assert torch.equal(panel.members["frozen_decoder/0"].W_dec, expected.W_dec)
+    assert torch.equal(panel.members["trained/0"].W_dec_start, BatchTopK(D_IN, d_sae=64, k=4).W_dec)
+
+
+def test_data_dependent_start_is_shared(tmp_path):
+    panel = SanityPanel(D_IN, factory(JumpReLU))
+    fit(panel, tmp_path)
+    scales = {float(member.input_scale) for member in panel.members.values()}
+    assert len(scales) == 1
+    assert scales != {1.0}
+
+
+def test_resume_goes_on_to_the_bit(tmp_path):
+    checkpoint = SaveAt(4, tmp_path / "4.ckpt")
+    whole, resumed = (SanityPanel(D_IN, factory(BatchTopK, k=4)) for _ in range(2))
+    fit(whole, tmp_path, callbacks=[checkpoint])
+    torch.load(tmp_path / "4.ckpt", weights_only=True)
+    fit(resumed, tmp_path, ckpt_path=tmp_path / "4.ckpt")
+    for name, tensor in resumed.state_dict().items():
+        assert torch.equal(tensor, whole.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seeds": []}, "expected one policy and one seed"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"policies": {}}, "expected one policy"),
+        ({"policies": {"a/b": NoFreeze()}}, "becomes a folder"),
+        ({"inits": {"nobody": CovarianceMatched()}}, "nobody"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SanityPanel(D_IN, factory(), **arguments)
+
+
+def test_a_diverged_member_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"loss of trained/0 became (nan|inf) at step \d+: lower the learning rate"):
+        fit(
+            SanityPanel(D_IN, factory(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e30))),
+            tmp_path,
+            log_every_n_steps=1,
+        )

@@ -1,0 +1,74 @@
+"""A tiny deterministic stream and a Trainer that is quiet, for tests that train."""
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+
+D_IN = 8
+
+
+class Batches:
+    """A loader whose batch i is a function of (seed, i), and which goes on where it stopped."""
+
+    def __init__(self, n, batch_size, seed):
+        self.n, self.batch_size, self.seed, self.done = n, batch_size, seed, 0
+
+    def __len__(self):
+        return self.n
+
+    def __iter__(self):
+        while self.done < self.n:
+            self.done += 1
+            generator = torch.Generator().manual_seed(self.seed * 100_000 + self.done)
+            yield torch.randn(self.batch_size, D_IN, generator=generator)
+        self.done = 0
+
+    def state_dict(self):
+        return {"done": self.done}
+
+    def load_state_dict(self, state):
+        self.done = state["done"]
+
+
+class Stream(LightningDataModule):
+    d_in = D_IN
+
+    def __init__(self, n=8, batch_size=32):
+        super().__init__()
+        self.n, self.batch_size = n, batch_size
+
+    def calibration_sample(self, n):
+        return 3 * torch.randn(n, D_IN, generator=torch.Generator().manual_seed(5)) + 1
+
+    def train_dataloader(self):
+        return Batches(self.n, self.batch_size, 1)
+
+    def val_dataloader(self):
+        return Batches(2, self.batch_size, 2)
+
+
+class SaveAt(Callback):
+    """Writes one checkpoint after a number of steps."""
+
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+def fit(module, folder, ckpt_path=None, n=8, callbacks=(), **kwargs):
+    """Trains one epoch of n batches and returns the trainer."""
+    trainer = Trainer(
+        default_root_dir=folder,
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+        **kwargs,
+    )
+    trainer.fit(module, datamodule=Stream(n), ckpt_path=ckpt_path)
+    return trainer
