@@ -1,7 +1,8 @@
 """`Code`: the latents of a batch, in CSR form.
 
-The one currency between encode and decode. With k of `d_sae` latents active, everything downstream (reconstruction, gradients,
-firing counts, l0, evaluators) costs in proportion to the active entries, and no dense `[batch, d_sae]` has to be kept.
+The one currency between encode and decode. With k of `d_sae` latents active, everything downstream (reconstruction,
+gradients, firing counts, l0, evaluators) costs in proportion to the active entries, and no dense `[batch, d_sae]` has
+to be kept.
 """
 
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from torch import Tensor
 class Code:
     """Sparse latents of a batch; row b owns the entries `offsets[b]:offsets[b + 1]`.
 
-    Explicit zeros are allowed (a TopK row with fewer than k positive entries has them) and never count as firing. The order of
-    the entries within a row has no meaning; a latent appears at most once in a row.
+    Explicit zeros are allowed (a TopK row with fewer than k positive entries has them) and never count as firing. The
+    order of the entries within a row has no meaning; a latent appears at most once in a row.
 
     Args:
         values: [nnz] latents, floating point.
@@ -72,7 +73,7 @@ class Code:
 
     @cached_property
     def by_latent(self) -> tuple[Tensor, Tensor]:
-        """The transposed order: a permutation [nnz] that sorts the entries by latent, and where each latent starts [d_sae + 1]."""
+        """The transposed order: a permutation [nnz] sorting entries by latent, and where latents start [d_sae + 1]."""
         starts = _zeros(self.d_sae + 1, self.indices)
         torch.cumsum(torch.bincount(self.indices, minlength=self.d_sae), 0, out=starts[1:])
         return torch.argsort(self.indices, stable=True), starts

@@ -1,7 +1,8 @@
 """`SanityPanel`: an SAE and its baselines, trained on the same batches.
 
-The sanity check of Korznikov et al. 2026, arXiv 2602.14111, as one run: members share the variant, the hyperparameters, the batches and, for one seed,
-the initial parameters; they differ in the freeze policy alone (and in the start, where `inits` asks for it, as the paper does).
+The sanity check of Korznikov et al. 2026, arXiv 2602.14111, as one run: members share the variant, the hyperparameters,
+the batches and, for one seed, the initial parameters; they differ in the freeze policy alone (and in the start, where
+`inits` asks for it, as the paper does).
 """
 
 import hashlib
@@ -48,7 +49,9 @@ class SanityPanel(SAEModule):
         if unknown := set(inits) - set(policies):
             raise ValueError(f"inits: {sorted(unknown)} not among the policies {sorted(policies)}")
         if not policies or not seeds or len(set(seeds)) != len(seeds):
-            raise ValueError(f"policies={list(policies)}, seeds={list(seeds)}: expected one policy and one seed or more, each once")
+            raise ValueError(
+                f"policies={list(policies)}, seeds={list(seeds)}: expected one policy and one seed or more, each once"
+            )
         self.policies, self.inits, self.seeds = policies, inits, list(seeds)
         self.saes = nn.ModuleDict()
         for name in policies:
@@ -75,7 +78,9 @@ class SanityPanel(SAEModule):
             policy = name.split("/")[0]
             start = (member.seed, policy if policy in self.inits else "")
             if starts.setdefault(start, parameter_hash(member)) != parameter_hash(member):
-                raise RuntimeError(f"{name} does not start from the parameters of the other members with seed {member.seed}")
+                raise RuntimeError(
+                    f"{name} does not start from the parameters of the other members with seed {member.seed}"
+                )
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """One bound policy for each member."""

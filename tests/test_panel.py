@@ -99,3 +99,19 @@ def test_a_diverged_member_is_named(tmp_path):
             tmp_path,
             log_every_n_steps=1,
         )
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: TopK(D_IN, d_sae=64, k=4), "has the SAEs"),
+        (
+            lambda: SanityPanel(D_IN, lambda d_in: TopK(d_in, d_sae=32, k=4)),
+            "d_sae=32, but the checkpoint has d_in=8 and d_sae=64",
+        ),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(other, message, tmp_path):
+    fit(SanityPanel(D_IN, factory(k=4)), tmp_path, callbacks=[SaveAt(1, tmp_path / "1.ckpt")])
+    with pytest.raises(ValueError, match=message):
+        fit(other(), tmp_path, ckpt_path=tmp_path / "1.ckpt")

@@ -7,10 +7,11 @@ D_IN = 8
 
 
 class Batches:
-    """A loader whose batch i is a function of (seed, i), and which goes on where it stopped."""
+    """A loader whose batch i is a function of (seed, i), split over ranks, and which goes on where it stopped."""
 
-    def __init__(self, n, batch_size, seed):
+    def __init__(self, n, batch_size, seed, rank=0, world_size=1):
         self.n, self.batch_size, self.seed, self.done = n, batch_size, seed, 0
+        self.share = slice(rank, None, world_size)
 
     def __len__(self):
         return self.n
@@ -19,7 +20,7 @@ class Batches:
         while self.done < self.n:
             self.done += 1
             generator = torch.Generator().manual_seed(self.seed * 100_000 + self.done)
-            yield torch.randn(self.batch_size, D_IN, generator=generator)
+            yield torch.randn(self.batch_size, D_IN, generator=generator)[self.share]
         self.done = 0
 
     def state_dict(self):
@@ -40,7 +41,7 @@ class Stream(LightningDataModule):
         return 3 * torch.randn(n, D_IN, generator=torch.Generator().manual_seed(5)) + 1
 
     def train_dataloader(self):
-        return Batches(self.n, self.batch_size, 1)
+        return Batches(self.n, self.batch_size, 1, self.trainer.global_rank, self.trainer.world_size)
 
     def val_dataloader(self):
         return Batches(2, self.batch_size, 2)

@@ -1,12 +1,12 @@
 """`FreezePolicy`: what part of an SAE stays at, or near, its random start. One callback family for every variant.
 
-A policy acts at two moments: before the optimizer is built it takes the gradient from what is frozen (no work is spent there), and after each
-optimizer step it may project. The baselines are those of Korznikov et al. 2026, arXiv 2602.14111, who leave open what happens beside the
-frozen matrix. Here, for every policy:
+A policy acts at two moments: before the optimizer is built it takes the gradient from what is frozen (no work is spent
+there), and after each optimizer step it may project. The baselines are those of Korznikov et al. 2026, arXiv
+2602.14111, who leave open what happens beside the frozen matrix. Here, for every policy:
 
 - biases and thresholds are trained;
-- rows of `W_dec` have unit norm from the start, so freezing them needs no norm constraint; a trained or softly frozen row is normalised
-  after each step first, and projected last;
+- rows of `W_dec` have unit norm from the start, so freezing them needs no norm constraint; a trained or softly frozen
+  row is normalised after each step first, and projected last;
 - the start that a soft freeze refers to is the buffer `W_dec_start` of the SAE, which every checkpoint holds.
 """
 
@@ -52,7 +52,9 @@ class FreezePolicy(Callback):
         if self.member is not None:
             return pl_module.members[self.member]
         if not isinstance(pl_module, SparseAutoencoder):
-            raise ValueError(f"{type(self).__name__} is for a lone SAE; a {type(pl_module).__name__} has policies of its own")
+            raise ValueError(
+                f"{type(self).__name__} is for a lone SAE; a {type(pl_module).__name__} has policies of its own"
+            )
         return pl_module
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -1,11 +1,13 @@
-"""Soft-Frozen Decoder: each direction w stays within a cone about its start w0 (Korznikov et al. 2026, arXiv 2602.14111).
+"""Soft-Frozen Decoder: each direction w stays within a cone about its start w0.
+
+The baseline of Korznikov et al. 2026, arXiv 2602.14111.
 
 After each optimizer step, with c = <w, w0> and tau = `min_cosine`:
 
     if c < tau:   u = (w - c w0) / ||w - c w0||,   w <- tau w0 + sqrt(1 - tau^2) u
 
-the nearest unit vector within the cone. The paper states the constraint but not the projection. At tau = 0.8 a direction may turn by 37 degrees, so
-this baseline is a constrained trained SAE rather than a random one.
+the nearest unit vector within the cone. The paper states the constraint but not the projection. At tau = 0.8 a
+direction may turn by 37 degrees, so this baseline is a constrained trained SAE rather than a random one.
 """
 
 import torch
@@ -21,7 +23,8 @@ class SoftFrozenDecoder(FreezePolicy):
     """Decoder directions keep a minimum cosine to their start; everything is trained within that.
 
     Args:
-        min_cosine: least cosine of a decoder direction to its start, in [-1, 1]; 1 equals FrozenDecoder, -1 equals NoFreeze.
+        min_cosine: least cosine of a decoder direction to its start, in [-1, 1]; 1 equals FrozenDecoder, -1 equals
+            NoFreeze.
     """
 
     name = "soft_frozen_decoder"

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_lightning.distributed import all_gather_int, all_reduce_sum, world_size
 from sae_lightning.code import Code
+from sae_lightning.distributed import all_gather_int, all_reduce_sum, world_size
 
 BUCKETS = 16
 
@@ -47,12 +47,12 @@ def top_k_of_batch(pre_acts: Float[Tensor, "batch d_sae"], k: int, guess: float 
     Args:
         pre_acts: pre-activations of this rank.
         k: entries per row on average.
-        guess: a value thought to lie below the smallest entry to be kept, such as that of the last batch. A good guess saves
-            time; it never changes the result.
+        guess: a value thought to lie below the smallest entry to be kept, such as that of the last batch. A good guess
+            saves time; it never changes the result.
 
     Returns:
-        The entries kept on this rank; fewer than `k * batch` where fewer are positive. Of entries equal to the smallest one
-        kept, those of lower ranks and rows come first.
+        The entries kept on this rank; fewer than `k * batch` where fewer are positive. Of entries equal to the smallest
+        one kept, those of lower ranks and rows come first.
     """
     n = int(all_reduce_sum(torch.tensor(k * pre_acts.shape[0], device=pre_acts.device)))
     code = entries_above(pre_acts, max(guess, 0.0))

@@ -1,8 +1,8 @@
 """Products of a `Code` with a matrix, and their gradients from the code alone.
 
-With latents z [batch, d_sae] known at few entries, decoding, the gradient of the latents and both weight gradients need only
-those entries: `embedding_bag` sums the rows they name. A code with many entries (an untrained ReLU SAE has half of all)
-goes through dense products instead, where those are quicker.
+With latents z [batch, d_sae] known at few entries, decoding, the gradient of the latents and both weight gradients need
+only those entries: `embedding_bag` sums the rows they name. A code with many entries (an untrained ReLU SAE has half of
+all) goes through dense products instead, where those are quicker.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from sae_lightning.code import Code
 
 DENSE_SHARE = 0.1
-"""Share of non-zero entries from which the dense product is quicker (equal at 0.11 for d_in 512 on two AVX-512 cores)."""
+"""Share of non-zero entries from which dense products are quicker (estimated for d_in 512 on two AVX-512 cores)."""
 
 
 def sparse_encode(
@@ -61,7 +61,7 @@ def _is_dense(code: Code) -> bool:
 
 
 def _times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
-    """z @ matrix, [batch, n]."""
+    """Z @ matrix, [batch, n]."""
     if _is_dense(code):
         with torch.autocast(matrix.device.type, enabled=False):
             return code.with_values(values.to(matrix.dtype)).to_dense() @ matrix
@@ -96,7 +96,7 @@ class _SparseEncode(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, W_enc = ctx.saved_tensors
         code: Code = ctx.code
         needs_x, needs_W_enc, needs_b_enc, needs_b_dec, _ = ctx.needs_input_grad
@@ -119,7 +119,7 @@ class _SparseDecode(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         values, W_dec = ctx.saved_tensors
         grad = grad.contiguous()
         grad_values = _sampled_times(grad, W_dec, ctx.code) if ctx.needs_input_grad[0] else None

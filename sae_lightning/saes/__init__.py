@@ -1,8 +1,8 @@
 """A LightningModule per SAE variant."""
 
+from sae_lightning.code import Code
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.batch_topk import BatchTopK
-from sae_lightning.code import Code
 from sae_lightning.saes.init import CovarianceMatched, DataPoints, DecoderInit, Isotropic
 from sae_lightning.saes.jump_relu import JumpReLU, L0Penalty, LinearL0, TargetL0
 from sae_lightning.saes.module import SAEModule, Step

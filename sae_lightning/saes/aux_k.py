@@ -2,16 +2,17 @@
 
     loss = mean over samples of ||r - r_hat||^2 * min(n_dead / k_aux, 1)
 
-with r the detached residual and r_hat its reconstruction, without `b_dec`, from the `k_aux = d_in / 2` dead latents with the largest raw
-pre-activations, which may be negative. The normalisation is that of the main loss (a sum over dimensions, a mean over samples).
+with r the detached residual and r_hat its reconstruction, without `b_dec`, from the `k_aux = d_in / 2` dead latents
+with the largest raw pre-activations, which may be negative. The normalisation is that of the main loss (a sum over
+dimensions, a mean over samples).
 """
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_lightning.kernels import sparse_decode, sparse_encode
 from sae_lightning.code import Code
+from sae_lightning.kernels import sparse_decode, sparse_encode
 
 
 def aux_k_loss(

@@ -2,14 +2,15 @@
 
     pre_acts = (s x - b_dec) W_enc + b_enc        latents = select(pre_acts)        s x_hat = latents W_dec + b_dec
 
-with a scale s that is 1 unless the input is scaled. A variant says which pre-activations become latents (`select`) and what its loss adds.
-Selection carries no gradient; the chosen values do, through kernels whose cost is that of the chosen entries.
+with a scale s that is 1 unless the input is scaled. A variant says which pre-activations become latents (`select`) and
+what its loss adds. Selection carries no gradient; the chosen values do, through kernels whose cost is that of the
+chosen entries.
 """
 
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,10 @@ from jaxtyping import Bool, Float
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from sae_lightning.code import Code
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.kernels import sparse_decode, sparse_encode
 from sae_lightning.saes.aux_k import aux_k_loss
-from sae_lightning.code import Code
 from sae_lightning.saes.init import DecoderInit, Isotropic
 from sae_lightning.saes.module import SAEModule
 
@@ -35,8 +36,8 @@ class SparseAutoencoder(SAEModule):
         init: how decoder directions start; isotropic by default.
         tied_init: the encoder starts as the transposed decoder; otherwise it gets a draw of its own.
         apply_b_dec_to_input: subtract b_dec from the activation before encoding.
-        scale_input: train on activations divided by the root of their mean squared norm, E||x||^2 = 1; coefficients, thresholds and
-            bandwidths are then relative to that scale, and saving folds it into the biases.
+        scale_input: train on activations divided by the root of their mean squared norm, E||x||^2 = 1; coefficients,
+            thresholds and bandwidths are then relative to that scale, and saving folds it into the biases.
         seed: of the start; the name of the SAE in tables.
         aux_coefficient: weight of the AuxK loss that revives dead latents, 0 or more.
         dead_after_samples: a latent is dead when it has not fired for this many samples, counted over all ranks.
@@ -44,6 +45,8 @@ class SparseAutoencoder(SAEModule):
         lr_scheduler: stepped after every optimizer step; none by default.
     """
 
+    in_scaled_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
+    """Tensors that are multiplied when the input is: saving divides them by `input_scale`."""
     W_dec_start: Tensor
     input_scale: Tensor
     samples_since_fired: Tensor
@@ -66,14 +69,14 @@ class SparseAutoencoder(SAEModule):
         super().__init__()
         if (d_sae is None) == (expansion_factor is None):
             raise ValueError(
-                f"d_sae={d_sae}, expansion_factor={expansion_factor}: give exactly one of them, for example expansion_factor: 16"
+                f"d_sae={d_sae}, expansion_factor={expansion_factor}: give exactly one, such as expansion_factor: 16"
             )
         d_sae = round(d_in * expansion_factor) if expansion_factor is not None else d_sae
         if d_in < 1 or d_sae is None or d_sae < 1:
             raise ValueError(f"d_in={d_in}, d_sae={d_sae}: expected 1 or more of each")
         if aux_coefficient < 0 or dead_after_samples < 1:
             raise ValueError(
-                f"aux_coefficient={aux_coefficient}, dead_after_samples={dead_after_samples}: expected 0 or more, and 1 or more"
+                f"aux_coefficient={aux_coefficient}, dead_after_samples={dead_after_samples}: expected at least 0 and 1"
             )
         self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, "trained"
         self.init, self.tied_init, self.scale_input = init or Isotropic(), tied_init, scale_input
@@ -92,7 +95,8 @@ class SparseAutoencoder(SAEModule):
         if self.n_calibration_samples == 0:
             self.initialise(seed)
 
-    # Start -------------------------------------------------------------------------------------------------------------------
+    # Start
+    # ----------------------------------------------------------------------------------------------------------------
 
     @property
     def members(self) -> Mapping[str, "SparseAutoencoder"]:
@@ -128,7 +132,8 @@ class SparseAutoencoder(SAEModule):
         self.samples_since_fired.zero_()
         self.seed, self.is_initialised = seed, True
 
-    # Encode and decode -------------------------------------------------------------------------------------------------------
+    # Encode and decode
+    # ----------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
@@ -161,7 +166,8 @@ class SparseAutoencoder(SAEModule):
         flat = x.reshape(-1, self.d_in)
         return self.decode(self.encode(flat)).to(x.dtype).reshape(x.shape)
 
-    # Training ----------------------------------------------------------------------------------------------------------------
+    # Training
+    # ----------------------------------------------------------------------------------------------------------------
 
     def losses(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
         """Loss terms of raw activations in training mode, differentiable; also counts which latents fired.
@@ -171,7 +177,8 @@ class SparseAutoencoder(SAEModule):
             step: optimizer steps done so far, for warm-ups.
 
         Returns:
-            `loss`, their weighted sum, and the terms by name. `mse` is the squared error summed over dimensions and averaged over samples.
+            `loss`, their weighted sum, and the terms by name. `mse` is the squared error summed over dimensions and
+            averaged over samples.
         """
         with torch.no_grad():
             centred = self._centred(x)
@@ -227,22 +234,17 @@ class SparseAutoencoder(SAEModule):
         if self.W_dec.requires_grad:
             self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True).clamp_min(1e-12))
 
-    # Saving ------------------------------------------------------------------------------------------------------------------
+    # Saving
+    # ----------------------------------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
         """Arguments that decide what the SAE computes; with the tensors they are the SAE."""
-        return {"d_in": self.d_in, "d_sae": self.d_sae, "apply_b_dec_to_input": self.apply_b_dec_to_input, "seed": self.seed}
-
-    @torch.no_grad()
-    def fold_scale(self) -> None:
-        """Moves `input_scale` into the biases: the same function of raw activations, latents in their units.
-
-        With s x the scaled input, decoder rows stay unit vectors and latents are multiplied by 1/s, the convention of
-        dictionary_learning.
-        """
-        self.b_enc.div_(self.input_scale)
-        self.b_dec.div_(self.input_scale)
-        self.input_scale.fill_(1.0)
+        return {
+            "d_in": self.d_in,
+            "d_sae": self.d_sae,
+            "apply_b_dec_to_input": self.apply_b_dec_to_input,
+            "seed": self.seed,
+        }
 
     def save(self, folder: Path | str) -> None:
         """Writes the SAE, its scale folded in, as `sae.safetensors` and `sae.json`."""

@@ -3,9 +3,9 @@
     training:    latents = relu(the k * batch largest pre_acts of the batch)
     evaluation:  latents = pre_acts where pre_acts > threshold, so that a sample's latents do not depend on its batch
 
-`threshold` is a running mean of the smallest latent kept in training. Departures from public code, where it starts at 0 and is biased low
-for hundreds of steps: it starts at the first batch's value, and until then it is unset (NaN) and evaluating is an error. The batch is the
-global one: the selection and the threshold are over all ranks.
+`threshold` is a running mean of the smallest latent kept in training. Departures from public code, where it starts at 0
+and is biased low for hundreds of steps: it starts at the first batch's value, and until then it is unset (NaN) and
+evaluating is an error. The batch is the global one: the selection and the threshold are over all ranks.
 """
 
 from typing import Any
@@ -15,13 +15,13 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_lightning.code import Code
 from sae_lightning.distributed import world_size
 from sae_lightning.kernels import entries_above, top_k_of_batch
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.code import Code
 
 GUESS = 0.9
-"""Entries below this share of the last batch's smallest one are not looked at unless too few lie above; changes nothing but time."""
+"""Entries below this share of the last batch's smallest are looked at only if too few lie above: it saves time."""
 
 
 class BatchTopK(SparseAutoencoder):
@@ -35,6 +35,7 @@ class BatchTopK(SparseAutoencoder):
         kwargs: those of SparseAutoencoder.
     """
 
+    in_scaled_units = (*SparseAutoencoder.in_scaled_units, "threshold")
     threshold: Tensor
 
     def __init__(
@@ -55,7 +56,7 @@ class BatchTopK(SparseAutoencoder):
         self._last_smallest = 0.0
 
     def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
-        """The largest of the batch in training mode (which moves the threshold), those above the threshold otherwise."""
+        """The largest of the batch in training mode, which moves the threshold; those above the threshold otherwise."""
         if not self.training:
             if torch.isnan(self.threshold):
                 raise ValueError("BatchTopK has no threshold yet: train it for a step, or load a trained one")
@@ -71,11 +72,6 @@ class BatchTopK(SparseAutoencoder):
             followed = self.threshold.lerp(smallest, self.threshold_rate)
             self.threshold.copy_(torch.where(self.threshold.isnan(), smallest, followed))
         return code
-
-    def fold_scale(self) -> None:
-        """Also brings the threshold into the units of raw activations."""
-        self.threshold.div_(self.input_scale)
-        super().fold_scale()
 
     def settings(self) -> dict[str, Any]:
         """Those of SparseAutoencoder, and k."""

@@ -1,4 +1,4 @@
-"""How decoder directions start: a class per choice, all of them unit rows that depend on the generator alone (and the samples).
+"""How decoder directions start: a class per choice; unit rows that depend on the generator and the samples alone.
 
 Isotropic and covariance-matched are the two starts of Korznikov et al. 2026, arXiv 2602.14111.
 """

@@ -7,8 +7,9 @@ Thresholds learn through straight-through estimators with a rectangle kernel K o
     d latent / d threshold = -threshold / bandwidth * K((pre_act - threshold) / bandwidth)
     d l0     / d threshold = -1         / bandwidth * K((pre_act - threshold) / bandwidth)
 
-Departures from public code: the threshold is learned directly, not its logarithm (with Adam the logarithm hardly moves), and entries just below
-the threshold take part in the estimate as much as those just above. The threshold stays in float32 whatever the precision of the products.
+Departures from public code: the threshold is learned directly, not its logarithm (with Adam the logarithm hardly
+moves), and entries just below the threshold take part in the estimate as much as those just above. The threshold stays
+in float32 whatever the precision of the products.
 """
 
 from abc import ABC, abstractmethod
@@ -19,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from sae_lightning.code import Code
 from sae_lightning.distributed import all_reduce_sum, world_size
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.code import Code
 from sae_lightning.saes.schedule import warmed_up
 
 
@@ -37,7 +38,8 @@ class LinearL0(L0Penalty):
     """`coefficient * l0`, as in the paper.
 
     Args:
-        coefficient: weight of the mean number of active latents against the squared error summed over dimensions, 0 or more.
+        coefficient: weight of the mean number of active latents against the squared error summed over dimensions, 0 or
+            more.
     """
 
     def __init__(self, coefficient: float = 1e-3) -> None:
@@ -67,7 +69,7 @@ class TargetL0(L0Penalty):
         """The value and the gradient of the penalty on the l0 of all ranks."""
         excess = global_l0 / self.target - 1
         value = excess.square()
-        # Ranks average their gradients: linear in the own l0, with the slope at the global one, they average to the gradient.
+        # Ranks average their gradients, so each takes the slope at the l0 of all ranks.
         return self.coefficient * (value + 2 * excess / self.target * (l0 - l0.detach()))
 
 
@@ -78,11 +80,14 @@ class JumpReLU(SparseAutoencoder):
         d_in: width of an activation; linked to the data.
         penalty: how l0 enters the loss; LinearL0 by default.
         initial_threshold: start of every threshold, above 0, in the units of the scaled input.
-        bandwidth: width of the kernel of the straight-through estimators, above 0, in the units of the scaled input (0.001 suits E||x||^2 = 1).
+        bandwidth: width of the kernel of the straight-through estimators, above 0, in the units of the scaled input
+            (0.001 suits E||x||^2 = 1).
         sparsity_warmup_steps: optimizer steps over which the penalty rises linearly from zero.
         scale_input: train on activations with E||x||^2 = 1, to which thresholds and bandwidth are then relative.
         kwargs: those of SparseAutoencoder.
     """
+
+    in_scaled_units = (*SparseAutoencoder.in_scaled_units, "threshold")
 
     def __init__(
         self,
@@ -97,15 +102,15 @@ class JumpReLU(SparseAutoencoder):
         super().__init__(d_in, scale_input=scale_input, **kwargs)
         if initial_threshold <= 0 or bandwidth <= 0 or sparsity_warmup_steps < 0:
             raise ValueError(
-                f"initial_threshold={initial_threshold}, bandwidth={bandwidth}, sparsity_warmup_steps={sparsity_warmup_steps}: "
-                "expected above 0, above 0, and 0 or more"
+                f"initial_threshold={initial_threshold}, bandwidth={bandwidth}, "
+                f"sparsity_warmup_steps={sparsity_warmup_steps}: expected above 0, above 0, and 0 or more"
             )
         self.penalty = penalty or LinearL0()
         self.bandwidth, self.sparsity_warmup_steps = bandwidth, sparsity_warmup_steps
         self.threshold = nn.Parameter(torch.full((self.d_sae,), initial_threshold))
 
     def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
-        """Entries above the threshold; in training mode also those so little below it that they move it, with their raw values."""
+        """Entries above the threshold; in training mode also those so little below it that they move it."""
         reach = self.bandwidth / 2 if self.training else 0.0
         flat = (pre_acts > self.threshold - reach).reshape(-1).nonzero()[:, 0]
         return Code.from_flat(pre_acts.reshape(-1)[flat], flat, *pre_acts.shape)
@@ -126,12 +131,6 @@ class JumpReLU(SparseAutoencoder):
         super().constrain()
         self.threshold.clamp_min_(0.0)
 
-    @torch.no_grad()
-    def fold_scale(self) -> None:
-        """Also brings the thresholds into the units of raw activations."""
-        self.threshold.div_(self.input_scale)
-        super().fold_scale()
-
 
 def _in_window(values: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
     return (values - threshold).abs() < bandwidth / 2
@@ -145,7 +144,7 @@ class _Jump(Function):
         return values * (values > threshold)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         values, threshold = ctx.saved_tensors
         window = _in_window(values, threshold, ctx.bandwidth)
         return grad * (values > threshold), -grad * window * threshold / ctx.bandwidth, None
@@ -159,6 +158,6 @@ class _Step(Function):
         return (values > threshold).to(values.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         values, threshold = ctx.saved_tensors
         return None, -grad * _in_window(values, threshold, ctx.bandwidth) / ctx.bandwidth, None

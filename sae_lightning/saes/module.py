@@ -35,9 +35,9 @@ class Step:
 class SAEModule(LightningModule):
     """Trains its `members` on the same batches; each is independent of the others.
 
-    The losses are added and go through one optimizer. Since members share no parameters, this gives each of them the gradients and
-    (for any optimizer that works per parameter, as Adam) the steps that it would have alone. `trainer.gradient_clip_val` clips
-    every member by its own norm.
+    The losses are added and go through one optimizer. Since members share no parameters, this gives each of them the
+    gradients and (for any optimizer that works per parameter, as Adam) the steps that it would have alone.
+    `trainer.gradient_clip_val` clips every member by its own norm.
     """
 
     optimizer: OptimizerCallable
@@ -57,14 +57,15 @@ class SAEModule(LightningModule):
         """Draws the calibration sample once and gives every member its start."""
         n = max(sae.n_calibration_samples for sae in self.members.values())
         # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
-        samples = self.trainer.strategy.broadcast(self.trainer.datamodule.calibration_sample(n)) if n else None  # type: ignore[attr-defined]
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        samples = self.trainer.strategy.broadcast(datamodule.calibration_sample(n)) if n else None
         for sae in self.members.values():
             sae.initialise(sae.seed, samples)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Sum of the members' losses on one batch of raw activations [batch, d_in]."""
         total = batch.new_zeros(())
-        to_log = self.global_step % self.trainer.log_every_n_steps == 0
+        to_log = self.global_step % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         for name, sae in self.members.items():
             losses = sae.losses(batch, self.global_step)
             total = total + losses["loss"]
@@ -124,6 +125,27 @@ class SAEModule(LightningModule):
         super().optimizer_step(*args, **kwargs)
         for sae in self.members.values():
             sae.constrain()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of other members or sizes, before its tensors are copied."""
+        saved, own = (
+            {name: tuple(tensor.shape) for name, tensor in state.items() if name.endswith("W_dec")}
+            for state in (checkpoint["state_dict"], self.state_dict())
+        )
+        if set(saved) != set(own):
+            raise ValueError(
+                f"the checkpoint has the SAEs {sorted(saved)}, the configuration {sorted(own)}: "
+                "use config.yaml from its run folder"
+            )
+        for name, (d_sae, d_in) in saved.items():
+            if (d_sae, d_in) != own[name]:
+                raise ValueError(
+                    f"data.d_in={own[name][1]} and d_sae={own[name][0]}, "
+                    f"but the checkpoint has d_in={d_in} and d_sae={d_sae} ({name}): "
+                    "use the data and sizes that it was trained with, see config.yaml in its run folder"
+                )
+        for sae in self.members.values():
+            sae.is_initialised = True
 
     def configure_model(self) -> None:
         """Tells DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""

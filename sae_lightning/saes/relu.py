@@ -10,9 +10,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_lightning.code import Code
 from sae_lightning.kernels import entries_above
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.code import Code
 from sae_lightning.saes.schedule import warmed_up
 
 
@@ -21,15 +21,16 @@ class ReLU(SparseAutoencoder):
 
     Args:
         d_in: width of an activation; linked to the data.
-        l1_coefficient: weight of the L1 norm of the latents against the squared error summed over dimensions, 0 or more.
+        l1_coefficient: weight of the L1 norm of the latents against the squared error summed over dimensions, 0 or
+            more.
         sparsity_warmup_steps: optimizer steps over which the penalty rises linearly from zero.
         kwargs: those of SparseAutoencoder.
     """
 
-    def __init__(self, d_in: int, l1_coefficient: float = 0.01, sparsity_warmup_steps: int = 0, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, d_in: int, l1_coefficient: float = 0.01, sparsity_warmup_steps: int = 0, **kwargs: Any) -> None:
         if l1_coefficient < 0 or sparsity_warmup_steps < 0:
             raise ValueError(
-                f"l1_coefficient={l1_coefficient}, sparsity_warmup_steps={sparsity_warmup_steps}: expected 0 or more of each"
+                f"l1_coefficient={l1_coefficient}, sparsity_warmup_steps={sparsity_warmup_steps}: expected 0 or more"
             )
         super().__init__(d_in, **kwargs)
         self.l1_coefficient, self.sparsity_warmup_steps = l1_coefficient, sparsity_warmup_steps

@@ -1,9 +1,9 @@
-"""An SAE on disk: `sae.safetensors` with the tensors, `sae.json` with class, settings and the scale that was folded in."""
+"""An SAE on disk: `sae.safetensors` with the tensors, `sae.json` with class, settings and the scale folded in."""
 
-import copy
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 
 import sae_lightning.saes
@@ -15,28 +15,29 @@ TRAINING_ONLY = ("samples_since_fired",)
 def save(sae: SparseAutoencoder, folder: Path) -> None:
     """Writes the SAE so that it takes raw activations without scaling.
 
+    With s x the scaled input, biases and thresholds are divided by s. That is the same function; decoder directions
+    stay unit vectors and latents come out in the units of the activations (the convention of dictionary_learning).
+
     Args:
         sae: left as it is.
         folder: made if needed.
     """
     if not sae.is_initialised:
-        raise ValueError("nothing to save: this SAE takes its start from data, call initialise(seed, samples) or train it")
-    trainer, sae._trainer = sae._trainer, None  # a copy of the SAE must not copy the run
-    try:
-        folded = copy.deepcopy(sae)
-    finally:
-        sae._trainer = trainer
-    folded.fold_scale()
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in folded.state_dict().items() if name not in TRAINING_ONLY}
+        raise ValueError(
+            "nothing to save: this SAE takes its start from data, call initialise(seed, samples) or train it"
+        )
+    scale = sae.input_scale
+    tensors = {name: tensor for name, tensor in sae.state_dict().items() if name not in TRAINING_ONLY}
+    tensors.update({name: tensors[name] / scale for name in sae.in_scaled_units}, input_scale=torch.ones_like(scale))
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "sae.safetensors")
+    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, folder / "sae.safetensors")
     manifest = {
         "format": "sae_lightning",
         "format_version": 1,
         "class": type(sae).__name__,
         "policy": sae.policy_name,
         "settings": sae.settings(),
-        "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(sae.input_scale)},
+        "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(scale)},
     }
     (folder / "sae.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
@@ -63,5 +64,3 @@ def load(folder: Path) -> SparseAutoencoder:
     sae.load_state_dict(tensors, strict=False)
     sae.is_initialised = True
     return sae.eval()
-
-

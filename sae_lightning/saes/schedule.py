@@ -1,4 +1,4 @@
-"""Schedules. The learning rate's has lengths that are fractions of the run, so that it spans any run as it is configured."""
+"""Schedules; that of the learning rate is in fractions of the run, so that it spans any run as it is configured."""
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -16,7 +16,8 @@ class WarmupDecay(LambdaLR):
     def __init__(self, optimizer: Optimizer, warmup: float = 0.0, decay: float = 0.2) -> None:
         if min(warmup, decay) < 0 or warmup + decay > 1:
             raise ValueError(f"warmup={warmup}, decay={decay}: expected two fractions of the run with a sum up to 1")
-        self.warmup, self.decay, self.total_steps = warmup, decay, None
+        self.warmup, self.decay = warmup, decay
+        self.total_steps: int | None = None
         super().__init__(optimizer, self.factor)
 
     def span(self, total_steps: int) -> None:

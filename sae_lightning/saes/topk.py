@@ -1,6 +1,6 @@
 """TopK SAE (Gao et al. 2024, arXiv 2406.04093).
 
-    latents = relu(the k largest pre_acts of each sample)        loss = mse + aux_coefficient * AuxK
+latents = relu(the k largest pre_acts of each sample)        loss = mse + aux_coefficient * AuxK
 """
 
 from typing import Any
@@ -8,9 +8,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_lightning.code import Code
 from sae_lightning.kernels import top_k_per_row
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.code import Code
 
 
 class TopK(SparseAutoencoder):

@@ -42,7 +42,9 @@ def test_a_batch_without_positive_entries_leaves_the_threshold():
     assert sae.threshold.isnan()
 
 
-@pytest.mark.parametrize(("arguments", "message"), [({"k": 17}, "k=17"), ({"k": 2, "threshold_rate": 0.0}, "threshold_rate=0.0")])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"k": 17}, "k=17"), ({"k": 2, "threshold_rate": 0.0}, "threshold_rate=0.0")]
+)
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         BatchTopK(4, d_sae=16, **arguments)

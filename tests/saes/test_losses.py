@@ -123,7 +123,11 @@ def test_aux_k(x, n_dead):
 
 
 def test_aux_k_alone_trains_the_encoder_even_where_pre_acts_are_negative():
-    W_enc, b_enc, W_dec = torch.randn(D_IN, D_SAE, requires_grad=True), torch.full((D_SAE,), -50.0), torch.randn(D_SAE, D_IN)
+    W_enc, b_enc, W_dec = (
+        torch.randn(D_IN, D_SAE, requires_grad=True),
+        torch.full((D_SAE,), -50.0),
+        torch.randn(D_SAE, D_IN),
+    )
     x, dead = torch.randn(BATCH, D_IN), torch.arange(D_SAE) < 3
     loss = aux_k_loss(x, x @ W_enc.detach() + b_enc, torch.randn(BATCH, D_IN), dead, W_enc, b_enc, None, W_dec)
     loss.backward()

@@ -1,0 +1,115 @@
+"""The command ``sae``: which commands there are, what each does, and how a mistake is reported.
+
+``sae --help`` and the commands that need no trainer answer without importing Lightning. The others (``fit``,
+``validate``, ``test``) are one LightningCLI, in ``lightning_cli.py``.
+"""
+
+import difflib
+import os
+import sys
+from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+
+from sae_lightning import __version__
+from sae_lightning.mistakes import readable
+
+USAGE_ERROR = 2
+"""Exit code of a run that was asked for something impossible."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word after ``sae``.
+
+    Args:
+        help: one line for ``sae --help``.
+        target: ``module:function`` that runs it, called with the arguments, the word first.
+    """
+
+    help: str
+    target: str
+
+
+COMMANDS = {
+    "fit": Command("train an SAE, or a panel of an SAE and its baselines", "sae_lightning.lightning_cli:SAECLI"),
+    "validate": Command("run the validation of a checkpoint again", "sae_lightning.lightning_cli:SAECLI"),
+    "test": Command("run the costlier test evaluators on a checkpoint", "sae_lightning.lightning_cli:SAECLI"),
+    "compare": Command("print the table of SAEs against baselines of finished runs", "sae_lightning.compare:main"),
+}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        args: what follows ``sae`` on the command line; None reads it from there.
+
+    Raises:
+        SystemExit: with code 2 after a mistake in the arguments or the configuration, which is told on stderr.
+    """
+    args = sys.argv[1:] if args is None else args
+    if not args or args[0] in ("-h", "--help"):
+        print(help_text())
+        return
+    word = args[0]
+    if word == "--version":
+        print(f"sae_lightning {__version__}")
+        return
+    if word not in COMMANDS:
+        nearest = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
+        hint = f"did you mean 'sae {nearest[0]}'?" if nearest else f"choose from {', '.join(COMMANDS)}."
+        _stop(f"unknown command {word!r}: {hint}")
+    module, function = COMMANDS[word].target.split(":")
+    with mistakes_told_in_one_message(word):
+        getattr(import_module(module), function)(args)
+
+
+def help_text() -> str:
+    """Return what ``sae --help`` prints: every command with one line."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {word:<{width}}  {command.help}" for word, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: sae COMMAND [options]",
+            "",
+            "Train sparse autoencoders (SAEs) and find out whether they beat random baselines.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "help on one command, on one class, and everything a command would run with:",
+            "  sae fit --help",
+            "  sae fit --model.help TopK        (or --data.help, --freeze.help)",
+            "  sae fit --model TopK --data SyntheticDataModule --print_config",
+            "",
+            "SAE_DEBUG=1 shows the traceback of an error.",
+        ]
+    )
+
+
+@contextmanager
+def mistakes_told_in_one_message(word: str) -> Iterator[None]:
+    """Turn an error that a user can repair into one message on stderr and exit code 2.
+
+    A ``ValueError``, a missing file and a rejected argument are the user's to repair. Everything else is a fault of the
+    program and keeps its traceback; so does every error when the environment variable ``SAE_DEBUG`` is set.
+    """
+    try:
+        yield
+    except (ValueError, ArgumentError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        if os.environ.get("SAE_DEBUG"):
+            raise
+        _stop(
+            readable(str(error)) or type(error).__name__,
+            f"sae {word} --help lists the options; SAE_DEBUG=1 shows a traceback",
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _stop(message: str, hint: str | None = None) -> None:
+    sys.stderr.write(f"error: {message}\n" + (f"({hint})\n" if hint else ""))
+    sys.exit(USAGE_ERROR)

@@ -1,0 +1,217 @@
+"""``sae compare``: the SAE, its baselines and the floor side by side.
+
+A row per metric, a column per freeze policy: the mean over seeds and its sample standard deviation, and at the end the
+floor, which is what an SAE that does nothing scores. Runs whose model and data settings agree up to seeds and freeze
+policies are one experiment: their values are put together. Other runs stand in tables of their own.
+"""
+
+import json
+import math
+import statistics
+from argparse import ArgumentParser
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+METRICS_FILE = "metrics.jsonl"
+POLICIES = ("trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder")
+FIRST_METRICS = (
+    "explained_variance",
+    "fvu",
+    "cosine",
+    "l0",
+    "dead_fraction",
+    "ce_recovered",
+    "loss_recovered",
+    "recovery",
+    "cosine_to_start",
+    "drift",
+)
+"""What the table begins with, by the beginning of the name; other metrics follow in alphabetical order."""
+
+Values: TypeAlias = dict[str, dict[str, list[float | None]]]
+"""``{metric: {policy: [a value per seed]}}``"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The last validation of one run.
+
+    Args:
+        folder: the run folder.
+        metrics: ``{metric: {policy: {seed: value}}}``; a value that was not finite is None.
+        floors: ``{metric: value}``.
+        settings: what makes two runs one experiment, as text; None where the run has no ``config.yaml``.
+    """
+
+    folder: Path
+    metrics: dict[str, dict[str, dict[str, float | None]]]
+    floors: dict[str, float | None]
+    settings: str | None
+
+
+def main(args: list[str]) -> None:
+    """Print the table, or with ``--json`` the values behind it."""
+    parser = ArgumentParser(prog="sae compare", description=__doc__, exit_on_error=False)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, lightning_logs/<name>/version_N")
+    parser.add_argument("--json", action="store_true", help='print {"metrics": ..., "floors": ...} instead of a table')
+    options = parser.parse_args(args[1:])
+    groups = group([read_run(folder) for folder in options.runs])
+    print(json.dumps(as_json(groups)) if options.json else "\n\n".join(table(*entry) for entry in tables(groups)))
+
+
+def read_run(folder: Path) -> Run:
+    """Read the last line of ``metrics.jsonl``.
+
+    Args:
+        folder: a run folder.
+
+    Raises:
+        ValueError: if it is none, or no validation has been written yet.
+    """
+    expected = f"give a run folder, such as lightning_logs/<name>/version_0, with {METRICS_FILE} in it"
+    if not folder.exists():
+        raise ValueError(f"{folder}: no such folder; {expected}")
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file; {expected}")
+    path = folder / METRICS_FILE
+    if not path.is_file():
+        inside = sorted(found.parent for found in folder.glob(f"**/{METRICS_FILE}"))
+        hint = f"; did you mean {inside[-1]}?" if inside else ""
+        raise ValueError(f"{folder} holds no {METRICS_FILE}; {expected}{hint}")
+    for line in reversed(path.read_text().splitlines()):
+        try:
+            last = json.loads(line)
+        except json.JSONDecodeError:  # cut off when the machine stopped: the line before is whole
+            continue
+        return Run(folder, last["metrics"], last["floors"], _settings(folder / "config.yaml"))
+    raise ValueError(f"{path} is empty: the run has finished no validation yet; give one that has")
+
+
+def _settings(config: Path) -> str | None:
+    if not config.is_file():
+        return None
+    settings = yaml.safe_load(config.read_text())
+    model = settings.get("model") or {}
+    arguments = model.get("init_args") or {}
+    if "policies" in arguments and "sae" in arguments:  # a panel is compared by the SAE that it holds
+        model = arguments["sae"]
+    return json.dumps(_without_seeds([model, settings.get("data")]), sort_keys=True, default=str)
+
+
+def _without_seeds(settings: Any) -> Any:
+    if isinstance(settings, dict):
+        return {key: _without_seeds(value) for key, value in settings.items() if key not in ("seed", "seeds", "d_in")}
+    if isinstance(settings, list):
+        return [_without_seeds(value) for value in settings]
+    return settings
+
+
+def group(runs: Iterable[Run]) -> list[list[Run]]:
+    """Put runs of equal settings together, in the order given."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.settings or str(run.folder), []).append(run)
+    return list(groups.values())
+
+
+def tables(groups: Sequence[Sequence[Run]]) -> list[tuple[Values, dict[str, float | None]]]:
+    """Values and floors of each group; with several groups, policies carry the names of their runs."""
+    names = _short_names([run.folder for runs in groups for run in runs])
+    entries = []
+    for runs in groups:
+        label = f" ({'+'.join(names[run.folder] for run in runs)})" if len(groups) > 1 else ""
+        values: Values = {}
+        floors: dict[str, list[float]] = {}
+        for run in runs:
+            for metric, policies in run.metrics.items():
+                for policy, seeds in policies.items():
+                    values.setdefault(metric, {}).setdefault(policy + label, []).extend(seeds.values())
+            for metric, floor in run.floors.items():
+                floors.setdefault(metric, []).extend([] if floor is None else [floor])
+        entries.append((values, {metric: statistics.fmean(of) if of else None for metric, of in floors.items()}))
+    return entries
+
+
+def _short_names(folders: Sequence[Path]) -> dict[Path, str]:
+    """The ends of the paths, as long as it takes to tell them apart."""
+    parts = {folder: folder.resolve().parts for folder in folders}
+    for length in range(1, max(map(len, parts.values())) + 1):
+        names = {folder: "/".join(of[-length:]) for folder, of in parts.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
+
+
+def as_json(groups: Sequence[Sequence[Run]]) -> dict[str, Any]:
+    """Everything in one object; a floor on which several experiments disagree carries the names of its runs."""
+    entries = tables(groups)
+    metrics: Values = {}
+    floors: dict[str, float | None] = {}
+    for values, of in entries:
+        for metric, policies in values.items():
+            metrics.setdefault(metric, {}).update(policies)
+        for metric, floor in of.items():
+            agreed = all(other.get(metric, floor) == floor for _, other in entries)
+            label = next(iter(values.get(metric, {"": []}))).partition(" ")[2]
+            floors[metric if agreed else f"{metric} {label}"] = floor
+    return {"metrics": metrics, "floors": floors}
+
+
+def table(values: Values, floors: Mapping[str, float | None]) -> str:
+    """Lay out one experiment.
+
+    Args:
+        values: ``{metric: {policy: [a value per seed]}}``.
+        floors: ``{metric: value}``.
+
+    Returns:
+        Lines of about 100 columns for four policies.
+    """
+    columns = sorted({policy for policies in values.values() for policy in policies}, key=_policy_order)
+    seeds = {policy: max(len(of[policy]) for of in values.values() if policy in of) for policy in columns}
+    rows = [["", *columns, "floor"], ["seeds", *(str(seeds[policy]) for policy in columns), ""]]
+    for metric in sorted(values, key=_metric_order):
+        cells = [values[metric].get(policy, []) for policy in columns]
+        show = _number_format([*(value for cell in cells for value in cell), floors.get(metric)])
+        rows.append([metric, *(_cell(cell, show) for cell in cells), _cell([floors.get(metric)], show)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+    rule = "-" * max(map(len, lines))
+    note = "mean ± sample standard deviation over seeds; floor: an SAE that does nothing"
+    return "\n".join([*(line.rstrip() for line in lines[:2]), rule, *(line.rstrip() for line in lines[2:]), rule, note])
+
+
+def _policy_order(policy: str) -> tuple[int, str]:
+    name = policy.split(" ")[0]
+    return (POLICIES.index(name) if name in POLICIES else len(POLICIES), policy)
+
+
+def _metric_order(metric: str) -> tuple[int, str]:
+    rank = next((rank for rank, start in enumerate(FIRST_METRICS) if metric.startswith(start)), len(FIRST_METRICS))
+    return (rank, metric)
+
+
+def _number_format(values: Iterable[float | None]) -> str:
+    """Four significant digits for the largest value of a row, so that its cells can be compared digit by digit."""
+    largest = max((abs(value) for value in values if value is not None), default=0.0)
+    if largest == 0:
+        return ".4f"
+    digits = 3 - math.floor(math.log10(largest))
+    return f".{max(digits, 0)}f" if digits <= 7 else ".3e"
+
+
+def _cell(values: Sequence[float | None], show: str) -> str:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
+        return "-"
+    mean = f"{statistics.fmean(numbers):{show}}"
+    return mean if len(numbers) == 1 else f"{mean} ± {statistics.stdev(numbers):{show}}"

@@ -1,0 +1,19 @@
+"""Callbacks that answer one question each at validation and test."""
+
+from sae_lightning.evaluators.base import Evaluator, Scores, log_histogram
+from sae_lightning.evaluators.drift import Drift
+from sae_lightning.evaluators.loss_recovered import LossRecovered
+from sae_lightning.evaluators.reconstruction import Reconstruction
+from sae_lightning.evaluators.recovery import Recovery
+from sae_lightning.evaluators.sparsity import Sparsity
+
+__all__ = [
+    "Drift",
+    "Evaluator",
+    "LossRecovered",
+    "Reconstruction",
+    "Recovery",
+    "Scores",
+    "Sparsity",
+    "log_histogram",
+]

@@ -1,0 +1,165 @@
+"""`Evaluator`: a question asked at validation and test, of every member of a panel, with its floor.
+
+An evaluator logs `val/<metric>/<member>` for each member and `val/<metric>/floor`, the score of an SAE that does
+nothing (no latent fires, it answers with the mean of the data), or of chance. In `sae test` the names begin with
+`test/`. Evaluators change no parameter and draw nothing from the global random state, so training is the same bits with
+and without them.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from sae_lightning.saes.module import SAEModule, Step
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One metric: a value for each member, reduced over ranks, and the floor."""
+
+    members: Mapping[str, Tensor | float]
+    floor: Tensor | float
+
+
+class Evaluator(Callback, ABC):
+    """Asks its question every n-th validation, at the last one, and at test.
+
+    A subclass says what it wants of each batch (`update`) and what follows from it (`scores`). It keeps each argument
+    under the argument's name, by which a checkpoint tells two evaluators of one class apart.
+
+    Args:
+        every_n_validations: 1 or more; the last validation counts whatever its number, where the end can be foreseen.
+    """
+
+    def __init__(self, every_n_validations: int = 1) -> None:
+        if every_n_validations < 1:
+            raise ValueError(f"every_n_validations={every_n_validations}: expected 1 or more")
+        self.every_n_validations = every_n_validations
+        self._n_validations = 0
+        self._is_active = False
+
+    # For subclasses
+    # ----------------------------------------------------------------------------------------------------
+
+    def start(self, module: SAEModule) -> None:
+        """Makes fresh metrics on the module's device."""
+
+    def update(self, steps: Mapping[str, Step]) -> None:
+        """Takes in one batch, by member."""
+
+    @abstractmethod
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Mapping[str, Scores]:
+        """Metrics by name at the end of the epoch; `stage` is `val` or `test`."""
+
+    # Hooks
+    # -------------------------------------------------------------------------------------------------------------
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Checks that there is something to evaluate."""
+        if not isinstance(pl_module, SAEModule):
+            raise ValueError(f"{type(self).__name__}: expected an SAE or a SanityPanel, got {type(pl_module).__name__}")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decides whether this validation counts."""
+        if trainer.sanity_checking:
+            self._is_active = False
+            return
+        self._is_active = True
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._n_validations += 1
+            self._is_active = self._n_validations % self.every_n_validations == 0 or is_last_validation(trainer)
+        self._start_if_active(pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A test always counts."""
+        self._is_active = True
+        self._start_if_active(pl_module)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Takes in what the step of the module returned."""
+        if self._is_active:
+            self.update(outputs)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs `val/...`."""
+        self._log(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs `test/...`."""
+        self._log(trainer, pl_module, "test")
+
+    def _start_if_active(self, pl_module: LightningModule) -> None:
+        if self._is_active:
+            assert isinstance(pl_module, SAEModule)
+            self.start(pl_module)
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not self._is_active:
+            return
+        assert isinstance(pl_module, SAEModule)
+        for metric, scores in self.scores(trainer, pl_module, stage).items():
+            for curve, value in (*scores.members.items(), ("floor", scores.floor)):
+                # Every rank has the same value already; sync_dist keeps Lightning from warning that it might not.
+                pl_module.log(f"{stage}/{metric}/{curve}", value, sync_dist=True)
+
+    # State
+    # -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def state_key(self) -> str:
+        """Class and arguments."""
+        return self._generate_state_key(**{name: getattr(self, name) for name in signature(type(self)).parameters})
+
+    def state_dict(self) -> dict[str, int]:
+        """How many validations there were."""
+        return {"n_validations": self._n_validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting validations."""
+        self._n_validations = state_dict["n_validations"]
+
+
+def is_last_validation(trainer: Trainer) -> bool:
+    """Whether training will end before another validation; False where the end cannot be foreseen.
+
+    It cannot with a limit of time or early stopping. With epochs that the interval does not divide the answer may be
+    True for one validation too many, never for one too few.
+    """
+    steps = trainer.estimated_stepping_batches
+    interval = trainer.val_check_batch
+    if steps < 0 or interval is None:
+        return False
+    remaining = (steps - trainer.global_step) * trainer.accumulate_grad_batches
+    between = interval * (trainer.check_val_every_n_epoch or 1)
+    return remaining < between if math.isfinite(between) else remaining <= 0
+
+
+def log_histogram(trainer: Trainer, name: str, member: str, values: Tensor) -> None:
+    """Gives the distribution of values of one member to every logger that can draw it.
+
+    Args:
+        trainer: whose loggers.
+        name: of the chart, `<stage>/<what>`.
+        member: `<policy>/<seed>`.
+        values: of any shape; nothing is drawn of an empty tensor.
+    """
+    if not trainer.is_global_zero or values.numel() == 0:
+        return
+    values = values.detach().float().cpu()
+    for logger in trainer.loggers:
+        experiment = getattr(logger, "experiment", None)
+        if hasattr(logger, "log_histogram"):
+            logger.log_histogram(name, member, values, trainer.global_step)
+        elif experiment is not None and hasattr(experiment, "add_histogram"):
+            experiment.add_histogram(f"{name}/{member}", values, trainer.global_step)

@@ -1,0 +1,131 @@
+"""How much of what a language model does survives when it reads the reconstruction instead of its activation?
+
+    ce_recovered_zero = (CE_zero - CE_reconstruction) / (CE_zero - CE_clean)
+    kl_recovered_zero = (KL_zero - KL_reconstruction) / KL_zero             (OrtSAE, arXiv 2509.22033, app. D)
+
+and `_mean` with the mean activation in place of zero. See `TokenLoss` for the losses and the tokens they are averaged
+over.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+
+from sae_lightning.distributed import all_reduce_sum
+from sae_lightning.evaluators.base import Evaluator, Scores
+from sae_lightning.metrics import TokenLoss
+from sae_lightning.metrics.functional import recovered_compute
+from sae_lightning.saes.module import SAEModule
+
+Edit: TypeAlias = Callable[[Tensor], Tensor]
+ABLATIONS = ("zero", "mean")
+
+
+class LossRecovered(Evaluator):
+    """Logs ce_recovered_zero, ce_recovered_mean, kl_recovered_zero, kl_recovered_mean, and the losses they come from.
+
+    The losses: ce_clean, ce_reconstruction, ce_zero, ce_mean, kl_reconstruction, kl_zero, kl_mean, in nats a token;
+    those without an SAE are the same for every member. Positions that do not count (special tokens) keep their
+    activation. The SAE that does nothing answers with the mean, so floors are the scores of mean ablation: 0 for
+    `_mean`, as a rule above 0 for `_zero`.
+
+    Args:
+        min_gap_nats: a ratio whose denominator is below this is withheld (nan), in nats a token, above 0.
+        every_n_validations: 1 or more; the last validation always counts. One costs 4 model passes over the held-out
+            text, and one for each SAE.
+    """
+
+    def __init__(self, min_gap_nats: float = 0.05, every_n_validations: int = 1) -> None:
+        super().__init__(every_n_validations)
+        if min_gap_nats <= 0:
+            raise ValueError(f"min_gap_nats={min_gap_nats}: expected more than 0, for example 0.05")
+        self.min_gap_nats = min_gap_nats
+        self._has_warned = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Checks that there is held-out text and a model to read it."""
+        super().setup(trainer, pl_module, stage)
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        if not (hasattr(datamodule, "validation_inputs") and hasattr(getattr(datamodule, "source", None), "replace")):
+            raise ValueError(
+                f"LossRecovered needs a language model with held-out text, and data={type(datamodule).__name__} has "
+                "none: take LanguageModelDataModule, or leave out LossRecovered"
+            )
+
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
+        """Runs the model over the held-out text, once for each thing that can stand at the hook."""
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        mean = mean_activation(datamodule, module.device)
+        edits: dict[str, Edit] = {"zero": torch.zeros_like, "mean": lambda x: mean.expand_as(x)}
+        for member, sae in module.members.items():
+            edits[member] = lambda x, sae=sae: sae(x.to(sae.W_dec.device))  # type: ignore[misc]
+        losses = {name: TokenLoss().to(module.device) for name in ("clean", *edits)}
+        for inputs in datamodule.validation_inputs():
+            clean = datamodule.source.replace(inputs, lambda x: x)
+            check_logits(clean, inputs.input_ids)
+            losses["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
+            for name, edit in edits.items():
+                logits = datamodule.source.replace(inputs, partial(replace_counted, counts=inputs.mask, edit=edit))
+                losses[name].update(logits, clean, inputs.input_ids, inputs.mask)
+        return self._ratios({name: loss.compute() for name, loss in losses.items()}, list(module.members))
+
+    def _ratios(self, losses: dict[str, dict[str, Tensor]], members: list[str]) -> dict[str, Scores]:
+        scores = {}
+        for kind in ("ce", "kl"):
+            loss = {name: values[kind] for name, values in losses.items()}
+            scores[f"{kind}_reconstruction"] = Scores({member: loss[member] for member in members}, loss["mean"])
+            for name in ("clean", *ABLATIONS):
+                scores[f"{kind}_{name}"] = Scores(dict.fromkeys(members, loss[name]), loss[name])
+            for ablation in ABLATIONS:
+                self._warn_of_small_gap(f"{kind}_recovered_{ablation}", float(loss[ablation] - loss["clean"]))
+                recovered = {
+                    name: recovered_compute(loss[name], loss[ablation], loss["clean"], self.min_gap_nats)
+                    for name in ("mean", *members)
+                }
+                floor = recovered.pop("mean")
+                scores[f"{kind}_recovered_{ablation}"] = Scores(recovered, floor)
+        del scores["kl_clean"]  # 0 by definition
+        return scores
+
+    def _warn_of_small_gap(self, metric: str, gap: float) -> None:
+        if not gap >= self.min_gap_nats and not self._has_warned:
+            self._has_warned = True
+            rank_zero_warn(
+                f"{metric} is withheld (nan): the ablation costs {gap:.4g} nats a token, less than min_gap_nats="
+                f"{self.min_gap_nats}. Read the losses themselves, evaluate on more text, or take another layer"
+            )
+
+
+def mean_activation(datamodule: Any, device: torch.device) -> Float[Tensor, " d_in"]:  # noqa: ANN401
+    """Mean of the activations at all held-out positions that count, over all ranks."""
+    total = torch.zeros(datamodule.d_in + 1, dtype=torch.float64, device=device)
+    for inputs in datamodule.validation_inputs():
+        activations, counts = datamodule.source.capture(inputs)
+        counted = activations[counts].double()
+        total += torch.cat([counted.sum(0), counted.new_tensor([len(counted)])]).to(device)
+    all_reduce_sum(total)
+    return total[:-1] / total[-1]
+
+
+def check_logits(logits: Tensor, input_ids: Tensor) -> None:
+    """Refuses outputs that cannot be logits of these tokens: hidden states of a model without a head."""
+    if logits.shape[-1] <= (largest := int(input_ids.max())):
+        raise ValueError(
+            f"LossRecovered needs logits, and the model's outputs of width {logits.shape[-1]} have none for token "
+            f"{largest}: take a checkpoint with its language-modelling head, or leave out LossRecovered"
+        )
+
+
+def replace_counted(
+    activations: Float[Tensor, "batch seq d_in"], counts: Bool[Tensor, "batch seq"], edit: Edit
+) -> Float[Tensor, "batch seq d_in"]:
+    """Activations with `edit` [n, d_in] -> [n, d_in] applied at the positions that count; the others keep theirs."""
+    edited = activations.clone()
+    edited[counts] = edit(activations[counts]).to(edited)
+    return edited

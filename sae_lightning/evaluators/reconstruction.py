@@ -1,0 +1,45 @@
+"""How close are reconstructions to the activations?"""
+
+from collections.abc import Mapping
+
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torchmetrics import Metric
+
+from sae_lightning.evaluators.base import Evaluator, Scores
+from sae_lightning.metrics import CosineSimilarity, ExplainedVariance, MeanPrediction, RelativeNorm
+from sae_lightning.saes.module import SAEModule, Step
+
+
+class Reconstruction(Evaluator):
+    """Logs explained_variance, fvu, cosine and relative_norm; floors are those of predicting the mean of the data.
+
+    Args:
+        every_n_validations: 1 or more; the last validation always counts.
+    """
+
+    def start(self, module: SAEModule) -> None:
+        """Makes fresh metrics."""
+        self._metrics: dict[str, dict[str, Metric]] = {"explained_variance": {}, "cosine": {}, "relative_norm": {}}
+        for member, sae in module.members.items():
+            self._metrics["explained_variance"][member] = ExplainedVariance(sae.d_in).to(module.device)
+            self._metrics["cosine"][member] = CosineSimilarity().to(module.device)
+            self._metrics["relative_norm"][member] = RelativeNorm().to(module.device)
+        self._mean_prediction = MeanPrediction(sae.d_in).to(module.device)
+
+    def update(self, steps: Mapping[str, Step]) -> None:
+        """Takes in x and x_hat of each member; all read the same x."""
+        for members in self._metrics.values():
+            for member, step in steps.items():
+                members[member].update(step.x, step.x_hat)
+        self._mean_prediction.update(next(iter(steps.values())).x)
+
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
+        """Computes all four metrics."""
+        floors: dict[str, Tensor | float] = {"explained_variance": 0.0, **self._mean_prediction.compute()}
+        scores = {
+            name: Scores({member: metric.compute() for member, metric in members.items()}, floors[name])
+            for name, members in self._metrics.items()
+        }
+        explained = scores["explained_variance"].members
+        return {**scores, "fvu": Scores({member: 1 - value for member, value in explained.items()}, 1.0)}

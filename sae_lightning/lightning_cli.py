@@ -1,0 +1,181 @@
+"""``sae fit``, ``sae validate`` and ``sae test``: one LightningCLI.
+
+What it adds to Lightning's: the width of the data goes to the model, a lone SAE takes a freeze policy under ``freeze``,
+every run keeps the same things in its folder, and a run can go on in the folder where it stopped.
+"""
+
+import os
+from argparse import ArgumentError
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from typing_extensions import override
+
+from sae_lightning import startup
+from sae_lightning.callbacks import Checkpoints, ExportSAEs, Interrupt, MetricsFile, RunConfig, ThroughputBar
+from sae_lightning.compare import METRICS_FILE, read_run, table, tables
+from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
+from sae_lightning.freeze import FreezePolicy
+from sae_lightning.loggers import run_folder
+from sae_lightning.mistakes import readable
+from sae_lightning.panel import SanityPanel
+from sae_lightning.saes import SAEModule
+
+
+class SAECLI(LightningCLI):
+    """Run one command.
+
+    Args:
+        args: the command line after ``sae``.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        startup.silence_known_noise()
+        startup.speed_up_cpu()
+        super().__init__(
+            SAEModule,
+            ActivationDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"prog": "sae", "exit_on_error": False},  # `cli.main` tells a mistake
+            trainer_defaults={
+                "max_epochs": 1,  # an epoch of a datamodule is all of its `train_samples`
+                "logger": {"class_path": "sae_lightning.loggers.MemberTensorBoardLogger"},
+            },
+            args=args,
+        )
+
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        """Return the commands of the trainer; an SAE has no ``predict``."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; Lightning's own would warn when `sae` was not started from a command line."""
+        try:
+            self.config = parser.parse_args(list(args or []))
+        except ArgumentError as error:
+            known = [name for base in (SAEModule, ActivationDataModule, Callback) for name in _subclass_names(base)]
+            raise ValueError(readable(str(error), known)) from error
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the top-level keys ``name`` and ``freeze``, and the link from the data to the model."""
+        parser.add_argument("--name", default="runs", help="Folder of the experiment in lightning_logs/.")
+        parser.link_arguments("name", "trainer.logger.init_args.name")
+        parser.link_arguments("data.d_in", "model.init_args.d_in", apply_on="instantiate")
+        parser.add_subclass_arguments(
+            FreezePolicy,
+            "freeze",
+            required=False,
+            help="What stays as it started, for a lone SAE; a SanityPanel has `policies` of its own. Default: nothing.",
+        )
+
+    @property
+    def settings(self) -> Any:
+        """The parsed configuration of the command that runs."""
+        return self.config[self.config.subcommand]
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        """Refuse what cannot work before anything is built."""
+        checkpoint = self.settings.get("ckpt_path")
+        if checkpoint is not None and str(checkpoint) not in ("last", "best") and not Path(checkpoint).is_file():
+            raise FileNotFoundError(
+                f"ckpt_path={checkpoint}: no such file; checkpoints lie in lightning_logs/<name>/version_N/checkpoints"
+            )
+        if checkpoint is None and self.config.subcommand != "fit":
+            raise ValueError(f"sae {self.config.subcommand} needs the checkpoint to look at: --ckpt_path PATH")
+        model = self.settings.model.class_path.split(".")[-1]
+        if self.settings.freeze is not None and model == SanityPanel.__name__:
+            raise ValueError(
+                f"freeze={self.settings.freeze.class_path} beside a SanityPanel: freeze is for a lone SAE. "
+                "Remove it, or name the policies under model.init_args.policies."
+            )
+        if self.settings.weights_only is None:
+            self.settings.weights_only = True  # a checkpoint is data; it need not be trusted
+        self._go_on_in_the_same_folder()
+
+    def _go_on_in_the_same_folder(self) -> None:
+        """Keep the run folder when both configuration and checkpoint come from it: this is one run, not two."""
+        checkpoint, configs = self.settings.get("ckpt_path"), self.settings.get("config") or []
+        if self.config.subcommand != "fit" or checkpoint is None or len(configs) != 1:
+            return
+        run = Path(str(checkpoint)).resolve().parent.parent
+        logger = self.settings.trainer.logger
+        if Path(str(configs[0])).resolve() == run / "config.yaml" and getattr(logger, "init_args", None):
+            logger.init_args["save_dir"] = os.path.relpath(run.parent.parent)
+            logger.init_args["name"] = run.parent.name
+            logger.init_args["version"] = run.name
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with the callbacks that every run has, unless the configuration brings one of the kind."""
+        given = self._get(self.config_init, "trainer")["callbacks"] or []
+        callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
+        freeze = self._get(self.config_init, "freeze")
+        if freeze is not None:
+            callbacks.append(freeze)
+        for default, replaced_by in self._default_callbacks():
+            if not any(isinstance(callback, replaced_by) for callback in callbacks):
+                callbacks.append(default)
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _default_callbacks(self) -> list[tuple[Callback, type]]:
+        evaluators = [Reconstruction(), Sparsity(), Drift()]
+        defaults: list[tuple[Callback, type]] = [(evaluator, type(evaluator)) for evaluator in evaluators]
+        if self.settings.trainer.enable_progress_bar is not False:
+            defaults.append((ThroughputBar(), ProgressBar))
+        defaults.append((MetricsFile(), MetricsFile))
+        defaults.append((ExportSAEs(), ExportSAEs))
+        if self.settings.trainer.enable_checkpointing is not False:
+            defaults += [(Checkpoints(), ModelCheckpoint), (Interrupt(), Interrupt)]
+        return defaults
+
+    def after_fit(self) -> None:
+        """Say what the run left and where."""
+        run = self._print_table()
+        if run is None:
+            return
+        kept = {
+            "TensorBoard": f"tensorboard --logdir {run}",
+            "metrics": run / METRICS_FILE,
+            "checkpoints": run / "checkpoints",
+            "SAEs": run / "saes",
+        }
+        print("\n".join(f"{what + ':':<13}{where}" for what, where in kept.items()))
+
+    def after_validate(self) -> None:
+        """Print the table of what was measured."""
+        self._print_table()
+
+    def after_test(self) -> None:
+        """Print the table of what was measured."""
+        self._print_table()
+
+    def _print_table(self) -> Path | None:
+        """Print the table of the run, if it keeps a folder and has validated; return the folder."""
+        run = run_folder(self.trainer)
+        if run is None or not self.trainer.is_global_zero:
+            return None
+        if (run / METRICS_FILE).is_file():
+            print(f"\n{table(*tables([[read_run(run)]])[0])}\n")
+        return run
+
+
+def _subclass_names(base: type) -> Iterator[str]:
+    subclass: type
+    for subclass in base.__subclasses__():
+        yield subclass.__name__
+        yield from _subclass_names(subclass)

@@ -1,0 +1,69 @@
+"""Put what is wrong first.
+
+jsonargparse answers a wrong setting with everything it tried: each member of a Union, the whole value that was given,
+and somewhere in between the cause. Here the cause is picked out, and the place where it stands in the YAML put first.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+_NOISE = re.compile(
+    r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but"
+    r"|Problem with given class_path|Not a valid subclass|Subclass types expect|a class path \(str\)|a dict with"
+)
+_KEY = re.compile(r'Parser key "([^"]+)":\s*')
+_CLASS = re.compile(r"(?:Problem with given class_path |Namespace\(class_path=)'(?:[\w.]*\.)?(\w+)'")
+_UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+
+
+def readable(message: str, known_classes: Iterable[str] = ()) -> str:
+    """Reduce an error of jsonargparse to the place and the cause.
+
+    Args:
+        message: what jsonargparse says; any other text comes back as it is.
+        known_classes: names among which the nearest is proposed when a class is unknown.
+
+    >>> print(readable('''Parser key "trainer.max_epochs":
+    ...   Does not validate against any of the Union subtypes
+    ...   Subtypes: [<class 'int'>, <class 'NoneType'>]
+    ...   Errors:
+    ...     - Expected a <class 'int'>
+    ...     - Expected a <class 'NoneType'>
+    ...   Given value type: <class 'str'>
+    ...   Given value: lots'''))
+    trainer.max_epochs: expected int, got lots
+    """
+    if "Does not validate against" not in message and not _KEY.match(message):
+        return message
+    place: list[str] = []
+    class_name = ""
+    causes: list[str] = []
+    for line in message.splitlines():
+        text = re.sub(r"^\s*(- )?", "", line)
+        place += _KEY.findall(text)
+        class_name = (_CLASS.findall(text) or [class_name])[-1]
+        text = _KEY.sub("", text)
+        text = re.sub(r"^Type \S*Callable.* expects a function or a callable class:\s*", "", text)
+        text = re.sub(r"\.? Got value: (Namespace\(|\{).*", "", text)
+        if text and not _NOISE.match(text):
+            causes.append(text)
+    precise = [cause for cause in causes if not cause.startswith("Expected a <class")] or causes
+    cause = "\n".join(dict.fromkeys(precise))
+    given = re.findall(r"Given value: (.*)", message)
+    if cause.startswith("Expected a <class") and "Got value" not in cause and given:
+        cause += f". Got value: {given[0]}"
+    cause = re.sub(r"Expected a <class '(\w+)'>\. Got value: ", r"expected \1, got ", cause)
+    cause = re.sub(r"Option '(\w+)' is not accepted", rf"{class_name} has no option '\1'", cause)
+    cause = _UNKNOWN_CLASS.sub(lambda match: unknown_class(match[1], known_classes), cause)
+    return f"{'.'.join(place)}: {cause}" if place else cause
+
+
+def unknown_class(name: str, known_classes: Iterable[str]) -> str:
+    """Say that a class is unknown and name the nearest one.
+
+    >>> unknown_class("TopKK", ["ReLU", "TopK"])
+    'no class TopKK; did you mean TopK?'
+    """
+    nearest = difflib.get_close_matches(name, list(known_classes), n=1)
+    return f"no class {name}" + (f"; did you mean {nearest[0]}?" if nearest else "")

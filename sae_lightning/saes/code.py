@@ -1,1 +1,0 @@
-from sae_lightning.code import Code  # noqa: F401

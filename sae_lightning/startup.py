@@ -1,0 +1,71 @@
+"""Settings of the process that make training on a CPU two to three times faster and change no result.
+
+Both concern libraries below torch, so they are set once, when a command starts.
+"""
+
+import ctypes
+import logging
+import platform
+import warnings
+
+import torch
+
+# glibc's mallopt parameters (malloc.h)
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+
+
+def speed_up_cpu() -> None:
+    """Choose the faster product library and keep freed memory, where that is possible and harmless."""
+    if not torch.cuda.is_available():
+        use_fast_float32_products()
+    keep_freed_memory()
+
+
+def use_fast_float32_products(tolerance: float = 2e-6) -> bool:
+    """Send float32 products to oneDNN if they stay float32 there.
+
+    torch does so for the matmul precision "medium", whose meaning is that bfloat16 *may* be used. oneDNN uses it only
+    where the CPU has matrix units for it (AMX); elsewhere it computes in float32, about twice as fast as torch's
+    default library. Rather than trusting a list of CPUs, a product is checked, and an inexact one undoes the setting.
+
+    Args:
+        tolerance: the largest error allowed, relative to the largest entry; float32 reaches 3e-7, bfloat16 3e-3.
+
+    Returns:
+        Whether the fast products are in use.
+    """
+    before = torch.get_float32_matmul_precision()
+    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    if amx or not torch.backends.mkldnn.is_available():
+        return False
+    random = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(512, 512, generator=random) for _ in range(2))
+    exact = left.double() @ right.double()
+    torch.set_float32_matmul_precision("medium")
+    error = ((left @ right).double() - exact).abs().max() / exact.abs().max()
+    if error > tolerance:
+        torch.set_float32_matmul_precision(before)
+        return False
+    return True
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse large freed blocks instead of returning them to the system.
+
+    Otherwise each large tensor is a fresh mapping, and the page faults of writing it the first time cost as much as a
+    small matrix product. The price is that the process holds on to its peak memory.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(_TOP_PAD, 256 * 2**20)
+
+
+def silence_known_noise() -> None:
+    """Keep an advertisement and a warning that concerns only Lightning and torch out of every run's output."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()
+    )
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")

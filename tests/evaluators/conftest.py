@@ -1,0 +1,62 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from torch.nn.functional import normalize
+from torch.utils.data import DataLoader
+
+from sae_lightning.panel import SanityPanel
+from sae_lightning.saes import TopK
+
+D_IN, D_SAE, K = 6, 24, 3
+
+
+class Activations(LightningDataModule):
+    """160 activations with a mean, and the features they are made of."""
+
+    def __init__(self):
+        super().__init__()
+        random = torch.Generator().manual_seed(0)
+        self.d_in, self.batch_size = D_IN, 16
+        features = normalize(torch.randn(10, D_IN, generator=random), dim=1)
+        latents = torch.rand(160, 10, generator=random) * (torch.rand(160, 10, generator=random) < 0.2)
+        self.x = latents @ features + 0.5
+        self.source = SimpleNamespace(features=features)
+
+    def loader(self):
+        return DataLoader(self.x, self.batch_size)
+
+    train_dataloader = val_dataloader = test_dataloader = loader
+
+    def calibration_sample(self, n):
+        return self.x[:n]
+
+
+@pytest.fixture
+def data():
+    return Activations()
+
+
+@pytest.fixture
+def sae():
+    sae = TopK(D_IN, k=K, d_sae=D_SAE)
+    sae.initialise(0)
+    return sae
+
+
+@pytest.fixture
+def panel():
+    return SanityPanel(D_IN, sae=lambda d_in: TopK(d_in, k=K, d_sae=D_SAE))
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    """Makes quiet trainers of 10 steps with a validation every 2."""
+
+    def make(*callbacks, **settings):
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+        defaults = {"max_steps": 10, "val_check_interval": 2, "logger": False, "accelerator": "cpu"}
+        return Trainer(callbacks=list(callbacks), default_root_dir=tmp_path, **(quiet | defaults | settings))
+
+    return make

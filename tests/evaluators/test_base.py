@@ -1,0 +1,134 @@
+import pytest
+import torch
+from lightning.pytorch import LightningModule
+
+from sae_lightning.evaluators import Drift, Evaluator, Reconstruction, Recovery, Scores, Sparsity, log_histogram
+
+
+class Probe(Evaluator):
+    """Counts."""
+
+    def __init__(self, every_n_validations=1):
+        super().__init__(every_n_validations)
+        self._seen = []
+
+    def start(self, module):
+        self._batches = 0
+
+    def update(self, steps):
+        self._batches += 1
+
+    def scores(self, trainer, module, stage):
+        self._seen.append((stage, trainer.global_step, self._batches))
+        return {"answer": Scores(dict.fromkeys(module.members, 42.0), 0.5)}
+
+
+def test_scores_are_logged_for_every_member_with_the_floor(panel, data, trainer):
+    run = trainer(Probe())
+    run.fit(panel, data)
+    logged = {name: value.item() for name, value in run.callback_metrics.items() if name.startswith("val/")}
+    assert logged == {f"val/answer/{name}": 42.0 for name in panel.members} | {"val/answer/floor": 0.5}
+    assert set(panel.members) == {f"{name}/0" for name in panel.policies}
+
+
+def test_the_sanity_check_does_not_count_and_each_validation_starts_afresh(sae, data, trainer):
+    probe = Probe()
+    trainer(probe, num_sanity_val_steps=2).fit(sae, data)
+    assert probe._seen == [("val", step, 10) for step in (2, 4, 6, 8, 10)]
+
+
+def test_a_test_is_logged_under_its_own_name_and_always_counts(sae, data, trainer):
+    probe = Probe(every_n_validations=7)
+    run = trainer(probe)
+    run.test(sae, data, verbose=False)
+    assert probe._seen == [("test", 0, 10)]
+    assert run.callback_metrics["test/answer/floor"] == 0.5
+
+
+def test_validating_a_finished_model_always_counts(sae, data, trainer):
+    probe = Probe(every_n_validations=7)
+    trainer(probe).validate(sae, data, verbose=False)
+    assert probe._seen == [("val", 0, 10)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({}, [6, 10]),  # validations after 2, 4, ..., 10 steps: the third, and the last
+        ({"max_steps": 9}, [6, 8]),
+        ({"max_steps": -1, "max_epochs": 3, "val_check_interval": 1.0}, [30]),
+        ({"max_steps": -1, "max_epochs": 2, "val_check_interval": 6}, [16]),
+        ({"max_steps": 25, "val_check_interval": 6, "check_val_every_n_epoch": None}, [18, 24]),
+        ({"max_steps": -1, "max_epochs": 3, "val_check_interval": 1.0, "check_val_every_n_epoch": 2}, [20]),
+        ({"max_steps": -1, "max_epochs": 2, "val_check_interval": 1.0, "accumulate_grad_batches": 5}, [4]),
+    ],
+)
+def test_every_third_validation_and_the_last(sae, data, trainer, settings, steps):
+    probe = Probe(every_n_validations=3)
+    trainer(probe, num_sanity_val_steps=0, limit_val_batches=1, **settings).fit(sae, data)
+    assert [step for _, step, _ in probe._seen] == steps
+
+
+def test_counting_goes_on_after_a_restart(sae, data, trainer, tmp_path):
+    first, second = Probe(every_n_validations=4), Probe(every_n_validations=4)
+    stopped = trainer(first)
+    stopped.fit(sae, data)
+    stopped.save_checkpoint(tmp_path / "stopped.ckpt")
+    state = torch.load(tmp_path / "stopped.ckpt", weights_only=True)["callbacks"][first.state_key]
+    assert state == {"n_validations": 5}
+    trainer(second, max_steps=20).fit(sae, data, ckpt_path=tmp_path / "stopped.ckpt")
+    assert [step for _, step, _ in second._seen] == [16, 20]
+
+
+def test_evaluators_of_one_class_have_states_of_their_own(sae, data, trainer):
+    evaluators = [Recovery(0.8), Recovery(0.9), Recovery(0.8, every_n_validations=2), Drift(), Sparsity()]
+    assert len({evaluator.state_key for evaluator in evaluators}) == 5
+    key = evaluators[0].state_key
+    trainer(evaluators[0]).validate(sae, data, verbose=False)
+    assert evaluators[0].state_key == key
+
+
+def test_training_is_the_same_bits_with_and_without_evaluators(panel, data, trainer):
+    results = []
+    for evaluators in ([], [Reconstruction(), Sparsity(), Drift(), Recovery()]):
+        torch.manual_seed(3)
+        for sae in panel.members.values():
+            sae.initialise(sae.seed)
+        trainer(*evaluators, max_steps=4, limit_val_batches=2).fit(panel, data)
+        results.append([*(p.detach().clone() for p in panel.parameters()), torch.get_rng_state()])
+    assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+
+
+def test_a_module_without_members_is_refused(data, trainer):
+    with pytest.raises(ValueError, match="Drift: expected an SAE or a SanityPanel, got LightningModule"):
+        Drift().setup(trainer(), LightningModule(), "fit")
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_every_n_validations_must_be_positive(n):
+    with pytest.raises(ValueError, match=f"every_n_validations={n}: expected 1 or more"):
+        Drift(every_n_validations=n)
+
+
+class Recorder:
+    """Stands for a logger, or for its experiment."""
+
+    def __init__(self, **methods):
+        self.__dict__.update(methods)
+
+
+def test_histograms_go_to_every_logger_that_can_draw_them(trainer):
+    drawn = []
+    run = trainer()
+    run.loggers = [
+        Recorder(log_histogram=lambda *args: drawn.append(("panel", *args))),
+        Recorder(experiment=Recorder(add_histogram=lambda *args: drawn.append(("plain", *args)))),
+        Recorder(experiment=Recorder()),
+        Recorder(),
+    ]
+    log_histogram(run, "val/what", "trained/0", torch.ones(2, dtype=torch.float64, requires_grad=True))
+    log_histogram(run, "val/what", "trained/0", torch.ones(0))
+    assert [(*entry[:3], entry[-1]) for entry in drawn if entry[0] == "panel"] == [
+        ("panel", "val/what", "trained/0", 0)
+    ]
+    assert [entry[:2] for entry in drawn if entry[0] == "plain"] == [("plain", "val/what/trained/0")]

@@ -1,0 +1,200 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningDataModule
+from torch import nn
+from torch.utils.data import DataLoader
+
+from sae_lightning.evaluators import LossRecovered
+from sae_lightning.evaluators.loss_recovered import mean_activation, replace_counted
+from sae_lightning.saes import SAEModule, TopK
+
+D_IN, VOCAB = 8, 20
+
+
+class TinyLlama:
+    """A source over the first block of a random two-layer Llama that is sure of its predictions."""
+
+    def __init__(self):
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        sizes = {"hidden_size": D_IN, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCAB, **sizes)).eval().requires_grad_(False)
+            for parameter in self.model.parameters():
+                parameter.mul_(12)
+        self.n_forwards = 0
+
+    def run(self, inputs, hook):
+        handle = self.model.model.layers[0].register_forward_hook(hook)
+        self.n_forwards += 1
+        try:
+            return self.model(inputs.input_ids).logits
+        finally:
+            handle.remove()
+
+    def capture(self, inputs):
+        kept = []
+        self.run(inputs, lambda module, args, output: kept.append(output))
+        return kept[0], inputs.mask
+
+    def replace(self, inputs, edit):
+        return self.run(inputs, lambda module, args, output: edit(output))
+
+
+class Text(LightningDataModule):
+    """Texts that the model itself finds likely, with two special tokens at the start of each."""
+
+    def __init__(self):
+        super().__init__()
+        self.d_in, self.source = D_IN, TinyLlama()
+        ids = torch.randint(VOCAB, (6, 2), generator=torch.Generator().manual_seed(1))
+        while ids.shape[1] < 10:
+            ids = torch.cat([ids, self.source.model(ids).logits[:, -1:].argmax(-1)], 1)
+        mask = torch.arange(10).expand(6, 10) >= 2
+        self.inputs = [SimpleNamespace(input_ids=i, mask=m) for i, m in zip(ids.split(4), mask.split(4), strict=True)]
+
+    def validation_inputs(self):
+        return iter(self.inputs)
+
+    def loader(self):
+        return DataLoader(torch.zeros(4, D_IN), 2)
+
+    val_dataloader = test_dataloader = loader
+
+
+class Edits(SAEModule):
+    """A module whose members are any functions of activations."""
+
+    def __init__(self, **members):
+        super().__init__()
+        self._members = members
+        for edit in members.values():
+            edit.W_dec = torch.zeros(1, D_IN)
+
+    @property
+    def members(self):
+        return {f"{name}/0": edit for name, edit in self._members.items()}
+
+    def test_step(self, batch, batch_idx):
+        return {}
+
+    validation_step = test_step
+
+
+class Edit(nn.Module):
+    def __init__(self, edit):
+        super().__init__()
+        self.edit = edit
+
+    def forward(self, x):
+        return self.edit(x)
+
+
+@pytest.fixture(scope="module")
+def text():
+    return Text()
+
+
+def evaluate(trainer, text, **edits):
+    run = trainer(LossRecovered())
+    run.validate(Edits(**{name: Edit(edit) for name, edit in edits.items()}), text, verbose=False)
+    return {name.removeprefix("val/"): value.item() for name, value in run.callback_metrics.items()}
+
+
+def held_out_mean(text):
+    return torch.cat([text.source.capture(inputs)[0][inputs.mask] for inputs in text.inputs]).mean(0)
+
+
+def test_identity_recovers_everything_and_each_ablation_nothing(trainer, text):
+    mean = held_out_mean(text)
+    values = evaluate(trainer, text, identity=lambda x: x, zero=lambda x: 0 * x, mean=lambda x: mean.expand_as(x))
+    for kind in ("ce", "kl"):
+        for ablation in ("zero", "mean"):
+            recovered = f"{kind}_recovered_{ablation}"
+            assert values[f"{recovered}/identity/0"] == pytest.approx(1, abs=1e-6)
+            assert values[f"{recovered}/{ablation}/0"] == pytest.approx(0, abs=1e-5)
+            # The floor is an SAE that answers with the mean.
+            assert values[f"{recovered}/floor"] == pytest.approx(values[f"{recovered}/mean/0"], abs=1e-5)
+    assert values["ce_recovered_mean/floor"] == 0
+    assert values["ce_reconstruction/identity/0"] == values["ce_clean/identity/0"]
+    assert values["kl_reconstruction/identity/0"] == 0
+
+
+def test_losses_are_those_of_a_plain_forward_over_scored_positions(trainer, text):
+    values = evaluate(trainer, text, half=lambda x: x / 2)
+    losses = {"ce_clean": lambda x: x, "ce_zero": lambda x: 0 * x, "ce_reconstruction": lambda x: x / 2}
+    for name, edit in losses.items():
+        nll = []
+        for inputs in text.inputs:
+            logits = text.source.replace(
+                inputs, lambda x, inputs=inputs, edit=edit: torch.where(inputs.mask[..., None], edit(x), x)
+            )
+            # Tokens 0 and 1 are special: predictions 2 -> 3 to 8 -> 9 are scored.
+            nll.append(F.cross_entropy(logits[:, 2:-1].transpose(1, 2), inputs.input_ids[:, 3:], reduction="none"))
+        assert values[f"{name}/half/0"] == pytest.approx(torch.cat(nll).double().mean().item(), rel=1e-5)
+    gap = values["ce_zero/half/0"] - values["ce_clean/half/0"]
+    expected = (values["ce_zero/half/0"] - values["ce_reconstruction/half/0"]) / gap
+    assert values["ce_recovered_zero/half/0"] == pytest.approx(expected, rel=1e-5)
+    expected = 1 - values["kl_reconstruction/half/0"] / values["kl_zero/half/0"]
+    assert values["kl_recovered_zero/half/0"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_clean_and_ablated_passes_are_shared_by_all_members(trainer, text):
+    text.source.n_forwards = 0
+    evaluate(trainer, text, a=lambda x: x, b=lambda x: x, c=lambda x: x)
+    assert text.source.n_forwards == len(text.inputs) * (1 + 3 + 3)
+
+
+def test_a_real_sae_is_between(trainer, text):
+    sae = TopK(D_IN, k=4, d_sae=64)
+    sae.initialise(0)
+    sae.validation_step = sae.test_step = lambda batch, batch_idx: {}
+    run = trainer(LossRecovered())
+    run.test(sae, text, verbose=False)
+    assert run.callback_metrics["test/ce_recovered_zero/trained/0"] < 1
+    assert run.callback_metrics["test/kl_reconstruction/trained/0"] > 0
+
+
+def test_special_positions_keep_their_activation():
+    x, counts = torch.randn(2, 3, 4, dtype=torch.bfloat16), torch.tensor([[False, True, True], [False, False, True]])
+    edited = replace_counted(x, counts, lambda rows: rows.float() * 0)
+    assert torch.equal(edited[~counts], x[~counts])
+    assert edited[counts].abs().max() == 0
+    assert edited.dtype == x.dtype
+    assert replace_counted(x, counts, lambda rows: rows + 1) is not x
+
+
+def test_the_mean_is_over_positions_that_count(text):
+    torch.testing.assert_close(mean_activation(text, torch.device("cpu")).float(), held_out_mean(text))
+
+
+def test_a_ratio_over_a_small_gap_is_withheld_with_one_warning(trainer, text):
+    run, module = trainer(LossRecovered(min_gap_nats=1e6)), Edits(identity=Edit(lambda x: x))
+    with pytest.warns(UserWarning, match=r"ce_recovered_zero is withheld \(nan\).*min_gap_nats=1000000.0") as caught:
+        run.validate(module, text, verbose=False)
+    assert len([w for w in caught if "withheld" in str(w.message)]) == 1
+    run.validate(module, text, verbose=False)  # warnings are errors: it does not warn again
+    assert run.callback_metrics["val/ce_recovered_zero/identity/0"].isnan()
+    assert run.callback_metrics["val/kl_recovered_mean/floor"].isnan()
+    assert run.callback_metrics["val/ce_clean/identity/0"].isfinite()
+
+
+def test_data_without_held_out_text_are_refused(sae, data, trainer):
+    with pytest.raises(ValueError, match="LossRecovered needs a language model .* data=Activations"):
+        trainer(LossRecovered()).fit(sae, data)
+
+
+def test_a_model_without_a_head_is_refused(trainer, text, monkeypatch):
+    monkeypatch.setattr(text.source, "replace", lambda inputs, edit: text.source.capture(inputs)[0])
+    with pytest.raises(ValueError, match="LossRecovered needs logits, and the model's outputs of width 8"):
+        evaluate(trainer, text, identity=lambda x: x)
+
+
+@pytest.mark.parametrize("gap", [0.0, -1.0])
+def test_the_gap_must_be_positive(gap):
+    with pytest.raises(ValueError, match=f"min_gap_nats={gap}: expected more than 0"):
+        LossRecovered(min_gap_nats=gap)

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from sae_lightning.evaluators import Sparsity
+
+
+def test_sparsity_of_every_member_is_that_of_the_whole_set(panel, data, trainer, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "sae_lightning.evaluators.sparsity.log_histogram",
+        lambda trainer, name, member, values: drawn.update({(name, member): values}),
+    )
+    for sae in panel.members.values():
+        sae.initialise(0)
+        sae.W_enc.data[:, :8] = 0  # these never fire
+        sae.b_enc.data[:8] = -1
+    run = trainer(Sparsity())
+    run.validate(panel, data, verbose=False)
+    for name, sae in panel.members.items():
+        fires = sae.encode(data.x).to_dense() != 0
+        logged = {m: run.callback_metrics[f"val/{m}/{name}"].item() for m in ("l0", "dead_fraction", "n_samples")}
+        assert logged == pytest.approx(
+            {
+                "l0": fires.sum(1).double().mean().item(),
+                "dead_fraction": (~fires.any(0)).double().mean().item(),
+                "n_samples": 160,
+            }
+        )
+        frequencies = fires.double().mean(0)
+        histogram = drawn["val/log10_firing_frequency", name]
+        torch.testing.assert_close(histogram, frequencies[frequencies > 0].log10())
+    floors = [run.callback_metrics[f"val/{m}/floor"].item() for m in ("l0", "dead_fraction", "n_samples")]
+    assert floors == [0, 1, 160]

@@ -1,0 +1,30 @@
+"""Trains every variant, and a panel, and writes the states: run by test_two_processes.py, alone and by two ranks."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from sae_lightning.panel import SanityPanel
+from sae_lightning.saes import BatchTopK, CovarianceMatched, JumpReLU, ReLU, TargetL0, TopK
+
+from training import D_IN, fit  # isort: skip
+
+
+def modules():
+    shared = {"d_sae": 64, "scale_input": True, "dead_after_samples": 60, "aux_coefficient": 0.5}
+    yield "topk", TopK(D_IN, k=2, **shared)
+    yield "batch_topk", BatchTopK(D_IN, k=2, init=CovarianceMatched(), **shared)
+    yield "relu", ReLU(D_IN, **shared)
+    yield "jump_relu", JumpReLU(D_IN, penalty=TargetL0(3.0), bandwidth=0.1, initial_threshold=0.2, **shared)
+    yield "panel", SanityPanel(D_IN, lambda d_in: BatchTopK(d_in, k=2, **shared))
+
+
+if __name__ == "__main__":
+    folder, devices = Path(sys.argv[1]), int(sys.argv[2])
+    strategy = {"strategy": "ddp", "devices": devices, "use_distributed_sampler": False} if devices > 1 else {}
+    for name, module in modules():
+        trainer = fit(module, folder, gradient_clip_val=1.0, **strategy)
+        dead = sum(int(sae.dead.sum()) for sae in module.members.values())
+        if trainer.is_global_zero:
+            torch.save({"state": module.state_dict(), "dead": dead}, folder / f"{name}-{devices}.pt")
