@@ -16,7 +16,10 @@ def test_entries_above(d_sae, threshold):
 
 @pytest.mark.parametrize("d_sae", WIDTHS)
 def test_entries_above_is_strict(d_sae):
-    assert entries_above(torch.ones(2, d_sae), 1.0).nnz == 0
+    pre_acts = torch.ones(2, d_sae)
+    assert entries_above(pre_acts, 1.0).nnz == 0
+    pre_acts[1, 3] = 2.0  # equal entries beside it, in its bucket too
+    assert entries_above(pre_acts, 1.0).to_dense().nonzero().tolist() == [[1, 3]]
 
 
 @pytest.mark.parametrize("d_sae", WIDTHS)

@@ -1,0 +1,22 @@
+"""Leave the trained SAEs as files that other programs can read."""
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from typing_extensions import override
+
+from sae_lightning.loggers import run_folder
+from sae_lightning.saes import SAEModule
+
+
+class ExportSAEs(Callback):
+    """Write each member to ``saes/<policy>/<seed>/`` of the run folder when a fit has finished.
+
+    An interrupted fit exports nothing: its state is in the checkpoint.
+    """
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        run = run_folder(trainer)
+        if run is None or not trainer.is_global_zero or not isinstance(pl_module, SAEModule):
+            return
+        for name, sae in pl_module.members.items():
+            sae.save(run / "saes" / name)

@@ -1,0 +1,79 @@
+"""Stop a run on Ctrl-C or SIGTERM so that it can go on later as if nothing had happened."""
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from typing_extensions import override
+
+from sae_lightning.loggers import run_folder
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt(Checkpoint):
+    """Finish the current step, write ``checkpoints/interrupted.ckpt``, say how to go on, and exit with 128 + signal.
+
+    The signal only raises a flag, which is looked at between two optimizer steps: no checkpoint is ever written in the
+    middle of one. A second signal stops at once and leaves no checkpoint. Ranks decide together. (It is a
+    ``Checkpoint`` because Lightning calls those last, when every other callback is done with the step.)
+    """
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._handlers_before: dict[int, Any] = {}
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._signal = None
+        if threading.current_thread() is threading.main_thread():
+            self._handlers_before = {number: signal.signal(number, self._note) for number in SIGNALS}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            self._restore_handlers()
+            raise KeyboardInterrupt
+        self._signal = number
+        sys.stderr.write("\nstopping after this step; once more stops at once, without a checkpoint\n")
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if not between_steps or trainer.is_last_batch:
+            return
+        number = self._signal or 0
+        if trainer.world_size > 1:  # a signal may have reached only some ranks
+            number = int(trainer.strategy.reduce(float(number), reduce_op="max"))
+        if number:
+            self._stop(trainer, number)
+
+    def _stop(self, trainer: Trainer, number: int) -> None:
+        run = run_folder(trainer)
+        if run is not None:
+            path = run / "checkpoints" / "interrupted.ckpt"
+            trainer.save_checkpoint(path, weights_only=False)
+            if trainer.is_global_zero:
+                sys.stderr.write(
+                    f"stopped at step {trainer.global_step}; go on with\n"
+                    f"  sae fit --config {run / 'config.yaml'} --ckpt_path {path}\n"
+                )
+        raise SystemExit(128 + number)
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restore_handlers()
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers_before.items():
+            signal.signal(number, handler)
+        self._handlers_before = {}

@@ -1,0 +1,19 @@
+"""Batches of activations for training and validation."""
+
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.datamodules.file_text import FileText
+from sae_lightning.datamodules.hub_text import HubText
+from sae_lightning.datamodules.language_model import LanguageModelDataModule
+from sae_lightning.datamodules.pocket_text import PocketText
+from sae_lightning.datamodules.synthetic import SyntheticDataModule
+from sae_lightning.datamodules.text import Text
+
+__all__ = [
+    "ActivationDataModule",
+    "FileText",
+    "HubText",
+    "LanguageModelDataModule",
+    "PocketText",
+    "SyntheticDataModule",
+    "Text",
+]

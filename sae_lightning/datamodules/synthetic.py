@@ -1,0 +1,83 @@
+"""Batches of synthetic activations: batch i is a function of (seed, i), so a run can stop and go on anywhere."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from typing_extensions import override
+
+from sae_lightning.datamodules.base import ActivationDataModule, Stream
+from sae_lightning.sources import FiringProbability, SyntheticSource
+
+
+class SyntheticStream(Stream):
+    """Every `world_size`-th batch of the source's "train" stream, beginning with number `rank`."""
+
+    def __init__(self, source: SyntheticSource, batch_size: int, rank: int, world_size: int) -> None:
+        self.source, self.batch_size, self.rank, self.world_size = source, batch_size, rank, world_size
+        self.done = 0
+
+    @override
+    def __next__(self) -> Float[Tensor, "batch d_in"]:
+        x, _ = self.source.sample(self.batch_size, self.done * self.world_size + self.rank, "train")
+        self.done += 1
+        return x
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches": self.done}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.done = state["batches"]
+
+
+class SyntheticDataModule(ActivationDataModule):
+    """Synthetic activations whose true features are known, after Korznikov et al. (2026).
+
+    Args:
+        firing_probability: how often each feature fires. Default: ConstantProbability(0.00625), 20 of 3200 at a time.
+        d_in: width of an activation, in dimensions.
+        n_features: number of true features.
+        coefficient_sigma: standard deviation of the logarithm of a coefficient, at least 0.
+        batch_size: samples in a batch of one rank.
+        train_samples: samples in an epoch, all ranks together; no sample is repeated.
+        val_samples: held-out samples in a validation, all ranks together.
+        seed: decides the features and every sample.
+    """
+
+    source: SyntheticSource
+
+    def __init__(
+        self,
+        firing_probability: FiringProbability | None = None,
+        d_in: int = 100,
+        n_features: int = 3200,
+        coefficient_sigma: float = 0.25,
+        batch_size: int = 1024,
+        train_samples: int = 10_000_000,
+        val_samples: int = 65_536,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, train_samples, val_samples, seed)
+        self.source = SyntheticSource(firing_probability, d_in, n_features, coefficient_sigma, seed)
+
+    @override
+    def train_stream(self) -> SyntheticStream:
+        """This rank's training stream, from its beginning."""
+        return SyntheticStream(self.source, self.batch_size, self.rank, self.world_size)
+
+    @override
+    def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
+        """This rank's held-out batches, the same each time."""
+        for index in count(self.rank, self.world_size):
+            yield self.source.sample(self.batch_size, index, "validation")[0]
+
+    @override
+    def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
+        """The first n samples of the training data: they are independent, so no shuffle is needed."""
+        n_batches = -(-n // self.batch_size)
+        return torch.cat([self.source.sample(self.batch_size, index, "train")[0] for index in range(n_batches)])[:n]

@@ -1,0 +1,17 @@
+"""Where activations come from."""
+
+from sae_lightning.sources.base import ActivationSource
+from sae_lightning.sources.language_model import LanguageModelSource
+from sae_lightning.sources.probability import ConstantProbability, FiringProbability, LogUniformProbability
+from sae_lightning.sources.synthetic import SyntheticSource
+from sae_lightning.sources.tokens import TokenBatch
+
+__all__ = [
+    "ActivationSource",
+    "ConstantProbability",
+    "FiringProbability",
+    "LanguageModelSource",
+    "LogUniformProbability",
+    "SyntheticSource",
+    "TokenBatch",
+]

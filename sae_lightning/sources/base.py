@@ -1,0 +1,27 @@
+"""What an activation source is: a model and a place in it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+
+class ActivationSource(ABC):
+    """A model and a place in it, the hook.
+
+    Whatever intervenes on a model is written against `replace`, so a new source gets every evaluator.
+
+    Attributes:
+        d_in: width of an activation, known once the source is made.
+    """
+
+    d_in: int
+
+    @abstractmethod
+    def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:
+        """Activations [..., d_in] at the hook and a bool mask [...] of positions that count; runs nothing above it."""
+
+    @abstractmethod
+    def replace(self, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
+        """Outputs of the whole model when the activations at the hook are `edit(activations)`, of the same shape."""

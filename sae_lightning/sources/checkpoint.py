@@ -1,0 +1,84 @@
+"""Loading a transformers checkpoint, with errors that say which folder or name was wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_CAUSAL, _MASKED = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",)
+_WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def load_model(model: str, revision: str | None, dtype: str) -> torch.nn.Module:
+    """A checkpoint without gradients, in evaluation mode, on the CPU; with its language-modelling head if it has one.
+
+    Raises:
+        ValueError: if the folder or the hub name has no model to load.
+    """
+    import transformers
+
+    check_folder(model)
+    config = _load(transformers.AutoConfig, model, revision)
+    names = getattr(config, "architectures", None) or [""]
+    loader: Any = transformers.AutoModel
+    if names[0].endswith(_CAUSAL):
+        loader = transformers.AutoModelForCausalLM
+    elif names[0].endswith(_MASKED):
+        loader = transformers.AutoModelForMaskedLM
+    loaded = _load(loader, model, revision)
+    # Set after loading: the argument of from_pretrained was renamed between versions of transformers.
+    wanted = _stored_dtype(config) if dtype == "auto" else getattr(torch, dtype)
+    return loaded.to(wanted).eval().requires_grad_(False)
+
+
+def load_tokenizer(tokenizer: str, revision: str | None = None) -> Any:
+    """A fast tokenizer.
+
+    Raises:
+        ValueError: if the folder or the hub name has no tokenizer to load.
+    """
+    import transformers
+
+    if not (loaded := _load(transformers.AutoTokenizer, tokenizer, revision)).is_fast:
+        raise ValueError(f"tokenizer={tokenizer}: expected a fast tokenizer (a tokenizer.json)")
+    return loaded
+
+
+def check_folder(model: str) -> None:
+    """Raises `ValueError` for a folder that cannot hold a model, and for a path that does not exist."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        if model.startswith((".", "/", "~")) or model.count("/") > 1:
+            raise ValueError(f"model={model}: there is no such folder")
+        return
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"model={model}: the folder has no config.json; expected a transformers checkpoint")
+    if not any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
+        raise ValueError(
+            f"model={model}: the folder has no weights; expected {' or '.join(_WEIGHTS)} beside config.json, "
+            "for example model.safetensors as written by model.save_pretrained(folder)"
+        )
+
+
+def _load(loader: Any, name: str, revision: str | None) -> Any:
+    path = Path(name).expanduser()
+    try:
+        return loader.from_pretrained(str(path) if path.is_dir() else name, revision=revision or "main")
+    except (OSError, ValueError) as error:
+        if path.is_dir():
+            raise ValueError(f"{name}: transformers cannot load this folder with {loader.__name__}: {error}") from error
+        raise ValueError(
+            f"{name}: there is no such folder, and it could not be fetched from the hub ({_first_line(error)}). "
+            "Without a network give a local folder, with config.json, weights and tokenizer.json"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _stored_dtype(config: Any) -> torch.dtype:
+    stored = getattr(config, "dtype", None) if hasattr(config, "dtype") else getattr(config, "torch_dtype", None)
+    if isinstance(stored, str):
+        stored = getattr(torch, stored)
+    return stored or torch.float32

@@ -1,0 +1,175 @@
+"""Activations of any transformers checkpoint, at the input or output of any of its submodules."""
+
+import difflib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from typing_extensions import override
+
+from sae_lightning.sources.base import ActivationSource
+from sae_lightning.sources.checkpoint import load_model
+from sae_lightning.sources.tokens import TokenBatch
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class _StopForwardError(Exception):
+    """Ends a forward at the hook: nothing above it is run."""
+
+
+class LanguageModelSource(ActivationSource):
+    """A language model and a submodule of it.
+
+    An activation with more than one dimension per position, such as [heads, d_head], is flattened, and takes its shape
+    again where it is replaced.
+
+    Args:
+        model: folder of a transformers checkpoint, or its name on the hub.
+        hook: dotted name of a submodule, as in `named_modules()`, for example model.layers.2.
+        hook_input: take what goes into the submodule and not what comes out. Default: false.
+        revision: branch, tag or commit on the hub. Default: its main branch.
+        dtype: number format of the model; auto is the one it is stored in.
+    """
+
+    def __init__(
+        self, model: str, hook: str, hook_input: bool = False, revision: str | None = None, dtype: Dtype = "auto"
+    ) -> None:
+        self.name, self.hook, self.hook_input = model, hook, hook_input
+        self.model = load_model(model, revision, dtype)
+        modules = dict(self.model.named_modules())
+        if not hook or hook not in modules:
+            raise ValueError(_unknown_hook(hook, model, [name for name in modules if name]))
+        self._hooked = modules[hook]
+        self.vocabulary: int = self.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        two = TokenBatch(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
+        self.d_in = self._forward_to_hook(two).shape[-1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.get_input_embeddings().weight.device  # type: ignore[operator]
+
+    def to(self, device: torch.device | str) -> "LanguageModelSource":
+        """Moves the model."""
+        self.model.to(device)
+        return self
+
+    @override
+    def capture(self, inputs: TokenBatch) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
+        """Activations in the model's dtype and the mask, on the model's device.
+
+        Raises:
+            ValueError: if an activation is not finite, or a token is not in the model's vocabulary.
+        """
+        activations = self._forward_to_hook(inputs)
+        if not torch.isfinite(activations.sum(dtype=torch.float32)):  # one pass; which ones is worth a second
+            self._refuse_infinite(activations)
+        return activations, inputs.mask.to(activations.device)
+
+    @override
+    @torch.no_grad()
+    def replace(
+        self, inputs: TokenBatch, edit: Callable[[Float[Tensor, "batch seq d_in"]], Float[Tensor, "batch seq d_in"]]
+    ) -> Float[Tensor, "batch seq vocabulary"]:
+        """Logits, or the last hidden states of a model without a head; `edit` gets all positions, also masked ones."""
+
+        def edit_in_shape(tensor: Tensor) -> Tensor:
+            return edit(tensor.flatten(2)).to(tensor).view_as(tensor)
+
+        with self._hook(edit_in_shape):
+            outputs = self._forward(inputs)
+        return outputs.logits if "logits" in outputs else outputs[0]
+
+    @torch.no_grad()
+    def _forward_to_hook(self, inputs: TokenBatch) -> Tensor:
+        captured = []
+
+        def keep_and_stop(tensor: Tensor) -> Tensor:
+            captured.append(tensor)
+            raise _StopForwardError
+
+        with self._hook(keep_and_stop):
+            try:
+                self._forward(inputs)
+            except _StopForwardError:
+                return captured[0].flatten(2)
+        raise ValueError(f"hook={self.hook}: the model {self.name} did not run this submodule; choose another")
+
+    def _forward(self, inputs: TokenBatch) -> Any:
+        ids = inputs.input_ids
+        if not ids.is_cuda and int(ids.max()) >= self.vocabulary:  # on an accelerator this would wait for it
+            raise ValueError(
+                f"the tokenizer made token {int(ids.max())}, but {self.name} has a vocabulary of {self.vocabulary}: "
+                "give the tokenizer that belongs to the model"
+            )
+        return self.model(input_ids=ids.to(self.device), **self._no_cache())
+
+    def _no_cache(self) -> dict[str, bool]:
+        return {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
+
+    @contextmanager
+    def _hook(self, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Inside, the tensor at the hook is replaced by `edit(tensor)`."""
+
+        def checked(tensor: Tensor) -> Tensor:
+            if tensor.dim() < 3:
+                side = "input" if self.hook_input else "output"
+                raise ValueError(
+                    f"hook={self.hook}: its {side} has shape {list(tensor.shape)}, expected [batch, seq, d]; "
+                    "choose another submodule"
+                )
+            return edit(tensor)
+
+        def edit_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
+            edited, found = _edit_first_tensor(args, checked)
+            if found:
+                return edited, kwargs
+            values, found = _edit_first_tensor(tuple(kwargs.values()), checked)
+            if not found:
+                raise ValueError(f"hook={self.hook}: no tensor goes into this submodule; choose another")
+            return args, dict(zip(kwargs, values, strict=True))
+
+        def edit_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            if isinstance(output, Tensor):
+                return checked(output)
+            edited, found = _edit_first_tensor(tuple(output), checked) if isinstance(output, tuple) else ((), False)
+            if not found:
+                raise ValueError(f"hook={self.hook}: no tensor comes out of this submodule; choose another")
+            return edited
+
+        handle = (
+            self._hooked.register_forward_pre_hook(edit_input, with_kwargs=True)
+            if self.hook_input
+            else self._hooked.register_forward_hook(edit_output)
+        )
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _refuse_infinite(self, activations: Tensor) -> None:
+        if n := int((~torch.isfinite(activations)).sum()):
+            raise ValueError(
+                f"hook={self.hook}: {n} of {activations.numel()} activations are not finite "
+                f"(dtype {activations.dtype}); try dtype: float32"
+            )
+
+
+def _edit_first_tensor(values: tuple[Any, ...], edit: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], bool]:
+    for i, value in enumerate(values):
+        if isinstance(value, Tensor):
+            return (*values[:i], edit(value), *values[i + 1 :]), True
+    return values, False
+
+
+def _unknown_hook(hook: str, model: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(hook, names, n=4, cutoff=0.3) or names[:4]
+    return (
+        f"hook={hook}: {model} has no such submodule; near are {', '.join(near)}. All of them: "
+        f'python -c "import transformers; [print(name) for name, _ in '
+        f"transformers.AutoModelForCausalLM.from_pretrained('{model}').named_modules()]\""
+    )

@@ -1,0 +1,48 @@
+"""How often the features of synthetic data fire: one class per law of the firing probabilities."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+
+class FiringProbability(ABC):
+    """The law of the firing probabilities of synthetic features."""
+
+    @abstractmethod
+    def draw(self, n_features: int, rng: np.random.Generator) -> np.ndarray:
+        """Firing probabilities [n_features], float64, each at least 0 and below 1."""
+
+
+class ConstantProbability(FiringProbability):
+    """Every feature fires equally often.
+
+    Args:
+        p: probability that a feature fires in a sample, above 0 and below 1.
+    """
+
+    def __init__(self, p: float = 0.00625) -> None:
+        if not 0 < p < 1:
+            raise ValueError(f"p={p}: expected a probability above 0 and below 1, for example 0.00625")
+        self.p = p
+
+    def draw(self, n_features: int, rng: np.random.Generator) -> np.ndarray:
+        """The same probability [n_features] for every feature."""
+        return np.full(n_features, self.p)
+
+
+class LogUniformProbability(FiringProbability):
+    """Few features fire often and most fire rarely: the logarithm of the probability is uniform.
+
+    Args:
+        log10_min: base-10 logarithm of the least probability, below log10_max.
+        log10_max: base-10 logarithm of the greatest probability, below 0.
+    """
+
+    def __init__(self, log10_min: float = -5.5, log10_max: float = -1.2) -> None:
+        if not log10_min < log10_max < 0:
+            raise ValueError(f"log10_min={log10_min} and log10_max={log10_max}: expected log10_min < log10_max < 0")
+        self.log10_min, self.log10_max = log10_min, log10_max
+
+    def draw(self, n_features: int, rng: np.random.Generator) -> np.ndarray:
+        """One draw per feature [n_features]."""
+        return 10 ** rng.uniform(self.log10_min, self.log10_max, n_features)

@@ -1,0 +1,132 @@
+"""Synthetic activations whose true features are known.
+
+    x = sum_i b_i c_i f_i,    b_i ~ Bernoulli(p_i),    c_i ~ LogNormal(0, sigma),    all independent
+
+with more unit features f_i than dimensions (Korznikov et al., 2026, arXiv:2602.14111, section 3). The paper leaves open
+whether its 0.25 is sigma or the variance of log c; here `coefficient_sigma` is sigma.
+
+Only firings are drawn, never a dense [n, n_features]. Lay a line on which feature i of a sample owns an interval of
+length -log(1 - p_i), one sample after the other, and let a Poisson process of rate 1 run along it: feature i fires when
+at least one event falls into its interval, which has probability p_i and is independent of every other interval. That
+is the law above exactly, for any p, and the firings come out sorted by sample.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from typing_extensions import override
+
+from sae_lightning.code import Code
+from sae_lightning.sources.base import ActivationSource
+from sae_lightning.sources.probability import ConstantProbability, FiringProbability
+
+_GUIDE = 16  # cells of the table per feature
+
+
+class SyntheticSource(ActivationSource):
+    """Sums of random features; the batch `index` of a `stream` depends on nothing but these two and the seed.
+
+    Args:
+        firing_probability: how often each feature fires. Default: ConstantProbability(0.00625).
+        d_in: width of an activation, in dimensions.
+        n_features: number of true features.
+        coefficient_sigma: standard deviation of the logarithm of a coefficient, at least 0.
+        seed: decides the features, their firing probabilities and every sample.
+
+    Attributes:
+        features: [n_features, d_in] unit rows.
+        firing_probabilities: [n_features] float64.
+    """
+
+    def __init__(
+        self,
+        firing_probability: FiringProbability | None = None,
+        d_in: int = 100,
+        n_features: int = 3200,
+        coefficient_sigma: float = 0.25,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("d_in", d_in), ("n_features", n_features)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: expected at least 1")
+        if coefficient_sigma < 0:
+            raise ValueError(f"coefficient_sigma={coefficient_sigma}: expected at least 0")
+        self.d_in, self.n_features, self.coefficient_sigma, self.seed = d_in, n_features, coefficient_sigma, seed
+        normal = self._rng("features", 0).standard_normal((n_features, d_in))
+        self.features = torch.from_numpy(normal / np.linalg.norm(normal, axis=1, keepdims=True)).float()
+        law = firing_probability or ConstantProbability()
+        probabilities = law.draw(n_features, self._rng("firing probabilities", 0))
+        self.firing_probabilities = torch.from_numpy(probabilities)
+        self._interval_ends = np.cumsum(-np.log1p(-probabilities))
+        edges = np.linspace(0, self._interval_ends[-1], _GUIDE * n_features + 1)
+        self._guide = np.searchsorted(self._interval_ends, edges, side="right")
+        self._guide_steps = int(np.diff(self._guide).max())
+
+    def sample(self, n: int, index: int = 0, stream: str = "sample") -> tuple[Float[Tensor, "n d_in"], Code]:
+        """Batch `index` of a stream: n activations, and the true coefficients as a `Code` with d_sae = n_features."""
+        rng = self._rng(stream, index)
+        firings = self._firings(rng, n)
+        coefficients = rng.standard_normal(len(firings), dtype=np.float32)
+        np.exp(coefficients * np.float32(self.coefficient_sigma), out=coefficients)
+        code = Code.from_flat(torch.from_numpy(coefficients), torch.from_numpy(firings), n, self.n_features)
+        return self.decode(code), code
+
+    def decode(self, code: Code) -> Float[Tensor, "n d_in"]:
+        """The activations that these coefficients make."""
+        return F.embedding_bag(
+            code.indices,
+            self.features,
+            code.offsets,
+            mode="sum",
+            per_sample_weights=code.values,
+            include_last_offset=True,
+        )
+
+    @override
+    def capture(
+        self, inputs: Float[Tensor, "*batch d_in"]
+    ) -> tuple[Float[Tensor, "*batch d_in"], Bool[Tensor, "*batch"]]:
+        """The inputs themselves: no model stands below the hook, and every sample counts."""
+        return inputs, torch.ones(inputs.shape[:-1], dtype=torch.bool, device=inputs.device)
+
+    @override
+    def replace(
+        self, inputs: Float[Tensor, "*batch d_in"], edit: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "*batch d_in"]:
+        """The edited inputs themselves: no model stands above the hook."""
+        return edit(inputs)
+
+    def _firings(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Sorted positions in the flattened [n, n_features] where a feature fires."""
+        per_sample = self._interval_ends[-1]
+        expected = n * per_sample
+        gaps = [rng.standard_exponential(int(expected + 6 * expected**0.5) + 16)]
+        while (reached := sum(part.sum() for part in gaps)) < expected:  # once in a billion batches
+            gaps.append(rng.standard_exponential(int(expected - reached) + 16))
+        events = np.cumsum(np.concatenate(gaps) if len(gaps) > 1 else gaps[0])
+        events = events[: np.searchsorted(events, expected)]
+        rows = np.floor(events / per_sample)
+        features = self._interval_of(events - rows * per_sample)
+        firings = rows.astype(np.int64) * self.n_features + features
+        return firings[np.diff(firings, prepend=-1) > 0] if len(firings) else firings
+
+    def _interval_of(self, positions: np.ndarray) -> np.ndarray:
+        """`searchsorted(interval_ends, positions, "right")`, several times faster: a table tells where to begin."""
+        cells = (positions * ((len(self._guide) - 1) / self._interval_ends[-1])).astype(np.int64)
+        # Rounding can put an event a hair outside its sample.
+        features = np.minimum(self._guide[np.minimum(cells, len(self._guide) - 2)], self.n_features - 1)
+        for _ in range(self._guide_steps):
+            features += self._interval_ends[features] <= positions
+            np.minimum(features, self.n_features - 1, out=features)
+        return features
+
+    def _rng(self, stream: str, index: int) -> np.random.Generator:
+        """A counter-based generator: the key is (seed, stream), the counter starts at index * 2^128."""
+        key = hashlib.blake2b(f"{self.seed} {stream}".encode(), digest_size=16).digest()
+        counter = np.array([0, 0, index, 0], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype=np.uint64), counter=counter))

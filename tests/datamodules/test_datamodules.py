@@ -1,0 +1,346 @@
+"""What every datamodule promises."""
+
+import inspect
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+import sae_lightning.datamodules as datamodules
+from sae_lightning.datamodules import ActivationDataModule, FileText, LanguageModelDataModule, SyntheticDataModule
+
+N = 6
+BATCH = 64
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory):
+    return tiny.save_text(tmp_path_factory.mktemp("text") / "text.jsonl", 150)
+
+
+def synthetic(**kwargs):
+    return SyntheticDataModule(
+        d_in=8, n_features=40, **{"batch_size": BATCH, "train_samples": 12 * BATCH, "val_samples": 3 * BATCH} | kwargs
+    )
+
+
+@pytest.fixture
+def make(request, tiny_lm, text_file):
+    """Makes a new datamodule of the class under test: twelve training and up to three validation batches of 64."""
+
+    def language_model(**kwargs):
+        small = {"batch_size": BATCH, "train_samples": 12 * BATCH, "val_samples": 3 * BATCH, "loss_samples": 100}
+        small |= {"context_length": 16, "buffer_samples": 200, "llm_batch_size": 4}
+        text = FileText(text_file, heldout_every=5)
+        return LanguageModelDataModule(tiny_lm, "model.layers.0", **{"text": text} | small | kwargs)
+
+    return {SyntheticDataModule: synthetic, LanguageModelDataModule: language_model}[request.param]
+
+
+ALL = [SyntheticDataModule, LanguageModelDataModule]
+every_datamodule = pytest.mark.parametrize("make", ALL, indirect=True)
+language_model = pytest.mark.parametrize("make", [LanguageModelDataModule], indirect=True)
+
+
+def test_every_exported_datamodule_is_under_test():
+    exported = {v for v in vars(datamodules).values() if inspect.isclass(v) and issubclass(v, ActivationDataModule)}
+    assert {v for v in exported if not inspect.isabstract(v)} == set(ALL)
+
+
+class Recorder(LightningModule):
+    """Trains nothing and keeps the batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen, self.validated = [], []
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch.clone())
+        return self.weight * batch.mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.validated.append(batch.clone())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class SaveAt(Callback):
+    def __init__(self, step, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+def fit(datamodule, folder, ckpt_path=None, **kwargs):
+    module = Recorder()
+    defaults = {"max_epochs": 1, "limit_val_batches": 0, "num_sanity_val_steps": 0} | kwargs
+    trainer = Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **defaults,
+    )
+    trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path)
+    return module
+
+
+def equal(a, b):
+    return len(a) == len(b) > 0 and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@every_datamodule
+def test_loaders(make):
+    datamodule = make()
+    assert isinstance(datamodule.d_in, int)
+    assert datamodule.d_in == datamodule.source.d_in
+    datamodule.setup("fit")
+    for loader in (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.test_dataloader()):
+        batches = list(loader)
+        assert len(batches) == len(loader) > 0
+        assert all(x.shape == (BATCH, datamodule.d_in) and x.dtype == torch.float32 for x in batches)
+        assert all(x.isfinite().all() and not x.requires_grad and not x.is_inference() for x in batches)
+    assert len(datamodule.train_dataloader()) == 12
+    assert len(datamodule.val_dataloader()) == 3
+    assert equal(list(datamodule.val_dataloader()), list(datamodule.test_dataloader()))
+
+
+@every_datamodule
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_resume_goes_on_with_the_next_batch(make, tmp_path, epochs):
+    stop = N if epochs == 1 else 12 + N
+    whole = fit(make(), tmp_path, max_epochs=epochs, callbacks=[SaveAt(stop, tmp_path / "stop.ckpt")]).seen
+    assert len(whole) == 12 * epochs
+    resumed = fit(make(), tmp_path, max_epochs=epochs, ckpt_path=tmp_path / "stop.ckpt").seen
+    assert equal(resumed, whole[stop:])
+    assert not equal(whole[:N], whole[-N:])
+
+
+@every_datamodule
+def test_resume_with_validation_in_the_epoch(make, tmp_path):
+    validate = {"limit_val_batches": 2, "val_check_interval": 3, "num_sanity_val_steps": 1}
+    whole = fit(make(), tmp_path, callbacks=[SaveAt(4, tmp_path / "stop.ckpt")], **validate).seen
+    assert equal(fit(make(), tmp_path, ckpt_path=tmp_path / "stop.ckpt", **validate).seen, whole[4:])
+
+
+@every_datamodule
+def test_resume_at_the_end_of_an_epoch(make, tmp_path):
+    whole = fit(make(), tmp_path, max_epochs=2, callbacks=[SaveAt(12, tmp_path / "stop.ckpt")]).seen
+    assert equal(fit(make(), tmp_path, max_epochs=2, ckpt_path=tmp_path / "stop.ckpt").seen, whole[12:])
+
+
+@every_datamodule
+def test_validation_does_not_move_training(make, tmp_path):
+    without = fit(make(), tmp_path)
+    validate = {"limit_val_batches": None, "val_check_interval": 4, "num_sanity_val_steps": 2}
+    with_validation = fit(make(), tmp_path, **validate)
+    assert equal(with_validation.seen, without.seen)
+    validated = with_validation.validated
+    assert len(validated) == 2 + 3 * 3
+    assert equal(validated[2:5], validated[5:8])
+
+
+@every_datamodule
+def test_calibration_does_not_move_training(make):
+    datamodule = make()
+    expected = list(islice(iter(make().train_dataloader()), 3))
+    batches = iter(datamodule.train_dataloader())
+    first = datamodule.calibration_sample(100)
+    got = [next(batches), next(batches)]
+    assert torch.equal(datamodule.calibration_sample(100), first)
+    assert equal([*got, next(batches)], expected)
+    assert first.shape == (100, datamodule.d_in)
+    assert first.dtype == torch.float32
+    assert torch.equal(at_rank(make(), 1, 2).calibration_sample(100), first)
+
+
+@every_datamodule
+def test_the_global_random_state_is_left_alone(make):
+    datamodule = make()
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    next(iter(datamodule.train_dataloader()))
+    next(iter(datamodule.val_dataloader()))
+    datamodule.calibration_sample(70)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    assert torch.equal(next(iter(datamodule.train_dataloader())), next(iter(make().train_dataloader())))
+
+
+@every_datamodule
+def test_seed_decides_the_training_batches(make):
+    assert not torch.equal(next(iter(make(seed=0).train_dataloader())), next(iter(make(seed=1).train_dataloader())))
+
+
+@every_datamodule
+def test_no_held_out_row_is_trained_on(make):
+    train = torch.cat(list(make().train_dataloader())).unique(dim=0)
+    val = torch.cat(list(make().val_dataloader())).unique(dim=0)
+    both = torch.cat([train, val])
+    # the first words of a document may be the same in both parts
+    assert len(both.unique(dim=0)) > 0.9 * len(train) + 0.5 * len(val)
+
+
+def at_rank(datamodule, rank, world_size):
+    device = torch.device("cpu")
+    datamodule.trainer = SimpleNamespace(
+        global_rank=rank, world_size=world_size, strategy=SimpleNamespace(root_device=device)
+    )
+    return datamodule
+
+
+@every_datamodule
+def test_ranks_share_the_work(make):
+    ranks = [at_rank(make(), rank, 2) for rank in range(2)]
+    for datamodule in ranks:
+        datamodule.setup("fit")
+    assert [len(datamodule.train_dataloader()) for datamodule in ranks] == [6, 6]
+    assert [len(datamodule.val_dataloader()) for datamodule in ranks] == [1, 1]
+    first, second = (torch.cat(list(datamodule.train_dataloader())) for datamodule in ranks)
+    assert first.shape == second.shape
+    assert not torch.equal(first, second)
+    first, second = (next(iter(datamodule.val_dataloader())) for datamodule in ranks)
+    assert not torch.equal(first, second)
+
+
+@every_datamodule
+def test_each_rank_takes_its_own_state(make, monkeypatch):
+    writers = [at_rank(make(), rank, 2) for rank in range(2)]
+    loaders = [iter(datamodule.train_dataloader()) for datamodule in writers]
+    for loader in loaders:
+        next(loader)
+    state = {"ranks": [datamodule.state_dict()["ranks"][0] for datamodule in writers]}
+    for rank, loader in enumerate(loaders):
+        reader = at_rank(make(), rank, 2)
+        reader.load_state_dict(state)
+        assert torch.equal(next(iter(reader.train_dataloader())), next(loader))
+    alone = make()
+    alone.load_state_dict(state)
+    with pytest.raises(ValueError, match="written by 2 processes and this run has 1"):
+        alone.train_dataloader()
+
+
+@every_datamodule
+def test_state_loads_with_weights_only(make, tmp_path):
+    datamodule = make()
+    next(iter(datamodule.train_dataloader()))
+    torch.save(datamodule.state_dict(), tmp_path / "state.pt")
+    torch.load(tmp_path / "state.pt", weights_only=True)
+
+
+@every_datamodule
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"train_samples": 63}, "train_samples=63: expected at least one batch, batch_size=64"),
+        ({"val_samples": 63}, "val_samples=63"),
+    ],
+)
+def test_wrong_sizes(make, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        make(**kwargs)
+
+
+@language_model
+def test_ranks_together_read_what_one_reads(make):
+    def read(datamodule, n):
+        seen = []
+        capture = datamodule.source.capture
+        datamodule.source.capture = lambda inputs: seen.extend(inputs.input_ids.tolist()) or capture(inputs)
+        stream = datamodule.train_stream()
+        while len(seen) < n:
+            next(stream)
+        return seen[:n]
+
+    ranks = [read(at_rank(make(), rank, 2), 20) for rank in range(2)]
+    assert [row for pair in zip(*ranks, strict=True) for row in pair] == read(make(), 40)
+
+
+@language_model
+def test_the_buffer_is_full_when_served_and_never_fuller(make):
+    stream = make().train_stream()
+    for _ in range(20):
+        filled_before = stream.buffer.filled
+        next(stream)
+        assert stream.buffer.filled + BATCH > stream.buffer.capacity - 64
+        assert filled_before <= stream.buffer.capacity == 200
+
+
+@language_model
+def test_training_sees_each_token_that_counts_as_often_as_another(make):
+    datamodule = make(train_samples=4000)
+    batches = torch.cat(list(datamodule.train_dataloader()))
+    stream = datamodule._train_stream
+    bos = datamodule.source.capture(next(iter(datamodule.validation_inputs())))[0][0, 0]
+    assert not (batches == bos).all(1).any()
+    assert stream.rows.passes >= 1  # the text was read again, no error
+
+
+@language_model
+def test_validation_inputs(make):
+    datamodule = make(loss_samples=100)
+    inputs = list(datamodule.validation_inputs())
+    counted = sum(int(part.mask.sum()) for part in inputs)
+    assert 100 <= counted < 100 + 16
+    assert all(part.input_ids.shape == part.mask.shape for part in inputs)
+    assert not any(part.mask[:, 0].any() for part in inputs)
+    val = torch.cat(list(datamodule.val_dataloader()))
+    activations, mask = datamodule.source.capture(inputs[0])
+    n = int(mask.sum())
+    torch.testing.assert_close(activations[mask], val[:n])
+    ranks = [at_rank(make(loss_samples=100), rank, 2) for rank in range(2)]
+    assert not torch.equal(*(next(iter(datamodule.validation_inputs())).input_ids for datamodule in ranks))
+
+
+@language_model
+def test_held_out_text_is_tokenised_once(make, monkeypatch):
+    datamodule = make()
+    datamodule.setup("fit")
+    monkeypatch.setattr(datamodule.packing, "tokenise", None)
+    assert len(list(datamodule.val_dataloader())) == 3
+    assert list(datamodule.validation_inputs())
+
+
+@language_model
+def test_short_texts(make, tmp_path):
+    short = tiny.save_text(tmp_path / "short.jsonl", 3)
+    enough = tiny.save_text(tmp_path / "enough.jsonl", 60)
+    with pytest.raises(ValueError, match=r"training text has \d+ tokens that count, fewer than one batch"):
+        make(text=FileText(short, heldout=enough)).setup("fit")
+    with pytest.raises(ValueError, match=r"held-out text has \d+ tokens that count, fewer than one batch"):
+        make(text=FileText(enough, heldout=short)).setup("fit")
+    datamodule = make(text=FileText(enough, heldout=tiny.save_text(tmp_path / "few.jsonl", 8)))
+    datamodule.setup("fit")
+    assert 1 <= len(datamodule.val_dataloader()) < 3  # what there is, once
+    assert len(list(datamodule.val_dataloader())) == len(datamodule.val_dataloader())
+    missing = tiny.save_text(tmp_path / "body.jsonl", 60, column="body")
+    with pytest.raises(ValueError, match="set column to one of: body"):
+        make(text=FileText(missing)).setup("fit")
+
+
+@language_model
+def test_wrong_arguments(make):
+    with pytest.raises(ValueError, match="buffer_samples=100: expected at least 128"):
+        make(buffer_samples=100)
+    with pytest.raises(ValueError, match="context_length=65: .* reads at most 64 tokens"):
+        make(context_length=65, buffer_samples=1000)
+    with pytest.raises(ValueError, match="llm_batch_size=0"):
+        make(llm_batch_size=0)
+
+
+@language_model
+def test_number_format_of_the_buffer(make):
+    datamodule = make(buffer_dtype="bfloat16")
+    batch = next(iter(datamodule.train_dataloader()))
+    assert batch.dtype == torch.float32
+    assert torch.equal(batch, batch.bfloat16().float())
