@@ -1,0 +1,116 @@
+"""Measures of the pocket language model: loss against n-gram models, and facts completed."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+import sae_lightning  # noqa: F401  # isort: skip  (first: lets transformers meet a torchvision that it cannot load)
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sae_lightning.sources.fact_templates import ATTRIBUTES
+from sae_lightning.sources.pocket_corpus import Fact, FactPrompt, fact_sentences, standard_library_documents
+
+CONTEXT = 256
+ANSWER_TOKENS = 8
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: Iterable[str]) -> np.ndarray:
+    """Join documents to one row of token ids, each between the start and the end token."""
+    texts = list(documents)
+    ids = tokenizer(texts, add_special_tokens=True, verbose=False)["input_ids"] if texts else []
+    return np.fromiter((token for row in ids for token in [*row, tokenizer.eos_token_id]), dtype=np.int64)
+
+
+def heldout_tokens(tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], most: int) -> dict[str, np.ndarray]:
+    """Encode held-out library text and held-out fact sentences, at most so many tokens of each."""
+    library = encode_documents(tokenizer, standard_library_documents("heldout"))
+    sentences = encode_documents(tokenizer, fact_sentences(list(facts), "heldout", seed=0))
+    return {"library": library[:most], "facts": sentences[:most]}
+
+
+@torch.inference_mode()
+def model_loss(model: PreTrainedModel, tokens: np.ndarray, batch: int = 16) -> float:
+    """Mean loss in nats per token, over windows of the model's context length."""
+    rows = torch.from_numpy(tokens[: (len(tokens) - 1) // CONTEXT * CONTEXT + 1])
+    inputs, targets = rows[:-1].view(-1, CONTEXT), rows[1:].view(-1, CONTEXT)
+    total = 0.0
+    for start in range(0, len(inputs), batch):
+        logits = model(input_ids=inputs[start : start + batch], use_cache=False).logits.float()
+        chunk = targets[start : start + batch]
+        total += torch.nn.functional.cross_entropy(logits.flatten(0, 1), chunk.flatten(), reduction="sum").item()
+    return total / targets.numel()
+
+
+class NgramModel:
+    """A unigram model with add-one counts, and a bigram model that backs off to it by absolute discounting."""
+
+    def __init__(self, tokens: np.ndarray, vocabulary: int, discount: float = 0.75) -> None:
+        self.unigram = (np.bincount(tokens, minlength=vocabulary) + 1.0) / (len(tokens) + vocabulary)
+        self.vocabulary, self.discount = vocabulary, discount
+        self.pairs, self.pair_counts = np.unique(tokens[:-1] * vocabulary + tokens[1:], return_counts=True)
+        self.followers = np.bincount(self.pairs // vocabulary, minlength=vocabulary)
+        self.first_counts = np.bincount(tokens[:-1], minlength=vocabulary)
+
+    def losses(self, tokens: np.ndarray) -> tuple[float, float]:
+        """Mean unigram and bigram loss in nats per token."""
+        firsts, seconds = tokens[:-1], tokens[1:]
+        keys = firsts * self.vocabulary + seconds
+        places = np.minimum(np.searchsorted(self.pairs, keys), len(self.pairs) - 1)
+        counts = np.where(self.pairs[places] == keys, self.pair_counts[places], 0)
+        total = self.first_counts[firsts]
+        seen = np.maximum(total, 1)
+        backoff = np.where(total > 0, self.discount * self.followers[firsts] / seen, 1.0)
+        bigram = np.maximum(counts - self.discount, 0) / seen + backoff * self.unigram[seconds]
+        return float(-np.log(self.unigram[seconds]).mean()), float(-np.log(bigram).mean())
+
+
+def is_answer(text: str, answer: str) -> bool:
+    """Whether a continuation gives the whole answer, ended by something that is not part of a word."""
+    rest = text.removeprefix(f" {answer}")
+    return rest != text and not rest[:1].isalpha()
+
+
+def _groups(lengths: Sequence[int], batch: int) -> Iterable[list[int]]:
+    """Batches of indices with equal length, which need no padding."""
+    by_length: dict[int, list[int]] = defaultdict(list)
+    for index, length in enumerate(lengths):
+        by_length[length].append(index)
+    for members in by_length.values():
+        for start in range(0, len(members), batch):
+            yield members[start : start + batch]
+
+
+@torch.inference_mode()
+def complete(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], batch: int = 256
+) -> list[str]:
+    """Continue every prompt greedily by a few tokens."""
+    ids = tokenizer(list(prompts))["input_ids"]
+    texts = [""] * len(ids)
+    for members in _groups([len(row) for row in ids], batch):
+        inputs = torch.tensor([ids[index] for index in members])
+        new = model.generate(
+            inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=ANSWER_TOKENS, do_sample=False
+        )
+        for index, row in zip(members, new[:, inputs.shape[1] :], strict=True):
+            texts[index] = tokenizer.decode(row, skip_special_tokens=True)
+    return texts
+
+
+def fact_accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[FactPrompt]
+) -> dict[str, float]:
+    """Share of prompts whose greedy continuation is the whole right answer, for each attribute."""
+    texts = complete(model, tokenizer, [prompt.prompt for prompt in prompts])
+    right: dict[str, list[bool]] = defaultdict(list)
+    for prompt, text in zip(prompts, texts, strict=True):
+        right[prompt.attribute].append(is_answer(text, prompt.answer))
+    return {attribute: sum(values) / len(values) for attribute, values in right.items()}
+
+
+def majority_accuracy(facts: Sequence[Fact]) -> dict[str, float]:
+    """Share of cities that the most frequent value of each attribute is right for."""
+    counts = {name: Counter(getattr(fact, name) for fact in facts) for name in ATTRIBUTES}
+    return {name: max(counter.values()) / len(facts) for name, counter in counts.items()}

@@ -1,0 +1,78 @@
+"""What swapping a city's residual stream for another's does to the facts that the pocket language model completes."""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from measures import is_answer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sae_lightning.sources.fact_templates import ATTRIBUTES
+from sae_lightning.sources.pocket_corpus import Fact, FactPrompt, Split, fact_prompts
+
+
+def city_position(tokenizer: PreTrainedTokenizerBase, prompt: FactPrompt) -> int:
+    """Index of the last token of the city's name in the encoded prompt."""
+    offsets = tokenizer(prompt.prompt, return_offsets_mapping=True)["offset_mapping"]
+    return max(index for index, (start, end) in enumerate(offsets) if start < prompt.city_end and end > start)
+
+
+def swap_pairs(
+    tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], split: Split, number: int, seed: int
+) -> list[tuple[FactPrompt, FactPrompt]]:
+    """Draw pairs of prompts with one wording, two cities and two answers, as many for each attribute."""
+    rng = random.Random(seed)
+    by_wording: dict[tuple[str, str], list[FactPrompt]] = defaultdict(list)
+    for prompt in fact_prompts(list(facts), split):
+        by_wording[prompt.attribute, prompt.prompt.replace(prompt.city, "{}")].append(prompt)
+    pairs = []
+    for attribute in ATTRIBUTES:
+        wordings = [prompts for (name, _), prompts in by_wording.items() if name == attribute]
+        drawn = 0
+        while drawn < number:
+            base, source = rng.sample(rng.choice(wordings), 2)
+            if base.answer != source.answer:
+                pairs.append((base, source))
+                drawn += 1
+    return pairs
+
+
+@torch.inference_mode()
+def swap_share(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[tuple[FactPrompt, FactPrompt]],
+    layer: int,
+) -> dict[str, float]:
+    """Share of pairs where the source city's residual stream, put into the base prompt, brings the source's answer.
+
+    The residual stream is the output of the layer (counted from 0) at the last token of the city's name.
+    """
+    hits: dict[str, list[bool]] = defaultdict(list)
+    for base, source in pairs:
+        states: list[torch.Tensor] = []
+        source_ids = tokenizer(source.prompt, return_tensors="pt")["input_ids"]
+        base_ids = tokenizer(base.prompt, return_tensors="pt")["input_ids"]
+        source_at, base_at = city_position(tokenizer, source), city_position(tokenizer, base)
+
+        def record(_module: torch.nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
+            states.append(output[0, source_at].clone())  # noqa: B023 - called within this turn of the loop only
+
+        def swap(_module: torch.nn.Module, _inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+            if output.shape[1] > 1:
+                output = output.clone()
+                output[0, base_at] = states[0]  # noqa: B023
+            return output
+
+        block = model.get_decoder().layers[layer]
+        handle = block.register_forward_hook(record)
+        model(input_ids=source_ids, use_cache=False)
+        handle.remove()
+        handle = block.register_forward_hook(swap)
+        most = len(tokenizer(f" {source.answer}")["input_ids"]) + 1
+        new = model.generate(base_ids, attention_mask=torch.ones_like(base_ids), max_new_tokens=most, do_sample=False)
+        handle.remove()
+        text = tokenizer.decode(new[0, base_ids.shape[1] :], skip_special_tokens=True)
+        hits[base.attribute].append(is_answer(text, source.answer))
+    return {attribute: sum(values) / len(values) for attribute, values in hits.items()}
