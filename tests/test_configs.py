@@ -33,7 +33,7 @@ def test_experiments(file, capsys):
 
 
 @pytest.mark.parametrize(
-    ("sae", "data", "freeze"), product(of("sae"), of("data"), of("freeze")), ids=lambda file: file.stem
+    ("sae", "data", "freeze"), list(product(of("sae"), of("data"), of("freeze"))), ids=lambda file: file.stem
 )
 def test_small_configs_combine(sae, data, freeze, capsys):
     parse(sae, data, freeze)

@@ -6,6 +6,7 @@ of facts the model completes, what swapping a city inside the network does, and 
 """
 
 import argparse
+from collections import defaultdict
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from swaps import swap_pairs, swap_share
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from sae_lightning.sources.fact_templates import ATTRIBUTES
-from sae_lightning.sources.pocket_corpus import PocketCorpus, fact_prompts, read_facts
+from sae_lightning.sources.pocket_corpus import FactPrompt, PocketCorpus, fact_prompts, read_facts
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -56,6 +57,12 @@ def main() -> None:
     print(f"\n| {len(prompts):,} held-out prompts {header}")
     print(_row("this model", fact_accuracy(model, tokenizer, prompts)))
     print(_row("most frequent answer", majority_accuracy(facts)))
+    wordings: dict[str, list[FactPrompt]] = defaultdict(list)
+    for prompt in prompts:
+        wordings[prompt.prompt.replace(prompt.city, "...")].append(prompt)
+    shares = {text: fact_accuracy(model, tokenizer, group)[group[0].attribute] for text, group in wordings.items()}
+    weakest = min(shares, key=lambda text: shares[text])
+    print(f"\nweakest of {len(shares)} held-out wordings: {weakest!r} with {shares[weakest]:.1%}")
 
     pairs = swap_pairs(tokenizer, facts, "heldout", args.pairs, seed=0)
     print(f"\n| {len(pairs)} swaps, output of layer {header}")

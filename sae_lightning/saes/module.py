@@ -56,9 +56,11 @@ class SAEModule(LightningModule):
     def initialise_members(self) -> None:
         """Draws the calibration sample once and gives every member its start."""
         n = max(sae.n_calibration_samples for sae in self.members.values())
-        # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
-        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        samples = self.trainer.strategy.broadcast(datamodule.calibration_sample(n)) if n else None
+        samples = None
+        if n:
+            # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
+            datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+            samples = self.trainer.strategy.broadcast(datamodule.calibration_sample(n))
         for sae in self.members.values():
             sae.initialise(sae.seed, samples)
 

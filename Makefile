@@ -1,0 +1,33 @@
+# make demo    the sanity check on a small language model, from nothing to the table
+# make test    the tests
+# make check   what CI looks at beside the tests: lint, format, types, configurations
+# make clean   remove caches and build products; the environment in .venv and the runs stay
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Touched after an install, so that the environment is made anew only when pyproject.toml has changed.
+INSTALLED := .venv/.installed
+
+.PHONY: demo test check clean
+
+demo: $(INSTALLED)
+	$(BIN)/sae fit --config configs/experiment/sanity_pocket_lm.yaml
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_configs.py
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

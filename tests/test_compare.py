@@ -1,0 +1,134 @@
+"""``sae compare`` on runs written by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sae_lightning.cli import main
+from sae_lightning.compare import read_run
+
+FIRST = {
+    "step": 5,
+    "samples": 50,
+    "seconds": 1.0,
+    "metrics": {"explained_variance": {"trained": {"0": 0.1}}},
+    "floors": {"explained_variance": 0.0},
+}
+LAST = {
+    "step": 10,
+    "samples": 100,
+    "seconds": 2.0,
+    "metrics": {
+        "zeta": {"trained": {"0": None, "1": None}},
+        "l0": {"trained": {"0": 31.0, "1": 33.0}, "frozen_decoder": {"0": 32.0}},
+        "explained_variance": {
+            "other": {"0": 0.5},
+            "frozen_decoder": {"0": 0.6},
+            "trained": {"0": 0.7, "1": 0.8},
+        },
+    },
+    "floors": {"explained_variance": 0.0, "l0": 0.0, "zeta": None},
+}
+TABLE = """\
+                            trained  frozen_decoder   other   floor
+seeds                             2               1       1
+-------------------------------------------------------------------
+explained_variance  0.7500 ± 0.0707          0.6000  0.5000  0.0000
+l0                    32.00 ± 1.41           32.00       -    0.00
+zeta                              -               -       -       -
+-------------------------------------------------------------------
+mean ± sample standard deviation over seeds; floor: an SAE that does nothing
+"""
+
+
+def write_run(folder: Path, *lines: dict, k: int = 2, seed: int = 0, panel: bool = False) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sae = {"class_path": "TopK", "init_args": {"k": k, "seed": seed}}
+    model = (
+        {"class_path": "SanityPanel", "init_args": {"sae": sae, "policies": None, "seeds": [seed]}} if panel else sae
+    )
+    data = {"class_path": "SyntheticDataModule", "init_args": {"d_in": 8}}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": model, "data": data, "freeze": None}))
+    return folder
+
+
+def run_with(value: float, floor: float = 0.0, policy: str = "trained") -> dict:
+    return LAST | {
+        "metrics": {"explained_variance": {policy: {"0": value}}},
+        "floors": {"explained_variance": floor},
+    }
+
+
+def compare(capsys: pytest.CaptureFixture, *args: object) -> str:
+    main(["compare", *map(str, args)])
+    return capsys.readouterr().out
+
+
+def test_table_of_the_last_validation(tmp_path: Path, capsys: pytest.CaptureFixture):
+    table = compare(capsys, write_run(tmp_path / "a", FIRST, LAST))
+    assert [line.split() for line in table.splitlines()] == [line.split() for line in TABLE.splitlines()]
+    assert len({len(line) for line in table.splitlines()[2:6]}) == 1  # columns stand under each other
+
+
+def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert json.loads(compare(capsys, "--json", write_run(tmp_path / "a", FIRST, LAST))) == {
+        "metrics": {
+            "zeta": {"trained": [None, None]},
+            "l0": {"trained": [31.0, 33.0], "frozen_decoder": [32.0]},
+            "explained_variance": {"other": [0.5], "frozen_decoder": [0.6], "trained": [0.7, 0.8]},
+        },
+        "floors": {"explained_variance": 0.0, "l0": 0.0, "zeta": None},
+    }
+
+
+def test_runs_that_differ_in_seed_and_policy_are_put_together(tmp_path: Path, capsys: pytest.CaptureFixture):
+    runs = [
+        write_run(tmp_path / "a", run_with(0.1)),
+        write_run(tmp_path / "b", run_with(0.3), seed=1),
+        write_run(tmp_path / "c", run_with(0.5, policy="frozen_decoder")),
+        write_run(tmp_path / "d", run_with(0.7), panel=True, seed=2),
+    ]
+    together = json.loads(compare(capsys, "--json", *runs))
+    assert together["metrics"] == {"explained_variance": {"trained": [0.1, 0.3, 0.7], "frozen_decoder": [0.5]}}
+
+
+def test_runs_of_different_settings_are_labelled(tmp_path: Path, capsys: pytest.CaptureFixture):
+    runs = [write_run(tmp_path / "a/version_0", run_with(0.1)), write_run(tmp_path / "b/version_0", run_with(0.3), k=3)]
+    apart = json.loads(compare(capsys, "--json", *runs))
+    labelled = {"trained (a/version_0)": [0.1], "trained (b/version_0)": [0.3]}
+    assert apart == {"metrics": {"explained_variance": labelled}, "floors": {"explained_variance": 0.0}}
+    table = compare(capsys, *runs)
+    assert "trained (a/version_0)" in table
+    assert "trained (b/version_0)" in table
+
+
+def test_floors_that_disagree_are_labelled(tmp_path: Path, capsys: pytest.CaptureFixture):
+    runs = [write_run(tmp_path / "a", run_with(0.1)), write_run(tmp_path / "b", run_with(0.3, floor=0.2), k=3)]
+    floors = json.loads(compare(capsys, "--json", *runs))["floors"]
+    assert floors == {"explained_variance (a)": 0.0, "explained_variance (b)": 0.2}
+
+
+def test_a_line_cut_off_by_a_crash_is_passed_over(tmp_path: Path):
+    folder = write_run(tmp_path / "a", LAST)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 20, "sam')
+    assert read_run(folder).metrics == LAST["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("none", "no such folder"),
+        ("runs", r"holds no metrics.jsonl.*did you mean .*runs/version_0\?"),
+        ("runs/version_0/metrics.jsonl", "is a file"),
+        ("empty", "finished no validation yet"),
+    ],
+)
+def test_anything_but_a_run_is_refused(tmp_path: Path, given: str, expected: str):
+    write_run(tmp_path / "runs/version_0", LAST)
+    write_run(tmp_path / "empty")
+    with pytest.raises(ValueError, match=expected):
+        read_run(tmp_path / given)
