@@ -6,6 +6,7 @@
 
 import difflib
 import os
+import signal
 import sys
 from argparse import ArgumentError
 from collections.abc import Iterator
@@ -108,6 +109,9 @@ def mistakes_told_in_one_message(word: str) -> Iterator[None]:
         )
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # `sae compare RUN | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def _stop(message: str, hint: str | None = None) -> None:

@@ -10,7 +10,7 @@ from sae_lightning.saes.module import SAEModule, Step
 
 
 class Sparsity(Evaluator):
-    """Logs l0, dead_fraction and the n_samples it is a statement about, and draws the firing frequencies.
+    """Logs l0 and dead_fraction, a statement about `val_samples` activations, and draws the firing frequencies.
 
     The histogram is that of log10 of the frequency, over latents that fired. Floors: an SAE that does nothing has l0 0
     and only dead latents.
@@ -36,8 +36,7 @@ class Sparsity(Evaluator):
         for member, values in sparsity.items():
             frequency = values["firing_frequency"]
             log_histogram(trainer, f"{stage}/log10_firing_frequency", member, frequency[frequency > 0].log10())
-        n_samples = next(iter(sparsity.values()))["n_samples"]
         return {
             name: Scores({member: values[name] for member, values in sparsity.items()}, floor)
-            for name, floor in (("l0", 0.0), ("dead_fraction", 1.0), ("n_samples", n_samples))
+            for name, floor in (("l0", 0.0), ("dead_fraction", 1.0))
         }
