@@ -1,5 +1,6 @@
-"""Every YAML is parsed by the real command; the smaller ones in the combinations that they are made for."""
+"""Every YAML is parsed by the real command, in the combinations it is made for; those that can be are run small."""
 
+import json
 from itertools import product
 from pathlib import Path
 
@@ -40,6 +41,41 @@ def test_small_configs_combine(sae, data, freeze, capsys):
     printed = capsys.readouterr().out
     assert "freeze:\n  class_path: sae_lightning.freeze." in printed
     assert "gradient_clip_val: 1.0" in printed
+
+
+def run(folder, *arguments):
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
+    quiet.append("--trainer.log_every_n_steps=1")
+    main(["fit", *arguments, *quiet, f"--trainer.logger.save_dir={folder}", "--name=run"])
+    return json.loads((folder / "run/version_0/metrics.jsonl").read_text().splitlines()[-1])
+
+
+SMALL_SYNTHETIC = ["--data.d_in=16", "--data.n_features=64", "--data.batch_size=64", "--data.val_samples=64"]
+
+
+@pytest.mark.parametrize(("sae", "freeze"), list(product(of("sae"), of("freeze"))), ids=lambda file: file.stem)
+def test_small_configs_run(sae, freeze, tmp_path, capsys):
+    data = CONFIGS / "data/synthetic_variable.yaml"
+    files = [f"--config={file}" for file in (sae, data, freeze)]
+    line = run(tmp_path, *files, *SMALL_SYNTHETIC, "--data.train_samples=512")
+    policy = "trained" if freeze.stem == "none" else freeze.stem
+    assert set(line["metrics"]["recovery_at_0.8"]) == {policy}
+    assert line["step"] == 8
+    assert (tmp_path / f"run/version_0/saes/{policy}/0/sae.safetensors").is_file()
+
+
+def test_the_demo_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    sizes = {"batch_size": 256, "train_samples": 2048, "val_samples": 512, "loss_samples": 256, "buffer_samples": 2048}
+    sizes["llm_batch_size"] = 4
+    small = [f"--data.{name}={value}" for name, value in sizes.items()]
+    line = run(tmp_path, f"--config={CONFIGS / 'experiment/sanity_pocket_lm.yaml'}", *small)
+    for metric in ("explained_variance", "ce_recovered_mean", "l0", "cosine_to_start_mean"):
+        assert {policy: len(seeds) for policy, seeds in line["metrics"][metric].items()} == dict.fromkeys(
+            ["trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder"], 2
+        )
+        assert metric in line["floors"]
+    assert "soft_frozen_decoder" in capsys.readouterr().out
 
 
 def test_no_config_is_left_out():

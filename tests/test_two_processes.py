@@ -40,7 +40,7 @@ def test_two_ranks_train_what_one_process_trains(folder, name):
 
 
 RUN = """
-model: {class_path: BatchTopK, init_args: {d_sae: 32, k: 4}}
+model: {class_path: BatchTopK, init_args: {d_sae: 32, k: 4, scale_input: true, lr_scheduler: WarmupDecay}}
 data:
   class_path: LanguageModelDataModule
   init_args:

@@ -24,10 +24,10 @@ class Batches:
         self.done = 0
 
     def state_dict(self):
-        return {"done": self.done}
+        return {}  # the datamodule keeps the position; this tells Lightning that the loader can go on mid-epoch
 
     def load_state_dict(self, state):
-        self.done = state["done"]
+        pass
 
 
 class Stream(LightningDataModule):
@@ -35,13 +35,21 @@ class Stream(LightningDataModule):
 
     def __init__(self, n=8, batch_size=32):
         super().__init__()
-        self.n, self.batch_size = n, batch_size
+        self.n, self.batch_size, self.done, self.loader = n, batch_size, 0, None
+
+    def state_dict(self):
+        return {"done": self.loader.done}
+
+    def load_state_dict(self, state):
+        self.done = state["done"]
 
     def calibration_sample(self, n):
         return 3 * torch.randn(n, D_IN, generator=torch.Generator().manual_seed(5)) + 1
 
     def train_dataloader(self):
-        return Batches(self.n, self.batch_size, 1, self.trainer.global_rank, self.trainer.world_size)
+        self.loader = Batches(self.n, self.batch_size, 1, self.trainer.global_rank, self.trainer.world_size)
+        self.loader.done = self.done
+        return self.loader
 
     def val_dataloader(self):
         return Batches(2, self.batch_size, 2)

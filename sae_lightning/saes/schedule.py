@@ -1,10 +1,11 @@
 """Schedules; that of the learning rate is in fractions of the run, so that it spans any run as it is configured."""
 
+from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LRScheduler
 
 
-class WarmupDecay(LambdaLR):
+class WarmupDecay(LRScheduler):
     """Linear warm-up, constant, then linear decay to zero.
 
     Args:
@@ -18,13 +19,17 @@ class WarmupDecay(LambdaLR):
             raise ValueError(f"warmup={warmup}, decay={decay}: expected two fractions of the run with a sum up to 1")
         self.warmup, self.decay = warmup, decay
         self.total_steps: int | None = None
-        super().__init__(optimizer, self.factor)
+        super().__init__(optimizer)
 
     def span(self, total_steps: int) -> None:
         """Sets the length of the run; called once it is known."""
         self.total_steps = total_steps
-        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = base_lr * self.factor(self.last_epoch)
+        for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = lr
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Learning rate of each parameter group for the coming optimizer step."""
+        return [base_lr * self.factor(self.last_epoch) for base_lr in self.base_lrs]
 
     def factor(self, step: int) -> float:
         """Factor of the learning rate for the optimizer step with this number, counted from zero."""
