@@ -194,8 +194,7 @@ class SparseAutoencoder(SAEModule):
         if "penalty" in losses:
             losses["loss"] = losses["loss"] + losses["penalty"]
         if self.aux_coefficient:
-            dead = self.samples_since_fired >= self.dead_after_samples
-            aux = aux_k_loss(centred, pre_acts, error, dead, self.W_enc, self.b_enc, b_dec, self.W_dec)
+            aux = aux_k_loss(centred, pre_acts, error, self.dead, self.W_enc, self.b_enc, b_dec, self.W_dec)
             if aux is not None:
                 losses["aux"] = aux
                 losses["loss"] = losses["loss"] + self.aux_coefficient * aux
