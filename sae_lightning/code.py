@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 
@@ -82,6 +82,15 @@ class Code:
         """The same entries with other values; what is known of the order is kept."""
         code = Code(values, self.indices, self.offsets, self.d_sae)
         code.__dict__.update({name: self.__dict__[name] for name in ("rows", "by_latent") if name in self.__dict__})
+        return code
+
+    def where(self, keep: Bool[Tensor, " nnz"]) -> "Code":
+        """The entries that are to be kept."""
+        rows = self.rows[keep]
+        offsets = _zeros(self.batch_size + 1, self.values)
+        torch.cumsum(torch.bincount(rows, minlength=self.batch_size), 0, out=offsets[1:])
+        code = Code(self.values[keep], self.indices[keep], offsets, self.d_sae)
+        code.__dict__["rows"] = rows
         return code
 
     def to_dense(self) -> Float[Tensor, "batch d_sae"]:

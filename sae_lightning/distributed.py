@@ -1,4 +1,4 @@
-"""The three collective operations that the core needs; on one process they do nothing."""
+"""The four collective operations that the core needs; on one process they do nothing."""
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,13 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Sum of the tensor over all ranks, in place."""
     if world_size() > 1:
         dist.all_reduce(tensor)
+    return tensor
+
+
+def all_reduce_min(tensor: Tensor) -> Tensor:
+    """Smallest of the tensor over all ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor, dist.ReduceOp.MIN)
     return tensor
 
 

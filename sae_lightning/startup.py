@@ -10,15 +10,23 @@ import warnings
 
 import torch
 
+from sae_lightning.kernels.pre_acts import products
+
 # glibc's mallopt parameters (malloc.h)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
 def speed_up_cpu() -> None:
     """Choose the faster product library and keep freed memory, where that is possible and harmless."""
-    if not torch.cuda.is_available():
-        use_fast_float32_products()
+    products.packed = use_fast_float32_products()
+    products.screened = has_fast_bfloat16()
     keep_freed_memory()
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 faster than float32: it has AVX-512 or matrix instructions for it."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return torch.backends.mkldnn.is_available() and any(getattr(torch.cpu, name, bool)() for name in names)
 
 
 def use_fast_float32_products(tolerance: float = 2e-6) -> bool:

@@ -1,6 +1,7 @@
 """Exact sparse selection and sparse products."""
 
-from sae_lightning.kernels.select import entries_above, top_k_of_batch, top_k_per_row
+from sae_lightning.kernels.pre_acts import PreActs
+from sae_lightning.kernels.select import entries_above, largest, top_k_of_batch, top_k_per_row
 from sae_lightning.kernels.sparse import sparse_decode, sparse_encode
 
-__all__ = ["entries_above", "sparse_decode", "sparse_encode", "top_k_of_batch", "top_k_per_row"]
+__all__ = ["PreActs", "entries_above", "largest", "sparse_decode", "sparse_encode", "top_k_of_batch", "top_k_per_row"]

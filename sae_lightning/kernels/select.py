@@ -1,88 +1,219 @@
-"""Which entries of the pre-activations become the code: exact selections without a full sort."""
+"""Which entries of the pre-activations become the code: exact selections without a sort of all of them.
 
+The maxima of buckets of latents are one vectorised pass over a block of pre-activations; only the few buckets whose
+maximum reaches a limit are looked into. Where a block is a screen (see `PreActs`), the limit is lowered by its bound,
+and what reaches it is computed again in float32 before anything is decided.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_lightning.code import Code
-from sae_lightning.distributed import all_gather_int, all_reduce_sum, world_size
+from sae_lightning.distributed import all_gather_int, all_reduce_min, all_reduce_sum, world_size
+from sae_lightning.kernels.pre_acts import PreActs
+from sae_lightning.kernels.sparse import sampled_times
 
-BUCKETS = 16
+BUCKET_SIZES = (16, 8, 5, 4, 3, 2)
+"""The first that divides d_sae is taken."""
+MIN_BUCKETS = 64
+
+Finder = Callable[[Tensor, Tensor | None], Tensor]
+"""Positions in a flattened block, given the block and, for a screen, its bound."""
 
 
-def entries_above(pre_acts: Float[Tensor, "batch d_sae"], threshold: float) -> Code:
+def entries_above(pre_acts: PreActs, threshold: float) -> Code:
     """All entries strictly above one threshold."""
-    batch, d_sae = pre_acts.shape
-    flat = pre_acts.reshape(-1)
-    if d_sae % BUCKETS or d_sae < 64 * BUCKETS:
-        chosen = (flat > threshold).nonzero()[:, 0]
-        return Code.from_flat(flat[chosen], chosen, batch, d_sae)
-    # A strided bucket maximum is one vectorised pass; only the few buckets that exceed the threshold are looked into.
-    width = d_sae // BUCKETS
-    hits = (pre_acts.view(batch, BUCKETS, width).amax(1) > threshold).reshape(-1).nonzero()[:, 0]
-    rows = torch.div(hits, width, rounding_mode="floor")
-    first = rows * d_sae + (hits - rows * width)
-    candidates = first[:, None] + torch.arange(0, d_sae, width, device=flat.device)
-    chosen = candidates[flat[candidates] > threshold]
-    return Code.from_flat(flat[chosen], chosen, batch, d_sae)
+
+    def find(block: Tensor, bound: Tensor | None) -> Tensor:
+        if bound is None:
+            return _positions(block, _bucket_maxima(block), torch.gt, threshold)
+        return _positions(block, _bucket_maxima(block), torch.ge, (threshold - bound).to(block.dtype))
+
+    code = _candidates(pre_acts, find)
+    return code.where(code.values > threshold) if pre_acts.screened else code
 
 
-def top_k_per_row(pre_acts: Float[Tensor, "batch d_sae"], k: int) -> Code:
+def top_k_per_row(pre_acts: PreActs, k: int) -> Code:
     """The k largest entries of each row, as `relu` leaves them: those that are not positive are explicit zeros."""
-    batch, d_sae = pre_acts.shape
-    if d_sae % BUCKETS or d_sae < 64 * BUCKETS or 2 * k * BUCKETS > d_sae:
-        values, indices = torch.topk(pre_acts, k, dim=-1, sorted=False)
-        return Code.from_rows(values.relu(), indices, d_sae)
-    # The k largest entries lie in the k buckets with the largest maxima.
-    width = d_sae // BUCKETS
-    buckets = torch.topk(pre_acts.view(batch, BUCKETS, width).amax(1), k, dim=-1, sorted=False).indices
-    candidates = (buckets[:, None, :] + torch.arange(0, d_sae, width, device=pre_acts.device)[:, None]).flatten(1)
-    values, chosen = torch.topk(pre_acts.gather(1, candidates), k, dim=-1, sorted=False)
-    return Code.from_rows(values.relu(), candidates.gather(1, chosen), d_sae)
+    if pre_acts.device.type != "cpu":  # without a step that waits for the device
+        parts = [_top_k_of_block(block, k) for _, block, _ in pre_acts.blocks()]
+        values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
+    else:
+        values, indices = _top_k_by_limits(pre_acts, k)
+    return Code.from_rows(values.to(pre_acts.x.dtype).relu(), indices, pre_acts.d_sae)
 
 
-def top_k_of_batch(pre_acts: Float[Tensor, "batch d_sae"], k: int, guess: float = 0.0) -> Code:
+def top_k_of_batch(pre_acts: PreActs, k: int, guess: float = 0.0) -> Code:
     """The `k * batch` largest positive entries of the whole batch, over all ranks together.
 
     Args:
         pre_acts: pre-activations of this rank.
         k: entries per row on average.
-        guess: a value thought to lie below the smallest entry to be kept, such as that of the last batch. A good guess
-            saves time; it never changes the result.
+        guess: a value thought to lie below the smallest entry to be kept, such as that of the last batch, the same on
+            all ranks; 0 without one. A good guess saves time; it never changes the result.
 
     Returns:
         The entries kept on this rank; fewer than `k * batch` where fewer are positive. Of entries equal to the smallest
         one kept, those of lower ranks and rows come first.
     """
-    n = int(all_reduce_sum(torch.tensor(k * pre_acts.shape[0], device=pre_acts.device)))
-    code = entries_above(pre_acts, max(guess, 0.0))
-    if guess > 0 and _global_count(code.nnz, pre_acts) < n:
-        code = entries_above(pre_acts, 0.0)
-    if _global_count(code.nnz, pre_acts) <= n:
+    n = _global_count(k * pre_acts.batch_size, pre_acts.device)
+    limits = (lambda: guess, lambda: _estimate_smallest(pre_acts, k), lambda: 0.0)
+    for limit in (limit() for limit in limits[guess <= 0 :]):
+        code = entries_above(pre_acts, max(limit, 0.0))
+        n_found = _global_count(code.nnz, pre_acts.device)
+        if n_found >= n or limit <= 0:
+            break
+    if n_found <= n:
         return code
-    smallest = _kth_largest(code.values, n)
+    smallest = _kth_largest_of_ranks(code.values, n)
     above, equal = code.values > smallest, code.values == smallest
     n_above, n_equal = int(above.sum()), int(equal.sum())
     room = n - sum(all_gather_int(n_above)) - sum(all_gather_int(n_equal, lower_ranks_only=True))
-    keep = above | (equal & (equal.cumsum(0) <= room))
-    flat = (code.rows * code.d_sae + code.indices)[keep]
-    return Code.from_flat(code.values[keep], flat, code.batch_size, code.d_sae)
+    return code.where(above | (equal & (equal.cumsum(0) <= room)))
 
 
-def _global_count(n: int, like: Tensor) -> int:
-    return int(all_reduce_sum(torch.tensor(n, device=like.device)))
+def largest(matrix: Float[Tensor, "n m"], k: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n k"]]:
+    """Values and positions of the k largest entries of each row, in any order."""
+    if matrix.device.type == "cpu":
+        keep = matrix >= _kth_largest(matrix, k)[:, None]
+        if int(keep.sum()) == matrix.shape[0] * k:  # no ties
+            return matrix[keep].view(-1, k), keep.nonzero()[:, 1].view(-1, k)
+    values, indices = torch.topk(matrix, k, dim=1, sorted=False)
+    return values, indices
 
 
-def _kth_largest(values: Float[Tensor, " n"], k: int) -> Tensor:
+# By limits
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _bucket_maxima(block: Tensor) -> Tensor:
+    """[rows, buckets] maxima over buckets of latents, strided: latent j is in bucket j % buckets."""
+    n, d_sae = block.shape
+    size = next((size for size in BUCKET_SIZES if d_sae % size == 0 and d_sae >= size * MIN_BUCKETS), 1)
+    return block if size == 1 else block.view(n, size, d_sae // size).amax(1)
+
+
+def _positions(
+    block: Tensor, maxima: Tensor, reaches: Callable[[Tensor, Tensor | float], Tensor], limit: Tensor | float
+) -> Tensor:
+    """Where the flattened block reaches the limit, which is one number or one for each row; in order of rows."""
+    d_sae, n_buckets = block.shape[1], maxima.shape[1]
+    hits = reaches(maxima, limit).view(-1).nonzero()[:, 0]
+    if n_buckets == d_sae:
+        return hits
+    if hits.numel() > maxima.numel() // 4:
+        return reaches(block, limit).view(-1).nonzero()[:, 0]
+    rows = torch.div(hits, n_buckets, rounding_mode="floor")
+    first = hits + rows * (d_sae - n_buckets)
+    looked_at = first[:, None] + torch.arange(0, d_sae, n_buckets, device=block.device)
+    return looked_at[reaches(block.view(-1).take(looked_at), limit[rows] if isinstance(limit, Tensor) else limit)]
+
+
+def _candidates(pre_acts: PreActs, find: Finder) -> Code:
+    """What `find` finds in all blocks, with the values that count."""
+    batch, d_sae = pre_acts.batch_size, pre_acts.d_sae
+    found = [torch.empty(0, dtype=torch.int64, device=pre_acts.device)]
+    values = [pre_acts.x.new_empty(0)]
+    for first, block, bound in pre_acts.blocks():
+        positions = find(block, bound)
+        if bound is None:
+            values.append(block.view(-1).take(positions).to(pre_acts.x.dtype))
+        elif positions.numel() * 64 > block.numel():
+            pre_acts.screened = False  # too many candidates to pay
+            return _candidates(pre_acts, find)
+        found.append(positions + first * d_sae)
+    flat = torch.cat(found)
+    if not pre_acts.screened:
+        return Code.from_flat(torch.cat(values), flat, batch, d_sae)
+    code = Code.from_flat(pre_acts.x.new_empty(flat.shape), flat, batch, d_sae)
+    return code.with_values(sampled_times(pre_acts.x, pre_acts.by_latent, code) + pre_acts.b_enc[code.indices])
+
+
+def _top_k_by_limits(pre_acts: PreActs, k: int) -> tuple[Tensor, Tensor]:
+    def find(block: Tensor, bound: Tensor | None) -> Tensor:
+        maxima = _bucket_maxima(block)
+        if maxima.shape[1] < k:
+            maxima = block
+        limit = _kth_largest(maxima, k)[:, None]  # reached by k entries or more
+        if bound is not None:
+            limit = (limit - 2**-7 * limit.abs() - 2 * bound).to(block.dtype)
+        return _positions(block, maxima, torch.ge, limit)
+
+    code = _candidates(pre_acts, find)
+    counts = code.offsets.diff()
+    # Rows with very many equal entries, and those with NaN, which reaches no limit, get the plain way.
+    plain = (counts < k) | (counts > 16 * k + 64)
+    width = int(counts.masked_fill(plain, k).max()) if plain.numel() else k
+    places = torch.arange(code.nnz) - code.offsets[code.rows]
+    table = code.values.new_full((code.batch_size, width), -torch.inf)
+    if plain.any():
+        normal = ~plain[code.rows]
+        table[code.rows[normal], places[normal]] = code.values[normal]
+    else:
+        table[code.rows, places] = code.values
+    chosen, places = largest(table, k)
+    entries = code.offsets[:-1, None] + places
+    if not plain.any():
+        return chosen, code.indices[entries]
+    indices = code.indices.new_zeros(entries.shape)
+    indices[~plain] = code.indices[entries[~plain]]
+    chosen[plain], indices[plain] = torch.topk(pre_acts.exact(plain.nonzero()[:, 0]), k, dim=1, sorted=False)
+    return chosen, indices
+
+
+def _kth_largest(matrix: Float[Tensor, "n m"], k: int) -> Float[Tensor, " n"]:
+    """k-th largest entry of each row, on a CPU; numpy's partition is several times faster than torch's."""
+    m = matrix.shape[1]
+    wide = matrix.float() if matrix.dtype in (torch.bfloat16, torch.float16) else matrix
+    return torch.from_numpy(np.partition(wide.numpy(), m - k, axis=1)[:, m - k].copy())
+
+
+# Of a batch
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _top_k_of_block(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    d_sae = block.shape[1]
+    maxima = _bucket_maxima(block)
+    if 2 * k * d_sae > d_sae * maxima.shape[1]:
+        return torch.topk(block, k, dim=-1, sorted=False)
+    # The k largest entries lie in the k buckets with the largest maxima.
+    buckets = torch.topk(maxima, k, dim=-1, sorted=False).indices
+    first = torch.arange(0, d_sae, maxima.shape[1], device=block.device)
+    looked_at = (buckets[:, None, :] + first[:, None]).flatten(1)
+    values, chosen = torch.topk(block.gather(1, looked_at), k, dim=-1, sorted=False)
+    return values, looked_at.gather(1, chosen)
+
+
+def _estimate_smallest(pre_acts: PreActs, k: int) -> float:
+    """Somewhat below the smallest entry to be kept, from a sample of rows; the same on all ranks."""
+    n_rows = min(pre_acts.batch_size, max(1, 2**21 // pre_acts.d_sae))
+    estimate = 0.0
+    if n_rows:
+        rows = torch.arange(n_rows, device=pre_acts.device) * pre_acts.batch_size // n_rows
+        sample = pre_acts.exact(rows).view(-1)
+        estimate = 0.9 * float(torch.topk(sample, k * n_rows, sorted=False).values.min())
+    return float(all_reduce_min(torch.tensor(estimate, device=pre_acts.device)))
+
+
+def _global_count(n: int, device: torch.device) -> int:
+    return int(all_reduce_sum(torch.tensor(n, device=device))) if world_size() > 1 else n
+
+
+def _kth_largest_of_ranks(values: Float[Tensor, " n"], k: int) -> Tensor:
     """k-th largest of positive values over all ranks."""
     if world_size() == 1:
-        return torch.topk(values, k, sorted=False).values.min()
+        return largest(values[None], k)[0].min()
     # Positive floats are ordered as their bits are: bisect on the bits with one count per round.
     bits = values.float().view(torch.int32)
     low, high = 0, 0x7F800000  # count(bits >= low) >= k > count(bits >= high)
     while high - low > 1:
         middle = (low + high) // 2
-        if _global_count(int((bits >= middle).sum()), values) >= k:
+        if _global_count(int((bits >= middle).sum()), values.device) >= k:
             low = middle
         else:
             high = middle

@@ -43,10 +43,13 @@ def sparse_encode(
 
 
 def sparse_decode(
-    values: Float[Tensor, " nnz"], code: Code, W_dec: Float[Tensor, "d_sae d_in"]
+    values: Float[Tensor, " nnz"],
+    code: Code,
+    W_dec: Float[Tensor, "d_sae d_in"],
+    b_dec: Float[Tensor, " d_in"] | None = None,
 ) -> Float[Tensor, "batch d_in"]:
-    """`z @ W_dec` for the latents with these values at the entries of `code`; differentiable in values and W_dec."""
-    return _SparseDecode.apply(values, code, W_dec)
+    """`z @ W_dec + b_dec` for the latents z with these values at the entries of `code`; differentiable in the rest."""
+    return _SparseDecode.apply(values, code, W_dec, b_dec)
 
 
 def _bag(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor) -> Tensor:
@@ -76,7 +79,7 @@ def _transposed_times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
     return _bag(code.rows[order], starts, values[order], matrix)
 
 
-def _sampled_times(left: Tensor, right: Tensor, code: Code) -> Tensor:
+def sampled_times(left: Tensor, right: Tensor, code: Code) -> Tensor:
     """Entries of `left @ right.T` that the code names, [nnz]: the gradient of the latents."""
     if _is_dense(code):
         return (left @ right.T)[code.rows, code.indices]
@@ -112,16 +115,18 @@ class _SparseEncode(Function):
 
 class _SparseDecode(Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, code: Code, W_dec: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, code: Code, W_dec: Tensor, b_dec: Tensor | None) -> Tensor:
         ctx.save_for_backward(values, W_dec)
         ctx.code = code
-        return _times(values, code, W_dec)
+        x_hat = _times(values, code, W_dec)
+        return x_hat if b_dec is None else x_hat.add_(b_dec)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         values, W_dec = ctx.saved_tensors
+        needs_values, _, needs_W_dec, needs_b_dec = ctx.needs_input_grad
         grad = grad.contiguous()
-        grad_values = _sampled_times(grad, W_dec, ctx.code) if ctx.needs_input_grad[0] else None
-        grad_W_dec = _transposed_times(values, ctx.code, grad) if ctx.needs_input_grad[2] else None
-        return grad_values, None, grad_W_dec
+        grad_values = sampled_times(grad, W_dec, ctx.code) if needs_values else None
+        grad_W_dec = _transposed_times(values, ctx.code, grad) if needs_W_dec else None
+        return grad_values, None, grad_W_dec, grad.sum(0) if needs_b_dec else None

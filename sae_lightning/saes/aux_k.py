@@ -12,12 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_lightning.code import Code
-from sae_lightning.kernels import sparse_decode, sparse_encode
+from sae_lightning.kernels import PreActs, largest, sparse_decode, sparse_encode
 
 
 def aux_k_loss(
     x: Float[Tensor, "batch d_in"],
-    pre_acts: Float[Tensor, "batch d_sae"],
     residual: Float[Tensor, "batch d_in"],
     dead: Bool[Tensor, " d_sae"],
     W_enc: Float[Tensor, "d_in d_sae"],
@@ -29,7 +28,6 @@ def aux_k_loss(
 
     Args:
         x: what was encoded, `b_dec` already subtracted.
-        pre_acts: raw pre-activations, without gradient.
         residual: what is to be explained; detached here.
         dead: which latents count as dead.
         W_enc: encoder.
@@ -42,7 +40,10 @@ def aux_k_loss(
     if n_dead == 0:
         return None
     k_aux = max(1, x.shape[1] // 2)
-    values, chosen = torch.topk(pre_acts[:, dead_latents], min(k_aux, n_dead), dim=-1, sorted=False)
-    code = Code.from_rows(values, dead_latents[chosen], pre_acts.shape[1])
+    # Among themselves: where few are dead, half of them are in each code, and dense products are the quicker ones.
+    W_enc, b_enc, W_dec = W_enc.T[dead_latents].T, b_enc[dead_latents], W_dec[dead_latents]
+    blocks = PreActs(x, W_enc, b_enc, screen=False).blocks()
+    values, chosen = zip(*(largest(block, min(k_aux, n_dead)) for _, block, _ in blocks), strict=True)
+    code = Code.from_rows(torch.cat(values), torch.cat(chosen), n_dead)
     explained = sparse_decode(sparse_encode(x, W_enc, b_enc, b_dec, code), code, W_dec)
     return (residual.detach() - explained).square().sum(1).mean() * min(n_dead / k_aux, 1.0)

@@ -8,7 +8,7 @@ chosen entries.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from sae_lightning.code import Code
 from sae_lightning.distributed import all_reduce_sum
-from sae_lightning.kernels import sparse_decode, sparse_encode
+from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
 from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.init import DecoderInit, Isotropic
 from sae_lightning.saes.module import SAEModule
@@ -136,20 +137,17 @@ class SparseAutoencoder(SAEModule):
     # ----------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
+    def select(self, pre_acts: PreActs) -> Code:
         """Latents from pre-activations, without gradient; in training mode as training needs them."""
 
     def _centred(self, x: Tensor) -> Tensor:
         x = x.to(self.b_dec.dtype) * self.input_scale
         return x - self.b_dec if self.apply_b_dec_to_input else x
 
-    def _pre_acts(self, centred: Tensor) -> Tensor:
-        return F.linear(centred, self.W_enc.T, self.b_enc)
-
     @torch.no_grad()
-    def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
-        """Pre-activations of raw activations, dense."""
-        return self._pre_acts(self._centred(x))
+    def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> PreActs:
+        """Pre-activations of raw activations."""
+        return PreActs(self._centred(x), self.W_enc, self.b_enc)
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "batch d_in"]) -> Code:
@@ -159,7 +157,7 @@ class SparseAutoencoder(SAEModule):
     @torch.no_grad()
     def decode(self, code: Code) -> Float[Tensor, "batch d_in"]:
         """Raw activations from latents; no gradient."""
-        return (sparse_decode(code.values, code, self.W_dec) + self.b_dec) / self.input_scale
+        return sparse_decode(code.values, code, self.W_dec, self.b_dec) / self.input_scale
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
         """Reconstruction of raw activations of any leading shape, in their dtype."""
@@ -181,20 +179,24 @@ class SparseAutoencoder(SAEModule):
             averaged over samples.
         """
         with torch.no_grad():
-            centred = self._centred(x)
-            pre_acts = self._pre_acts(centred)
-            chosen = self.select(pre_acts)
+            pre_acts = self.pre_acts(x)
+            centred = pre_acts.x
+            with record_function("sae::select"):
+                chosen = self.select(pre_acts)
         b_dec = self.b_dec if self.apply_b_dec_to_input else None
         values = sparse_encode(centred, self.W_enc, self.b_enc, b_dec, chosen)
         code = chosen.with_values(self.activate(values, chosen))
-        error = sparse_decode(code.values, code, self.W_dec) + self.b_dec - x * self.input_scale
-        mse = error.square().sum(1).mean()
+        with record_function("sae::decode"):
+            target = x.to(self.b_dec.dtype) * self.input_scale
+            x_hat = sparse_decode(code.values, code, self.W_dec, self.b_dec)
+            mse = F.mse_loss(x_hat, target, reduction="sum") / x.shape[0]
         losses = {"loss": mse, "mse": mse, "l0": code.values.detach().count_nonzero() / x.shape[0]}
         losses.update(self.sparsity_losses(code, values, step))
         if "penalty" in losses:
             losses["loss"] = losses["loss"] + losses["penalty"]
         if self.aux_coefficient:
-            aux = aux_k_loss(centred, pre_acts, error, self.dead, self.W_enc, self.b_enc, b_dec, self.W_dec)
+            residual = target - x_hat.detach()
+            aux = aux_k_loss(centred, residual, self.dead, self.W_enc, self.b_enc, b_dec, self.W_dec)
             if aux is not None:
                 losses["aux"] = aux
                 losses["loss"] = losses["loss"] + self.aux_coefficient * aux
@@ -223,15 +225,18 @@ class SparseAutoencoder(SAEModule):
     @torch.no_grad()
     def project_decoder_gradient(self) -> None:
         """Removes the part of each decoder direction's gradient that would only change its norm."""
-        if self.W_dec.grad is not None:
-            along = torch.linalg.vecdot(self.W_dec.grad, self.W_dec)  # rows have unit norm
-            self.W_dec.grad.addcmul_(along[:, None], self.W_dec, value=-1)
+        if self.W_dec.grad is None:
+            return
+        for W_dec, grad in zip(_in_cache(self.W_dec), _in_cache(self.W_dec.grad), strict=True):
+            along = torch.linalg.vecdot(grad, W_dec)  # rows have unit norm
+            grad.addcmul_(along[:, None], W_dec, value=-1)
 
     @torch.no_grad()
     def constrain(self) -> None:
         """After an optimizer step: unit norm for each decoder direction; a frozen decoder is left alone to the bit."""
         if self.W_dec.requires_grad:
-            self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True).clamp_min(1e-12))
+            for W_dec in _in_cache(self.W_dec):
+                W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True).clamp_min(1e-12))
 
     # Saving
     # ----------------------------------------------------------------------------------------------------------------
@@ -257,3 +262,8 @@ class SparseAutoencoder(SAEModule):
         from sae_lightning.saes.saving import load
 
         return load(Path(folder))
+
+
+def _in_cache(matrix: Tensor) -> Sequence[Tensor]:
+    """The rows in parts: on a CPU so few that a second look at them finds them in the cache."""
+    return matrix.split(max(1, 2**17 // matrix.shape[1])) if matrix.device.type == "cpu" else [matrix]

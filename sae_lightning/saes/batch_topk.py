@@ -13,16 +13,15 @@ selection and threshold are over all ranks.
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.code import Code
-from sae_lightning.distributed import world_size
-from sae_lightning.kernels import entries_above, top_k_of_batch
+from sae_lightning.distributed import all_reduce_min
+from sae_lightning.kernels import PreActs, entries_above, top_k_of_batch
 from sae_lightning.saes.base import SparseAutoencoder
 
-GUESS = 0.9
+GUESS = 0.97
 """Entries below this share of the last batch's smallest are looked at only if too few lie above: it saves time."""
 
 
@@ -39,6 +38,7 @@ class BatchTopK(SparseAutoencoder):
 
     in_scaled_units = (*SparseAutoencoder.in_scaled_units, "threshold")
     threshold: Tensor
+    last_smallest: Tensor
 
     def __init__(
         self,
@@ -55,21 +55,19 @@ class BatchTopK(SparseAutoencoder):
             raise ValueError(f"threshold_rate={threshold_rate}: expected a number above 0 and up to 1, such as 0.01")
         self.k, self.threshold_rate = k, threshold_rate
         self.register_buffer("threshold", torch.tensor(float("nan")))
-        self._last_smallest = 0.0
+        self.register_buffer("last_smallest", torch.zeros(()))
 
-    def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
+    def select(self, pre_acts: PreActs) -> Code:
         """The largest of the batch in training mode, which moves the threshold; those above the threshold otherwise."""
         if not self.training:
             if torch.isnan(self.threshold):
                 raise ValueError("BatchTopK has no threshold yet: train it for a step, or load a trained one")
             return entries_above(pre_acts, float(self.threshold))
-        code = top_k_of_batch(pre_acts, self.k, guess=GUESS * self._last_smallest)
-        smallest = code.values.min() if code.nnz else code.values.new_tensor(float("inf"))
-        smallest = smallest.to(self.threshold.dtype)
-        if world_size() > 1:
-            dist.all_reduce(smallest, dist.ReduceOp.MIN)
+        code = top_k_of_batch(pre_acts, self.k, guess=GUESS * float(self.last_smallest))
+        smallest = code.values.min() if code.nnz else code.values.new_tensor(torch.inf)
+        smallest = all_reduce_min(smallest.to(self.threshold.dtype))
         if torch.isfinite(smallest):
-            self._last_smallest = float(smallest)
+            self.last_smallest.copy_(smallest)
             # The first batch sets it; later ones move it.
             followed = self.threshold.lerp(smallest, self.threshold_rate)
             self.threshold.copy_(torch.where(self.threshold.isnan(), smallest, followed))

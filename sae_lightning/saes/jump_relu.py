@@ -22,6 +22,7 @@ from torch.autograd import Function
 
 from sae_lightning.code import Code
 from sae_lightning.distributed import all_reduce_sum, world_size
+from sae_lightning.kernels import PreActs, entries_above
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.schedule import warmed_up
 
@@ -109,11 +110,12 @@ class JumpReLU(SparseAutoencoder):
         self.bandwidth, self.sparsity_warmup_steps = bandwidth, sparsity_warmup_steps
         self.threshold = nn.Parameter(torch.full((self.d_sae,), initial_threshold))
 
-    def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
+    def select(self, pre_acts: PreActs) -> Code:
         """Entries above the threshold; in training mode also those so little below it that they move it."""
         reach = self.bandwidth / 2 if self.training else 0.0
-        flat = (pre_acts > self.threshold - reach).reshape(-1).nonzero()[:, 0]
-        return Code.from_flat(pre_acts.reshape(-1)[flat], flat, *pre_acts.shape)
+        limits = self.threshold - reach
+        code = entries_above(pre_acts.minus(limits), 0.0)
+        return code.with_values(code.values + limits[code.indices])
 
     def activate(self, values: Float[Tensor, " nnz"], chosen: Code) -> Float[Tensor, " nnz"]:
         """The jump, with its straight-through gradient."""

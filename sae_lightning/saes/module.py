@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sae_lightning.code import Code
+from sae_lightning.saes.optimizers import speed_up
 from sae_lightning.saes.schedule import WarmupDecay
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class SAEModule(LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """One optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
-        optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        optimizer = speed_up(self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad]))
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
@@ -120,7 +121,7 @@ class SAEModule(LightningModule):
             if gradient_clip_algorithm == "value":
                 torch.nn.utils.clip_grad_value_(sae.parameters(), gradient_clip_val)
             else:
-                torch.nn.utils.clip_grad_norm_(sae.parameters(), gradient_clip_val)
+                _clip_by_norm(sae, gradient_clip_val)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """An optimizer step, and members back to what constrains them."""
@@ -152,3 +153,11 @@ class SAEModule(LightningModule):
     def configure_model(self) -> None:
         """Tells DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+
+
+def _clip_by_norm(sae: "SparseAutoencoder", max_norm: float) -> None:
+    """`torch.nn.utils.clip_grad_norm_`, which multiplies by 1 what need not be clipped: a pass over all gradients."""
+    parameters = [parameter for parameter in sae.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(parameter.grad for parameter in parameters)
+    if norm.device.type != "cpu" or not norm + 1e-6 <= max_norm:  # elsewhere looking would mean waiting
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)

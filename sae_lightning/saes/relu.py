@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.code import Code
-from sae_lightning.kernels import entries_above
+from sae_lightning.kernels import PreActs, entries_above
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.schedule import warmed_up
 
@@ -35,7 +35,7 @@ class ReLU(SparseAutoencoder):
         super().__init__(d_in, **kwargs)
         self.l1_coefficient, self.sparsity_warmup_steps = l1_coefficient, sparsity_warmup_steps
 
-    def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
+    def select(self, pre_acts: PreActs) -> Code:
         """All positive entries."""
         return entries_above(pre_acts, 0.0)
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 import sae_lightning.saes
 from sae_lightning.saes.base import SparseAutoencoder
 
-TRAINING_ONLY = ("samples_since_fired",)
+TRAINING_ONLY = ("samples_since_fired", "last_smallest")
 
 
 def save(sae: SparseAutoencoder, folder: Path) -> None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.code import Code
-from sae_lightning.kernels import top_k_per_row
+from sae_lightning.kernels import PreActs, top_k_per_row
 from sae_lightning.saes.base import SparseAutoencoder
 
 
@@ -29,7 +29,7 @@ class TopK(SparseAutoencoder):
             raise ValueError(f"k={k}: expected 1 to d_sae={self.d_sae}")
         self.k = k
 
-    def select(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Code:
+    def select(self, pre_acts: PreActs) -> Code:
         """The k largest of each row."""
         return top_k_per_row(pre_acts, self.k)
 

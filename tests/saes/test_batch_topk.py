@@ -16,7 +16,7 @@ def test_threshold_starts_at_the_first_smallest_latent_and_then_follows():
     smallest = []
     for _ in range(2):
         x = torch.randn(32, 4)
-        smallest.append(sae.pre_acts(x).flatten().topk(64).values.min())
+        smallest.append(sae.pre_acts(x).dense().flatten().topk(64).values.min())
         sae.losses(x, 0)
     torch.testing.assert_close(sae.threshold, 0.75 * smallest[0] + 0.25 * smallest[1])
 
@@ -29,7 +29,7 @@ def test_evaluation_does_not_depend_on_the_batch_and_is_strict():
     whole = sae.encode(x).to_dense()
     one_by_one = torch.cat([sae.encode(row[None]).to_dense() for row in x])
     assert torch.equal(whole != 0, one_by_one != 0)
-    pre_acts = sae.pre_acts(x)
+    pre_acts = sae.pre_acts(x).dense()
     sae.threshold.copy_(pre_acts.max())
     assert sae.encode(x).nnz == 0
 

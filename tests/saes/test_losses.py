@@ -104,7 +104,7 @@ def test_b_dec_that_is_not_subtracted(x):
 def aux_reference(sae, x, dead):
     pre = pre_acts(sae, x)
     kept = torch.zeros_like(pre).scatter(1, pre.topk(sae.k).indices, 1.0)
-    residual = ((pre * kept).relu() @ sae.W_dec + sae.b_dec - x).detach()
+    residual = (x - (pre * kept).relu() @ sae.W_dec - sae.b_dec).detach()
     k_aux, n_dead = D_IN // 2, int(dead.sum())
     of_dead = pre.masked_fill(~dead, float("-inf"))
     chosen = torch.zeros_like(pre).scatter(1, of_dead.topk(min(k_aux, n_dead)).indices, 1.0)
@@ -129,10 +129,22 @@ def test_aux_k_alone_trains_the_encoder_even_where_pre_acts_are_negative():
         torch.randn(D_SAE, D_IN),
     )
     x, dead = torch.randn(BATCH, D_IN), torch.arange(D_SAE) < 3
-    loss = aux_k_loss(x, x @ W_enc.detach() + b_enc, torch.randn(BATCH, D_IN), dead, W_enc, b_enc, None, W_dec)
+    loss = aux_k_loss(x, torch.randn(BATCH, D_IN), dead, W_enc, b_enc, None, W_dec)
     loss.backward()
     assert (W_enc.grad[:, :3].abs().sum(0) > 0).all()
     assert (W_enc.grad[:, 3:] == 0).all()
+
+
+def test_aux_k_is_zero_where_the_dead_latents_explain_what_is_missing():
+    sae = TopK(2, d_sae=2, k=1, aux_coefficient=1.0, dead_after_samples=10)
+    with torch.no_grad():
+        sae.W_enc.copy_(torch.eye(2))
+        sae.W_dec.copy_(torch.eye(2))
+    sae.samples_since_fired[1] = 10
+    x = torch.tensor([[3.0, 1.0], [2.0, 0.5]])  # the first latent takes the first dimension; the second is missing
+    losses = sae.losses(x, 0)
+    assert losses["mse"].item() == pytest.approx((1 + 0.25) / 2)
+    assert losses["aux"].item() == 0
 
 
 def test_no_aux_term_without_dead_latents(x):

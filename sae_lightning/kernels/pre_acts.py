@@ -1,0 +1,133 @@
+"""`PreActs`: the pre-activations of a batch, made a few rows at a time.
+
+`[batch, d_sae]` pre-activations are by far the largest thing in a training step, and only the few that become latents
+are needed again. So they are made in blocks of rows that stay in the cache, looked at once, and forgotten.
+
+Where the CPU multiplies bfloat16 faster than float32, a block is only a *screen*: products of rounded inputs, with a
+bound on their distance from the float32 value. An entry that lies further below a limit than that bound cannot reach
+it; the few others are computed again in float32. What is selected, and every value, is that of float32 products, for
+half of the time of the large one.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.profiler import record_function
+
+BLOCK_ENTRIES = {"cpu": 2**22}
+"""Entries of a block by device: on a CPU 16 MB of float32, which stay in the cache from the product to the selection."""
+DEVICE_BLOCK_ENTRIES = 2**28
+"""Entries of a block elsewhere, where blocks only bound the memory."""
+
+SCREEN_MIN_D_IN = 256
+"""Below this width the exact values of the candidates cost more than the faster product saves."""
+
+
+@dataclass
+class Products:
+    """What `startup` found out about the products of this machine.
+
+    Args:
+        packed: oneDNN computes exact float32 products, and gets the encoder in its own layout, once a batch.
+        screened: bfloat16 products are fast enough to be a screen for float32 ones.
+    """
+
+    packed: bool = False
+    screened: bool = False
+
+
+products = Products()
+
+
+class PreActs:
+    """`x @ W_enc + b_enc`, by blocks of rows, without gradient.
+
+    Under autocast the products, and with them the values, have autocast's precision; there is no screen then.
+
+    Args:
+        x: what is encoded, `b_dec` already subtracted.
+        W_enc: encoder; stored by latent it need not be copied.
+        b_enc: encoder bias.
+        screen: allow a screen, where the machine has one.
+    """
+
+    def __init__(
+        self,
+        x: Float[Tensor, "batch d_in"],
+        W_enc: Float[Tensor, "d_in d_sae"],
+        b_enc: Float[Tensor, " d_sae"],
+        screen: bool = True,
+    ) -> None:
+        self.x, self.by_latent, self.b_enc = x.detach(), W_enc.detach().T, b_enc.detach()
+        self.batch_size, self.d_sae, self.device = x.shape[0], W_enc.shape[1], x.device
+        kind = x.device.type
+        autocast = torch.is_autocast_enabled(kind)
+        self.dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
+        self.screened = (
+            (screen and products.screened and kind == "cpu")
+            and self.dtype == torch.float32
+            and x.shape[1] >= SCREEN_MIN_D_IN
+        )
+
+    def blocks(self) -> Iterator[tuple[int, Float[Tensor, "rows d_sae"], Float[Tensor, "rows 1"] | None]]:
+        """Blocks in order of rows.
+
+        Yields:
+            The first row, the pre-activations, and for a screen their largest possible distance from the float32
+            value before they were rounded to bfloat16, else None. The next block may take the memory of this one.
+        """
+        n_rows = max(1, BLOCK_ENTRIES.get(self.device.type, DEVICE_BLOCK_ENTRIES) // self.d_sae)
+        with record_function("sae::encode"):
+            if self.screened:
+                x, x_norm, x_lost = _rounded(self.x)
+                weight, w_norm, w_lost = _rounded(self.by_latent)
+                in_sums = 2**-22 * self.x.shape[1]  # float32 accumulation, there and in the exact value
+                bound = w_norm.max() * (x_lost + in_sums * x_norm) + w_lost.max() * x_norm
+                bound = 1.01 * (bound + 2**-8 * self.b_enc.abs().max())
+            else:
+                x, weight, bound = self.x.to(self.dtype), self.by_latent.to(self.dtype), None
+            multiply = _product(weight, self.b_enc.to(weight.dtype), n_rows)
+        for start in range(0, self.batch_size, n_rows):
+            rows = slice(start, start + n_rows)
+            with record_function("sae::encode"):
+                block = multiply(x[rows])
+            yield start, block, None if bound is None else bound[rows]
+
+    def minus(self, threshold: Float[Tensor, " d_sae"]) -> "PreActs":
+        """Pre-activations less a threshold for each latent, which then is at 0 for all of them."""
+        return PreActs(self.x, self.by_latent.T, self.b_enc - threshold.detach())
+
+    def exact(self, rows: Int64[Tensor, " n"]) -> Float[Tensor, "n d_sae"]:
+        """Whole rows in float32; for the few that need it."""
+        return torch.addmm(self.b_enc, self.x[rows], self.by_latent.T)
+
+    def dense(self) -> Float[Tensor, "batch d_sae"]:
+        """All of them; for tests and small cases."""
+        return self.exact(torch.arange(self.batch_size, device=self.device))
+
+
+def _rounded(matrix: Float[Tensor, "n d"]) -> tuple[Tensor, Float[Tensor, "n 1"], Float[Tensor, "n 1"]]:
+    """The matrix in bfloat16, the norm of each row, and the norm of what it lost; a few rows at a time, in the cache."""
+    n, d = matrix.shape
+    rounded = torch.empty(n, d, dtype=torch.bfloat16, device=matrix.device)
+    norm, lost = matrix.new_empty(2, n, 1).unbind()
+    step = max(1, 2**18 // d)
+    for start in range(0, n, step):
+        rows = slice(start, start + step)
+        rounded[rows] = matrix[rows]
+        torch.linalg.vector_norm(matrix[rows], dim=1, keepdim=True, out=norm[rows])
+        torch.linalg.vector_norm(matrix[rows] - rounded[rows], dim=1, keepdim=True, out=lost[rows])
+    return rounded, norm, lost
+
+
+def _product(
+    weight: Float[Tensor, "d_sae d_in"], bias: Float[Tensor, " d_sae"], n_rows: int
+) -> Callable[[Tensor], Tensor]:
+    """`x @ weight.T + bias` as a function of x, of about n_rows rows."""
+    if products.packed and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16):
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_rows)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    return lambda x: torch.addmm(bias, x, weight.T)
