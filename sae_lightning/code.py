@@ -74,9 +74,8 @@ class Code:
     @cached_property
     def by_latent(self) -> tuple[Tensor, Tensor]:
         """The transposed order: a permutation [nnz] sorting entries by latent, and where latents start [d_sae + 1]."""
-        starts = _zeros(self.d_sae + 1, self.indices)
-        torch.cumsum(torch.bincount(self.indices, minlength=self.d_sae), 0, out=starts[1:])
-        return torch.argsort(self.indices, stable=True), starts
+        latents, order = torch.sort(self.indices, stable=True)
+        return order, torch.searchsorted(latents, torch.arange(self.d_sae + 1, device=latents.device))
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "Code":
         """The same entries with other values; what is known of the order is kept."""
@@ -100,11 +99,11 @@ class Code:
 
     def l0(self) -> Int64[Tensor, " batch"]:
         """Number of non-zero latents in each row."""
-        return torch.bincount(self.rows[self.values != 0], minlength=self.batch_size)
+        return _zeros(self.batch_size, self.values).index_add_(0, self.rows, (self.values != 0).long())
 
     def firing_counts(self) -> Int64[Tensor, " d_sae"]:
         """In how many rows each latent is non-zero."""
-        return torch.bincount(self.indices[self.values != 0], minlength=self.d_sae)
+        return _zeros(self.d_sae, self.values).index_add_(0, self.indices, (self.values != 0).long())
 
 
 def _zeros(n: int, like: Tensor) -> Tensor:

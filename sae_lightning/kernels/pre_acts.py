@@ -17,9 +17,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.profiler import record_function
 
-BLOCK_ENTRIES = {"cpu": 2**22}
-"""Entries of a block by device: on a CPU 16 MB of float32, which stay in the cache from the product to the selection."""
-DEVICE_BLOCK_ENTRIES = 2**28
+CPU_ROWS, CPU_ENTRIES = 512, 6 * 2**20
+"""Most rows and entries of a block on a CPU: 24 MB of float32 stay in the cache from the product to the selection."""
+DEVICE_ENTRIES = 2**28
 """Entries of a block elsewhere, where blocks only bound the memory."""
 
 SCREEN_MIN_D_IN = 256
@@ -77,9 +77,10 @@ class PreActs:
 
         Yields:
             The first row, the pre-activations, and for a screen their largest possible distance from the float32
-            value before they were rounded to bfloat16, else None. The next block may take the memory of this one.
+            value before they were rounded to bfloat16, else None. Delete the block before asking for the next.
         """
-        n_rows = max(1, BLOCK_ENTRIES.get(self.device.type, DEVICE_BLOCK_ENTRIES) // self.d_sae)
+        on_cpu = self.device.type == "cpu"
+        n_rows = max(1, min(CPU_ROWS, CPU_ENTRIES // self.d_sae) if on_cpu else DEVICE_ENTRIES // self.d_sae)
         with record_function("sae::encode"):
             if self.screened:
                 x, x_norm, x_lost = _rounded(self.x)
@@ -92,9 +93,8 @@ class PreActs:
             multiply = _product(weight, self.b_enc.to(weight.dtype), n_rows)
         for start in range(0, self.batch_size, n_rows):
             rows = slice(start, start + n_rows)
-            with record_function("sae::encode"):
-                block = multiply(x[rows])
-            yield start, block, None if bound is None else bound[rows]
+            # Nothing here holds on to the block: the next one shall get its memory, which is in the cache.
+            yield start, record_function("sae::encode")(multiply)(x[rows]), None if bound is None else bound[rows]
 
     def minus(self, threshold: Float[Tensor, " d_sae"]) -> "PreActs":
         """Pre-activations less a threshold for each latent, which then is at 0 for all of them."""
@@ -110,7 +110,7 @@ class PreActs:
 
 
 def _rounded(matrix: Float[Tensor, "n d"]) -> tuple[Tensor, Float[Tensor, "n 1"], Float[Tensor, "n 1"]]:
-    """The matrix in bfloat16, the norm of each row, and the norm of what it lost; a few rows at a time, in the cache."""
+    """The matrix in bfloat16, the norm of each row, and the norm of what it lost; by rows in the cache."""
     n, d = matrix.shape
     rounded = torch.empty(n, d, dtype=torch.bfloat16, device=matrix.device)
     norm, lost = matrix.new_empty(2, n, 1).unbind()

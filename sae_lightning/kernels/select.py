@@ -119,10 +119,11 @@ def _candidates(pre_acts: PreActs, find: Finder) -> Code:
     found = [torch.empty(0, dtype=torch.int64, device=pre_acts.device)]
     values = [pre_acts.x.new_empty(0)]
     for first, block, bound in pre_acts.blocks():
-        positions = find(block, bound)
+        positions, n_entries = find(block, bound), block.numel()
         if bound is None:
             values.append(block.view(-1).take(positions).to(pre_acts.x.dtype))
-        elif positions.numel() * 64 > block.numel():
+        del block
+        if bound is not None and positions.numel() * 64 > n_entries:
             pre_acts.screened = False  # too many candidates to pay
             return _candidates(pre_acts, find)
         found.append(positions + first * d_sae)

@@ -5,6 +5,8 @@ only those entries: `embedding_bag` sums the rows they name. A code with many en
 all) goes through dense products instead, where those are quicker.
 """
 
+import warnings
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -52,11 +54,21 @@ def sparse_decode(
     return _SparseDecode.apply(values, code, W_dec, b_dec)
 
 
-def _bag(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor) -> Tensor:
-    """Row b of the result: sum over entries e of bag b of `weights[e] * matrix[indices[e]]`."""
-    return F.embedding_bag(
-        indices, matrix, offsets, mode="sum", per_sample_weights=weights.to(matrix.dtype), include_last_offset=True
-    )
+def _bag(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor, order: Tensor | None = None) -> Tensor:
+    """Row b of the result: sum over entries e of bag b of `weights[e] * matrix[indices[e]]`, e taken in this order."""
+    weights = weights.to(matrix.dtype)
+    if matrix.is_cuda and (triton_bag := _triton_bag()):
+        return triton_bag.bag_sum(indices, offsets, weights, matrix, order)
+    if order is not None:
+        indices, weights = indices[order], weights[order]
+    return F.embedding_bag(indices, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)
+
+
+def _triton_bag() -> ModuleType | None:
+    """The Triton kernels, where they can run; imported when a GPU asks for them, since Triton takes time and memory."""
+    from sae_lightning.kernels import triton_bag
+
+    return triton_bag if triton_bag.is_available() else None
 
 
 def _is_dense(code: Code) -> bool:
@@ -76,7 +88,7 @@ def _transposed_times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
     if _is_dense(code):
         return code.with_values(values.to(matrix.dtype)).to_dense().T @ matrix
     order, starts = code.by_latent
-    return _bag(code.rows[order], starts, values[order], matrix)
+    return _bag(code.rows, starts, values, matrix, order)
 
 
 def sampled_times(left: Tensor, right: Tensor, code: Code) -> Tensor:
@@ -85,9 +97,21 @@ def sampled_times(left: Tensor, right: Tensor, code: Code) -> Tensor:
         return (left @ right.T)[code.rows, code.indices]
     if code.nnz == 0:
         return left.new_zeros(0)
-    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
-        left, right, code.indices, code.offsets, code.rows, 0
-    )
+    if left.is_cuda:
+        if triton_bag := _triton_bag():
+            return triton_bag.sampled_dot(left, right, code.indices, code.offsets)
+        return torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            left, right, code.indices, code.offsets, code.rows, 0
+        )
+    # By latent, so that each row of the larger matrix is read once.
+    order, starts = code.by_latent
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that sparse CSR tensors are new
+        pattern = torch.sparse_csr_tensor(
+            starts, code.rows[order], left.new_zeros(code.nnz), (code.d_sae, code.batch_size), check_invariants=False
+        )
+    sorted_products = torch.sparse.sampled_addmm(pattern, right, left.T, beta=0.0).values()
+    return torch.empty_like(sorted_products).index_put_((order,), sorted_products)
 
 
 class _SparseEncode(Function):

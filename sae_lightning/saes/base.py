@@ -213,9 +213,9 @@ class SparseAutoencoder(SAEModule):
 
     @torch.no_grad()
     def _count_firings(self, code: Code) -> None:
-        counts = torch.cat([code.firing_counts(), code.offsets.new_tensor([code.batch_size])])
-        *fired, n_samples = all_reduce_sum(counts).split([self.d_sae, 1])
-        self.samples_since_fired.add_(n_samples).masked_fill_(fired[0] > 0, 0)
+        counts = F.pad(code.firing_counts(), (0, 1), value=code.batch_size)
+        fired, n_samples = all_reduce_sum(counts).tensor_split([self.d_sae])
+        self.samples_since_fired.add_(n_samples).masked_fill_(fired > 0, 0)
 
     @property
     def dead(self) -> Bool[Tensor, " d_sae"]:

@@ -13,7 +13,6 @@ selection and threshold are over all ranks.
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.code import Code

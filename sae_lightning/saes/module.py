@@ -158,6 +158,6 @@ class SAEModule(LightningModule):
 def _clip_by_norm(sae: "SparseAutoencoder", max_norm: float) -> None:
     """`torch.nn.utils.clip_grad_norm_`, which multiplies by 1 what need not be clipped: a pass over all gradients."""
     parameters = [parameter for parameter in sae.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(parameter.grad for parameter in parameters)
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     if norm.device.type != "cpu" or not norm + 1e-6 <= max_norm:  # elsewhere looking would mean waiting
         torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)

@@ -5,9 +5,6 @@ latents = relu(the k largest pre_acts of each sample)        loss = mse + aux_co
 
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
 from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs, top_k_per_row
 from sae_lightning.saes.base import SparseAutoencoder
