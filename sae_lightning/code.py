@@ -97,13 +97,78 @@ class Code:
         dense = self.values.new_zeros(self.batch_size, self.d_sae)
         return dense.index_put((self.rows, self.indices), self.values)
 
+    def of_latents(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
+        """For each entry what the vector has for its latent; differentiable."""
+        return vector[self.indices]
+
+    def sum_by_latent(self, values: Tensor) -> Tensor:
+        """[d_sae] sums of values [nnz] over the entries of each latent."""
+        return values.new_zeros(self.d_sae).index_add_(0, self.indices, values)
+
+    def take_from(self, dense: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " nnz"]:
+        """The entries of a dense matrix."""
+        return dense[self.rows, self.indices]
+
     def l0(self) -> Int64[Tensor, " batch"]:
         """Number of non-zero latents in each row."""
         return _zeros(self.batch_size, self.values).index_add_(0, self.rows, (self.values != 0).long())
 
     def firing_counts(self) -> Int64[Tensor, " d_sae"]:
         """In how many rows each latent is non-zero."""
-        return _zeros(self.d_sae, self.values).index_add_(0, self.indices, (self.values != 0).long())
+        return self.sum_by_latent((self.values != 0).long())
+
+
+class FullCode(Code):
+    """A code with an entry for every latent of every row, zero or not: a dense matrix.
+
+    Where a tenth of all latents or more is active (an untrained ReLU SAE has half of them), naming each active one
+    takes more time and memory than having all. Names are made only for those who ask.
+
+    Args:
+        dense: [batch, d_sae] values.
+    """
+
+    def __init__(self, dense: Float[Tensor, "batch d_sae"]) -> None:
+        self.__dict__.update(values=dense.reshape(-1), d_sae=dense.shape[1])
+
+    @cached_property
+    def indices(self) -> Tensor:
+        """[nnz] int64, the latent that each entry belongs to."""
+        return torch.arange(self.d_sae, device=self.values.device).repeat(self.batch_size)
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """[batch + 1] int64, where each row starts, and the number of entries."""
+        return torch.arange(0, self.nnz + 1, self.d_sae, device=self.values.device)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows."""
+        return self.nnz // self.d_sae
+
+    def with_values(self, values: Float[Tensor, " nnz"]) -> "FullCode":
+        """The same entries with other values."""
+        return FullCode(values.view(-1, self.d_sae))
+
+    def to_dense(self) -> Float[Tensor, "batch d_sae"]:
+        """The matrix, not copied."""
+        return self.values.view(-1, self.d_sae)
+
+    def of_latents(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
+        """For each entry what the vector has for its latent; differentiable."""
+        return vector.expand(self.batch_size, -1).reshape(-1)
+
+    def sum_by_latent(self, values: Tensor) -> Tensor:
+        """[d_sae] sums of values [nnz] over the entries of each latent."""
+        return values.view(-1, self.d_sae).sum(0)
+
+    def firing_counts(self) -> Int64[Tensor, " d_sae"]:
+        """In how many rows each latent is non-zero."""
+        return (self.to_dense() != 0).sum(0)
+
+    def take_from(self, dense: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " nnz"]:
+        """The entries of a dense matrix: all."""
+        return dense.reshape(-1)
 
 
 def _zeros(n: int, like: Tensor) -> Tensor:

@@ -101,12 +101,13 @@ class PreActs:
         return PreActs(self.x, self.by_latent.T, self.b_enc - threshold.detach())
 
     def exact(self, rows: Int64[Tensor, " n"]) -> Float[Tensor, "n d_sae"]:
-        """Whole rows in float32; for the few that need it."""
-        return torch.addmm(self.b_enc, self.x[rows], self.by_latent.T)
+        """Whole rows, without a screen."""
+        return PreActs(self.x[rows], self.by_latent.T, self.b_enc, screen=False).dense()
 
     def dense(self) -> Float[Tensor, "batch d_sae"]:
-        """All of them; for tests and small cases."""
-        return self.exact(torch.arange(self.batch_size, device=self.device))
+        """All of them, without a screen."""
+        x, weight, b_enc = (tensor.to(self.dtype) for tensor in (self.x, self.by_latent, self.b_enc))
+        return _product(weight, b_enc, self.batch_size)(x).to(self.x.dtype)
 
 
 def _rounded(matrix: Float[Tensor, "n d"]) -> tuple[Tensor, Float[Tensor, "n 1"], Float[Tensor, "n 1"]]:

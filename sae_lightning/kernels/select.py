@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sae_lightning.code import Code
+from sae_lightning.code import Code, FullCode
 from sae_lightning.distributed import all_gather_int, all_reduce_min, all_reduce_sum, world_size
 from sae_lightning.kernels.pre_acts import PreActs
-from sae_lightning.kernels.sparse import sampled_times
+from sae_lightning.kernels.sparse import DENSE_SHARE, sampled_times
 
 BUCKET_SIZES = (16, 8, 5, 4, 3, 2)
 """The first that divides d_sae is taken."""
@@ -25,15 +25,24 @@ Finder = Callable[[Tensor, Tensor | None], Tensor]
 """Positions in a flattened block, given the block and, for a screen, its bound."""
 
 
-def entries_above(pre_acts: PreActs, threshold: float) -> Code:
-    """All entries strictly above one threshold."""
+def entries_above(pre_acts: PreActs, threshold: float, full: bool = False) -> Code:
+    """All entries strictly above one threshold.
+
+    Args:
+        pre_acts: pre-activations.
+        threshold: for all latents the same.
+        full: where so many are above that dense products are quicker, give all entries instead, above it or not.
+    """
 
     def find(block: Tensor, bound: Tensor | None) -> Tensor:
         if bound is None:
             return _positions(block, _bucket_maxima(block), torch.gt, threshold)
         return _positions(block, _bucket_maxima(block), torch.ge, (threshold - bound).to(block.dtype))
 
-    code = _candidates(pre_acts, find)
+    try:
+        code = _candidates(pre_acts, find, most=DENSE_SHARE if full else 1.0)
+    except _TooMany:
+        return FullCode(pre_acts.dense())
     return code.where(code.values > threshold) if pre_acts.screened else code
 
 
@@ -113,8 +122,16 @@ def _positions(
     return looked_at[reaches(block.view(-1).take(looked_at), limit[rows] if isinstance(limit, Tensor) else limit)]
 
 
-def _candidates(pre_acts: PreActs, find: Finder) -> Code:
-    """What `find` finds in all blocks, with the values that count."""
+class _TooMany(Exception):
+    """A block has more entries than are wanted."""
+
+
+def _candidates(pre_acts: PreActs, find: Finder, most: float = 1.0) -> Code:
+    """What `find` finds in all blocks, with the values that count.
+
+    Raises:
+        _TooMany: if that is more than the share `most` of the first block.
+    """
     batch, d_sae = pre_acts.batch_size, pre_acts.d_sae
     found = [torch.empty(0, dtype=torch.int64, device=pre_acts.device)]
     values = [pre_acts.x.new_empty(0)]
@@ -123,9 +140,11 @@ def _candidates(pre_acts: PreActs, find: Finder) -> Code:
         if bound is None:
             values.append(block.view(-1).take(positions).to(pre_acts.x.dtype))
         del block
+        if first == 0 and positions.numel() > most * n_entries:
+            raise _TooMany
         if bound is not None and positions.numel() * 64 > n_entries:
             pre_acts.screened = False  # too many candidates to pay
-            return _candidates(pre_acts, find)
+            return _candidates(pre_acts, find, most)
         found.append(positions + first * d_sae)
     flat = torch.cat(found)
     if not pre_acts.screened:

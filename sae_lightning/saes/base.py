@@ -190,7 +190,7 @@ class SparseAutoencoder(SAEModule):
             target = x.to(self.b_dec.dtype) * self.input_scale
             x_hat = sparse_decode(code.values, code, self.W_dec, self.b_dec)
             mse = F.mse_loss(x_hat, target, reduction="sum") / x.shape[0]
-        losses = {"loss": mse, "mse": mse, "l0": code.values.detach().count_nonzero() / x.shape[0]}
+        losses = {"loss": mse, "mse": mse}
         losses.update(self.sparsity_losses(code, values, step))
         if "penalty" in losses:
             losses["loss"] = losses["loss"] + losses["penalty"]
@@ -200,7 +200,7 @@ class SparseAutoencoder(SAEModule):
             if aux is not None:
                 losses["aux"] = aux
                 losses["loss"] = losses["loss"] + self.aux_coefficient * aux
-        self._count_firings(code)
+        losses["l0"] = self._count_firings(code)
         return losses
 
     def activate(self, values: Float[Tensor, " nnz"], chosen: Code) -> Float[Tensor, " nnz"]:
@@ -212,10 +212,13 @@ class SparseAutoencoder(SAEModule):
         return {}
 
     @torch.no_grad()
-    def _count_firings(self, code: Code) -> None:
+    def _count_firings(self, code: Code) -> Tensor:
+        """Takes note of which latents fired; returns how many did in a row of this rank on average."""
         counts = F.pad(code.firing_counts(), (0, 1), value=code.batch_size)
+        l0 = counts[:-1].sum() / code.batch_size
         fired, n_samples = all_reduce_sum(counts).tensor_split([self.d_sae])
         self.samples_since_fired.add_(n_samples).masked_fill_(fired > 0, 0)
+        return l0
 
     @property
     def dead(self) -> Bool[Tensor, " d_sae"]:

@@ -114,16 +114,16 @@ class JumpReLU(SparseAutoencoder):
         """Entries above the threshold; in training mode also those so little below it that they move it."""
         reach = self.bandwidth / 2 if self.training else 0.0
         limits = self.threshold - reach
-        code = entries_above(pre_acts.minus(limits), 0.0)
-        return code.with_values(code.values + limits[code.indices])
+        code = entries_above(pre_acts.minus(limits), 0.0, full=self.training)
+        return code.with_values(code.values + code.of_latents(limits))
 
     def activate(self, values: Float[Tensor, " nnz"], chosen: Code) -> Float[Tensor, " nnz"]:
         """The jump, with its straight-through gradient."""
-        return _Jump.apply(values, self.threshold[chosen.indices], self.bandwidth)
+        return _Jump.apply(values, chosen.of_latents(self.threshold), self.bandwidth)
 
     def sparsity_losses(self, code: Code, values: Float[Tensor, " nnz"], step: int) -> dict[str, Tensor]:
         """The penalty on l0."""
-        l0 = _Step.apply(values.detach(), self.threshold[code.indices], self.bandwidth).sum() / code.batch_size
+        l0 = _Step.apply(values.detach(), code.of_latents(self.threshold), self.bandwidth).sum() / code.batch_size
         global_l0 = all_reduce_sum(l0.detach().clone()) / world_size()
         return {"penalty": warmed_up(step, self.sparsity_warmup_steps) * self.penalty(l0, global_l0)}
 

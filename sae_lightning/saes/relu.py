@@ -37,7 +37,7 @@ class ReLU(SparseAutoencoder):
 
     def select(self, pre_acts: PreActs) -> Code:
         """All positive entries."""
-        return entries_above(pre_acts, 0.0)
+        return entries_above(pre_acts, 0.0, full=self.training)
 
     def sparsity_losses(self, code: Code, values: Float[Tensor, " nnz"], step: int) -> dict[str, Tensor]:
         """The L1 norm, and the loss with it."""

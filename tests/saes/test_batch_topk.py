@@ -26,6 +26,7 @@ def test_evaluation_does_not_depend_on_the_batch_and_is_strict():
     x = torch.randn(32, 4)
     sae.losses(x, 0)
     sae.eval()
+    sae.threshold.mul_(0.999)  # off the value of the smallest, which rounds differently in other batches
     whole = sae.encode(x).to_dense()
     one_by_one = torch.cat([sae.encode(row[None]).to_dense() for row in x])
     assert torch.equal(whole != 0, one_by_one != 0)
