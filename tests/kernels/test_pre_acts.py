@@ -10,7 +10,7 @@ D_IN, D_SAE, BATCH = 256, 2048, 37
 
 
 @pytest.fixture(autouse=True)
-def screen(monkeypatch):
+def machine_with_a_screen(monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(products, "screened", True)
     monkeypatch.setattr(pre_acts, "CPU_ENTRIES", 10 * D_SAE)  # several blocks, the last one smaller
