@@ -56,6 +56,7 @@ def _workers(n: int, n_threads: int) -> ThreadPoolExecutor:
     all_there = threading.Barrier(n + 1)
 
     def start() -> None:
+        torch.get_num_threads()  # the first look takes the default; what is set before it would be lost
         torch.set_num_threads(n_threads // n)
         all_there.wait()
 
