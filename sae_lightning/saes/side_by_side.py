@@ -31,8 +31,8 @@ def losses_of(
         x: raw activations.
         step: optimizer steps done so far.
     """
-    n_workers = min(len(saes), torch.get_num_threads())
-    if n_workers == 1 or x.device.type != "cpu" or world_size() > 1:  # ranks must reduce in one order
+    n_threads = torch.get_num_threads()
+    if len(saes) == 1 or n_threads == 1 or x.device.type != "cpu" or world_size() > 1:  # ranks must reduce in one order
         return [sae.losses(x, step) for sae in saes]
     autocast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
@@ -44,7 +44,8 @@ def losses_of(
         return {name: loss.detach() for name, loss in losses.items()}, parameters, gradients
 
     results = []
-    for losses, parameters, gradients in _workers(n_workers, torch.get_num_threads()).map(with_gradients, saes):
+    n_workers = min(len(saes), 2 * n_threads)  # more than cores, so that none is idle at the end
+    for losses, parameters, gradients in _workers(n_workers, n_threads).map(with_gradients, saes):
         losses["loss"] = _WithGradients.apply(losses["loss"], gradients, *parameters)
         results.append(losses)
     return results
@@ -57,7 +58,7 @@ def _workers(n: int, n_threads: int) -> ThreadPoolExecutor:
 
     def start() -> None:
         torch.get_num_threads()  # the first look takes the default; what is set before it would be lost
-        torch.set_num_threads(n_threads // n)
+        torch.set_num_threads(max(1, n_threads // n))
         all_there.wait()
 
     pool = ThreadPoolExecutor(n, initializer=start)
