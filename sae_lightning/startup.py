@@ -18,7 +18,8 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 def speed_up_cpu() -> None:
     """Choose the faster product library and keep freed memory, where that is possible and harmless."""
-    products.packed = use_fast_float32_products()
+    if not torch.cuda.is_available():  # there the setting would mean TF32
+        products.packed = use_fast_float32_products()
     products.screened = has_fast_bfloat16()
     keep_freed_memory()
 

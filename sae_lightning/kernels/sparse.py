@@ -61,15 +61,17 @@ def sparse_decode(
 def _bag(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor, order: Tensor | None = None) -> Tensor:
     """Row b of the result: sum over entries e of bag b of `weights[e] * matrix[indices[e]]`, e taken in this order."""
     weights = weights.to(matrix.dtype)
-    if matrix.is_cuda and (triton_bag := _triton_bag()):
-        return triton_bag.bag_sum(indices, offsets, weights, matrix, order)
+    if kernels := _gpu_kernels(matrix):
+        return kernels.bag_sum(indices, offsets, weights, matrix, order)
     if order is not None:
         indices, weights = indices[order], weights[order]
     return F.embedding_bag(indices, matrix, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
 
-def _triton_bag() -> ModuleType | None:
-    """The Triton kernels, where they can run; imported when a GPU asks for them, since Triton takes time and memory."""
+def _gpu_kernels(tensor: Tensor) -> ModuleType | None:
+    """The Triton kernels, where they can run on this tensor; imported then, since Triton takes time and memory."""
+    if not tensor.is_cuda:
+        return None
     from sae_lightning.kernels import triton_bag
 
     return triton_bag if triton_bag.is_available() else None
@@ -101,9 +103,9 @@ def sampled_times(left: Tensor, right: Tensor, code: Code) -> Tensor:
         return code.take_from(left @ right.T)
     if code.nnz == 0:
         return left.new_zeros(0)
+    if kernels := _gpu_kernels(left):
+        return kernels.sampled_dot(left, right, code.indices, code.offsets)
     if left.is_cuda:
-        if triton_bag := _triton_bag():
-            return triton_bag.sampled_dot(left, right, code.indices, code.offsets)
         return torch.ops.aten._embedding_bag_per_sample_weights_backward(
             left, right, code.indices, code.offsets, code.rows, 0
         )

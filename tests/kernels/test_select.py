@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sae_lightning.kernels import PreActs, entries_above, top_k_of_batch, top_k_per_row
+from sae_lightning.kernels import PreActs, entries_above, largest, select, top_k_of_batch, top_k_per_row
 
 
 def given(dense):
@@ -63,3 +63,21 @@ def test_top_k_of_batch_keeps_positive_entries_only():
     pre_acts[2, 3] = 1.0
     assert top_k_of_batch(given(pre_acts), 3).to_dense().nonzero().tolist() == [[2, 3]]
     assert top_k_of_batch(given(-torch.ones(4, 8)), 3).nnz == 0
+
+
+@pytest.mark.parametrize(("d_sae", "k"), [(40, 5), (2048, 1), (2048, 40), (2048, 200)])
+def test_top_k_of_a_block_as_on_a_gpu(d_sae, k):
+    block = torch.randn(9, d_sae)
+    values, indices = select._top_k_of_block(block, k)
+    assert torch.equal(block.gather(1, indices), values)
+    assert torch.equal(values.sort(descending=True).values, block.topk(k).values)
+
+
+@pytest.mark.parametrize("k", [1, 3, 20])
+def test_largest(k):
+    matrix = torch.randn(7, 20)
+    matrix[2] = 0.0  # all equal
+    values, places = largest(matrix, k)
+    assert torch.equal(matrix.gather(1, places), values)
+    assert torch.equal(values.sort(descending=True).values, matrix.topk(k).values)
+    assert all(len(set(row)) == k for row in places.tolist())

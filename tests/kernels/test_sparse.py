@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sae_lightning.code import Code
-from sae_lightning.kernels import sparse, sparse_decode, sparse_encode
+from sae_lightning.kernels import sparse, sparse_decode, sparse_encode, triton_bag
 
 BATCH, D_IN, D_SAE = 6, 5, 13
 
@@ -11,9 +11,13 @@ def leaf(*shape):
     return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
 
 
-@pytest.fixture(params=[0.0, 1.1], ids=["dense", "sparse"])
+@pytest.fixture(params=["dense", "sparse", "triton"])
 def path(request, monkeypatch):
-    monkeypatch.setattr(sparse, "DENSE_SHARE", request.param)
+    monkeypatch.setattr(sparse, "DENSE_SHARE", 0.0 if request.param == "dense" else 1.1)
+    if request.param == "triton":
+        if triton_bag.triton is None:
+            pytest.skip("triton is not installed")
+        monkeypatch.setattr(sparse, "_gpu_kernels", lambda tensor: triton_bag)
 
 
 def masks():

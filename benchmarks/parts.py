@@ -1,0 +1,142 @@
+"""Parts of the training step beside the ways of doing them that were tried and left.
+
+    python -m benchmarks.parts [--case a b c]
+
+Each figure is the median of 15 runs in ms, for a batch of 4096, on one process that takes turns.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from benchmarks.peers import CASES
+from sae_lightning import startup
+from sae_lightning.code import Code
+from sae_lightning.kernels import PreActs, top_k_per_row
+from sae_lightning.kernels.sparse import sampled_times
+from sae_lightning.saes.optimizers import speed_up
+
+BATCH, BLOCK = 4096, 512
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--case", nargs="+", choices=("a", "b", "c"), default=["a"])
+    cases = parser.parse_args().case
+    startup.speed_up_cpu()
+    for name in cases:
+        case = CASES[name]
+        for title, ways in (
+            ("encode product, by blocks of 512 rows", products(case.d_in, case.d_sae)),
+            (f"the {case.k} largest of a row, without the product", selections(case.d_sae, case.k)),
+            ("gradient of the latents", latent_gradients(case.d_in, case.d_sae, case.k)),
+            ("Adam on an encoder stored by latent", adam(case.d_in, case.d_sae)),
+        ):
+            print(f"case {name}, {title}")
+            for way, ms in timed(ways).items():
+                print(f"  {way:<55}{ms:8.1f}")
+
+
+def timed(ways: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]:
+    """Median ms of each way, times the number of times that a batch needs it."""
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(17):
+        for way, (run, _) in ways.items():
+            start = time.perf_counter()
+            run()
+            if turn > 1:
+                times[way].append(1e3 * (time.perf_counter() - start))
+    return {way: ways[way][1] * statistics.median(times[way]) for way in ways}
+
+
+def products(d_in: int, d_sae: int) -> dict[str, tuple[Callable[[], object], int]]:
+    """Float32 and bfloat16, and where the result goes."""
+    x, W, b = torch.randn(BLOCK, d_in), torch.randn(d_sae, d_in) * d_in**-0.5, torch.zeros(d_sae)
+    out, two = torch.empty(BLOCK, d_sae), [torch.empty(BLOCK, d_sae) for _ in range(4)]
+    packed = torch.ops.mkldnn._reorder_linear_weight(W, BLOCK)
+    coarse = [tensor.bfloat16() for tensor in (x, W, b)]
+    coarse[1] = torch.ops.mkldnn._reorder_linear_weight(coarse[1], BLOCK)
+    linear = torch.ops.mkldnn._linear_pointwise
+
+    def into_changing_memory() -> None:
+        two.append(two.pop(0))
+        torch.mm(x, W.T, out=two[0]).add_(b)
+
+    blocks = BATCH // BLOCK
+    return {
+        "addmm": (lambda: torch.addmm(b, x, W.T, out=out), blocks),
+        "mm, then the bias": (lambda: torch.mm(x, W.T, out=out).add_(b), blocks),
+        "the same into four blocks of memory in turn": (into_changing_memory, blocks),
+        "oneDNN, encoder in its layout (ours)": (lambda: linear(x, packed, b, "none", [], ""), blocks),
+        "the same in bfloat16 (ours, as a screen)": (lambda: linear(*coarse, "none", [], ""), blocks),
+    }
+
+
+def selections(d_sae: int, k: int) -> dict[str, tuple[Callable[[], object], int]]:
+    """On a block that is in the cache."""
+    block = torch.randn(BLOCK, d_sae)
+    given = PreActs(block, torch.empty(d_sae, d_sae), torch.empty(d_sae), screen=False)
+    given.blocks = lambda: iter([(0, block, None)])  # type: ignore[method-assign]
+
+    def buckets() -> None:
+        maxima = block.view(BLOCK, 16, d_sae // 16).amax(1)
+        first = torch.topk(maxima, k, sorted=False).indices[:, None, :]
+        candidates = (first + torch.arange(0, d_sae, d_sae // 16)[:, None]).flatten(1)
+        torch.topk(block.gather(1, candidates), k, sorted=False)
+
+    blocks = BATCH // BLOCK
+    return {
+        "torch.topk": (lambda: torch.topk(block, k, sorted=False), blocks),
+        "numpy.partition (values only)": (lambda: np.partition(block.numpy(), d_sae - k, axis=1), blocks),
+        "torch.topk of bucket maxima, then in the buckets": (buckets, blocks),
+        "limit by numpy.partition of bucket maxima (ours)": (lambda: top_k_per_row(given, k), blocks),
+    }
+
+
+def latent_gradients(d_in: int, d_sae: int, k: int) -> dict[str, tuple[Callable[[], object], int]]:
+    """`<grad[row], W_dec[latent]>` for each entry."""
+    grad, W_dec = torch.randn(BATCH, d_in), torch.randn(d_sae, d_in)
+    indices = torch.rand(BATCH, d_sae).topk(k).indices
+    code = Code.from_rows(torch.randn(BATCH, k), indices, d_sae)
+    rows = code.rows
+
+    def by_row() -> None:
+        torch.ops.aten._embedding_bag_per_sample_weights_backward(grad, W_dec, code.indices, code.offsets, rows, 0)
+
+    def gathered() -> None:
+        for start in range(0, BATCH, 256):
+            part = slice(start, start + 256)
+            torch.bmm(W_dec[indices[part]], grad[part, :, None])
+
+    def by_latent() -> None:
+        sampled_times(grad, W_dec, Code(code.values, code.indices, code.offsets, d_sae))
+
+    return {
+        "gathered rows and bmm": (gathered, 1),
+        "embedding_bag's, by sample": (by_row, 1),
+        "sampled_addmm by latent, with the sort (ours)": (by_latent, 1),
+    }
+
+
+def adam(d_in: int, d_sae: int) -> dict[str, tuple[Callable[[], object], int]]:
+    """One matrix."""
+
+    def optimizer(make: Callable[..., torch.optim.Optimizer], **kwargs: bool) -> torch.optim.Optimizer:
+        parameter = torch.nn.Parameter(torch.randn(d_sae, d_in).T)
+        parameter.grad = torch.randn(d_sae, d_in).T
+        return make([parameter], **kwargs)
+
+    return {
+        "torch's default": (optimizer(torch.optim.Adam).step, 1),
+        "fused, as the encoder lies (it is copied)": (optimizer(torch.optim.Adam, fused=True).step, 1),
+        "fused, in order of memory (ours)": (optimizer(lambda p: speed_up(torch.optim.Adam(p))).step, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()
