@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from sae_lightning.code import Code
 from sae_lightning.saes.optimizers import speed_up
 from sae_lightning.saes.schedule import WarmupDecay
-from sae_lightning.saes.side_by_side import losses_of
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
@@ -70,8 +69,8 @@ class SAEModule(LightningModule):
         """Sum of the members' losses on one batch of raw activations [batch, d_in]."""
         total = batch.new_zeros(())
         to_log = self.global_step % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
-        members = self.members
-        for name, losses in zip(members, losses_of(list(members.values()), batch, self.global_step), strict=True):
+        for name, sae in self.members.items():
+            losses = sae.losses(batch, self.global_step)
             total = total + losses["loss"]
             if to_log:
                 self._log_losses(name, losses)
