@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from sae_lightning.code import Code, FullCode
@@ -37,7 +37,10 @@ def entries_above(pre_acts: PreActs, threshold: float, full: bool = False) -> Co
     def find(block: Tensor, bound: Tensor | None) -> Tensor:
         if bound is None:
             return _positions(block, _bucket_maxima(block), torch.gt, threshold)
-        return _positions(block, _bucket_maxima(block), torch.ge, (threshold - bound).to(block.dtype))
+        limit = (threshold - bound).to(block.dtype)
+        if (limit > 0).all():
+            block, limit = _bits(block), _bits(limit)
+        return _positions(block, _bucket_maxima(block), torch.ge, limit)
 
     try:
         code = _candidates(pre_acts, find, most=DENSE_SHARE if full else 1.0)
@@ -106,6 +109,20 @@ def _bucket_maxima(block: Tensor) -> Tensor:
     return block if size == 1 else block.view(n, size, d_sae // size).amax(1)
 
 
+def _enough_maxima(block: Tensor, k: int) -> Tensor:
+    """The maxima, or where they are fewer than k the block itself."""
+    maxima = _bucket_maxima(block)
+    return block if maxima.shape[1] < k else maxima
+
+
+def _bits(numbers: Tensor) -> Tensor:
+    """Positive bfloat16 numbers as integers of the same order, which are compared several times faster.
+
+    Those that are not positive come before them, in another order: good for limits above zero.
+    """
+    return numbers.view(torch.int16)
+
+
 def _positions(
     block: Tensor, maxima: Tensor, reaches: Callable[[Tensor, Tensor | float], Tensor], limit: Tensor | float
 ) -> Tensor:
@@ -155,12 +172,15 @@ def _candidates(pre_acts: PreActs, find: Finder, most: float = 1.0) -> Code:
 
 def _top_k_by_limits(pre_acts: PreActs, k: int) -> tuple[Tensor, Tensor]:
     def find(block: Tensor, bound: Tensor | None) -> Tensor:
-        maxima = _bucket_maxima(block)
-        if maxima.shape[1] < k:
-            maxima = block
-        limit = _kth_largest(maxima, k)[:, None]  # reached by k entries or more
-        if bound is not None:
-            limit = (limit - 2**-7 * limit.abs() - 2 * bound).to(block.dtype)
+        if bound is None:
+            maxima = _enough_maxima(block, k)
+            return _positions(block, maxima, torch.ge, _kth_largest(maxima, k)[:, None])
+        for numbers in (_bits(block), block):
+            maxima = _enough_maxima(numbers, k)
+            kth = _kth_largest(maxima, k)[:, None].view(block.dtype).float()  # k entries or more reach it
+            limit = (kth - 2**-7 * kth.abs() - 2 * bound).to(block.dtype)
+            if (limit > 0).all():
+                return _positions(_bits(block), maxima.view(torch.int16), torch.ge, _bits(limit))
         return _positions(block, maxima, torch.ge, limit)
 
     code = _candidates(pre_acts, find)
@@ -185,11 +205,11 @@ def _top_k_by_limits(pre_acts: PreActs, k: int) -> tuple[Tensor, Tensor]:
     return chosen, indices
 
 
-def _kth_largest(matrix: Float[Tensor, "n m"], k: int) -> Float[Tensor, " n"]:
+def _kth_largest(matrix: Shaped[Tensor, "n m"], k: int) -> Shaped[Tensor, " n"]:
     """k-th largest entry of each row, on a CPU; numpy's partition is several times faster than torch's."""
     m = matrix.shape[1]
     wide = matrix.float() if matrix.dtype in (torch.bfloat16, torch.float16) else matrix
-    return torch.from_numpy(np.partition(wide.numpy(), m - k, axis=1)[:, m - k].copy())
+    return torch.from_numpy(np.partition(wide.numpy(), m - k, axis=1)[:, m - k].copy()).to(matrix.dtype)
 
 
 # Of a batch
