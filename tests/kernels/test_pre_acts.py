@@ -129,6 +129,21 @@ def test_an_entry_that_is_lowered_while_its_rival_is_raised_is_found():
     assert top_k_per_row(screened(x, rows), 1).indices.tolist() == [0]
 
 
+def test_an_entry_that_rounding_makes_negative_is_found():
+    x, half = torch.ones(1, D_IN), D_IN // 2
+    rows = torch.full((1, D_IN), -1.0)
+    rows[0, :half] = 1 + 0.98 * 2**-8  # 1 in bfloat16
+    rows[0, -1] = -1.25
+    exact = float(x.double()[0] @ rows[0].double())
+    assert 0.2 < exact < 0.3
+    assert x[0].bfloat16().double() @ rows[0].bfloat16().double() < -0.2
+    b_enc = torch.full((D_SAE,), -5.0)
+    b_enc[:2] = 0.0
+    rows = torch.stack([rows[0], in_one_dimension(0.1, x)])
+    assert top_k_per_row(screened(x, rows, b_enc), 1).indices.tolist() == [0]
+    assert entries_above(screened(x, rows, b_enc), 0.2).indices.tolist() == [0]
+
+
 def test_a_screen_that_lets_too_much_through_is_given_up():
     given = PreActs(torch.randn(BATCH, D_IN), encoder(), torch.zeros(D_SAE))
     code = entries_above(given, 0.0)
