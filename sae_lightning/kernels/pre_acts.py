@@ -91,7 +91,7 @@ class PreActs:
             else:
                 x, weight, bound = self.x.to(self.dtype), self.by_latent.to(self.dtype), None
             multiply = _product(weight, self.b_enc.to(weight.dtype), n_rows)
-        for start in range(0, self.batch_size, n_rows):
+        for start in range(0, max(1, self.batch_size), n_rows):  # of an empty batch one empty block
             rows = slice(start, start + n_rows)
             # Nothing here holds on to the block: the next one shall get its memory, which is in the cache.
             yield start, record_function("sae::encode")(multiply)(x[rows]), None if bound is None else bound[rows]

@@ -206,20 +206,20 @@ def _top_k_by_limits(pre_acts: PreActs, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _kth_largest(matrix: Shaped[Tensor, "n m"], k: int) -> Shaped[Tensor, " n"]:
-    """k-th largest entry of each row, on a CPU; numpy's partition is several times faster than torch's."""
+    """k-th largest entry of each row, on a CPU."""
     m = matrix.shape[1]
     wide = matrix.float() if matrix.dtype in (torch.bfloat16, torch.float16) else matrix
     return torch.from_numpy(np.partition(wide.numpy(), m - k, axis=1)[:, m - k].copy()).to(matrix.dtype)
 
 
-# Of a batch
+# On a GPU, and over ranks
 # --------------------------------------------------------------------------------------------------------------------
 
 
 def _top_k_of_block(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
     d_sae = block.shape[1]
     maxima = _bucket_maxima(block)
-    if 2 * k * d_sae > d_sae * maxima.shape[1]:
+    if 2 * k > maxima.shape[1]:
         return torch.topk(block, k, dim=-1, sorted=False)
     # The k largest entries lie in the k buckets with the largest maxima.
     buckets = torch.topk(maxima, k, dim=-1, sorted=False).indices

@@ -28,7 +28,7 @@ def aux_k_loss(
 
     Args:
         x: what was encoded, `b_dec` already subtracted.
-        residual: what is to be explained; detached here.
+        residual: what is to be explained, x - x_hat; detached here.
         dead: which latents count as dead.
         W_enc: encoder.
         b_enc: encoder bias.
