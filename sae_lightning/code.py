@@ -43,11 +43,17 @@ class Code:
     def from_flat(cls, values: Float[Tensor, " nnz"], flat: Int64[Tensor, " nnz"], batch: int, d_sae: int) -> "Code":
         """Code from positions in the flattened `[batch, d_sae]`, given in order of rows."""
         rows = torch.div(flat, d_sae, rounding_mode="floor")
-        return cls._from_entries(values, rows, flat - rows * d_sae, batch, d_sae)
+        return cls.from_entries(values, rows, flat - rows * d_sae, batch, d_sae)
 
     @staticmethod
-    def _from_entries(values: Tensor, rows: Tensor, indices: Tensor, batch: int, d_sae: int) -> "Code":
-        """Code from entries in order of rows."""
+    def from_entries(
+        values: Float[Tensor, " nnz"],
+        rows: Int64[Tensor, " nnz"],
+        indices: Int64[Tensor, " nnz"],
+        batch: int,
+        d_sae: int,
+    ) -> "Code":
+        """Code from entries given in order of rows."""
         offsets = _zeros(batch + 1, values)
         torch.cumsum(torch.bincount(rows, minlength=batch), 0, out=offsets[1:])
         code = Code(values, indices, offsets, d_sae)
@@ -90,7 +96,7 @@ class Code:
 
     def where(self, keep: Bool[Tensor, " nnz"]) -> "Code":
         """The entries that are to be kept."""
-        return self._from_entries(self.values[keep], self.rows[keep], self.indices[keep], self.batch_size, self.d_sae)
+        return self.from_entries(self.values[keep], self.rows[keep], self.indices[keep], self.batch_size, self.d_sae)
 
     def to_dense(self) -> Float[Tensor, "batch d_sae"]:
         """Dense latents; for tests and small cases."""

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from training import D_IN, SaveAt, fit
+from training import D_IN, SaveAt, fit, subclasses
 
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.panel import SanityPanel, parameter_hash
 from sae_lightning.saes import BatchTopK, CovarianceMatched, JumpReLU, SparseAutoencoder, TopK
 
-VARIANTS = SparseAutoencoder.__subclasses__()
+VARIANTS = subclasses(SparseAutoencoder)
 POLICIES = (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)
 
 

@@ -6,6 +6,11 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 D_IN = 8
 
 
+def subclasses(base):
+    """All subclasses that are imported, also those of subclasses."""
+    return [found for child in base.__subclasses__() for found in (child, *subclasses(child))]
+
+
 class Batches:
     """A loader whose batch i is a function of (seed, i), split over ranks, and which goes on where it stopped."""
 

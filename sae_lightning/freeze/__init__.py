@@ -1,6 +1,6 @@
 """Freeze policies: what makes a baseline a baseline."""
 
-from sae_lightning.freeze.policy import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze
+from sae_lightning.freeze.policy import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, Untrained
 from sae_lightning.freeze.soft import SoftFrozenDecoder
 
-__all__ = ["FreezePolicy", "FrozenDecoder", "FrozenEncoder", "NoFreeze", "SoftFrozenDecoder"]
+__all__ = ["FreezePolicy", "FrozenDecoder", "FrozenEncoder", "NoFreeze", "SoftFrozenDecoder", "Untrained"]

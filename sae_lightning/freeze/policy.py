@@ -94,3 +94,14 @@ class FrozenEncoder(FreezePolicy):
     def freeze(self, sae: SparseAutoencoder) -> None:
         """No gradient for `W_enc`."""
         sae.W_enc.requires_grad_(False)
+
+
+class Untrained(FreezePolicy):
+    """`W_enc` and `W_dec` stay at their start: biases and thresholds alone are trained, which settles l0."""
+
+    name = "untrained"
+
+    def freeze(self, sae: SparseAutoencoder) -> None:
+        """No gradient for either."""
+        sae.W_enc.requires_grad_(False)
+        sae.W_dec.requires_grad_(False)

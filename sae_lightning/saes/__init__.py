@@ -3,8 +3,10 @@
 from sae_lightning.code import Code
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.batch_topk import BatchTopK
-from sae_lightning.saes.init import CovarianceMatched, DataPoints, DecoderInit, Isotropic
+from sae_lightning.saes.gated import Gated
+from sae_lightning.saes.init import CovarianceMatched, DataPoints, DecoderInit, Isotropic, TrueFeatures
 from sae_lightning.saes.jump_relu import JumpReLU, L0Penalty, LinearL0, TargetL0
+from sae_lightning.saes.matryoshka import MatryoshkaBatchTopK
 from sae_lightning.saes.module import SAEModule, Step
 from sae_lightning.saes.relu import ReLU
 from sae_lightning.saes.schedule import WarmupDecay
@@ -16,15 +18,18 @@ __all__ = [
     "CovarianceMatched",
     "DataPoints",
     "DecoderInit",
+    "Gated",
     "Isotropic",
     "JumpReLU",
     "L0Penalty",
     "LinearL0",
+    "MatryoshkaBatchTopK",
     "ReLU",
     "SAEModule",
     "SparseAutoencoder",
     "Step",
     "TargetL0",
     "TopK",
+    "TrueFeatures",
     "WarmupDecay",
 ]

@@ -152,7 +152,8 @@ class SparseAutoencoder(SAEModule):
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "batch d_in"]) -> Code:
         """Latents of raw activations, in the units of training (`input_scale`); no gradient."""
-        return self.select(self.pre_acts(x))
+        chosen = self.select(self.pre_acts(x))
+        return chosen.with_values(self.activate(chosen.values, chosen))
 
     @torch.no_grad()
     def decode(self, code: Code) -> Float[Tensor, "batch d_in"]:
@@ -188,10 +189,8 @@ class SparseAutoencoder(SAEModule):
         code = chosen.with_values(self.activate(values, chosen))
         with record_function("sae::decode"):
             target = x.to(self.b_dec.dtype) * self.input_scale
-            x_hat = sparse_decode(code.values, code, self.W_dec, self.b_dec)
-            mse = F.mse_loss(x_hat, target, reduction="sum") / x.shape[0]
-        losses = {"loss": mse, "mse": mse}
-        losses.update(self.sparsity_losses(code, values, step))
+            x_hat, losses = self.reconstruction_losses(code, target)
+        losses.update(self.extra_losses(code, values, target, step))
         if "penalty" in losses:
             losses["loss"] = losses["loss"] + losses["penalty"]
         if self.aux_coefficient:
@@ -207,8 +206,25 @@ class SparseAutoencoder(SAEModule):
         """Latents from the chosen pre-activations, differentiable; by default only those that are positive pass."""
         return values.relu()
 
-    def sparsity_losses(self, code: Code, values: Float[Tensor, " nnz"], step: int) -> dict[str, Tensor]:
-        """What a variant adds: `penalty`, already weighted, is added to the loss; anything else is only logged."""
+    def reconstruction_losses(
+        self, code: Code, target: Float[Tensor, "batch d_in"]
+    ) -> tuple[Float[Tensor, "batch d_in"], dict[str, Tensor]]:
+        """The reconstruction of the scaled input, `mse`, and `loss`, what of it is minimised: by default `mse`."""
+        x_hat = sparse_decode(code.values, code, self.W_dec, self.b_dec)
+        mse = squared_error(x_hat, target)
+        return x_hat, {"loss": mse, "mse": mse}
+
+    def extra_losses(
+        self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
+    ) -> dict[str, Tensor]:
+        """What a variant adds: `penalty`, already weighted, is added to the loss; anything else is only logged.
+
+        Args:
+            code: latents.
+            values: the pre-activations that they came from.
+            target: the scaled input, which is to be reconstructed.
+            step: optimizer steps done so far.
+        """
         return {}
 
     @torch.no_grad()
@@ -265,6 +281,11 @@ class SparseAutoencoder(SAEModule):
         from sae_lightning.saes.saving import load
 
         return load(Path(folder))
+
+
+def squared_error(x_hat: Float[Tensor, "batch d_in"], target: Float[Tensor, "batch d_in"]) -> Float[Tensor, ""]:
+    """Squared error summed over dimensions, averaged over samples."""
+    return F.mse_loss(x_hat, target, reduction="sum") / len(target)
 
 
 def _in_cache(matrix: Tensor) -> Sequence[Tensor]:

@@ -4,6 +4,7 @@ Isotropic and covariance-matched are the two starts of Korznikov et al. 2026, ar
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,9 @@ from torch.nn.functional import normalize
 
 class DecoderInit(ABC):
     """Start of the decoder directions."""
+
+    def look_at(self, datamodule: Any) -> None:
+        """Takes from the data module what else it needs, before `directions`; called where it needs samples."""
 
     def n_samples(self, d_in: int) -> int:
         """How many raw activations are needed; 0 when the start does not depend on the data."""
@@ -81,3 +85,37 @@ class DataPoints(DecoderInit):
         chosen = torch.cat([torch.randperm(len(samples), generator=generator) for _ in range(rounds)])[:d_sae]
         centred = (samples - samples.mean(0)).float().cpu()
         return normalize(centred[chosen], dim=1)
+
+
+class TrueFeatures(DecoderInit):
+    """The features that synthetic data are made of: the start of an oracle.
+
+    With fewer latents than features those that fire most often are taken; with more, the others are isotropic.
+    """
+
+    def __init__(self) -> None:
+        self.features: Tensor | None = None
+
+    def n_samples(self, d_in: int) -> int:
+        """It is the data module that is needed; asking for a sample says so."""
+        return 1
+
+    def look_at(self, datamodule: Any) -> None:
+        """Takes the features of a synthetic source, most frequent first."""
+        source = getattr(datamodule, "source", None)
+        if getattr(source, "features", None) is None:
+            raise ValueError(
+                "TrueFeatures needs data whose true features are known, and "
+                f"data={type(datamodule).__name__} has none: take SyntheticDataModule, or another start"
+            )
+        by_frequency = source.firing_probabilities.argsort(descending=True, stable=True)
+        self.features = source.features[by_frequency]
+
+    def directions(
+        self, d_sae: int, d_in: int, generator: torch.Generator, samples: Float[Tensor, "n d_in"] | None
+    ) -> Float[Tensor, "d_sae d_in"]:
+        """True features, and isotropic rows after them where there are more latents."""
+        if self.features is None:
+            raise ValueError("TrueFeatures needs the data: train with SyntheticDataModule")
+        others = Isotropic().directions(max(0, d_sae - len(self.features)), d_in, generator)
+        return torch.cat([self.features[:d_sae].cpu(), others])

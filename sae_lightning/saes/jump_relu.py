@@ -121,7 +121,9 @@ class JumpReLU(SparseAutoencoder):
         """The jump, with its straight-through gradient."""
         return _Jump.apply(values, chosen.of_latents(self.threshold), self.bandwidth)
 
-    def sparsity_losses(self, code: Code, values: Float[Tensor, " nnz"], step: int) -> dict[str, Tensor]:
+    def extra_losses(
+        self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
+    ) -> dict[str, Tensor]:
         """The penalty on l0."""
         l0 = _Step.apply(values.detach(), code.of_latents(self.threshold), self.bandwidth).sum() / code.batch_size
         global_l0 = all_reduce_sum(l0.detach().clone()) / world_size()

@@ -61,6 +61,8 @@ class SAEModule(LightningModule):
         if n:
             # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
             datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+            for sae in self.members.values():
+                sae.init.look_at(datamodule)
             samples = self.trainer.strategy.broadcast(datamodule.calibration_sample(n))
         for sae in self.members.values():
             sae.initialise(sae.seed, samples)

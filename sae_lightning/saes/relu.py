@@ -39,7 +39,9 @@ class ReLU(SparseAutoencoder):
         """All positive entries."""
         return entries_above(pre_acts, 0.0, full=self.training)
 
-    def sparsity_losses(self, code: Code, values: Float[Tensor, " nnz"], step: int) -> dict[str, Tensor]:
+    def extra_losses(
+        self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
+    ) -> dict[str, Tensor]:
         """The L1 norm, and the loss with it."""
         l1 = code.values.sum() / code.batch_size
         return {"l1": l1, "penalty": self.l1_coefficient * warmed_up(step, self.sparsity_warmup_steps) * l1}

@@ -4,14 +4,20 @@ import copy
 
 import pytest
 import torch
-from training import D_IN, SaveAt, fit
+from training import D_IN, SaveAt, fit, subclasses
 
-from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
+from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder, Untrained
 from sae_lightning.saes import SparseAutoencoder, TopK
 
-VARIANTS = SparseAutoencoder.__subclasses__()
+VARIANTS = subclasses(SparseAutoencoder)
 POLICIES = FreezePolicy.__subclasses__()
-FROZEN = {NoFreeze: [], SoftFrozenDecoder: [], FrozenDecoder: ["W_dec"], FrozenEncoder: ["W_enc"]}
+FROZEN = {
+    NoFreeze: [],
+    SoftFrozenDecoder: [],
+    FrozenDecoder: ["W_dec"],
+    FrozenEncoder: ["W_enc"],
+    Untrained: ["W_enc", "W_dec"],
+}
 
 
 def make(variant, **kwargs):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sae_lightning.saes import BatchTopK, JumpReLU, LinearL0, ReLU, TargetL0, TopK
+from sae_lightning.saes import BatchTopK, Gated, JumpReLU, LinearL0, MatryoshkaBatchTopK, ReLU, TargetL0, TopK
 from sae_lightning.saes.aux_k import aux_k_loss
 
 D_IN, D_SAE, BATCH = 6, 24, 16
@@ -72,6 +72,51 @@ def test_batch_topk(x):
     pre = pre_acts(sae, x)
     smallest = pre.flatten().topk(5 * BATCH).values.min()
     compare(sae, x, mse(sae, x, pre * (pre >= smallest)))
+
+
+def test_gated(x):
+    sae = randomised(Gated(D_IN, d_sae=D_SAE, l1_coefficient=0.07, sparsity_warmup_steps=200))
+    without_bias = (x - sae.b_dec) @ sae.W_enc
+    gate = (without_bias + sae.b_enc).relu()
+    magnitude = (sae.r_mag.exp() * without_bias + sae.b_mag).relu()
+    latents = magnitude * (gate > 0)
+    assert ((magnitude > 0) & (gate == 0)).any()
+    assert ((magnitude == 0) & (gate > 0)).any()
+    by_gate = (gate @ sae.W_dec.detach() + sae.b_dec.detach() - x).pow(2).sum(1).mean()
+    compare(sae, x, mse(sae, x, latents) + 0.035 * gate.sum(1).mean() + by_gate)
+    torch.testing.assert_close(sae.eval().encode(x).to_dense(), latents.detach())
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.3, 0.2), (1.0,), (0.25, 0.75)])
+def test_matryoshka(x, fractions):
+    sae = randomised(MatryoshkaBatchTopK(D_IN, d_sae=D_SAE, k=5, group_fractions=fractions))
+    pre = pre_acts(sae, x)
+    latents = pre * (pre >= pre.flatten().topk(5 * BATCH).values.min())
+    ends = {(0.5, 0.3, 0.2): [12, 19, 24], (1.0,): [24], (0.25, 0.75): [6, 24]}[fractions]
+    prefixes = [mse(sae, x, latents * (torch.arange(D_SAE) < end)) for end in ends]
+    compare(sae, x, torch.stack(prefixes).mean())
+    torch.testing.assert_close(sae.losses(x, 0)["mse"], prefixes[-1])
+
+
+def test_matryoshka_with_one_group_is_batch_topk(x):
+    torch.manual_seed(3)
+    one = randomised(MatryoshkaBatchTopK(D_IN, d_sae=D_SAE, k=5, group_fractions=[1.0]))
+    torch.manual_seed(3)
+    other = randomised(BatchTopK(D_IN, d_sae=D_SAE, k=5))
+    torch.testing.assert_close(one.losses(x, 0), other.losses(x, 0))
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.3), (0.5, 0.0, 0.5), (0.99, 0.01), (1.5, -0.5), ()])
+def test_matryoshka_refuses_groups_that_are_none(fractions):
+    with pytest.raises(ValueError, match="group_fractions=.*expected shares with the sum 1"):
+        MatryoshkaBatchTopK(D_IN, d_sae=D_SAE, k=5, group_fractions=fractions)
+
+
+def test_encoding_in_training_mode_shows_what_is_active(x):
+    sae = randomised(JumpReLU(D_IN, d_sae=D_SAE, initial_threshold=0.5, bandwidth=0.6, scale_input=False))
+    assert sae.training
+    pre = pre_acts(sae, x)
+    torch.testing.assert_close(sae.encode(x).to_dense(), (pre * (pre > sae.threshold)).detach())
 
 
 @pytest.mark.parametrize("penalty", [LinearL0(0.2), TargetL0(4.0, 0.3)], ids=["linear", "target"])

@@ -5,12 +5,14 @@ import torch
 from training import Batches, fit
 
 from sae_lightning.kernels.pre_acts import products
-from sae_lightning.saes import BatchTopK, JumpReLU, ReLU, TopK
+from sae_lightning.saes import BatchTopK, Gated, JumpReLU, MatryoshkaBatchTopK, ReLU, TopK
 
 D_IN, D_SAE, K, BATCH, STEPS, LR, CLIP = 8, 256, 4, 32, 30, 0.01, 0.5
 VARIANTS = {
     "topk": lambda **kwargs: TopK(D_IN, d_sae=D_SAE, k=K, **kwargs),
     "batch_topk": lambda **kwargs: BatchTopK(D_IN, d_sae=D_SAE, k=K, **kwargs),
+    "matryoshka": lambda **kwargs: MatryoshkaBatchTopK(D_IN, d_sae=D_SAE, k=K, **kwargs),
+    "gated": lambda **kwargs: Gated(D_IN, d_sae=D_SAE, l1_coefficient=0.1, **kwargs),
     "relu": lambda **kwargs: ReLU(D_IN, d_sae=D_SAE, l1_coefficient=0.1, **kwargs),
     "jump_relu": lambda **kwargs: JumpReLU(
         D_IN, d_sae=D_SAE, scale_input=False, initial_threshold=1.5, bandwidth=0.2, **kwargs
@@ -34,9 +36,14 @@ class Plain(torch.nn.Module):
         if self.kind == "TopK":
             kept = torch.zeros_like(pre).scatter(1, pre.topk(K).indices, 1.0)
             latents = (pre * kept).relu()
-        elif self.kind == "BatchTopK":
+        elif self.kind in ("BatchTopK", "MatryoshkaBatchTopK"):
             smallest = pre.flatten().topk(K * len(x)).values.min()
             latents = (pre * (pre >= smallest)).relu()
+        elif self.kind == "Gated":
+            gate = pre.relu()
+            latents = ((pre - p["b_enc"]) * p["r_mag"].exp() + p["b_mag"]).relu() * (gate > 0)
+            by_gate = (gate @ p["W_dec"].detach() + p["b_dec"].detach() - x).pow(2).sum(1).mean()
+            penalty = 0.1 * gate.sum(1).mean() + by_gate
         elif self.kind == "ReLU":
             latents = pre.relu()
             penalty = 0.1 * latents.sum(1).mean()
@@ -49,7 +56,9 @@ class Plain(torch.nn.Module):
             latents = pre * active - window.detach() * p["threshold"].detach() / width * moves
             l0 = active - window / width * moves
             penalty = self.sae[0].penalty.coefficient * l0.sum(1).mean()
-        return (latents @ p["W_dec"] + p["b_dec"] - x).pow(2).sum(1).mean() + penalty
+        ends = self.sae[0].group_ends if self.kind == "MatryoshkaBatchTopK" else [D_SAE]
+        prefixes = [latents * (torch.arange(D_SAE) < end) @ p["W_dec"] + p["b_dec"] for end in ends]
+        return sum((x_hat - x).pow(2).sum(1).mean() for x_hat in prefixes) / len(ends) + penalty
 
     def run(self, batches):
         optimizer = torch.optim.Adam(self.p.values(), lr=LR, foreach=False)

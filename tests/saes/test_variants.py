@@ -1,15 +1,18 @@
 """Contracts that every variant keeps; a new subclass of SparseAutoencoder is picked up by itself."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+from training import subclasses
 
 from sae_lightning.code import Code
-from sae_lightning.saes import CovarianceMatched, DataPoints, Isotropic, SparseAutoencoder
+from sae_lightning.saes import CovarianceMatched, DataPoints, Isotropic, SparseAutoencoder, TrueFeatures
+from sae_lightning.sources import LogUniformProbability, SyntheticSource
 
 D_IN, D_SAE, BATCH = 8, 64, 32
-VARIANTS = SparseAutoencoder.__subclasses__()
+VARIANTS = subclasses(SparseAutoencoder)
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda variant: variant.__name__)
@@ -36,7 +39,7 @@ def trained(variant, steps=5, **kwargs):
 
 
 def test_there_are_variants():
-    assert len(VARIANTS) >= 4
+    assert len(VARIANTS) >= 6
 
 
 def test_shapes_and_dtypes(variant):
@@ -175,6 +178,25 @@ def test_starts(variant, init, tied_init):
     torch.testing.assert_close(one.W_dec.norm(dim=1), torch.ones(D_SAE))
     assert torch.equal(one.W_dec, one.W_dec_start)
     assert torch.equal(one.W_enc.T, one.W_dec) == tied_init
+
+
+@pytest.mark.parametrize("d_sae", [4, 16, 20])
+def test_an_oracle_starts_from_the_true_features(d_sae):
+    init, source = TrueFeatures(), SyntheticSource(LogUniformProbability(), d_in=D_IN, n_features=16)
+    with pytest.raises(ValueError, match="TrueFeatures needs the data"):
+        init.directions(d_sae, D_IN, torch.Generator(), None)
+    init.look_at(SimpleNamespace(source=source))
+    directions = init.directions(d_sae, D_IN, torch.Generator().manual_seed(0), None)
+    torch.testing.assert_close(directions.norm(dim=1), torch.ones(d_sae))
+    found = (directions @ source.features.T).max(1)
+    torch.testing.assert_close(found.values[:16], torch.ones(min(d_sae, 16)))
+    assert (source.firing_probabilities[found.indices[:16]].diff() <= 0).all(), "most frequent first"
+    assert (found.values[16:] < 0.999).all()
+
+
+def test_an_oracle_needs_known_features():
+    with pytest.raises(ValueError, match="data=SimpleNamespace has none"):
+        TrueFeatures().look_at(SimpleNamespace(source=None))
 
 
 def test_dead_latents_are_counted_in_samples(variant):

@@ -1,0 +1,65 @@
+"""Gated SAE (Rajamanoharan et al. 2024, arXiv 2404.16014).
+
+    gate      = pre_acts = (x - b_dec) W_enc + b_enc
+    magnitude = relu(exp(r_mag) * (x - b_dec) W_enc + b_mag)        latents = magnitude where gate > 0, else 0
+
+    loss = mse + l1_coefficient * mean over samples of sum_i relu(gate_i) + mse of relu(gate) decoded
+
+Which latents are active is learned through the L1 norm of the gate and through decoding the gate alone, with the
+decoder held fixed there (eq 8 of the paper); how active they are is learned from the reconstruction, which no penalty
+shrinks. `b_enc` is the paper's gate bias.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sae_lightning.code import Code
+from sae_lightning.kernels import PreActs, entries_above, sparse_decode
+from sae_lightning.saes.base import SparseAutoencoder, squared_error
+from sae_lightning.saes.schedule import warmed_up
+
+
+class Gated(SparseAutoencoder):
+    """A gate that says which latents are active, and a magnitude that shares its encoder up to scale and bias.
+
+    Args:
+        d_in: width of an activation; linked to the data.
+        l1_coefficient: weight of the L1 norm of the gate against the squared error summed over dimensions, 0 or more.
+        sparsity_warmup_steps: optimizer steps over which that weight rises linearly from zero.
+        kwargs: those of SparseAutoencoder.
+    """
+
+    in_scaled_units = (*SparseAutoencoder.in_scaled_units, "b_mag")
+
+    def __init__(self, d_in: int, l1_coefficient: float = 0.01, sparsity_warmup_steps: int = 0, **kwargs: Any) -> None:
+        if l1_coefficient < 0 or sparsity_warmup_steps < 0:
+            raise ValueError(
+                f"l1_coefficient={l1_coefficient}, sparsity_warmup_steps={sparsity_warmup_steps}: expected 0 or more"
+            )
+        super().__init__(d_in, **kwargs)
+        self.l1_coefficient, self.sparsity_warmup_steps = l1_coefficient, sparsity_warmup_steps
+        self.r_mag = nn.Parameter(torch.zeros(self.d_sae))
+        self.b_mag = nn.Parameter(torch.zeros(self.d_sae))
+
+    def select(self, pre_acts: PreActs) -> Code:
+        """All open gates."""
+        return entries_above(pre_acts, 0.0, full=self.training)
+
+    def activate(self, values: Float[Tensor, " nnz"], chosen: Code) -> Float[Tensor, " nnz"]:
+        """Magnitudes of open gates, zero elsewhere."""
+        without_bias = values - chosen.of_latents(self.b_enc)
+        magnitude = chosen.of_latents(self.r_mag.exp()) * without_bias + chosen.of_latents(self.b_mag)
+        return magnitude.relu() * (values > 0)
+
+    def extra_losses(
+        self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
+    ) -> dict[str, Tensor]:
+        """The L1 norm of the gate, the error of decoding it, and the loss with both."""
+        gate = values.relu()
+        l1 = gate.sum() / code.batch_size
+        by_gate = squared_error(sparse_decode(gate, code, self.W_dec.detach(), self.b_dec.detach()), target)
+        penalty = self.l1_coefficient * warmed_up(step, self.sparsity_warmup_steps) * l1 + by_gate
+        return {"l1": l1, "mse_by_gate": by_gate, "penalty": penalty}
