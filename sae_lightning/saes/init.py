@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 class DecoderInit(ABC):
     """Start of the decoder directions."""
 
-    def look_at(self, datamodule: Any) -> None:
+    def look_at(self, datamodule: Any) -> None:  # noqa: B027
         """Takes from the data module what else it needs, before `directions`; called where it needs samples."""
 
     def n_samples(self, d_in: int) -> int:
@@ -102,7 +102,7 @@ class TrueFeatures(DecoderInit):
 
     def look_at(self, datamodule: Any) -> None:
         """Takes the features of a synthetic source, most frequent first."""
-        source = getattr(datamodule, "source", None)
+        source: Any = getattr(datamodule, "source", None)
         if getattr(source, "features", None) is None:
             raise ValueError(
                 "TrueFeatures needs data whose true features are known, and "
