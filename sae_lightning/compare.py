@@ -17,7 +17,11 @@ from typing import Any, TypeAlias
 import yaml
 
 METRICS_FILE = "metrics.jsonl"
-POLICIES = ("trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder")
+POLICIES = (
+    "trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder", "untrained", "from_truth", "oracle"
+)  # fmt: skip
+MAX_WIDTH = 132
+"""Columns of text; a table with more comes in parts."""
 FIRST_METRICS = (
     "explained_variance",
     "fvu",
@@ -169,7 +173,7 @@ def table(values: Values, floors: Mapping[str, float | None]) -> str:
         floors: ``{metric: value}``.
 
     Returns:
-        Lines of about 100 columns for four policies.
+        Lines of up to `MAX_WIDTH` columns of text.
     """
     columns = sorted({policy for policies in values.values() for policy in policies}, key=_policy_order)
     seeds = {policy: max(len(of[policy]) for of in values.values() if policy in of) for policy in columns}
@@ -179,15 +183,24 @@ def table(values: Values, floors: Mapping[str, float | None]) -> str:
         show = _number_format([*(value for cell in cells for value in cell), floors.get(metric)])
         rows.append([metric, *(_cell(cell, show) for cell in cells), _cell([floors.get(metric)], show)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    parts: list[list[int]] = [[]]
+    for column in range(1, len(widths)):
+        if parts[-1] and sum(2 + widths[of] for of in (*parts[-1], column)) > MAX_WIDTH - widths[0]:
+            parts.append([])
+        parts[-1].append(column)
+    note = "mean ± sample standard deviation over seeds; floor: an SAE that does nothing"
+    return "\n".join([*("\n".join(_part(rows, widths, part)) for part in parts), note])
+
+
+def _part(rows: Sequence[Sequence[str]], widths: Sequence[int], columns: Sequence[int]) -> list[str]:
+    """Lines of some columns, between rules; of several parts each leaves out metrics that have nothing there."""
     lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
+        "  ".join([row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in columns)])
         for row in rows
+        if len(columns) == len(widths) - 1 or any(row[column] != "-" for column in columns)
     ]
     rule = "-" * max(map(len, lines))
-    note = "mean ± sample standard deviation over seeds; floor: an SAE that does nothing"
-    return "\n".join([*(line.rstrip() for line in lines[:2]), rule, *(line.rstrip() for line in lines[2:]), rule, note])
+    return [*(line.rstrip() for line in lines[:2]), rule, *(line.rstrip() for line in lines[2:]), rule]
 
 
 def _policy_order(policy: str) -> tuple[int, str]:

@@ -73,6 +73,22 @@ def test_table_of_the_last_validation(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len({len(line) for line in table.splitlines()[2:6]}) == 1  # columns stand under each other
 
 
+def test_a_wide_table_comes_in_parts(tmp_path: Path, capsys: pytest.CaptureFixture):
+    policies = ["trained", *(f"policy_number_{number}" for number in range(12))]
+    metrics = {
+        "explained_variance": {policy: {"0": 0.5, "1": 0.25} for policy in policies},
+        "l0": {"trained": {"0": 3.0}},
+    }
+    table = compare(capsys, write_run(tmp_path / "a", LAST | {"metrics": metrics}))
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= 132
+    heads = [line.split() for line in lines if "policy_number" in line]
+    assert len(heads) > 1
+    assert sorted(name for head in heads for name in head) == sorted([*policies, "floor"])
+    assert sum(line.startswith("explained_variance") for line in lines) == len(heads)
+    assert sum(line.startswith("l0") for line in lines) == 2, "in the parts of the trained SAE and of the floor"
+
+
 def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert json.loads(compare(capsys, "--json", write_run(tmp_path / "a", FIRST, LAST))) == {
         "metrics": {
