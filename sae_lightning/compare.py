@@ -10,6 +10,7 @@ import math
 import statistics
 from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -68,7 +69,17 @@ def main(args: list[str]) -> None:
 
 
 def read_run(folder: Path) -> Run:
-    """Read the last line of ``metrics.jsonl``.
+    """Read the last line of ``metrics.jsonl``, and the settings.
+
+    Raises:
+        ValueError: as `read_lines`.
+    """
+    last = read_lines(folder)[-1]
+    return Run(folder, last["metrics"], last["floors"], _settings(folder / "config.yaml"))
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """Read every line of ``metrics.jsonl``, one or more.
 
     Args:
         folder: a run folder.
@@ -86,13 +97,13 @@ def read_run(folder: Path) -> Run:
         inside = sorted(found.parent for found in folder.glob(f"**/{METRICS_FILE}"))
         hint = f"; did you mean {inside[-1]}?" if inside else ""
         raise ValueError(f"{folder} holds no {METRICS_FILE}; {expected}{hint}")
-    for line in reversed(path.read_text().splitlines()):
-        try:
-            last = json.loads(line)
-        except json.JSONDecodeError:  # cut off when the machine stopped: the line before is whole
-            continue
-        return Run(folder, last["metrics"], last["floors"], _settings(folder / "config.yaml"))
-    raise ValueError(f"{path} is empty: the run has finished no validation yet; give one that has")
+    lines = []
+    for line in path.read_text().splitlines():
+        with suppress(json.JSONDecodeError):  # cut off when the machine stopped
+            lines.append(json.loads(line))
+    if not lines:
+        raise ValueError(f"{path} is empty: the run has finished no validation yet; give one that has")
+    return lines
 
 
 def _settings(config: Path) -> str | None:
@@ -124,7 +135,7 @@ def group(runs: Iterable[Run]) -> list[list[Run]]:
 
 def tables(groups: Sequence[Sequence[Run]]) -> list[tuple[Values, dict[str, float | None]]]:
     """Values and floors of each group; with several groups, policies carry the names of their runs."""
-    names = _short_names([run.folder for runs in groups for run in runs])
+    names = short_names([run.folder for runs in groups for run in runs])
     entries = []
     for runs in groups:
         label = f" ({'+'.join(names[run.folder] for run in runs)})" if len(groups) > 1 else ""
@@ -140,7 +151,7 @@ def tables(groups: Sequence[Sequence[Run]]) -> list[tuple[Values, dict[str, floa
     return entries
 
 
-def _short_names(folders: Sequence[Path]) -> dict[Path, str]:
+def short_names(folders: Sequence[Path]) -> dict[Path, str]:
     """The ends of the paths, as long as it takes to tell them apart."""
     parts = {folder: folder.resolve().parts for folder in folders}
     for length in range(1, max(map(len, parts.values())) + 1):

@@ -67,7 +67,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture):
 def test_help_needs_neither_lightning_nor_transformers():
     code = (
         "import sys; from sae_lightning.cli import main; main(['--help']); "
-        "assert not {'lightning', 'transformers', 'datasets'} & set(sys.modules)"
+        "assert not {'lightning', 'transformers', 'datasets', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 

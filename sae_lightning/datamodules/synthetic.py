@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.code import Code
 from sae_lightning.datamodules.base import ActivationDataModule, Stream
-from sae_lightning.sources import FiringProbability, SyntheticSource
+from sae_lightning.sources import Dependence, FiringProbability, SyntheticSource
 
 
 class SyntheticStream(Stream):
@@ -43,6 +44,7 @@ class SyntheticDataModule(ActivationDataModule):
         d_in: width of an activation, in dimensions.
         n_features: number of true features.
         coefficient_sigma: standard deviation of the logarithm of a coefficient, at least 0.
+        dependence: how the firings of the features depend on each other. Default: they are independent.
         batch_size: samples in a batch of one rank.
         train_samples: samples in an epoch, all ranks together; no sample is repeated.
         val_samples: held-out samples in a validation, all ranks together.
@@ -57,13 +59,14 @@ class SyntheticDataModule(ActivationDataModule):
         d_in: int = 100,
         n_features: int = 3200,
         coefficient_sigma: float = 0.25,
+        dependence: Dependence | None = None,
         batch_size: int = 1024,
         train_samples: int = 10_000_000,
         val_samples: int = 65_536,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, train_samples, val_samples, seed)
-        self.source = SyntheticSource(firing_probability, d_in, n_features, coefficient_sigma, seed)
+        self.source = SyntheticSource(firing_probability, d_in, n_features, coefficient_sigma, dependence, seed)
 
     @override
     def train_stream(self) -> SyntheticStream:
@@ -73,8 +76,16 @@ class SyntheticDataModule(ActivationDataModule):
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
         """This rank's held-out batches, the same each time."""
-        for index in count(self.rank, self.world_size):
-            yield self.source.sample(self.batch_size, index, "validation")[0]
+        return (x for x, _ in self.held_out(self.rank, self.world_size))
+
+    def val_codes(self) -> Iterator[Code]:
+        """The true codes of the batches of `val_stream`, in its order."""
+        return (code for _, code in self.held_out(self.rank, self.world_size))
+
+    def held_out(self, first: int = 0, step: int = 1) -> Iterator[tuple[Float[Tensor, "batch d_in"], Code]]:
+        """Held-out batches with their true codes: number `first` and every `step`-th from there, without end."""
+        for index in count(first, step):
+            yield self.source.sample(self.batch_size, index, "validation")
 
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:

@@ -5,6 +5,7 @@ from sae_lightning.evaluators.drift import Drift
 from sae_lightning.evaluators.loss_recovered import LossRecovered
 from sae_lightning.evaluators.reconstruction import Reconstruction
 from sae_lightning.evaluators.recovery import Recovery
+from sae_lightning.evaluators.references import References
 from sae_lightning.evaluators.sparsity import Sparsity
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LossRecovered",
     "Reconstruction",
     "Recovery",
+    "References",
     "Scores",
     "Sparsity",
     "log_histogram",

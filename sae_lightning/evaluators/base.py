@@ -22,10 +22,10 @@ from sae_lightning.saes.module import SAEModule, Step
 
 @dataclass(frozen=True)
 class Scores:
-    """One metric: a value for each member, reduced over ranks, and the floor."""
+    """One metric: a value for each member, reduced over ranks, and the floor; None where another evaluator logs it."""
 
     members: Mapping[str, Tensor | float]
-    floor: Tensor | float
+    floor: Tensor | float | None
 
 
 class Evaluator(Callback, ABC):
@@ -109,7 +109,8 @@ class Evaluator(Callback, ABC):
             return
         assert isinstance(pl_module, SAEModule)
         for metric, scores in self.scores(trainer, pl_module, stage).items():
-            for curve, value in (*scores.members.items(), ("floor", scores.floor)):
+            floor = {} if scores.floor is None else {"floor": scores.floor}
+            for curve, value in {**scores.members, **floor}.items():
                 # Every rank has the same value already; sync_dist keeps Lightning from warning that it might not.
                 pl_module.log(f"{stage}/{metric}/{curve}", value, sync_dist=True)
 

@@ -1,23 +1,39 @@
-"""Which of the true features of synthetic data are among the decoder directions?"""
+"""Which true features of synthetic data are among the decoder directions, and do latents fire when they do?"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from sae_lightning.code import Code
 from sae_lightning.evaluators.base import Evaluator, Scores
-from sae_lightning.metrics import best_cosine, recovered_fraction
+from sae_lightning.metrics import FiringMatch, best_cosine, best_match, matched_cosine, recovered_fraction, uniqueness
 from sae_lightning.saes.init import Isotropic
-from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.module import SAEModule, Step
 
 # Not a seed that somebody gives to the data: features and dictionary would be the same rows of one random stream.
 _CHANCE_SEED = 0x5AE_C4A7CE
 
+# The matching takes two minutes for this many features and latents, and hours for a few times as many.
+_LARGEST_MATCHING = 16384
+
 
 class Recovery(Evaluator):
-    """Logs recovery_at_<threshold> and mean_best_cosine of the features of a synthetic source.
+    """Compares decoder directions and firings with the true features and codes of a synthetic source.
 
-    A feature is recovered where the largest signed cosine to a decoder direction is strictly above the threshold. The
-    floor is chance: the same for a random isotropic dictionary of equal size.
+    - recovery_at_<threshold>: share of features whose largest cosine to a direction is strictly above the threshold.
+    - mean_best_cosine: mean over features of that largest cosine.
+    - matched_cosine: mean cosine of the best one-to-one matching of features and directions; left out where there are
+      more than 16384 of either.
+    - uniqueness: distinct features that are the best match of some latent, per latent.
+    - firing_precision, firing_recall, firing_f1: does a latent fire when its best match does? Means over latents for
+      which the ratio exists: that fire, whose feature fires, either of the two. A dead latent lowers the last two.
+
+    Cosines are signed; mean_best_cosine_absolute and matched_cosine_absolute ignore the sign. Floors are chance: the
+    same for a random isotropic dictionary of equal size; those of the firings are 0, an SAE that does nothing.
 
     Args:
         threshold: cosine above which a feature counts as recovered, between 0 and 1.
@@ -29,32 +45,82 @@ class Recovery(Evaluator):
         if not 0 < threshold < 1:
             raise ValueError(f"threshold={threshold}: expected a cosine between 0 and 1, for example 0.8")
         self.threshold = threshold
-        self._chance: Tensor | None = None
+        self._chance: dict[str, Tensor] | None = None
+        self._firings: dict[str, FiringMatch] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks that the data have known features."""
         super().setup(trainer, pl_module, stage)
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        if getattr(getattr(datamodule, "source", None), "features", None) is None:
-            raise ValueError(
-                f"Recovery needs data whose true features are known, and data={type(datamodule).__name__} has none: "
-                "take SyntheticDataModule, or leave out Recovery"
-            )
+        check_truth(self, trainer.datamodule, "features")  # type: ignore[attr-defined]
+
+    def start(self, module: SAEModule) -> None:
+        """Finds the best match of each latent, where the data have true codes to compare firings with."""
+        datamodule = module.trainer.datamodule  # type: ignore[attr-defined]
+        if not hasattr(datamodule, "val_codes"):
+            return
+        features = datamodule.source.features.to(module.device)
+        self._true_codes: Iterator[Code] = datamodule.val_codes()
+        self._firings = {
+            member: FiringMatch(len(features), best_match(sae.W_dec.detach(), features))
+            for member, sae in module.members.items()
+        }
+
+    def update(self, steps: Mapping[str, Step]) -> None:
+        """Takes in the latents of each member beside the true code of the same batch."""
+        if self._firings:
+            true_code = next(self._true_codes)
+            for member, firing in self._firings.items():
+                firing.update(steps[member].code, true_code)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Reads the parameters; they are the same on every rank."""
+        """Reads the parameters, which are the same on every rank, and adds the firings of all ranks."""
         features = trainer.datamodule.source.features.to(module.device)  # type: ignore[attr-defined]
-        best = {member: best_cosine(features, sae.W_dec.detach()) for member, sae in module.members.items()}
+        directions = {
+            member: self._of_directions(features, sae.W_dec.detach()) for member, sae in module.members.items()
+        }
         if self._chance is None:
             sae = next(iter(module.members.values()))
-            random = Isotropic().directions(sae.d_sae, sae.d_in, torch.Generator().manual_seed(_CHANCE_SEED))
-            self._chance = best_cosine(features, random.to(features))
-        return {
-            f"recovery_at_{self.threshold:g}": Scores(
-                {member: recovered_fraction(values, self.threshold) for member, values in best.items()},
-                recovered_fraction(self._chance, self.threshold),
-            ),
-            "mean_best_cosine": Scores(
-                {member: values.double().mean() for member, values in best.items()}, self._chance.double().mean()
-            ),
+            self._chance = self._of_directions(features, random_dictionary(sae.d_sae, sae.d_in).to(features))
+        scores = {
+            name: Scores({member: values[name] for member, values in directions.items()}, floor)
+            for name, floor in self._chance.items()
         }
+        firings = {member: mean_firing(firing) for member, firing in self._firings.items()}
+        for name in next(iter(firings.values()), {}):
+            scores[name] = Scores({member: values[name] for member, values in firings.items()}, 0.0)
+        return scores
+
+    def _of_directions(self, features: Tensor, W_dec: Tensor) -> dict[str, Tensor]:
+        best = best_cosine(features, W_dec)
+        scores = {
+            f"recovery_at_{self.threshold:g}": recovered_fraction(best, self.threshold),
+            "mean_best_cosine": best.double().mean(),
+            "mean_best_cosine_absolute": best_cosine(features, W_dec, absolute=True).double().mean(),
+            "uniqueness": uniqueness(features, W_dec),
+        }
+        if max(len(features), len(W_dec)) <= _LARGEST_MATCHING:
+            scores["matched_cosine"] = matched_cosine(features, W_dec).double().mean()
+            scores["matched_cosine_absolute"] = matched_cosine(features, W_dec, absolute=True).double().mean()
+        return scores
+
+
+def check_truth(evaluator: Evaluator, datamodule: Any, what: str) -> None:
+    """Refuses data without what the evaluator needs to know of them: true `features`, or also true `codes`."""
+    has_features = getattr(getattr(datamodule, "source", None), "features", None) is not None
+    if has_features and (what == "features" or hasattr(datamodule, "held_out")):
+        return
+    name = type(evaluator).__name__
+    raise ValueError(
+        f"{name} needs data whose true {what} are known, and data={type(datamodule).__name__} has none: "
+        f"take SyntheticDataModule, or leave out {name}"
+    )
+
+
+def random_dictionary(n: int, d_in: int) -> Float[Tensor, "n d_in"]:
+    """The isotropic unit rows by which chance is measured."""
+    return Isotropic().directions(n, d_in, torch.Generator().manual_seed(_CHANCE_SEED))
+
+
+def mean_firing(firing: FiringMatch) -> dict[str, Float[Tensor, ""]]:
+    """firing_precision, firing_recall and firing_f1: means over the latents for which they are defined."""
+    return {f"firing_{name}": values.nanmean() for name, values in firing.compute().items()}

@@ -1,14 +1,23 @@
 """What can be said of decoder directions alone: how far they moved, and which true features they contain.
 
-    drift      cos(W_dec[j], W_dec_start[j])
-    recovery   max_j cos(f_i, W_dec[j]), signed                (Korznikov et al. 2026, arXiv 2602.14111, eq 6)
+    drift            cos(W_dec[j], W_dec_start[j])
+    best cosine      max_j cos(f_i, W_dec[j])                  (Korznikov et al. 2026, arXiv 2602.14111, eq 6)
+    matched cosine   cos(f_i, W_dec[pi(i)]), pi one-to-one     (Song et al. 2025, arXiv 2505.20254)
+    uniqueness       |{argmax_i cos(f_i, W_dec[j]) : j}| / d_sae     (SynthSAEBench 2026, arXiv 2602.14687)
+
+Cosines are signed, since a latent that is never negative cannot stand for the opposite of its direction; the option
+`absolute` is for comparing with work that does not look at the sign. A zero row has cosine 0 to everything. Chance is
+far from 0 (see each function): compare with a random dictionary of the same size.
 
 Every rank holds all parameters, so there is nothing to accumulate or reduce: functions, not torchmetrics classes.
 Products are taken outside autocast, since half precision moves a cosine across a threshold.
 """
 
+from collections.abc import Callable
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -28,21 +37,61 @@ def cosine_to_start(
 
 
 def best_cosine(
-    features: Float[Tensor, "n_features d_in"], W_dec: Float[Tensor, "d_sae d_in"]
+    features: Float[Tensor, "n_features d_in"], W_dec: Float[Tensor, "d_sae d_in"], absolute: bool = False
 ) -> Float[Tensor, " n_features"]:
-    """For each feature the largest signed cosine to any decoder direction, in [-1, 1], higher is better.
+    """For each feature the largest cosine to any decoder direction, in [-1, 1], higher is better.
 
-    Signed, since a latent that is never negative cannot stand for the opposite of its direction; the matching is not
-    one-to-one. Chance is far from 0: 0.347 on average for 3200 random directions in 100 dimensions, so compare with a
-    random dictionary. A zero row has cosine 0 to everything.
+    Not one-to-one: a direction may be the best of several features. Chance for 3200 random directions in 100
+    dimensions: 0.347 on average, absolute 0.364.
 
     >>> best_cosine(torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, -3.0]]))
     tensor([1., 0.])
+    >>> best_cosine(torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, -3.0]]), absolute=True)
+    tensor([1., 1.])
     """
-    with torch.autocast(W_dec.device.type, enabled=False):
-        directions = normalize(W_dec.float(), dim=1).T
-        blocks = normalize(features.float(), dim=1).split(max(1, _BLOCK_ENTRIES // W_dec.shape[0]))
-        return torch.cat([(block @ directions).amax(1) for block in blocks])
+    return _by_blocks(lambda cosines: (cosines.abs() if absolute else cosines).amax(1), features, W_dec)
+
+
+def best_match(
+    rows: Float[Tensor, "n_rows d_in"], candidates: Float[Tensor, "n_candidates d_in"]
+) -> Int64[Tensor, " n_rows"]:
+    """For each row which candidate has the largest signed cosine to it, in [0, n_candidates).
+
+    >>> best_match(torch.eye(2), torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
+    tensor([1, 0])
+    """
+    return _by_blocks(lambda cosines: cosines.argmax(1), rows, candidates)
+
+
+def matched_cosine(
+    features: Float[Tensor, "n_features d_in"], W_dec: Float[Tensor, "d_sae d_in"], absolute: bool = False
+) -> Float[Tensor, " pairs"]:
+    """Cosines of the one-to-one matching of features and directions that has the largest sum; higher is better.
+
+    There are min(n_features, d_sae) pairs, in order of features; each value is in [-1, 1]. With `absolute` their mean
+    is the GT-MCC of Song et al. 2025 (arXiv 2505.20254). Chance for 3200 features and 3200 random directions in 100
+    dimensions: 0.337 on average, absolute 0.354. The time grows with the cube of the size, and the whole
+    [n_features, d_sae] matrix is held, on the CPU: 0.7 s for 3200, two minutes and 4 GiB for 16384.
+
+    >>> matched_cosine(torch.eye(2), torch.tensor([[1.0, 0.0], [4.0, 3.0], [-1.0, 0.0]]))
+    tensor([1.0000, 0.6000])
+    """
+    costs = _by_blocks(lambda cosines: -(cosines.abs() if absolute else cosines).cpu(), features, W_dec)
+    pairs = linear_sum_assignment(costs.numpy())
+    return -costs[pairs].to(W_dec.device)
+
+
+def uniqueness(features: Float[Tensor, "n_features d_in"], W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, ""]:
+    """Number of distinct features that are the best match of some latent, divided by d_sae; higher is better.
+
+    In (0, 1], and at most n_features / d_sae. Chance, where latents choose independently and evenly:
+    1 - exp(-1) = 0.632 for d_sae = n_features. So a low value says that latents duplicate each other, and a high one
+    not that they are right. SynthSAEBench 2026 (arXiv 2602.14687).
+
+    >>> uniqueness(torch.eye(2), torch.tensor([[1.0, 0.0], [3.0, 1.0], [0.0, 1.0], [1.0, 0.1]]))
+    tensor(0.5000, dtype=torch.float64)
+    """
+    return (torch.bincount(best_match(W_dec, features)) > 0).sum().double() / len(W_dec)
 
 
 def recovered_fraction(best: Float[Tensor, " n_features"], threshold: float) -> Float[Tensor, ""]:
@@ -52,3 +101,11 @@ def recovered_fraction(best: Float[Tensor, " n_features"], threshold: float) -> 
     tensor(0.5000, dtype=torch.float64)
     """
     return (best > threshold).double().mean()
+
+
+def _by_blocks(reduce: Callable[[Tensor], Tensor], rows: Tensor, candidates: Tensor) -> Tensor:
+    """What `reduce` makes of the cosines [block, n_candidates] of a block of rows to all candidates, put together."""
+    with torch.autocast(rows.device.type, enabled=False):
+        directions = normalize(candidates.float(), dim=1).T
+        blocks = normalize(rows.float(), dim=1).split(max(1, _BLOCK_ENTRIES // len(candidates)))
+        return torch.cat([reduce(block @ directions) for block in blocks])

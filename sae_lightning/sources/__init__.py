@@ -1,6 +1,13 @@
 """Where activations come from."""
 
 from sae_lightning.sources.base import ActivationSource
+from sae_lightning.sources.dependence import (
+    CorrelatedFiring,
+    Dependence,
+    Firings,
+    HierarchicalFiring,
+    IndependentFirings,
+)
 from sae_lightning.sources.language_model import LanguageModelSource
 from sae_lightning.sources.probability import ConstantProbability, FiringProbability, LogUniformProbability
 from sae_lightning.sources.synthetic import SyntheticSource
@@ -9,7 +16,12 @@ from sae_lightning.sources.tokens import TokenBatch
 __all__ = [
     "ActivationSource",
     "ConstantProbability",
+    "CorrelatedFiring",
+    "Dependence",
     "FiringProbability",
+    "Firings",
+    "HierarchicalFiring",
+    "IndependentFirings",
     "LanguageModelSource",
     "LogUniformProbability",
     "SyntheticSource",

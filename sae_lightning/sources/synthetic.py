@@ -3,12 +3,8 @@
     x = sum_i b_i c_i f_i,    b_i ~ Bernoulli(p_i),    c_i ~ LogNormal(0, sigma),    all independent
 
 with more unit features f_i than dimensions (Korznikov et al., 2026, arXiv:2602.14111, section 3). The paper leaves open
-whether its 0.25 is sigma or the variance of log c; here `coefficient_sigma` is sigma.
-
-Only firings are drawn, never a dense [n, n_features]. Lay a line on which feature i of a sample owns an interval of
-length -log(1 - p_i), one sample after the other, and let a Poisson process of rate 1 run along it: feature i fires when
-at least one event falls into its interval, which has probability p_i and is independent of every other interval. That
-is the law above exactly, for any p, and the firings come out sorted by sample.
+whether its 0.25 is sigma or the variance of log c; here `coefficient_sigma` is sigma. A `Dependence` makes the b_i of a
+sample depend on each other.
 """
 
 import hashlib
@@ -23,9 +19,8 @@ from typing_extensions import override
 
 from sae_lightning.code import Code
 from sae_lightning.sources.base import ActivationSource
+from sae_lightning.sources.dependence import Dependence, IndependentFirings
 from sae_lightning.sources.probability import ConstantProbability, FiringProbability
-
-_GUIDE = 16  # cells of the table per feature
 
 
 class SyntheticSource(ActivationSource):
@@ -36,11 +31,12 @@ class SyntheticSource(ActivationSource):
         d_in: width of an activation, in dimensions.
         n_features: number of true features.
         coefficient_sigma: standard deviation of the logarithm of a coefficient, at least 0.
+        dependence: how the firings of the features depend on each other. Default: they are independent.
         seed: decides the features, their firing probabilities and every sample.
 
     Attributes:
         features: [n_features, d_in] unit rows.
-        firing_probabilities: [n_features] float64.
+        firing_probabilities: [n_features] float64, how often each feature fires, whatever the dependence.
     """
 
     def __init__(
@@ -49,6 +45,7 @@ class SyntheticSource(ActivationSource):
         d_in: int = 100,
         n_features: int = 3200,
         coefficient_sigma: float = 0.25,
+        dependence: Dependence | None = None,
         seed: int = 0,
     ) -> None:
         for name, value in (("d_in", d_in), ("n_features", n_features)):
@@ -61,11 +58,9 @@ class SyntheticSource(ActivationSource):
         self.features = torch.from_numpy(normal / np.linalg.norm(normal, axis=1, keepdims=True)).float()
         law = firing_probability or ConstantProbability()
         probabilities = law.draw(n_features, self._rng("firing probabilities", 0))
-        self.firing_probabilities = torch.from_numpy(probabilities)
-        self._interval_ends = np.cumsum(-np.log1p(-probabilities))
-        edges = np.linspace(0, self._interval_ends[-1], _GUIDE * n_features + 1)
-        self._guide = np.searchsorted(self._interval_ends, edges, side="right")
-        self._guide_steps = int(np.diff(self._guide).max())
+        rng = self._rng("dependence", 0)
+        self._firings = dependence.firings(probabilities, rng) if dependence else IndependentFirings(probabilities)
+        self.firing_probabilities = torch.from_numpy(self._firings.probabilities)
 
     def sample(self, n: int, index: int = 0, stream: str = "sample") -> tuple[Float[Tensor, "n d_in"], Code]:
         """Batch `index` of a stream: n activations, and the true coefficients as a `Code` with d_sae = n_features."""
@@ -100,30 +95,6 @@ class SyntheticSource(ActivationSource):
     ) -> Float[Tensor, "*batch d_in"]:
         """The edited inputs themselves: no model stands above the hook."""
         return edit(inputs)
-
-    def _firings(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """Sorted positions in the flattened [n, n_features] where a feature fires."""
-        per_sample = self._interval_ends[-1]
-        expected = n * per_sample
-        gaps = [rng.standard_exponential(int(expected + 6 * expected**0.5) + 16)]
-        while (reached := sum(part.sum() for part in gaps)) < expected:  # once in a billion batches
-            gaps.append(rng.standard_exponential(int(expected - reached) + 16))
-        events = np.cumsum(np.concatenate(gaps) if len(gaps) > 1 else gaps[0])
-        events = events[: np.searchsorted(events, expected)]
-        rows = np.floor(events / per_sample)
-        features = self._interval_of(events - rows * per_sample)
-        firings = rows.astype(np.int64) * self.n_features + features
-        return firings[np.diff(firings, prepend=-1) > 0] if len(firings) else firings
-
-    def _interval_of(self, positions: np.ndarray) -> np.ndarray:
-        """`searchsorted(interval_ends, positions, "right")`, several times faster: a table tells where to begin."""
-        cells = (positions * ((len(self._guide) - 1) / self._interval_ends[-1])).astype(np.int64)
-        # Rounding can put an event a hair outside its sample.
-        features = np.minimum(self._guide[np.minimum(cells, len(self._guide) - 2)], self.n_features - 1)
-        for _ in range(self._guide_steps):
-            features += self._interval_ends[features] <= positions
-            np.minimum(features, self.n_features - 1, out=features)
-        return features
 
     def _rng(self, stream: str, index: int) -> np.random.Generator:
         """A counter-based generator: the key is (seed, stream), the counter starts at index * 2^128."""

@@ -251,6 +251,17 @@ def test_wrong_sizes(make, kwargs, message):
         make(**kwargs)
 
 
+@pytest.mark.parametrize(("rank", "world_size"), [(0, 1), (0, 2), (1, 2)])
+def test_true_codes_are_those_of_the_validation_batches(rank, world_size):
+    datamodule = at_rank(synthetic(val_samples=6 * BATCH), rank, world_size)
+    batches = list(datamodule.val_dataloader())
+    assert len(batches) == 6 // world_size
+    codes = islice(datamodule.val_codes(), len(batches))
+    assert equal([datamodule.source.decode(code) for code in codes], batches)
+    every_rank = [x for x, _ in islice(datamodule.held_out(), 6)]
+    assert equal(every_rank[rank::world_size], batches)
+
+
 @language_model
 def test_ranks_together_read_what_one_reads(make):
     def read(datamodule, n):

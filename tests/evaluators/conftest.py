@@ -6,8 +6,10 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 
+from sae_lightning.datamodules import SyntheticDataModule
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import TopK
+from sae_lightning.sources import ConstantProbability
 
 D_IN, D_SAE, K = 6, 24, 3
 
@@ -36,6 +38,12 @@ class Activations(LightningDataModule):
 @pytest.fixture
 def data():
     return Activations()
+
+
+@pytest.fixture
+def synthetic():
+    """160 activations whose true codes are known too: two of 10 features fire at a time."""
+    return SyntheticDataModule(ConstantProbability(0.2), D_IN, 10, batch_size=16, train_samples=160, val_samples=160)
 
 
 @pytest.fixture

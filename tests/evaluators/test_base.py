@@ -2,7 +2,16 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 
-from sae_lightning.evaluators import Drift, Evaluator, Reconstruction, Recovery, Scores, Sparsity, log_histogram
+from sae_lightning.evaluators import (
+    Drift,
+    Evaluator,
+    Reconstruction,
+    Recovery,
+    References,
+    Scores,
+    Sparsity,
+    log_histogram,
+)
 
 
 class Probe(Evaluator):
@@ -29,6 +38,13 @@ def test_scores_are_logged_for_every_member_with_the_floor(panel, data, trainer)
     logged = {name: value.item() for name, value in run.callback_metrics.items() if name.startswith("val/")}
     assert logged == {f"val/answer/{name}": 42.0 for name in panel.members} | {"val/answer/floor": 0.5}
     assert set(panel.members) == {f"{name}/0" for name in panel.policies}
+
+
+def test_no_floor_is_logged_where_there_is_none(sae, data, trainer, monkeypatch):
+    monkeypatch.setattr(Probe, "scores", lambda *args: {"answer": Scores({"trained/0": 1.0}, None)})
+    run = trainer(Probe())
+    run.validate(sae, data, verbose=False)
+    assert set(run.callback_metrics) == {"val/answer/trained/0"}
 
 
 def test_the_sanity_check_does_not_count_and_each_validation_starts_afresh(sae, data, trainer):
@@ -82,19 +98,20 @@ def test_counting_goes_on_after_a_restart(sae, data, trainer, tmp_path):
 
 def test_evaluators_of_one_class_have_states_of_their_own(sae, data, trainer):
     evaluators = [Recovery(0.8), Recovery(0.9), Recovery(0.8, every_n_validations=2), Drift(), Sparsity()]
-    assert len({evaluator.state_key for evaluator in evaluators}) == 5
+    evaluators += [References(2), References(3), References(3, n_samples=64)]
+    assert len({evaluator.state_key for evaluator in evaluators}) == 8
     key = evaluators[0].state_key
     trainer(evaluators[0]).validate(sae, data, verbose=False)
     assert evaluators[0].state_key == key
 
 
-def test_training_is_the_same_bits_with_and_without_evaluators(panel, data, trainer):
+def test_training_is_the_same_bits_with_and_without_evaluators(panel, synthetic, trainer):
     results = []
-    for evaluators in ([], [Reconstruction(), Sparsity(), Drift(), Recovery()]):
+    for evaluators in ([], [Reconstruction(), Sparsity(), Drift(), Recovery(), References(2, n_samples=32)]):
         torch.manual_seed(3)
         for sae in panel.members.values():
             sae.initialise(sae.seed)
-        trainer(*evaluators, max_steps=4, limit_val_batches=2).fit(panel, data)
+        trainer(*evaluators, max_steps=4, limit_val_batches=2).fit(panel, synthetic)
         results.append([*(p.detach().clone() for p in panel.parameters()), torch.get_rng_state()])
     assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
 

@@ -1,10 +1,19 @@
 import math
+from itertools import permutations
 
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity, normalize
 
-from sae_lightning.metrics import best_cosine, cosine_to_start, dictionary, recovered_fraction
+from sae_lightning.metrics import (
+    best_cosine,
+    best_match,
+    cosine_to_start,
+    dictionary,
+    matched_cosine,
+    recovered_fraction,
+    uniqueness,
+)
 
 
 def random_rows(n, d_in, seed):
@@ -17,11 +26,46 @@ def test_the_true_dictionary_recovers_every_feature_in_any_order_and_scale():
     best = best_cosine(features, shuffled)
     torch.testing.assert_close(best, torch.ones(30))
     assert recovered_fraction(best, 0.8) == 1
+    torch.testing.assert_close(matched_cosine(features, shuffled), torch.ones(30))
+    assert uniqueness(features, shuffled) == 1
 
 
-def test_the_sign_counts():
+def test_the_sign_counts_unless_asked_not_to():
     features = torch.eye(4)
     assert best_cosine(features, -features).max() == 0
+    assert matched_cosine(features, -features).sum() == 0
+    assert best_cosine(features, -features, absolute=True).min() == 1
+    assert matched_cosine(features, -features, absolute=True).min() == 1
+    one_turned = features * torch.tensor([[-1.0], [1.0], [1.0], [1.0]])
+    assert best_cosine(features, one_turned).tolist() == [0, 1, 1, 1]
+    assert uniqueness(features, one_turned) == 0.75  # the turned one is as near to each of the others
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize(("n_features", "d_sae"), [(4, 6), (6, 4), (5, 5), (1, 3)])
+def test_the_matching_is_the_best_of_all(n_features, d_sae, absolute):
+    features, W_dec = random_rows(n_features, 3, 0), 2 * random_rows(d_sae, 3, 1)
+    cosines = cosine_similarity(features[:, None], W_dec[None], dim=2)
+    cosines = cosines.abs() if absolute else cosines
+    wide = cosines if n_features <= d_sae else cosines.T
+    chosen = (wide[torch.arange(len(wide)), list(columns)] for columns in permutations(range(wide.shape[1]), len(wide)))
+    matched = matched_cosine(features, W_dec, absolute)
+    assert matched.shape == (min(n_features, d_sae),)
+    assert matched.sum().item() == pytest.approx(max(values.sum().item() for values in chosen), abs=1e-5)
+    assert torch.isclose(matched[:, None, None], cosines).any(2).any(1).all()  # each is a cosine of some pair
+
+
+def test_matched_cosines_are_in_order_of_features():
+    features = torch.eye(3)
+    W_dec = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 0.0, 0.1]])
+    torch.testing.assert_close(matched_cosine(features, W_dec), torch.tensor([0.9950, 0.7071, 1.0]), atol=1e-4, rtol=0)
+
+
+def test_uniqueness_counts_features_that_some_latent_prefers():
+    features, W_dec = random_rows(8, 5, 0), random_rows(12, 5, 1)
+    preferred = {int((features @ row).argmax()) for row in W_dec}
+    assert uniqueness(features, W_dec).item() == len(preferred) / 12
+    assert uniqueness(features, features[:1].expand(10, -1)).item() == 0.1
 
 
 def test_recovery_is_strictly_above_the_threshold():
@@ -34,6 +78,8 @@ def test_blocks_give_the_same_as_all_at_once(monkeypatch):
     for entries in (1, 14, 1000):
         monkeypatch.setattr(dictionary, "_BLOCK_ENTRIES", entries)
         torch.testing.assert_close(best_cosine(features, W_dec), expected)
+        assert torch.equal(best_match(W_dec, features), (W_dec @ features.T).argmax(1))
+        torch.testing.assert_close(best_match(features, W_dec), (features @ W_dec.T).argmax(1))
 
 
 def test_autocast_does_not_round_cosines():
@@ -57,6 +103,26 @@ def test_a_random_dictionary_scores_at_chance(d_in, d_sae, known):
     best = best_cosine(random_rows(d_sae, d_in, 0), random_rows(d_sae, d_in, 1))
     assert best.mean().item() == pytest.approx(known, abs=3 * best.std().item() / math.sqrt(d_sae) + 1e-3)
     assert recovered_fraction(best, 0.8) == 0
+
+
+@pytest.mark.slow
+def test_chance_of_every_score_in_the_setting_of_the_paper():
+    features, W_dec = random_rows(3200, 100, 0), random_rows(3200, 100, 1)
+    means = {
+        (score.__name__, absolute): score(features, W_dec, absolute).mean().item()
+        for score in (best_cosine, matched_cosine)
+        for absolute in (False, True)
+    }
+    assert means == pytest.approx(
+        {
+            ("best_cosine", False): 0.347,
+            ("best_cosine", True): 0.364,
+            ("matched_cosine", False): 0.337,
+            ("matched_cosine", True): 0.354,
+        },
+        abs=0.003,
+    )
+    assert uniqueness(features, W_dec).item() == pytest.approx(1 - math.exp(-1), abs=0.02)
 
 
 def test_cosine_to_start_equals_torch_and_is_one_without_movement():
