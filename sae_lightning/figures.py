@@ -589,8 +589,9 @@ def main(args: list[str]) -> None:
     written, left_out = draw(runs, out)
     if not written:
         raise ValueError("nothing to draw: " + "; ".join(left_out))
-    sys.stderr.write("".join(f"left out {line}\n" for line in left_out))
-    sys.stdout.write("".join(f"{path}\n" for path in written))
+    for line in left_out:
+        print(f"left out {line}", file=sys.stderr)
+    print(*written, sep="\n")
 
 
 def draw(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[str]]:
