@@ -87,6 +87,8 @@ CHANCE: dict[str, Any] = {"color": "0.45", "linestyle": (0, (6, 3)), "linewidth"
 CHANCE_LABEL = "chance: random dictionary"
 
 WIDTH = 8.0
+LEGEND_CHARACTERS = 90
+"""What fits side by side in that width, marks included."""
 LOOK = {
     "figure.dpi": 150,  # 1200 pixels wide
     "savefig.dpi": 150,
@@ -566,6 +568,8 @@ def _legend(figure: Figure, axes: Iterable[Axes], runs: Iterable[str] = (), colu
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     for number, name in enumerate(runs, 1):
         handles[name] = Line2D([], [], linestyle="none", marker=f"${number}$", color="black")
+    longest = max(map(len, handles), default=0)
+    columns = max(1, min(columns, LEGEND_CHARACTERS // (longest + 6)))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
 
 

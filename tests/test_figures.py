@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from scipy.stats import binomtest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,6 +21,7 @@ from sae_lightning.figures import (
     OTHERS,
     STYLES,
     Point,
+    _legend,
     best_cosines,
     by_frequency,
     curves,
@@ -375,3 +377,13 @@ def test_mistakes(args: list[str], expected: str, tmp_path: Path, monkeypatch, c
     assert expected in told
     assert "Traceback" not in told
     assert not list(tmp_path.glob("**/*.png"))
+
+
+def test_a_legend_of_long_names_has_fewer_columns():
+    for length, columns in ((5, 3), (30, 2), (60, 1), (200, 1)):
+        figure = Figure()
+        axis = figure.subplots()
+        for number in range(4):
+            axis.plot([0], [0], label=f"{number}".ljust(length, "x"))
+        _legend(figure, [axis])
+        assert figure.legends[0]._ncols == columns

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int64
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import normalize
 

@@ -131,9 +131,9 @@ def test_pca_is_fitted_on_training_data(sae, synthetic, trainer):
     mean = training.mean(0)
     axes = np.linalg.svd(training - mean, full_matrices=False)[2][:2]
     x_hat = mean + (x.numpy() - mean) @ axes.T @ axes
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state()
     logged = validate(sae, synthetic, trainer, References(k=2, n_samples=50))
-    assert (before == np.random.get_state()[1]).all()
+    assert all(np.array_equal(*pair) for pair in zip(before, np.random.get_state(), strict=True))
     assert logged["explained_variance/pca/0"] == pytest.approx(explained_variance(x, torch.from_numpy(x_hat)), abs=1e-6)
 
 
