@@ -1,6 +1,6 @@
 # make demo    the sanity check on a small language model, from nothing to the table
 # make test    the tests
-# make check   what CI looks at beside the tests: lint, format, types, configurations
+# make check   what CI looks at beside the tests: lint, format, types
 # make clean   remove caches and build products; the environment in .venv and the runs stay
 
 PYTHON ?= python3
@@ -21,7 +21,6 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_configs.py
 
 $(INSTALLED): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
