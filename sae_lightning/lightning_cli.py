@@ -24,7 +24,8 @@ from sae_lightning.freeze import FreezePolicy
 from sae_lightning.loggers import run_folder
 from sae_lightning.mistakes import readable
 from sae_lightning.panel import SanityPanel
-from sae_lightning.saes import SAEModule
+from sae_lightning.saes import DecoderInit, SAEModule
+from sae_lightning.sources import Dependence, FiringProbability
 
 
 class SAECLI(LightningCLI):
@@ -66,7 +67,8 @@ class SAECLI(LightningCLI):
         try:
             self.config = parser.parse_args(list(args or []))
         except ArgumentError as error:
-            known = [name for base in (SAEModule, ActivationDataModule, Callback) for name in _subclass_names(base)]
+            bases = (SAEModule, ActivationDataModule, Callback, DecoderInit, FiringProbability, Dependence)
+            known = [name for base in bases for name in _subclass_names(base)]
             raise ValueError(readable(str(error), known)) from error
 
     @override

@@ -111,6 +111,7 @@ def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture):
         (LONE.replace("k: 2", "k: two"), [], "error: model.k: expected int, got two\n"),
         (LONE.replace("k: 2", "kk: 2"), [], "error: model: TopK has no option 'kk'\n"),
         (LONE.replace("TopK", "TopKK"), [], "error: model: no class TopKK; did you mean TopK?\n"),
+        (LONE, ["--data.dependence=CorelatedFiring"], "no class CorelatedFiring; did you mean CorrelatedFiring?\n"),
         (PANEL.replace("k: 2", "k: two"), [], "error: model.sae.k: expected int, got two\n"),
         (LONE.replace("TopK", "[}"), [], "error: Problems parsing config"),
         (LONE, ["--trainer.max_epochs", "many"], "error: trainer.max_epochs: expected int, got many\n"),
