@@ -15,7 +15,10 @@ from sae_lightning.sources import LanguageModelSource, TokenBatch
 
 
 class TokenStream(Stream):
-    """Shuffled activations of this rank's rows of text: of every `world_size` rows the one with number `rank`.
+    """Shuffled activations of this rank's rows of text.
+
+    The text is read in blocks of `llm_batch_size` rows, one model forward each; of every `world_size` blocks a rank
+    takes the one with its number. So the forwards, and their results to the last bit, are those of any number of ranks.
 
     Args:
         source: the model and the hook.
@@ -44,7 +47,7 @@ class TokenStream(Stream):
     def __next__(self) -> Float[Tensor, "batch d_in"]:
         forward_tokens = self.llm_batch_size * self.rows.packing.context_length
         while self.buffer.filled < self.batch_size or self.buffer.free >= forward_tokens:
-            input_ids = self.rows.take(self.llm_batch_size * self.world_size)[self.rank :: self.world_size]
+            input_ids = self.rows.take(self.llm_batch_size * self.world_size).tensor_split(self.world_size)[self.rank]
             inputs = TokenBatch(input_ids, self.rows.packing.mask(input_ids))
             self.buffer.add(counted_activations(self.source, inputs))
         return self.buffer.take(self.batch_size)
