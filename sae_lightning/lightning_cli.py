@@ -10,13 +10,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
 from sae_lightning import startup
-from sae_lightning.callbacks import Checkpoints, ExportSAEs, Interrupt, MetricsFile, RunConfig, ThroughputBar
+from sae_lightning.callbacks import (
+    Checkpoints,
+    ExportSAEs,
+    Interrupt,
+    MetricsFile,
+    RunConfig,
+    ThroughputBar,
+    WholeFiles,
+)
 from sae_lightning.compare import METRICS_FILE, read_run, table, tables
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
@@ -132,7 +141,11 @@ class SAECLI(LightningCLI):
         for default, replaced_by in self._default_callbacks():
             if not any(isinstance(callback, replaced_by) for callback in callbacks):
                 callbacks.append(default)
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        plugins = self._get(self.config_init, "trainer")["plugins"] or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeFiles())
+        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def _default_callbacks(self) -> list[tuple[Callback, type]]:
         evaluators = [Reconstruction(), Sparsity(), Drift()]

@@ -1,10 +1,10 @@
 """What one watches a run with, and what it leaves behind."""
 
-from sae_lightning.callbacks.checkpoints import Checkpoints
+from sae_lightning.callbacks.checkpoints import Checkpoints, WholeFiles
 from sae_lightning.callbacks.export import ExportSAEs
 from sae_lightning.callbacks.interrupt import Interrupt
 from sae_lightning.callbacks.metrics_file import MetricsFile
 from sae_lightning.callbacks.progress import ThroughputBar
 from sae_lightning.callbacks.run_config import RunConfig
 
-__all__ = ["Checkpoints", "ExportSAEs", "Interrupt", "MetricsFile", "RunConfig", "ThroughputBar"]
+__all__ = ["Checkpoints", "ExportSAEs", "Interrupt", "MetricsFile", "RunConfig", "ThroughputBar", "WholeFiles"]

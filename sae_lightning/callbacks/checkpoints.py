@@ -1,7 +1,11 @@
 """Where a run can be taken up again: the state at the latest validation, and at the end."""
 
+import os
+from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
@@ -27,3 +31,28 @@ class Checkpoints(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if state_dict.get("dirpath") == self.dirpath:  # another run's list of files is of no use to this one
             super().load_state_dict(state_dict)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a local checkpoint under another name, and gives it its own when it is whole and on the disk.
+
+    Lightning's own makes the file in memory, twice, and moves it from the system's folder for temporary files, which
+    copies it where that is another disk.
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if "://" in str(path) or storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        whole, part = Path(path), Path(f"{path}.part")
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        part.replace(whole)

@@ -1,4 +1,4 @@
-"""Stop a run on Ctrl-C or SIGTERM so that it can go on later as if nothing had happened."""
+"""Stop a run, on Ctrl-C, SIGTERM or failing data, so that it can go on later as if nothing had happened."""
 
 import signal
 import sys
@@ -16,11 +16,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt(Checkpoint):
-    """Finish the current step, write ``checkpoints/interrupted.ckpt``, say how to go on, and exit with 128 + signal.
+    """Finish the current step, write ``checkpoints/interrupted.ckpt``, say how to go on, and exit.
 
-    The signal only raises a flag, which is looked at between two optimizer steps: no checkpoint is ever written in the
-    middle of one. A second signal stops at once and leaves no checkpoint. Ranks decide together. (It is a
-    ``Checkpoint`` because Lightning calls those last, when every other callback is done with the step.)
+    The exit code is 128 + signal, or 1 if the datamodule tells of a ``failure`` (text that cannot be read any more,
+    activations that are not finite). A signal only raises a flag, which is looked at between two optimizer steps: no
+    checkpoint is ever written in the middle of one. A second signal stops at once and leaves no checkpoint. Ranks
+    decide together. (It is a ``Checkpoint`` because Lightning calls those last, when every other callback is done with
+    the step.)
     """
 
     def __init__(self) -> None:
@@ -47,13 +49,16 @@ class Interrupt(Checkpoint):
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not between_steps or trainer.is_last_batch:
             return
-        number = self._signal or 0
-        if trainer.world_size > 1:  # a signal may have reached only some ranks
-            number = int(trainer.strategy.reduce(float(number), reduce_op="max"))
-        if number:
-            self._stop(trainer, number)
+        failure = getattr(trainer.datamodule, "failure", None)  # type: ignore[attr-defined]
+        code = 1 if failure is not None else 128 + self._signal if self._signal is not None else 0
+        if failure is not None:
+            sys.stderr.write(f"\nrank {trainer.global_rank}: {failure}\n")
+        if trainer.world_size > 1:  # it may concern only some ranks
+            code = int(trainer.strategy.reduce(float(code), reduce_op="max"))
+        if code:
+            self._stop(trainer, code)
 
-    def _stop(self, trainer: Trainer, number: int) -> None:
+    def _stop(self, trainer: Trainer, code: int) -> None:
         run = run_folder(trainer)
         if run is not None:
             path = run / "checkpoints" / "interrupted.ckpt"
@@ -63,7 +68,7 @@ class Interrupt(Checkpoint):
                     f"stopped at step {trainer.global_step}; go on with\n"
                     f"  sae fit --config {run / 'config.yaml'} --ckpt_path {path}\n"
                 )
-        raise SystemExit(128 + number)
+        raise SystemExit(code)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

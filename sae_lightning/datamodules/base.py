@@ -19,7 +19,13 @@ from sae_lightning.sources import ActivationSource
 
 
 class Stream(ABC):
-    """Endless batches [batch_size, d_in] float32 of one rank; its state is exact after each batch."""
+    """Endless batches [batch_size, d_in] float32 of one rank; its state is exact after each batch.
+
+    Attributes:
+        failure: why there will soon be no more batches; the state is that from before.
+    """
+
+    failure: Exception | None = None
 
     def __iter__(self) -> "Stream":
         return self
@@ -97,6 +103,11 @@ class ActivationDataModule(LightningDataModule, ABC):
     def d_in(self) -> int:
         """Width of an activation."""
         return self.source.d_in
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the training stream of this rank cannot go on for long, if so."""
+        return None if self._train_stream is None else self._train_stream.failure
 
     @property
     def rank(self) -> int:
@@ -177,5 +188,8 @@ def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:
     if world_size() == 1:
         return [state]
     states: list[Any] = [{}] * world_size()
-    dist.gather_object(state, states if dist.get_rank() == 0 else None)
+    group = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")  # not through a GPU's memory
+    dist.gather_object(state, states if dist.get_rank() == 0 else None, group=group)
+    if group is not None:
+        dist.destroy_process_group(group)
     return states

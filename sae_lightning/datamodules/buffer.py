@@ -26,7 +26,7 @@ class ShuffleBuffer:
         self, capacity: int, d_in: int, dtype: torch.dtype = torch.float32, seed: int = 0, device: Any = "cpu"
     ) -> None:
         self.capacity, self.filled = capacity, 0
-        self.storage = torch.empty(capacity, d_in, dtype=dtype, device=device)
+        self.storage = torch.zeros(capacity, d_in, dtype=dtype, device=device)
         self.generator = torch.Generator().manual_seed(seed)
         self._slots = torch.arange(capacity)  # the first `filled` hold rows, to be served from the last to the first
 
@@ -53,19 +53,23 @@ class ShuffleBuffer:
         return self.storage[served.to(self.storage.device)].float()
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows that are held, in the order of serving, and the generator."""
-        held = self._slots[: self.filled].to(self.storage.device)
-        return {"rows": self.storage[held].cpu(), "generator": self.generator.get_state()}
+        """The pool itself, on a CPU not a copy of it: to be written before it is used again."""
+        return {
+            "storage": self.storage.cpu(),
+            "slots": self._slots,
+            "filled": self.filled,
+            "generator": self.generator.get_state(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with these rows; the slots they lie in have no meaning."""
-        rows = state["rows"]
-        if len(rows) > self.capacity or rows.shape[1] != self.storage.shape[1]:
+        """Go on with these rows."""
+        storage = state["storage"]
+        if storage.shape != self.storage.shape:
             raise ValueError(
-                f"the checkpoint's buffer holds {len(rows)} activations of width {rows.shape[1]}, this run has "
-                f"buffer_samples={self.capacity} of width {self.storage.shape[1]}: resume with the run's own config"
+                f"the checkpoint's buffer has room for {len(storage)} activations of width {storage.shape[1]}, this "
+                f"run's for buffer_samples={self.capacity} of width {self.storage.shape[1]}: "
+                "resume with the run's own config"
             )
-        self.filled = len(rows)
-        self.storage[: self.filled] = rows.to(self.storage)
-        self._slots = torch.arange(self.capacity)
+        self.storage.copy_(storage)
+        self._slots, self.filled = state["slots"].clone(), state["filled"]
         self.generator.set_state(state["generator"])

@@ -7,13 +7,15 @@ token to attend to, the activations of a row differ from those of running text.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
+
+from sae_lightning.datamodules.background import Background
 
 _DOCUMENTS_AT_ONCE = 256
 _CHARACTERS_AT_ONCE = 1_000_000
@@ -64,6 +66,17 @@ class Packing:
             begin = end
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Rows made from some documents, and where the text stands after them."""
+
+    rows: list[np.ndarray]
+    left: np.ndarray
+    documents: int
+    passes: int
+    rows_in_pass: int
+
+
 class PackedRows:
     """Endless rows of packed text: after the last document it begins again, without the last incomplete row.
 
@@ -72,85 +85,95 @@ class PackedRows:
 
     Args:
         packing: how tokens become rows.
-        documents: called for the documents from their beginning.
+        documents: called with a number for the documents from there on.
         on_restart: called with the number of the pass that begins, from 2.
-
-    Attributes:
-        passes: times the documents were read to their end.
+        ahead: chunks of documents that a thread reads and tokenises before they are needed; 0 is none, and no thread.
     """
 
     def __init__(
-        self, packing: Packing, documents: Callable[[], Iterable[str]], on_restart: Callable[[int], None] | None = None
+        self,
+        packing: Packing,
+        documents: Callable[[int], Iterable[str]],
+        on_restart: Callable[[int], None] | None = None,
+        ahead: int = 0,
     ) -> None:
-        self.packing, self._documents, self._on_restart = packing, documents, on_restart
-        self.passes = 0
+        self.packing, self._documents, self._on_restart, self._ahead = packing, documents, on_restart, ahead
         self._rows: list[np.ndarray] = []
-        self._next = 0
-        self._left = np.zeros(0, dtype=np.int64)
-        self._rows_in_pass = 0
-        self._n_read = 0
-        self._reader: Iterator[str] | None = None
+        self._chunk = _Chunk([], np.zeros(0, dtype=np.int64), 0, 0, 0)
+        self._chunks: Iterator[_Chunk] | None = None
+
+    @property
+    def passes(self) -> int:
+        """Times the documents were read to their end."""
+        return self._chunk.passes
+
+    @property
+    def next_row(self) -> int:
+        """Number of the next row in this pass over the documents."""
+        return self._chunk.rows_in_pass - len(self._rows)
+
+    def peek(self, n: int) -> Int64[Tensor, "n seq"]:
+        """The next n rows, which stay the next ones."""
+        while len(self._rows) < n:
+            if self._chunks is None:
+                chunks = _chunks_after(self._chunk, self.packing, self._documents)
+                self._chunks = Background(chunks, self._ahead) if self._ahead else chunks
+            chunk = next(self._chunks)
+            if chunk.passes > self._chunk.passes and self._on_restart is not None:
+                self._on_restart(chunk.passes + 1)
+            self._chunk = chunk
+            self._rows += chunk.rows
+        return torch.from_numpy(np.stack(self._rows[:n]))
 
     def take(self, n: int) -> Int64[Tensor, "n seq"]:
         """The next n rows."""
-        taken: list[np.ndarray] = []
-        while len(taken) < n:
-            if self._next == len(self._rows):
-                self._refill()
-            part = self._rows[self._next : self._next + n - len(taken)]
-            self._next += len(part)
-            taken += part
-        return torch.from_numpy(np.stack(taken))
+        rows = self.peek(n)
+        del self._rows[:n]
+        return rows
 
     def state_dict(self) -> dict[str, Any]:
         """Exact position in the text."""
-        rows = self._rows[self._next :]
+        rows, chunk = self._rows, self._chunk
         return {
-            "documents": self._n_read,
-            "passes": self.passes,
+            "documents": chunk.documents,
+            "passes": chunk.passes,
             "rows": torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, self.packing.context_length).long(),
-            "left": torch.from_numpy(self._left.copy()),
-            "rows_in_pass": self._rows_in_pass,
+            "left": torch.from_numpy(chunk.left.copy()),
+            "rows_in_pass": chunk.rows_in_pass,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a position."""
-        self._n_read, self.passes, self._rows_in_pass = state["documents"], state["passes"], state["rows_in_pass"]
-        self._rows, self._next = list(state["rows"].numpy()), 0
-        self._left = state["left"].numpy()
-        self._reader = islice(iter(self._documents()), self._n_read, None)
+        self._rows, self._chunks = list(state["rows"].numpy()), None
+        counters = {name: state[name] for name in ("documents", "passes", "rows_in_pass")}
+        self._chunk = _Chunk([], state["left"].numpy(), **counters)
 
-    def _refill(self) -> None:
-        while self._next == len(self._rows):
-            documents = self._read_documents()
-            if documents:
-                tokens = self.packing.tokenise(documents)
-                self._rows, self._left = self.packing.cut(np.concatenate([self._left, tokens]))
-                self._next = 0
-                self._rows_in_pass += len(self._rows)
-            else:
-                self._begin_again()
 
-    def _read_documents(self) -> list[str]:
-        if self._reader is None:
-            self._reader = iter(self._documents())
-        documents: list[str] = []
-        characters = 0
-        for document in self._reader:
-            documents.append(document)
-            characters += len(document)
-            if len(documents) == _DOCUMENTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
-                break
-        self._n_read += len(documents)
-        return documents
-
-    def _begin_again(self) -> None:
-        if not self._rows_in_pass:
+def _chunks_after(chunk: _Chunk, packing: Packing, documents: Callable[[int], Iterable[str]]) -> Iterator[_Chunk]:
+    """Without end; a function, since a thread that held a `PackedRows` would keep it alive."""
+    while True:
+        reader = iter(documents(chunk.documents))
+        while some := _some(reader):
+            rows, left = packing.cut(np.concatenate([chunk.left, packing.tokenise(some)]))
+            n_read, in_pass = chunk.documents + len(some), chunk.rows_in_pass + len(rows)
+            chunk = _Chunk(rows, left, n_read, chunk.passes, in_pass)
+            yield chunk
+        if not chunk.rows_in_pass:
             raise ValueError(
-                f"the text has {len(self._left)} tokens, less than one row of context_length="
-                f"{self.packing.context_length}: give more text or a smaller context_length"
+                f"the text has {len(chunk.left)} tokens, less than one row of context_length="
+                f"{packing.context_length}: give more text or a smaller context_length"
             )
-        self.passes += 1
-        self._reader, self._left, self._n_read, self._rows_in_pass = None, self._left[:0], 0, 0
-        if self._on_restart is not None:
-            self._on_restart(self.passes + 1)
+        chunk = _Chunk([], chunk.left[:0], 0, chunk.passes + 1, 0)
+        yield chunk
+
+
+def _some(reader: Iterator[str]) -> list[str]:
+    """The next documents: enough to be tokenised together."""
+    documents: list[str] = []
+    characters = 0
+    for document in reader:
+        documents.append(document)
+        characters += len(document)
+        if len(documents) == _DOCUMENTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+            break
+    return documents

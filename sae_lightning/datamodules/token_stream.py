@@ -11,7 +11,9 @@ from typing_extensions import override
 from sae_lightning.datamodules.base import Stream
 from sae_lightning.datamodules.buffer import ShuffleBuffer
 from sae_lightning.datamodules.packing import PackedRows
-from sae_lightning.sources import LanguageModelSource, TokenBatch
+from sae_lightning.sources import LanguageModelSource, NonFiniteError, TokenBatch
+
+_FIRST_BATCH_FROM = 8
 
 
 class TokenStream(Stream):
@@ -19,6 +21,12 @@ class TokenStream(Stream):
 
     The text is read in blocks of `llm_batch_size` rows, one model forward each; of every `world_size` blocks a rank
     takes the one with its number. So the forwards, and their results to the last bit, are those of any number of ranks.
+
+    A batch is drawn from a pool that holds twice as many activations or more, and never less than an eighth of the
+    buffer: training starts then, and the buffer grows by a batch a step until it is full.
+
+    What fails in the text or the model is kept in `failure`, and the buffer serves on as long as it has a batch, so
+    that the run can end between two steps, with a checkpoint from before the failure.
 
     Args:
         source: the model and the hook.
@@ -45,12 +53,35 @@ class TokenStream(Stream):
 
     @override
     def __next__(self) -> Float[Tensor, "batch d_in"]:
-        forward_tokens = self.llm_batch_size * self.rows.packing.context_length
-        while self.buffer.filled < self.batch_size or self.buffer.free >= forward_tokens:
-            input_ids = self.rows.take(self.llm_batch_size * self.world_size).tensor_split(self.world_size)[self.rank]
-            inputs = TokenBatch(input_ids, self.rows.packing.mask(input_ids))
-            self.buffer.add(counted_activations(self.source, inputs))
+        if self.failure is None:
+            try:
+                self._refill()
+            except Exception as error:
+                self.failure = error
+        if self.failure is not None and self.buffer.filled < self.batch_size:
+            raise self.failure
         return self.buffer.take(self.batch_size)
+
+    def _refill(self) -> None:
+        """Fills the buffer; as long as it was never full, adds two batches for the one that is taken."""
+        buffer, forward_tokens = self.buffer, self.llm_batch_size * self.rows.packing.context_length
+        enough = max(buffer.filled + 2 * self.batch_size, buffer.capacity // _FIRST_BATCH_FROM)
+        while buffer.filled < self.batch_size or (buffer.free >= forward_tokens and buffer.filled < enough):
+            n_rows = self.llm_batch_size * self.world_size
+            input_ids = self.rows.peek(n_rows).tensor_split(self.world_size)[self.rank]
+            inputs = TokenBatch(input_ids, self.rows.packing.mask(input_ids))
+            try:
+                with torch.inference_mode():
+                    activations = counted_activations(self.source, inputs)
+            except NonFiniteError as error:
+                raise ValueError(f"{error}. {self._where(input_ids, *error.position)}") from error
+            buffer.add(activations)
+            self.rows.take(n_rows)  # only now: if the model fails, the state is that before these rows
+
+    def _where(self, input_ids: Tensor, row: int, position: int) -> str:
+        text = self.rows.packing.tokenizer.decode(input_ids[row, max(0, position - 20) : position + 1])
+        number = self.rows.next_row + self.rank * self.llm_batch_size + row
+        return f"The first: row {number} of packed text, token {position}, at the end of {text!r}"
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Where activations come from."""
 
-from sae_lightning.sources.base import ActivationSource
+from sae_lightning.sources.base import ActivationSource, NonFiniteError
 from sae_lightning.sources.dependence import (
     CorrelatedFiring,
     Dependence,
@@ -24,6 +24,7 @@ __all__ = [
     "IndependentFirings",
     "LanguageModelSource",
     "LogUniformProbability",
+    "NonFiniteError",
     "SyntheticSource",
     "TokenBatch",
 ]

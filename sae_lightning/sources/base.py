@@ -7,6 +7,19 @@ from typing import Any
 from torch import Tensor
 
 
+class NonFiniteError(ValueError):
+    """Activations that are nan or infinite.
+
+    Args:
+        message: which, and what to do.
+        position: indices of the first, of those dimensions that the mask has.
+    """
+
+    def __init__(self, message: str, position: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.position = position
+
+
 class ActivationSource(ABC):
     """A model and a place in it, the hook.
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from typing_extensions import override
 
-from sae_lightning.sources.base import ActivationSource
+from sae_lightning.sources.base import ActivationSource, NonFiniteError
 from sae_lightning.sources.checkpoint import load_model
 from sae_lightning.sources.tokens import TokenBatch
 
@@ -63,7 +63,8 @@ class LanguageModelSource(ActivationSource):
         """Activations in the model's dtype and the mask, on the model's device.
 
         Raises:
-            ValueError: if an activation is not finite, or a token is not in the model's vocabulary.
+            NonFiniteError: if an activation is not finite.
+            ValueError: if a token is not in the model's vocabulary.
         """
         activations = self._forward_to_hook(inputs)
         if not torch.isfinite(activations.sum(dtype=torch.float32)):  # one pass; which ones is worth a second
@@ -152,10 +153,13 @@ class LanguageModelSource(ActivationSource):
             handle.remove()
 
     def _refuse_infinite(self, activations: Tensor) -> None:
-        if n := int((~torch.isfinite(activations)).sum()):
-            raise ValueError(
+        wrong = ~torch.isfinite(activations)
+        if n := int(wrong.sum()):
+            row, position, _ = wrong.nonzero()[0].tolist()
+            raise NonFiniteError(
                 f"hook={self.hook}: {n} of {activations.numel()} activations are not finite "
-                f"(dtype {activations.dtype}); try dtype: float32"
+                f"(dtype {activations.dtype}); try dtype: float32",
+                (row, position),
             )
 
 

@@ -13,7 +13,13 @@ from sae_lightning.callbacks import Interrupt
 
 def trainer(**state: Any) -> Trainer:
     """What ``Interrupt`` looks at of a trainer, keeping no files."""
-    state = {"accumulate_grad_batches": 1, "is_last_batch": False, "world_size": 1, "loggers": []} | state
+    state = {
+        "accumulate_grad_batches": 1,
+        "is_last_batch": False,
+        "world_size": 1,
+        "loggers": [],
+        "datamodule": None,
+    } | state
     return MagicMock(spec=Trainer, **state)
 
 
@@ -59,10 +65,20 @@ def test_the_second_signal_stops_at_once(interrupt: Interrupt):
 
 
 def test_one_rank_stops_all(interrupt: Interrupt):
-    strategy = SimpleNamespace(reduce=lambda value, reduce_op: max(value, float(signal.SIGTERM)))
+    strategy = SimpleNamespace(reduce=lambda value, reduce_op: max(value, 128.0 + signal.SIGTERM))
     with pytest.raises(SystemExit) as stop:
         end_of_batch(interrupt, 0, world_size=2, strategy=strategy)
     assert stop.value.code == 128 + signal.SIGTERM
+
+
+def test_failing_data_stop_the_run_with_code_1(interrupt: Interrupt, capsys: pytest.CaptureFixture[str]):
+    data = SimpleNamespace(failure=None)
+    end_of_batch(interrupt, 0, datamodule=data)
+    data.failure = ValueError("the text is gone")
+    with pytest.raises(SystemExit) as stop:
+        end_of_batch(interrupt, 1, datamodule=data, global_rank=3)
+    assert stop.value.code == 1
+    assert "rank 3: the text is gone" in capsys.readouterr().err
 
 
 def test_handlers_are_given_back(interrupt: Interrupt):

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -53,7 +55,7 @@ def test_each_row_is_as_likely_as_another():
     assert (counts / 1000 - 1).abs().max() < 5 * (2 / 3 / 1000) ** 0.5
 
 
-def test_state_is_exact_and_ignores_slots():
+def test_state_is_exact():
     def go_on(buffer, n):
         served = []
         for i in range(n):
@@ -64,11 +66,17 @@ def test_state_is_exact_and_ignores_slots():
     whole = ShuffleBuffer(12, 3, seed=1)
     whole.add(rows(-12, 0))
     go_on(whole, 3)
-    state = whole.state_dict()
+    state = copy.deepcopy(whole.state_dict())
     expected = go_on(whole, 4)
     resumed = ShuffleBuffer(12, 3, seed=2)
     resumed.load_state_dict(state)
     assert torch.equal(go_on(resumed, 4), expected)
+
+
+def test_state_takes_no_memory_of_its_own():
+    buffer = ShuffleBuffer(12, 3)
+    buffer.add(rows(0, 10))
+    assert buffer.state_dict()["storage"].data_ptr() == buffer.storage.data_ptr()
 
 
 def test_dtype():
@@ -86,5 +94,5 @@ def test_errors():
         buffer.take(1)
     big = ShuffleBuffer(9, 3)
     big.add(rows(0, 9))
-    with pytest.raises(ValueError, match="buffer holds 9 .*buffer_samples=4"):
+    with pytest.raises(ValueError, match="buffer has room for 9 .*buffer_samples=4"):
         buffer.load_state_dict(big.state_dict())

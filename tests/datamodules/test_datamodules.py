@@ -1,7 +1,7 @@
 """What every datamodule promises."""
 
 import inspect
-from itertools import islice
+from itertools import islice, pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -278,13 +278,45 @@ def test_ranks_together_read_what_one_reads(make):
 
 
 @language_model
-def test_the_buffer_is_full_when_served_and_never_fuller(make):
-    stream = make().train_stream()
-    for _ in range(20):
-        filled_before = stream.buffer.filled
+@pytest.mark.parametrize(("buffer_samples", "least"), [(400, 2 * BATCH), (1600, 200)])
+def test_training_starts_on_a_partly_filled_buffer_that_grows(make, buffer_samples, least):
+    stream = make(buffer_samples=buffer_samples).train_stream()
+    served_from = []
+    for _ in range(40):
         next(stream)
-        assert stream.buffer.filled + BATCH > stream.buffer.capacity - 64
-        assert filled_before <= stream.buffer.capacity == 200
+        served_from.append(stream.buffer.filled + BATCH)
+    assert least <= served_from[0] < least + 64  # a forward makes up to 64
+    growing = [n for n in served_from if n <= buffer_samples - 64]
+    assert len(growing) < 26
+    assert all(after - before >= BATCH for before, after in pairwise(growing))
+    assert all(buffer_samples - 64 < n <= buffer_samples for n in served_from[len(growing) :])
+
+
+@language_model
+def test_not_finite_activations_are_told_with_their_place(make, monkeypatch):
+    datamodule = make(buffer_samples=400)
+    stream = datamodule.train_stream()
+    for _ in range(9):
+        next(stream)
+    assert stream.failure is None
+    forward = datamodule.source._forward_to_hook
+    number = stream.rows.next_row
+
+    def broken(inputs):
+        activations = forward(inputs).clone()
+        activations[2, 5, 3] = torch.inf
+        return activations
+
+    monkeypatch.setattr(datamodule.source, "_forward_to_hook", broken)
+    rows = stream.rows.peek(4)
+    before = stream.rows.state_dict()["rows"]
+    served = []
+    with pytest.raises(ValueError, match="1 of 1024 activations are not finite") as error:
+        served.extend(islice(stream, 10))
+    text = datamodule.packing.tokenizer.decode(rows[2, :6])
+    assert f"row {number + 2} of packed text, token 5, at the end of {text!r}" in str(error.value)
+    assert len(served) >= 4  # from what the buffer still held
+    assert torch.equal(stream.rows.state_dict()["rows"], before)
 
 
 @language_model

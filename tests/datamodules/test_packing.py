@@ -73,7 +73,7 @@ def test_without_bos(without_bos):
 def test_the_text_begins_again_without_its_last_incomplete_row(tokenizer):
     packing = Packing(tokenizer, 8)
     passes = []
-    rows = PackedRows(packing, lambda: tiny.sentences(10), passes.append)
+    rows = PackedRows(packing, lambda start: tiny.sentences(10)[start:], passes.append)
     expected, _ = all_rows(packing, tiny.sentences(10))
     n = len(expected)
     taken = torch.cat([rows.take(5) for _ in range(n)]).numpy()
@@ -87,7 +87,7 @@ def test_state_is_exact_and_skipped_documents_are_not_tokenised(tokenizer, taken
     packing = Packing(tokenizer, 8)
 
     def make():
-        return PackedRows(packing, lambda: iter(tiny.sentences(20)))
+        return PackedRows(packing, lambda start: iter(tiny.sentences(20)[start:]))
 
     whole, resumed = make(), make()
     if taken:
@@ -99,9 +99,9 @@ def test_state_is_exact_and_skipped_documents_are_not_tokenised(tokenizer, taken
 
 def test_too_short_a_text(tokenizer):
     with pytest.raises(ValueError, match="3 tokens, less than one row of context_length=8"):
-        PackedRows(Packing(tokenizer, 8), lambda: ["the cat"]).take(1)
+        PackedRows(Packing(tokenizer, 8), lambda start: ["the cat"][start:]).take(1)
     with pytest.raises(ValueError, match="0 tokens"):
-        PackedRows(Packing(tokenizer, 8), lambda: []).take(1)
+        PackedRows(Packing(tokenizer, 8), lambda start: []).take(1)
 
 
 def test_context_length(tokenizer):

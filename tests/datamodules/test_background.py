@@ -1,0 +1,47 @@
+import gc
+import threading
+import time
+
+import pytest
+
+from sae_lightning.datamodules.background import Background
+
+
+def until(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_the_items_in_order_and_only_so_many_ahead():
+    made = []
+    ready = Background((made.append(i) or i for i in range(10)), ahead=2)
+    assert until(lambda: made == [0, 1, 2])  # two are ready, one waits to be
+    time.sleep(0.1)
+    assert made == [0, 1, 2]
+    assert [next(ready) for _ in range(10)] == list(range(10))
+    with pytest.raises(StopIteration):
+        next(ready)
+
+
+def test_an_error_comes_in_its_place_and_again():
+    def items():
+        yield 1
+        raise OSError("gone")
+
+    ready = Background(items(), ahead=3)
+    assert next(ready) == 1
+    for _ in range(2):
+        with pytest.raises(OSError, match="gone"):
+            next(ready)
+
+
+def test_the_thread_ends_with_its_object():
+    before = threading.active_count()
+    ready = Background(iter(int, 1), ahead=1)
+    assert next(ready) == 0
+    assert threading.active_count() == before + 1
+    del ready
+    gc.collect()
+    assert until(lambda: threading.active_count() == before)

@@ -1,0 +1,68 @@
+"""Runs of `sae fit` in processes of their own that start at once: a server that has imported everything forks them."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+
+import torch
+from lightning.pytorch import Callback
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["sae_lightning.lightning_cli", "sae_lightning.datamodules", "transformers", __name__])
+
+
+class Kill(Callback):
+    """SIGKILL for this process: after a step, or in the middle of writing a checkpoint of that step or a later one."""
+
+    def __init__(self, step, while_saving=False, rank=0):
+        self.step, self.while_saving, self.rank = step, while_saving, rank
+
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_step != self.step:
+            return
+        if not self.while_saving:
+            os.kill(os.getpid(), signal.SIGKILL)
+        save = torch.save
+
+        def half(checkpoint, file, **kwargs):
+            save(checkpoint, file, **kwargs)
+            if kwargs:  # pickling of a tensor for another rank
+                return
+            file.truncate(file.tell() // 2)
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        torch.save = half
+
+
+def _run(arguments, folder, environment):
+    os.environ.update(environment)
+    os.chdir(folder)
+    with open(f"output-{os.environ.get('LOCAL_RANK', 0)}.txt", "a") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    torch.set_num_threads(1)
+    from sae_lightning.cli import main
+
+    main(["fit", "--config", *arguments])
+
+
+def fit(folder, *arguments, ranks=1):
+    """Exit codes of `sae fit --config ARGUMENTS` on so many ranks, started in the folder."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    rendezvous = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks), "NODE_RANK": "0"}
+    processes = []
+    for rank in range(ranks):
+        environment = {} if ranks == 1 else {**rendezvous, "LOCAL_RANK": str(rank)}
+        environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_OFFLINE": "1"}
+        processes.append(CONTEXT.Process(target=_run, args=(arguments, folder, environment)))
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        process.kill()
+    return [process.exitcode for process in processes]

@@ -1,0 +1,116 @@
+"""A run that was killed, and goes on from its last checkpoint, ends with the bits of one that was not."""
+
+import json
+import signal
+
+import pytest
+import tiny
+import torch
+import yaml
+from fit_in_server import fit
+
+LONE = {"class_path": "JumpReLU", "init_args": {"d_sae": 32, "lr_scheduler": "WarmupDecay", "scale_input": True}}
+PANEL = {
+    "class_path": "SanityPanel",
+    "init_args": {
+        "sae": {
+            "class_path": "BatchTopK",
+            "init_args": {"d_sae": 32, "k": 4, "scale_input": True, "dead_after_samples": 300},
+        }
+    },
+}
+DATA = {
+    "stream": {
+        "class_path": "LanguageModelDataModule",
+        "init_args": {
+            "model": "lm",
+            "hook": "model.layers.0",
+            "text": {"class_path": "FileText", "init_args": {"paths": "text.jsonl"}},
+            "context_length": 16,
+            "buffer_samples": 512,
+            "llm_batch_size": 4,
+            "batch_size": 32,
+            "train_samples": 1280,
+            "val_samples": 64,
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    tiny.save_tiny_lm(folder / "lm")
+    tiny.save_text(folder / "text.jsonl", 400)
+    return folder
+
+
+def same(name, whole, other):
+    """Whether two states are equal to the bit; clocks and file names are left out."""
+    if isinstance(whole, dict):
+        assert list(whole) == list(other), name
+        for key in whole:
+            if key not in ("seconds", "dirpath", "best_model_path", "last_model_path", "kth_best_model_path"):
+                same(f"{name}.{key}", whole[key], other[key])
+    elif isinstance(whole, (list, tuple)):
+        assert len(whole) == len(other), name
+        for i, (a, b) in enumerate(zip(whole, other, strict=True)):
+            same(f"{name}[{i}]", a, b)
+    elif isinstance(whole, torch.Tensor):
+        assert torch.equal(whole, other), name
+    else:
+        assert whole == other, name
+
+
+def metrics(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "ranks", "kills"),
+    [
+        (LONE, "stream", 1, [{"step": 13}, {"step": 14, "while_saving": True}, {"step": 31}]),
+        (PANEL, "stream", 1, [{"step": 17}]),
+        (LONE, "stream", 2, [{"step": 13}]),
+        (PANEL, "stream", 2, [{"step": 11, "while_saving": True}]),
+    ],
+    ids=lambda value: None if isinstance(value, (dict, list)) else str(value),
+)
+def test_killed_and_resumed(folder, model, data, ranks, kills):
+    steps = 40 // ranks
+    trainer = {"accelerator": "cpu", "val_check_interval": 5, "gradient_clip_val": 1.0, "enable_progress_bar": False}
+    trainer["log_every_n_steps"] = 5
+    if ranks > 1:
+        trainer |= {"strategy": "ddp", "devices": ranks}
+    config = {"model": model, "data": DATA[data], "trainer": trainer}
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    runs = folder / "lightning_logs"
+    name = f"{model['class_path']}-{data}-{ranks}"
+    whole, killed = (runs / f"{name}-{what}" / "version_0" for what in ("whole", "killed"))
+
+    assert fit(folder, "run.yaml", "--name", f"{name}-whole", ranks=ranks) == [0] * ranks
+    arguments = ["run.yaml", "--name", f"{name}-killed"]
+    for kill in kills:
+        callback = ["--trainer.callbacks+=fit_in_server.Kill"]
+        callback += [f"--trainer.callbacks.{key}={json.dumps(value)}" for key, value in kill.items()]
+        codes = fit(folder, *arguments, *callback, ranks=ranks)
+        assert codes[0] == -signal.SIGKILL
+        assert 0 not in codes
+        for checkpoint in (killed / "checkpoints").glob("*.ckpt"):
+            torch.load(checkpoint, weights_only=True)
+        arguments = [str(killed / "config.yaml"), "--ckpt_path", str(killed / "checkpoints/last.ckpt")]
+        restore_config(killed / "config.yaml")
+    assert fit(folder, *arguments, ranks=ranks) == [0] * ranks
+
+    assert metrics(killed) == metrics(whole)
+    assert len(metrics(whole)) == steps // 5
+    last = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (whole, killed))
+    same("", *last)
+
+
+def restore_config(path):
+    """Without the callback that kills."""
+    config = yaml.safe_load(path.read_text())
+    config["trainer"]["callbacks"] = None
+    path.write_text(yaml.safe_dump(config))
