@@ -149,6 +149,7 @@ class Run:
         unit: what one activation is, "samples" or "tokens".
         truth: None where it is not known.
         why_no_truth: told to the user.
+        part: of the activations, where SAEs were trained at several hooks; a run has one `Run` for each.
     """
 
     folder: Path
@@ -157,11 +158,17 @@ class Run:
     unit: str = "samples"
     truth: Truth | None = None
     why_no_truth: str = ""
+    part: str = ""
 
     @property
     def title(self) -> str:
         """Experiment and version."""
-        return "/".join(self.folder.resolve().parts[-2:])
+        return "/".join(self.folder.resolve().parts[-2:]) + (f", {self.part}" if self.part else "")
+
+    @property
+    def figures(self) -> Path:
+        """Where its figures lie."""
+        return self.folder / FOLDER / self.part
 
     @property
     def policies(self) -> set[str]:
@@ -181,21 +188,36 @@ class Run:
         return self.lines[-1]["samples"]
 
 
-def read(folder: Path) -> Run:
-    """Read a run folder.
+def read(folder: Path) -> list[Run]:
+    """Read a run folder, part by part.
 
     Raises:
         ValueError: if it is none.
     """
     lines = read_lines(folder)
+    parts = {metric.partition("@")[2] for metric in lines[-1]["metrics"]} - {""}
+    if parts:
+        why = "its data are a language model's, whose true features are not known"
+        return [
+            Run(folder, [_of_part(line, part) for line in lines], set(), "tokens", None, why, part)
+            for part in sorted(parts)
+        ]
     exported = {path.parent.parent.name for path in folder.glob("saes/*/*/sae.safetensors")}
     unit = "samples"
     try:
         kind, datamodule = data_of(folder / "config.yaml")
         unit = kind.unit
-        return Run(folder, lines, exported, unit, read_truth(folder, kind, datamodule))
+        return [Run(folder, lines, exported, unit, read_truth(folder, kind, datamodule))]
     except LeftOut as why:
-        return Run(folder, lines, exported, unit, None, str(why))
+        return [Run(folder, lines, exported, unit, None, str(why))]
+
+
+def _of_part(line: dict[str, Any], part: str) -> dict[str, Any]:
+    end = f"@{part}"
+    kept = ("metrics", "floors")
+    return line | {
+        kind: {name.removesuffix(end): of for name, of in line[kind].items() if name.endswith(end)} for kind in kept
+    }
 
 
 def data_of(config: Path) -> tuple[type[ActivationDataModule], Callable[[], ActivationDataModule]]:
@@ -589,7 +611,8 @@ def main(args: list[str]) -> None:
     out = options.out or options.runs[0] / FOLDER
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder, which is made if needed")
-    runs = [read(folder) for folder in {folder.resolve(): folder for folder in options.runs}.values()]
+    folders = {folder.resolve(): folder for folder in options.runs}.values()
+    runs = [run for folder in folders for run in read(folder)]
     written, left_out = draw(runs, out)
     if not written:
         raise ValueError("nothing to draw: " + "; ".join(left_out))
@@ -610,12 +633,12 @@ def draw(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[str]]:
     """
     style = styles(policy for run in runs for policy in run.policies)
     jobs: list[tuple[Callable[..., Figure], Any, Path, Sequence[Run]]] = [
-        (figure_of, run, run.folder / FOLDER, [run])
+        (figure_of, run, run.figures, [run])
         for run in runs
         for figure_of in (recovery_by_frequency, best_cosines, training)
     ]
     jobs.append((explained_variance_vs_recovery, runs, out, runs))
-    images: dict[Path, dict[str, Path]] = {run.folder: {} for run in runs}
+    images: dict[Path, dict[str, Path]] = {run.figures: {} for run in runs}
     left_out = []
     for figure_of, shown, folder, of in jobs:
         name = figure_of.__name__
@@ -625,18 +648,18 @@ def draw(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[str]]:
                 folder.mkdir(parents=True, exist_ok=True)
                 figure.savefig(folder / f"{name}.png")
         except LeftOut as why:
-            left_out.append(f"{name} of {', '.join(str(run.folder) for run in of)}: {why}")
+            left_out.append(f"{name} of {', '.join(f'{run.folder} {run.part}'.rstrip() for run in of)}: {why}")
         else:
             for run in of:
-                images[run.folder][name] = folder / f"{name}.png"
+                images[run.figures][name] = folder / f"{name}.png"
     for run in runs:
-        into_tensorboard(run, images[run.folder])
+        into_tensorboard(run, images[run.figures])
     return list(dict.fromkeys(path for of in images.values() for path in of.values())), left_out
 
 
 def into_tensorboard(run: Run, images: Mapping[str, Path]) -> None:
     """Show images beside the curves of a run, in place of those that were drawn before."""
-    folder = run.folder / FOLDER
+    folder = run.figures
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     if images:

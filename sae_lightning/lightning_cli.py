@@ -86,6 +86,7 @@ class SAECLI(LightningCLI):
         parser.add_argument("--name", default="runs", help="Folder of the experiment in lightning_logs/.")
         parser.link_arguments("name", "trainer.logger.init_args.name")
         parser.link_arguments("data.d_in", "model.init_args.d_in", apply_on="instantiate")
+        parser.link_arguments("data.widths", "model.init_args.widths", apply_on="instantiate")
         parser.add_subclass_arguments(
             FreezePolicy,
             "freeze",

@@ -8,21 +8,22 @@ the batches and, for one seed, the initial parameters; they differ in the freeze
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise, product
 from typing import TypeAlias
 
 from lightning.pytorch import Callback
-from torch import nn
+from torch import Tensor, nn
 
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import DecoderInit
-from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.module import SAEModule, part_of
 
 SAEFactory: TypeAlias = Callable[[int], SparseAutoencoder]
 
 
 class SanityPanel(SAEModule):
-    """Trains {policies} x {seeds} of one variant on one stream.
+    """Trains {policies} x {seeds} of one variant on one stream, and that for every part of its activations.
 
     Args:
         d_in: width of an activation; linked to the data.
@@ -30,6 +31,7 @@ class SanityPanel(SAEModule):
         policies: members by name; by default trained, frozen_decoder, soft_frozen_decoder and frozen_encoder.
         inits: a start of their own for members named in policies; the others take that of the sae.
         seeds: one member of each policy for every seed.
+        widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class SanityPanel(SAEModule):
         policies: dict[str, FreezePolicy] | None = None,
         inits: dict[str, DecoderInit] | None = None,
         seeds: Sequence[int] = (0,),
+        widths: dict[str, int] | None = None,
     ) -> None:
         super().__init__()
         if policies is None:
@@ -54,12 +57,14 @@ class SanityPanel(SAEModule):
             )
         self.policies, self.inits, self.seeds = policies, inits, list(seeds)
         self.saes = nn.ModuleDict()
-        for name in policies:
-            for seed in seeds:
-                member = sae(d_in)
+        ends = list(accumulate((widths or {"": d_in}).values()))
+        self.parts = {part: slice(*of) for part, of in zip(widths or [""], pairwise([0, *ends]), strict=True)}
+        for part, of in self.parts.items():
+            for name, seed in product(policies, seeds):
+                member = sae(of.stop - of.start)
                 member.seed, member.policy_name, member.init = seed, name, inits.get(name, member.init)
                 member.is_initialised = False
-                self.saes[f"{name}/{seed}"] = member
+                self.saes[f"{part}/{name}/{seed}".lstrip("/")] = member
         first = next(iter(self.members.values()))
         self.optimizer, self.lr_scheduler = first.optimizer, first.lr_scheduler
         if all(member.n_calibration_samples == 0 for member in self.members.values()):
@@ -67,16 +72,20 @@ class SanityPanel(SAEModule):
 
     @property
     def members(self) -> Mapping[str, SparseAutoencoder]:
-        """The SAEs by name, `<policy>/<seed>`."""
+        """The SAEs by name, `<policy>/<seed>`, or `<part>/<policy>/<seed>`."""
         return dict(self.saes.items())  # type: ignore[arg-type]
+
+    def read_by(self, member: str, activations: Tensor) -> Tensor:
+        """What one member reads of activations [n, d_in]."""
+        return activations[:, self.parts[part_of(member)]] if len(self.parts) > 1 else activations
 
     def initialise_members(self) -> None:
         """Starts all members, and makes sure that those of one seed and start are equal."""
         super().initialise_members()
-        starts: dict[tuple[int, str], str] = {}
+        starts: dict[tuple[int, str, str], str] = {}
         for name, member in self.members.items():
-            policy = name.split("/")[0]
-            start = (member.seed, policy if policy in self.inits else "")
+            policy = member.policy_name
+            start = (member.seed, policy if policy in self.inits else "", part_of(name))
             if starts.setdefault(start, parameter_hash(member)) != parameter_hash(member):
                 raise RuntimeError(
                     f"{name} does not start from the parameters of the other members with seed {member.seed}"
@@ -84,7 +93,7 @@ class SanityPanel(SAEModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """One bound policy for each member."""
-        return [self.policies[name.split("/")[0]].bind(name) for name in self.members]
+        return [self.policies[member.policy_name].bind(name) for name, member in self.members.items()]
 
 
 def parameter_hash(sae: SparseAutoencoder) -> str:

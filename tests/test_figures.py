@@ -36,6 +36,12 @@ from sae_lightning.figures import (
     wilson,
 )
 
+
+def one(folder):
+    (run,) = read(folder)
+    return run
+
+
 OF_ONE_RUN = {"recovery_by_frequency", "best_cosines", "training"}
 OF_ALL_RUNS = "explained_variance_vs_recovery"
 POLICIES = {"trained", "frozen_decoder", "oracle"}
@@ -186,7 +192,7 @@ def test_known_policies_look_the_same_everywhere_and_others_differ():
 
 
 def test_what_is_known_of_a_run_is_what_it_measured(finished: Path):
-    run = read(finished)
+    run = one(finished)
     last = run.lines[-1]
     assert run.samples == 512
     assert run.unit == "samples"
@@ -207,7 +213,7 @@ def drawn(axis) -> dict[str, tuple[list, list]]:
 
 
 def test_the_frequency_figure(finished: Path):
-    run = read(finished)
+    run = one(finished)
     upper, lower = recovery_by_frequency(run, styles(POLICIES)).axes
     edges = frequency_bins(run.truth.probabilities)
     for axis, value in ((upper, "share"), (lower, "cosine")):
@@ -225,7 +231,7 @@ def test_the_frequency_figure(finished: Path):
 
 
 def test_the_histogram_figure(finished: Path):
-    run = read(finished)
+    run = one(finished)
     (axis,) = best_cosines(run, styles(POLICIES)).axes
     found = {label.split(":")[0]: np.nansum(heights) for label, (_, heights) in drawn(axis).items()}
     assert {policy: found[policy] for policy in POLICIES} == pytest.approx(dict.fromkeys(POLICIES, 1.0))
@@ -238,7 +244,7 @@ def test_the_histogram_figure(finished: Path):
 
 
 def test_the_training_figure(finished: Path):
-    run = read(finished)
+    run = one(finished)
     axes = training(run, styles(POLICIES)).axes
     metrics = ("explained_variance", "recovery_at_0.8", "mean_best_cosine", "cosine_to_start_mean")
     for axis, metric in zip(axes, metrics, strict=True):
@@ -255,8 +261,8 @@ def test_the_figure_of_all_runs(finished: Path, tmp_path: Path):
         "explained_variance": {"trained": {"0": 0.5, "1": 0.6}, "omp": {"0": 0.9}},
         "recovery_at_0.8": {"trained": {"0": 0.25, "1": 0.5}},
     }
-    by_hand = read(write_run(tmp_path / "hand", LAST | {"metrics": measured, "floors": {"recovery_at_0.8": 0.125}}))
-    without = read(write_run(tmp_path / "without", LAST))
+    by_hand = one(write_run(tmp_path / "hand", LAST | {"metrics": measured, "floors": {"recovery_at_0.8": 0.125}}))
+    without = one(write_run(tmp_path / "without", LAST))
     style = styles(["trained"])
 
     upper, lower = explained_variance_vs_recovery([by_hand, without], style).axes
@@ -267,7 +273,7 @@ def test_the_figure_of_all_runs(finished: Path, tmp_path: Path):
     assert [list(of.get_xdata()) for of in lower.get_lines()] == [[0.9]]
     assert not upper.texts  # one run needs no number
 
-    figure = explained_variance_vs_recovery([by_hand, read(finished)], style)
+    figure = explained_variance_vs_recovery([by_hand, one(finished)], style)
     (legend,) = figure.legends
     assert {"trained", "hand", "version_0"} < {text.get_text() for text in legend.get_texts()}
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "1", "2", "2"]
@@ -292,6 +298,18 @@ def test_a_run_gets_its_figures(variable: Path, capsys: pytest.CaptureFixture):
     for (event,) in shown.values():
         assert event.step == 8
         assert (event.width, event.encoded_image_string[:4]) == (1200, b"\x89PNG")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_parts_of_activations_have_figures_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture):
+    measured = {"explained_variance": {"trained": {"0": 0.5}}, "cosine_to_start_mean": {"trained": {"0": 0.9}}}
+    parts = {f"{name}@{part}": of for name, of in measured.items() for part in ("early", "late")}
+    folder = write_run(tmp_path / "hooks", LAST | {"metrics": parts, "floors": {}})
+    early, late = read(folder)
+    assert (early.part, late.part) == ("early", "late")
+    assert early.lines[-1]["metrics"] == measured
+    written, _ = figures(capsys, folder)
+    assert {path.parent for path in written} >= {folder / FOLDER / "early", folder / FOLDER / "late"}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -325,7 +343,7 @@ def test_a_language_model_is_not_loaded(tmp_path: Path, capsys: pytest.CaptureFi
     written, told = figures(capsys, folder)
     assert [path.stem for path in written] == ["training"]
     assert told.count("the true features of LanguageModelDataModule are not known") == 2
-    assert read(folder).unit == "tokens"
+    assert one(folder).unit == "tokens"
 
 
 @pytest.mark.parametrize(
@@ -352,7 +370,7 @@ def test_references_are_no_curves(variable: Path):
     for measured in lines:
         measured["metrics"]["explained_variance"]["pca"] = {"0": 0.3}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run = read(variable)
+    run = one(variable)
     assert run.policies == POLICIES
     assert "pca" not in drawn(training(run, styles({*POLICIES, "pca"})).axes[0])
     assert len(explained_variance_vs_recovery([run], styles(POLICIES)).axes) == 2

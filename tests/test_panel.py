@@ -1,7 +1,9 @@
 import pytest
 import torch
+from lightning.pytorch import Callback
 from training import D_IN, SaveAt, fit, subclasses
 
+from sae_lightning.evaluators import Reconstruction
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.panel import SanityPanel, parameter_hash
 from sae_lightning.saes import BatchTopK, CovarianceMatched, JumpReLU, SparseAutoencoder, TopK
@@ -25,6 +27,28 @@ def test_each_member_trains_as_it_would_alone(variant, tmp_path):
         member = panel.members[f"{policy.name}/3"]
         for name, tensor in alone.state_dict().items():
             assert torch.equal(tensor, member.state_dict()[name]), (policy.name, name)
+
+
+def test_members_read_a_part_as_they_would_alone(tmp_path):
+    logged = {}
+
+    class Log(Callback):
+        def on_validation_end(self, trainer, module):
+            logged.update(trainer.callback_metrics)
+
+    panel = SanityPanel(D_IN, factory(BatchTopK, k=4, init=CovarianceMatched()), widths={"a": 3, "b": 5})
+    assert list(panel.members)[::4] == ["a/trained/0", "b/trained/0"]
+    fit(panel, tmp_path, callbacks=[Reconstruction(), Log()], log_every_n_steps=1)
+    of_panel = {**logged}
+    for part, columns in (("a", slice(0, 3)), ("b", slice(3, 8))):
+        alone = BatchTopK(len(range(D_IN)[columns]), d_sae=64, k=4, init=CovarianceMatched())
+        fit(alone, tmp_path, callbacks=[Reconstruction(), Log()], columns=columns, log_every_n_steps=1)
+        for name, tensor in alone.state_dict().items():
+            assert torch.equal(tensor, panel.members[f"{part}/trained/0"].state_dict()[name]), (part, name)
+        for chart in ("val/explained_variance", "val/cosine", "train/loss"):
+            assert of_panel[f"{chart}@{part}/trained/0"] == logged[f"{chart}/trained/0"]
+        for chart in ("val/explained_variance", "val/cosine"):
+            assert of_panel[f"{chart}@{part}/floor"] == logged[f"{chart}/floor"]
 
 
 def test_members_of_one_seed_start_equal_and_seeds_differ(tmp_path):

@@ -14,8 +14,8 @@ def subclasses(base):
 class Batches:
     """A loader whose batch i is a function of (seed, i), split over ranks, and which goes on where it stopped."""
 
-    def __init__(self, n, batch_size, seed, rank=0, world_size=1):
-        self.n, self.batch_size, self.seed, self.done = n, batch_size, seed, 0
+    def __init__(self, n, batch_size, seed, rank=0, world_size=1, columns=slice(None)):
+        self.n, self.batch_size, self.seed, self.done, self.columns = n, batch_size, seed, 0, columns
         self.share = slice(rank, None, world_size)
 
     def __len__(self):
@@ -25,7 +25,7 @@ class Batches:
         while self.done < self.n:
             self.done += 1
             generator = torch.Generator().manual_seed(self.seed * 100_000 + self.done)
-            yield torch.randn(self.batch_size, D_IN, generator=generator)[self.share]
+            yield torch.randn(self.batch_size, D_IN, generator=generator)[self.share, self.columns]
         self.done = 0
 
     def state_dict(self):
@@ -38,9 +38,9 @@ class Batches:
 class Stream(LightningDataModule):
     d_in = D_IN
 
-    def __init__(self, n=8, batch_size=32):
+    def __init__(self, n=8, batch_size=32, columns=slice(None)):
         super().__init__()
-        self.n, self.batch_size, self.done, self.loader = n, batch_size, 0, None
+        self.n, self.batch_size, self.done, self.loader, self.columns = n, batch_size, 0, None, columns
 
     def state_dict(self):
         return {"done": self.loader.done}
@@ -49,15 +49,16 @@ class Stream(LightningDataModule):
         self.done = state["done"]
 
     def calibration_sample(self, n):
-        return 3 * torch.randn(n, D_IN, generator=torch.Generator().manual_seed(5)) + 1
+        return (3 * torch.randn(n, D_IN, generator=torch.Generator().manual_seed(5)) + 1)[:, self.columns]
 
     def train_dataloader(self):
-        self.loader = Batches(self.n, self.batch_size, 1, self.trainer.global_rank, self.trainer.world_size)
+        ranks = (self.trainer.global_rank, self.trainer.world_size)
+        self.loader = Batches(self.n, self.batch_size, 1, *ranks, self.columns)
         self.loader.done = self.done
         return self.loader
 
     def val_dataloader(self):
-        return Batches(2, self.batch_size, 2)
+        return Batches(2, self.batch_size, 2, columns=self.columns)
 
 
 class SaveAt(Callback):
@@ -71,7 +72,7 @@ class SaveAt(Callback):
             trainer.save_checkpoint(self.path)
 
 
-def fit(module, folder, ckpt_path=None, n=8, callbacks=(), **kwargs):
+def fit(module, folder, ckpt_path=None, n=8, callbacks=(), columns=slice(None), **kwargs):
     """Trains one epoch of n batches and returns the trainer."""
     trainer = Trainer(
         default_root_dir=folder,
@@ -84,5 +85,5 @@ def fit(module, folder, ckpt_path=None, n=8, callbacks=(), **kwargs):
         callbacks=list(callbacks),
         **kwargs,
     )
-    trainer.fit(module, datamodule=Stream(n), ckpt_path=ckpt_path)
+    trainer.fit(module, datamodule=Stream(n, columns=columns), ckpt_path=ckpt_path)
     return trainer

@@ -105,6 +105,11 @@ class ActivationDataModule(LightningDataModule, ABC):
         return self.source.d_in
 
     @property
+    def widths(self) -> dict[str, int]:
+        """Widths of the parts of an activation by name, where it has parts: several hooks side by side."""
+        return getattr(self.source, "widths", {})
+
+    @property
     def failure(self) -> Exception | None:
         """Why the training stream of this rank cannot go on for long, if so."""
         return None if self._train_stream is None else self._train_stream.failure

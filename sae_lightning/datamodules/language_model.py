@@ -25,7 +25,8 @@ class LanguageModelDataModule(ActivationDataModule):
 
     Args:
         model: folder of a transformers checkpoint, or its name on the hub.
-        hook: dotted name of a submodule, as in `named_modules()`, for example model.layers.2.
+        hook: dotted name of a submodule, as in `named_modules()`, for example model.layers.2; for several, names of
+            yours with one each, for example {early: model.layers.1, late: model.layers.3}.
         text: what the model reads: FileText, HubText or PocketText.
         hook_input: take what goes into the submodule and not what comes out. Default: false.
         revision: branch, tag or commit of the model on the hub. Default: its main branch.
@@ -49,7 +50,7 @@ class LanguageModelDataModule(ActivationDataModule):
     def __init__(
         self,
         model: str,
-        hook: str,
+        hook: str | dict[str, str],
         text: Text,
         hook_input: bool = False,
         revision: str | None = None,

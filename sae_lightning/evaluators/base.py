@@ -17,15 +17,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule, Step, chart, curve, part_of
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One metric: a value for each member, reduced over ranks, and the floor; None where another evaluator logs it."""
+    """One metric: a value for each member, reduced over ranks, and the floor.
+
+    A floor may be a mapping with one for each part of the activations; it is None where another evaluator logs it.
+    """
 
     members: Mapping[str, Tensor | float]
-    floor: Tensor | float | None
+    floor: Tensor | float | Mapping[str, Any] | None
 
 
 class Evaluator(Callback, ABC):
@@ -108,11 +111,15 @@ class Evaluator(Callback, ABC):
         if not self._is_active:
             return
         assert isinstance(pl_module, SAEModule)
+        parts = {part_of(member) for member in pl_module.members}
         for metric, scores in self.scores(trainer, pl_module, stage).items():
-            floor = {} if scores.floor is None else {"floor": scores.floor}
-            for curve, value in {**scores.members, **floor}.items():
+            values = {f"{chart(metric, part_of(of))}/{curve(of)}": value for of, value in scores.members.items()}
+            if scores.floor is not None:
+                floors = scores.floor if isinstance(scores.floor, Mapping) else dict.fromkeys(parts, scores.floor)
+                values |= {f"{chart(metric, part)}/floor": floor for part, floor in floors.items()}
+            for name, value in values.items():
                 # Every rank has the same value already; sync_dist keeps Lightning from warning that it might not.
-                pl_module.log(f"{stage}/{metric}/{curve}", value, sync_dist=True)
+                pl_module.log(f"{stage}/{name}", value, sync_dist=True)
 
     # State
     # -------------------------------------------------------------------------------------------------------------
@@ -158,6 +165,7 @@ def log_histogram(trainer: Trainer, name: str, member: str, values: Tensor) -> N
     if not trainer.is_global_zero or values.numel() == 0:
         return
     values = values.detach().float().cpu()
+    name, member = chart(name, part_of(member)), curve(member)
     for logger in trainer.loggers:
         experiment = getattr(logger, "experiment", None)
         if hasattr(logger, "log_histogram"):

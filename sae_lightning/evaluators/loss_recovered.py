@@ -21,7 +21,7 @@ from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.evaluators.base import Evaluator, Scores
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
-from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.module import SAEModule, part_of
 
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 ABLATIONS = ("zero", "mean")
@@ -57,25 +57,50 @@ class LossRecovered(Evaluator):
                 f"LossRecovered needs a language model with held-out text, and data={type(datamodule).__name__} has "
                 "none: take LanguageModelDataModule, or leave out LossRecovered"
             )
+        widths = getattr(datamodule, "widths", None)
+        if widths and not all(map(part_of, pl_module.members)):  # type: ignore[arg-type]
+            raise ValueError(
+                f"LossRecovered replaces activations at one hook, and this SAE reads {', '.join(widths)} side by side: "
+                "take a SanityPanel, which has SAEs for each, or one hook, or leave out LossRecovered"
+            )
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
         """Runs the model over the held-out text, once for each thing that can stand at the hook."""
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         mean = mean_activation(datamodule, module.device)
-        edits: dict[str, Edit] = {"zero": torch.zeros_like, "mean": lambda x: mean.expand_as(x)}
+        edits: dict[str, dict[str, Edit]] = {}
         for member, sae in module.members.items():
-            edits[member] = lambda x, sae=sae: sae(x.to(sae.W_dec.device))  # type: ignore[misc]
-        losses = {name: TokenLoss().to(module.device) for name in ("clean", *edits)}
+            part = part_of(member)
+            if part not in edits:
+                of_part = module.read_by(member, mean[None])
+                edits[part] = {"zero": torch.zeros_like, "mean": partial(_everywhere, value=of_part)}
+            edits[part][member] = lambda x, sae=sae: sae(x.to(sae.W_dec.device))  # type: ignore[misc]
+        losses = {part: {name: TokenLoss().to(module.device) for name in ("clean", *of)} for part, of in edits.items()}
         for inputs in datamodule.validation_inputs():
-            clean = datamodule.source.replace(inputs, lambda x: x)
+            clean = _replace(datamodule.source, inputs, lambda x: x, next(iter(edits)))
             check_logits(clean, inputs.input_ids)
-            losses["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
-            for name, edit in edits.items():
-                logits = datamodule.source.replace(inputs, partial(replace_counted, counts=inputs.mask, edit=edit))
-                losses[name].update(logits, clean, inputs.input_ids, inputs.mask)
-        return self._ratios({name: loss.compute() for name, loss in losses.items()}, list(module.members))
+            for part, of in edits.items():
+                losses[part]["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
+                for name, edit in of.items():
+                    in_place = partial(replace_counted, counts=inputs.mask, edit=edit)
+                    logits = _replace(datamodule.source, inputs, in_place, part)
+                    losses[part][name].update(logits, clean, inputs.input_ids, inputs.mask)
+        by_part = {
+            part: self._ratios(
+                {name: loss.compute() for name, loss in of.items()}, [name for name in of if name in module.members]
+            )
+            for part, of in losses.items()
+        }
+        return {
+            name: Scores(
+                {member: value for of in by_part.values() for member, value in of[name].members.items()},
+                {part: of[name].floor for part, of in by_part.items()},
+            )
+            for name in next(iter(by_part.values()))
+        }
 
     def _ratios(self, losses: dict[str, dict[str, Tensor]], members: list[str]) -> dict[str, Scores]:
+        """Scores of one part of the activations."""
         scores = {}
         for kind in ("ce", "kl"):
             loss = {name: values[kind] for name, values in losses.items()}
@@ -111,6 +136,14 @@ def mean_activation(datamodule: Any, device: torch.device) -> Float[Tensor, " d_
         total += torch.cat([counted.sum(0), counted.new_tensor([len(counted)])]).to(device)
     all_reduce_sum(total)
     return total[:-1] / total[-1]
+
+
+def _replace(source: Any, inputs: Any, edit: Edit, part: str) -> Tensor:  # noqa: ANN401
+    return source.replace(inputs, edit, part) if part else source.replace(inputs, edit)
+
+
+def _everywhere(x: Tensor, value: Tensor) -> Tensor:
+    return value.expand_as(x)
 
 
 def check_logits(logits: Tensor, input_ids: Tensor) -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 
 from lightning.pytorch import Trainer
-from torch import Tensor
 from torchmetrics import Metric
 
 from sae_lightning.evaluators.base import Evaluator, Scores
 from sae_lightning.metrics import CosineSimilarity, ExplainedVariance, MeanPrediction, RelativeNorm
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule, Step, part_of
 
 
 class Reconstruction(Evaluator):
@@ -21,24 +20,32 @@ class Reconstruction(Evaluator):
     def start(self, module: SAEModule) -> None:
         """Makes fresh metrics."""
         self._metrics: dict[str, dict[str, Metric]] = {"explained_variance": {}, "cosine": {}, "relative_norm": {}}
+        self._mean_predictions: dict[str, MeanPrediction] = {}
+        self._firsts: dict[str, str] = {}
         for member, sae in module.members.items():
+            if part_of(member) not in self._firsts:
+                self._firsts[part_of(member)] = member
+                self._mean_predictions[part_of(member)] = MeanPrediction(sae.d_in).to(module.device)
             self._metrics["explained_variance"][member] = ExplainedVariance(sae.d_in).to(module.device)
             self._metrics["cosine"][member] = CosineSimilarity().to(module.device)
             self._metrics["relative_norm"][member] = RelativeNorm().to(module.device)
-        self._mean_prediction = MeanPrediction(sae.d_in).to(module.device)
 
     def update(self, steps: Mapping[str, Step]) -> None:
-        """Takes in x and x_hat of each member; all read the same x."""
+        """Takes in x and x_hat of each member; all that read one part have the same x."""
         for members in self._metrics.values():
             for member, step in steps.items():
                 members[member].update(step.x, step.x_hat)
-        self._mean_prediction.update(next(iter(steps.values())).x)
+        for part, member in self._firsts.items():
+            self._mean_predictions[part].update(steps[member].x)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
         """Computes all four metrics."""
-        floors: dict[str, Tensor | float] = {"explained_variance": 0.0, **self._mean_prediction.compute()}
+        floors = {part: metric.compute() for part, metric in self._mean_predictions.items()}
         scores = {
-            name: Scores({member: metric.compute() for member, metric in members.items()}, floors[name])
+            name: Scores(
+                {member: metric.compute() for member, metric in members.items()},
+                {part: of.get(name, 0.0) for part, of in floors.items()},  # 0: explained variance
+            )
             for name, members in self._metrics.items()
         }
         explained = scores["explained_variance"].members

@@ -33,6 +33,21 @@ class Step:
     x_hat: Tensor
 
 
+def part_of(member: str) -> str:
+    """The part of the activations that a member reads: "early" for "early/trained/0", "" for "trained/0"."""
+    return member.split("/")[0] if member.count("/") == 2 else ""
+
+
+def chart(metric: str, part: str) -> str:
+    """A chart for each part: "fvu@early"."""
+    return f"{metric}@{part}" if part else metric
+
+
+def curve(member: str) -> str:
+    """`<policy>/<seed>`, whatever part it reads."""
+    return "/".join(member.split("/")[-2:])
+
+
 class SAEModule(LightningModule):
     """Trains its `members` on the same batches; each is independent of the others.
 
@@ -49,6 +64,10 @@ class SAEModule(LightningModule):
         """The SAEs by name, `<policy>/<seed>`."""
         raise NotImplementedError
 
+    def read_by(self, member: str, activations: Tensor) -> Tensor:
+        """What one member reads of activations [n, d_in]: all of them."""
+        return activations
+
     def setup(self, stage: str) -> None:
         """Initialises the members from data where their start or scale needs it."""
         if stage == "fit" and not all(sae.is_initialised for sae in self.members.values()):
@@ -64,15 +83,15 @@ class SAEModule(LightningModule):
             for sae in self.members.values():
                 sae.init.look_at(datamodule)
             samples = self.trainer.strategy.broadcast(datamodule.calibration_sample(n))
-        for sae in self.members.values():
-            sae.initialise(sae.seed, samples)
+        for name, sae in self.members.items():
+            sae.initialise(sae.seed, None if samples is None else self.read_by(name, samples))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Sum of the members' losses on one batch of raw activations [batch, d_in]."""
         total = batch.new_zeros(())
         to_log = self.global_step % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         for name, sae in self.members.items():
-            losses = sae.losses(batch, self.global_step)
+            losses = sae.losses(self.read_by(name, batch), self.global_step)
             total = total + losses["loss"]
             if to_log:
                 self._log_losses(name, losses)
@@ -84,7 +103,9 @@ class SAEModule(LightningModule):
                 f"the loss of {name} became {losses['loss'].item()} at step {self.global_step}: "
                 "lower the learning rate, or set trainer.gradient_clip_val"
             )
-        self.log_dict({f"train/{key}/{name}": value.detach() for key, value in losses.items()})
+        self.log_dict(
+            {f"train/{chart(key, part_of(name))}/{curve(name)}": value.detach() for key, value in losses.items()}
+        )
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> dict[str, Step]:
         """Reconstructions of one batch of raw activations [batch, d_in], for the evaluators."""
@@ -92,8 +113,9 @@ class SAEModule(LightningModule):
         if self.trainer.sanity_checking:  # before training a BatchTopK has no threshold to evaluate with
             return steps
         for name, sae in self.members.items():
-            code = sae.encode(batch)
-            steps[name] = Step(batch, code, sae.decode(code))
+            x = self.read_by(name, batch)
+            code = sae.encode(x)
+            steps[name] = Step(x, code, sae.decode(code))
         return steps
 
     test_step = validation_step

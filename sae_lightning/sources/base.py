@@ -37,4 +37,7 @@ class ActivationSource(ABC):
 
     @abstractmethod
     def replace(self, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
-        """Outputs of the whole model when the activations at the hook are `edit(activations)`, of the same shape."""
+        """Outputs of the whole model when the activations at the hook are `edit(activations)`, of the same shape.
+
+        A source with several hooks takes the name of one as a third argument.
+        """

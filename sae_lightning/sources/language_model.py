@@ -1,8 +1,10 @@
 """Activations of any transformers checkpoint, at the input or output of any of its submodules."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,31 +24,43 @@ class _StopForwardError(Exception):
 
 
 class LanguageModelSource(ActivationSource):
-    """A language model and a submodule of it.
+    """A language model and a submodule of it, or several that are read in one forward.
 
     An activation with more than one dimension per position, such as [heads, d_head], is flattened, and takes its shape
-    again where it is replaced.
+    again where it is replaced. Activations at several hooks stand side by side, in the order of the hooks.
 
     Args:
         model: folder of a transformers checkpoint, or its name on the hub.
-        hook: dotted name of a submodule, as in `named_modules()`, for example model.layers.2.
+        hook: dotted name of a submodule, as in `named_modules()`, for example model.layers.2; for several, names of
+            yours with one each, for example {early: model.layers.1, late: model.layers.3}.
         hook_input: take what goes into the submodule and not what comes out. Default: false.
         revision: branch, tag or commit on the hub. Default: its main branch.
         dtype: number format of the model; auto is the one it is stored in.
     """
 
     def __init__(
-        self, model: str, hook: str, hook_input: bool = False, revision: str | None = None, dtype: Dtype = "auto"
+        self,
+        model: str,
+        hook: str | dict[str, str],
+        hook_input: bool = False,
+        revision: str | None = None,
+        dtype: Dtype = "auto",
     ) -> None:
         self.name, self.hook, self.hook_input = model, hook, hook_input
+        self.hooks = {"": hook} if isinstance(hook, str) else dict(hook)
+        if not isinstance(hook, str) and (not hook or not all(re.fullmatch(r"\w+", name) for name in hook)):
+            raise ValueError(f"hook={hook}: expected names of letters, digits and _, each with a submodule")
         self.model = load_model(model, revision, dtype)
         modules = dict(self.model.named_modules())
-        if not hook or hook not in modules:
-            raise ValueError(_unknown_hook(hook, model, [name for name in modules if name]))
-        self._hooked = modules[hook]
+        for path in self.hooks.values():
+            if not path or path not in modules:
+                raise ValueError(_unknown_hook(path, model, [name for name in modules if name]))
+        self._hooked = {path: modules[path] for path in self.hooks.values()}
         self.vocabulary: int = self.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
         two = TokenBatch(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
-        self.d_in = self._forward_to_hook(two).shape[-1]
+        widths = {name: part.shape[-1] for name, part in self._forward_to_hooks(two).items()}
+        self.widths = {} if isinstance(hook, str) else widths
+        self.d_in = sum(widths.values())
 
     @property
     def device(self) -> torch.device:
@@ -66,7 +80,8 @@ class LanguageModelSource(ActivationSource):
             NonFiniteError: if an activation is not finite.
             ValueError: if a token is not in the model's vocabulary.
         """
-        activations = self._forward_to_hook(inputs)
+        parts = list(self._forward_to_hooks(inputs).values())
+        activations = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0]) for part in parts], -1)
         if not torch.isfinite(activations.sum(dtype=torch.float32)):  # one pass; which ones is worth a second
             self._refuse_infinite(activations)
         return activations, inputs.mask.to(activations.device)
@@ -74,31 +89,45 @@ class LanguageModelSource(ActivationSource):
     @override
     @torch.no_grad()
     def replace(
-        self, inputs: TokenBatch, edit: Callable[[Float[Tensor, "batch seq d_in"]], Float[Tensor, "batch seq d_in"]]
+        self,
+        inputs: TokenBatch,
+        edit: Callable[[Float[Tensor, "batch seq d_in"]], Float[Tensor, "batch seq d_in"]],
+        hook: str = "",
     ) -> Float[Tensor, "batch seq vocabulary"]:
-        """Logits, or the last hidden states of a model without a head; `edit` gets all positions, also masked ones."""
+        """Logits, or the last hidden states of a model without a head; `edit` gets all positions, also masked ones.
+
+        Args:
+            inputs: rows of text.
+            edit: what happens to the activations.
+            hook: name of the hook where, if there are several.
+        """
 
         def edit_in_shape(tensor: Tensor) -> Tensor:
             return edit(tensor.flatten(2)).to(tensor).view_as(tensor)
 
-        with self._hook(edit_in_shape):
+        with self._hook(self.hooks[hook], edit_in_shape):
             outputs = self._forward(inputs)
         return outputs.logits if "logits" in outputs else outputs[0]
 
     @torch.no_grad()
-    def _forward_to_hook(self, inputs: TokenBatch) -> Tensor:
-        captured = []
+    def _forward_to_hooks(self, inputs: TokenBatch) -> dict[str, Tensor]:
+        """Activations [batch, seq, d] by the name of the hook; what lies above the last is not run."""
+        captured: dict[str, Tensor] = {}
 
-        def keep_and_stop(tensor: Tensor) -> Tensor:
-            captured.append(tensor)
-            raise _StopForwardError
+        def keep(path: str, tensor: Tensor) -> Tensor:
+            captured[path] = tensor.flatten(2)
+            if len(captured) == len(self._hooked):
+                raise _StopForwardError
+            return tensor
 
-        with self._hook(keep_and_stop):
-            try:
+        with ExitStack() as hooks:
+            for path in self._hooked:
+                hooks.enter_context(self._hook(path, partial(keep, path)))
+            with suppress(_StopForwardError):
                 self._forward(inputs)
-            except _StopForwardError:
-                return captured[0].flatten(2)
-        raise ValueError(f"hook={self.hook}: the model {self.name} did not run this submodule; choose another")
+        if missing := [path for path in self._hooked if path not in captured]:
+            raise ValueError(f"hook={missing[0]}: the model {self.name} did not run this submodule; choose another")
+        return {name: captured[path] for name, path in self.hooks.items()}
 
     def _forward(self, inputs: TokenBatch) -> Any:
         ids = inputs.input_ids
@@ -113,14 +142,14 @@ class LanguageModelSource(ActivationSource):
         return {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
 
     @contextmanager
-    def _hook(self, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    def _hook(self, hook: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Inside, the tensor at the hook is replaced by `edit(tensor)`."""
 
         def checked(tensor: Tensor) -> Tensor:
             if tensor.dim() < 3:
                 side = "input" if self.hook_input else "output"
                 raise ValueError(
-                    f"hook={self.hook}: its {side} has shape {list(tensor.shape)}, expected [batch, seq, d]; "
+                    f"hook={hook}: its {side} has shape {list(tensor.shape)}, expected [batch, seq, d]; "
                     "choose another submodule"
                 )
             return edit(tensor)
@@ -131,7 +160,7 @@ class LanguageModelSource(ActivationSource):
                 return edited, kwargs
             values, found = _edit_first_tensor(tuple(kwargs.values()), checked)
             if not found:
-                raise ValueError(f"hook={self.hook}: no tensor goes into this submodule; choose another")
+                raise ValueError(f"hook={hook}: no tensor goes into this submodule; choose another")
             return args, dict(zip(kwargs, values, strict=True))
 
         def edit_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -139,13 +168,13 @@ class LanguageModelSource(ActivationSource):
                 return checked(output)
             edited, found = _edit_first_tensor(tuple(output), checked) if isinstance(output, tuple) else ((), False)
             if not found:
-                raise ValueError(f"hook={self.hook}: no tensor comes out of this submodule; choose another")
+                raise ValueError(f"hook={hook}: no tensor comes out of this submodule; choose another")
             return edited
 
         handle = (
-            self._hooked.register_forward_pre_hook(edit_input, with_kwargs=True)
+            self._hooked[hook].register_forward_pre_hook(edit_input, with_kwargs=True)
             if self.hook_input
-            else self._hooked.register_forward_hook(edit_output)
+            else self._hooked[hook].register_forward_hook(edit_output)
         )
         try:
             yield

@@ -299,15 +299,15 @@ def test_not_finite_activations_are_told_with_their_place(make, monkeypatch):
     for _ in range(9):
         next(stream)
     assert stream.failure is None
-    forward = datamodule.source._forward_to_hook
+    forward = datamodule.source._forward_to_hooks
     number = stream.rows.next_row
 
     def broken(inputs):
-        activations = forward(inputs).clone()
+        activations = forward(inputs)[""].clone()
         activations[2, 5, 3] = torch.inf
-        return activations
+        return {"": activations}
 
-    monkeypatch.setattr(datamodule.source, "_forward_to_hook", broken)
+    monkeypatch.setattr(datamodule.source, "_forward_to_hooks", broken)
     rows = stream.rows.peek(4)
     before = stream.rows.state_dict()["rows"]
     served = []

@@ -39,10 +39,34 @@ def test_captured_activations_can_be_trained_on(source):
 
 def test_no_hook_is_left(source):
     source.capture(INPUTS)
-    before = len(source._hooked._forward_hooks)  # transformers keeps some of its own
+    (hooked,) = source._hooked.values()
+    before = len(hooked._forward_hooks)  # transformers keeps some of its own
     source.capture(INPUTS)
     source.replace(INPUTS, lambda x: x)
-    assert len(source._hooked._forward_hooks) == before
+    assert len(hooked._forward_hooks) == before
+
+
+def test_several_hooks_in_one_forward(tiny_lm):
+    hooks = {"late": "model.layers.1.mlp.down_proj", "early": "model.layers.0"}
+    alone = {name: LanguageModelSource(tiny_lm, hook) for name, hook in hooks.items()}
+    source = LanguageModelSource(tiny_lm, hooks)
+    forwards = []
+    source.model.model.embed_tokens.register_forward_hook(lambda *_: forwards.append(1))
+    activations, mask = source.capture(INPUTS)
+    assert len(forwards) == 1
+    assert source.widths == {"late": 16, "early": 16}
+    assert source.d_in == 32
+    assert torch.equal(mask, INPUTS.mask)
+    assert torch.equal(activations, torch.cat([of.capture(INPUTS)[0] for of in alone.values()], -1))
+    for name, of in alone.items():
+        expected = of.replace(INPUTS, torch.zeros_like)
+        assert torch.equal(source.replace(INPUTS, torch.zeros_like, name), expected)
+
+
+@pytest.mark.parametrize("hook", [{}, {"a.b": "model.layers.0"}, {"late": "model.layers.7"}])
+def test_wrong_hooks(tiny_lm, hook):
+    with pytest.raises(ValueError, match=r"hook="):
+        LanguageModelSource(tiny_lm, hook)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +113,7 @@ def test_heads_are_flattened_and_put_back(source):
     clean = source.model(IDS).logits
     try:
         source.model.model.layers[0] = Layer(layer)
-        source._hooked = source.model.model.layers[0].heads
+        source._hooked = {source.hook: source.model.model.layers[0].heads}
         activations = source.capture(INPUTS)[0]
         assert activations.shape == (2, 12, 16)
         assert torch.equal(source.replace(INPUTS, lambda x: activations), clean)
