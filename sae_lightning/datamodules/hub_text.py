@@ -130,13 +130,15 @@ class HubText(SplitText):
                 ends.append(number)
 
     def _texts(self, table: Any) -> list[str]:
-        texts: list[Any] = table[self.column].to_pylist() if self.column in table.column_names else [None]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError(
-                f"dataset={self.dataset}: no text under column={self.column}; "
-                f"set column to one of: {', '.join(table.column_names)}"
-            )
-        return texts
+        """Texts of rows; a row without one is an empty document, so that documents keep their numbers."""
+        if self.column in table.column_names:
+            texts = ["" if text is None else text for text in table[self.column].to_pylist()]
+            if all(isinstance(text, str) for text in texts):
+                return texts
+        raise ValueError(
+            f"dataset={self.dataset}: no text under column={self.column}; "
+            f"set column to one of: {', '.join(table.column_names)}"
+        )
 
     def _wait(self, split: str, number: int, failures: int, error: Exception) -> None:
         place = self._place(split, number)

@@ -336,6 +336,13 @@ def test_a_local_folder_as_dataset(tmp_path, streaming, monkeypatch):
         next(HubText(str(folder), split="nosuch", streaming=streaming).train())
 
 
+def test_a_row_without_text_is_an_empty_document(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n{"text": null}\n{"text": "b"}\n')
+    text = HubText(str(tmp_path), heldout_split="train")
+    assert list(text.train()) == ["a", "", "b"]
+    assert list(text.train(2)) == ["b"]
+
+
 def test_hub_without_network(monkeypatch):
     import datasets
 
