@@ -6,7 +6,7 @@ from sae_lightning.datamodules.hub_text import HubText
 from sae_lightning.datamodules.language_model import LanguageModelDataModule
 from sae_lightning.datamodules.pocket_text import PocketText
 from sae_lightning.datamodules.synthetic import SyntheticDataModule
-from sae_lightning.datamodules.text import Text
+from sae_lightning.datamodules.text import SourceError, Text
 
 __all__ = [
     "ActivationDataModule",
@@ -14,6 +14,7 @@ __all__ = [
     "HubText",
     "LanguageModelDataModule",
     "PocketText",
+    "SourceError",
     "SyntheticDataModule",
     "Text",
 ]

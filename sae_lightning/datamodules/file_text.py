@@ -2,21 +2,30 @@
 
 import glob
 import gzip
+import io
 import json
 import lzma
+import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
-from sae_lightning.datamodules.text import SplitText
+from sae_lightning.datamodules.text import SourceError, SplitText
 
 _OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+_DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 _DOCUMENT_CHARACTERS = 4000
 
 
 class FileText(SplitText):
     """Documents from files: .jsonl has one on each line, others are cut at blank lines every 4000 characters or so.
+
+    Lines of .jsonl that cannot be read are skipped, bytes of plain text that are not UTF-8 are replaced, and a packed
+    file that is damaged is read up to the damage. A warning tells of each kind once for a file, when its end is first
+    reached. A first line that cannot be read is an error before anything else is.
 
     Args:
         paths: a path or pattern such as books/*.txt, or a list of them; .gz and .xz are unpacked on the way.
@@ -36,41 +45,117 @@ class FileText(SplitText):
         self.column = column
         self.paths = _find("paths", paths)
         self.heldout_paths = None if heldout is None else _find("heldout", heldout)
+        self._told: set[tuple[Path, str]] = set()
+        for path in self.paths + (self.heldout_paths or []):
+            self._check_beginning(path)
 
     @override
-    def documents(self) -> Iterable[str]:
-        return self._read(self.paths)
+    def documents(self, start: int = 0) -> Iterable[str]:
+        return self._read(self.paths, start)
 
     @override
-    def train(self) -> Iterator[str]:
-        """Training documents."""
-        return super().train() if self.heldout_paths is None else self._read(self.paths)
+    def train(self, start: int = 0) -> Iterator[str]:
+        """Training documents, without the first `start` of them."""
+        return super().train(start) if self.heldout_paths is None else self._read(self.paths, start)
 
     @override
     def heldout(self) -> Iterator[str]:
         """Held-out documents."""
         return super().heldout() if self.heldout_paths is None else self._read(self.heldout_paths)
 
-    def _read(self, paths: list[Path]) -> Iterator[str]:
-        for path in paths:
-            with _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="replace") as lines:  # type: ignore[operator]
-                is_jsonl = ".jsonl" in path.suffixes
-                yield from self._jsonl(path, lines) if is_jsonl else _pieces(lines)
+    def _read(self, paths: list[Path], start: int = 0) -> Iterator[str]:
+        # Only reading tells which lines are documents, so those before start are read as well.
+        return islice(chain.from_iterable(map(self._read_file, paths)), start, None)
 
-    def _jsonl(self, path: Path, lines: Iterable[str]) -> Iterator[str]:
-        for number, line in enumerate(lines, 1):
+    def _read_file(self, path: Path) -> Iterator[str]:
+        return self._jsonl(path) if _is_jsonl(path) else _pieces(self._plain(path))
+
+    def _jsonl(self, path: Path) -> Iterator[str]:
+        number, failed, first = 0, 0, ""
+        for number, line in enumerate(self._lines(path), 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: expected one JSON object ({error})") from error
-            if not isinstance(row, dict) or not isinstance(row.get(self.column), str):
-                found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-                raise ValueError(
-                    f"{path}, line {number}: no text under column={self.column}; set column to one of: {found}"
-                )
-            yield row[self.column]
+                text = self._text(line)
+            except ValueError as error:
+                failed, first = failed + 1, first or f"line {number}: {error}"
+            else:
+                yield text
+        if failed:
+            self._warn_once(path, "skipped", f"skipped {failed} of {number} lines that cannot be read, first {first}")
+
+    def _plain(self, path: Path) -> Iterator[str]:
+        number, failed, first = 0, 0, 0
+        for number, line in enumerate(self._lines(path), 1):
+            try:
+                line.encode()
+            except UnicodeEncodeError:
+                failed, first = failed + 1, first or number
+                yield line.encode(errors="surrogateescape").decode(errors="replace")
+            else:
+                yield line
+        if failed:
+            self._warn_once(
+                path, "replaced", f"replaced bytes that are not UTF-8 in {failed} of {number} lines, first line {first}"
+            )
+
+    def _lines(self, path: Path) -> Iterator[str]:
+        """Lines up to where the file is damaged, if it is."""
+        number = 0
+        try:
+            with _open(path) as lines:
+                for line in lines:
+                    number += 1
+                    yield line
+        except _DAMAGE as error:
+            self._warn_once(path, "damaged", f"damaged after line {number} ({error}); what comes after it is left out")
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read on after line {number} ({error})") from error
+
+    def _text(self, line: str) -> str:
+        """The document of a line of .jsonl; ValueError with the reason where there is none."""
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"expected one JSON object ({error})") from error
+        if not isinstance(row, dict) or not isinstance(row.get(self.column), str):
+            found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+            raise ValueError(f"no text under column={self.column}; set column to one of: {found}")
+        try:
+            (line + row[self.column]).encode()  # "\ud800" is JSON, but no text
+        except UnicodeEncodeError as error:
+            raise ValueError("not valid UTF-8; convert the file to UTF-8 or repair the line") from error
+        return row[self.column]
+
+    def _check_beginning(self, path: Path) -> None:
+        """What is wrong in the first line is a wrong setting, and no damage to a line."""
+        try:
+            with _open(path) as lines:
+                if not _is_jsonl(path):
+                    lines.read(1)
+                    return
+                number, line = next(((n, line) for n, line in enumerate(lines, 1) if line.strip()), (0, None))
+        except _DAMAGE as error:
+            raise ValueError(f"{path}: cannot be unpacked ({error}); give a file that is whole") from error
+        if line is not None:
+            try:
+                self._text(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+
+    def _warn_once(self, path: Path, kind: str, message: str) -> None:
+        if (path, kind) not in self._told:
+            self._told.add((path, kind))
+            rank_zero_warn(f"{path}: {message}")
+
+
+def _is_jsonl(path: Path) -> bool:
+    return ".jsonl" in path.suffixes
+
+
+def _open(path: Path) -> io.TextIOWrapper:
+    """Bytes that are not UTF-8 become lone surrogates, which no valid text has."""
+    return _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="surrogateescape")  # type: ignore[operator]
 
 
 def _find(name: str, patterns: str | list[str]) -> list[Path]:

@@ -1,14 +1,28 @@
 """Documents of a dataset on the Hugging Face hub, or of a local folder that `datasets` can read."""
 
+import asyncio
+import time
+import warnings
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from typing_extensions import override
 
-from sae_lightning.datamodules.text import SplitText
+from sae_lightning.datamodules.text import SourceError, SplitText
+
+_ROWS_AT_ONCE = 256
+_LONGEST_WAIT = 60
+# Their errors need not be an OSError.
+_NETWORK_LIBRARIES = {"aiohttp", "fsspec", "httpcore", "httpcore2", "httpx", "httpx2", "huggingface_hub"}
 
 
 class HubText(SplitText):
     """Documents of a dataset that the `datasets` library can load; needs a network unless it is a local folder.
+
+    A stream that breaks is opened again after 1, 2, 4 and so on up to 60 seconds and goes on with the same document; a
+    warning on each rank says so. Going on in a new process reads the documents before again, without handing them out.
 
     Args:
         dataset: name on the hub, for example monology/pile-uncopyrighted, or a local folder.
@@ -18,6 +32,7 @@ class HubText(SplitText):
         heldout_split: split of held-out documents. Default: every heldout_every-th document of split.
         heldout_every: one document in this many is held out, at least 2; without effect when heldout_split is given.
         streaming: read while training, without a download of the whole first.
+        retries: times that reading is tried again, without a document in between, before the run ends; 0 for never.
     """
 
     def __init__(
@@ -29,40 +44,128 @@ class HubText(SplitText):
         heldout_split: str | None = None,
         heldout_every: int = 20,
         streaming: bool = True,
+        retries: int = 8,
     ) -> None:
         super().__init__(heldout_every)
+        if retries < 0:
+            raise ValueError(f"retries={retries}: expected at least 0")
         self.dataset, self.name, self.split, self.column = dataset, name, split, column
-        self.heldout_split, self.streaming = heldout_split, streaming
+        self.heldout_split, self.streaming, self.retries = heldout_split, streaming, retries
+        self._loaded: dict[str, Any] = {}
+        self._ends: defaultdict[str, list[int]] = defaultdict(list)
 
     @override
-    def documents(self) -> Iterable[str]:
-        return self._read(self.split)
+    def documents(self, start: int = 0) -> Iterable[str]:
+        return self._read(self.split, start)
 
     @override
-    def train(self) -> Iterator[str]:
-        """Training documents."""
-        return super().train() if self.heldout_split is None else self._read(self.split)
+    def train(self, start: int = 0) -> Iterator[str]:
+        """Training documents, without the first `start` of them."""
+        return super().train(start) if self.heldout_split is None else self._read(self.split, start)
 
     @override
     def heldout(self) -> Iterator[str]:
         """Held-out documents."""
         return super().heldout() if self.heldout_split is None else self._read(self.heldout_split)
 
-    def _read(self, split: str) -> Iterator[str]:
+    def _read(self, split: str, start: int = 0) -> Iterator[str]:
+        self._load(split)
+        number, failures = start, 0
+        tables = self._tables(split, number)
+        while True:
+            try:
+                table = next(tables, None)
+            except Exception as error:
+                if not _may_pass(error):
+                    raise SourceError(f"{self._place(split, number)}: cannot be read ({_summary(error)})") from error
+                self._wait(split, number, failures, error)
+                failures += 1
+                tables = self._tables(split, number)
+                continue
+            if table is None:
+                return
+            failures = 0
+            number += len(table)
+            yield from self._texts(table)
+
+    def _load(self, split: str) -> None:
+        """Opens a split, once: read again, it is still the same revision of the dataset."""
         import datasets
 
-        try:
-            rows = datasets.load_dataset(self.dataset, self.name, split=split, streaming=self.streaming)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"dataset={self.dataset}, name={self.name}, split={split}: `datasets` cannot load it "
-                f"({(str(error).splitlines() or [type(error).__name__])[0]}). Without a network read local files with "
-                "FileText, or PocketText"
-            ) from error
-        for row in rows:
-            if not isinstance(row.get(self.column), str):
-                raise ValueError(
-                    f"dataset={self.dataset}: no text under column={self.column}; "
-                    f"set column to one of: {', '.join(row)}"
-                )
-            yield row[self.column]
+        failures = 0
+        while split not in self._loaded:
+            try:
+                rows = datasets.load_dataset(self.dataset, self.name, split=split, streaming=self.streaming)
+            except Exception as error:
+                if not _is_busy(error):
+                    raise ValueError(
+                        f"dataset={self.dataset}, name={self.name}, split={split}: `datasets` cannot load it "
+                        f"({_summary(error)}). Without a network read local files with FileText, or PocketText"
+                    ) from error
+                self._wait(split, 0, failures, error)
+                failures += 1
+            else:
+                self._loaded[split] = rows.with_format("arrow")
+
+    def _tables(self, split: str, start: int) -> Iterator[Any]:
+        """Arrow tables of the rows from number start on.
+
+        `IterableDataset.skip` would read all files before start again. Here only those are read whose number of rows is
+        not known yet: after a break it is the one that broke.
+        """
+        rows = self._loaded[split]
+        if not self.streaming:
+            if start < len(rows):
+                yield from rows.select(range(start, len(rows))).iter(_ROWS_AT_ONCE)
+            return
+        ends = self._ends[split]  # for each file that was read to its end, the number of the row after it
+        known = bisect_right(ends, start)
+        number = ends[known - 1] if known else 0
+        for file in range(known, rows.num_shards):
+            for table in rows.shard(rows.num_shards, file).iter(_ROWS_AT_ONCE):
+                if number + len(table) > start:
+                    yield table.slice(max(0, start - number))
+                number += len(table)
+            if file == len(ends):
+                ends.append(number)
+
+    def _texts(self, table: Any) -> list[str]:
+        """Texts of rows; a row without one is an empty document, so that documents keep their numbers."""
+        if self.column in table.column_names:
+            texts = ["" if text is None else text for text in table[self.column].to_pylist()]
+            if all(isinstance(text, str) for text in texts):
+                return texts
+        raise ValueError(
+            f"dataset={self.dataset}: no text under column={self.column}; "
+            f"set column to one of: {', '.join(table.column_names)}"
+        )
+
+    def _wait(self, split: str, number: int, failures: int, error: Exception) -> None:
+        place = self._place(split, number)
+        if failures == self.retries:
+            raise SourceError(f"{place}: given up after {failures} retries ({_summary(error)})") from error
+        seconds = min(2**failures, _LONGEST_WAIT)
+        warnings.warn(  # on each rank: one that waits makes all wait
+            f"{place}: {_summary(error)}; retry {failures + 1} of {self.retries} in {seconds} s", stacklevel=2
+        )
+        time.sleep(seconds)
+
+    def _place(self, split: str, number: int) -> str:
+        return f"dataset={self.dataset}, split={split}, document {number}"
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether an error while reading may be the network's: a hub in trouble also answers that a file is not there."""
+    if isinstance(error, OSError | EOFError | RuntimeError | asyncio.TimeoutError):
+        return True
+    return any(kind.__module__.partition(".")[0] in _NETWORK_LIBRARIES for kind in type(error).__mro__)
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether a server answered 429, too many requests, or 5xx, a failure of its own."""
+    status = getattr(getattr(error, "response", None), "status_code", getattr(error, "status", None))
+    return isinstance(status, int) and (status == 429 or status >= 500)
+
+
+def _summary(error: Exception) -> str:
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

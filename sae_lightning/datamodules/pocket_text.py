@@ -1,6 +1,7 @@
 """The text of the pocket language model; needs no network and no files but its table of facts."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from typing_extensions import override
@@ -24,11 +25,11 @@ class PocketText(Text):
         self.facts, self.seed = facts, seed
 
     @override
-    def train(self) -> Iterator[str]:
-        """Training documents."""
+    def train(self, start: int = 0) -> Iterator[str]:
+        """Training documents, without the first `start` of them."""
         from sae_lightning.sources.pocket_corpus import PocketCorpus
 
-        return iter(PocketCorpus("train", self.facts, self.seed))
+        return islice(PocketCorpus("train", self.facts, self.seed), start, None)
 
     @override
     def heldout(self) -> Iterator[str]:

@@ -4,12 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 
+class SourceError(RuntimeError):
+    """A source that cannot go on; the run ends with a checkpoint."""
+
+
 class Text(ABC):
     """Training and held-out documents; both can be read again from the beginning."""
 
     @abstractmethod
-    def train(self) -> Iterator[str]:
-        """Training documents."""
+    def train(self, start: int = 0) -> Iterator[str]:
+        """Training documents, without the first `start` of them."""
 
     @abstractmethod
     def heldout(self) -> Iterator[str]:
@@ -29,12 +33,14 @@ class SplitText(Text):
         self.heldout_every = heldout_every
 
     @abstractmethod
-    def documents(self) -> Iterable[str]:
-        """All documents, in the same order each time."""
+    def documents(self, start: int = 0) -> Iterable[str]:
+        """All documents without the first `start` of them, in the same order each time."""
 
-    def train(self) -> Iterator[str]:
-        """The documents that are not held out."""
-        return (text for i, text in enumerate(self.documents()) if i % self.heldout_every)
+    def train(self, start: int = 0) -> Iterator[str]:
+        """The documents that are not held out, without the first `start` of them."""
+        rounds, rest = divmod(start, self.heldout_every - 1)
+        first = rounds * self.heldout_every + rest + 1  # number 0 of each round is held out
+        return (text for i, text in enumerate(self.documents(first), first) if i % self.heldout_every)
 
     def heldout(self) -> Iterator[str]:
         """The first document and every n-th after it."""
