@@ -9,6 +9,8 @@ import sys
 import torch
 from lightning.pytorch import Callback
 
+from sae_lightning.datamodules import FileText, SourceError, packing
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["sae_lightning.lightning_cli", "sae_lightning.datamodules", "transformers", __name__])
 
@@ -35,6 +37,21 @@ class Kill(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
         torch.save = half
+
+
+class Breaking(FileText):
+    """Cannot be read past its 60th document by the last rank, as long as there is a file `broken`."""
+
+    def __init__(self, paths):
+        super().__init__(paths)
+        packing._DOCUMENTS_AT_ONCE = 8
+
+    def train(self, start=0):
+        is_last = os.environ.get("LOCAL_RANK", "0") == str(int(os.environ.get("WORLD_SIZE", "1")) - 1)
+        for number, document in enumerate(super().train(start), start):
+            if number == 60 and is_last and os.path.exists("broken"):
+                raise SourceError("the network is gone")
+            yield document
 
 
 def _run(arguments, folder, environment):

@@ -1,5 +1,6 @@
 """A run that was killed, and goes on from its last checkpoint, ends with the bits of one that was not."""
 
+import copy
 import json
 import signal
 
@@ -67,6 +68,17 @@ def metrics(run):
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
+def same_runs(whole, other):
+    assert metrics(other) == metrics(whole)
+    same("", *(torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (whole, other)))
+
+
+def trainer(ranks):
+    quiet = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 5}
+    parallel = {"strategy": "ddp", "devices": ranks} if ranks > 1 else {}
+    return quiet | parallel | {"val_check_interval": 5, "gradient_clip_val": 1.0}
+
+
 @pytest.mark.parametrize(
     ("model", "data", "ranks", "kills"),
     [
@@ -78,13 +90,7 @@ def metrics(run):
     ids=lambda value: None if isinstance(value, (dict, list)) else str(value),
 )
 def test_killed_and_resumed(folder, model, data, ranks, kills):
-    steps = 40 // ranks
-    trainer = {"accelerator": "cpu", "val_check_interval": 5, "gradient_clip_val": 1.0, "enable_progress_bar": False}
-    trainer["log_every_n_steps"] = 5
-    if ranks > 1:
-        trainer |= {"strategy": "ddp", "devices": ranks}
-    config = {"model": model, "data": DATA[data], "trainer": trainer}
-    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    (folder / "run.yaml").write_text(yaml.safe_dump({"model": model, "data": DATA[data], "trainer": trainer(ranks)}))
     runs = folder / "lightning_logs"
     name = f"{model['class_path']}-{data}-{ranks}"
     whole, killed = (runs / f"{name}-{what}" / "version_0" for what in ("whole", "killed"))
@@ -103,10 +109,27 @@ def test_killed_and_resumed(folder, model, data, ranks, kills):
         restore_config(killed / "config.yaml")
     assert fit(folder, *arguments, ranks=ranks) == [0] * ranks
 
-    assert metrics(killed) == metrics(whole)
-    assert len(metrics(whole)) == steps // 5
-    last = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (whole, killed))
-    same("", *last)
+    assert len(metrics(whole)) == 40 // ranks // 5
+    same_runs(whole, killed)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_text_that_breaks_ends_the_run_with_a_checkpoint(folder, ranks):
+    data = copy.deepcopy(DATA["stream"])
+    data["init_args"]["text"]["class_path"] = "fit_in_server.Breaking"
+    model = {"class_path": "BatchTopK", "init_args": {"d_sae": 32, "k": 4}}  # reads nothing before training
+    (folder / "run.yaml").write_text(yaml.safe_dump({"model": model, "data": data, "trainer": trainer(ranks)}))
+    whole, broken = (folder / "lightning_logs" / f"{what}-{ranks}" / "version_0" for what in ("whole", "broken"))
+    assert fit(folder, "run.yaml", "--name", f"whole-{ranks}", ranks=ranks) == [0] * ranks
+
+    (folder / "broken").touch()
+    assert fit(folder, "run.yaml", "--name", f"broken-{ranks}", ranks=ranks) == [1] * ranks
+    (folder / "broken").unlink()
+    assert f"rank {ranks - 1}: the network is gone" in (folder / f"output-{ranks - 1}.txt").read_text()
+    checkpoint = broken / "checkpoints/interrupted.ckpt"
+    assert 5 < torch.load(checkpoint, weights_only=True)["global_step"] < 40 // ranks
+    assert fit(folder, str(broken / "config.yaml"), "--ckpt_path", str(checkpoint), ranks=ranks) == [0] * ranks
+    same_runs(whole, broken)
 
 
 def restore_config(path):

@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
+from sae_lightning.distributed import all_gather_int
 from sae_lightning.loggers import run_folder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -18,20 +19,20 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt(Checkpoint):
     """Finish the current step, write ``checkpoints/interrupted.ckpt``, say how to go on, and exit.
 
-    The exit code is 128 + signal, or 1 if the datamodule tells of a ``failure`` (text that cannot be read any more,
-    activations that are not finite). A signal only raises a flag, which is looked at between two optimizer steps: no
-    checkpoint is ever written in the middle of one. A second signal stops at once and leaves no checkpoint. Ranks
-    decide together. (It is a ``Checkpoint`` because Lightning calls those last, when every other callback is done with
-    the step.)
+    The exit code is 128 + signal, or 1 if there is no next batch (text that cannot be read any more, activations that
+    are not finite). A signal only raises a flag, which is looked at between two optimizer steps: no checkpoint is ever
+    written in the middle of one. A second signal stops at once and leaves no checkpoint. Ranks decide together. (It is
+    a ``Checkpoint`` because Lightning calls those last, when every other callback is done with the step.)
     """
 
     def __init__(self) -> None:
         self._signal: int | None = None
+        self._code = 0
         self._handlers_before: dict[int, Any] = {}
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._signal = None
+        self._signal, self._code = None, 0
         if threading.current_thread() is threading.main_thread():
             self._handlers_before = {number: signal.signal(number, self._note) for number in SIGNALS}
 
@@ -49,16 +50,24 @@ class Interrupt(Checkpoint):
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not between_steps or trainer.is_last_batch:
             return
-        failure = getattr(trainer.datamodule, "failure", None)  # type: ignore[attr-defined]
-        code = 1 if failure is not None else 128 + self._signal if self._signal is not None else 0
-        if failure is not None:
-            sys.stderr.write(f"\nrank {trainer.global_rank}: {failure}\n")
-        if trainer.world_size > 1:  # it may concern only some ranks
-            code = int(trainer.strategy.reduce(float(code), reduce_op="max"))
-        if code:
-            self._stop(trainer, code)
+        code = 0 if self._signal is None else 128 + self._signal
+        try:
+            trainer.datamodule.prepare_batch()  # type: ignore[attr-defined]
+        except Exception as error:
+            sys.stderr.write(f"\nrank {trainer.global_rank}: {error}\n")
+            code = code or 1
+        self._code = max(all_gather_int(code))  # it may concern only some ranks
+        # A checkpoint from before a validation that is due now would go on without it.
+        if not trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher):  # type: ignore[arg-type]
+            self._stop(trainer)
 
-    def _stop(self, trainer: Trainer, code: int) -> None:
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
+        if not self._code:
+            return
         run = run_folder(trainer)
         if run is not None:
             path = run / "checkpoints" / "interrupted.ckpt"
@@ -68,7 +77,7 @@ class Interrupt(Checkpoint):
                     f"stopped at step {trainer.global_step}; go on with\n"
                     f"  sae fit --config {run / 'config.yaml'} --ckpt_path {path}\n"
                 )
-        raise SystemExit(code)
+        raise SystemExit(self._code)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -19,13 +19,7 @@ from sae_lightning.sources import ActivationSource
 
 
 class Stream(ABC):
-    """Endless batches [batch_size, d_in] float32 of one rank; its state is exact after each batch.
-
-    Attributes:
-        failure: why there will soon be no more batches; the state is that from before.
-    """
-
-    failure: Exception | None = None
+    """Endless batches [batch_size, d_in] float32 of one rank; its state is exact after each batch."""
 
     def __iter__(self) -> "Stream":
         return self
@@ -33,6 +27,9 @@ class Stream(ABC):
     @abstractmethod
     def __next__(self) -> Float[Tensor, "batch d_in"]:
         """The next batch."""
+
+    def prepare(self) -> None:  # noqa: B027
+        """Does now what the next batch needs, and fails now if it will; the batches and the state stay the same."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -110,11 +107,6 @@ class ActivationDataModule(LightningDataModule, ABC):
         return getattr(self.source, "widths", {})
 
     @property
-    def failure(self) -> Exception | None:
-        """Why the training stream of this rank cannot go on for long, if so."""
-        return None if self._train_stream is None else self._train_stream.failure
-
-    @property
     def rank(self) -> int:
         """Number of this process, from 0."""
         return self.trainer.global_rank if self.trainer is not None else 0
@@ -146,6 +138,11 @@ class ActivationDataModule(LightningDataModule, ABC):
             self._to_load = None
         self._train_stream = stream
         return Loader(lambda: stream, n_batches)
+
+    def prepare_batch(self) -> None:
+        """Fails if there will be no next training batch on this rank, while the run can still end between two steps."""
+        if self._train_stream is not None:
+            self._train_stream.prepare()
 
     @override
     def val_dataloader(self) -> Loader:

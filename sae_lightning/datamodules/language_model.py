@@ -1,7 +1,6 @@
 """Activations of a language model on text: packed, masked, shuffled, made while training."""
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -99,7 +98,7 @@ class LanguageModelDataModule(ActivationDataModule):
     @override
     def train_stream(self) -> TokenStream:
         """This rank's training stream, from the beginning of the text."""
-        rows = PackedRows(self.packing, _train(self.text), on_restart=self._tell_restart, ahead=_CHUNKS_AHEAD)
+        rows = PackedRows(self.packing, self.text.train, on_restart=self._tell_restart, ahead=_CHUNKS_AHEAD)
         # Each rank has an order of its own; the rows differ anyway.
         seed = self.seed * 1_000_003 + self.rank
         buffer = ShuffleBuffer(self.buffer_samples, self.d_in, self.buffer_dtype, seed, self.source.device)
@@ -122,7 +121,7 @@ class LanguageModelDataModule(ActivationDataModule):
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
         """Gives n shuffled activations from the beginning of the text, the same on every rank; moves no stream."""
-        rows = PackedRows(self.packing, _train(self.text))
+        rows = PackedRows(self.packing, self.text.train)
         parts: list[Tensor] = []
         while sum(map(len, parts)) < n:
             input_ids = rows.take(self.llm_batch_size)
@@ -168,7 +167,7 @@ class LanguageModelDataModule(ActivationDataModule):
 
     def _check_train_text(self) -> None:
         wanted = self.batch_size * self.world_size
-        input_ids = _first_pass(PackedRows(self.packing, _train(self.text)), self.packing, wanted)
+        input_ids = _first_pass(PackedRows(self.packing, self.text.train), self.packing, wanted)
         if (n := int(self.packing.mask(input_ids).sum())) < wanted:
             raise ValueError(
                 f"the training text has {n} tokens that count, fewer than one batch for each process "
@@ -197,7 +196,3 @@ def _check_context_length(source: LanguageModelSource, context_length: int) -> N
     limit = getattr(source.model.config, "max_position_embeddings", None)
     if limit is not None and context_length > limit:
         raise ValueError(f"context_length={context_length}: {source.name} reads at most {limit} tokens")
-
-
-def _train(text: Text) -> Callable[[int], Iterator[str]]:
-    return lambda start: islice(text.train(), start, None)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 
-class SourceError(RuntimeError):
+class SourceError(ValueError):
     """A source that cannot go on; the run ends with a checkpoint."""
 
 

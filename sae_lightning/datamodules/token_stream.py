@@ -25,9 +25,6 @@ class TokenStream(Stream):
     A batch is drawn from a pool that holds twice as many activations or more, and never less than an eighth of the
     buffer: training starts then, and the buffer grows by a batch a step until it is full.
 
-    What fails in the text or the model is kept in `failure`, and the buffer serves on as long as it has a batch, so
-    that the run can end between two steps, with a checkpoint from before the failure.
-
     Args:
         source: the model and the hook.
         rows: packed text.
@@ -50,22 +47,20 @@ class TokenStream(Stream):
     ) -> None:
         self.source, self.rows, self.buffer = source, rows, buffer
         self.batch_size, self.llm_batch_size, self.rank, self.world_size = batch_size, llm_batch_size, rank, world_size
+        self.served = 0
 
     @override
     def __next__(self) -> Float[Tensor, "batch d_in"]:
-        if self.failure is None:
-            try:
-                self._refill()
-            except Exception as error:
-                self.failure = error
-        if self.failure is not None and self.buffer.filled < self.batch_size:
-            raise self.failure
+        self.prepare()
+        self.served += 1
         return self.buffer.take(self.batch_size)
 
-    def _refill(self) -> None:
-        """Fills the buffer; as long as it was never full, adds two batches for the one that is taken."""
+    @override
+    def prepare(self) -> None:
+        """Fills the buffer, at the beginning only so far that it grows by a batch with each that is served."""
         buffer, forward_tokens = self.buffer, self.llm_batch_size * self.rows.packing.context_length
-        enough = max(buffer.filled + 2 * self.batch_size, buffer.capacity // _FIRST_BATCH_FROM)
+        at_first = max(2 * self.batch_size, buffer.capacity // _FIRST_BATCH_FROM)
+        enough = at_first + self.served * self.batch_size
         while buffer.filled < self.batch_size or (buffer.free >= forward_tokens and buffer.filled < enough):
             n_rows = self.llm_batch_size * self.world_size
             input_ids = self.rows.peek(n_rows).tensor_split(self.world_size)[self.rank]
@@ -76,7 +71,7 @@ class TokenStream(Stream):
             except NonFiniteError as error:
                 raise ValueError(f"{error}. {self._where(input_ids, *error.position)}") from error
             buffer.add(activations)
-            self.rows.take(n_rows)  # only now: if the model fails, the state is that before these rows
+            self.rows.take(n_rows)  # only now: where the model fails, the state is still good
 
     def _where(self, input_ids: Tensor, row: int, position: int) -> str:
         text = self.rows.packing.tokenizer.decode(input_ids[row, max(0, position - 20) : position + 1])
@@ -85,10 +80,11 @@ class TokenStream(Stream):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows.state_dict(), "buffer": self.buffer.state_dict()}
+        return {"served": self.served, "rows": self.rows.state_dict(), "buffer": self.buffer.state_dict()}
 
     @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.served = state["served"]
         self.rows.load_state_dict(state["rows"])
         self.buffer.load_state_dict(state["buffer"])
 

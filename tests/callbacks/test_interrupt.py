@@ -1,7 +1,6 @@
 """The flag of ``Interrupt``; that a real run stops and goes on is tested in test_cli.py."""
 
 import signal
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -18,9 +17,16 @@ def trainer(**state: Any) -> Trainer:
         "is_last_batch": False,
         "world_size": 1,
         "loggers": [],
-        "datamodule": None,
+        "datamodule": MagicMock(),
+        "fit_loop": fit_loop(validation_is_due=False),
     } | state
     return MagicMock(spec=Trainer, **state)
+
+
+def fit_loop(validation_is_due: bool) -> MagicMock:
+    loop = MagicMock()
+    loop.epoch_loop._should_check_val_fx.return_value = validation_is_due
+    return loop
 
 
 def end_of_batch(interrupt: Interrupt, batch_idx: int, **state: Any) -> None:
@@ -64,17 +70,25 @@ def test_the_second_signal_stops_at_once(interrupt: Interrupt):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_one_rank_stops_all(interrupt: Interrupt):
-    strategy = SimpleNamespace(reduce=lambda value, reduce_op: max(value, 128.0 + signal.SIGTERM))
+def test_one_rank_stops_all(interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sae_lightning.callbacks.interrupt.all_gather_int", lambda code: [code, 128 + signal.SIGTERM])
     with pytest.raises(SystemExit) as stop:
-        end_of_batch(interrupt, 0, world_size=2, strategy=strategy)
+        end_of_batch(interrupt, 0)
     assert stop.value.code == 128 + signal.SIGTERM
 
 
-def test_failing_data_stop_the_run_with_code_1(interrupt: Interrupt, capsys: pytest.CaptureFixture[str]):
-    data = SimpleNamespace(failure=None)
+def test_a_validation_that_is_due_comes_before_the_checkpoint(interrupt: Interrupt):
+    signal.raise_signal(signal.SIGINT)
+    end_of_batch(interrupt, 0, fit_loop=fit_loop(validation_is_due=True))
+    with pytest.raises(SystemExit):
+        interrupt.on_validation_end(trainer(), LightningModule())
+
+
+def test_a_missing_batch_stops_the_run_with_code_1(interrupt: Interrupt, capsys: pytest.CaptureFixture[str]):
+    data = MagicMock()
     end_of_batch(interrupt, 0, datamodule=data)
-    data.failure = ValueError("the text is gone")
+    data.prepare_batch.side_effect = ValueError("the text is gone")
+    end_of_batch(interrupt, 0, datamodule=data, is_last_batch=True)
     with pytest.raises(SystemExit) as stop:
         end_of_batch(interrupt, 1, datamodule=data, global_rank=3)
     assert stop.value.code == 1
