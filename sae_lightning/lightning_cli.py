@@ -16,7 +16,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from typing_extensions import override
 
 from sae_lightning import startup
-from sae_lightning.callbacks import Checkpoints, ExportSAEs, Interrupt, MetricsFile, RunConfig, ThroughputBar
+from sae_lightning.callbacks import Checkpoints, ExportSAEs, Interrupt, MetricsFile, RankWatch, RunConfig, ThroughputBar
 from sae_lightning.compare import METRICS_FILE, read_run, table, tables
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
@@ -141,6 +141,7 @@ class SAECLI(LightningCLI):
             defaults.append((ThroughputBar(), ProgressBar))
         defaults.append((MetricsFile(), MetricsFile))
         defaults.append((ExportSAEs(), ExportSAEs))
+        defaults.append((RankWatch(), RankWatch))
         if self.settings.trainer.enable_checkpointing is not False:
             defaults += [(Checkpoints(), ModelCheckpoint), (Interrupt(), Interrupt)]
         return defaults
