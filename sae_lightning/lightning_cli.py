@@ -105,6 +105,7 @@ class SAECLI(LightningCLI):
                 f"freeze={self.settings.freeze.class_path} beside a SanityPanel: freeze is for a lone SAE. "
                 "Remove it, or name the policies under model.init_args.policies."
             )
+        _refuse_sharding(self.settings.trainer.strategy)
         if self.settings.weights_only is None:
             self.settings.weights_only = True  # a checkpoint is data; it need not be trusted
         self._go_on_in_the_same_folder()
@@ -175,6 +176,16 @@ class SAECLI(LightningCLI):
         if (run / METRICS_FILE).is_file():
             print(f"\n{table(*tables([[read_run(run)]])[0])}\n")
         return run
+
+
+def _refuse_sharding(strategy: Any) -> None:
+    """Strategies that split parameters over ranks fail late, or (ModelParallelStrategy) train each rank on its own."""
+    name = str(getattr(strategy, "class_path", strategy)).split(".")[-1]
+    if name.lower().startswith(("fsdp", "deepspeed", "modelparallel")):
+        raise ValueError(
+            f"trainer.strategy={name} splits an SAE over devices, which is not supported: every device holds whole "
+            "SAEs. Use trainer.strategy=ddp; docs/scaling.md has the sizes that fit on one GPU"
+        )
 
 
 def _subclass_names(base: type) -> Iterator[str]:

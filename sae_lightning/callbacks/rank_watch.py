@@ -31,6 +31,8 @@ CONNECTION_LOST = ("Connection", "Broken pipe", "NCCL")
 """What an error of a collective says when the other end is gone."""
 GRACE_S = 5.0
 """A rank that has failed gets this time to print its error before the others end and take it with them."""
+SAVING = 4
+"""A rank that saves a checkpoint may be silent for so many times longer: while Python copies, no other thread runs."""
 
 
 class RankWatch(Callback):
@@ -70,6 +72,16 @@ class RankWatch(Callback):
         keys = trainer.strategy.broadcast(uuid.uuid4().hex)  # a store outlives a fit, and under torchrun a restart
         self._heartbeat = Heartbeat(store, keys, self._rank, world_size(), self.timeout_s, self._give_up)
         self._heartbeat.start()
+
+    @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.saving = True
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.saving = False
 
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -116,6 +128,9 @@ class Heartbeat:
         n_ranks: number of processes.
         timeout_s: seconds without a beat after which a rank counts as gone.
         lost: called with what happened and the seconds to leave to a rank that is still printing its error.
+
+    Attributes:
+        saving: whether this rank saves a checkpoint, so that the others are more patient.
     """
 
     def __init__(
@@ -135,6 +150,7 @@ class Heartbeat:
         self._silent = [0] * n_ranks
         self._all_have_begun = False
         self._unanswered = 0
+        self.saving = False
         self._failure: str | None = None
         self._failed: str | None = None
         self._stopped = threading.Event()
@@ -165,7 +181,7 @@ class Heartbeat:
         with suppress(RuntimeError):  # a store that is gone answers as little as one that is frozen
             for beat in range(sys.maxsize):
                 stopping = self._stopped.wait(self._interval)
-                self._store.set(self._keys[self._rank], a_beat(beat, self._failure))
+                self._store.set(self._keys[self._rank], a_beat(beat, self.saving, self._failure))
                 self._listen()
                 self._unanswered = 0
                 if stopping:
@@ -173,9 +189,10 @@ class Heartbeat:
                 if self._failed is not None:
                     self._lost(self._failed, GRACE_S)
                 for rank, silent in enumerate(self._silent):
-                    if silent >= self._limit:
+                    patience = SAVING if silent and json.loads(self._heard[rank])["saving"] else 1
+                    if silent >= patience * self._limit:
                         who = described(rank, self._heard[rank])
-                        self._lost(f"{who} has not been heard of for {self._timeout_s:g} s", 0.0)
+                        self._lost(f"{who} has not been heard of for {patience * self._timeout_s:g} s", 0.0)
 
     def _listen(self) -> None:
         self._all_have_begun = self._all_have_begun or self._store.check(self._keys)
@@ -195,9 +212,10 @@ class Heartbeat:
                 self._lost(f"{who}, or the launcher on its machine, has not answered for {self._timeout_s:g} s", 0.0)
 
 
-def a_beat(number: int = 0, failure: str | None = None) -> str:
-    """What a rank writes into the store: a number that changes, who it is, and what it failed with, if it has."""
-    return json.dumps({"beat": number, "host": socket.gethostname(), "pid": os.getpid(), "failure": failure})
+def a_beat(number: int = 0, saving: bool = False, failure: str | None = None) -> str:
+    """What a rank writes into the store: a number that changes, who it is, and what it is about."""
+    who = {"host": socket.gethostname(), "pid": os.getpid()}
+    return json.dumps({"beat": number, **who, "saving": saving, "failure": failure})
 
 
 def described(rank: int, words: str | bytes) -> str:
