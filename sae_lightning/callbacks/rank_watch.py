@@ -10,11 +10,12 @@ import math
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -53,7 +54,7 @@ class RankWatch(Callback):
         self._rank = 0
         self._run: Path | None = None
         self._launcher: Any = None
-        self._telling = threading.Lock()
+        self._has_told = False
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -70,7 +71,8 @@ class RankWatch(Callback):
             timeout=timedelta(seconds=self.timeout_s),
         )
         keys = trainer.strategy.broadcast(uuid.uuid4().hex)  # a store outlives a fit, and under torchrun a restart
-        self._heartbeat = Heartbeat(store, keys, self._rank, world_size(), self.timeout_s, self._give_up)
+        children = [child for child in getattr(self._launcher, "procs", []) if isinstance(child, subprocess.Popen)]
+        self._heartbeat = Heartbeat(store, keys, self._rank, world_size(), self.timeout_s, self._give_up, children)
         self._heartbeat.start()
 
     @override
@@ -102,7 +104,8 @@ class RankWatch(Callback):
             self._tell(failed or "its connection to another rank broke: that rank was killed, or its machine is gone")
 
     def _tell(self, reason: str) -> None:
-        if self._telling.acquire(blocking=False):  # once
+        if not self._has_told:
+            self._has_told = True
             sys.stderr.write(f"\n{described(self._rank, a_beat())} stops: {reason}\n{how_to_go_on(self._run)}")
             sys.stderr.flush()
 
@@ -128,6 +131,7 @@ class Heartbeat:
         n_ranks: number of processes.
         timeout_s: seconds without a beat after which a rank counts as gone.
         lost: called with what happened and the seconds to leave to a rank that is still printing its error.
+        children: ranks that this one has started; Lightning kills this one soon after one of them has died.
 
     Attributes:
         saving: whether this rank saves a checkpoint, so that the others are more patient.
@@ -141,9 +145,10 @@ class Heartbeat:
         n_ranks: int,
         timeout_s: float,
         lost: Callable[[str, float], None],
+        children: Sequence[subprocess.Popen] = (),
     ) -> None:
         self._store, self._keys, self._rank = store, [f"{name}/{rank}" for rank in range(n_ranks)], rank
-        self._timeout_s, self._lost = timeout_s, lost
+        self._timeout_s, self._lost, self._children = timeout_s, lost, children
         self._interval = min(1.0, timeout_s / 10)
         self._limit = math.ceil(timeout_s / self._interval)
         self._heard = [b""] * n_ranks
@@ -188,6 +193,9 @@ class Heartbeat:
                     return
                 if self._failed is not None:
                     self._lost(self._failed, GRACE_S)
+                for child in self._children:
+                    if child.poll():  # None while it runs
+                        self._lost(f"the rank with pid {child.pid} ended with exit code {child.returncode}", GRACE_S)
                 for rank, silent in enumerate(self._silent):
                     patience = SAVING if silent and json.loads(self._heard[rank])["saving"] else 1
                     if silent >= patience * self._limit:

@@ -98,6 +98,19 @@ def test_a_failure_is_told_at_once(server):
     assert "ValueError: loss is nan" in ranks[0].stop()
 
 
+def test_a_child_that_was_killed_is_told(server):
+    lost = []
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    heartbeat = Heartbeat(client(server.port), "group", 0, 1, TIMEOUT_S, lambda reason, _: lost.append(reason), [child])
+    heartbeat.start()
+    time.sleep(TIMEOUT_S / 2)
+    assert lost == []
+    child.kill()
+    assert until(lambda: lost)
+    heartbeat.stop()
+    assert lost[0] == f"the rank with pid {child.pid} ended with exit code -9"
+
+
 SERVER = "import sys, time; from torch.distributed import TCPStore; store = TCPStore('127.0.0.1', 0, is_master=True, \
 wait_for_workers=False); print(store.port, flush=True); time.sleep(60)"
 
