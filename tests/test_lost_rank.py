@@ -1,6 +1,7 @@
 """A rank freezes, is killed or fails: the other one stops and says so. A slow one is let be."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -65,6 +66,14 @@ def test_a_slow_rank_is_waited_for(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert "stops:" not in done.stderr
     assert (tmp_path / "lightning_logs/runs/version_0/checkpoints/step=30.ckpt").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_rank_stops_both_with_a_checkpoint(tmp_path):
+    done = run(tmp_path, "SIGTERM")
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr[-3000:]
+    assert "stops:" not in done.stderr
+    assert (tmp_path / "lightning_logs/runs/version_0/checkpoints/interrupted.ckpt").exists()
 
 
 @pytest.mark.parametrize(

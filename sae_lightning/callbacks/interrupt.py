@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
+from sae_lightning.distributed import all_gather_int
 from sae_lightning.loggers import run_folder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -47,9 +48,7 @@ class Interrupt(Checkpoint):
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not between_steps or trainer.is_last_batch:
             return
-        number = self._signal or 0
-        if trainer.world_size > 1:  # a signal may have reached only some ranks
-            number = int(trainer.strategy.reduce(float(number), reduce_op="max"))
+        number = max(all_gather_int(self._signal or 0))  # a signal may have reached only some ranks
         if number:
             self._stop(trainer, number)
 

@@ -1,7 +1,6 @@
 """The flag of ``Interrupt``; that a real run stops and goes on is tested in test_cli.py."""
 
 import signal
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -58,10 +57,10 @@ def test_the_second_signal_stops_at_once(interrupt: Interrupt):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_one_rank_stops_all(interrupt: Interrupt):
-    strategy = SimpleNamespace(reduce=lambda value, reduce_op: max(value, float(signal.SIGTERM)))
+def test_one_rank_stops_all(interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sae_lightning.callbacks.interrupt.all_gather_int", lambda value: [value, int(signal.SIGTERM)])
     with pytest.raises(SystemExit) as stop:
-        end_of_batch(interrupt, 0, world_size=2, strategy=strategy)
+        end_of_batch(interrupt, 0, world_size=2)
     assert stop.value.code == 128 + signal.SIGTERM
 
 
