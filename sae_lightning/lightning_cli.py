@@ -22,6 +22,7 @@ from sae_lightning.callbacks import (
     ExportSAEs,
     Interrupt,
     MetricsFile,
+    RankWatch,
     RunConfig,
     ThroughputBar,
     WholeFiles,
@@ -115,6 +116,7 @@ class SAECLI(LightningCLI):
                 f"freeze={self.settings.freeze.class_path} beside a SanityPanel: freeze is for a lone SAE. "
                 "Remove it, or name the policies under model.init_args.policies."
             )
+        _refuse_sharding(self.settings.trainer.strategy)
         if self.settings.weights_only is None:
             self.settings.weights_only = True  # a checkpoint is data; it need not be trusted
         self._go_on_in_the_same_folder()
@@ -155,6 +157,7 @@ class SAECLI(LightningCLI):
             defaults.append((ThroughputBar(), ProgressBar))
         defaults.append((MetricsFile(), MetricsFile))
         defaults.append((ExportSAEs(), ExportSAEs))
+        defaults.append((RankWatch(), RankWatch))
         if self.settings.trainer.enable_checkpointing is not False:
             defaults += [(Checkpoints(), ModelCheckpoint), (Interrupt(), Interrupt)]
         return defaults
@@ -188,6 +191,16 @@ class SAECLI(LightningCLI):
         if (run / METRICS_FILE).is_file():
             print(f"\n{table(*tables([[read_run(run)]])[0])}\n")
         return run
+
+
+def _refuse_sharding(strategy: Any) -> None:
+    """Strategies that split parameters over ranks fail late, or (ModelParallelStrategy) train each rank on its own."""
+    name = str(getattr(strategy, "class_path", strategy)).split(".")[-1]
+    if name.lower().startswith(("fsdp", "deepspeed", "modelparallel")):
+        raise ValueError(
+            f"trainer.strategy={name} splits an SAE over devices, which is not supported: every device holds whole "
+            "SAEs. Use trainer.strategy=ddp; docs/scaling.md has the sizes that fit on one GPU"
+        )
 
 
 def _subclass_names(base: type) -> Iterator[str]:

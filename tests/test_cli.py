@@ -34,6 +34,9 @@ PANEL = DATA + (
 )
 
 
+SHARDED = LONE.replace("  accelerator: cpu", "  accelerator: cpu\n  strategy: {class_path: ModelParallelStrategy}")
+
+
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
@@ -118,6 +121,8 @@ def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture):
         (LONE, ["--ckpt_path", "none.ckpt"], "error: ckpt_path=none.ckpt: no such file"),
         (LONE, ["--config", "none.yaml"], "File does not exist"),
         (PANEL, ["--freeze", "FrozenDecoder"], "error: freeze=sae_lightning.freeze.FrozenDecoder beside a SanityPanel"),
+        (LONE, ["--trainer.strategy", "fsdp"], "error: trainer.strategy=fsdp splits an SAE over devices"),
+        (SHARDED, [], "error: trainer.strategy=ModelParallelStrategy splits an SAE over devices"),
     ],
 )
 def test_a_mistake_is_one_message(capsys: pytest.CaptureFixture, text: str, args: list[str], expected: str):

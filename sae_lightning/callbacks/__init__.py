@@ -5,6 +5,16 @@ from sae_lightning.callbacks.export import ExportSAEs
 from sae_lightning.callbacks.interrupt import Interrupt
 from sae_lightning.callbacks.metrics_file import MetricsFile
 from sae_lightning.callbacks.progress import ThroughputBar
+from sae_lightning.callbacks.rank_watch import RankWatch
 from sae_lightning.callbacks.run_config import RunConfig
 
-__all__ = ["Checkpoints", "ExportSAEs", "Interrupt", "MetricsFile", "RunConfig", "ThroughputBar", "WholeFiles"]
+__all__ = [
+    "Checkpoints",
+    "ExportSAEs",
+    "Interrupt",
+    "MetricsFile",
+    "RankWatch",
+    "RunConfig",
+    "ThroughputBar",
+    "WholeFiles",
+]

@@ -1,0 +1,246 @@
+"""Stop when another rank is gone, instead of waiting for it in a collective.
+
+A rank whose partner was killed, froze, or failed between two collectives waits for it until the process group gives
+up: after 30 minutes, Lightning's default. A thread that is blocked there cannot be interrupted. So each rank writes a
+beat into the process group's key-value store, over a connection and from a thread of its own, and reads the others'.
+"""
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.distributed import TCPStore
+from typing_extensions import override
+
+from sae_lightning.distributed import world_size
+from sae_lightning.loggers import run_folder
+
+CONNECTION_LOST = ("Connection", "Broken pipe", "NCCL")
+"""What an error of a collective says when the other end is gone."""
+GRACE_S = 5.0
+"""A rank that has failed gets this time to print its error before the others end and take it with them."""
+SAVING = 4
+"""A rank that saves a checkpoint may be silent for so many times longer: while Python copies, no other thread runs."""
+
+
+class RankWatch(Callback):
+    """Stop this rank with a message and exit code 1 when another one has failed, was killed or is frozen.
+
+    Only whole processes are watched: a rank that is slow (a long validation or checkpoint) goes on beating. Watched is
+    the time from `setup` to `teardown`, once all ranks have begun. With one process it does nothing.
+
+    Args:
+        timeout_s: seconds without a beat after which a rank counts as gone. Default: 30.
+    """
+
+    def __init__(self, timeout_s: float = 30.0) -> None:
+        if not timeout_s > 0:
+            raise ValueError(f"timeout_s={timeout_s}: expected seconds above 0, such as 30")
+        self.timeout_s = timeout_s
+        self._heartbeat: Heartbeat | None = None
+        self._rank = 0
+        self._run: Path | None = None
+        self._launcher: Any = None
+        self._has_told = False
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if world_size() == 1:
+            return
+        self._rank = trainer.global_rank
+        self._run = run_folder(trainer) if stage == "fit" else None
+        self._launcher = trainer.strategy.launcher
+        store = TCPStore(
+            os.environ["MASTER_ADDR"],
+            int(os.environ["MASTER_PORT"]),
+            is_master=False,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=self.timeout_s),
+        )
+        keys = trainer.strategy.broadcast(uuid.uuid4().hex)  # a store outlives a fit, and under torchrun a restart
+        children = [child for child in getattr(self._launcher, "procs", []) if isinstance(child, subprocess.Popen)]
+        self._heartbeat = Heartbeat(store, keys, self._rank, world_size(), self.timeout_s, self._give_up, children)
+        self._heartbeat.start()
+
+    @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.saving = True
+
+    @override
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.saving = False
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._heartbeat is not None:
+            trainer.strategy.barrier("rank_watch")  # who ends first would look like one that died
+            self._heartbeat.stop()
+            self._heartbeat = None
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if self._heartbeat is None:
+            return
+        # A SystemExit is how all ranks stop together after an interruption: nobody needs to be told.
+        failure = None if isinstance(exception, SystemExit) else f"{type(exception).__name__}: {exception}"
+        failed = self._heartbeat.stop(failure)
+        self._heartbeat = None
+        if isinstance(exception, RuntimeError) and any(sign in str(exception) for sign in CONNECTION_LOST):
+            self._tell(failed or "its connection to another rank broke: that rank was killed, or its machine is gone")
+
+    def _tell(self, reason: str) -> None:
+        if not self._has_told:
+            self._has_told = True
+            sys.stderr.write(f"\n{described(self._rank, a_beat())} stops: {reason}\n{how_to_go_on(self._run)}")
+            sys.stderr.flush()
+
+    def _give_up(self, reason: str, grace_s: float) -> None:
+        self._tell(reason)
+        time.sleep(grace_s)
+        if self._launcher is not None:
+            with suppress(Exception):  # nothing may keep this process from ending
+                self._launcher.kill(signal.SIGKILL)  # a frozen child of Lightning's launcher would stay for ever
+        os._exit(1)
+
+
+class Heartbeat:
+    """The beats of one rank, and what it hears of the others.
+
+    Time is counted in own beats: when all ranks were suspended together, none misses any. What is said to be lost goes
+    to `lost`, which is called from a thread beside the main one.
+
+    Args:
+        store: a connection to the store of the process group, used by nobody else.
+        name: of the group of beats, the same on all ranks.
+        rank: number of this process.
+        n_ranks: number of processes.
+        timeout_s: seconds without a beat after which a rank counts as gone.
+        lost: called with what happened and the seconds to leave to a rank that is still printing its error.
+        children: ranks that this one has started; Lightning kills this one soon after one of them has died.
+
+    Attributes:
+        saving: whether this rank saves a checkpoint, so that the others are more patient.
+    """
+
+    def __init__(
+        self,
+        store: TCPStore,
+        name: str,
+        rank: int,
+        n_ranks: int,
+        timeout_s: float,
+        lost: Callable[[str, float], None],
+        children: Sequence[subprocess.Popen] = (),
+    ) -> None:
+        self._store, self._keys, self._rank = store, [f"{name}/{rank}" for rank in range(n_ranks)], rank
+        self._timeout_s, self._lost, self._children = timeout_s, lost, children
+        self._interval = min(1.0, timeout_s / 10)
+        self._limit = math.ceil(timeout_s / self._interval)
+        self._heard = [b""] * n_ranks
+        self._silent = [0] * n_ranks
+        self._all_have_begun = False
+        self._unanswered = 0
+        self.saving = False
+        self._failure: str | None = None
+        self._failed: str | None = None
+        self._stopped = threading.Event()
+        # Two threads, since a question to a frozen store never returns.
+        self._threads = [
+            threading.Thread(target=run, name=f"rank-watch-{run.__name__}", daemon=True)
+            for run in (self._exchange, self._count_unanswered)
+        ]
+
+    def start(self) -> None:
+        """Begin to beat and to listen."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, failure: str | None = None) -> str | None:
+        """End; a failure is told to the other ranks first.
+
+        Returns:
+            What another rank has said that it failed with, if one has.
+        """
+        self._failure = failure
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join(timeout=GRACE_S)
+        return self._failed
+
+    def _exchange(self) -> None:
+        with suppress(RuntimeError):  # a store that is gone answers as little as one that is frozen
+            for beat in range(sys.maxsize):
+                stopping = self._stopped.wait(self._interval)
+                self._store.set(self._keys[self._rank], a_beat(beat, self.saving, self._failure))
+                self._listen()
+                self._unanswered = 0
+                if stopping:
+                    return
+                if self._failed is not None:
+                    self._lost(self._failed, GRACE_S)
+                for child in self._children:
+                    if child.poll():  # None while it runs
+                        self._lost(f"the rank with pid {child.pid} ended with exit code {child.returncode}", GRACE_S)
+                for rank, silent in enumerate(self._silent):
+                    patience = SAVING if silent and json.loads(self._heard[rank])["saving"] else 1
+                    if silent >= patience * self._limit:
+                        who = described(rank, self._heard[rank])
+                        self._lost(f"{who} has not been heard of for {patience * self._timeout_s:g} s", 0.0)
+
+    def _listen(self) -> None:
+        self._all_have_begun = self._all_have_begun or self._store.check(self._keys)
+        if not self._all_have_begun:
+            return
+        for rank, words in enumerate(self._store.multi_get(self._keys)):
+            self._silent[rank] = 0 if words != self._heard[rank] else self._silent[rank] + 1
+            self._heard[rank] = words
+            if rank != self._rank and (failure := json.loads(words)["failure"]):
+                self._failed = f"{described(rank, words)} failed with {failure}"
+
+    def _count_unanswered(self) -> None:
+        while not self._stopped.wait(self._interval):
+            self._unanswered += 1
+            if self._unanswered >= self._limit:
+                who = described(0, self._heard[0])
+                self._lost(f"{who}, or the launcher on its machine, has not answered for {self._timeout_s:g} s", 0.0)
+
+
+def a_beat(number: int = 0, saving: bool = False, failure: str | None = None) -> str:
+    """What a rank writes into the store: a number that changes, who it is, and what it is about."""
+    who = {"host": socket.gethostname(), "pid": os.getpid()}
+    return json.dumps({"beat": number, **who, "saving": saving, "failure": failure})
+
+
+def described(rank: int, words: str | bytes) -> str:
+    """A rank with the host and process that its last beat named, if any was heard."""
+    if not words:
+        return f"rank {rank}"
+    said = json.loads(words)
+    return f"rank {rank} ({said['host']}, pid {said['pid']})"
+
+
+def how_to_go_on(run: Path | None) -> str:
+    """The command that takes the run up again from its latest checkpoint, as lines to print."""
+    if run is None:
+        return ""
+    config = run / "config.yaml"
+    checkpoints = [path for path in (run / "checkpoints").glob("*.ckpt") if not path.is_symlink()]
+    if not checkpoints:
+        return f"there is no checkpoint yet; begin again with\n  sae fit --config {config}\n"
+    latest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+    return f"go on from the latest checkpoint with\n  sae fit --config {config} --ckpt_path {latest}\n"
