@@ -139,7 +139,7 @@ class Over(Exception):  # noqa: N818
     """No more steps are wanted: the way out of a loop that is not ours."""
 
 
-Job = Callable[[Task, "Turns"], None]
+Job = Callable[[Any, Connection], None]
 
 
 def work(connection: Connection, task: Task, job: Job) -> None:
@@ -156,7 +156,7 @@ def work(connection: Connection, task: Task, job: Job) -> None:
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         connection.send(resident_mb())
         connection.recv()  # workers import side by side but build one after the other, which takes less memory
-        job(task, Turns(connection, task))
+        job(task, connection)
     except (EOFError, KeyboardInterrupt, Over):
         pass  # the script has ended
     except Exception as error:

@@ -1,6 +1,7 @@
 """What a worker of `benchmarks.train_step` does: steps of one impl on batches in memory."""
 
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -11,9 +12,9 @@ from benchmarks.peers import Task
 from benchmarks.turns import Turns
 
 
-def job(task: Task, turns: Turns) -> None:
+def job(task: Task, connection: Connection) -> None:
     """Trains until no more steps are wanted."""
-    data = peers.batches(task)
+    turns, data = Turns(connection, task), peers.batches(task)
     if task.impl in peers.IN_LIGHTNING:
         fit(task, turns, data)
         return
@@ -32,8 +33,6 @@ def fit(task: Task, turns: Turns, data: list[Tensor]) -> None:
     """Trains one of our SAEs, or a panel of four, as `sae fit` would."""
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
-    from sae_lightning.callbacks import MetricsFile, ThroughputBar
-    from sae_lightning.loggers import MemberTensorBoardLogger
     from sae_lightning.panel import SanityPanel
 
     class Loader:
@@ -77,6 +76,16 @@ def fit(task: Task, turns: Turns, data: list[Tensor]) -> None:
         module = peers.our_sae(task, start)
     del start
     module.optimizer_step = optimizer_step
+    run_trainer(task, module, InMemory(), Clock())
+
+
+def run_trainer(task: Task, module: Any, data: Any, clock: Any) -> None:
+    """The Trainer of `sae fit`, with a callback that takes turns."""
+    from lightning.pytorch import Trainer
+
+    from sae_lightning.callbacks import MetricsFile, ThroughputBar
+    from sae_lightning.loggers import MemberTensorBoardLogger
+
     trainer = Trainer(
         max_epochs=1,
         accelerator="gpu" if task.device == "cuda" else "cpu",
@@ -84,8 +93,8 @@ def fit(task: Task, turns: Turns, data: list[Tensor]) -> None:
         precision="bf16-mixed" if task.impl == "ours_bf16" else "32-true",
         gradient_clip_val=1.0,
         logger=MemberTensorBoardLogger(save_dir=task.folder),
-        callbacks=[ThroughputBar(), MetricsFile(), Clock()],
+        callbacks=[ThroughputBar(), MetricsFile(), clock],
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    trainer.fit(module, datamodule=InMemory())
+    trainer.fit(module, datamodule=data)
