@@ -48,6 +48,17 @@ class Task:
     impl: str
     device: str = "cpu"
     folder: str = "."
+    lr: float = LR
+
+    @property
+    def where(self) -> str:
+        """The group that is compared, for messages."""
+        return f"case {self.case}, {self.kind}"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What is imported before memory at rest is taken."""
+        return MODULES.get(library(self.impl), ())
 
     @property
     def size(self) -> Case:
@@ -174,10 +185,10 @@ def our_begin(sae: Any, x: Tensor) -> Begin:
     return Begin(float(losses["mse"]), float(losses["l0"]))
 
 
-def slow_down(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+def slow_down(optimizer: torch.optim.Optimizer, lr: float = LR) -> torch.optim.Optimizer:
     """The same optimizer with the learning rate of all impls."""
     for group in optimizer.param_groups:
-        group["lr"] = LR
+        group["lr"] = lr
     return optimizer
 
 
@@ -186,7 +197,7 @@ class OursBare:
 
     def __init__(self, task: Task, start: Weights) -> None:
         self.sae = our_sae(task, start).to(task.device).train()
-        self.optimizer, self.n_steps = slow_down(self.sae.configure_optimizers()), 0
+        self.optimizer, self.n_steps = slow_down(self.sae.configure_optimizers(), task.lr), 0
 
     def begin(self, x: Tensor) -> Begin:
         """Loss and l0."""
@@ -226,7 +237,7 @@ class SAELens:
         threshold = self.sae.threshold if task.variant == "jumprelu" else None
         load(start, self.sae.W_enc, self.sae.W_dec, self.sae.b_enc, threshold)
         self.trainer: Any = SAETrainer(
-            SAETrainerConfig(10**12, size.batch, lr=LR, lr_end=LR, device=task.device), self.sae, iter([])
+            SAETrainerConfig(10**12, size.batch, lr=task.lr, lr_end=task.lr, device=task.device), self.sae, iter([])
         )
         self.trainer.n_forward_passes_since_fired[task.dead] = 1e9
         self.step_input = TrainStepInput
@@ -266,10 +277,10 @@ class Sparsify:
             from schedulefree import ScheduleFreeWrapper
             from sparsify.sign_sgd import SignSGD
 
-            self.optimizer = ScheduleFreeWrapper(SignSGD(self.coder.parameters(), lr=LR), momentum=0.95)
+            self.optimizer = ScheduleFreeWrapper(SignSGD(self.coder.parameters(), lr=task.lr), momentum=0.95)
             self.optimizer.train()
         else:
-            self.optimizer = torch.optim.Adam(self.coder.parameters(), lr=LR)
+            self.optimizer = torch.optim.Adam(self.coder.parameters(), lr=task.lr)
         self.since_fired = torch.zeros(size.d_sae, dtype=torch.long, device=task.device)
         self.since_fired[task.dead] = 10**12
         self.did_fire = torch.zeros(size.d_sae, dtype=torch.bool, device=task.device)
@@ -317,7 +328,7 @@ class DictionaryLearning:
             dict_size=size.d_sae,
             layer=0,
             lm_name="none",
-            lr=LR,
+            lr=task.lr,
             device=task.device,
             **kwargs,
         )
@@ -369,7 +380,7 @@ class Dense:
             self.p["threshold"] = torch.empty(size.d_sae, device=task.device)
         load(start, self.p["W_enc"], self.p["W_dec"], self.p["b_enc"], self.p.get("threshold"))
         parameters = [tensor.requires_grad_() for tensor in self.p.values()]
-        self.optimizer = torch.optim.Adam(parameters, lr=LR, fused=True if task.settings else None)
+        self.optimizer = torch.optim.Adam(parameters, lr=task.lr, fused=True if task.settings else None)
         self.variant, self.k, self.dead = task.variant, size.k, task.dead if task.aux else None
 
     def losses(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

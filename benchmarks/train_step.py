@@ -26,7 +26,6 @@ import argparse
 import importlib.util
 import json
 import math
-import multiprocessing
 import statistics
 import sys
 import tempfile
@@ -35,75 +34,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.peers import CASES, DENSE_KINDS, IMPLS, KINDS, PEERS, Begin, Task, library, supports
-from benchmarks.worker import work
+from benchmarks.peers import CASES, DENSE_KINDS, IMPLS, KINDS, Begin, Task, library, supports
+from benchmarks.report import Mistake, aligned, left_out, tell
+from benchmarks.turns import Worker
+from benchmarks.worker import job
 
-WARM_UP, WATCHED = 3, 3  # untimed steps before the first turn, and for the stages
+WARM_UP = 3  # untimed steps before the first turn
 GPU_IMPLS = ("ours", "ours_bf16", "sparsify", "dense")
 TOLERANCE, BF16_TOLERANCE = 1e-3, 2e-2
-
-
-class Mistake(Exception):
-    """Something to tell the user in one line."""
-
-
-class Worker:
-    """A process that measures one impl."""
-
-    def __init__(self, task: Task) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.task = task
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, task), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.times: list[float] = []
-        self.import_mb = self.peak_mb = 0.0
-        self.begin = Begin(math.nan, math.nan)
-
-    def build(self) -> None:
-        """Waits for the imports and lets the process build its impl."""
-        self.import_mb = self._receive()
-        self.connection.send("build")
-        self.begin = self._receive()
-
-    def _receive(self) -> Any:
-        try:
-            answer = self.connection.recv()
-        except EOFError:
-            self.process.join()
-            raise Mistake(
-                f"case {self.task.case}, {self.task.kind}: the process of {self.task.impl} ended (exit code "
-                f"{self.process.exitcode}); if memory ran out, measure fewer impls at once with --impl"
-            ) from None
-        if isinstance(answer, str):
-            raise Mistake(f"case {self.task.case}, {self.task.kind}, {self.task.impl}: {answer}")
-        return answer
-
-    def turn(self, n: int, timed: bool = True) -> None:
-        """Makes n steps."""
-        self.connection.send(("steps", n))
-        times, self.peak_mb = self._receive()
-        self.times += times if timed else []
-
-    def stages(self) -> dict[str, float]:
-        """Milliseconds a step by stage; the first watched step pays for the profiler's start and is dropped."""
-        for n in (1, WATCHED):
-            self.connection.send(("stages", n))
-            stages = self._receive()
-        return stages
-
-    def stop(self) -> None:
-        """Ends the process."""
-        try:
-            self.connection.send(("stop", 0))
-            self.process.join(10)
-        except OSError:
-            pass
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.connection.close()
 
 
 def check_agreement(begins: Mapping[str, Begin], where: str, device: str = "cpu") -> None:
@@ -133,7 +71,7 @@ def measure(case: str, kind: str, impls: Sequence[str], device: str, steps: int,
     with tempfile.TemporaryDirectory() as folder:
         try:
             for impl in [*impls, "floor"]:
-                workers.append(Worker(Task(case, kind, impl, device, folder)))
+                workers.append(Worker(Task(case, kind, impl, device, folder), job))
             for worker in workers:
                 tell(f"{where}: starting {worker.task.impl}")
                 worker.build()
@@ -178,11 +116,7 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
         spread = "{:.4g} .. {:.4g}".format(*r["spread"])
         numbers = [f"{r['samples_per_s']:,.0f}", f"{r['ms']:.4g}", spread, f"{r['peak_mb']:.0f}"]
         rows.append([r["impl"], *numbers, f"{r['import_mb']:.0f}", f"{r['floor_ratio']:.2f}", stages])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [f"case {records[0]['case']}, {records[0]['kind']}"]
-    for row in rows:
-        middle = "  ".join(cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True))
-        lines.append(f"  {row[0]:<{widths[0]}}  {middle}  {row[-1]}".rstrip())
+    lines = [f"case {records[0]['case']}, {records[0]['kind']}", *aligned(rows)]
     ms = {r["impl"]: r["ms"] for r in records}
     peers = {impl: value for impl, value in ms.items() if not impl.startswith("ours") and impl != "floor"}
     for what, names in (("with our settings", peers), ("as shipped", [name for name in peers if "+" not in name])):
@@ -226,11 +160,6 @@ def plot(records: Sequence[Mapping[str, Any]], path: str) -> None:
     figure.savefig(path)
 
 
-def tell(line: str) -> None:
-    """Progress, beside the results."""
-    sys.stderr.write(line + "\n")
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
@@ -258,21 +187,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--device cuda: torch finds no GPU here")
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return args
-
-
-def left_out(wanted: Sequence[str]) -> list[str]:
-    """Says which peers are not installed, and returns the impls that remain."""
-    missing = {name: package for name, package in PEERS.items() if importlib.util.find_spec(module_of(name)) is None}
-    missing = {name: package for name, package in missing.items() if any(library(impl) == name for impl in wanted)}
-    if missing:
-        packages = " ".join(missing.values())
-        tell(f"left out, not installed: {', '.join(missing)}; to measure them too: pip install {packages}")
-    return [impl for impl in wanted if library(impl) not in missing]
-
-
-def module_of(peer: str) -> str:
-    """The module that a peer is imported as."""
-    return {"saelens": "sae_lens"}.get(peer, peer)
 
 
 def groups(args: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
