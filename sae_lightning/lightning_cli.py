@@ -14,6 +14,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
 from sae_lightning import startup
@@ -117,6 +118,11 @@ class SAECLI(LightningCLI):
                 "Remove it, or name the policies under model.init_args.policies."
             )
         _refuse_sharding(self.settings.trainer.strategy)
+        if self.config.subcommand == "fit" and self.settings.seed_everything not in (None, True, False, 0):
+            rank_zero_warn(
+                f"seed_everything={self.settings.seed_everything} changes no SAE and no data, which have their own "
+                "seeds: set model.seed (of a panel model.seeds) and data.seed"
+            )
         if self.settings.weights_only is None:
             self.settings.weights_only = True  # a checkpoint is data; it need not be trusted
         self._go_on_in_the_same_folder()
