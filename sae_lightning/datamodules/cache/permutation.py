@@ -11,7 +11,7 @@ import hashlib
 import numpy as np
 
 _ROUNDS = 8
-_MIN_BITS = 8  # with fewer a half has too few values for the rounds to mix
+_MIN_BITS = 4  # with fewer a half has too few values for the rounds to mix
 
 
 class Permutation:

@@ -112,9 +112,12 @@ class CacheWriter:
             "dtype": str(self.dtype).removeprefix("torch."),
             "shard_rows": self.blocks_per_shard * rows,
         }
-        self.manifest = self._begin(command)
-        self.done = self._finished_shards()
+        is_new = MANIFEST not in self.folder.sizes()
+        self.manifest = self._new_manifest(command) if is_new else self._manifest_there()
+        self.done = {} if is_new else self._finished_shards()
         self._check_room((self.n_train + self.n_heldout + self.block_tokens) * (token_bytes + 6))
+        if is_new:
+            self._write_json(MANIFEST, self.manifest)
         self.tokens = self.forwards = 0  # what this process has made
         self._began = self._told = time.perf_counter()
 
@@ -154,22 +157,21 @@ class CacheWriter:
                 writing.result()
         return self._finish(names)
 
-    def _begin(self, command: str) -> dict[str, Any]:
-        """The manifest that is there, if it is of this cache, or a new one."""
-        if MANIFEST in self.folder.sizes():
-            manifest = parse_manifest(self.folder.read(MANIFEST), self.folder.url)
-            there = {name: manifest[name] for name in self.settings}
-            if differences := list(_differences(_plain(there), _plain(self.settings))):
-                raise ValueError(
-                    f"out={self.folder.url}: there is a cache with other settings ({'; '.join(differences)}). Give "
-                    "another folder, or the settings of the one that is there, or remove it"
-                )
-            return manifest
+    def _new_manifest(self, command: str) -> dict[str, Any]:
         versions = {name: version(name) for name in ("torch", "transformers", "safetensors")}
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "complete": False, "command": command}
         manifest |= self.settings | {"d_in": self.source.d_in, "shards": []}
-        manifest["versions"] = {"sae_lightning": __version__, **versions}
-        self._write_json(MANIFEST, manifest)
+        return manifest | {"versions": {"sae_lightning": __version__, **versions}}
+
+    def _manifest_there(self) -> dict[str, Any]:
+        """The manifest that is there, if it is of a cache with these settings."""
+        manifest = parse_manifest(self.folder.read(MANIFEST), self.folder.url)
+        there = {name: manifest[name] for name in self.settings}
+        if differences := list(_differences(_plain(there), _plain(self.settings))):
+            raise ValueError(
+                f"out={self.folder.url}: there is a cache with other settings ({'; '.join(differences)}). Give another "
+                "folder, or the settings of the one that is there, or remove it"
+            )
         return manifest
 
     def _finished_shards(self) -> dict[str, dict[str, Any]]:
@@ -192,7 +194,7 @@ class CacheWriter:
         self.manifest = parse_manifest(self.folder.read(MANIFEST), self.folder.url)
         return {entry["file"]: {"shard": entry} for entry in self.manifest["shards"]}
 
-    def _check_room(self, nbytes: float) -> None:
+    def _check_room(self, nbytes: int) -> None:
         free = self.folder.free_bytes()
         needed = nbytes - sum(entry["shard"]["bytes"] for entry in self.done.values())
         if free is not None and needed > free:
@@ -253,8 +255,6 @@ class CacheWriter:
             return False
         entries = [self.done[name] for name in names]
         shards = [entry["shard"] for entry in entries]
-        if self.manifest["complete"] and shards == self.manifest["shards"]:
-            return True
         train = [entry for entry in entries if entry["shard"]["file"].startswith("train")]
         heldout = [entry for entry in entries if entry not in train]
         counts = {
