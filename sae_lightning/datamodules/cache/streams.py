@@ -71,7 +71,8 @@ class ShuffledStream(Stream):
             self._next()
         assert self._group is not None
         places = self._group.places[self._served * self.batch_size :][: self.batch_size]
-        rows = torch.from_numpy(self._group.rows)[torch.from_numpy(places)]
+        # index_select is several times faster than [] on 16-bit numbers
+        rows = torch.from_numpy(self._group.rows).index_select(0, torch.from_numpy(places))
         self._served += 1
         self.position += self.batch_size * self.world_size
         return rows.view(self.rows.dtype).float()

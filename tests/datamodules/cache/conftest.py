@@ -1,7 +1,7 @@
 """A tiny model, text, the YAML of a run on them, and caches of it made by the real command."""
 
-import tiny
 import pytest
+import tiny
 import torch
 import yaml
 
