@@ -49,6 +49,7 @@ class CachedSource(ActivationSource):
         if self._source is None:
             data = self.manifest["data"]
             arguments = {name: data[name] for name in ("model", "hook", "hook_input", "revision", "dtype")}
+            arguments["revision"] = self.manifest["model"]["commit"] or arguments["revision"]
             try:
                 self._source = LanguageModelSource(**arguments)
             except ValueError as error:

@@ -34,6 +34,8 @@ class Folder:
             raise ValueError(f"{url}: {error}") from error
         self.root = root.rstrip("/")
         self.is_local = isinstance(self.filesystem, LocalFileSystem)
+        if self.is_local and Path(self.root).is_file():
+            raise ValueError(f"{url} is a file; expected a folder")
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file by name; empty if there is no folder."""

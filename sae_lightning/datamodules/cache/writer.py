@@ -233,16 +233,8 @@ class CacheWriter:
             digest = hashlib.sha256(data).hexdigest()
             shard = Shard(name, len(ids), len(activations), len(data), digest, ids_sha256)
             entry = {"shard": asdict(shard), "sums": sums.tolist()}
-            try:
-                self.folder.write(name, data)
-                self._write_json(f"{name}.json", entry)
-            except OSError as error:
-                if not is_full(error):
-                    raise
-                raise ValueError(
-                    f"out={self.folder.url}: the disk is full. {len(self.done)} shards are complete and kept; the same "
-                    "command goes on from there when there is room"
-                ) from error
+            self._write(name, data)
+            self._write_json(f"{name}.json", entry)
             self.done[name] = entry
             self._tell(name)
 
@@ -275,7 +267,18 @@ class CacheWriter:
         return True
 
     def _write_json(self, name: str, content: Any) -> None:
-        self.folder.write(name, (json.dumps(content, indent=2) + "\n").encode())
+        self._write(name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            self.folder.write(name, data)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise ValueError(
+                f"out={self.folder.url}: the disk is full. {len(self.done)} shards are complete and kept; the same "
+                "command goes on from there when there is room"
+            ) from error
 
     def _tell_progress(self, name: str, tokens: int) -> None:
         self.tokens += tokens
