@@ -257,3 +257,19 @@ def test_configs_merge_and_data_alone_is_enough(run_yaml, tmp_path):
     folder = tmp_path / "cache"
     main(["cache", "-c", str(tmp_path / "data.yaml"), "-c", str(tmp_path / "more.yaml"), "--out", str(folder)])
     assert json.loads((folder / "manifest.json").read_text())["data"]["llm_batch_size"] == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (0, 1, 0)),
+        ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, (5, 8, 1)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_LOCALID": "2"}, (2, 4, 2)),
+    ],
+)
+def test_the_launcher_says_which_process_this_is(monkeypatch, environment, expected):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert writer.Process.of_environment() == writer.Process(*expected)
