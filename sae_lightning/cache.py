@@ -13,7 +13,8 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from sae_lightning import startup
 from sae_lightning.datamodules import ActivationDataModule, LanguageModelDataModule
-from sae_lightning.datamodules.cache.writer import CacheWriter, Process
+from sae_lightning.datamodules.cache.process import Process
+from sae_lightning.datamodules.cache.writer import CacheWriter
 from sae_lightning.mistakes import readable, subclass_names
 
 _IGNORED = ("name", "seed_everything", "model", "freeze", "trainer", "optimizer", "lr_scheduler", "ckpt_path")

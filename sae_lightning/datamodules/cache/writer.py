@@ -7,12 +7,11 @@ stream's activations to the bit, and the files do not depend on the number of ra
 
 import hashlib
 import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sae_lightning import __version__
+from sae_lightning.datamodules.cache.blocks import first_pass, in_groups
 from sae_lightning.datamodules.cache.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -29,10 +29,10 @@ from sae_lightning.datamodules.cache.manifest import (
     Shard,
     parse_manifest,
 )
+from sae_lightning.datamodules.cache.process import Process
 from sae_lightning.datamodules.cache.source import model_identity
 from sae_lightning.datamodules.cache.storage import TEMPORARY, Folder, is_full
 from sae_lightning.datamodules.language_model import LanguageModelDataModule
-from sae_lightning.datamodules.packing import PackedRows, Packing
 from sae_lightning.datamodules.token_stream import counted_activations
 from sae_lightning.sources import TokenBatch
 
@@ -40,28 +40,6 @@ _SHARD_BYTES = 256e6
 _SECONDS_BETWEEN_LINES = 10
 _WITHOUT_EFFECT = ("batch_size", "buffer_dtype", "seed")
 """Arguments of the datamodule that change nothing in the cache."""
-
-
-@dataclass(frozen=True)
-class Process:
-    """Which of the processes that write together this is; by default the only one."""
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
-
-    @staticmethod
-    def of_environment() -> "Process":
-        """As torchrun or Slurm set it."""
-        for names in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")):
-            if all(name in os.environ for name in names):
-                return Process(*(int(os.environ[name]) for name in names))
-        return Process()
-
-    @property
-    def device(self) -> str:
-        """Where this process runs the model."""
-        return f"cuda:{self.local_rank}" if torch.cuda.is_available() else "cpu"
 
 
 class CacheWriter:
@@ -141,7 +119,7 @@ class CacheWriter:
                 ("train", text.train, self.n_train),
             ):
                 blocks = first_pass(packing, documents, rows, wanted, whole_blocks=split == "train")
-                for number, part in enumerate(_in_groups(blocks, self.blocks_per_shard)):
+                for number, part in enumerate(in_groups(blocks, self.blocks_per_shard)):
                     name = f"{split}-{number:05d}.safetensors"
                     names.append(name)
                     ids = torch.cat([block.input_ids for block in part]).int()
@@ -291,54 +269,6 @@ class CacheWriter:
         speed = self.tokens / self.seconds
         sys.stderr.write(f"{where}: {len(self.done)} shards done, {self.tokens:,} tokens made, {speed:,.0f} tokens/s\n")
         sys.stderr.flush()
-
-
-def first_pass(
-    packing: Packing,
-    documents: Callable[[], Iterable[str]],
-    llm_batch_size: int,
-    n_tokens: int,
-    whole_blocks: bool,
-) -> Iterator[TokenBatch]:
-    """Blocks of packed rows with `n_tokens` tokens that count, or all there are: the text is read once at most.
-
-    Args:
-        packing: how text becomes rows.
-        documents: called for the documents from their beginning.
-        llm_batch_size: rows in a block; the last may have fewer.
-        n_tokens: how many are wanted.
-        whole_blocks: end with the block that has the last of them; otherwise with the row.
-    """
-    rows = PackedRows(packing, documents)
-    missing = n_tokens
-    while missing > 0:
-        taken: list[Tensor] = []
-        while len(taken) < llm_batch_size:
-            row = rows.take(1)
-            if rows.passes:
-                break
-            taken.append(row)
-        if not taken:
-            return
-        input_ids = torch.cat(taken)
-        mask = packing.mask(input_ids)
-        counts = mask.sum(1).cumsum(0)
-        n_rows = len(mask) if whole_blocks else int((counts < missing).sum()) + 1
-        yield TokenBatch(input_ids[:n_rows], mask[:n_rows])
-        if rows.passes:
-            return
-        missing -= int(counts[-1])
-
-
-def _in_groups(blocks: Iterator[TokenBatch], n: int) -> Iterator[list[TokenBatch]]:
-    group: list[TokenBatch] = []
-    for block in blocks:
-        group.append(block)
-        if len(group) == n:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _sums(activations: Tensor) -> np.ndarray:

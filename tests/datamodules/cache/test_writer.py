@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import sae_lightning
 from sae_lightning.cli import main
 from sae_lightning.datamodules.cache import storage, writer
+from sae_lightning.datamodules.cache.process import Process
 
 
 def content(folder):
@@ -272,4 +273,4 @@ def test_the_launcher_says_which_process_this_is(monkeypatch, environment, expec
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert writer.Process.of_environment() == writer.Process(*expected)
+    assert Process.of_environment() == Process(*expected)
