@@ -6,7 +6,6 @@ every run keeps the same things in its folder, and a run can go on in the folder
 
 import os
 from argparse import ArgumentError
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
 from sae_lightning.freeze import FreezePolicy
 from sae_lightning.loggers import run_folder
-from sae_lightning.mistakes import readable
+from sae_lightning.mistakes import readable, subclass_names
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import DecoderInit, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability
@@ -79,7 +78,7 @@ class SAECLI(LightningCLI):
             self.config = parser.parse_args(list(args or []))
         except ArgumentError as error:
             bases = (SAEModule, ActivationDataModule, Callback, DecoderInit, FiringProbability, Dependence)
-            known = [name for base in bases for name in _subclass_names(base)]
+            known = [name for base in bases for name in subclass_names(base)]
             raise ValueError(readable(str(error), known)) from error
 
     @override
@@ -207,10 +206,3 @@ def _refuse_sharding(strategy: Any) -> None:
             f"trainer.strategy={name} splits an SAE over devices, which is not supported: every device holds whole "
             "SAEs. Use trainer.strategy=ddp; docs/scaling.md has the sizes that fit on one GPU"
         )
-
-
-def _subclass_names(base: type) -> Iterator[str]:
-    subclass: type
-    for subclass in base.__subclasses__():
-        yield subclass.__name__
-        yield from _subclass_names(subclass)

@@ -6,7 +6,7 @@ and somewhere in between the cause. Here the cause is picked out, and the place 
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 _NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Expected a <class 'NoneType'>|Expected a path but"
@@ -67,3 +67,11 @@ def unknown_class(name: str, known_classes: Iterable[str]) -> str:
     """
     nearest = difflib.get_close_matches(name, list(known_classes), n=1)
     return f"no class {name}" + (f"; did you mean {nearest[0]}?" if nearest else "")
+
+
+def subclass_names(base: type) -> Iterator[str]:
+    """Names of all subclasses that are imported, also of those of subclasses."""
+    subclass: type
+    for subclass in base.__subclasses__():
+        yield subclass.__name__
+        yield from subclass_names(subclass)

@@ -1,4 +1,4 @@
-"""Runs of `sae fit` in processes of their own that start at once: a server that has imported everything forks them."""
+"""Runs of `sae` in processes of their own that start at once: a server that has imported everything forks them."""
 
 import multiprocessing
 import os
@@ -54,7 +54,7 @@ class Breaking(FileText):
             yield document
 
 
-def _run(arguments, folder, environment):
+def _run_here(arguments, folder, environment):
     os.environ.update(environment)
     os.chdir(folder)
     with open(f"output-{os.environ.get('LOCAL_RANK', 0)}.txt", "a") as output:
@@ -63,11 +63,16 @@ def _run(arguments, folder, environment):
     torch.set_num_threads(1)
     from sae_lightning.cli import main
 
-    main(["fit", "--config", *arguments])
+    main(list(arguments))
 
 
 def fit(folder, *arguments, ranks=1):
     """Exit codes of `sae fit --config ARGUMENTS` on so many ranks, started in the folder."""
+    return run(folder, "fit", "--config", *arguments, ranks=ranks)
+
+
+def run(folder, *arguments, ranks=1):
+    """Exit codes of `sae ARGUMENTS` on so many ranks, started in the folder."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -76,7 +81,7 @@ def fit(folder, *arguments, ranks=1):
     for rank in range(ranks):
         environment = {} if ranks == 1 else {**rendezvous, "LOCAL_RANK": str(rank)}
         environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_OFFLINE": "1"}
-        processes.append(CONTEXT.Process(target=_run, args=(arguments, folder, environment)))
+        processes.append(CONTEXT.Process(target=_run_here, args=(arguments, folder, environment)))
     for process in processes:
         process.start()
     for process in processes:

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 import yaml
-from fit_in_server import fit
+from fit_in_server import fit, run
 
 LONE = {"class_path": "JumpReLU", "init_args": {"d_sae": 32, "lr_scheduler": "WarmupDecay", "scale_input": True}}
 PANEL = {
@@ -20,6 +20,7 @@ PANEL = {
         }
     },
 }
+SIZES = {"buffer_samples": 512, "batch_size": 32, "train_samples": 1280, "val_samples": 64}
 DATA = {
     "stream": {
         "class_path": "LanguageModelDataModule",
@@ -28,13 +29,12 @@ DATA = {
             "hook": "model.layers.0",
             "text": {"class_path": "FileText", "init_args": {"paths": "text.jsonl"}},
             "context_length": 16,
-            "buffer_samples": 512,
             "llm_batch_size": 4,
-            "batch_size": 32,
-            "train_samples": 1280,
-            "val_samples": 64,
+            **SIZES,
         },
     },
+    "shuffled_cache": {"class_path": "CachedActivations", "init_args": {"path": "cache", **SIZES}},
+    "cache_in_order": {"class_path": "CachedActivations", "init_args": {"path": "cache", "order": "stream", **SIZES}},
 }
 
 
@@ -43,6 +43,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     tiny.save_tiny_lm(folder / "lm")
     tiny.save_text(folder / "text.jsonl", 400)
+    (folder / "data.yaml").write_text(yaml.safe_dump({"data": DATA["stream"]}))
+    assert run(folder, "cache", "--config", "data.yaml", "--out", "cache") == [0]
     return folder
 
 
@@ -84,8 +86,11 @@ def trainer(ranks):
     [
         (LONE, "stream", 1, [{"step": 13}, {"step": 14, "while_saving": True}, {"step": 31}]),
         (PANEL, "stream", 1, [{"step": 17}]),
+        (PANEL, "shuffled_cache", 1, [{"step": 18}]),
+        (LONE, "cache_in_order", 1, [{"step": 22}]),
         (LONE, "stream", 2, [{"step": 13}]),
         (PANEL, "stream", 2, [{"step": 11, "while_saving": True}]),
+        (PANEL, "shuffled_cache", 2, [{"step": 8}]),
     ],
     ids=lambda value: None if isinstance(value, (dict, list)) else str(value),
 )

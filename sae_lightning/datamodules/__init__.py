@@ -1,6 +1,7 @@
 """Batches of activations for training and validation."""
 
 from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.datamodules.cached import CachedActivations
 from sae_lightning.datamodules.file_text import FileText
 from sae_lightning.datamodules.hub_text import HubText
 from sae_lightning.datamodules.language_model import LanguageModelDataModule
@@ -10,6 +11,7 @@ from sae_lightning.datamodules.text import SourceError, Text
 
 __all__ = [
     "ActivationDataModule",
+    "CachedActivations",
     "FileText",
     "HubText",
     "LanguageModelDataModule",

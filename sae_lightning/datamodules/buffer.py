@@ -40,7 +40,7 @@ class ShuffleBuffer:
         if len(rows) > self.free:
             raise ValueError(f"{len(rows)} rows do not fit into {self.free} free slots of {self.capacity}")
         free = self._slots[self.filled : self.filled + len(rows)]
-        self.storage[free.to(self.storage.device)] = rows.to(self.storage)
+        self.storage.index_copy_(0, free.to(self.storage.device), rows.to(self.storage))
         self.filled += len(rows)
         self._slots[: self.filled] = self._slots[torch.randperm(self.filled, generator=self.generator)]
 
@@ -50,7 +50,8 @@ class ShuffleBuffer:
             raise ValueError(f"{n} rows were asked for and {self.filled} are held")
         served = self._slots[self.filled - n : self.filled]
         self.filled -= n
-        return self.storage[served.to(self.storage.device)].float()
+        # index_select is several times faster than [] on a CPU
+        return self.storage.index_select(0, served.to(self.storage.device)).float()
 
     def state_dict(self) -> dict[str, Any]:
         """The pool itself, on a CPU not a copy of it: to be written before it is used again."""

@@ -11,12 +11,10 @@ from typing_extensions import override
 
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.buffer import ShuffleBuffer
-from sae_lightning.datamodules.packing import PackedRows, Packing
+from sae_lightning.datamodules.packing import CHUNKS_AHEAD, PackedRows, Packing
 from sae_lightning.datamodules.text import Text
 from sae_lightning.datamodules.token_stream import TokenStream, counted_activations, in_batches
 from sae_lightning.sources import LanguageModelSource, TokenBatch
-
-_CHUNKS_AHEAD = 2
 
 
 class LanguageModelDataModule(ActivationDataModule):
@@ -98,7 +96,7 @@ class LanguageModelDataModule(ActivationDataModule):
     @override
     def train_stream(self) -> TokenStream:
         """This rank's training stream, from the beginning of the text."""
-        rows = PackedRows(self.packing, self.text.train, on_restart=self._tell_restart, ahead=_CHUNKS_AHEAD)
+        rows = PackedRows(self.packing, self.text.train, on_restart=self._tell_restart, ahead=CHUNKS_AHEAD)
         # Each rank has an order of its own; the rows differ anyway.
         seed = self.seed * 1_000_003 + self.rank
         buffer = ShuffleBuffer(self.buffer_samples, self.d_in, self.buffer_dtype, seed, self.source.device)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from sae_lightning.datamodules.background import Background
 
+CHUNKS_AHEAD = 2
+"""What is read and tokenised before it is needed, where a thread does that."""
 _DOCUMENTS_AT_ONCE = 256
 _CHARACTERS_AT_ONCE = 1_000_000
 

@@ -10,7 +10,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 import sae_lightning.datamodules as datamodules
-from sae_lightning.datamodules import ActivationDataModule, FileText, LanguageModelDataModule, SyntheticDataModule
+from sae_lightning.datamodules import (
+    ActivationDataModule,
+    CachedActivations,
+    FileText,
+    LanguageModelDataModule,
+    SyntheticDataModule,
+)
+from sae_lightning.datamodules.cache.writer import CacheWriter
 
 N = 6
 BATCH = 64
@@ -27,6 +34,20 @@ def synthetic(**kwargs):
     )
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory, tiny_lm, text_file):
+    folder = str(tmp_path_factory.mktemp("cache"))
+    data = {"model": tiny_lm, "hook": "model.layers.0", "hook_input": False, "revision": None, "dtype": "auto"}
+    data |= {"context_length": 16, "llm_batch_size": 4}
+    datamodule = LanguageModelDataModule(
+        text=FileText(text_file, heldout_every=5),
+        **data,
+        **{"batch_size": BATCH, "train_samples": 12 * BATCH, "val_samples": 3 * BATCH, "buffer_samples": 200},
+    )
+    assert CacheWriter(datamodule, data, folder, shard_samples=200).write()
+    return folder
+
+
 @pytest.fixture
 def make(request, tiny_lm, text_file):
     """Makes a new datamodule of the class under test: twelve training and up to three validation batches of 64."""
@@ -37,11 +58,16 @@ def make(request, tiny_lm, text_file):
         text = FileText(text_file, heldout_every=5)
         return LanguageModelDataModule(tiny_lm, "model.layers.0", **{"text": text} | small | kwargs)
 
-    return {SyntheticDataModule: synthetic, LanguageModelDataModule: language_model}[request.param]
+    def cached(**kwargs):
+        small = {"batch_size": BATCH, "train_samples": 12 * BATCH, "val_samples": 3 * BATCH, "buffer_samples": 200}
+        order = "stream" if request.param == "cached, order stream" else "shuffled"
+        return CachedActivations(request.getfixturevalue("cache"), order, **small | kwargs)
+
+    return {SyntheticDataModule: synthetic, LanguageModelDataModule: language_model}.get(request.param, cached)
 
 
-ALL = [SyntheticDataModule, LanguageModelDataModule]
-every_datamodule = pytest.mark.parametrize("make", ALL, indirect=True)
+ALL = [SyntheticDataModule, LanguageModelDataModule, CachedActivations]
+every_datamodule = pytest.mark.parametrize("make", [*ALL, "cached, order stream"], indirect=True)
 language_model = pytest.mark.parametrize("make", [LanguageModelDataModule], indirect=True)
 
 

@@ -1,0 +1,90 @@
+"""``sae cache``: write the activations that a configuration trains on to disk, for `CachedActivations`.
+
+The configuration is that of a run, of which only ``data`` counts, or that part alone. The same command again goes on
+where it was stopped. Started by torchrun or srun, the processes share the shards.
+"""
+
+import pkgutil
+import shlex
+from argparse import ArgumentError
+from typing import Any, Literal
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+from sae_lightning import startup
+from sae_lightning.datamodules import ActivationDataModule, LanguageModelDataModule
+from sae_lightning.datamodules.cache.process import Process
+from sae_lightning.datamodules.cache.writer import CacheWriter
+from sae_lightning.mistakes import readable, subclass_names
+
+_IGNORED = ("name", "seed_everything", "model", "freeze", "trainer", "optimizer", "lr_scheduler", "ckpt_path")
+"""Sections of a run's configuration that say nothing about its activations."""
+
+
+def main(args: list[str]) -> None:
+    """Write a cache, or the rest of one."""
+    startup.silence_known_noise()
+    startup.speed_up_cpu()  # as `sae fit` does: it decides the last bits of what a model computes
+    parser = _parser()
+    settings = _parse(parser, args[1:])
+    kind = pkgutil.resolve_name(settings.data.class_path)
+    if not issubclass(kind, LanguageModelDataModule):
+        raise ValueError(
+            f"data={kind.__name__}: sae cache needs a LanguageModelDataModule; "
+            "other data are made as fast as they are read"
+        )
+    process = Process.of_environment()
+    writer = CacheWriter(
+        parser.instantiate_classes(settings).data,
+        settings.data.init_args.as_dict(),
+        settings.out,
+        settings.dtype,
+        settings.shard_samples,
+        shlex.join(["sae", *args]),
+        process,
+    )
+    complete = writer.write()
+    made = f"{writer.tokens:,} tokens in {writer.seconds:.0f} s, {writer.tokens / writer.seconds:,.0f} tokens/s"
+    if not complete:
+        print(
+            f"{settings.out}: rank {process.rank} of {process.world_size} has done its shards ({made}); others have not"
+        )
+        return
+    counts = writer.manifest["counts"]
+    nbytes = sum(shard["bytes"] for shard in writer.manifest["shards"])
+    print(
+        f"{settings.out}: {counts['tokens']:,} training and {counts['heldout_tokens']:,} held-out tokens in "
+        f"{counts['shards']} shards, {nbytes / 1e9:.2f} GB; made now: {made}"
+    )
+    if counts["tokens"] < writer.n_train:
+        print(
+            f"The training text ended before the {writer.n_train:,} tokens that were asked for (train_samples and a "
+            "buffer more)."
+        )
+    print(f"Train from it: sae fit -c configs/sae/batch_topk.yaml --data CachedActivations --data.path {settings.out}")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="sae cache", description=__doc__, exit_on_error=False)
+    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML of a run or of its data; several merge.")
+    parser.add_argument("--out", type=str, required=True, help="Folder or URL (s3://bucket/folder) of the cache.")
+    parser.add_argument(
+        "--dtype",
+        type=Literal["float32", "bfloat16", "float16"] | None,
+        default=None,
+        help="Number format on disk. Default: that of the model's activations.",
+    )
+    parser.add_argument(
+        "--shard_samples", type=int | None, default=None, help="Tokens in a shard. Default: about 256 MB of them."
+    )
+    parser.add_subclass_arguments(ActivationDataModule, "data", required=True, help="Model, hook, text and sizes.")
+    for name in _IGNORED:
+        parser.add_argument(f"--{name}", type=Any, default=None, help="Ignored: it says nothing about activations.")
+    return parser
+
+
+def _parse(parser: ArgumentParser, args: list[str]) -> Namespace:
+    try:
+        return parser.parse_args(args)
+    except ArgumentError as error:
+        raise ValueError(readable(str(error), subclass_names(ActivationDataModule))) from error

@@ -1,0 +1,190 @@
+"""What stands in `manifest.json`, and whether the shards are what it says.
+
+While a cache is being written its manifest holds the settings and ``complete: false``; each shard that is finished has
+a small file of its own beside it. When the last is there, these become the manifest's list of shards.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_lightning.datamodules.cache.storage import Folder
+
+MANIFEST = "manifest.json"
+FORMAT, FORMAT_VERSION = "sae_lightning activations", 1
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+"""Number formats of a cache, by their names in a safetensors header."""
+
+_BLOCK = 2**22
+_TOLD = 5
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of consecutive rows of text.
+
+    Args:
+        file: its name.
+        rows: rows of text.
+        tokens: activations, one for each token that counts.
+        bytes: size of the file.
+        sha256: of the file.
+        input_ids_sha256: of the rows' tokens, int32.
+    """
+
+    file: str
+    rows: int
+    tokens: int
+    bytes: int
+    sha256: str
+    input_ids_sha256: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How numbers lie in a shard's `activations` [tokens, d_in]: `nbytes` of them from byte `begin` of the file."""
+
+    begin: int
+    nbytes: int
+
+
+def read_manifest(folder: Folder) -> dict[str, Any]:
+    """The manifest of a cache that is complete.
+
+    Raises:
+        ValueError: if there is none, it cannot be read by this version, or the cache is not complete.
+    """
+    try:
+        text = folder.read(MANIFEST)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(
+            f"path={folder.url}: there is no {MANIFEST}; give the folder of a cache, or make it: "
+            f"sae cache --config CONFIG.yaml --out {folder.url}"
+        ) from error
+    manifest = parse_manifest(text, folder.url)
+    if not manifest["complete"]:
+        n = len([name for name in folder.sizes() if name.endswith(".safetensors.json")])
+        raise ValueError(
+            f"path={folder.url}: the cache is not complete, {n} shards are there; go on with: {manifest['command']}"
+        )
+    return manifest
+
+
+def parse_manifest(text: bytes, url: str) -> dict[str, Any]:
+    """A manifest of this version, complete or not.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        manifest = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{url}/{MANIFEST}: expected JSON ({error}); make the cache again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(f"{url}/{MANIFEST}: this is not the manifest of a cache of activations")
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"{url}/{MANIFEST}: format_version={manifest['format_version']}, and this version of sae_lightning reads "
+            f"{FORMAT_VERSION}: make the cache again, or take the version that wrote it ({manifest.get('versions')})"
+        )
+    return manifest
+
+
+def shards_of(manifest: dict[str, Any], split: str) -> list[Shard]:
+    """The shards of "train" or "heldout", in the order of the text."""
+    return [Shard(**entry) for entry in manifest["shards"] if entry["file"].startswith(split)]
+
+
+def fingerprint(manifest: dict[str, Any]) -> str:
+    """Sixteen characters that differ between caches of different content."""
+    hashes = "".join(entry["sha256"] for entry in manifest["shards"])
+    return hashlib.sha256(hashes.encode()).hexdigest()[:16]
+
+
+def check_shards(folder: Path, shards: Sequence[Shard], dtype: str, d_in: int, hashes: bool) -> None:
+    """Looks at every shard: size and header, or its whole content.
+
+    Args:
+        folder: where they are.
+        shards: what they should be.
+        dtype: name of their number format in torch.
+        d_in: width of an activation.
+        hashes: read all and compare the sha256.
+
+    Raises:
+        ValueError: names the shards that are missing or damaged.
+    """
+    problem = partial(_problem, folder, dtype=dtype, d_in=d_in, hashes=hashes)
+    with ThreadPoolExecutor(8) as threads:
+        found = [text for text in threads.map(problem, shards) if text]
+    if found:
+        more = [f"... and {len(found) - _TOLD} more"] if len(found) > _TOLD else []
+        raise ValueError(
+            "\n  ".join([f"path={folder}: {len(found)} of {len(shards)} shards are damaged", *found[:_TOLD], *more])
+            + "\nRemove these files and run the `sae cache` command of the cache again: it makes them anew."
+        )
+
+
+def _problem(folder: Path, shard: Shard, dtype: str, d_in: int, hashes: bool) -> str | None:
+    path = folder / shard.file
+    if not path.is_file():
+        return f"{shard.file} is missing"
+    if (size := path.stat().st_size) != shard.bytes:
+        return f"{shard.file} has {size} bytes, expected {shard.bytes}"
+    try:
+        layout(path, shard, dtype, d_in)
+    except ValueError as error:
+        return f"{shard.file}: {error}"
+    if hashes and sha256(path) != shard.sha256:
+        return f"{shard.file} has another content than when it was written (sha256)"
+    return None
+
+
+def layout(path: Path, shard: Shard, dtype: str, d_in: int) -> Layout:
+    """Where the activations are.
+
+    Raises:
+        ValueError: if the header says otherwise than the manifest, or is none.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > shard.bytes - 8:
+            raise ValueError("its header is damaged")
+        text = file.read(length)
+    try:
+        entry = json.loads(text)["activations"]
+        shape, (begin, end) = entry["shape"], entry["data_offsets"]
+        stored = DTYPES[entry["dtype"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("its header is damaged") from error
+    wanted = getattr(torch, dtype)
+    nbytes = shard.tokens * d_in * wanted.itemsize
+    if (shape, stored, end - begin) != ([shard.tokens, d_in], wanted, nbytes) or 8 + length + end > shard.bytes:
+        raise ValueError(f"it holds {entry}, expected {[shard.tokens, d_in]} of {dtype}")
+    return Layout(8 + length + begin, nbytes)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def model_files(model: str) -> dict[str, str]:
+    """The sha256 of config and weights of a local checkpoint, by name; empty for one on the hub."""
+    folder = Path(model).expanduser()
+    files: Iterable[Path] = sorted(
+        path for pattern in ("config.json", "*.safetensors", "*.bin") for path in folder.glob(pattern)
+    )
+    with ThreadPoolExecutor(8) as threads:
+        return {path.name: digest for path, digest in zip(files, threads.map(sha256, files), strict=True)}

@@ -1,0 +1,301 @@
+"""Writes a cache: text -> model -> shards, on any number of ranks that need not talk to each other.
+
+Every rank reads and tokenises the whole text and runs the model on its own shards only: rank r of W on r, r + W, ...
+The model gets the blocks of `llm_batch_size` rows that a `TokenStream` would give it, so float32 shards hold the
+stream's activations to the bit, and the files do not depend on the number of ranks or on interruptions.
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sae_lightning import __version__
+from sae_lightning.datamodules.cache.blocks import first_pass, in_groups
+from sae_lightning.datamodules.cache.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    Shard,
+    parse_manifest,
+)
+from sae_lightning.datamodules.cache.process import Process
+from sae_lightning.datamodules.cache.source import model_identity
+from sae_lightning.datamodules.cache.storage import TEMPORARY, Folder, is_full
+from sae_lightning.datamodules.language_model import LanguageModelDataModule
+from sae_lightning.datamodules.token_stream import counted_activations
+from sae_lightning.sources import TokenBatch
+
+_SHARD_BYTES = 256e6
+_SECONDS_BETWEEN_LINES = 10
+_WITHOUT_EFFECT = ("batch_size", "buffer_dtype", "seed")
+"""Arguments of the datamodule that change nothing in the cache."""
+
+
+class CacheWriter:
+    """Writes the activations of a datamodule.
+
+    A training part with `train_samples` tokens that count and `buffer_samples` more, which are in the buffer when a run
+    on the stream ends, and a held-out part for `val_samples` and `loss_samples`; fewer where the text ends.
+
+    Args:
+        datamodule: model, hook, text and sizes.
+        data: the arguments that it was made with, plain values.
+        out: folder or URL of the cache.
+        dtype: number format in the shards. Default: that of the model's activations.
+        shard_samples: tokens in a shard, those that do not count included. Default: as many as make about 256 MB.
+        command: what to run to go on, for the manifest.
+        process: which shards are written here.
+
+    Raises:
+        ValueError: if the folder holds a cache with other settings, or the disk has too little room.
+    """
+
+    def __init__(
+        self,
+        datamodule: LanguageModelDataModule,
+        data: dict[str, Any],
+        out: str,
+        dtype: str | None = None,
+        shard_samples: int | None = None,
+        command: str = "sae cache",
+        process: Process | None = None,
+    ) -> None:
+        self.process = process or Process()
+        self.datamodule, self.folder = datamodule, Folder(out)
+        self.source = datamodule.source.to(self.process.device)
+        packing, rows = datamodule.packing, datamodule.llm_batch_size
+        self.block_tokens = rows * packing.context_length
+        self.n_train = datamodule.train_samples + datamodule.buffer_samples
+        self.n_heldout = max(datamodule.val_samples, datamodule.loss_samples) + packing.context_length
+        two = TokenBatch(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
+        self.dtype = getattr(torch, dtype) if dtype else self.source.capture(two)[0].dtype
+        token_bytes = self.source.d_in * self.dtype.itemsize
+        if shard_samples is not None and shard_samples < 1:
+            raise ValueError(f"shard_samples={shard_samples}: expected at least 1")
+        self.blocks_per_shard = max(1, round((shard_samples or _SHARD_BYTES / token_bytes) / self.block_tokens))
+        self.settings = {
+            "data": data,
+            "model": model_identity(self.source),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "shard_rows": self.blocks_per_shard * rows,
+        }
+        is_new = MANIFEST not in self.folder.sizes()
+        self.manifest = self._new_manifest(command) if is_new else self._manifest_there()
+        self.done = {} if is_new else self._finished_shards()
+        self._check_room((self.n_train + self.n_heldout + self.block_tokens) * (token_bytes + 6))
+        if is_new:
+            self._write_json(MANIFEST, self.manifest)
+        self.tokens = self.forwards = 0  # what this process has made
+        self._began = self._told = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.perf_counter() - self._began
+
+    def write(self) -> bool:
+        """Makes the shards of this process that are not there; tells whether all of the cache is.
+
+        Raises:
+            ValueError: if the disk is full, a number does not fit the format, or the text has changed.
+        """
+        text, packing, rows = self.datamodule.text, self.datamodule.packing, self.datamodule.llm_batch_size
+        names = []
+        with ThreadPoolExecutor(1) as background:  # a shard is hashed and written while the next is made
+            writing: Future[None] | None = None
+            for split, documents, wanted in (
+                ("heldout", text.heldout, self.n_heldout),
+                ("train", text.train, self.n_train),
+            ):
+                blocks = first_pass(packing, documents, rows, wanted, whole_blocks=split == "train")
+                for number, part in enumerate(in_groups(blocks, self.blocks_per_shard)):
+                    name = f"{split}-{number:05d}.safetensors"
+                    names.append(name)
+                    ids = torch.cat([block.input_ids for block in part]).int()
+                    ids_sha256 = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
+                    if name in self.done:
+                        self._check_same_text(name, ids_sha256)
+                    elif (len(names) - 1) % self.process.world_size == self.process.rank:
+                        store = self._shard(name, part, ids, ids_sha256)
+                        if writing is not None:
+                            writing.result()
+                        writing = background.submit(store)
+            if writing is not None:
+                writing.result()
+        return self._finish(names)
+
+    def _new_manifest(self, command: str) -> dict[str, Any]:
+        versions = {name: version(name) for name in ("torch", "transformers", "safetensors")}
+        manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "complete": False, "command": command}
+        manifest |= self.settings | {"d_in": self.source.d_in, "widths": self.source.widths, "shards": []}
+        return manifest | {"versions": {"sae_lightning": __version__, **versions}}
+
+    def _manifest_there(self) -> dict[str, Any]:
+        """The manifest that is there, if it is of a cache with these settings."""
+        manifest = parse_manifest(self.folder.read(MANIFEST), self.folder.url)
+        there = {name: manifest[name] for name in self.settings}
+        if differences := list(_differences(_plain(there), _plain(self.settings))):
+            raise ValueError(
+                f"out={self.folder.url}: there is a cache with other settings ({'; '.join(differences)}). Give another "
+                "folder, or the settings of the one that is there, or remove it"
+            )
+        return manifest
+
+    def _finished_shards(self) -> dict[str, dict[str, Any]]:
+        """What is known of shards that are there in their full size, by name; some have sums for the statistics."""
+        sizes = self.folder.sizes()
+        entries = [{"shard": entry} for entry in self.manifest["shards"]]
+        for name in sizes:
+            if name.endswith(".safetensors.json"):
+                try:
+                    entries.append(json.loads(self.folder.read(name)))
+                except FileNotFoundError:  # another rank has just written the manifest
+                    return self._after_another_rank()
+        return {
+            entry["shard"]["file"]: entry
+            for entry in entries
+            if sizes.get(entry["shard"]["file"]) == entry["shard"]["bytes"]
+        }
+
+    def _after_another_rank(self) -> dict[str, dict[str, Any]]:
+        self.manifest = parse_manifest(self.folder.read(MANIFEST), self.folder.url)
+        return {entry["file"]: {"shard": entry} for entry in self.manifest["shards"]}
+
+    def _check_room(self, nbytes: int) -> None:
+        free = self.folder.free_bytes()
+        needed = nbytes - sum(entry["shard"]["bytes"] for entry in self.done.values())
+        if free is not None and needed > free:
+            raise ValueError(
+                f"out={self.folder.url}: up to {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free. Make "
+                "room, give another disk, a smaller --dtype, or fewer --data.train_samples"
+            )
+
+    def _check_same_text(self, name: str, ids_sha256: str) -> None:
+        if self.done[name]["shard"]["input_ids_sha256"] != ids_sha256:
+            raise ValueError(
+                f"out={self.folder.url}: the text, or the tokenizer, has changed since {name} was written; give "
+                "another folder, or remove the cache"
+            )
+
+    def _shard(self, name: str, blocks: list[TokenBatch], ids: Tensor, ids_sha256: str) -> Callable[[], None]:
+        """Runs the model; what comes back writes the shard."""
+        mask = torch.cat([block.mask for block in blocks])
+        activations = torch.empty(int(mask.sum()), self.source.d_in, dtype=self.dtype)
+        sums = np.zeros(self.source.d_in + 2)
+        begin = 0
+        for block in blocks:
+            made = counted_activations(self.source, block).to(self.dtype)
+            activations[begin : begin + len(made)] = made
+            begin += len(made)
+            sums += _sums(made)
+            self._tell_progress(name, len(made))
+        if not np.isfinite(sums).all() and (n := int((~torch.isfinite(activations)).sum())):
+            raise ValueError(
+                f"{name}: {n} numbers do not fit {self.settings['dtype']} (they became infinite or nan); take --dtype "
+                "bfloat16 or float32"
+            )
+
+        def store() -> None:
+            data = safetensors.torch.save({"activations": activations, "input_ids": ids, "mask": mask})
+            digest = hashlib.sha256(data).hexdigest()
+            shard = Shard(name, len(ids), len(activations), len(data), digest, ids_sha256)
+            entry = {"shard": asdict(shard), "sums": sums.tolist()}
+            self._write(name, data)
+            self._write_json(f"{name}.json", entry)
+            self.done[name] = entry
+            self._tell(name)
+
+        return store
+
+    def _finish(self, names: list[str]) -> bool:
+        """Writes the manifest if every shard is there, whichever rank wrote it."""
+        self.done = self._finished_shards()
+        if any(name not in self.done for name in names):
+            return False
+        entries = [self.done[name] for name in names]
+        shards = [entry["shard"] for entry in entries]
+        train = [entry for entry in entries if entry["shard"]["file"].startswith("train")]
+        heldout = [entry for entry in entries if entry not in train]
+        counts = {
+            "tokens": sum(entry["shard"]["tokens"] for entry in train),
+            "rows": sum(entry["shard"]["rows"] for entry in train),
+            "heldout_tokens": sum(entry["shard"]["tokens"] for entry in heldout),
+            "heldout_rows": sum(entry["shard"]["rows"] for entry in heldout),
+            "shards": len(shards),
+        }
+        if all("sums" in entry for entry in train):  # not when a lost shard was made again
+            self.manifest["statistics"] = _statistics(train, counts["tokens"])
+        del self.manifest["shards"]  # the long list stands last
+        self.manifest |= {"complete": True, "counts": counts, "shards": shards}
+        self._write_json(MANIFEST, self.manifest)
+        for name in self.folder.sizes():
+            if name.endswith((".safetensors.json", TEMPORARY)):
+                self.folder.remove(name)
+        return True
+
+    def _write_json(self, name: str, content: Any) -> None:
+        self._write(name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            self.folder.write(name, data)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise ValueError(
+                f"out={self.folder.url}: the disk is full. {len(self.done)} shards are complete and kept; the same "
+                "command goes on from there when there is room"
+            ) from error
+
+    def _tell_progress(self, name: str, tokens: int) -> None:
+        self.tokens += tokens
+        self.forwards += 1
+        if time.perf_counter() - self._told > _SECONDS_BETWEEN_LINES:
+            self._tell(f"in {name}")
+
+    def _tell(self, where: str) -> None:
+        self._told = time.perf_counter()
+        speed = self.tokens / self.seconds
+        sys.stderr.write(f"{where}: {len(self.done)} shards done, {self.tokens:,} tokens made, {speed:,.0f} tokens/s\n")
+        sys.stderr.flush()
+
+
+def _sums(activations: Tensor) -> np.ndarray:
+    """Sum over activations of: the norm, the squared norm, and each coordinate."""
+    squared = activations.float().square().sum(1).double()
+    sums = torch.cat([squared.sqrt().sum()[None], squared.sum()[None], activations.sum(0, dtype=torch.float64)])
+    return sums.cpu().numpy()
+
+
+def _statistics(entries: list[dict[str, Any]], n: int) -> dict[str, float]:
+    means = np.sum([entry["sums"] for entry in entries], axis=0) / n
+    return {
+        "mean_norm": float(means[0]),
+        "mean_squared_norm": float(means[1]),
+        "squared_norm_of_mean": float((means[2:] ** 2).sum()),
+    }
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that decide the content of a cache, as JSON has them."""
+    data = {name: value for name, value in settings["data"].items() if name not in _WITHOUT_EFFECT}
+    return json.loads(json.dumps(settings | {"data": data}))
+
+
+def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted({*there, *here}):
+            yield from _differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+    elif there != here:
+        yield f"{name}={there} there, {here} here"

@@ -1,0 +1,208 @@
+"""Activations from a cache on disk, written by `sae cache`: shuffled as a whole, at the speed of the disk."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from typing_extensions import override
+
+from sae_lightning.datamodules.base import ActivationDataModule, Stream
+from sae_lightning.datamodules.buffer import ShuffleBuffer
+from sae_lightning.datamodules.cache.manifest import Shard, check_shards, fingerprint, read_manifest, shards_of
+from sae_lightning.datamodules.cache.rows import CachedBlocks, CachedRows, read_text
+from sae_lightning.datamodules.cache.source import CachedSource
+from sae_lightning.datamodules.cache.storage import Folder, free_bytes, is_full
+from sae_lightning.datamodules.cache.streams import ShuffledStream, TextOrderStream
+from sae_lightning.sources import TokenBatch
+from sae_lightning.sources.checkpoint import check_folder
+
+
+class CachedActivations(ActivationDataModule):
+    """Activations of a language model from a cache that `sae cache` wrote; the model is run by evaluators only.
+
+    Args:
+        path: folder of the cache, or its URL, such as s3://bucket/folder.
+        order: shuffled draws from the whole cache, each pass over it in another order; stream gives the batches that
+            LanguageModelDataModule with the same sizes and seed gives while making activations, as far as they go.
+        batch_size: activations in a batch of one rank.
+        train_samples: tokens in an epoch, all ranks together; the cache is read again when it ends. Default: all.
+        val_samples: held-out tokens in a validation, all ranks together, or as many as there are. Default: all.
+        loss_samples: held-out tokens for evaluators that run the whole model, all ranks together.
+        buffer_samples: in order shuffled the activations that are read at once, twice as many are held in memory; in
+            order stream those that are shuffled together. In a rank.
+        verify: compare the hash of every shard with the manifest before training, or only its size.
+        local_folder: where shards are copied to when path is a URL. Default: a folder in data/cache named after it.
+        n_workers: threads of a rank that read in order shuffled.
+        seed: decides the order of the activations.
+    """
+
+    source: CachedSource
+    unit = "tokens"
+
+    def __init__(
+        self,
+        path: str,
+        order: Literal["shuffled", "stream"] = "shuffled",
+        batch_size: int = 4096,
+        train_samples: int | None = None,
+        val_samples: int | None = None,
+        loss_samples: int = 16_384,
+        buffer_samples: int = 65_536,
+        verify: Literal["hash", "size"] = "hash",
+        local_folder: str | None = None,
+        n_workers: int = 8,
+        seed: int = 0,
+    ) -> None:
+        self.remote = Folder(path)
+        self.manifest = read_manifest(self.remote)
+        counts = self.manifest["counts"]
+        super().__init__(
+            batch_size,
+            counts["tokens"] if train_samples is None else train_samples,
+            counts["heldout_tokens"] if val_samples is None else val_samples,
+            seed,
+        )
+        for name, value in (("loss_samples", loss_samples), ("n_workers", n_workers)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: expected at least 1")
+        data = self.manifest["data"]
+        self.llm_batch_size: int = data["llm_batch_size"]
+        self.block_tokens: int = data["llm_batch_size"] * data["context_length"]
+        least = batch_size
+        if order == "stream":
+            least = max(batch_size + self.block_tokens, 2 * self.block_tokens)
+        if buffer_samples < least:
+            room = f" and for forwards of {self.block_tokens} tokens" if order == "stream" else ""
+            raise ValueError(f"buffer_samples={buffer_samples}: expected at least {least}, room for a batch{room}")
+        self.path, self.order, self.loss_samples, self.buffer_samples = path, order, loss_samples, buffer_samples
+        self.verify, self.n_workers = verify, n_workers
+        self.folder = Path(self.remote.root) if self.remote.is_local else _local_folder(path, local_folder)
+        self.source = CachedSource(self.manifest, path)
+        self._name = fingerprint(self.manifest)
+        self._shards = {split: shards_of(self.manifest, split) for split in ("train", "heldout")}
+        self._rows: dict[str, CachedRows] = {}
+
+    @override
+    def prepare_data(self) -> None:
+        """Copies shards from a URL and checks every shard; once on each machine."""
+        if not self.remote.is_local:
+            self._fetch()
+        self._check(hashes=self.verify == "hash")
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Looks for every shard and tells evaluators' model its device."""
+        self._check(hashes=False)
+        if self.trainer is not None:
+            self.source.to(self.trainer.strategy.root_device)
+        self._n_batches("val_samples", self.val_samples)
+        try:
+            check_folder(self.manifest["data"]["model"])
+        except ValueError as error:
+            rank_zero_info(f"{error}. Training from the cache needs no model; evaluators that run it will stop the run")
+
+    @override
+    def train_stream(self) -> Stream:
+        """This rank's training stream, from the beginning of the cache."""
+        rows, share = self._cached("train"), (self.rank, self.world_size)
+        if self.order == "shuffled":
+            return ShuffledStream(
+                rows, self.batch_size, self.seed, *share, self.buffer_samples, self.n_workers, self._name
+            )
+        # As in LanguageModelDataModule: each rank has an order of its own.
+        seed = self.seed * 1_000_003 + self.rank
+        buffer = ShuffleBuffer(self.buffer_samples, self.d_in, rows.dtype, seed)
+        blocks = CachedBlocks(rows, self.llm_batch_size)
+        return TextOrderStream(blocks, buffer, self.batch_size, self.block_tokens, *share, self._name)
+
+    @override
+    def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
+        """This rank's held-out activations: of the batches in the order of the text every `world_size`-th."""
+        rows, step = self._cached("heldout"), self.batch_size * self.world_size
+        for begin in range(self.rank * self.batch_size, len(rows) - self.batch_size + 1, step):
+            yield rows.slice(begin, begin + self.batch_size).float()
+
+    def validation_inputs(self) -> Iterator[TokenBatch]:
+        """This rank's held-out rows with about `loss_samples` tokens that count, on the source's device."""
+        text = read_text(self.folder, self._shards["heldout"])
+        ids, mask = (part[self.rank :: self.world_size] for part in (text.input_ids, text.mask))
+        enough = mask.sum(1).cumsum(0) >= -(-self.loss_samples // self.world_size)
+        n_rows = int((~enough).sum()) + 1
+        for begin in range(0, min(n_rows, len(ids)), self.llm_batch_size):
+            part = slice(begin, min(begin + self.llm_batch_size, n_rows))
+            yield TokenBatch(ids[part], mask[part]).to(self.source.device)
+
+    @override
+    def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
+        """The first n activations of the order in one rank, without a shuffle buffer; moves no stream."""
+        rows = self._cached("train")
+        if self.order == "shuffled":
+            first = ShuffledStream(rows, n, self.seed, buffer_samples=n, n_workers=1)
+            return next(first)
+        blocks = CachedBlocks(rows, self.llm_batch_size)
+        parts: list[Tensor] = []
+        while sum(map(len, parts)) < n:
+            parts.append(blocks[len(parts)])
+        activations = torch.cat(parts)
+        shuffled = torch.randperm(len(activations), generator=torch.Generator().manual_seed(self.seed))[:n]
+        return activations[shuffled].float()
+
+    @override
+    def _n_batches(self, name: str, samples: int) -> int:
+        """The cache may hold fewer held-out tokens than `val_samples`."""
+        if name == "val_samples":
+            samples = min(samples, self.manifest["counts"]["heldout_tokens"])
+        return super()._n_batches(name, samples)
+
+    def _cached(self, split: str) -> CachedRows:
+        if split not in self._rows:
+            in_order = split == "heldout" or self.order == "stream"
+            self._rows[split] = CachedRows(
+                self.folder, self._shards[split], self.manifest["dtype"], self.d_in, in_order
+            )
+        return self._rows[split]
+
+    def _check(self, hashes: bool) -> None:
+        check_shards(self.folder, self._all_shards(), self.manifest["dtype"], self.d_in, hashes)
+
+    def _all_shards(self) -> list[Shard]:
+        return [*self._shards["train"], *self._shards["heldout"]]
+
+    def _fetch(self) -> None:
+        missing = [shard for shard in self._all_shards() if not _has_size(self.folder / shard.file, shard.bytes)]
+        needed, free = sum(shard.bytes for shard in missing), free_bytes(self.folder)
+        if needed > free:
+            raise ValueError(
+                f"local_folder={self.folder}: {needed / 1e9:.2f} GB have to be copied from {self.path} and "
+                f"{free / 1e9:.2f} GB are free; give a folder on a larger disk"
+            )
+        if missing:
+            rank_zero_info(f"Copying {len(missing)} shards, {needed / 1e9:.2f} GB, from {self.path} to {self.folder}.")
+        for shard in missing:
+            try:
+                self.remote.fetch(shard.file, self.folder / shard.file)
+            except FileNotFoundError as error:
+                raise ValueError(f"path={self.path}: {shard.file} is missing") from error
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                raise ValueError(
+                    f"local_folder={self.folder}: the disk is full; what was copied is kept, and the same command goes "
+                    "on when there is room"
+                ) from error
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _local_folder(url: str, given: str | None) -> Path:
+    if given is not None:
+        return Path(given).expanduser()
+    name = url.rstrip("/").rsplit("/", 1)[-1]
+    return Path("data/cache") / f"{name}-{sha256(url.encode()).hexdigest()[:8]}"
