@@ -19,6 +19,7 @@ from sae_lightning.datamodules.background import Background
 
 CHUNKS_AHEAD = 2
 """What is read and tokenised before it is needed, where a thread does that."""
+_DOCUMENTS_AT_FIRST = 16  # so that there is something to begin with; twice as many each time
 _DOCUMENTS_AT_ONCE = 256
 _CHARACTERS_AT_ONCE = 1_000_000
 
@@ -153,9 +154,11 @@ class PackedRows:
 
 def _chunks_after(chunk: _Chunk, packing: Packing, documents: Callable[[int], Iterable[str]]) -> Iterator[_Chunk]:
     """Without end; a function, since a thread that held a `PackedRows` would keep it alive."""
+    at_once = _DOCUMENTS_AT_FIRST
     while True:
         reader = iter(documents(chunk.documents))
-        while some := _some(reader):
+        while some := _some(reader, at_once):
+            at_once = min(2 * at_once, _DOCUMENTS_AT_ONCE)
             rows, left = packing.cut(np.concatenate([chunk.left, packing.tokenise(some)]))
             n_read, in_pass = chunk.documents + len(some), chunk.rows_in_pass + len(rows)
             chunk = _Chunk(rows, left, n_read, chunk.passes, in_pass)
@@ -169,13 +172,13 @@ def _chunks_after(chunk: _Chunk, packing: Packing, documents: Callable[[int], It
         yield chunk
 
 
-def _some(reader: Iterator[str]) -> list[str]:
-    """The next documents: enough to be tokenised together."""
+def _some(reader: Iterator[str], n: int) -> list[str]:
+    """The next documents, up to n."""
     documents: list[str] = []
     characters = 0
     for document in reader:
         documents.append(document)
         characters += len(document)
-        if len(documents) == _DOCUMENTS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+        if len(documents) == n or characters >= _CHARACTERS_AT_ONCE:
             break
     return documents

@@ -10,14 +10,12 @@ from typing_extensions import override
 from sae_lightning.datamodules.base import Stream
 from sae_lightning.datamodules.buffer import ShuffleBuffer
 
-_FIRST_BATCH_FROM = 8
-
 
 class PooledStream(Stream):
     """Shuffled activations.
 
-    A batch is drawn from a pool that holds twice as many activations or more, and never less than an eighth of the
-    buffer: training starts then, and the pool grows by a batch a step until the buffer is full.
+    A batch is drawn from a pool that holds half as many again or more, and never less than a tenth of the buffer:
+    training starts then, and the pool grows by a batch a step until the buffer is full.
 
     Args:
         buffer: the pool that activations are drawn from, with room for two blocks or more.
@@ -43,7 +41,7 @@ class PooledStream(Stream):
     def prepare(self) -> None:
         """Fills the pool for the next batch."""
         buffer = self.buffer
-        at_first = max(2 * self.batch_size, buffer.capacity // _FIRST_BATCH_FROM)
+        at_first = max(3 * self.batch_size // 2, buffer.capacity // 10)
         enough = at_first + self.served * self.batch_size
         while buffer.filled < self.batch_size or (buffer.free >= self.block_tokens and buffer.filled < enough):
             buffer.add(self.next_block())

@@ -304,7 +304,7 @@ def test_ranks_together_read_what_one_reads(make):
 
 
 @language_model
-@pytest.mark.parametrize(("buffer_samples", "least"), [(400, 2 * BATCH), (1600, 200)])
+@pytest.mark.parametrize(("buffer_samples", "least"), [(400, 3 * BATCH // 2), (1600, 160)])
 def test_training_starts_on_a_partly_filled_buffer_that_grows(make, buffer_samples, least):
     stream = make(buffer_samples=buffer_samples).train_stream()
     served_from = []
