@@ -15,7 +15,7 @@ training l0 = k. Then they take turns. What is reported:
 - of_forward: tokens_per_s over that of `forward`, the model up to the hook on rows in memory and nothing else, as
   shipped for peers as shipped, with our process settings for ours and `+settings`.
 - first_batch_s: from the model and tokenizer in memory to the first batch; of ours in `train` also the start of the
-  Trainer, its sanity check of the validation included.
+  Trainer.
 - peak_mb: peak resident memory of the process from then on to its last turn (on a GPU: of torch's allocations).
 - loaded_mb: resident memory with the model and tokenizer loaded; it is part of peak_mb.
 - beyond_mb: peak_mb - loaded_mb, less what that is of `forward`: the buffer and its handling, in `train` the SAE too.

@@ -96,5 +96,6 @@ def run_trainer(task: Task, module: Any, data: Any, clock: Any) -> None:
         callbacks=[ThroughputBar(), MetricsFile(), clock],
         enable_checkpointing=False,
         enable_model_summary=False,
+        num_sanity_val_steps=0,
     )
     trainer.fit(module, datamodule=data)

@@ -60,6 +60,7 @@ class SAECLI(LightningCLI):
             parser_kwargs={"prog": "sae", "exit_on_error": False},  # `cli.main` tells a mistake
             trainer_defaults={
                 "max_epochs": 1,  # an epoch of a datamodule is all of its `train_samples`
+                "num_sanity_val_steps": 0,  # an untrained SAE is not evaluated, so it would find nothing
                 "logger": {"class_path": "sae_lightning.loggers.MemberTensorBoardLogger"},
             },
             args=args,

@@ -76,9 +76,10 @@ def same_runs(whole, other):
 
 
 def trainer(ranks):
+    often = {"class_path": "sae_lightning.callbacks.Checkpoints", "init_args": {"minutes": 0}}
     quiet = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 5}
     parallel = {"strategy": "ddp", "devices": ranks} if ranks > 1 else {}
-    return quiet | parallel | {"val_check_interval": 5, "gradient_clip_val": 1.0}
+    return quiet | parallel | {"val_check_interval": 8 // ranks, "gradient_clip_val": 1.0, "callbacks": [often]}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def trainer(ranks):
         (LONE, "stream", 1, [{"step": 13}, {"step": 14, "while_saving": True}, {"step": 31}]),
         (PANEL, "stream", 1, [{"step": 17}]),
         (PANEL, "shuffled_cache", 1, [{"step": 18}]),
-        (LONE, "cache_in_order", 1, [{"step": 22}]),
+        (LONE, "cache_in_order", 1, [{"step": 34}]),
         (LONE, "stream", 2, [{"step": 13}]),
         (PANEL, "stream", 2, [{"step": 11, "while_saving": True}]),
         (PANEL, "shuffled_cache", 2, [{"step": 8}]),
@@ -114,7 +115,7 @@ def test_killed_and_resumed(folder, model, data, ranks, kills):
         restore_config(killed / "config.yaml")
     assert fit(folder, *arguments, ranks=ranks) == [0] * ranks
 
-    assert len(metrics(whole)) == 40 // ranks // 5
+    assert len(metrics(whole)) == 5
     same_runs(whole, killed)
 
 
@@ -140,5 +141,5 @@ def test_text_that_breaks_ends_the_run_with_a_checkpoint(folder, ranks):
 def restore_config(path):
     """Without the callback that kills."""
     config = yaml.safe_load(path.read_text())
-    config["trainer"]["callbacks"] = None
+    config["trainer"]["callbacks"].pop()
     path.write_text(yaml.safe_dump(config))

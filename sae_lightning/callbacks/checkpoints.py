@@ -1,6 +1,7 @@
-"""Where a run can be taken up again: the state at the latest validation, and at the end."""
+"""Where a run can be taken up again: the state at the latest validation, between those now and then, and at the end."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,62 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from typing_extensions import override
 
+from sae_lightning.distributed import all_gather_int
+
+_STEPS_BETWEEN_LOOKS = 10
+
+
+def validation_is_due(trainer: Trainer) -> bool:
+    """Whether a validation follows this batch: what is saved before it would go on without it."""
+    loop = trainer.fit_loop
+    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
+
 
 class Checkpoints(ModelCheckpoint):
-    """Keep ``checkpoints/step=N.ckpt`` of the latest validation, and ``last.ckpt`` as a link to it.
+    """Keep the latest state as ``checkpoints/step=N.ckpt``, and ``last.ckpt`` as a link to it.
 
-    Lightning's own stops saving at the last validation, which need not be the end; here the end is saved too.
+    It is saved at each validation, at the end, and between them when `minutes` have passed.
+
+    Args:
+        minutes: the most work that a run which is killed has lost, about. Default: 15.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, minutes: float = 15.0) -> None:
         super().__init__(filename="{step}", save_top_k=1, save_last="link")
+        if minutes < 0:
+            raise ValueError(f"minutes={minutes}: expected 0 or more")
+        self.minutes = minutes
+        self._saved_at = 0.0
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_at = time.monotonic()
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if not between_steps or trainer.global_step % _STEPS_BETWEEN_LOOKS or validation_is_due(trainer):
+            return
+        is_time = time.monotonic() - self._saved_at >= 60 * self.minutes
+        if all_gather_int(int(is_time))[0]:  # clocks differ: rank 0 decides
+            self._save(trainer)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
         if not self._should_skip_saving_checkpoint(trainer):  # it skips a step that is saved already
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
+
+    @override
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        self._saved_at = time.monotonic()
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

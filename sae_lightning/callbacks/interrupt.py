@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
+from sae_lightning.callbacks.checkpoints import validation_is_due
 from sae_lightning.distributed import all_gather_int
 from sae_lightning.loggers import run_folder
 
@@ -57,8 +58,7 @@ class Interrupt(Checkpoint):
             sys.stderr.write(f"\nrank {trainer.global_rank}: {error}\n")
             code = code or 1
         self._code = max(all_gather_int(code))  # it may concern only some ranks
-        # A checkpoint from before a validation that is due now would go on without it.
-        if not trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher):  # type: ignore[arg-type]
+        if not validation_is_due(trainer):
             self._stop(trainer)
 
     @override
