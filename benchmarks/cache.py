@@ -55,6 +55,7 @@ def make_cache(folder: Path, n_rows: int, d_in: int, dtype: str, n_shards: int =
         "complete": True,
         "dtype": dtype,
         "d_in": d_in,
+        "widths": {},
         "data": {"model": "none", "context_length": CONTEXT, "llm_batch_size": LLM_BATCH},
         "counts": {"tokens": tokens * n_shards, "heldout_tokens": tokens},
         "shards": shards,
