@@ -33,6 +33,9 @@ def readable(message: str, known_classes: Iterable[str] = ()) -> str:
     ...   Given value type: <class 'str'>
     ...   Given value: lots'''))
     trainer.max_epochs: expected int, got lots
+    >>> print(readable('''Parser key "data.order":
+    ...   Expected a typing.Literal['shuffled', 'stream']. Got value: text'''))
+    data.order: expected one of 'shuffled', 'stream', got text
     """
     if "Does not validate against" not in message and not _KEY.match(message):
         return message
@@ -51,8 +54,9 @@ def readable(message: str, known_classes: Iterable[str] = ()) -> str:
     precise = [cause for cause in causes if not cause.startswith("Expected a <class")] or causes
     cause = "\n".join(dict.fromkeys(precise))
     given = re.findall(r"Given value: (.*)", message)
-    if cause.startswith("Expected a <class") and "Got value" not in cause and given:
+    if cause.startswith(("Expected a <class", "Expected a typing.Literal")) and "Got value" not in cause and given:
         cause += f". Got value: {given[0]}"
+    cause = re.sub(r"Expected a typing\.Literal\[(.*)\]\. Got value: ", r"expected one of \1, got ", cause)
     cause = re.sub(r"Expected a <class '(\w+)'>\. Got value: ", r"expected \1, got ", cause)
     cause = re.sub(r"Option '(\w+)' is not accepted", rf"{class_name} has no option '\1'", cause)
     cause = _UNKNOWN_CLASS.sub(lambda match: unknown_class(match[1], known_classes), cause)
