@@ -1,7 +1,8 @@
 """`Evaluator`: a question asked at validation and test, of every member of a panel, with its floor.
 
 An evaluator logs `val/<metric>/<member>` for each member and `val/<metric>/floor`, the score of an SAE that does
-nothing (no latent fires, it answers with the mean of the data), or of chance. In `sae test` the names begin with
+nothing (no latent fires, it answers with the mean of the data), or of chance. Where members read activations of
+several hooks, each has charts of its own: `val/<metric>@<hook>/<policy>/<seed>`. In `sae test` the names begin with
 `test/`. Evaluators change no parameter and draw nothing from the global random state, so training is the same bits with
 and without them.
 """
