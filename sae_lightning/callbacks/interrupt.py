@@ -53,7 +53,8 @@ class Interrupt(Checkpoint):
             return
         code = 0 if self._signal is None else 128 + self._signal
         try:
-            trainer.datamodule.prepare_batch()  # type: ignore[attr-defined]
+            if hasattr(trainer.datamodule, "prepare_batch"):  # type: ignore[attr-defined]
+                trainer.datamodule.prepare_batch()  # type: ignore[attr-defined]
         except Exception as error:
             sys.stderr.write(f"\nrank {trainer.global_rank}: {error}\n")
             code = code or 1

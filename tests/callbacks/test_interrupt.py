@@ -95,6 +95,10 @@ def test_a_missing_batch_stops_the_run_with_code_1(interrupt: Interrupt, capsys:
     assert "rank 3: the text is gone" in capsys.readouterr().err
 
 
+def test_data_without_a_datamodule_of_ours_go_on(interrupt: Interrupt):
+    end_of_batch(interrupt, 0, datamodule=None)
+
+
 def test_handlers_are_given_back(interrupt: Interrupt):
     assert signal.getsignal(signal.SIGTERM) == interrupt._note
     interrupt.on_train_end(trainer(), LightningModule())
