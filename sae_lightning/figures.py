@@ -490,7 +490,7 @@ def training(run: Run, style: Mapping[str, Style]) -> Figure:
         "explained_variance": "explained variance",
         RECOVERY: f"features recovered (cosine > {THRESHOLD:g})",
         "mean_best_cosine": "mean best cosine of a feature",
-        "cosine_to_start_mean": "mean cosine of a direction to its start",
+        "cosine_to_start_mean": "mean cosine to start",
     }
     measured = {metric: found for metric in panels if (found := curves(run.lines, metric))}
     if not measured:
