@@ -1,8 +1,17 @@
-"""The four collective operations that the core needs; on one process they do nothing."""
+"""The collective operations that the core needs; on one process they do nothing."""
+
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 def world_size() -> int:
@@ -33,3 +42,15 @@ def all_gather_int(value: int, lower_ranks_only: bool = False) -> list[int]:
     dist.all_gather(gathered, torch.tensor([value], device=device))
     values = [int(part) for part in gathered]
     return values[: dist.get_rank()] if lower_ranks_only else values
+
+
+def all_gather_object(value: T) -> list[T]:
+    """The value of every rank, in order of ranks, pickled on the way: plain Python and CPU tensors."""
+    if world_size() == 1:
+        return [value]
+    gathered: list[T] = [value] * world_size()
+    group = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")  # not through a GPU's memory
+    dist.all_gather_object(gathered, value, group=group)
+    if group is not None:
+        dist.destroy_process_group(group)
+    return gathered

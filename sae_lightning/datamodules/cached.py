@@ -1,6 +1,7 @@
 """Activations from a cache on disk, written by `sae cache`: shuffled as a whole, at the speed of the disk."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -18,8 +19,9 @@ from sae_lightning.datamodules.cache.rows import CachedBlocks, CachedRows, read_
 from sae_lightning.datamodules.cache.source import CachedSource
 from sae_lightning.datamodules.cache.storage import Folder, free_bytes, is_full
 from sae_lightning.datamodules.cache.streams import ShuffledStream, TextOrderStream
+from sae_lightning.datamodules.packing import Packing
 from sae_lightning.sources import TokenBatch
-from sae_lightning.sources.checkpoint import check_folder
+from sae_lightning.sources.checkpoint import check_folder, load_tokenizer
 
 
 class CachedActivations(ActivationDataModule):
@@ -86,6 +88,13 @@ class CachedActivations(ActivationDataModule):
         self._name = fingerprint(self.manifest)
         self._shards = {split: shards_of(self.manifest, split) for split in ("train", "heldout")}
         self._rows: dict[str, CachedRows] = {}
+
+    @cached_property
+    def packing(self) -> Packing:
+        """How evaluators read text: with the tokenizer that the cache was made with."""
+        data = self.manifest["data"]
+        tokenizer = load_tokenizer(data["tokenizer"] or data["model"], data["revision"])
+        return Packing(tokenizer, data["context_length"], data["bos_in_every_row"])
 
     @override
     def prepare_data(self) -> None:

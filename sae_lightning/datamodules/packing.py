@@ -45,7 +45,7 @@ class Packing:
             special.add(self.start)  # GPT-2 has one token for bos, eos and unk
         self.special = torch.tensor(sorted(special), dtype=torch.int64)
 
-    def mask(self, input_ids: Int64[Tensor, "batch seq"]) -> Bool[Tensor, "batch seq"]:
+    def mask(self, input_ids: Int64[Tensor, "*batch seq"]) -> Bool[Tensor, "*batch seq"]:
         """True on positions that count: every token that is not special; an unknown word counts."""
         return ~torch.isin(input_ids, self.special)
 

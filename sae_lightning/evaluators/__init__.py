@@ -1,8 +1,9 @@
 """Callbacks that answer one question each at validation and test."""
 
-from sae_lightning.evaluators.base import Evaluator, Scores, log_histogram
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogram, share_members
 from sae_lightning.evaluators.drift import Drift
 from sae_lightning.evaluators.loss_recovered import LossRecovered
+from sae_lightning.evaluators.reading import TextEvaluator, TextReader
 from sae_lightning.evaluators.reconstruction import Reconstruction
 from sae_lightning.evaluators.recovery import Recovery
 from sae_lightning.evaluators.references import References
@@ -11,11 +12,15 @@ from sae_lightning.evaluators.sparsity import Sparsity
 __all__ = [
     "Drift",
     "Evaluator",
+    "Items",
     "LossRecovered",
     "Reconstruction",
     "Recovery",
     "References",
     "Scores",
     "Sparsity",
+    "TextEvaluator",
+    "TextReader",
     "log_histogram",
+    "share_members",
 ]

@@ -9,27 +9,64 @@ and without them.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from sae_lightning.distributed import all_gather_object, rank, world_size
+from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step, chart, curve, part_of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a metric is made of: for each member `sum(numerators) / sum(denominators)` over evaluation items.
+
+    A mean over items has denominators of 1, a ratio of sums (explained variance, loss recovered) those that it has.
+    Items are what intervals are computed from where there are few seeds, so they should be independent: documents or
+    batches of text and not tokens.
+
+    Args:
+        numerators: [n_items] of each member.
+        denominators: [n_items] of each member.
+        paired: item i is the same question to every member, with one denominator; False where each has its own items.
+    """
+
+    numerators: Mapping[str, Tensor]
+    denominators: Mapping[str, Tensor]
+    paired: bool = True
+
+    @classmethod
+    def mean(cls, values: Mapping[str, Tensor], paired: bool = True) -> "Items":
+        """Items whose mean is the metric."""
+        return cls(values, {member: torch.ones_like(of) for member, of in values.items()}, paired)
 
 
 @dataclass(frozen=True)
 class Scores:
     """One metric: a value for each member, reduced over ranks, and the floor.
 
-    A floor may be a mapping with one for each part of the activations; it is None where another evaluator logs it.
+    Args:
+        members: values by name. A reference that is no SAE stands among them as `<reference>/0`, where there are
+            several parts as `<part>/<reference>/0`.
+        floor: the score of an SAE that does nothing, or of chance; a mapping with one for each part where they differ,
+            None where another evaluator logs it.
+        better: which way is better; None for what is no matter of better or worse, and has no verdict.
+        items: what the values are made of, equal on every rank, where that can be told.
     """
 
     members: Mapping[str, Tensor | float]
     floor: Tensor | float | Mapping[str, Any] | None
+    better: Literal["higher", "lower"] | None = None
+    items: Items | None = None
 
 
 class Evaluator(Callback, ABC):
@@ -39,13 +76,18 @@ class Evaluator(Callback, ABC):
     under the argument's name, by which a checkpoint tells two evaluators of one class apart.
 
     Args:
-        every_n_validations: 1 or more; the last validation counts whatever its number, where the end can be foreseen.
+        every_n_validations: the last validation counts whatever its number, where the end can be foreseen; 0 for that
+            one alone.
+
+    Attributes:
+        measured: what the last validation or test found, by metric; empty where it did not count.
     """
 
     def __init__(self, every_n_validations: int = 1) -> None:
-        if every_n_validations < 1:
-            raise ValueError(f"every_n_validations={every_n_validations}: expected 1 or more")
+        if every_n_validations < 0:
+            raise ValueError(f"every_n_validations={every_n_validations}: expected 1 or more, or 0 for the last alone")
         self.every_n_validations = every_n_validations
+        self.measured: Mapping[str, Scores] = {}
         self._n_validations = 0
         self._is_active = False
 
@@ -78,7 +120,8 @@ class Evaluator(Callback, ABC):
         self._is_active = True
         if trainer.state.fn == TrainerFn.FITTING:
             self._n_validations += 1
-            self._is_active = self._n_validations % self.every_n_validations == 0 or is_last_validation(trainer)
+            every = self.every_n_validations
+            self._is_active = (every > 0 and self._n_validations % every == 0) or is_last_validation(trainer)
         self._start_if_active(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -104,6 +147,7 @@ class Evaluator(Callback, ABC):
         self._log(trainer, pl_module, "test")
 
     def _start_if_active(self, pl_module: LightningModule) -> None:
+        self.measured = {}
         if self._is_active:
             assert isinstance(pl_module, SAEModule)
             self.start(pl_module)
@@ -113,7 +157,8 @@ class Evaluator(Callback, ABC):
             return
         assert isinstance(pl_module, SAEModule)
         parts = {part_of(member) for member in pl_module.members}
-        for metric, scores in self.scores(trainer, pl_module, stage).items():
+        self.measured = self.scores(trainer, pl_module, stage)
+        for metric, scores in self.measured.items():
             values = {f"{chart(metric, part_of(of))}/{curve(of)}": value for of, value in scores.members.items()}
             if scores.floor is not None:
                 floors = scores.floor if isinstance(scores.floor, Mapping) else dict.fromkeys(parts, scores.floor)
@@ -137,6 +182,19 @@ class Evaluator(Callback, ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on counting validations."""
         self._n_validations = state_dict["n_validations"]
+
+
+def share_members(
+    members: Mapping[str, SparseAutoencoder], measure: Callable[[str, SparseAutoencoder], T]
+) -> dict[str, T]:
+    """What `measure(name, sae)` gives for every member, each measured on one rank and known to all after that.
+
+    For costly questions that need no batches of the stream. Values are pickled: plain Python and CPU tensors.
+    """
+    own = list(members)[rank() :: world_size()]
+    gathered = all_gather_object({member: measure(member, members[member]) for member in own})
+    found = {member: value for part in gathered for member, value in part.items()}
+    return {member: found[member] for member in members}
 
 
 def is_last_validation(trainer: Trainer) -> bool:

@@ -11,6 +11,7 @@ from sae_lightning.evaluators import (
     Scores,
     Sparsity,
     log_histogram,
+    share_members,
 )
 
 
@@ -121,10 +122,22 @@ def test_a_module_without_members_is_refused(data, trainer):
         Drift().setup(trainer(), LightningModule(), "fit")
 
 
-@pytest.mark.parametrize("n", [0, -1])
-def test_every_n_validations_must_be_positive(n):
-    with pytest.raises(ValueError, match=f"every_n_validations={n}: expected 1 or more"):
-        Drift(every_n_validations=n)
+def test_every_n_validations_must_not_be_negative():
+    with pytest.raises(ValueError, match="every_n_validations=-1: expected 1 or more, or 0 for the last alone"):
+        Drift(every_n_validations=-1)
+
+
+def test_an_evaluator_can_ask_at_the_end_alone(sae, data, trainer):
+    probe = Probe(every_n_validations=0)
+    trainer(probe).fit(sae, data)
+    assert probe._seen == [("val", 10, 10)]
+    assert probe.measured["answer"].floor == 0.5
+
+
+def test_members_are_shared_between_ranks_and_come_back_in_order(panel):
+    assert share_members(panel.members, lambda name, sae: (name, sae.d_sae)) == {
+        name: (name, 24) for name in panel.members
+    }
 
 
 class Recorder:
