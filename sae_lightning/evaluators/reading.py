@@ -14,7 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from sae_lightning.evaluators.base import Evaluator
-from sae_lightning.saes.module import part_of
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.module import SAEModule, part_of
 from sae_lightning.sources import TokenBatch
 
 
@@ -114,6 +115,12 @@ class TextEvaluator(Evaluator):
                 f"{name} needs a language model, and data={type(datamodule).__name__} has none: "
                 f"take LanguageModelDataModule or CachedActivations, or leave out {name}"
             )
+
+    @staticmethod
+    def asked(trainer: Trainer, module: SAEModule) -> dict[str, SparseAutoencoder]:
+        """The members whose activations depend on the text; the others were trained on noise (`noise_parts`)."""
+        noise = getattr(trainer.datamodule, "noise_parts", ())  # type: ignore[attr-defined]
+        return {member: sae for member, sae in module.members.items() if part_of(member) not in noise}
 
 
 def members_by_part(members: Iterable[str]) -> Mapping[str, list[str]]:
