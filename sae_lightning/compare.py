@@ -1,12 +1,12 @@
-"""``sae compare``: the SAE, its baselines and the floor side by side.
+"""``sae compare``: the SAE, its baselines and the floor side by side, and whether it beats them.
 
 A row per metric, a column per freeze policy: the mean over seeds and its sample standard deviation, and at the end the
 floor, which is what an SAE that does nothing scores. Runs whose model and data settings agree up to seeds and freeze
-policies are one experiment: their values are put together. Other runs stand in tables of their own.
+policies are one experiment: their values are put together. Other runs stand in tables of their own. Under each table
+stands the verdict (`sae_lightning.verdict`).
 """
 
 import json
-import math
 import statistics
 from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +17,14 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from sae_lightning.tables import lay_out, number_format
+from sae_lightning.verdict import VERDICT_FILE, Comparison, Measured, decide, verdict_as_json, verdict_table
+from sae_lightning.verdict.items import read_items
+
 METRICS_FILE = "metrics.jsonl"
 POLICIES = (
     "trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder", "untrained", "from_truth", "oracle"
 )  # fmt: skip
-MAX_WIDTH = 132
-"""Columns of text; a table with more comes in parts."""
 FIRST_METRICS = (
     "explained_variance",
     "fvu",
@@ -42,19 +44,19 @@ Values: TypeAlias = dict[str, dict[str, list[float | None]]]
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Measured):
     """The last validation of one run.
 
     Args:
-        folder: the run folder.
         metrics: ``{metric: {policy: {seed: value}}}``; a value that was not finite is None.
         floors: ``{metric: value}``.
+        better: ``{metric: "higher" or "lower"}`` of those where it matters.
+        items: what the metrics were averaged over.
+        folder: the run folder.
         settings: what makes two runs one experiment, as text; None where the run has no ``config.yaml``.
     """
 
     folder: Path
-    metrics: dict[str, dict[str, dict[str, float | None]]]
-    floors: dict[str, float | None]
     settings: str | None
 
 
@@ -62,10 +64,33 @@ def main(args: list[str]) -> None:
     """Print the table, or with ``--json`` the values behind it."""
     parser = ArgumentParser(prog="sae compare", description=__doc__, exit_on_error=False)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, lightning_logs/<name>/version_N")
-    parser.add_argument("--json", action="store_true", help='print {"metrics": ..., "floors": ...} instead of a table')
+    parser.add_argument(
+        "--json", action="store_true", help='print {"metrics": ..., "floors": ..., "verdicts": ...} instead of tables'
+    )
     options = parser.parse_args(args[1:])
     groups = group([read_run(folder) for folder in options.runs])
-    print(json.dumps(as_json(groups)) if options.json else "\n\n".join(table(*entry) for entry in tables(groups)))
+    print(json.dumps(as_json(groups)) if options.json else "\n\n".join(told(groups)))
+
+
+def told(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Table and verdict of each group."""
+    texts = []
+    for runs, entry in zip(groups, tables(groups), strict=True):
+        texts.append(table(*entry))
+        if comparisons := verdict(runs):
+            texts.append(verdict_table(comparisons))
+    return texts
+
+
+def verdict(runs: Sequence[Run]) -> list[Comparison]:
+    """Comparisons of one experiment, in the order of its table."""
+    return sorted(decide(runs), key=lambda of: (_metric_order(of.metric), _policy_order(of.baseline)))
+
+
+def write_verdict(run: Run) -> None:
+    """Write ``verdict.json`` into the run folder, where there is anything to compare."""
+    if comparisons := verdict([run]):
+        (run.folder / VERDICT_FILE).write_text(json.dumps(verdict_as_json(comparisons, [run]), indent=1) + "\n")
 
 
 def read_run(folder: Path) -> Run:
@@ -75,7 +100,8 @@ def read_run(folder: Path) -> Run:
         ValueError: as `read_lines`.
     """
     last = read_lines(folder)[-1]
-    return Run(folder, last["metrics"], last["floors"], _settings(folder / "config.yaml"))
+    better, items = last.get("better", {}), read_items(folder, last["step"])
+    return Run(last["metrics"], last["floors"], better, items, folder, _settings(folder / "config.yaml"))
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
@@ -173,7 +199,9 @@ def as_json(groups: Sequence[Sequence[Run]]) -> dict[str, Any]:
             agreed = all(other.get(metric, floor) == floor for _, other in entries)
             label = next(iter(values.get(metric, {"": []}))).partition(" ")[2]
             floors[metric if agreed else f"{metric} {label}"] = floor
-    return {"metrics": metrics, "floors": floors}
+    names = short_names([run.folder for runs in groups for run in runs])
+    verdicts = {"+".join(names[run.folder] for run in runs): verdict_as_json(verdict(runs), runs) for runs in groups}
+    return {"metrics": metrics, "floors": floors, "verdicts": verdicts}
 
 
 def table(values: Values, floors: Mapping[str, float | None]) -> str:
@@ -184,34 +212,17 @@ def table(values: Values, floors: Mapping[str, float | None]) -> str:
         floors: ``{metric: value}``.
 
     Returns:
-        Lines of up to `MAX_WIDTH` columns of text.
+        Lines of text.
     """
     columns = sorted({policy for policies in values.values() for policy in policies}, key=_policy_order)
     seeds = {policy: max(len(of[policy]) for of in values.values() if policy in of) for policy in columns}
     rows = [["", *columns, "floor"], ["seeds", *(str(seeds[policy]) for policy in columns), ""]]
     for metric in sorted(values, key=_metric_order):
         cells = [values[metric].get(policy, []) for policy in columns]
-        show = _number_format([*(value for cell in cells for value in cell), floors.get(metric)])
+        show = number_format([*(value for cell in cells for value in cell), floors.get(metric)])
         rows.append([metric, *(_cell(cell, show) for cell in cells), _cell([floors.get(metric)], show)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    parts: list[list[int]] = [[]]
-    for column in range(1, len(widths)):
-        if parts[-1] and sum(2 + widths[of] for of in (*parts[-1], column)) > MAX_WIDTH - widths[0]:
-            parts.append([])
-        parts[-1].append(column)
     note = "mean ± sample standard deviation over seeds; floor: an SAE that does nothing"
-    return "\n".join([*("\n".join(_part(rows, widths, part)) for part in parts), note])
-
-
-def _part(rows: Sequence[Sequence[str]], widths: Sequence[int], columns: Sequence[int]) -> list[str]:
-    """Lines of some columns, between rules; of several parts each leaves out metrics that have nothing there."""
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in columns)])
-        for row in rows
-        if len(columns) == len(widths) - 1 or any(row[column] != "-" for column in columns)
-    ]
-    rule = "-" * max(map(len, lines))
-    return [*(line.rstrip() for line in lines[:2]), rule, *(line.rstrip() for line in lines[2:]), rule]
+    return f"{lay_out(rows, n_head=2)}\n{note}"
 
 
 def _policy_order(policy: str) -> tuple[int, str]:
@@ -222,15 +233,6 @@ def _policy_order(policy: str) -> tuple[int, str]:
 def _metric_order(metric: str) -> tuple[int, str]:
     rank = next((rank for rank, start in enumerate(FIRST_METRICS) if metric.startswith(start)), len(FIRST_METRICS))
     return (rank, metric)
-
-
-def _number_format(values: Iterable[float | None]) -> str:
-    """Four significant digits for the largest value of a row, so that its cells can be compared digit by digit."""
-    largest = max((abs(value) for value in values if value is not None), default=0.0)
-    if largest == 0:
-        return ".4f"
-    digits = 3 - math.floor(math.log10(largest))
-    return f".{max(digits, 0)}f" if digits <= 7 else ".3e"
 
 
 def _cell(values: Sequence[float | None], show: str) -> str:

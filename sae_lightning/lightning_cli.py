@@ -27,7 +27,7 @@ from sae_lightning.callbacks import (
     ThroughputBar,
     WholeFiles,
 )
-from sae_lightning.compare import METRICS_FILE, read_run, table, tables
+from sae_lightning.compare import METRICS_FILE, read_run, told, write_verdict
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
 from sae_lightning.freeze import FreezePolicy
@@ -195,7 +195,9 @@ class SAECLI(LightningCLI):
         if run is None or not self.trainer.is_global_zero:
             return None
         if (run / METRICS_FILE).is_file():
-            print(f"\n{table(*tables([[read_run(run)]])[0])}\n")
+            finished = read_run(run)
+            write_verdict(finished)
+            print("\n" + "\n\n".join(told([[finished]])) + "\n")
         return run
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from sae_lightning.cli import main
-from sae_lightning.compare import read_run
+from sae_lightning.compare import read_run, write_verdict
 
 FIRST = {
     "step": 5,
@@ -97,6 +97,7 @@ def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture):
             "explained_variance": {"other": [0.5], "frozen_decoder": [0.6], "trained": [0.7, 0.8]},
         },
         "floors": {"explained_variance": 0.0, "l0": 0.0, "zeta": None},
+        "verdicts": {"a": {"level": 0.95, "correction": "Benjamini-Hochberg over 0 comparisons", "metrics": {}}},
     }
 
 
@@ -115,7 +116,9 @@ def test_runs_of_different_settings_are_labelled(tmp_path: Path, capsys: pytest.
     runs = [write_run(tmp_path / "a/version_0", run_with(0.1)), write_run(tmp_path / "b/version_0", run_with(0.3), k=3)]
     apart = json.loads(compare(capsys, "--json", *runs))
     labelled = {"trained (a/version_0)": [0.1], "trained (b/version_0)": [0.3]}
-    assert apart == {"metrics": {"explained_variance": labelled}, "floors": {"explained_variance": 0.0}}
+    assert apart["metrics"] == {"explained_variance": labelled}
+    assert apart["floors"] == {"explained_variance": 0.0}
+    assert set(apart["verdicts"]) == {"a/version_0", "b/version_0"}
     table = compare(capsys, *runs)
     assert "trained (a/version_0)" in table
     assert "trained (b/version_0)" in table
@@ -125,6 +128,20 @@ def test_floors_that_disagree_are_labelled(tmp_path: Path, capsys: pytest.Captur
     runs = [write_run(tmp_path / "a", run_with(0.1)), write_run(tmp_path / "b", run_with(0.3, floor=0.2), k=3)]
     floors = json.loads(compare(capsys, "--json", *runs))["floors"]
     assert floors == {"explained_variance (a)": 0.0, "explained_variance (b)": 0.2}
+
+
+def test_the_verdict_stands_under_the_table_and_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture):
+    values = {"trained": {"0": 0.9, "1": 0.91}, "frozen_decoder": {"0": 0.6, "1": 0.611}}
+    line = {"metrics": {"explained_variance": values}, "floors": {"explained_variance": 0.0}}
+    folder = write_run(tmp_path / "a", LAST | line | {"better": {"explained_variance": "higher"}})
+    text = compare(capsys, folder)
+    assert "frozen_decoder: the trained SAE beats on 1" in text
+    of_json = json.loads(compare(capsys, "--json", folder))["verdicts"]["a"]
+    write_verdict(read_run(folder))
+    assert json.loads((folder / "verdict.json").read_text()) == of_json
+    found = of_json["metrics"]["explained_variance"]["baselines"]["frozen_decoder"]
+    assert found["verdict"] == "beats"
+    assert found["difference"] == pytest.approx(0.2995)
 
 
 def test_a_line_cut_off_by_a_crash_is_passed_over(tmp_path: Path):

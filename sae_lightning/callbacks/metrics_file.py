@@ -1,10 +1,12 @@
 """``metrics.jsonl``: what a run measured, one line a validation, for programs to read.
 
 ``{"step": 500, "samples": 2048000, "seconds": 61.2,
-"metrics": {"fvu": {"trained": {"0": 0.21, "1": 0.22}, "frozen_decoder": {...}}}, "floors": {"fvu": 1.0}}``
+"metrics": {"fvu": {"trained": {"0": 0.21, "1": 0.22}, "frozen_decoder": {...}}}, "floors": {"fvu": 1.0},
+"better": {"explained_variance": "higher"}}``
 
 ``samples`` counts the activations that training consumed on all ranks, ``seconds`` the time since training began,
-validations included; both go on counting over a restart. A value that is not finite is written as null.
+validations included; both go on counting over a restart. A value that is not finite is written as null. ``better``
+names the metrics of which more or less is better. What the last line was averaged over is in ``items.safetensors``.
 """
 
 import json
@@ -20,7 +22,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.evaluators.base import Evaluator, Scores
 from sae_lightning.loggers import run_folder
+from sae_lightning.verdict.items import write_items
 
 FILE_NAME = "metrics.jsonl"
 
@@ -72,8 +76,17 @@ class MetricsFile(Callback):
         if run is None or not trainer.is_global_zero:
             return
         counters = {"step": trainer.global_step, "samples": self._samples, "seconds": round(self.seconds, 3)}
-        line = json.dumps(counters | collect(trainer.callback_metrics, stage), allow_nan=False)
+        measured = {
+            metric: scores
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if isinstance(callback, Evaluator)
+            for metric, scores in callback.measured.items()
+        }
+        values = collect(trainer.callback_metrics, stage)
+        better = {name: way for name in values["metrics"] if (way := _better(measured, name))}
+        line = json.dumps(counters | values | {"better": better}, allow_nan=False)
         run.mkdir(parents=True, exist_ok=True)
+        write_items(run, trainer.global_step, measured)
         with (run / FILE_NAME).open("a") as file:
             file.write(line + "\n")
             file.flush()
@@ -110,6 +123,12 @@ def collect(logged: Mapping[str, Tensor], stage: str) -> dict[str, dict[str, Any
             case [first, metric, "floor"] if first == stage:
                 floors[metric] = value
     return {"metrics": metrics, "floors": floors}
+
+
+def _better(measured: Mapping[str, Scores], chart: str) -> str | None:
+    """Which way of a chart is better: that of its metric, on whatever part of the activations."""
+    scores = measured.get(chart.split("@")[0])
+    return scores.better if scores else None
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -7,7 +7,7 @@ and `_mean` with the mean activation in place of zero. See `TokenLoss` for the l
 over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.distributed import all_reduce_sum
-from sae_lightning.evaluators.base import Evaluator, Scores
+from sae_lightning.evaluators.base import Evaluator, Items, Scores
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
 from sae_lightning.saes.module import SAEModule, part_of
@@ -95,15 +95,18 @@ class LossRecovered(Evaluator):
             name: Scores(
                 {member: value for of in by_part.values() for member, value in of[name].members.items()},
                 {part: of[name].floor for part, of in by_part.items()},
+                first.better,
+                None if first.items is None else _together([of[name].items for of in by_part.values()]),
             )
-            for name in next(iter(by_part.values()))
+            for name, first in next(iter(by_part.values())).items()
         }
 
     def _ratios(self, losses: dict[str, dict[str, Tensor]], members: list[str]) -> dict[str, Scores]:
         """Scores of one part of the activations."""
         scores = {}
-        for kind in ("ce", "kl"):
+        for column, kind in enumerate(("ce", "kl")):
             loss = {name: values[kind] for name, values in losses.items()}
+            of_texts = {name: values["texts"][:, column] for name, values in losses.items()}
             scores[f"{kind}_reconstruction"] = Scores({member: loss[member] for member in members}, loss["mean"])
             for name in ("clean", *ABLATIONS):
                 scores[f"{kind}_{name}"] = Scores(dict.fromkeys(members, loss[name]), loss[name])
@@ -114,7 +117,14 @@ class LossRecovered(Evaluator):
                     for name in ("mean", *members)
                 }
                 floor = recovered.pop("mean")
-                scores[f"{kind}_recovered_{ablation}"] = Scores(recovered, floor)
+                items = Items(
+                    {name: of_texts[ablation] - of_texts[name] for name in members},
+                    dict.fromkeys(members, of_texts[ablation] - of_texts["clean"]),
+                )
+                # Both ablations ask one question: a verdict is given on that whose floor is 0.
+                scores[f"{kind}_recovered_{ablation}"] = Scores(
+                    recovered, floor, "higher" if ablation == "mean" else None, items
+                )
         del scores["kl_clean"]  # 0 by definition
         return scores
 
@@ -136,6 +146,13 @@ def mean_activation(datamodule: Any, device: torch.device) -> Float[Tensor, " d_
         total += torch.cat([counted.sum(0), counted.new_tensor([len(counted)])]).to(device)
     all_reduce_sum(total)
     return total[:-1] / total[-1]
+
+
+def _together(parts: Sequence[Items | None]) -> Items:
+    """The items of all parts of the activations."""
+    present = [part for part in parts if part is not None]
+    numerators = {member: values for part in present for member, values in part.numerators.items()}
+    return Items(numerators, {member: values for part in present for member, values in part.denominators.items()})
 
 
 def _replace(source: Any, inputs: Any, edit: Edit, part: str) -> Tensor:  # noqa: ANN401

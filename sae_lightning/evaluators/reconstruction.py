@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 
+import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 from torchmetrics import Metric
 
-from sae_lightning.evaluators.base import Evaluator, Scores
+from sae_lightning.distributed import all_gather_object
+from sae_lightning.evaluators.base import Evaluator, Items, Scores
 from sae_lightning.metrics import CosineSimilarity, ExplainedVariance, MeanPrediction, RelativeNorm
+from sae_lightning.metrics.functional import moments_merge, moments_update
 from sae_lightning.saes.module import SAEModule, Step, part_of
 
 
@@ -29,14 +33,19 @@ class Reconstruction(Evaluator):
             self._metrics["explained_variance"][member] = ExplainedVariance(sae.d_in).to(module.device)
             self._metrics["cosine"][member] = CosineSimilarity().to(module.device)
             self._metrics["relative_norm"][member] = RelativeNorm().to(module.device)
+        self._errors: dict[str, list[Tensor]] = {member: [] for member in module.members}
+        self._moments: dict[str, list[Tensor]] = {part: [] for part in self._firsts}
 
     def update(self, steps: Mapping[str, Step]) -> None:
         """Takes in x and x_hat of each member; all that read one part have the same x."""
-        for members in self._metrics.values():
-            for member, step in steps.items():
+        for member, step in steps.items():
+            for members in self._metrics.values():
                 members[member].update(step.x, step.x_hat)
+            # Of all batches so far; what each adds is told apart at the end.
+            self._errors[member].append(self._metrics["explained_variance"][member].squared_error)  # type: ignore[arg-type]
         for part, member in self._firsts.items():
             self._mean_predictions[part].update(steps[member].x)
+            self._moments[part].append(moments_update(steps[member].x))
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
         """Computes all four metrics."""
@@ -48,5 +57,21 @@ class Reconstruction(Evaluator):
             )
             for name, members in self._metrics.items()
         }
-        explained = scores["explained_variance"].members
-        return {**scores, "fvu": Scores({member: 1 - value for member, value in explained.items()}, 1.0)}
+        explained = scores["explained_variance"]
+        scores["explained_variance"] = Scores(explained.members, explained.floor, "higher", self._items())
+        return {**scores, "fvu": Scores({member: 1 - value for member, value in explained.members.items()}, 1.0)}
+
+    def _items(self) -> Items:
+        """Explained variance by batches, whose activations follow one another in the text."""
+        errors = {of: torch.stack(sums).diff(prepend=sums[0].new_zeros(1)).cpu() for of, sums in self._errors.items()}
+        moments = {part: torch.stack(of).cpu() for part, of in self._moments.items()}
+        ranks = all_gather_object((errors, moments))
+        deviations = {}
+        for part in moments:
+            of_batches = torch.cat([of_rank[part] for _, of_rank in ranks])
+            mean = moments_merge(of_batches)[2:]
+            deviations[part] = of_batches[:, 1] + of_batches[:, 0] * (of_batches[:, 2:] - mean).square().sum(1)
+        denominators = {member: deviations[part_of(member)] for member in errors}
+        return Items(
+            {of: denominators[of] - torch.cat([of_rank[of] for of_rank, _ in ranks]) for of in errors}, denominators
+        )

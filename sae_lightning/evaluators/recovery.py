@@ -1,7 +1,7 @@
 """Which true features of synthetic data are among the decoder directions, and do latents fire when they do?"""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,9 @@ _CHANCE_SEED = 0x5AE_C4A7CE
 
 # The matching takes two minutes for this many features and latents, and hours for a few times as many.
 _LARGEST_MATCHING = 16384
+
+# A high uniqueness is no merit of its own, and the absolute cosines ask what the signed ones ask.
+_NO_VERDICT = ("uniqueness", "mean_best_cosine_absolute", "matched_cosine_absolute")
 
 
 class Recovery(Evaluator):
@@ -82,12 +85,17 @@ class Recovery(Evaluator):
             sae = next(iter(module.members.values()))
             self._chance = self._of_directions(features, random_dictionary(sae.d_sae, sae.d_in).to(features))
         scores = {
-            name: Scores({member: values[name] for member, values in directions.items()}, floor)
+            name: Scores(
+                {member: values[name] for member, values in directions.items()},
+                floor,
+                None if name in _NO_VERDICT else "higher",
+            )
             for name, floor in self._chance.items()
         }
         firings = {member: mean_firing(firing) for member, firing in self._firings.items()}
         for name in next(iter(firings.values()), {}):
-            scores[name] = Scores({member: values[name] for member, values in firings.items()}, 0.0)
+            better: Literal["higher"] | None = "higher" if name == "firing_f1" else None
+            scores[name] = Scores({member: values[name] for member, values in firings.items()}, 0.0, better)
         return scores
 
     def _of_directions(self, features: Tensor, W_dec: Tensor) -> dict[str, Tensor]:

@@ -37,6 +37,6 @@ class Sparsity(Evaluator):
             frequency = values["firing_frequency"]
             log_histogram(trainer, f"{stage}/log10_firing_frequency", member, frequency[frequency > 0].log10())
         return {
-            name: Scores({member: values[name] for member, values in sparsity.items()}, floor)
-            for name, floor in (("l0", 0.0), ("dead_fraction", 1.0))
+            "l0": Scores({member: values["l0"] for member, values in sparsity.items()}, 0.0),
+            "dead_fraction": Scores({of: values["dead_fraction"] for of, values in sparsity.items()}, 1.0, "lower"),
         }

@@ -110,20 +110,21 @@ def token_losses_update(
     clean_logits: Float[Tensor, "batch seq vocab"],
     input_ids: Int[Tensor, "batch seq"],
     counts: Bool[Tensor, "batch seq"],
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Int[Tensor, ""]]:
-    """Sums of next-token cross-entropy and of KL(edited || clean) in nats, and the number of predictions summed.
+) -> Float[Tensor, "batch 3"]:
+    """For each text sums of next-token cross-entropy and KL(edited || clean) in nats, and the number of predictions.
 
     The prediction at position t counts if t and its target t + 1 both do. Log-probabilities are float32 (one row at a
     time: a vocabulary is large), their sums float64.
     """
-    cross_entropy = kl = torch.zeros((), dtype=torch.float64, device=logits.device)
+    texts = []
     scored = counts[:, :-1] & counts[:, 1:]
     for row, clean_row, ids, chosen in zip(logits, clean_logits, input_ids, scored, strict=True):
         log_p = row[:-1][chosen].float().log_softmax(-1)
         log_clean = clean_row[:-1][chosen].float().log_softmax(-1)
-        cross_entropy = cross_entropy - log_p.gather(1, ids[1:][chosen][:, None]).sum(dtype=torch.float64)
-        kl = kl + (log_p.exp() * (log_p - log_clean)).sum(dtype=torch.float64)
-    return cross_entropy, kl, scored.sum()
+        cross_entropy = -log_p.gather(1, ids[1:][chosen][:, None]).sum(dtype=torch.float64)
+        kl = (log_p.exp() * (log_p - log_clean)).sum(dtype=torch.float64)
+        texts.append(torch.stack([cross_entropy, kl, chosen.sum()]))
+    return torch.stack(texts)
 
 
 def recovered_compute(reconstruction: Tensor, ablated: Tensor, clean: Tensor, min_gap: float) -> Tensor:

@@ -1,9 +1,9 @@
 """How well a language model predicts tokens while its activations are edited, for `loss recovered`."""
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from sae_lightning.metrics import functional
 
@@ -23,21 +23,18 @@ class TokenLoss(Metric):
     >>> metric = TokenLoss()
     >>> logits = torch.zeros(1, 3, 8)
     >>> metric.update(logits, logits, torch.tensor([[0, 1, 2]]), torch.tensor([[False, True, True]]))
-    >>> {name: round(value.item(), 4) for name, value in metric.compute().items()}
-    {'ce': 2.0794, 'kl': 0.0}
+    >>> values = metric.compute()
+    >>> round(values["ce"].item(), 4), values["kl"].item(), values["texts"].shape
+    (2.0794, 0.0, torch.Size([1, 3]))
     """
 
     full_state_update = False
     higher_is_better = False
-    cross_entropy: Tensor
-    kl: Tensor
-    n_tokens: Tensor
+    texts: list[Tensor] | Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("cross_entropy", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("kl", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("n_tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("texts", [], dist_reduce_fx="cat")
 
     def update(
         self,
@@ -47,11 +44,11 @@ class TokenLoss(Metric):
         counts: Bool[Tensor, "batch seq"],
     ) -> None:
         """Adds the predictions for a batch of texts."""
-        cross_entropy, kl, n_tokens = functional.token_losses_update(logits, clean_logits, input_ids, counts)
-        self.cross_entropy = self.cross_entropy + cross_entropy
-        self.kl = self.kl + kl
-        self.n_tokens = self.n_tokens + n_tokens
+        assert isinstance(self.texts, list)
+        self.texts.append(functional.token_losses_update(logits, clean_logits, input_ids, counts))
 
-    def compute(self) -> dict[str, Float[Tensor, ""]]:
-        """Both losses over all tokens so far."""
-        return {"ce": self.cross_entropy / self.n_tokens, "kl": self.kl / self.n_tokens}
+    def compute(self) -> dict[str, Tensor]:
+        """Both losses over all tokens so far, and `texts` [n_texts, 3]: their sums and the number of tokens in each."""
+        texts = dim_zero_cat(self.texts)
+        cross_entropy, kl, n_tokens = texts.sum(0)
+        return {"ce": cross_entropy / n_tokens, "kl": kl / n_tokens, "texts": texts}
