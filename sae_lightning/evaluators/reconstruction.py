@@ -13,6 +13,11 @@ from sae_lightning.saes.module import SAEModule, Step, part_of
 class Reconstruction(Evaluator):
     """Logs explained_variance, fvu, cosine and relative_norm; floors are those of predicting the mean of the data.
 
+    Where the data have null versions, also explained_variance_beyond_<null> for the SAEs of the real activations: how
+    much more is explained of these than the same policy and seed explains of the null. At equal l0, as TopK and
+    BatchTopK have, what is explained beyond Gaussian noise of equal mean and covariance is owed to structure beyond
+    second order. Its floor is 0; it may be negative.
+
     Args:
         every_n_validations: 1 or more; the last validation always counts.
     """
@@ -39,7 +44,7 @@ class Reconstruction(Evaluator):
             self._mean_predictions[part].update(steps[member].x)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Computes all four metrics."""
+        """Computes all four metrics, and the differences to nulls."""
         floors = {part: metric.compute() for part, metric in self._mean_predictions.items()}
         scores = {
             name: Scores(
@@ -49,4 +54,12 @@ class Reconstruction(Evaluator):
             for name, members in self._metrics.items()
         }
         explained = scores["explained_variance"].members
-        return {**scores, "fvu": Scores({member: 1 - value for member, value in explained.items()}, 1.0)}
+        scores["fvu"] = Scores({member: 1 - value for member, value in explained.items()}, 1.0)
+        for null in getattr(trainer.datamodule, "null_parts", ()):  # type: ignore[attr-defined]
+            beyond = {
+                member: value - explained[f"{null}/{member}"]
+                for member, value in explained.items()
+                if not part_of(member)
+            }
+            scores[f"explained_variance_beyond_{null}"] = Scores(beyond, {"": 0.0}, better="higher")
+        return scores
