@@ -149,7 +149,7 @@ class Run:
         unit: what one activation is, "samples" or "tokens".
         truth: None where it is not known.
         why_no_truth: told to the user.
-        part: of the activations, where SAEs were trained at several hooks; a run has one `Run` for each.
+        part: of the activations, where SAEs were trained at several hooks or on nulls; a run has one `Run` for each.
     """
 
     folder: Path
@@ -195,8 +195,8 @@ def read(folder: Path) -> list[Run]:
         ValueError: if it is none.
     """
     lines = read_lines(folder)
-    parts = {metric.partition("@")[2] for metric in lines[-1]["metrics"]} - {""}
-    if parts:
+    parts = {metric.partition("@")[2] for metric in lines[-1]["metrics"]}
+    if parts and "" not in parts:
         why = "its data are a language model's, whose true features are not known"
         return [
             Run(folder, [_of_part(line, part) for line in lines], set(), "tokens", None, why, part)
@@ -204,19 +204,25 @@ def read(folder: Path) -> list[Run]:
         ]
     exported = {path.parent.parent.name for path in folder.glob("saes/*/*/sae.safetensors")}
     unit = "samples"
+    real = [_of_part(line, "") for line in lines]
     try:
         kind, datamodule = data_of(folder / "config.yaml")
         unit = kind.unit
-        return [Run(folder, lines, exported, unit, read_truth(folder, kind, datamodule))]
-    except LeftOut as why:
-        return [Run(folder, lines, exported, unit, None, str(why))]
+        runs = [Run(folder, real, exported, unit, read_truth(folder, kind, datamodule))]
+    except LeftOut as left_out:
+        runs = [Run(folder, real, exported, unit, None, str(left_out))]
+    why = "null data have no true features"
+    return runs + [
+        Run(folder, [_of_part(line, part) for line in lines], set(), unit, None, why, part)
+        for part in sorted(parts - {""})
+    ]
 
 
 def _of_part(line: dict[str, Any], part: str) -> dict[str, Any]:
-    end = f"@{part}"
     kept = ("metrics", "floors")
     return line | {
-        kind: {name.removesuffix(end): of for name, of in line[kind].items() if name.endswith(end)} for kind in kept
+        kind: {name.partition("@")[0]: of for name, of in line[kind].items() if name.partition("@")[2] == part}
+        for kind in kept
     }
 
 
@@ -262,7 +268,7 @@ def read_truth(
         size = size or len(W_dec)
     if not best:
         raise LeftOut(f"there is no {folder / 'saes'}: the run has not finished")
-    chance = best_cosine(source.features, random_dictionary(size, source.d_in))
+    chance = best_cosine(source.features, random_dictionary(size, source.features.shape[1]))
     policies = {policy: np.stack(seeds) for policy, seeds in best.items()}
     return Truth(_numpy(source.firing_probabilities), policies, _numpy(chance))
 

@@ -35,7 +35,7 @@ from sae_lightning.loggers import run_folder
 from sae_lightning.mistakes import readable, subclass_names
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import DecoderInit, SAEModule
-from sae_lightning.sources import Dependence, FiringProbability
+from sae_lightning.sources import Dependence, FiringProbability, Null
 
 
 class SAECLI(LightningCLI):
@@ -78,7 +78,7 @@ class SAECLI(LightningCLI):
         try:
             self.config = parser.parse_args(list(args or []))
         except ArgumentError as error:
-            bases = (SAEModule, ActivationDataModule, Callback, DecoderInit, FiringProbability, Dependence)
+            bases = (SAEModule, ActivationDataModule, Callback, DecoderInit, FiringProbability, Dependence, Null)
             known = [name for base in bases for name in subclass_names(base)]
             raise ValueError(readable(str(error), known)) from error
 

@@ -312,6 +312,16 @@ def test_parts_of_activations_have_figures_of_their_own(tmp_path: Path, capsys: 
     assert {path.parent for path in written} >= {folder / FOLDER / "early", folder / FOLDER / "late"}
 
 
+def test_nulls_stand_apart_from_the_real_activations(tmp_path: Path):
+    of = {"trained": {"0": 0.5}}
+    metrics = {"explained_variance": of, "explained_variance@gaussian": of, "explained_variance_beyond_gaussian": of}
+    folder = write_run(tmp_path / "nulls", LAST | {"metrics": metrics, "floors": {"explained_variance@gaussian": 0.0}})
+    real, gaussian = read(folder)
+    assert (real.part, gaussian.part) == ("", "gaussian")
+    assert set(real.lines[-1]["metrics"]) == {"explained_variance", "explained_variance_beyond_gaussian"}
+    assert set(gaussian.lines[-1]["metrics"]) == set(gaussian.lines[-1]["floors"]) == {"explained_variance"}
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_runs_are_put_together_in_one_figure(
     variable: Path, constant: Path, tmp_path: Path, capsys: pytest.CaptureFixture

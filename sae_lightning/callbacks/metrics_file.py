@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,8 @@ class MetricsFile(Callback):
             for metric, scores in callback.measured.items()
         }
         values = collect(trainer.callback_metrics, stage)
-        better = {name: way for name in values["metrics"] if (way := _better(measured, name))}
+        nulls = getattr(trainer.datamodule, "null_parts", ())  # type: ignore[attr-defined]
+        better = {name: way for name in values["metrics"] if (way := _better(measured, name, nulls))}
         line = json.dumps(counters | values | {"better": better}, allow_nan=False)
         run.mkdir(parents=True, exist_ok=True)
         write_items(run, trainer.global_step, measured)
@@ -125,10 +126,10 @@ def collect(logged: Mapping[str, Tensor], stage: str) -> dict[str, dict[str, Any
     return {"metrics": metrics, "floors": floors}
 
 
-def _better(measured: Mapping[str, Scores], chart: str) -> str | None:
-    """Which way of a chart is better: that of its metric, on whatever part of the activations."""
-    scores = measured.get(chart.split("@")[0])
-    return scores.better if scores else None
+def _better(measured: Mapping[str, Scores], chart: str, nulls: Sequence[str]) -> str | None:
+    """Which way of a chart is better: that of its metric; on null data it does not matter who does better."""
+    metric, _, part = chart.partition("@")
+    return measured[metric].better if metric in measured and part not in nulls else None
 
 
 def forget_after(path: Path, step: int) -> None:

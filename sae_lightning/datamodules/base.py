@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.distributed import world_size
-from sae_lightning.sources import ActivationSource
+from sae_lightning.sources import ActivationSource, NullSource
 
 
 class Stream(ABC):
@@ -103,8 +103,18 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     @property
     def widths(self) -> dict[str, int]:
-        """Widths of the parts of an activation by name, where it has parts: several hooks side by side."""
+        """Widths of the parts of an activation by name, where it has parts: several hooks, or nulls, side by side."""
         return getattr(self.source, "widths", {})
+
+    @property
+    def null_parts(self) -> tuple[str, ...]:
+        """Names of the parts that are null versions of the activations; these themselves have the name ""."""
+        return tuple(self.source.nulls) if isinstance(self.source, NullSource) else ()
+
+    @property
+    def noise_parts(self) -> tuple[str, ...]:
+        """Names of the parts that are noise to a reader of the text."""
+        return self.source.noise_parts if isinstance(self.source, NullSource) else ()
 
     @property
     def rank(self) -> int:
@@ -156,15 +166,18 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """Position of every rank's training stream; a collective call."""
+        """Position of every rank's training stream, and what nulls know of the data; a collective call."""
         if self._train_stream is None:
             return {}
-        return {"ranks": _gather(self._train_stream.state_dict())}
+        nulls = {"nulls": self.source.state_dict()} if isinstance(self.source, NullSource) else {}
+        return {"ranks": _gather(self._train_stream.state_dict()), **nulls}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps the state for the next `train_dataloader()`; validation needs none."""
+        """Keeps the state for the next `train_dataloader()`; of it validation needs that of the nulls alone."""
         self._to_load = state_dict
+        if isinstance(self.source, NullSource):
+            self.source.load_state_dict(state_dict.get("nulls", {}))
 
     def _own_state(self, state: dict[str, Any]) -> dict[str, Any]:
         ranks = state["ranks"]

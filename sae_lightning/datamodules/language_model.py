@@ -1,6 +1,7 @@
 """Activations of a language model on text: packed, masked, shuffled, made while training."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from sae_lightning.datamodules.buffer import ShuffleBuffer
 from sae_lightning.datamodules.packing import CHUNKS_AHEAD, PackedRows, Packing
 from sae_lightning.datamodules.text import Text
 from sae_lightning.datamodules.token_stream import TokenStream, counted_activations, in_batches
-from sae_lightning.sources import LanguageModelSource, TokenBatch
+from sae_lightning.sources import ActivationSource, LanguageModelSource, Null, NullSource, TokenBatch
 
 
 class LanguageModelDataModule(ActivationDataModule):
@@ -38,10 +39,13 @@ class LanguageModelDataModule(ActivationDataModule):
         buffer_samples: activations that are shuffled together, in a rank.
         buffer_dtype: number format in the buffer; bfloat16 halves its memory.
         llm_batch_size: rows of text in a forward of the model.
+        nulls: null versions of the activations, by names of yours, on which a SanityPanel trains the same SAEs again:
+            GaussianMatched, ShuffledDimensions, RandomRotation, Reinitialised. Each takes as much of the buffer as the
+            activations. Default: none.
         seed: decides the order of the activations.
     """
 
-    source: LanguageModelSource
+    source: LanguageModelSource | NullSource
     unit = "tokens"
 
     def __init__(
@@ -62,6 +66,7 @@ class LanguageModelDataModule(ActivationDataModule):
         buffer_samples: int = 65_536,
         buffer_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         llm_batch_size: int = 32,
+        nulls: dict[str, Null] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, train_samples, val_samples, seed)
@@ -77,10 +82,11 @@ class LanguageModelDataModule(ActivationDataModule):
             )
         from sae_lightning.sources.checkpoint import load_tokenizer
 
-        self.source = LanguageModelSource(model, hook, hook_input, revision, dtype)
+        source = LanguageModelSource(model, hook, hook_input, revision, dtype)
+        self.source = NullSource(source, nulls, partial(self._sample, source)) if nulls else source
         self.text, self.loss_samples, self.llm_batch_size = text, loss_samples, llm_batch_size
         self.buffer_samples, self.buffer_dtype = buffer_samples, getattr(torch, buffer_dtype)
-        _check_context_length(self.source, context_length)
+        _check_context_length(source, context_length)
         self.packing = Packing(load_tokenizer(tokenizer or model, revision), context_length, bos_in_every_row)
         self._heldout: TokenBatch | None = None
 
@@ -119,11 +125,14 @@ class LanguageModelDataModule(ActivationDataModule):
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
         """Gives n shuffled activations from the beginning of the text, the same on every rank; moves no stream."""
+        return self._sample(self.source, n)
+
+    def _sample(self, source: ActivationSource, n: int) -> Float[Tensor, "n d_in"]:
         rows = PackedRows(self.packing, self.text.train)
         parts: list[Tensor] = []
         while sum(map(len, parts)) < n:
             input_ids = rows.take(self.llm_batch_size)
-            parts.append(counted_activations(self.source, TokenBatch(input_ids, self.packing.mask(input_ids))))
+            parts.append(counted_activations(source, TokenBatch(input_ids, self.packing.mask(input_ids))))
         activations = torch.cat(parts)
         shuffled = torch.randperm(len(activations), generator=torch.Generator().manual_seed(self.seed))[:n]
         return activations[shuffled.to(activations.device)].float()

@@ -1,6 +1,7 @@
 """Batches of synthetic activations: batch i is a function of (seed, i), so a run can stop and go on anywhere."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -11,13 +12,13 @@ from typing_extensions import override
 
 from sae_lightning.code import Code
 from sae_lightning.datamodules.base import ActivationDataModule, Stream
-from sae_lightning.sources import Dependence, FiringProbability, SyntheticSource
+from sae_lightning.sources import ActivationSource, Dependence, FiringProbability, Null, NullSource, SyntheticSource
 
 
 class SyntheticStream(Stream):
     """Every `world_size`-th batch of the source's "train" stream, beginning with number `rank`."""
 
-    def __init__(self, source: SyntheticSource, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(self, source: SyntheticSource | NullSource, batch_size: int, rank: int, world_size: int) -> None:
         self.source, self.batch_size, self.rank, self.world_size = source, batch_size, rank, world_size
         self.done = 0
 
@@ -25,7 +26,7 @@ class SyntheticStream(Stream):
     def __next__(self) -> Float[Tensor, "batch d_in"]:
         x, _ = self.source.sample(self.batch_size, self.done * self.world_size + self.rank, "train")
         self.done += 1
-        return x
+        return self.source.capture(x)[0]
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -48,10 +49,12 @@ class SyntheticDataModule(ActivationDataModule):
         batch_size: samples in a batch of one rank.
         train_samples: samples in an epoch, all ranks together; no sample is repeated.
         val_samples: held-out samples in a validation, all ranks together.
+        nulls: null versions of the samples, by names of yours, on which a SanityPanel trains the same SAEs again:
+            GaussianMatched, ShuffledDimensions, RandomRotation. Default: none.
         seed: decides the features and every sample.
     """
 
-    source: SyntheticSource
+    source: SyntheticSource | NullSource
 
     def __init__(
         self,
@@ -63,10 +66,12 @@ class SyntheticDataModule(ActivationDataModule):
         batch_size: int = 1024,
         train_samples: int = 10_000_000,
         val_samples: int = 65_536,
+        nulls: dict[str, Null] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, train_samples, val_samples, seed)
-        self.source = SyntheticSource(firing_probability, d_in, n_features, coefficient_sigma, dependence, seed)
+        source = SyntheticSource(firing_probability, d_in, n_features, coefficient_sigma, dependence, seed)
+        self.source = NullSource(source, nulls, partial(self._sample, source)) if nulls else source
 
     @override
     def train_stream(self) -> SyntheticStream:
@@ -76,19 +81,22 @@ class SyntheticDataModule(ActivationDataModule):
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
         """This rank's held-out batches, the same each time."""
-        return (x for x, _ in self.held_out(self.rank, self.world_size))
+        return (self.source.capture(x)[0] for x, _ in self.held_out(self.rank, self.world_size))
 
     def val_codes(self) -> Iterator[Code]:
         """The true codes of the batches of `val_stream`, in its order."""
         return (code for _, code in self.held_out(self.rank, self.world_size))
 
     def held_out(self, first: int = 0, step: int = 1) -> Iterator[tuple[Float[Tensor, "batch d_in"], Code]]:
-        """Held-out batches with their true codes: number `first` and every `step`-th from there, without end."""
+        """Held-out batches with their true codes, and no nulls: number `first` and every `step`-th from there."""
         for index in count(first, step):
             yield self.source.sample(self.batch_size, index, "validation")
 
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
         """The first n samples of the training data: they are independent, so no shuffle is needed."""
-        n_batches = -(-n // self.batch_size)
-        return torch.cat([self.source.sample(self.batch_size, index, "train")[0] for index in range(n_batches)])[:n]
+        return self._sample(self.source, n)
+
+    def _sample(self, source: ActivationSource, n: int) -> Float[Tensor, "n d_in"]:
+        batches = (self.source.sample(self.batch_size, index, "train")[0] for index in range(-(-n // self.batch_size)))
+        return torch.cat([source.capture(x)[0] for x in batches])[:n]

@@ -11,7 +11,7 @@ from typing_extensions import override
 from sae_lightning.datamodules.buffer import ShuffleBuffer
 from sae_lightning.datamodules.packing import PackedRows
 from sae_lightning.datamodules.pooled import PooledStream
-from sae_lightning.sources import LanguageModelSource, NonFiniteError, TokenBatch
+from sae_lightning.sources import ActivationSource, NonFiniteError, TokenBatch
 
 
 class TokenStream(PooledStream):
@@ -32,7 +32,7 @@ class TokenStream(PooledStream):
 
     def __init__(
         self,
-        source: LanguageModelSource,
+        source: ActivationSource,
         rows: PackedRows,
         buffer: ShuffleBuffer,
         batch_size: int,
@@ -72,7 +72,7 @@ class TokenStream(PooledStream):
         super().load_state_dict(state)
 
 
-def counted_activations(source: LanguageModelSource, inputs: TokenBatch) -> Float[Tensor, "n d_in"]:
+def counted_activations(source: ActivationSource, inputs: TokenBatch) -> Float[Tensor, "n d_in"]:
     """Activations at the positions that count, in the model's dtype."""
     activations, mask = source.capture(inputs)
     return activations[mask]

@@ -33,7 +33,8 @@ class LossRecovered(Evaluator):
     The losses: ce_clean, ce_reconstruction, ce_zero, ce_mean, kl_reconstruction, kl_zero, kl_mean, in nats a token;
     those without an SAE are the same for every member. Positions that do not count (special tokens) keep their
     activation. The SAE that does nothing answers with the mean, so floors are the scores of mean ablation: 0 for
-    `_mean`, as a rule above 0 for `_zero`.
+    `_mean`, as a rule above 0 for `_zero`. SAEs of null activations are left out: of noise there is no loss to recover,
+    a rotation loses nothing, and a model that was never trained predicts nothing.
 
     Args:
         min_gap_nats: a ratio whose denominator is below this is withheld (nan), in nats a token, above 0.
@@ -58,7 +59,7 @@ class LossRecovered(Evaluator):
                 "none: take LanguageModelDataModule, or leave out LossRecovered"
             )
         widths = getattr(datamodule, "widths", None)
-        if widths and not all(map(part_of, pl_module.members)):  # type: ignore[arg-type]
+        if widths and not widths.keys() >= set(map(part_of, pl_module.members)):  # type: ignore[arg-type]
             raise ValueError(
                 f"LossRecovered replaces activations at one hook, and this SAE reads {', '.join(widths)} side by side: "
                 "take a SanityPanel, which has SAEs for each, or one hook, or leave out LossRecovered"
@@ -68,8 +69,10 @@ class LossRecovered(Evaluator):
         """Runs the model over the held-out text, once for each thing that can stand at the hook."""
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         mean = mean_activation(datamodule, module.device)
+        nulls = getattr(datamodule, "null_parts", ())
+        asked = {member: sae for member, sae in module.members.items() if part_of(member) not in nulls}
         edits: dict[str, dict[str, Edit]] = {}
-        for member, sae in module.members.items():
+        for member, sae in asked.items():
             part = part_of(member)
             if part not in edits:
                 of_part = module.read_by(member, mean[None])
@@ -87,7 +90,7 @@ class LossRecovered(Evaluator):
                     losses[part][name].update(logits, clean, inputs.input_ids, inputs.mask)
         by_part = {
             part: self._ratios(
-                {name: loss.compute() for name, loss in of.items()}, [name for name in of if name in module.members]
+                {name: loss.compute() for name, loss in of.items()}, [name for name in of if name in asked]
             )
             for part, of in losses.items()
         }

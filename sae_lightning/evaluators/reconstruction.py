@@ -17,6 +17,11 @@ from sae_lightning.saes.module import SAEModule, Step, part_of
 class Reconstruction(Evaluator):
     """Logs explained_variance, fvu, cosine and relative_norm; floors are those of predicting the mean of the data.
 
+    Where the data have null versions, also explained_variance_beyond_<null> for the SAEs of the real activations: how
+    much more is explained of these than the same policy and seed explains of the null. At equal l0, as TopK and
+    BatchTopK have, what is explained beyond Gaussian noise of equal mean and covariance is owed to structure beyond
+    second order. Its floor is 0; it may be negative.
+
     Args:
         every_n_validations: 1 or more; the last validation always counts.
     """
@@ -48,7 +53,7 @@ class Reconstruction(Evaluator):
             self._moments[part].append(moments_update(steps[member].x))
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Computes all four metrics."""
+        """Computes all four metrics, and the differences to nulls."""
         floors = {part: metric.compute() for part, metric in self._mean_predictions.items()}
         scores = {
             name: Scores(
@@ -59,7 +64,15 @@ class Reconstruction(Evaluator):
         }
         explained = scores["explained_variance"]
         scores["explained_variance"] = Scores(explained.members, explained.floor, "higher", self._items())
-        return {**scores, "fvu": Scores({member: 1 - value for member, value in explained.members.items()}, 1.0)}
+        scores["fvu"] = Scores({member: 1 - value for member, value in explained.members.items()}, 1.0)
+        for null in getattr(trainer.datamodule, "null_parts", ()):  # type: ignore[attr-defined]
+            beyond = {
+                member: value - explained.members[f"{null}/{member}"]
+                for member, value in explained.members.items()
+                if not part_of(member)
+            }
+            scores[f"explained_variance_beyond_{null}"] = Scores(beyond, {"": 0.0}, better="higher")
+        return scores
 
     def _items(self) -> Items:
         """Explained variance by batches, whose activations follow one another in the text."""

@@ -18,7 +18,7 @@ from sae_lightning.saes.module import SAEModule, Step
 _CHANCE_SEED = 0x5AE_C4A7CE
 
 # The matching takes two minutes for this many features and latents, and hours for a few times as many.
-_LARGEST_MATCHING = 16384
+LARGEST_MATCHING = 16384
 
 # A high uniqueness is no merit of its own, and the absolute cosines ask what the signed ones ask.
 _NO_VERDICT = ("uniqueness", "mean_best_cosine_absolute", "matched_cosine_absolute")
@@ -106,7 +106,7 @@ class Recovery(Evaluator):
             "mean_best_cosine_absolute": best_cosine(features, W_dec, absolute=True).double().mean(),
             "uniqueness": uniqueness(features, W_dec),
         }
-        if max(len(features), len(W_dec)) <= _LARGEST_MATCHING:
+        if max(len(features), len(W_dec)) <= LARGEST_MATCHING:
             scores["matched_cosine"] = matched_cosine(features, W_dec).double().mean()
             scores["matched_cosine_absolute"] = matched_cosine(features, W_dec, absolute=True).double().mean()
         return scores

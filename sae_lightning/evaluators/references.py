@@ -92,7 +92,8 @@ class References(Evaluator):
         x_hat_omp, omp = pursue(x, features, self.k)
         x_hat_random, omp_random = pursue(x, random_dictionary(*features.shape), self.k)
         pca = PCA(self.k, svd_solver="covariance_eigh")  # draws nothing from the global random state
-        pca.fit(datamodule.calibration_sample(_PCA_SAMPLES_PER_DIMENSION * source.d_in).double().numpy())
+        d_in = features.shape[1]  # beside which there may be nulls
+        pca.fit(datamodule.calibration_sample(_PCA_SAMPLES_PER_DIMENSION * d_in)[:, :d_in].double().numpy())
         x_hat_pca = torch.from_numpy(pca.inverse_transform(pca.transform(x.double().numpy())))
         return {
             "true_codes": fit(x, source.decode(largest)) | sparsity(largest) | detection(largest, truth),

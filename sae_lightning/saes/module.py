@@ -69,7 +69,17 @@ class SAEModule(LightningModule):
         return activations
 
     def setup(self, stage: str) -> None:
-        """Initialises the members from data where their start or scale needs it."""
+        """Initialises the members from data where their start or scale needs it.
+
+        Raises:
+            ValueError: if there are null versions of the activations, and no SAEs for each.
+        """
+        nulls = getattr(self.trainer.datamodule, "null_parts", ())  # type: ignore[attr-defined]
+        if not {*nulls} <= {*map(part_of, self.members)}:
+            raise ValueError(
+                f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
+                "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
+            )
         if stage == "fit" and not all(sae.is_initialised for sae in self.members.values()):
             self.initialise_members()
 

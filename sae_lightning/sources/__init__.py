@@ -9,6 +9,14 @@ from sae_lightning.sources.dependence import (
     IndependentFirings,
 )
 from sae_lightning.sources.language_model import LanguageModelSource
+from sae_lightning.sources.nulls import (
+    GaussianMatched,
+    Null,
+    NullSource,
+    RandomRotation,
+    Reinitialised,
+    ShuffledDimensions,
+)
 from sae_lightning.sources.probability import ConstantProbability, FiringProbability, LogUniformProbability
 from sae_lightning.sources.synthetic import SyntheticSource
 from sae_lightning.sources.tokens import TokenBatch
@@ -20,11 +28,17 @@ __all__ = [
     "Dependence",
     "FiringProbability",
     "Firings",
+    "GaussianMatched",
     "HierarchicalFiring",
     "IndependentFirings",
     "LanguageModelSource",
     "LogUniformProbability",
     "NonFiniteError",
+    "Null",
+    "NullSource",
+    "RandomRotation",
+    "Reinitialised",
+    "ShuffledDimensions",
     "SyntheticSource",
     "TokenBatch",
 ]

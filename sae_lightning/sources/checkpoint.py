@@ -1,5 +1,6 @@
 """Loading a transformers checkpoint, with errors that say which folder or name was wrong."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,25 @@ def load_model(model: str, revision: str | None, dtype: str) -> torch.nn.Module:
     # Set after loading: the argument of from_pretrained was renamed between versions of transformers.
     wanted = _stored_dtype(config) if dtype == "auto" else getattr(torch, dtype)
     return loaded.to(wanted).eval().requires_grad_(False)
+
+
+def redrawn(model: Any, seed: int, embeddings: bool) -> torch.nn.Module:
+    """A model of the same architecture, number format and place, with weights as before its training.
+
+    Args:
+        model: of transformers.
+        seed: of the weights.
+        embeddings: draw the embeddings too; otherwise they are copied.
+    """
+    with torch.random.fork_rng(devices=[]):  # transformers draws from the global random state
+        torch.manual_seed(seed)
+        new = type(model)(copy.deepcopy(model.config))
+    if not embeddings:
+        trained = dict(model.named_modules())
+        for name, module in new.named_modules():
+            if isinstance(module, torch.nn.Embedding):
+                module.load_state_dict(trained[name].state_dict())
+    return new.to(model.device, model.dtype).eval().requires_grad_(False)
 
 
 def load_tokenizer(tokenizer: str, revision: str | None = None) -> Any:

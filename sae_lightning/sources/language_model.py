@@ -1,5 +1,6 @@
 """Activations of any transformers checkpoint, at the input or output of any of its submodules."""
 
+import copy
 import difflib
 import re
 from collections.abc import Callable, Iterator
@@ -71,6 +72,12 @@ class LanguageModelSource(ActivationSource):
         """Moves the model."""
         self.model.to(device)
         return self
+
+    def on(self, model: nn.Module) -> "LanguageModelSource":
+        """The same hooks in another model of the same architecture."""
+        other, modules = copy.copy(self), dict(model.named_modules())
+        other.model, other._hooked = model, {path: modules[path] for path in self._hooked}
+        return other
 
     @override
     def capture(self, inputs: TokenBatch) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:

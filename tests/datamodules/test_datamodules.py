@@ -18,6 +18,7 @@ from sae_lightning.datamodules import (
     SyntheticDataModule,
 )
 from sae_lightning.datamodules.cache.writer import CacheWriter
+from sae_lightning.sources import GaussianMatched, RandomRotation, Reinitialised, ShuffledDimensions
 
 N = 6
 BATCH = 64
@@ -63,11 +64,19 @@ def make(request, tiny_lm, text_file):
         order = "stream" if request.param == "cached, order stream" else "shuffled"
         return CachedActivations(request.getfixturevalue("cache"), order, **small | kwargs)
 
-    return {SyntheticDataModule: synthetic, LanguageModelDataModule: language_model}.get(request.param, cached)
+    def nulls(**kwargs):
+        noise = {"gaussian": GaussianMatched(), "shuffled": ShuffledDimensions(), "rotated": RandomRotation()}
+        if request.param == "synthetic, nulls":
+            return synthetic(nulls=noise, **kwargs)
+        return language_model(nulls=noise | {"reinitialised": Reinitialised()}, **kwargs)
+
+    makers = {SyntheticDataModule: synthetic, LanguageModelDataModule: language_model}
+    return makers.get(request.param, nulls if "nulls" in str(request.param) else cached)
 
 
 ALL = [SyntheticDataModule, LanguageModelDataModule, CachedActivations]
-every_datamodule = pytest.mark.parametrize("make", [*ALL, "cached, order stream"], indirect=True)
+NULLS = ["synthetic, nulls", "language model, nulls"]
+every_datamodule = pytest.mark.parametrize("make", [*ALL, "cached, order stream", *NULLS], indirect=True)
 language_model = pytest.mark.parametrize("make", [LanguageModelDataModule], indirect=True)
 
 

@@ -198,3 +198,11 @@ def test_a_model_without_a_head_is_refused(trainer, text, monkeypatch):
 def test_the_gap_must_be_positive(gap):
     with pytest.raises(ValueError, match=f"min_gap_nats={gap}: expected more than 0"):
         LossRecovered(min_gap_nats=gap)
+
+
+def test_saes_of_nulls_are_left_out(trainer):
+    text = Text()
+    text.widths, text.null_parts = {"": D_IN, "gaussian": D_IN}, ("gaussian",)
+    values = evaluate(trainer, text, **{"half": lambda x: x / 2, "gaussian/half": lambda x: pytest.fail("asked")})
+    assert {name.partition("/")[2] for name in values} == {"half/0", "floor"}
+    assert not any("@" in name for name in values)

@@ -2,7 +2,11 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from sae_lightning.datamodules import SyntheticDataModule
 from sae_lightning.evaluators import Reconstruction
+from sae_lightning.panel import SanityPanel
+from sae_lightning.saes import TopK
+from sae_lightning.sources import ConstantProbability, GaussianMatched, RandomRotation
 
 
 def test_values_are_those_of_the_whole_set(panel, data, trainer):
@@ -41,10 +45,39 @@ def test_an_sae_that_does_nothing_scores_the_floors(panel, data, trainer):
 
 
 def test_a_lone_sae_is_a_member(data, trainer):
-    from sae_lightning.saes import TopK
-
     sae = TopK(6, k=2, d_sae=12)
     sae.initialise(0)
     run = trainer(Reconstruction())
     run.test(sae, data, verbose=False)
     assert torch.isfinite(run.callback_metrics["test/fvu/trained/0"])
+
+
+@pytest.fixture
+def with_nulls():
+    nulls = {"gaussian": GaussianMatched(), "rotated": RandomRotation()}
+    sizes = {"batch_size": 16, "train_samples": 160, "val_samples": 160}
+    return SyntheticDataModule(ConstantProbability(0.2), 6, 10, **sizes, nulls=nulls)
+
+
+def test_what_is_explained_beyond_a_null_is_the_difference_of_the_same_policy_and_seed(with_nulls, trainer):
+    panel = SanityPanel(with_nulls.d_in, lambda d_in: TopK(d_in, k=3, d_sae=24), seeds=[0, 1], widths=with_nulls.widths)
+    evaluator = Reconstruction()
+    run = trainer(evaluator)
+    run.fit(panel, with_nulls)
+    values = {name.removeprefix("val/"): value.item() for name, value in run.callback_metrics.items()}
+    real = [member for member in panel.members if member.count("/") == 1]
+    assert len(panel.members) == 3 * len(real) == 24
+    for null in ("gaussian", "rotated"):
+        metric = f"explained_variance_beyond_{null}"
+        for member in real:
+            difference = values[f"explained_variance/{member}"] - values[f"explained_variance@{null}/{member}"]
+            assert values[f"{metric}/{member}"] == pytest.approx(difference, abs=1e-6)
+            assert difference != 0
+        assert {name for name in values if metric in name} == {f"{metric}/{curve}" for curve in (*real, "floor")}
+        assert values[f"{metric}/floor"] == 0
+        assert evaluator.measured[metric].better == "higher"
+
+
+def test_a_lone_sae_is_not_trained_on_activations_and_nulls_as_one(with_nulls, trainer):
+    with pytest.raises(ValueError, match=r"data.nulls=gaussian, rotated: a lone SAE would .* take a SanityPanel"):
+        trainer().fit(TopK(with_nulls.d_in, k=3, d_sae=24), with_nulls)

@@ -113,7 +113,7 @@ def test_true_codes_of_other_batches_are_refused(sae, synthetic, trainer, monkey
 
 
 def test_matchings_that_would_take_hours_are_left_out(sae, data, trainer, monkeypatch):
-    monkeypatch.setattr("sae_lightning.evaluators.recovery._LARGEST_MATCHING", 23)
+    monkeypatch.setattr("sae_lightning.evaluators.recovery.LARGEST_MATCHING", 23)
     run = trainer(Recovery())
     run.validate(sae, data, verbose=False)
     assert "val/uniqueness/trained/0" in run.callback_metrics

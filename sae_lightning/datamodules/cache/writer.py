@@ -34,7 +34,7 @@ from sae_lightning.datamodules.cache.source import model_identity
 from sae_lightning.datamodules.cache.storage import TEMPORARY, Folder, is_full
 from sae_lightning.datamodules.language_model import LanguageModelDataModule
 from sae_lightning.datamodules.token_stream import counted_activations
-from sae_lightning.sources import TokenBatch
+from sae_lightning.sources import NullSource, TokenBatch
 
 _SHARD_BYTES = 256e6
 _SECONDS_BETWEEN_LINES = 10
@@ -71,6 +71,11 @@ class CacheWriter:
         command: str = "sae cache",
         process: Process | None = None,
     ) -> None:
+        if isinstance(datamodule.source, NullSource):
+            raise ValueError(
+                f"data.nulls={', '.join(datamodule.null_parts)}: a cache holds the activations of the model alone; "
+                "leave out data.nulls, or train on the stream"
+            )
         self.process = process or Process()
         self.datamodule, self.folder = datamodule, Folder(out)
         self.source = datamodule.source.to(self.process.device)

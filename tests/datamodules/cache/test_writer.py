@@ -35,6 +35,12 @@ def mistake(capsys, make, *options, **kwargs):
     return told[told.index("error: ") :]
 
 
+def test_nulls_are_refused(cache, capsys, tmp_path):
+    told = mistake(capsys, cache, "--data.nulls", "{rotated: {class_path: RandomRotation}}")
+    assert "data.nulls=rotated: a cache holds the activations of the model alone; leave out data.nulls" in told
+    assert not (tmp_path / "cache").exists()
+
+
 def test_shards_hold_what_the_model_computes(cache, language_model, tiny_lm):
     folder = Path(cache())
     manifest = json.loads((folder / "manifest.json").read_text())

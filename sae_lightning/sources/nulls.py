@@ -1,0 +1,304 @@
+"""Null data: versions of the activations that have lost something, side by side with the activations themselves.
+
+Whatever an SAE explains of data without sparse structure, its sparse structure cannot be the reason for. So the same
+SAEs train on the real activations and on nulls, and what counts is the difference at equal l0:
+
+- `GaussianMatched`: nothing beyond mean and covariance is left;
+- `ShuffledDimensions`: each coordinate keeps its distribution, and they are independent of each other;
+- `RandomRotation`: everything is left but the coordinate axes, which must not matter to an SAE;
+- `Reinitialised`: the same text through a model that never learned (Heap et al. 2025, arXiv 2501.17727).
+
+A null is a function of its seed, the inputs and, where it has any, statistics of the data: a stream of nulls has no
+state of its own, and validation is the same each time.
+"""
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from typing_extensions import override
+
+from sae_lightning.sources.base import ActivationSource
+from sae_lightning.sources.checkpoint import redrawn
+from sae_lightning.sources.language_model import LanguageModelSource
+from sae_lightning.sources.tokens import TokenBatch
+
+_BLOCK = 8192  # samples that are held in float64 at a time
+
+
+class Null(ABC):
+    """How activations lose something.
+
+    Attributes:
+        is_noise: nothing is left in a position of the text that stands at it.
+        state: statistics of the data, by name; empty as long as they are unknown.
+    """
+
+    is_noise: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.state: dict[str, Tensor] = {}
+
+    def look_at(self, source: ActivationSource) -> None:  # noqa: B027
+        """Takes from the source what it needs, and refuses one that does not have it."""
+
+    def n_samples(self, d_in: int) -> int:
+        """How many raw activations `fit` needs; 0 where there is nothing to know of the data."""
+        return 0
+
+    def fit(self, samples: Float[Tensor, "n d_in"]) -> None:  # noqa: B027
+        """Sets `state`."""
+
+    def to(self, device: torch.device | str) -> None:  # noqa: B027
+        """Moves what belongs to the model's device."""
+
+    @abstractmethod
+    def capture(
+        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], counts: Bool[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch d_in"]:
+        """The null version of activations, of which those that count are to change."""
+
+    @abstractmethod
+    def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
+        """Outputs of the model where `edit(null version)` stands at the hook, as far as that can be."""
+
+
+class Noise(Null):
+    """Nulls that are drawn, from a generator that inputs and seed decide; to replace puts edited noise at the hook.
+
+    Args:
+        seed: of the noise.
+    """
+
+    is_noise = True
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.seed = seed
+
+    @abstractmethod
+    def draw(self, x: Float[Tensor, "n d_in"], generator: torch.Generator) -> Float[Tensor, "n d_in"]:
+        """Noise for the n activations that count, on their device."""
+
+    @override
+    def capture(
+        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], counts: Bool[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch d_in"]:
+        key = hashlib.blake2b(f"{type(self).__name__} {self.seed} ".encode(), digest_size=8)
+        key.update((inputs.input_ids if isinstance(inputs, TokenBatch) else inputs).cpu().numpy().tobytes())
+        generator = torch.Generator(activations.device).manual_seed(int.from_bytes(key.digest(), "little"))
+        noise = activations.clone()
+        noise[counts] = self.draw(activations[counts], generator).to(activations)
+        return noise
+
+    @override
+    def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
+        return source.replace(inputs, lambda x: edit(self.capture(inputs, x, _counts(inputs, x))))
+
+
+class GaussianMatched(Noise):
+    """Gaussian noise with the mean and the covariance of the activations, independent from position to position.
+
+    Args:
+        samples_per_dimension: activations that mean and covariance are estimated from, per dimension (50 or more).
+        seed: of the noise.
+    """
+
+    def __init__(self, samples_per_dimension: int = 100, seed: int = 0) -> None:
+        super().__init__(seed)
+        if samples_per_dimension < 2:
+            raise ValueError(f"samples_per_dimension={samples_per_dimension}: expected 2 or more; 50 to 500 is usual")
+        self.samples_per_dimension = samples_per_dimension
+
+    @override
+    def n_samples(self, d_in: int) -> int:
+        return self.samples_per_dimension * d_in
+
+    @override
+    def fit(self, samples: Float[Tensor, "n d_in"]) -> None:
+        mean = sum(block.double().sum(0) for block in samples.split(_BLOCK)) / len(samples)
+        centred = (block.double() - mean for block in samples.split(_BLOCK))
+        variance, axes = torch.linalg.eigh(sum(block.T @ block for block in centred) / len(samples))
+        self.state = {"mean": mean.float(), "scaled_axes": (axes * variance.clamp_min(0).sqrt()).T.float()}
+
+    @override
+    def draw(self, x: Float[Tensor, "n d_in"], generator: torch.Generator) -> Float[Tensor, "n d_in"]:
+        self.state = {name: tensor.to(x.device) for name, tensor in self.state.items()}
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        return torch.addmm(self.state["mean"], noise, self.state["scaled_axes"])
+
+
+class ShuffledDimensions(Noise):
+    """Activations of which each dimension is permuted on its own, over the positions of a forward that count.
+
+    Every coordinate keeps its distribution and nothing of its dependence on the others: no covariance, no sparse codes
+    but those along the coordinate axes.
+
+    Args:
+        seed: of the permutations.
+    """
+
+    @override
+    def draw(self, x: Float[Tensor, "n d_in"], generator: torch.Generator) -> Float[Tensor, "n d_in"]:
+        n, d_in = x.shape
+        orders = [torch.randperm(n, generator=generator, device=x.device) for _ in range(d_in)]
+        return x.gather(0, torch.stack(orders, 1))
+
+
+class RandomRotation(Null):
+    """Activations in other coordinates: an orthogonal matrix, evenly drawn from all there are, about the origin.
+
+    To replace is to rotate, to edit and to rotate back.
+
+    Args:
+        seed: of the matrix.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.seed = seed
+        self._rotation = torch.empty(0, 0)
+
+    @override
+    def look_at(self, source: ActivationSource) -> None:
+        random = torch.Generator().manual_seed(self.seed)
+        q, r = torch.linalg.qr(torch.randn(source.d_in, source.d_in, generator=random, dtype=torch.float64))
+        self._rotation = (q * r.diagonal().sign()).float()  # without the signs QR prefers some (Mezzadri 2007)
+
+    @override
+    def capture(
+        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], counts: Bool[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch d_in"]:
+        return self._rotate(activations).to(activations)
+
+    @override
+    def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
+        return source.replace(inputs, lambda x: edit(self._rotate(x)).to(self._rotation) @ self._rotation.T)
+
+    def _rotate(self, x: Tensor) -> Tensor:
+        self._rotation = self._rotation.to(x.device)
+        return x.float() @ self._rotation
+
+
+class Reinitialised(Null):
+    """Activations of a model of the same architecture on the same text, with weights as before its training.
+
+    Weights are drawn as the architecture starts them, whose size need not be that of trained weights. A second model
+    is held and run.
+
+    Args:
+        embeddings: draw the embeddings anew too. Default: true; with false they are those of the trained model.
+        seed: of the weights.
+    """
+
+    def __init__(self, embeddings: bool = True, seed: int = 0) -> None:
+        super().__init__()
+        self.embeddings, self.seed = embeddings, seed
+
+    @override
+    def look_at(self, source: ActivationSource) -> None:
+        if not isinstance(source, LanguageModelSource):
+            raise ValueError(
+                "nulls: Reinitialised needs a language model, and these data have none: take LanguageModelDataModule, "
+                "or another null"
+            )
+        self._source = source.on(redrawn(source.model, self.seed, self.embeddings))
+
+    @override
+    def to(self, device: torch.device | str) -> None:
+        self._source.to(device)
+
+    @override
+    def capture(
+        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], counts: Bool[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch d_in"]:
+        return self._source.capture(inputs)[0]
+
+    @override
+    def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
+        return self._source.replace(inputs, edit)
+
+
+class NullSource(ActivationSource):
+    """A source and null versions of it, side by side: the part "" is real, the others have the names of their nulls.
+
+    In everything else it is the source that it wraps.
+
+    Args:
+        source: with one hook.
+        nulls: by the name of their part.
+        sample: gives n raw activations of the source, from which nulls take their statistics when they are first used.
+    """
+
+    def __init__(
+        self, source: ActivationSource, nulls: Mapping[str, Null], sample: Callable[[int], Float[Tensor, "n d_in"]]
+    ) -> None:
+        self.source, self.nulls, self._sample = source, dict(nulls), sample
+        if hooks := getattr(source, "widths", {}):
+            raise ValueError(
+                f"nulls={', '.join(nulls)} beside several hooks ({', '.join(hooks)}): "
+                "expected one hook; make a run for each"
+            )
+        if bad := [name for name in nulls if not re.fullmatch(r"\w+", name)]:
+            raise ValueError(f"nulls: the name {bad[0]!r} becomes a folder and a chart; use letters, digits and _")
+        for null in nulls.values():
+            null.look_at(source)
+        self.widths = dict.fromkeys(("", *nulls), source.d_in)
+        self.d_in = sum(self.widths.values())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.__dict__["source"], name)
+
+    @property
+    def noise_parts(self) -> tuple[str, ...]:
+        """The nulls that are noise to a reader of the text."""
+        return tuple(name for name, null in self.nulls.items() if null.is_noise)
+
+    def to(self, device: torch.device | str) -> "NullSource":
+        """Moves everything that the source moves."""
+        for of in (self.source, *self.nulls.values()):
+            of.to(device)  # type: ignore[attr-defined]
+        return self
+
+    @override
+    def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:
+        self._fit()
+        activations, counts = self.source.capture(inputs)
+        nulls = [null.capture(inputs, activations, counts) for null in self.nulls.values()]
+        return torch.cat([activations, *nulls], -1), counts
+
+    @override
+    def replace(self, inputs: Any, edit: Callable[[Tensor], Tensor], part: str = "") -> Any:
+        """Outputs of the model that the part comes from, with edited activations of that part at the hook."""
+        if not part:
+            return self.source.replace(inputs, edit)
+        self._fit()
+        return self.nulls[part].replace(self.source, inputs, edit)
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """Statistics of the data, by null."""
+        return {name: {of: tensor.cpu() for of, tensor in null.state.items()} for name, null in self.nulls.items()}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """The nulls of the run that had this state, to the bit."""
+        for name, of in state.items():
+            self.nulls[name].state = dict(of)
+
+    def _fit(self) -> None:
+        for null in self.nulls.values():
+            if not null.state and (n := null.n_samples(self.source.d_in)):
+                with torch.inference_mode(False), torch.no_grad():
+                    null.fit(self._sample(n))
+
+
+def _counts(inputs: Any, x: Tensor) -> Tensor:
+    if isinstance(inputs, TokenBatch):
+        return inputs.mask.to(x.device)
+    return torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
