@@ -1,6 +1,7 @@
 import pytest
 import torch
 from causal.toy import WORDS, ToyData, ToyPrompts, prompt
+from torch.nn.functional import one_hot
 
 from sae_lightning.causal import (
     Coordinates,
@@ -48,6 +49,18 @@ def test_every_token_of_the_answer_counts_whatever_is_read_beside_it(data):
     assert are_right(data.source, questions, batch_size=3).tolist() == [True, False, False, True]
     expected = data.source.table[WORDS.index("e4")].expand(4, -1)
     assert torch.equal(entity_activations(data.source, questions, batch_size=3), expected)
+
+
+class Oracle:
+    """Knows every next token."""
+
+    def replace(self, inputs, edit, hook):
+        return one_hot(inputs.input_ids.roll(-1, dims=1), len(WORDS)).float()
+
+
+def test_a_token_is_predicted_where_the_one_before_it_is_read(data):
+    questions = read_questions(data.reader, [prompt("{} {} is", 4, "country")], [" country1 country2"])
+    assert ask(Oracle(), questions)[1].item()
 
 
 def test_an_edit_reaches_the_entity_alone_and_has_a_gradient(data):
