@@ -5,10 +5,12 @@ gradients, firing counts, l0, evaluators) costs in proportion to the active entr
 to be kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -66,6 +68,13 @@ class Code:
         flat = dense.reshape(-1).nonzero()[:, 0]
         return cls.from_flat(dense.reshape(-1)[flat], flat, *dense.shape)
 
+    @staticmethod
+    def join(codes: Sequence["Code"]) -> "Code":
+        """The rows of all codes, in order."""
+        lengths = torch.cat([code.offsets.diff() for code in codes])
+        values, indices = (torch.cat([getattr(code, name) for code in codes]) for name in ("values", "indices"))
+        return Code(values, indices, F.pad(lengths.cumsum(0), (1, 0)), codes[0].d_sae)
+
     @property
     def batch_size(self) -> int:
         """Number of rows."""
@@ -97,6 +106,14 @@ class Code:
     def where(self, keep: Bool[Tensor, " nnz"]) -> "Code":
         """The entries that are to be kept."""
         return self.from_entries(self.values[keep], self.rows[keep], self.indices[keep], self.batch_size, self.d_sae)
+
+    def take(self, rows: Int64[Tensor, " n"]) -> "Code":
+        """These rows, in this order; one may be taken several times."""
+        lengths = self.offsets.diff()[rows]
+        offsets = F.pad(lengths.cumsum(0), (1, 0))
+        shifts = torch.repeat_interleave(self.offsets[rows] - offsets[:-1], lengths)
+        entries = shifts + torch.arange(len(shifts), device=shifts.device)
+        return Code(self.values[entries], self.indices[entries], offsets, self.d_sae)
 
     def to_dense(self) -> Float[Tensor, "batch d_sae"]:
         """Dense latents; for tests and small cases."""

@@ -54,3 +54,11 @@ def test_with_values_keeps_what_is_known_of_the_order():
     other = code.with_values(code.values * 2)
     assert other.by_latent is order
     assert torch.equal(other.to_dense(), code.to_dense() * 2)
+
+
+def test_rows_taken_and_joined():
+    dense, code = random_code(share=0.2)
+    rows = torch.tensor([6, 0, 3, 3])
+    assert torch.equal(code.take(rows).to_dense(), dense[rows])
+    assert code.take(rows[:0]).to_dense().shape == (0, 11)
+    assert torch.equal(Code.join([code, code.take(rows)]).to_dense(), torch.cat([dense, dense[rows]]))

@@ -1,6 +1,7 @@
 """Callbacks that answer one question each at validation and test."""
 
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogram, share_members
+from sae_lightning.evaluators.causal_editing import CausalEditing
 from sae_lightning.evaluators.drift import Drift
 from sae_lightning.evaluators.loss_recovered import LossRecovered
 from sae_lightning.evaluators.reading import TextEvaluator, TextReader
@@ -11,6 +12,7 @@ from sae_lightning.evaluators.seed_agreement import SeedAgreement
 from sae_lightning.evaluators.sparsity import Sparsity
 
 __all__ = [
+    "CausalEditing",
     "Drift",
     "Evaluator",
     "Items",

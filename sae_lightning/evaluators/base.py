@@ -20,10 +20,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from sae_lightning.distributed import all_gather_object, rank, world_size
-from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step, chart, curve, part_of
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,8 @@ class Evaluator(Callback, ABC):
         self._n_validations = state_dict["n_validations"]
 
 
-def share_members(
-    members: Mapping[str, SparseAutoencoder], measure: Callable[[str, SparseAutoencoder], T]
-) -> dict[str, T]:
-    """What `measure(name, sae)` gives for every member, each measured on one rank and known to all after that.
+def share_members(members: Mapping[str, M], measure: Callable[[str, M], T]) -> dict[str, T]:
+    """What `measure(name, member)` gives for every member, each measured on one rank and known to all after that.
 
     For costly questions that need no batches of the stream. Values are pickled: plain Python and CPU tensors.
     """

@@ -22,6 +22,7 @@ from sae_lightning.evaluators.base import Evaluator, Items, Scores
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
 from sae_lightning.saes.module import SAEModule, part_of
+from sae_lightning.sources.tokens import check_logits
 
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 ABLATIONS = ("zero", "mean")
@@ -81,7 +82,7 @@ class LossRecovered(Evaluator):
         losses = {part: {name: TokenLoss().to(module.device) for name in ("clean", *of)} for part, of in edits.items()}
         for inputs in datamodule.validation_inputs():
             clean = _replace(datamodule.source, inputs, lambda x: x, next(iter(edits)))
-            check_logits(clean, inputs.input_ids)
+            check_logits(clean, inputs.input_ids, "LossRecovered")
             for part, of in edits.items():
                 losses[part]["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
                 for name, edit in of.items():
@@ -164,15 +165,6 @@ def _replace(source: Any, inputs: Any, edit: Edit, part: str) -> Tensor:  # noqa
 
 def _everywhere(x: Tensor, value: Tensor) -> Tensor:
     return value.expand_as(x)
-
-
-def check_logits(logits: Tensor, input_ids: Tensor) -> None:
-    """Refuses outputs that cannot be logits of these tokens: hidden states of a model without a head."""
-    if logits.shape[-1] <= (largest := int(input_ids.max())):
-        raise ValueError(
-            f"LossRecovered needs logits, and the model's outputs of width {logits.shape[-1]} have none for token "
-            f"{largest}: take a checkpoint with its language-modelling head, or leave out LossRecovered"
-        )
 
 
 def replace_counted(

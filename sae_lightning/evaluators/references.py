@@ -5,7 +5,6 @@ dictionary without any true feature explain.
 """
 
 import warnings
-from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,7 +14,6 @@ from lightning.pytorch import LightningModule, Trainer
 from sklearn.decomposition import PCA
 from sklearn.linear_model import orthogonal_mp
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
 from sae_lightning.code import Code
 from sae_lightning.evaluators.base import Evaluator, Scores
@@ -113,16 +111,9 @@ class References(Evaluator):
 def held_out_sample(datamodule: Any, n: int) -> tuple[Float[Tensor, "n d_in"], Code]:
     """The first n held-out samples and their true code, the same on every rank."""
     xs, codes = zip(*islice(datamodule.held_out(), -(-n // datamodule.batch_size)), strict=True)
-    code = join(codes)
+    code = Code.join(codes)
     end = int(code.offsets[n])
     return torch.cat(xs)[:n], Code(code.values[:end], code.indices[:end], code.offsets[: n + 1], code.d_sae)
-
-
-def join(codes: Sequence[Code]) -> Code:
-    """The rows of all codes, in order."""
-    lengths = torch.cat([code.offsets.diff() for code in codes])
-    values, indices = (torch.cat([getattr(code, name) for code in codes]) for name in ("values", "indices"))
-    return Code(values, indices, F.pad(lengths.cumsum(0), (1, 0)), codes[0].d_sae)
 
 
 def keep_largest(code: Code, n: int) -> Code:
@@ -157,7 +148,7 @@ def pursue(
         dense = _pursue_block(block, dictionary, k)
         x_hats.append(dense @ dictionary)
         codes.append(Code.from_dense(dense))
-    return torch.cat(x_hats), join(codes)
+    return torch.cat(x_hats), Code.join(codes)
 
 
 def _pursue_block(x: Tensor, dictionary: Tensor, k: int) -> Tensor:

@@ -94,7 +94,6 @@ class LanguageModelSource(ActivationSource):
         return activations, inputs.mask.to(activations.device)
 
     @override
-    @torch.no_grad()
     def replace(
         self,
         inputs: TokenBatch,
@@ -102,6 +101,8 @@ class LanguageModelSource(ActivationSource):
         hook: str = "",
     ) -> Float[Tensor, "batch seq vocabulary"]:
         """Logits, or the last hidden states of a model without a head; `edit` gets all positions, also masked ones.
+
+        Differentiable in what `edit` returns, never in the parameters of the model.
 
         Args:
             inputs: rows of text.

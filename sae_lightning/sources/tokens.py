@@ -21,3 +21,12 @@ class TokenBatch:
     def to(self, device: torch.device | str) -> "TokenBatch":
         """The same batch on another device."""
         return TokenBatch(self.input_ids.to(device), self.mask.to(device))
+
+
+def check_logits(logits: Tensor, input_ids: Tensor, evaluator: str) -> None:
+    """Refuses outputs that cannot be logits of these tokens: hidden states of a model without a head."""
+    if logits.shape[-1] <= (largest := int(input_ids.max())):
+        raise ValueError(
+            f"{evaluator} needs logits, and the model's outputs of width {logits.shape[-1]} have none for token "
+            f"{largest}: take a checkpoint with its language-modelling head, or leave out {evaluator}"
+        )

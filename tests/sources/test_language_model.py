@@ -222,3 +222,12 @@ def test_hub_without_network(monkeypatch):
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", fail)
     with pytest.raises(ValueError, match="somebody/model.*could not be fetched.*give a local folder"):
         LanguageModelSource("somebody/model", "model.layers.0")
+
+
+def test_what_is_put_in_place_has_a_gradient_and_the_model_none(source):
+    vector = torch.zeros(16, requires_grad=True)
+    logits = source.replace(INPUTS, lambda x: x + vector)
+    (gradient,) = torch.autograd.grad(logits[..., 3].sum(), vector)
+    assert gradient.abs().max() > 0
+    assert not any(parameter.requires_grad for parameter in source.model.parameters())
+    assert not source.replace(INPUTS, lambda x: x).requires_grad

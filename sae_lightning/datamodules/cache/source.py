@@ -54,7 +54,8 @@ class CachedSource(ActivationSource):
             arguments = {name: data[name] for name in ("model", "hook", "hook_input", "revision", "dtype")}
             arguments["revision"] = self.manifest["model"]["commit"] or arguments["revision"]
             try:
-                self._source = LanguageModelSource(**arguments)
+                with torch.inference_mode(False):  # parameters made in a validation could never take part in a gradient
+                    self._source = LanguageModelSource(**arguments)
             except ValueError as error:
                 raise ValueError(
                     f"an evaluator runs the model, and that of the cache {self.path}, model={data['model']}, cannot be "

@@ -237,7 +237,9 @@ def test_the_model_is_loaded_when_it_is_run_and_must_be_the_same(cache, tmp_path
     assert datamodule.d_in == 16
     assert not loaded
     inputs = next(datamodule.validation_inputs())
-    activations, mask = datamodule.source.capture(inputs)
+    with torch.inference_mode():  # as a validation is; an evaluator may want gradients through the model afterwards
+        activations, mask = datamodule.source.capture(inputs)
+    assert not any(parameter.is_inference() for parameter in datamodule.source._source.model.parameters())
     datamodule.source.replace(inputs, lambda x: x)
     assert len(loaded) == 1
     assert torch.equal(activations[mask], next(datamodule.val_stream())[: int(mask.sum())])

@@ -1,0 +1,73 @@
+"""Entities, attributes and prompts of RAVEL (Huang, Wu, Potts, Geva, Geiger 2024, arXiv 2402.17700), from its files."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
+
+_SAEBENCH = {
+    "city": ["Country", "Continent", "Language"],
+    "nobel_prize_winner": ["Country of Birth", "Field", "Gender"],
+}
+_GLUED = ('"', "'", "(", " ")  # the answer follows these without a space
+
+
+class RavelFiles(EntityPrompts):
+    """Prompts from a folder with the files of RAVEL, github.com/explanare/ravel.
+
+    Of every type of entity it needs ravel_<type>_attribute_to_prompts.json, ravel_<type>_entity_attributes.json,
+    ravel_<type>_entity_to_split.json and ravel_<type>_prompt_to_split.json. Training takes entities and prompts that
+    these say are for training, testing those for testing; what they keep for validation is not used. Of an attribute
+    with several values, separated by commas, the first is the answer; entities without a value are left out.
+
+    Args:
+        folder: where the files are.
+        attributes: attributes by type of entity; by default those of SAEBench (Karvonen et al. 2025, arXiv
+            2503.09532): Country, Continent and Language of city; Country of Birth, Field and Gender of
+            nobel_prize_winner.
+    """
+
+    def __init__(self, folder: str, attributes: dict[str, list[str]] | None = None) -> None:
+        self.folder, self.attributes = folder, dict(_SAEBENCH if attributes is None else attributes)
+        for kind, names in self.attributes.items():
+            known = sorted(self._read(kind, "attribute_to_prompts"))
+            if unknown := [name for name in names if name not in known]:
+                raise ValueError(f"attributes: {kind} has no {unknown[0]!r}; choose from {', '.join(known)}")
+            for name in ("entity_attributes", "entity_to_split", "prompt_to_split"):
+                self._path(kind, name)
+
+    @override
+    def prompts(self, split: Split) -> list[EntityPrompt]:
+        """Every prompt of the part with every entity of it; attributes are called `<type>: <attribute>`."""
+        return [prompt for kind, names in self.attributes.items() for prompt in self._of_kind(kind, names, split)]
+
+    def _of_kind(self, kind: str, names: list[str], split: Split) -> Iterator[EntityPrompt]:
+        texts, values = self._read(kind, "attribute_to_prompts"), self._read(kind, "entity_attributes")
+        text_splits, entity_splits = self._read(kind, "prompt_to_split"), self._read(kind, "entity_to_split")
+        entities = [entity for entity in values if entity_splits[entity] == split]
+        for name in names:
+            for text in texts[name]:
+                if text_splits[text] != split:
+                    continue
+                before, after = text.split("%s")
+                space = "" if text.endswith(_GLUED) else " "
+                for entity in entities:
+                    if value := values[entity][name].split(",")[0].strip():
+                        whole, end = before + entity + after, len(before + entity)
+                        yield EntityPrompt(whole, entity, end, f"{kind}: {name}", space + value)
+
+    def _path(self, kind: str, name: str) -> Path:
+        path = Path(self.folder).expanduser() / f"ravel_{kind}_{name}.json"
+        if not path.is_file():
+            raise ValueError(
+                f"folder={self.folder}, attributes of {kind}: there is no {path.name}; give the folder `data` of "
+                "github.com/explanare/ravel, unpacked, and types of entities that it has"
+            )
+        return path
+
+    def _read(self, kind: str, name: str) -> dict[str, Any]:
+        return json.loads(self._path(kind, name).read_text(encoding="utf-8"))

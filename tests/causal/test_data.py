@@ -1,0 +1,95 @@
+import json
+
+import pytest
+
+from sae_lightning.causal import EntityPrompt, PocketFacts, RavelFiles, draw_pairs
+
+
+@pytest.fixture
+def ravel(tmp_path):
+    def save(name, value):
+        (tmp_path / f"ravel_city_{name}.json").write_text(json.dumps(value), encoding="utf-8")
+
+    save("attribute_to_prompts", {"Country": ["%s lies in", '"city": "%s", "country": "'], "Language": ["In %s:"]})
+    save(
+        "entity_attributes",
+        {
+            "Lyon": {"Country": "France", "Language": "French"},
+            "Kyiv": {"Country": "Ukraine", "Language": "Ukrainian,Russian"},
+            "Nowhere": {"Country": "", "Language": "None"},
+        },
+    )
+    save("entity_to_split", {"Lyon": "train", "Kyiv": "test", "Nowhere": "train"})
+    save("prompt_to_split", {"%s lies in": "train", '"city": "%s", "country": "': "train", "In %s:": "test"})
+    return str(tmp_path)
+
+
+def test_ravel_files(ravel):
+    reader = RavelFiles(ravel, {"city": ["Country", "Language"]})
+    assert reader.prompts("train") == [
+        EntityPrompt("Lyon lies in", "Lyon", 4, "city: Country", " France"),
+        EntityPrompt('"city": "Lyon", "country": "', "Lyon", 13, "city: Country", "France"),
+    ]
+    assert reader.prompts("test") == [EntityPrompt("In Kyiv:", "Kyiv", 7, "city: Language", " Ukrainian")]
+    assert repr(reader) == f"RavelFiles(folder={ravel!r}, attributes={{'city': ['Country', 'Language']}})"
+
+
+def test_ravel_files_that_are_not_there_or_have_no_such_attribute(ravel):
+    with pytest.raises(ValueError, match="no ravel_verb_attribute_to_prompts.json; give the folder"):
+        RavelFiles(ravel, {"verb": ["Past Tense"]})
+    with pytest.raises(ValueError, match="attributes: city has no 'Mayor'; choose from Country, Language"):
+        RavelFiles(ravel, {"city": ["Country", "Mayor"]})
+
+
+def test_pocket_facts_split_cities_and_wordings(tmp_path):
+    facts = tmp_path / "facts.csv"
+    rows = ["Lyon,France,Europe,French,euro", "Kyoto,Japan,Asia,Japanese,yen", "Nakuru,Kenya,Africa,Swahili,shilling"]
+    facts.write_text("\n".join(["city,country,continent,language,currency", *rows]), encoding="utf-8")
+    train, test = (PocketFacts(str(facts)).prompts(split) for split in ("train", "test"))
+    assert {prompt.entity for prompt in test} == {"Lyon"}
+    assert {prompt.entity for prompt in train} == {"Kyoto", "Nakuru"}
+    asked = [prompt for prompt in test if prompt.text == "Asked for the currency of Lyon, the teacher said"]
+    assert [(prompt.answer, prompt.entity_end) for prompt in asked] == [(" euro", 30)]
+    assert not any(prompt.text.startswith("Asked for") for prompt in train)
+
+
+def test_a_table_that_is_not_there():
+    with pytest.raises(ValueError, match=r"facts=nowhere.csv: there is no such file"):
+        PocketFacts("nowhere.csv")
+
+
+def test_the_entity_must_end_where_it_is_said_to():
+    with pytest.raises(ValueError, match="the entity 'Lyon' does not end at character 3 of the prompt 'Paris is in'"):
+        EntityPrompt("Paris is in", "Lyon", 3, "country", " France")
+
+
+def prompts_about(*attributes, n=6):
+    return [EntityPrompt(f"e{i}", f"e{i}", 2, name, f" {name}{i % 3}") for name in attributes for i in range(n)]
+
+
+def values_of(prompts):
+    return {(prompt.entity, prompt.attribute): prompt.answer for prompt in prompts}
+
+
+def test_pairs():
+    prompts = prompts_about("country", "language", "currency")
+    pairs = draw_pairs(prompts, values_of(prompts), "country", 8, seed=0)
+    assert pairs == draw_pairs(prompts, values_of(prompts), "country", 8, seed=0)
+    assert [pair.is_cause for pair in pairs] == [True] * 8 + [False] * 8
+    for pair in pairs:
+        base, source = prompts[pair.base], prompts[pair.source]
+        assert source.attribute == "country"
+        assert int(base.entity[1]) % 3 != int(source.entity[1]) % 3
+        assert pair.answer == (source if pair.is_cause else base).answer
+    assert {prompts[pair.base].attribute for pair in pairs[:8]} == {"country"}
+    assert [prompts[pair.base].attribute for pair in pairs[8:]] == ["language"] * 4 + ["currency"] * 4
+    assert len({pair.base for pair in pairs[:6]}) == 6  # each once before one is taken again
+
+
+def test_no_pairs():
+    alike = [EntityPrompt(f"e{i}", f"e{i}", 2, name, " same") for name in ("country", "language") for i in range(4)]
+    with pytest.raises(ValueError, match="no pairs for country: among the entities .* no two differ in it and in"):
+        draw_pairs(alike, values_of(alike), "country", 2, seed=0)
+    only = prompts_about("country")
+    with pytest.raises(ValueError, match="no pairs for country: they need known prompts about it, and about another"):
+        draw_pairs(only, values_of(only), "country", 2, seed=0)

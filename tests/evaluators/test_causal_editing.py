@@ -1,0 +1,165 @@
+import pytest
+import torch
+from causal.toy import D_IN, N_ENTITIES, VALUES, ToyData, ToyPrompts
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from sae_lightning.evaluators import CausalEditing
+from sae_lightning.evaluators.causal_editing import principal_components, random_rotation
+from sae_lightning.saes import SAEModule, TopK
+
+SETTINGS = {"n_train_pairs": 32, "n_test_pairs": 30, "n_epochs": 4}
+
+
+class Data(LightningDataModule):
+    """The toy model, and activations that nobody looks at."""
+
+    def __init__(self, **settings):
+        super().__init__()
+        toy = ToyData(**settings)
+        self.packing, self.source, self.llm_batch_size, self.d_in = toy.packing, toy.source, toy.llm_batch_size, D_IN
+
+    def val_dataloader(self):
+        return DataLoader(torch.zeros(4, D_IN), 2)
+
+
+class Members(SAEModule):
+    """Any SAEs, of a part of the activations or of all."""
+
+    def __init__(self, members, widths=None):
+        super().__init__()
+        self._members, self._widths = members, widths
+
+    @property
+    def members(self):
+        return self._members
+
+    def read_by(self, member, activations):
+        return activations[:, :D_IN]
+
+    def validation_step(self, batch, batch_idx):
+        return {}
+
+
+def planted(directions, k, b_enc=0.0):
+    """An SAE with these decoder directions, which it also encodes with."""
+    sae = TopK(D_IN, k=k, d_sae=len(directions)).requires_grad_(False)
+    sae.initialise(0)
+    sae.W_dec.copy_(directions / directions.norm(dim=1, keepdim=True))
+    sae.W_enc.copy_(sae.W_dec.T)
+    sae.b_enc.fill_(b_enc)
+    return sae
+
+
+def aligned():
+    """A latent for each value of each attribute."""
+    return planted(torch.eye(D_IN), k=2)
+
+
+def mixing():
+    """A latent for each combination of values."""
+    return planted(torch.stack([torch.eye(6)[c] + torch.eye(6)[3 + f] for c in range(3) for f in range(3)]), k=1)
+
+
+class Watched(CausalEditing):
+    """Fails where it draws from the global random state."""
+
+    def setup(self, *args, **kwargs):
+        state = torch.get_rng_state()
+        super().setup(*args, **kwargs)
+        assert torch.get_rng_state().equal(state)
+
+    def scores(self, *args):
+        state = torch.get_rng_state()
+        found = super().scores(*args)
+        assert torch.get_rng_state().equal(state)
+        return found
+
+
+def evaluate(trainer, members, data=None):
+    run = trainer(Watched(ToyPrompts(), **SETTINGS))
+    run.validate(Members(members), data or Data(), verbose=False)
+    (evaluator,) = (callback for callback in run.callbacks if isinstance(callback, CausalEditing))
+    return evaluator.measured, {name: float(value) for name, value in run.callback_metrics.items()}
+
+
+def values_of(logged, member):
+    return [logged[f"val/causal_{kind}/{member}"] for kind in ("cause", "isolation", "score")]
+
+
+def test_latents_of_one_attribute_each_cause_and_isolate_and_mixed_ones_cannot(trainer):
+    dead = planted(torch.eye(D_IN), k=2, b_enc=-9.0)
+    measured, logged = evaluate(trainer, {"aligned/0": aligned(), "mixing/0": mixing(), "dead/0": dead})
+    assert values_of(logged, "aligned/0") == [1, 1, 1]
+    cause, isolation, score = values_of(logged, "mixing/0")
+    assert cause + isolation == pytest.approx(2 * score)
+    assert score <= 0.6
+    # The reconstruction takes the activation's place: an SAE that is dead answers nothing, and does not even isolate.
+    assert values_of(logged, "dead/0") == [0, 0, 0]
+    assert values_of(logged, "floor") == [0, 1, 0.5]
+    assert values_of(logged, "full_swap/0") == [1, 0, 0.5]
+    assert values_of(logged, "neurons/0") == [1, 1, 1]
+    assert values_of(logged, "random_rotation/0")[2] < 1
+    assert "val/causal_score/pca/0" in logged
+
+
+def test_items_make_up_the_scores(trainer):
+    measured, _ = evaluate(trainer, {"mixing/0": mixing()})
+    assert set(measured) == {"causal_cause", "causal_isolation", "causal_score"}
+    for name, scores in measured.items():
+        assert scores.better == "higher"
+        assert set(scores.items.numerators) == set(scores.members)
+        for member, value in scores.members.items():
+            of = [each[member] for each in (scores.items.numerators, scores.items.denominators)]
+            assert len(of[0]) == len(of[1]) == 2 * 30 * (2 if name == "causal_score" else 1)
+            assert float(of[0].sum() / of[1].sum()) == pytest.approx(value)
+
+
+def test_edits_go_to_the_hook_that_the_member_reads(trainer):
+    data = Data()
+    _, logged = evaluate(trainer, {"early/aligned/0": aligned(), "late/aligned/0": aligned()}, data)
+    assert set(data.source.hooks) == {"early", "late"}
+    for part in ("early", "late"):
+        assert logged[f"val/causal_score@{part}/aligned/0"] == 1
+        assert logged[f"val/causal_score@{part}/floor"] == 0.5
+        assert logged[f"val/causal_cause@{part}/full_swap/0"] == 1
+
+
+def test_principal_components_and_rotation_are_orthonormal():
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5, 2, 3])
+    components = principal_components(x)
+    torch.testing.assert_close(components @ components.T, torch.eye(4))
+    covariance = (x @ components.T).T.cov()
+    torch.testing.assert_close(covariance, covariance.diag().diag(), atol=1e-3, rtol=0)
+    rotation = random_rotation(4)
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(4))
+    assert torch.equal(rotation, random_rotation(4))
+
+
+def test_an_sae_over_several_hooks_is_refused(trainer):
+    data = Data()
+    data.widths = {"early": 3, "late": 3}
+    with pytest.raises(ValueError, match="CausalEditing edits .* at one hook, and this SAE reads early, late side by"):
+        evaluate(trainer, {"trained/0": aligned()}, data)
+
+
+def test_a_model_that_knows_too_little_is_refused_before_anything_is_trained(trainer):
+    with pytest.raises(ValueError, match="answers 0 of 36 train prompts about country correctly"):
+        evaluate(trainer, {"trained/0": aligned()}, Data(knows=False))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_test_pairs": 0}, "n_test_pairs=0: expected 1 or more"),
+        ({"batch_size": 1}, "batch_size=1: expected 2 or more"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0: expected more than 0"),
+    ],
+)
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CausalEditing(ToyPrompts(), **settings)
+
+
+def test_the_toy_has_every_combination():
+    assert len({(VALUES["country"][i], VALUES["language"][i]) for i in range(N_ENTITIES // 2)}) == 9
