@@ -1,5 +1,6 @@
 """Callbacks that answer one question each at validation and test."""
 
+from sae_lightning.evaluators.auto_interp import AutoInterp
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogram, share_members
 from sae_lightning.evaluators.drift import Drift
 from sae_lightning.evaluators.loss_recovered import LossRecovered
@@ -10,6 +11,7 @@ from sae_lightning.evaluators.references import References
 from sae_lightning.evaluators.sparsity import Sparsity
 
 __all__ = [
+    "AutoInterp",
     "Drift",
     "Evaluator",
     "Items",

@@ -1,0 +1,7 @@
+"""Automatic interpretation of latents: examples, judges who explain and predict, and how right they are."""
+
+from sae_lightning.interpretation.judge import Explanation, Judge
+from sae_lightning.interpretation.lexical import LexicalJudge
+from sae_lightning.interpretation.scoring import Interpretation, interpret
+
+__all__ = ["Explanation", "Interpretation", "Judge", "LexicalJudge", "interpret"]
