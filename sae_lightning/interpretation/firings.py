@@ -107,9 +107,8 @@ class TextCodes:
                 for kind in range(2):
                     totals[member][kind + 1] += fired[kinds[kind, numbers]].sum(0)
         n_tokens = int(self.excerpts.rows.mask.sum())
-        return {
-            member: Counts(*all_reduce_sum(total).cpu().unbind(), n_tokens=n_tokens) for member, total in totals.items()
-        }
+        reduced = {member: all_reduce_sum(total).cpu() for member, total in totals.items()}
+        return {member: Counts(total[0], total[1], total[2], n_tokens) for member, total in reduced.items()}
 
     def firings(self, chosen: Mapping[str, Sequence[int]]) -> dict[str, Firings]:
         """Second pass: where the chosen latents of each member fire, on all ranks together."""
