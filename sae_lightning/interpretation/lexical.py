@@ -21,6 +21,7 @@ _WORDS = {
     "word": "the word {0} in any spelling",
     "class": "{0}",
     "ending": "a word ending in -{0}",
+    "inside": "a token {0}",
     "first": "one of the first {0} tokens of a row",
     "after": "a token after {0!r}",
     "after class": "a token after {0}",
@@ -130,7 +131,8 @@ def token_properties(excerpt: Excerpt) -> tuple[frozenset[Property], ...]:
     for i, (token, state) in enumerate(zip(excerpt.tokens, quote_state(excerpt.tokens), strict=True)):
         own = classes(token, before)
         properties: set[Property] = {("token", token)}
-        properties.update(("class", name) for name in (*own, *state))
+        properties.update(("class", name) for name in own)
+        properties.update(("inside", name) for name in state)
         word = token.strip()
         if word.isalpha():
             properties.add(("word", word.lower()))

@@ -62,7 +62,7 @@ def quote_state(tokens: Iterable[str]) -> list[tuple[str, ...]]:
     its line.
 
     >>> quote_state(["x", " =", " '", "it", "'", " #", " no", chr(10)])
-    [(), (), ('in a string',), ('in a string',), (), ('in a comment',), ('in a comment',), ()]
+    [(), (), ('inside a string',), ('inside a string',), (), ('inside a comment',), ('inside a comment',), ()]
     """
     quote, is_comment, last = "", False, " "
     states: list[tuple[str, ...]] = []
@@ -79,5 +79,5 @@ def quote_state(tokens: Iterable[str]) -> list[tuple[str, ...]]:
             elif character in _QUOTES and not last.isalnum():
                 quote = character
             last = character
-        states.append(("in a comment",) if is_comment else ("in a string",) if quote else ())
+        states.append(("inside a comment",) if is_comment else ("inside a string",) if quote else ())
     return states

@@ -30,6 +30,7 @@ def test_a_latent_of_one_token_is_named_and_predicted(planted):
         ([example("in 1990", "1990"), example("at 45", "45"), example("of 12", "12")], "a number", "see 3", "see it"),
         ([example("x met Ann", "Ann"), example("y met it", "it")], "a token after ' met'", "we met him", "Ann left"),
         ([example("x = ( y", "("), example("{ y z", "{")], "a bracket", "z [ 0", "z"),
+        ([example("say ' hello", "hello"), example("he said ' 12", "12")], "a token inside a string", '" x', "# ' x"),
         ([example("we talking", "talking"), example("to string", "string")], "a word ending in -ing", "being", "sang"),
     ],
 )
