@@ -146,6 +146,12 @@ class CachedActivations(ActivationDataModule):
             part = slice(begin, min(begin + self.llm_batch_size, n_rows))
             yield TokenBatch(ids[part], mask[part]).to(self.source.device)
 
+    def heldout_rows(self, n_tokens: int) -> TokenBatch:
+        """The first held-out rows with n_tokens that count, or all there are; the same on every rank."""
+        text = read_text(self.folder, self._shards["heldout"])
+        n_rows = int((text.mask.sum(1).cumsum(0) < n_tokens).sum()) + 1
+        return TokenBatch(text.input_ids[:n_rows], text.mask[:n_rows])
+
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
         """The first n activations of the order in one rank, without a shuffle buffer; moves no stream."""

@@ -122,6 +122,11 @@ class LanguageModelDataModule(ActivationDataModule):
         for inputs in self._forwards(TokenBatch(rows.input_ids[:n_rows], rows.mask[:n_rows])):
             yield inputs.to(self.source.device)
 
+    def heldout_rows(self, n_tokens: int) -> TokenBatch:
+        """The first held-out rows with n_tokens that count, or all there are; the same on every rank."""
+        input_ids = _first_pass(PackedRows(self.packing, lambda _: self.text.heldout()), self.packing, n_tokens)
+        return TokenBatch(input_ids, self.packing.mask(input_ids))
+
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
         """Gives n shuffled activations from the beginning of the text, the same on every rank; moves no stream."""
@@ -155,10 +160,8 @@ class LanguageModelDataModule(ActivationDataModule):
     def _heldout_rows(self) -> TokenBatch:
         """Held-out rows of all ranks with `val_samples` or `loss_samples` tokens, tokenised once."""
         if self._heldout is None:
-            rows = PackedRows(self.packing, lambda _: self.text.heldout())
             wanted = max(self.val_samples, self.loss_samples) + self.world_size * self.packing.context_length
-            input_ids = _first_pass(rows, self.packing, wanted)
-            self._heldout = TokenBatch(input_ids, self.packing.mask(input_ids))
+            self._heldout = self.heldout_rows(wanted)
         return self._heldout
 
     def _own_heldout(self) -> TokenBatch:

@@ -1,5 +1,6 @@
 """Callbacks that answer one question each at validation and test."""
 
+from sae_lightning.evaluators.auto_interp import AutoInterp
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogram, share_members
 from sae_lightning.evaluators.causal_editing import CausalEditing
 from sae_lightning.evaluators.drift import Drift
@@ -12,6 +13,7 @@ from sae_lightning.evaluators.seed_agreement import SeedAgreement
 from sae_lightning.evaluators.sparsity import Sparsity
 
 __all__ = [
+    "AutoInterp",
     "CausalEditing",
     "Drift",
     "Evaluator",

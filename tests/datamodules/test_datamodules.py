@@ -389,6 +389,15 @@ def test_validation_inputs(make):
 
 
 @language_model
+def test_held_out_rows_are_as_many_as_are_asked_for_or_there_are(make):
+    few, all_there_are = make().heldout_rows(100), make().heldout_rows(10**9)
+    assert 100 <= few.mask.sum() < 100 + 16
+    assert torch.equal(all_there_are.input_ids[: len(few.input_ids)], few.input_ids)
+    assert len(all_there_are.input_ids) > len(few.input_ids)
+    assert torch.equal(at_rank(make(), 1, 2).heldout_rows(100).input_ids, few.input_ids)
+
+
+@language_model
 def test_held_out_text_is_tokenised_once(make, monkeypatch):
     datamodule = make()
     datamodule.setup("fit")

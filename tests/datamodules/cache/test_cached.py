@@ -59,6 +59,9 @@ def test_order_stream_gives_the_batches_of_the_stream(cache, language_model, tmp
     for mine, theirs in zip(stored.validation_inputs(), live.validation_inputs(), strict=True):
         assert torch.equal(mine.input_ids, theirs.input_ids)
         assert torch.equal(mine.mask, theirs.mask)
+    mine, theirs = (data.heldout_rows(100) for data in (stored, live))
+    assert torch.equal(mine.input_ids, theirs.input_ids)
+    assert torch.equal(mine.mask, theirs.mask)
 
 
 @pytest.mark.filterwarnings("ignore:.* is withheld")

@@ -1,0 +1,106 @@
+"""Held-out text cut into excerpts: what a judge is shown, and what it judges.
+
+The text of the rows is cut into excerpts of one length that share no token; those that repeat an earlier one word for
+word are left out, and so is the end of a row that fills none. Of the rows every other one is shown to judges, and what
+they answer is scored on the rest: shown and judged texts have no token in common, and none is the same as another.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from sae_lightning.sources import TokenBatch
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Consecutive tokens of a row of text.
+
+    Args:
+        tokens: their text, one string each.
+        start: position of the first of them in the row that the model read.
+    """
+
+    tokens: tuple[str, ...]
+    start: int
+
+    @property
+    def text(self) -> str:
+        """The text of all tokens."""
+        return "".join(self.tokens)
+
+
+@dataclass(frozen=True)
+class Example:
+    """An excerpt, and what a latent does on it.
+
+    Args:
+        excerpt: the text.
+        activations: of each token, 0 where the latent does not fire.
+    """
+
+    excerpt: Excerpt
+    activations: tuple[float, ...]
+
+
+class Excerpts:
+    """All excerpts of some rows of text, by number.
+
+    Args:
+        rows: packed text.
+        length: tokens in an excerpt, at most those of a row.
+        tokenizer: of the model.
+
+    Attributes:
+        rows: the text without the ends of rows that fill no excerpt; token t of all is in excerpt t // length.
+        start: [n] position of the first token of each excerpt in its row.
+        shown: [n] which may be shown.
+        judged: [n] which may be judged.
+    """
+
+    def __init__(self, rows: TokenBatch, length: int, tokenizer: Any) -> None:
+        per_row = rows.input_ids.shape[1] // length
+        self.rows = TokenBatch(rows.input_ids[:, : per_row * length], rows.mask[:, : per_row * length])
+        self.ids: Int64[Tensor, "n length"] = self.rows.input_ids.reshape(-1, length)
+        self.length, self.tokenizer = length, tokenizer
+        number = torch.arange(len(self.ids))
+        self.start: Int64[Tensor, " n"] = number % per_row * length
+        first = np.unique(self.ids.numpy(), axis=0, return_index=True)[1]
+        is_new = torch.zeros(len(self.ids), dtype=torch.bool)
+        is_new[torch.from_numpy(first)] = True
+        even = number // per_row % 2 == 0
+        self.shown: Bool[Tensor, " n"] = is_new & even
+        self.judged: Bool[Tensor, " n"] = is_new & ~even
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, number: int) -> Excerpt:
+        return Excerpt(tuple(self._texts[i] for i in self.ids[number].tolist()), int(self.start[number]))
+
+    def take(self, numbers: Iterable[int]) -> list[Excerpt]:
+        """The excerpts with these numbers."""
+        return [self[number] for number in numbers]
+
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        """The text of each token that occurs."""
+        ids = self.ids.unique().tolist()
+        return dict(zip(ids, token_texts(self.tokenizer, ids), strict=True))
+
+
+def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """The text of each token as it stands within a text, a space in front included.
+
+    Some tokenizers drop the space in front of what they decode first, so each token is decoded after itself.
+    """
+    keep = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    alone = tokenizer.batch_decode([[i] for i in ids], **keep)
+    twice = tokenizer.batch_decode([[i, i] for i in ids], **keep)
+    return [both[len(one) :] for one, both in zip(alone, twice, strict=True)]

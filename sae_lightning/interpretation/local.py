@@ -1,0 +1,83 @@
+"""`TransformersJudge`: an instruction-tuned model on this machine explains and judges."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from typing_extensions import override
+
+from sae_lightning.interpretation.prompts import PromptJudge
+
+
+class TransformersJudge(PromptJudge):
+    """Asks a transformers checkpoint, on the GPU of the process if there is one. Answers are the likeliest tokens.
+
+    It is loaded with the first question and kept beside the SAEs.
+
+    Args:
+        model: folder of an instruction-tuned checkpoint, or its name on the hub.
+        revision: branch, tag or commit on the hub. Default: its main branch.
+        dtype: number format of the model; auto is the one it is stored in.
+        batch_size: questions in a forward, 1 or more.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        batch_size: int = 16,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: expected at least 1")
+        self.model, self.revision, self.dtype, self.batch_size = model, revision, dtype, batch_size
+
+    @override
+    def check(self) -> None:
+        """The folder must look like a model's."""
+        from sae_lightning.sources.checkpoint import check_folder
+
+        check_folder(self.model)
+
+    @override
+    @torch.inference_mode()
+    def ask(self, prompts: Sequence[str], max_tokens: int) -> list[str]:
+        model, tokenizer = self._loaded
+        answers: list[str] = []
+        for begin in range(0, len(prompts), self.batch_size):
+            texts = [self._as_chat(prompt) for prompt in prompts[begin : begin + self.batch_size]]
+            inputs = tokenizer(
+                texts, add_special_tokens=tokenizer.chat_template is None, padding=True, return_tensors="pt"
+            ).to(model.device)
+            ids = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+            answers += tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return answers
+
+    def _as_chat(self, prompt: str) -> str:
+        tokenizer = self._loaded[1]
+        if tokenizer.chat_template is None:
+            return f"{prompt}\n\nAnswer:"
+        messages = [{"role": "user", "content": prompt}]
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """Model and tokenizer."""
+        from sae_lightning.sources.checkpoint import load_model, load_tokenizer
+
+        model, tokenizer = load_model(self.model, self.revision, self.dtype), load_tokenizer(self.model, self.revision)
+        if not getattr(model, "can_generate", lambda: False)():
+            raise ValueError(
+                f"TransformersJudge: model={self.model} cannot generate text: take an instruction-tuned language model"
+            )
+        tokenizer.padding_side = "left"  # what is generated follows the prompt
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer

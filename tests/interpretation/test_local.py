@@ -1,0 +1,37 @@
+import pytest
+import torch
+from tiny import save_tiny_lm
+
+from sae_lightning.interpretation import TransformersJudge, interpret
+
+
+@pytest.mark.parametrize("template", [None, "{% for m in messages %}{{ m['content'] }}{% endfor %} the cat"])
+def test_a_random_model_answers(planted, tmp_path, template):
+    from transformers import AutoTokenizer
+
+    folder = save_tiny_lm(tmp_path, context=2048)
+    if template is not None:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(folder)
+    judge = TransformersJudge(folder, batch_size=30)
+    judge.check()
+    before = torch.get_rng_state()
+    found = interpret(judge, planted)
+    assert found.n_not_understood == 100  # it does not know the words yes and no
+    assert found.accuracy == 0.5
+    assert found.explanation
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_batch_has_the_answers_of_each_question_alone(tmp_path):
+    judge = TransformersJudge(save_tiny_lm(tmp_path, context=256))
+    questions = ["the cat sat", "a", "green sea under the bright moon and a dog"]
+    assert judge.ask(questions, 5) == [judge.ask([question], 5)[0] for question in questions]
+
+
+def test_what_cannot_be_loaded_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="there is no such folder"):
+        TransformersJudge(str(tmp_path / "none")).check()
+    with pytest.raises(ValueError, match="batch_size=0: expected at least 1"):
+        TransformersJudge("x", batch_size=0)
