@@ -71,9 +71,9 @@ def verdicts(found: Mapping[str, Any]) -> list[Verdict]:
             "A sparse code of K latents is not unique",
             *_supports(found["supports"]),
             "Supported where K is above d_in / 2, or the pursuit finds another code in 10 % of exact signals; "
-            "contradicted where K is within the bound or it finds a code in half of them and the same in 90 % of those.",
-            "That concerns one fixed dictionary and exact signals; where nothing is found nothing follows. With generic "
-            "directions codes of up to d_in / 2 entries are unique.",
+            "contradicted where K is within the bound, or it finds a code in half of them, the same in 90 % of those.",
+            "That concerns one fixed dictionary and exact signals; where nothing is found nothing follows. With "
+            "generic directions codes of up to d_in / 2 entries are unique.",
         ),
         Verdict(
             4,

@@ -35,12 +35,11 @@ def main(args: list[str]) -> None:
     startup.speed_up_cpu()
     parser = _parser()
     settings = parse_data(parser, _with_config_of_run(args[1:]))
-    datamodule = _datamodule(parser, settings)
+    _check(settings)
     saes = _read_saes(settings.run, settings.data) if settings.run else {}
-    out = settings.out or (settings.run or Path("lightning_logs") / "density") / "density"
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; give a folder, which is made if needed")
+    datamodule = _datamodule(parser, settings)
     found = measure(datamodule, settings.hooks, saes)
+    out = settings.out or (settings.run or Path("lightning_logs") / "density") / "density"
     found["metrics"] = read_lines(settings.run)[-1]["metrics"] if settings.run else None
     decided = verdicts(found)
     print("\n\n".join(tables(found)), end="\n\n")
@@ -82,12 +81,13 @@ def _with_config_of_run(args: list[str]) -> list[str]:
     plain.add_argument("--run", type=Path)
     plain.add_argument("-c", "--config")
     known, _ = plain.parse_known_args(args)
-    if known.run is None or known.config is not None or not (known.run / "config.yaml").is_file():
-        return args
-    return [f"--config={known.run / 'config.yaml'}", *args]
+    if known.run is not None and not known.run.is_dir():
+        raise ValueError(f"--run {known.run}: no such folder; give a run folder, lightning_logs/<name>/version_N")
+    return args if known.run is None or known.config is not None else [f"--config={known.run / 'config.yaml'}", *args]
 
 
-def _datamodule(parser: ArgumentParser, settings: Namespace) -> LanguageModelDataModule:
+def _check(settings: Namespace) -> None:
+    """Refuse what cannot work before the model is read."""
     if settings.n_tokens < _LEAST_TOKENS:
         raise ValueError(
             f"n_tokens={settings.n_tokens}: expected at least {_LEAST_TOKENS}, as means are taken over them"
@@ -95,6 +95,11 @@ def _datamodule(parser: ArgumentParser, settings: Namespace) -> LanguageModelDat
     kind = pkgutil.resolve_name(settings.data.class_path)
     if not issubclass(kind, LanguageModelDataModule):
         raise ValueError(f"data={kind.__name__}: sae density needs a LanguageModelDataModule, whose layers it measures")
+    if settings.out and settings.out.exists() and not settings.out.is_dir():
+        raise ValueError(f"--out {settings.out} is a file; give a folder, which is made if needed")
+
+
+def _datamodule(parser: ArgumentParser, settings: Namespace) -> LanguageModelDataModule:
     settings.data.init_args.loss_samples = settings.n_tokens  # of these are its validation_inputs
     datamodule: LanguageModelDataModule = parser.instantiate_classes(settings).data
     datamodule.source.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -107,8 +112,6 @@ def _read_saes(run: Path, data: Namespace) -> dict[str, SparseAutoencoder]:
     Raises:
         ValueError: if the run has none, or was trained on other activations.
     """
-    if not run.is_dir():
-        raise ValueError(f"--run {run}: no such folder; give a run folder, such as lightning_logs/<name>/version_0")
     saes = {"/".join(path.parts[-3:-1]): path.parent for path in sorted(run.glob("saes/*/*/sae.safetensors"))}
     if not saes:
         several = "; those of several hooks are not looked at" if any(run.glob("saes/*/*/*/sae.safetensors")) else ""
