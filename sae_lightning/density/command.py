@@ -37,10 +37,10 @@ def main(args: list[str]) -> None:
     settings = parse_data(parser, _with_config_of_run(args[1:]))
     _check(settings)
     saes = _read_saes(settings.run, settings.data) if settings.run else {}
+    metrics = read_lines(settings.run)[-1]["metrics"] if settings.run else None
     datamodule = _datamodule(parser, settings)
-    found = measure(datamodule, settings.hooks, saes)
-    out = settings.out or (settings.run or Path("lightning_logs") / "density") / "density"
-    found["metrics"] = read_lines(settings.run)[-1]["metrics"] if settings.run else None
+    found = measure(datamodule, settings.hooks, saes) | {"metrics": metrics}
+    out = settings.out or (settings.run or Path("lightning_logs")) / "density"
     decided = verdicts(found)
     print("\n\n".join(tables(found)), end="\n\n")
     print(*decided, sep="\n", end="\n\n")
@@ -67,7 +67,7 @@ def _parser() -> ArgumentParser:
         help="Held-out tokens that are read, or as many as there are; 256 or more.",
     )
     parser.add_argument(
-        "--out", type=Path | None, default=None, help="Folder. Default: RUN/density, or lightning_logs/density/density."
+        "--out", type=Path | None, default=None, help="Folder. Default: RUN/density, or lightning_logs/density."
     )
     parser.add_subclass_arguments(ActivationDataModule, "data", required=True, help="Model, hook, text and sizes.")
     for name in IGNORED:

@@ -100,7 +100,7 @@ def _gain(norm: nn.Module, d: int, like: Tensor) -> tuple[Float[Tensor, " d"], b
     return (up - down) / 2 * signs.float(), centres
 
 
-def spread(directions: Float[Tensor, "n d"], n: int = N_DIRECTIONS) -> Float[Tensor, "m d"]:
+def spread(directions: Float[Tensor, "n d"], n: int) -> Float[Tensor, "m d"]:
     """At most n of the rows, evenly spread."""
     return directions[torch.linspace(0, len(directions) - 1, min(n, len(directions))).round().long()]
 
@@ -113,7 +113,7 @@ def density_of(rows: Mapping[str, Float[Tensor, "n d"]], unembedding: Unembeddin
             if reading == "logits" and onto is None:
                 continue
             width = directions.shape[1] if onto is None else onto.W_U.shape[1]
-            blocks = spread(directions).float().split(max(1, _BLOCK_ENTRIES // width))
+            blocks = spread(directions, N_DIRECTIONS).float().split(max(1, _BLOCK_ENTRIES // width))
             values = [block if onto is None else block @ onto.W_U for block in blocks]
             means = {
                 measure: float(torch.cat([of(block) for block in values]).nanmean()) for measure, of in MEASURES.items()

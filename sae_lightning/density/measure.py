@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.density.activations import AXES, block_outputs, profile, read_layers, rotation
-from sae_lightning.density.logits import density_of, read_unembedding, spread
+from sae_lightning.density.logits import N_DIRECTIONS, density_of, read_unembedding, spread
 from sae_lightning.density.seeds import agreement, chance
 from sae_lightning.density.supports import N_TOKENS, supports
 from sae_lightning.evaluators.recovery import random_dictionary
@@ -55,7 +55,10 @@ def measure(
         AXES: torch.eye(d),
         "random rotation": rotation(d, generator),
         "random directions": random_dictionary(next((sae.d_sae for sae in saes.values()), d), d),
-        **{policy: torch.cat([sae.W_dec for sae in of]) for policy, of in policies.items()},
+        **{
+            policy: torch.cat([spread(sae.W_dec, -(-N_DIRECTIONS // len(of))) for sae in of])
+            for policy, of in policies.items()
+        },
     }
     found["directions"] = density_of({name: of.to(device) for name, of in bases.items()}, unembedding)
 

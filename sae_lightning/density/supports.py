@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sae_lightning.code import Code
 from sae_lightning.evaluators.references import fit, keep_largest_per_sample, pursue
+from sae_lightning.kernels import sparse_decode
 from sae_lightning.metrics.density import support_jaccard, unique_up_to
 from sae_lightning.metrics.dictionary import coherence
 from sae_lightning.saes import SparseAutoencoder
@@ -52,7 +53,7 @@ def supports(sae: SparseAutoencoder, x: Float[Tensor, "n d_in"], generator: torc
     x_cpu, code, W_dec, b_dec = x.float().cpu(), _cpu(code), sae.W_dec.detach().cpu(), sae.b_dec.detach().cpu()  # noqa: N806
 
     planted = keep_largest_per_sample(code, k)
-    signals = planted.to_dense() @ W_dec
+    signals = sparse_decode(planted.values, planted, W_dec, torch.zeros_like(b_dec))
     x_hat, pursued = pursue(signals, W_dec, k)
     same = support_jaccard(planted, pursued) == 1
     exact = (x_hat - signals).norm(dim=1) <= _EXACT * signals.norm(dim=1)
