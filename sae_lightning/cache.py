@@ -17,7 +17,17 @@ from sae_lightning.datamodules.cache.process import Process
 from sae_lightning.datamodules.cache.writer import CacheWriter
 from sae_lightning.mistakes import readable, subclass_names
 
-_IGNORED = ("name", "seed_everything", "model", "freeze", "trainer", "optimizer", "lr_scheduler", "ckpt_path")
+IGNORED = (
+    "name",
+    "seed_everything",
+    "model",
+    "freeze",
+    "trainer",
+    "optimizer",
+    "lr_scheduler",
+    "ckpt_path",
+    "weights_only",
+)
 """Sections of a run's configuration that say nothing about its activations."""
 
 
@@ -26,7 +36,7 @@ def main(args: list[str]) -> None:
     startup.silence_known_noise()
     startup.speed_up_cpu()  # as `sae fit` does: it decides the last bits of what a model computes
     parser = _parser()
-    settings = _parse(parser, args[1:])
+    settings = parse_data(parser, args[1:])
     kind = pkgutil.resolve_name(settings.data.class_path)
     if not issubclass(kind, LanguageModelDataModule):
         raise ValueError(
@@ -78,12 +88,13 @@ def _parser() -> ArgumentParser:
         "--shard_samples", type=int | None, default=None, help="Tokens in a shard. Default: about 256 MB of them."
     )
     parser.add_subclass_arguments(ActivationDataModule, "data", required=True, help="Model, hook, text and sizes.")
-    for name in _IGNORED:
+    for name in IGNORED:
         parser.add_argument(f"--{name}", type=Any, default=None, help="Ignored: it says nothing about activations.")
     return parser
 
 
-def _parse(parser: ArgumentParser, args: list[str]) -> Namespace:
+def parse_data(parser: ArgumentParser, args: list[str]) -> Namespace:
+    """Parse the arguments of a command that takes the ``data`` of a run; a mistake in them is a `ValueError`."""
     try:
         return parser.parse_args(args)
     except ArgumentError as error:

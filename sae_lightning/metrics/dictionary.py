@@ -3,6 +3,7 @@
     drift            cos(W_dec[j], W_dec_start[j])
     best cosine      max_j cos(f_i, W_dec[j])                  (Korznikov et al. 2026, arXiv 2602.14111, eq 6)
     matched cosine   cos(f_i, W_dec[pi(i)]), pi one-to-one     (Song et al. 2025, arXiv 2505.20254)
+    coherence        max_{i != j} |cos(W_dec[i], W_dec[j])|
     uniqueness       |{argmax_i cos(f_i, W_dec[j]) : j}| / d_sae     (SynthSAEBench 2026, arXiv 2602.14687)
 
 Cosines are signed, since a latent that is never negative cannot stand for the opposite of its direction; the option
@@ -92,6 +93,20 @@ def uniqueness(features: Float[Tensor, "n_features d_in"], W_dec: Float[Tensor, 
     tensor(0.5000, dtype=torch.float64)
     """
     return (torch.bincount(best_match(W_dec, features)) > 0).sum().double() / len(W_dec)
+
+
+def coherence(W_dec: Float[Tensor, "d_sae d_in"]) -> float:
+    """Largest absolute cosine of two different decoder directions, in [0, 1], lower is better; two or more rows.
+
+    Chance for 2048 random directions in 256 dimensions: about 0.33.
+
+    >>> coherence(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 4.0]]))
+    0.8...
+    """
+    second = _by_blocks(
+        lambda cosines: cosines.abs().topk(2, 1).values[:, 1], W_dec, W_dec
+    )  # the first is the row's own
+    return float(second.max())
 
 
 def recovered_fraction(best: Float[Tensor, " n_features"], threshold: float) -> Float[Tensor, ""]:

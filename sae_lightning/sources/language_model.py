@@ -47,17 +47,26 @@ class LanguageModelSource(ActivationSource):
         revision: str | None = None,
         dtype: Dtype = "auto",
     ) -> None:
-        self.name, self.hook, self.hook_input = model, hook, hook_input
-        self.hooks = {"": hook} if isinstance(hook, str) else dict(hook)
-        if not isinstance(hook, str) and (not hook or not all(re.fullmatch(r"\w+", name) for name in hook)):
-            raise ValueError(f"hook={hook}: expected names of letters, digits and _, each with a submodule")
+        _by_name(hook)  # a mistake in it is told before the model is read
+        self.name = model
         self.model = load_model(model, revision, dtype)
+        self.vocabulary: int = self.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        self._read_at(hook, hook_input)
+
+    def at(self, hook: str | dict[str, str], hook_input: bool = False) -> "LanguageModelSource":
+        """The same model, not a copy, read at other hooks."""
+        source = copy.copy(self)
+        source._read_at(hook, hook_input)
+        return source
+
+    def _read_at(self, hook: str | dict[str, str], hook_input: bool) -> None:
+        self.hook, self.hook_input = hook, hook_input
+        self.hooks = _by_name(hook)
         modules = dict(self.model.named_modules())
         for path in self.hooks.values():
             if not path or path not in modules:
-                raise ValueError(_unknown_hook(path, model, [name for name in modules if name]))
+                raise ValueError(_unknown_hook(path, self.name, [name for name in modules if name]))
         self._hooked = {path: modules[path] for path in self.hooks.values()}
-        self.vocabulary: int = self.model.get_input_embeddings().num_embeddings  # type: ignore[operator]
         two = TokenBatch(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
         widths = {name: part.shape[-1] for name, part in self._forward_to_hooks(two).items()}
         self.widths = {} if isinstance(hook, str) else widths
@@ -198,6 +207,12 @@ class LanguageModelSource(ActivationSource):
                 f"(dtype {activations.dtype}); try dtype: float32",
                 (row, position),
             )
+
+
+def _by_name(hook: str | dict[str, str]) -> dict[str, str]:
+    if not isinstance(hook, str) and (not hook or not all(re.fullmatch(r"\w+", name) for name in hook)):
+        raise ValueError(f"hook={hook}: expected names of letters, digits and _, each with a submodule")
+    return {"": hook} if isinstance(hook, str) else dict(hook)
 
 
 def _edit_first_tensor(values: tuple[Any, ...], edit: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], bool]:

@@ -1,0 +1,122 @@
+"""How many logits a direction of the residual stream reaches: `direction @ W_U`, and how dense that is.
+
+The final norm's gain, and LayerNorm's centring, are folded into W_U, and the mean over the vocabulary is removed, since
+adding a number to all logits changes no probability. Left out are the norm's division, which is one number for a token
+and changes no measure here, biases, a soft cap on logits, and the blocks between the hook and the head.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sae_lightning.metrics.density import excess_kurtosis, gini, hoyer, participation_ratio, share_above, top_mass
+from sae_lightning.sources import LanguageModelSource, TokenBatch
+
+N_DIRECTIONS = 512
+"""Of a larger dictionary only so many directions are looked at, evenly spread."""
+_BLOCK_ENTRIES = 2**24
+
+MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
+    "above_10_percent_of_rms": partial(share_above, of_rms=0.1),
+    "above_50_percent_of_rms": partial(share_above, of_rms=0.5),
+    "hoyer": hoyer,
+    "participation_ratio": participation_ratio,
+    "excess_kurtosis": excess_kurtosis,
+    "gini": gini,
+    "top_1_percent_mass": top_mass,
+}
+
+
+@dataclass(frozen=True)
+class Unembedding:
+    """From the residual stream to the logits.
+
+    Args:
+        W_U: [d, vocabulary], norm folded in, mean over the vocabulary removed.
+        norm: name of the norm that was folded in; empty where none stands before the head.
+    """
+
+    W_U: Float[Tensor, "d vocabulary"]
+    norm: str
+
+
+@torch.no_grad()
+def read_unembedding(source: LanguageModelSource) -> Unembedding | None:
+    """The model's head with the norm before it; None for a model without a head that maps activations to tokens."""
+    head = source.model.get_output_embeddings()  # type: ignore[operator]
+    if head is None:
+        return None
+    W_U = head.weight.float().T  # noqa: N806
+    name, norm = _norm_before(source, head)
+    if norm is not None:
+        gain, centres = _gain(norm, head.weight.shape[1], head.weight)
+        W_U = gain[:, None] * W_U  # noqa: N806
+        W_U = W_U - W_U.mean(0) if centres else W_U  # noqa: N806
+    return Unembedding(W_U - W_U.mean(1, keepdim=True), name)
+
+
+def _norm_before(source: LanguageModelSource, head: nn.Module) -> tuple[str, nn.Module | None]:
+    """The last module with a weight [d] whose output is what the head reads."""
+    d = source.model.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+    outputs: list[tuple[str, nn.Module, int]] = []
+    found: list[tuple[str, nn.Module]] = []
+
+    def keep(name: str, module: nn.Module, output: Any) -> None:
+        if isinstance(output, Tensor):
+            outputs.append((name, module, output.data_ptr()))
+
+    def compare(_: nn.Module, args: tuple[Any, ...]) -> None:
+        found.extend((name, module) for name, module, pointer in outputs if pointer == args[0].data_ptr())
+
+    handles = [
+        module.register_forward_hook(lambda module, _, output, name=name: keep(name, module, output))
+        for name, module in source.model.named_modules()
+        if getattr(getattr(module, "weight", None), "shape", None) == (d,)
+    ]
+    handles.append(head.register_forward_pre_hook(compare))
+    two = TokenBatch(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
+    try:
+        source.replace(two, lambda x: x, next(iter(source.hooks)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[-1] if found else ("", None)
+
+
+def _gain(norm: nn.Module, d: int, like: Tensor) -> tuple[Float[Tensor, " d"], bool]:
+    """What the norm multiplies each coordinate with, and whether it subtracts their mean.
+
+    Asked of the norm itself, since the weight of some (Gemma) is the gain less 1.
+    """
+    signs = torch.ones(d, dtype=like.dtype, device=like.device)
+    signs[1::2] = -1
+    up, down, ones, zeros = (norm(x[None, None])[0, 0].float() for x in (signs, -signs, signs.abs(), 0 * signs))
+    centres = bool((ones - zeros).abs().max() < 0.1 * (up - zeros).abs().max())
+    return (up - down) / 2 * signs.float(), centres
+
+
+def spread(directions: Float[Tensor, "n d"], n: int) -> Float[Tensor, "m d"]:
+    """At most n of the rows, evenly spread."""
+    return directions[torch.linspace(0, len(directions) - 1, min(n, len(directions))).round().long()]
+
+
+def density_of(rows: Mapping[str, Float[Tensor, "n d"]], unembedding: Unembedding | None) -> list[dict[str, Any]]:
+    """Mean measures of density of directions by name: of their coordinates, and of what they add to the logits."""
+    table = []
+    for name, directions in rows.items():
+        for reading, onto in (("coordinates", None), ("logits", unembedding)):
+            if reading == "logits" and onto is None:
+                continue
+            width = directions.shape[1] if onto is None else onto.W_U.shape[1]
+            blocks = spread(directions, N_DIRECTIONS).float().split(max(1, _BLOCK_ENTRIES // width))
+            values = [block if onto is None else block @ onto.W_U for block in blocks]
+            means = {
+                measure: float(torch.cat([of(block) for block in values]).nanmean()) for measure, of in MEASURES.items()
+            }
+            table.append({"directions": name, "reading": reading} | means)
+    return table

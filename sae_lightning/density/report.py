@@ -1,0 +1,143 @@
+"""What ``sae density`` prints before its verdicts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sae_lightning.density.activations import ALL_DIMENSIONS, AXES, MASSIVE, NEAR_ZERO, WITHOUT_FIRST
+from sae_lightning.density.logits import MEASURES
+from sae_lightning.density.seeds import SUBSPACE
+
+_LAYER_MEASURES = {
+    "participation_ratio": "PR",
+    "hoyer": "Hoyer",
+    "excess_kurtosis": "kurtosis",
+    "near_zero": f"|s| < {NEAR_ZERO:g}",
+}
+_TOP = ("0.01", "0.1")
+_DIRECTION_MEASURES = dict(
+    zip(MEASURES, ("> 10% RMS", "> 50% RMS", "Hoyer", "PR", "kurtosis", "Gini", "top 1%"), strict=True)
+)
+
+
+def tables(found: Mapping[str, Any]) -> Iterator[str]:
+    """Each table with a heading that says what it shows."""
+    first = f"{found['n_first']:,} first tokens (special, or at the beginning of a row)"
+    yield (
+        f"{found['model']}: activations of {found['n_tokens']:,} held-out tokens at norm sqrt(d), without {first}\n"
+        + _layers(found["layers"], WITHOUT_FIRST, ALL_DIMENSIONS)
+    )
+    yield (
+        f"Neuron axes with and without first tokens and massive dimensions (above {MASSIVE:g} median mean squares)\n"
+        + _variants(found["layers"])
+    )
+    norm = found["norm"]
+    yield (
+        "Density of directions: their coordinates, "
+        + (
+            "and no logits: the model has no head that reads these activations"
+            if norm is None
+            else f"and what they add to the logits (gain of {norm or 'no norm'} folded in; not its division, biases, "
+            "soft cap, nor the blocks between)"
+        )
+        + "\n"
+        + _directions(found["directions"])
+    )
+    if found["supports"]:
+        yield "Codes of K latents, by the encoder and by orthogonal matching pursuit (K entries of either sign)\n" + (
+            _supports(found["supports"])
+        )
+    if found["seeds"]:
+        yield (
+            "Decoder directions of different seeds, signed cosines; chance: random ones of equal mean and covariance\n"
+            + _seeds(found["seeds"])
+        )
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Lines of aligned text, the first cell of each to the left and the others to the right.
+
+    >>> print(columns([["", "PR"], ["neuron axes", "0.3"]]))
+                  PR
+    neuron axes  0.3
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _of_layer(row: Mapping[str, Any]) -> list[str]:
+    return [*(_number(row[name]) for name in _LAYER_MEASURES), *(_number(row["energy"][share]) for share in _TOP)]
+
+
+_LAYER_HEADS = [*_LAYER_MEASURES.values(), *(f"energy of top {float(share):.0%}" for share in _TOP)]
+
+
+def _layers(layers: Sequence[Mapping[str, Any]], tokens: str, dimensions: str) -> str:
+    chosen = [row for row in layers if (row["tokens"], row["dimensions"]) == (tokens, dimensions)]
+    return columns([["", *_LAYER_HEADS], *([f"{row['hook']}, {row['view']}", *_of_layer(row)] for row in chosen)])
+
+
+def _variants(layers: Sequence[Mapping[str, Any]]) -> str:
+    rows = [["", "massive", *_LAYER_HEADS]]
+    for row in layers:
+        if row["view"] == AXES and (row["n_massive"] or row["dimensions"] == ALL_DIMENSIONS):
+            rows.append(
+                [f"{row['hook']}, {row['tokens']}, {row['dimensions']}", str(row["n_massive"]), *_of_layer(row)]
+            )
+    return columns(rows)
+
+
+def _directions(table: Sequence[Mapping[str, Any]]) -> str:
+    rows = [["", *_DIRECTION_MEASURES.values()]]
+    for reading in ("coordinates", "logits"):
+        for row in table:
+            if row["reading"] == reading:
+                rows.append([f"{reading}: {row['directions']}", *(_number(row[name]) for name in _DIRECTION_MEASURES)])
+    return columns(rows)
+
+
+def _supports(supports: Mapping[str, Mapping[str, Any]]) -> str:
+    sizes = next((list(of["noise"]) for of in supports.values() if "noise" in of), [])
+    heads = [
+        "coherence",
+        "unique up to",
+        "K",
+        "same code",
+        "other code",
+        "Jaccard",
+        "chance",
+        "EV encoder",
+        "EV pursuit",
+    ]
+    rows = [["", *heads, *(f"noise {size}: encoder" for size in sizes), *(f"{size}: pursuit" for size in sizes)]]
+    for member, of in supports.items():
+        explained, noise = of.get("explained_variance", {}), of.get("noise", {})
+        values = [of.get(name) for name in ("same_code", "other_code", "jaccard", "jaccard_chance")]
+        values += [explained.get(who) for who in ("encoder", "pursuit")]
+        values += [noise.get(size, {}).get(who) for who in ("encoder", "pursuit") for size in sizes]
+        rows.append([member, _number(of["coherence"]), str(of["unique_up_to"]), str(of["k"]), *map(_number, values)])
+    return columns(list(zip(*rows, strict=True)))
+
+
+def _seeds(seeds: Mapping[str, Any]) -> str:
+    names = ("matched_cosine", "shared", "best_cosine", "subspace_overlap")
+    heads = ["matched", "shared", "best", f"top-{SUBSPACE} subspace", "cosine to start"]
+    starts = seeds["cosine_to_start"]
+    agreements = {"isotropic directions": seeds["isotropic"]}
+    for policy, of in seeds["policies"].items():
+        agreements |= {policy: of, f"chance for {policy}": of["chance"]}
+    return columns(
+        [["", *heads]]
+        + [
+            [policy, *(_number(of.get(name)) for name in names), _number(starts.get(policy))]
+            for policy, of in agreements.items()
+        ]
+    )
