@@ -7,6 +7,7 @@ from sae_lightning.evaluators.reading import TextEvaluator, TextReader
 from sae_lightning.evaluators.reconstruction import Reconstruction
 from sae_lightning.evaluators.recovery import Recovery
 from sae_lightning.evaluators.references import References
+from sae_lightning.evaluators.sparse_probing import SparseProbing
 from sae_lightning.evaluators.sparsity import Sparsity
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Recovery",
     "References",
     "Scores",
+    "SparseProbing",
     "Sparsity",
     "TextEvaluator",
     "TextReader",
