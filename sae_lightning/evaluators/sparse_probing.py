@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.distributed import all_gather_object
@@ -55,8 +56,8 @@ class SparseProbing(TextEvaluator):
             count.
         train_examples: of one class against the rest, both together, at most; 20 or more.
         test_examples: the same for test, and again out of distribution.
-        every_n_validations: 0 for the last alone. One costs a pass of the model over the texts of the tasks, and for
-            each SAE half a minute with the default tasks.
+        every_n_validations: 0 for the last alone. With the default tasks and the pocket language model one costs
+            half a minute of one core, and four seconds more for each SAE with 2048 latents.
     """
 
     def __init__(
@@ -87,9 +88,7 @@ class SparseProbing(TextEvaluator):
         assert isinstance(pl_module, SAEModule)
         d_sae = min(sae.d_sae for sae in pl_module.members.values())
         if max(self.ks) > d_sae:
-            raise ValueError(
-                f"SparseProbing: ks={list(self.ks)}: expected at most {d_sae}, as many as there are latents"
-            )
+            raise ValueError(f"SparseProbing: ks={list(self.ks)}: expected at most the number of latents, {d_sae}")
         if not self._prepared:
             reader = TextReader(trainer.datamodule)  # type: ignore[attr-defined]
             self._prepared = [
@@ -177,26 +176,28 @@ class SparseProbing(TextEvaluator):
             name: {view: float(np.mean([getattr(score, name) for score in scores])) for view, scores in by_view.items()}
             for name in floors
         }
-        numerators, denominators = (
+        documents = [of_task for _, of_task in pairs]
+        correct, weights = (
             {
-                view: torch.from_numpy(
-                    np.concatenate(
-                        [
-                            np.bincount(documents, getattr(score, field)) / len(pairs)
-                            for score, (_, documents) in zip(scores, pairs, strict=True)
-                        ]
-                    )
-                )
+                view: by_document([getattr(score, name) for score in scores], documents)
                 for view, scores in by_view.items()
             }
-            for field in ("correct", "weights")
+            for name in ("correct", "weights")
         )
-        asked = next(iter(denominators.values())) > 0
-        items = Items(*({view: of[asked] for view, of in by.items()} for by in (numerators, denominators)))
+        asked = next(iter(weights.values())) > 0  # the other documents are of other sets
+        items = Items(
+            {view: of[asked] for view, of in correct.items()}, {view: of[asked] for view, of in weights.items()}
+        )
         return {
             metric_name(of_probe, "accuracy", of_set): Scores(values["accuracy"], floors["accuracy"], "higher", items),
             metric_name(of_probe, "auroc", of_set): Scores(values["auroc"], floors["auroc"], "higher"),
         }
+
+
+def by_document(of_tasks: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> Tensor:
+    """[n_documents of all tasks] sums over the examples of each document, each task with the same weight."""
+    sums = [np.bincount(document, values) for values, document in zip(of_tasks, documents, strict=True)]
+    return torch.from_numpy(np.concatenate(sums) / len(sums))
 
 
 def default_tasks() -> list[ProbingTask]:

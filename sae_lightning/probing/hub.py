@@ -110,8 +110,10 @@ class SAEBenchSet(ProbingTask):
         values = of.balance[1] if of.balance else (None,)
         wanted = {cell: n // len(values) for cell in product(of.classes, values)}
         found: dict[str, Example] = {}
-        parts = [(pair, (language,)) for pair, language in zip(of.pairs, of.classes, strict=False)]
-        for configuration, classes in parts or [(None, of.classes)]:
+        parts: list[tuple[str | None, tuple[Any, ...]]] = [(None, of.classes)]
+        if of.pairs:
+            parts = [(pair, (language,)) for pair, language in zip(of.pairs, of.classes, strict=True)]
+        for configuration, classes in parts:
             asked = [cell for cell in wanted if cell[0] in classes]
             for label, value, text in self._rows(split, configuration, classes):
                 if wanted.get((label, value)) and text not in found and text.strip():
@@ -137,6 +139,6 @@ class SAEBenchSet(ProbingTask):
         except Exception as error:  # `datasets` and what it reads with have many kinds
             lines = str(error).splitlines() or [""]
             raise ValueError(
-                f"name={self.name}: `datasets` cannot read {split} of {place} ({type(error).__name__}: {lines[0]}). Without "
-                f"a network give folder, a copy of the repository {of.dataset}, or LabelledFiles"
+                f"name={self.name}: `datasets` cannot read {split} of {place} ({type(error).__name__}: {lines[0]}). "
+                f"Without a network give folder, a copy of the repository {of.dataset}, or use LabelledFiles"
             ) from error

@@ -1,4 +1,4 @@
-"""`PreparedTask`: the examples of a task as tokens of a model, and the problems made of them. No model is run for it."""
+"""`PreparedTask`: the examples of a task as tokens of a model, and the problems made of them."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence

@@ -76,7 +76,7 @@ def dense(columns: Columns) -> np.ndarray:
 
 
 def probe(problems: Sequence[Problem], columns: Sequence[Float[np.ndarray, "n _"]]) -> dict[str, Score]:
-    """Fits a probe to each problem and scores it on `test` and `ood`; a set that no problem can be scored on is left out.
+    """Fits a probe to each problem and scores it on `test` and `ood`, where some problem has examples there.
 
     Args:
         problems: what to tell.

@@ -1,8 +1,8 @@
 """One class against the rest, with as many examples of either, and the same with control labels.
 
-The control (Hewitt and Liang 2019, arXiv 1909.03368) gives each unit, such as a word, a label by the toss of a coin, the
-same wherever the unit occurs, and keeps everything else: examples, their number, how often units occur. What a probe
-scores on it, it owes to the choice among many latents and to units that it has seen before, and not to the class.
+The control (Hewitt and Liang 2019, arXiv 1909.03368) gives each unit, such as a word, a label by the toss of a coin,
+the same wherever the unit occurs, and keeps everything else: examples, their number, how often units occur. What a
+probe scores on it, it owes to the choice among many latents and to units that it has seen before, not to the class.
 """
 
 from collections.abc import Mapping, Sequence
