@@ -162,6 +162,23 @@ def test_tokens_are_captured_in_the_order_of_the_examples(reader, whole):
     assert len(set(task.documents)) == 120
 
 
+def test_examples_of_one_text_have_a_token_each(reader):
+    class Both(Words):
+        def load(self, n_train, n_test):
+            texts = [f"{'the ' * (i % 3)}cat sat" for i in range(20)]
+            of = [
+                Example(text, text[at], "a", str(i), (at, at + 3))
+                for i, text in enumerate(texts)
+                for at in (len(text) - 7, len(text) - 3)
+            ]
+            return ExampleSets(of, of)
+
+    tokens = PreparedTask(Both(), reader, 60, 60, "mean").capture().activations
+    for i in range(20):
+        ((_, activations, _),) = reader.activations(reader.read([f"{'the ' * (i % 3)}cat sat"]))
+        torch.testing.assert_close(tokens[2 * i : 2 * i + 2], activations[0, -2:])
+
+
 def test_tasks_that_teach_nothing_are_refused(reader):
     with pytest.raises(ValueError, match=r"Words\(n=4, whole=False\): class 'cat' has 4 train examples, expected"):
         PreparedTask(Words(4), reader, 60, 60, "mean")
