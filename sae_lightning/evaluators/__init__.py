@@ -10,6 +10,7 @@ from sae_lightning.evaluators.reconstruction import Reconstruction
 from sae_lightning.evaluators.recovery import Recovery
 from sae_lightning.evaluators.references import References
 from sae_lightning.evaluators.seed_agreement import SeedAgreement
+from sae_lightning.evaluators.sparse_probing import SparseProbing
 from sae_lightning.evaluators.sparsity import Sparsity
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "References",
     "Scores",
     "SeedAgreement",
+    "SparseProbing",
     "Sparsity",
     "TextEvaluator",
     "TextReader",

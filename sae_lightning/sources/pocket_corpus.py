@@ -140,7 +140,8 @@ def _is_heldout(name: str) -> bool:
 
 
 @cache
-def _library_files(split: Split) -> tuple[tuple[str, Path], ...]:
+def library_files(split: Split) -> tuple[tuple[str, Path], ...]:
+    """Name, relative to the library's folder, and path of each source file of a split; the help topics are in both."""
     root = Path(sysconfig.get_path("stdlib"))
     names = []
     for folder, subfolders, files in os.walk(root):
@@ -213,7 +214,7 @@ def _mixed(documents: Iterable[str], rng: random.Random) -> Iterator[str]:
 def standard_library_documents(split: Split, seed: int = 0) -> Iterator[str]:
     """Yield pieces of source, docstrings and help topics of the running Python's standard library."""
     rng = random.Random(f"{split} library {seed}")
-    files = rng.sample(_library_files(split), len(_library_files(split)))
+    files = rng.sample(library_files(split), len(library_files(split)))
     documents = (text for name, path in files for text in _file_documents(name, path, split))
     yield from _mixed((text for text in documents if len(text) >= _LEAST), rng)
 

@@ -125,7 +125,7 @@ def test_articles_are_added_in_running_text_only(facts: list[Fact]) -> None:
 
 
 def test_library_files_are_split_once_and_for_all() -> None:
-    train, heldout = (dict(pocket_corpus._library_files(split)) for split in ("train", "heldout"))
+    train, heldout = (dict(pocket_corpus.library_files(split)) for split in ("train", "heldout"))
     assert set(train) & set(heldout) == {"pydoc_data/topics.py"}
     assert 0.01 < len(heldout) / len(train) < 0.15
     assert not [name for name in {**train, **heldout} if "site-packages" in name or name.startswith("test/")]
@@ -163,12 +163,12 @@ def test_a_share_of_one_is_refused() -> None:
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pocket_corpus.sysconfig, "get_path", lambda _name: str(tmp_path))
-    pocket_corpus._library_files.cache_clear()
+    pocket_corpus.library_files.cache_clear()
     try:
         with pytest.raises(FileNotFoundError, match="no Python sources"):
             next(standard_library_documents("train"))
     finally:
-        pocket_corpus._library_files.cache_clear()
+        pocket_corpus.library_files.cache_clear()
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"def broken(:\n" * 50, b"x = '\0'\n" * 50])
@@ -188,7 +188,7 @@ def test_first_document_needs_a_few_files_only(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(pocket_corpus, "_file_documents", counting)
     assert next(iter(PocketCorpus("train", FACTS)))
-    assert len(read) < 0.2 * len(pocket_corpus._library_files("train"))
+    assert len(read) < 0.2 * len(pocket_corpus.library_files("train"))
 
 
 def test_reader_imports_the_standard_library_only() -> None:

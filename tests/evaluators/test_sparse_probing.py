@@ -1,0 +1,177 @@
+import pytest
+import torch
+from tiny import WORDS, save_text, save_tiny_lm
+
+from sae_lightning.code import Code
+from sae_lightning.datamodules import LanguageModelDataModule
+from sae_lightning.datamodules.file_text import FileText
+from sae_lightning.evaluators import SparseProbing
+from sae_lightning.probing import Example, ExampleSets, ProbingTask
+from sae_lightning.saes import SAEModule, TopK
+
+D_IN, D_SAE = 16, 64
+
+
+class Animal(ProbingTask):
+    """Cat or dog, read at the animal; 30 texts of each to train, 20 others to test, and 20 with another ending."""
+
+    def load(self, n_train, n_test):
+        def examples(end, start, n):
+            return [
+                Example(f"{WORDS[i % 9]} {WORDS[i // 9]} {animal} {end}", animal, str(i), str(i), self.span(i))
+                for i in range(start, start + n)
+                for animal in ("cat", "dog")
+            ]
+
+        return ExampleSets(examples("sat", 0, 30), examples("sat", 30, 20), examples("sang", 50, 20))
+
+    @staticmethod
+    def span(i):
+        start = len(f"{WORDS[i % 9]} {WORDS[i // 9]} ")
+        return start, start + 3
+
+
+class Guess(Animal):
+    """The same places with a label that has nothing to do with them."""
+
+    def load(self, n_train, n_test):
+        def shuffled(examples, seed):
+            order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))
+            return [
+                Example(of.text, examples[int(i)].label, of.unit, of.document, of.span)
+                for of, i in zip(examples, order, strict=True)
+            ]
+
+        found = super().load(n_train, n_test)
+        return ExampleSets(shuffled(found.train, 0), shuffled(found.test, 1))
+
+
+class Planted(TopK):
+    """Latent 7 fires for cats, whose embedding is told from that of dogs, and the others not at all."""
+
+    def __init__(self, direction, middle, is_dead=False):
+        super().__init__(D_IN, k=1, d_sae=D_SAE)
+        self.direction, self.middle, self.is_dead = direction, middle, is_dead
+
+    def encode(self, x):
+        dense = torch.zeros(len(x), D_SAE)
+        if not self.is_dead:
+            dense[:, 7] = (x @ self.direction > self.middle).float()
+        return Code.from_dense(dense)
+
+    def decode(self, code):
+        return code.to_dense()[:, :D_IN]
+
+
+class Panel(SAEModule):
+    def __init__(self, members):
+        super().__init__()
+        self._members = members
+
+    @property
+    def members(self):
+        return self._members
+
+    def validation_step(self, batch, batch_idx):
+        return {}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("probing")
+    return LanguageModelDataModule(
+        save_tiny_lm(folder), "model.embed_tokens", FileText(save_text(folder / "text.jsonl")),
+        context_length=8, batch_size=16, train_samples=64, val_samples=32, buffer_samples=600, llm_batch_size=8,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def members(text):
+    cat, dog = text.source.model.get_input_embeddings().weight[[4 + WORDS.index(word) for word in ("cat", "dog")]]
+    planted = Planted(cat - dog, float((cat - dog) @ (cat + dog) / 2))
+    return {"trained/0": planted, "dead/0": Planted(cat, 0.0, is_dead=True)}
+
+
+def evaluate(trainer, text, members, *tasks, **settings):
+    evaluator = SparseProbing(list(tasks), train_examples=60, test_examples=60, **settings)
+    run = trainer(evaluator)
+    run.validate(Panel(members), text, verbose=False)
+    return evaluator.measured, {name: float(value) for name, value in run.callback_metrics.items()}
+
+
+def test_a_latent_that_is_the_label_scores_one_and_a_dead_sae_one_half(trainer, text, members):
+    measured, logged = evaluate(trainer, text, members, Animal(), ks=(1, 5))
+    for name in ("accuracy_k1", "accuracy_ood_k1", "auroc_k1", "accuracy_k5", "auroc_ood_k5"):
+        assert logged[f"val/probe_{name}/trained/0"] == pytest.approx(1), name
+        assert logged[f"val/probe_{name}/dead/0"] == pytest.approx(0.5), name
+        assert logged[f"val/probe_{name}/dense_probe/0"] == pytest.approx(1), name
+        assert 0.3 < logged[f"val/probe_{name}/floor"] < 0.7
+    assert logged["val/probe_reconstruction_accuracy/trained/0"] == pytest.approx(1)
+    assert logged["val/probe_reconstruction_accuracy_ood/dead/0"] == pytest.approx(0.5)
+    assert logged["val/probe_reconstruction_auroc/floor"] == 0.5
+    assert set(measured["probe_auroc_k5"].members) == {
+        "trained/0", "dead/0", "dense_probe/0", "top_dimensions/0", "random_directions/0"
+    }  # fmt: skip
+    assert set(measured["probe_reconstruction_auroc"].members) == {"trained/0", "dead/0", "dense_probe/0"}
+    assert len(measured) == 12
+
+
+def test_the_mean_is_over_tasks_and_made_of_the_items(trainer, text, members):
+    measured, logged = evaluate(trainer, text, members, Animal(), Guess(), ks=(1,))
+    guessed, _ = evaluate(trainer, text, members, Guess(), ks=(1,))
+    of_guess = guessed["probe_accuracy_k1"].members["trained/0"]
+    assert of_guess == pytest.approx(0.5, abs=0.15)
+    assert logged["val/probe_accuracy_k1/trained/0"] == pytest.approx((1 + of_guess) / 2)
+    assert logged["val/probe_accuracy_ood_k1/trained/0"] == pytest.approx(1)  # only one task has that set
+    assert "probe_accuracy_ood_k1" not in guessed
+    for scores in (measured["probe_accuracy_k1"], measured["probe_reconstruction_accuracy_ood"]):
+        assert scores.better == "higher"
+        for member, value in scores.members.items():
+            numerators, denominators = (of[member] for of in (scores.items.numerators, scores.items.denominators))
+            assert (denominators > 0).all()
+            assert numerators.sum() / denominators.sum() == pytest.approx(value)
+    assert len(measured["probe_accuracy_k1"].items.numerators["trained/0"]) == 40  # 20 documents of each task
+
+
+def test_it_draws_nothing_and_runs_the_model_once_for_each_task(trainer, text, members, monkeypatch):
+    calls = []
+    capture = text.source.capture
+    monkeypatch.setattr(text.source, "capture", lambda inputs: calls.append(len(inputs.input_ids)) or capture(inputs))
+    evaluator = SparseProbing([Animal()], (1,), train_examples=60, test_examples=60)
+    run = trainer(evaluator, num_sanity_val_steps=0)
+    state = torch.get_rng_state()
+    run.validate(Panel(members), text, verbose=False)
+    assert torch.equal(torch.get_rng_state(), state)
+    n_read_by_the_stream = sum(calls) - 140
+    assert 0 <= n_read_by_the_stream < 140  # 140 different texts, whatever the number of members
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "last"])
+def test_a_real_sae_on_whole_texts(trainer, text, pooling):
+    class Whole(Animal):
+        def load(self, n_train, n_test):
+            found = super().load(n_train, n_test)
+            return ExampleSets(
+                *([Example.whole(of.text, of.label) for of in getattr(found, s)] for s in ("train", "test"))
+            )
+
+    sae = TopK(D_IN, k=4, d_sae=D_SAE)
+    sae.validation_step = lambda batch, batch_idx: {}
+    evaluator = SparseProbing([Whole()], (1, 5), pooling, 60, 60)
+    trainer(evaluator).validate(sae, text, verbose=False)
+    dense = evaluator.measured["probe_accuracy_k1"].members["dense_probe/0"]
+    # At the last token of all texts, the embedding of one word, nothing is left of the animal.
+    assert dense == pytest.approx(0.5) if pooling == "last" else dense > 0.9
+    assert 0.4 <= evaluator.measured["probe_accuracy_k5"].members["trained/0"] <= 1
+
+
+def test_bad_arguments(trainer, text):
+    for ks in ((), (0,), (1, 1)):
+        with pytest.raises(ValueError, match="expected numbers of latents, each 1 or more and once"):
+            SparseProbing(ks=ks)
+    with pytest.raises(ValueError, match="tasks=.*: expected one task or more"):
+        SparseProbing([])
+    with pytest.raises(ValueError, match="test_examples=5: expected at least 20"):
+        SparseProbing(test_examples=5)
+    with pytest.raises(ValueError, match=f"ks=.100.: expected at most the number of latents, {D_SAE}"):
+        trainer(SparseProbing([Animal()], (100,))).validate(TopK(D_IN, k=4, d_sae=D_SAE), text, verbose=False)
