@@ -15,6 +15,7 @@ from sae_lightning.density.supports import N_TOKENS, supports
 from sae_lightning.evaluators.recovery import random_dictionary
 from sae_lightning.metrics import cosine_to_start
 from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.sources import LanguageModelSource, NullSource
 
 _SEED = 0
 
@@ -34,7 +35,9 @@ def measure(
         `layers` and `directions` as lists of rows, `supports` by member (one of each policy) and `seeds`; the last two
         are None where there is nothing to measure.
     """
-    source, generator = datamodule.source, torch.Generator().manual_seed(_SEED)
+    generator = torch.Generator().manual_seed(_SEED)
+    source = datamodule.source.source if isinstance(datamodule.source, NullSource) else datamodule.source
+    assert isinstance(source, LanguageModelSource)
     device = source.device
     hooks = hooks or block_outputs(source)
     xs, first = read_layers(source, datamodule, hooks)

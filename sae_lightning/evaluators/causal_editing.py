@@ -90,9 +90,10 @@ class CausalEditing(TextEvaluator):
         super().setup(trainer, pl_module, stage)
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         parts = [part_of(member) for member in pl_module.members]  # type: ignore[union-attr]
-        if getattr(datamodule, "widths", None) and not all(parts):
+        widths = getattr(datamodule, "widths", None)
+        if widths and not widths.keys() >= set(parts):
             raise ValueError(
-                f"CausalEditing edits activations at one hook, and this SAE reads {', '.join(datamodule.widths)} side "
+                f"CausalEditing edits activations at one hook, and this SAE reads {', '.join(widths)} side "
                 "by side: take a SanityPanel, which has SAEs for each, or one hook, or leave out CausalEditing"
             )
         with torch.inference_mode(False), torch.no_grad():
