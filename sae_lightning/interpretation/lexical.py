@@ -56,9 +56,9 @@ class LexicalJudge(Judge):
     property the rule never fires, and is right in half of the cases.
 
     It cannot see meaning: a topic, a sense of a word, syntax beyond one token back, what comes later, a count. A latent
-    that it scores at 0.5 may be clear to a reader. So its scores compare members, and are no measure of how many
-    latents a person would understand. Strings and comments are those of Python, and one that began before the text is
-    not noticed.
+    that it scores at 0.5 may be clear to a reader. So its scores say how much latents depend on single tokens, where
+    rare ones do well, and not how many of them a person would understand: a frozen decoder may be ahead. Strings and
+    comments are those of Python, and one that began before the text is not noticed.
 
     Args:
         n_terms: properties in a rule at most, 1 or more.
