@@ -27,15 +27,32 @@ from sae_lightning.callbacks import (
     ThroughputBar,
     WholeFiles,
 )
+from sae_lightning.causal import EntityPrompts
 from sae_lightning.compare import METRICS_FILE, read_run, told, write_verdict
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
 from sae_lightning.freeze import FreezePolicy
+from sae_lightning.interpretation import Judge
 from sae_lightning.loggers import run_folder
 from sae_lightning.mistakes import readable, subclass_names
 from sae_lightning.panel import SanityPanel
+from sae_lightning.probing import ProbingTask
 from sae_lightning.saes import DecoderInit, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
+
+_CHOSEN_BY_NAME = (
+    SAEModule,
+    ActivationDataModule,
+    Callback,
+    DecoderInit,
+    FiringProbability,
+    Dependence,
+    Null,
+    ProbingTask,
+    EntityPrompts,
+    Judge,
+)
+"""What a configuration names by its class, for hints after a name that does not exist."""
 
 
 class SAECLI(LightningCLI):
@@ -78,8 +95,7 @@ class SAECLI(LightningCLI):
         try:
             self.config = parser.parse_args(list(args or []))
         except ArgumentError as error:
-            bases = (SAEModule, ActivationDataModule, Callback, DecoderInit, FiringProbability, Dependence, Null)
-            known = [name for base in bases for name in subclass_names(base)]
+            known = [name for base in _CHOSEN_BY_NAME for name in subclass_names(base)]
             raise ValueError(readable(str(error), known)) from error
 
     @override

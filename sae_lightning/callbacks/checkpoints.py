@@ -1,6 +1,7 @@
 """Where a run can be taken up again: the state at the latest validation, between those now and then, and at the end."""
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from sae_lightning.distributed import all_gather_int
+from sae_lightning.loggers import run_folder
 
 _STEPS_BETWEEN_LOOKS = 10
 
@@ -56,6 +59,19 @@ class Checkpoints(ModelCheckpoint):
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save(trainer)
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """An evaluator that fails costs no training."""
+        # With several ranks the others may not have failed, and a checkpoint needs them all.
+        if not (trainer.validating and trainer.state.fn == TrainerFn.FITTING and isinstance(exception, Exception)):
+            return
+        if trainer.world_size == 1 and (run := run_folder(trainer)) is not None:
+            self._save(trainer)
+            sys.stderr.write(
+                f"a validation failed after step {trainer.global_step}; what was trained is kept, measure it with\n"
+                f"  sae validate --config {run / 'config.yaml'} --ckpt_path {self.last_model_path}\n"
+            )
 
     def _save(self, trainer: Trainer) -> None:
         if not self._should_skip_saving_checkpoint(trainer):  # it skips a step that is saved already
