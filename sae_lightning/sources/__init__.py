@@ -9,10 +9,10 @@ from sae_lightning.sources.dependence import (
     IndependentFirings,
 )
 from sae_lightning.sources.language_model import LanguageModelSource
+from sae_lightning.sources.null_source import NullSource
 from sae_lightning.sources.nulls import (
     GaussianMatched,
     Null,
-    NullSource,
     RandomRotation,
     Reinitialised,
     ShuffledDimensions,
