@@ -69,7 +69,8 @@ class SeedAgreement(Evaluator):
     Floors are chance for as many random directions with the covariance of the activations, whose common principal
     directions alone make seeds agree; isotropic directions, which agree less, stand beside them as `isotropic/0`.
     Seeds start apart, so two frozen decoders are at the chance of their start, and two soft-frozen ones can hardly
-    leave it: what they score is no finding. The matchings, of a time that grows with the cube of d_sae, are left out
+    leave it: what they score is no finding. No verdict is given: every pair of seeds enters the values of two, which an
+    interval over seeds would take for independent. The matchings, of a time that grows with the cube of d_sae, are left out
     above 16384 latents.
 
     Args:
@@ -130,7 +131,6 @@ class SeedAgreement(Evaluator):
             name: Scores(
                 {member: of[name] for member, of in values.items()},
                 {part: of["covariance"][name] for part, of in self._chance.items()},
-                better="higher",
             )
             for name in next(iter(values.values()))
         }
