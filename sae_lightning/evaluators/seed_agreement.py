@@ -70,8 +70,8 @@ class SeedAgreement(Evaluator):
     directions alone make seeds agree; isotropic directions, which agree less, stand beside them as `isotropic/0`.
     Seeds start apart, so two frozen decoders are at the chance of their start, and two soft-frozen ones can hardly
     leave it: what they score is no finding. No verdict is given: every pair of seeds enters the values of two, which an
-    interval over seeds would take for independent. The matchings, of a time that grows with the cube of d_sae, are left out
-    above 16384 latents.
+    interval over seeds would take for independent. The matchings, of a time that grows with the cube of d_sae, are left
+    out above 16384 latents.
 
     Args:
         every_n_validations: as a rule 0, for the last validation alone. For 3 seeds of 4 policies with 2048 latents it

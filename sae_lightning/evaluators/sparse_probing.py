@@ -190,7 +190,8 @@ class SparseProbing(TextEvaluator):
         )
         return {
             metric_name(of_probe, "accuracy", of_set): Scores(values["accuracy"], floors["accuracy"], "higher", items),
-            metric_name(of_probe, "auroc", of_set): Scores(values["auroc"], floors["auroc"], "higher"),
+            # It asks what the accuracy asks, and a verdict asks once.
+            metric_name(of_probe, "auroc", of_set): Scores(values["auroc"], floors["auroc"]),
         }
 
 

@@ -108,7 +108,7 @@ def test_parts_have_floors_of_their_own_and_nothing_is_drawn_globally(data, trai
     assert values["seed_mmcs@a/floor"] > values["seed_mmcs@b/floor"]
     assert values["seed_mmcs@a/isotropic/0"] > values["seed_mmcs@b/isotropic/0"]
     assert values["seed_mmcs@a/trained/0"] > 0.9
-    assert {scores.better for scores in evaluator.measured.values()} == {"higher"}
+    assert {scores.better for scores in evaluator.measured.values()} == {None}, "seeds share pairs"
 
 
 def test_matchings_that_would_take_hours_are_left_out(data, trainer, monkeypatch):
