@@ -45,6 +45,19 @@ def test_small_configs_combine(sae, data, freeze, capsys):
     assert "gradient_clip_val: 1.0" in printed
 
 
+@pytest.mark.parametrize("experiment", ["sanity_pocket_lm", "synthetic_constant_topk"])
+@pytest.mark.parametrize("file", of("evaluation"), ids=lambda file: file.stem)
+def test_evaluators_are_added_to_those_of_a_run(file, experiment, capsys):
+    configs = (CONFIGS / "experiment" / f"{experiment}.yaml", file)
+    with pytest.raises(SystemExit) as stop:
+        main(["validate", *(f"--config={config}" for config in configs), "--print_config"])
+    assert not stop.value.code
+    printed = capsys.readouterr().out
+    for evaluator in ("SparseProbing", "CausalEditing", "AutoInterp"):
+        assert f"- class_path: sae_lightning.evaluators.{evaluator}" in printed
+    assert ("evaluators.LossRecovered" in printed) == (experiment == "sanity_pocket_lm")
+
+
 def run(folder, *arguments):
     quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
     quiet.append("--trainer.log_every_n_steps=1")
@@ -81,7 +94,13 @@ def test_the_demo_runs(tmp_path, capsys, monkeypatch):
 
 
 def test_no_config_is_left_out():
-    assert {file.parent.name for file in CONFIGS.rglob("*.yaml")} == {"data", "experiment", "freeze", "sae"}
+    assert {file.parent.name for file in CONFIGS.rglob("*.yaml")} == {
+        "data",
+        "evaluation",
+        "experiment",
+        "freeze",
+        "sae",
+    }
 
 
 def test_the_synthetic_panel_runs(tmp_path, capsys):
