@@ -1,9 +1,9 @@
 """``sae compare``: the SAE, its baselines and the floor side by side, and whether it beats them.
 
-A row per metric, a column per freeze policy: the mean over seeds and its sample standard deviation, and at the end the
-floor, which is what an SAE that does nothing scores. Runs whose model and data settings agree up to seeds and freeze
-policies are one experiment: their values are put together. Other runs stand in tables of their own. Under each table
-stands the verdict (`sae_lightning.verdict`).
+A row per metric, a column per freeze policy: the mean over seeds and its sample standard deviation, then the floor,
+which is what an SAE that does nothing scores, and references that are no SAE. Runs whose model and data settings agree
+up to seeds and freeze policies are one experiment: their values are put together. Other runs stand in tables of their
+own. Under each table stands the verdict (`sae_lightning.verdict`).
 """
 
 import json
@@ -216,11 +216,15 @@ def table(values: Values, floors: Mapping[str, float | None]) -> str:
     """
     columns = sorted({policy for policies in values.values() for policy in policies}, key=_policy_order)
     seeds = {policy: max(len(of[policy]) for of in values.values() if policy in of) for policy in columns}
-    rows = [["", *columns, "floor"], ["seeds", *(str(seeds[policy]) for policy in columns), ""]]
+    n_first = sum(_policy_order(policy)[0] < len(POLICIES) for policy in columns) or len(columns)
+    rows = [["", *columns], ["seeds", *(str(seeds[policy]) for policy in columns)]]
+    rows[0].insert(1 + n_first, "floor")
+    rows[1].insert(1 + n_first, "")
     for metric in sorted(values, key=_metric_order):
         cells = [values[metric].get(policy, []) for policy in columns]
         show = number_format([*(value for cell in cells for value in cell), floors.get(metric)])
-        rows.append([metric, *(_cell(cell, show) for cell in cells), _cell([floors.get(metric)], show)])
+        rows.append([metric, *(_cell(cell, show) for cell in cells)])
+        rows[-1].insert(1 + n_first, _cell([floors.get(metric)], show))
     note = "mean ± sample standard deviation over seeds; floor: an SAE that does nothing"
     return f"{lay_out(rows, n_head=2)}\n{note}"
 
