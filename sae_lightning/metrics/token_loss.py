@@ -20,6 +20,7 @@ class TokenLoss(Metric):
     Ranges [0, inf), lower is better; kl is 0 for the clean model. Nan without such a position. Direction of KL as in
     OrtSAE, arXiv 2509.22033, app. D.
 
+    >>> import torch
     >>> metric = TokenLoss()
     >>> logits = torch.zeros(1, 3, 8)
     >>> metric.update(logits, logits, torch.tensor([[0, 1, 2]]), torch.tensor([[False, True, True]]))
