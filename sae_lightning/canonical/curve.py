@@ -113,12 +113,13 @@ class Stitcher:
     def __init__(self, small: SparseAutoencoder, large: SparseAutoencoder, plan: Schedule) -> None:
         self.small, self.large, self.plan = small, large, plan
 
+    @torch.no_grad()
     def steps(self, x: Float[Tensor, "batch d_in"]) -> Iterator[tuple[Float[Tensor, "batch d_in"], int]]:
         """Reconstruction and number of active latents of a batch at each step, from 0; made anew from the last."""
         small, large = in_raw_units(self.small, x), in_raw_units(self.large, x)
-        x_hat = _contribution(small, self.small) + self.small.b_dec.detach() / self.small.input_scale
+        x_hat = _contribution(small, self.small) + self.small.b_dec / self.small.input_scale
         active = int(small.l0().sum())
-        drops, inserts = small.of_latents(self.plan.drop_at), large.of_latents(self.plan.insert_at)
+        drops, inserts = self.plan.drop_at[small.indices], self.plan.insert_at[large.indices]
         yield x_hat, active
         for step in range(1, len(self.plan.phases)):
             coming, going = large.where(inserts == step), small.where(drops == step)
@@ -126,6 +127,7 @@ class Stitcher:
             active += int(coming.l0().sum()) - int(going.l0().sum())
             yield x_hat, active
 
+    @torch.no_grad()
     def end_deviation(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> float:
         """Largest distance of the last step to the large SAE with the small one's `b_dec`, relative to norms of x."""
         large, small = self.large, self.small
@@ -181,4 +183,4 @@ def measure(stitcher: Stitcher, batches: Iterator[Float[Tensor, "batch d_in"]]) 
 
 
 def _contribution(code: Code, sae: SparseAutoencoder) -> Tensor:
-    return sparse_decode(code.values, code, sae.W_dec.detach())
+    return sparse_decode(code.values, code, sae.W_dec)

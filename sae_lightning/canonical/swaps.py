@@ -24,7 +24,8 @@ def components(
     candidates = normalize(small.float(), dim=1).T
     edges, start = [], 0
     for block in normalize(large.float(), dim=1).split(max(1, _BLOCK_ENTRIES // len(small))):
-        edges.append((block @ candidates > threshold).nonzero() + block.new_tensor([start, 0], dtype=torch.int64))
+        cosines = (block @ candidates).clamp(max=1)  # rounding must not put equal directions above 1
+        edges.append((cosines > threshold).nonzero() + block.new_tensor([start, 0], dtype=torch.int64))
         start += len(block)
     of_large, of_small = torch.cat(edges).cpu().T
     n = len(small) + len(large)
