@@ -5,7 +5,7 @@ and the batches, and each starts from a draw of its own. Beside a size stand fre
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sae_lightning.freeze import FreezePolicy, NoFreeze
 from sae_lightning.panel import SanityPanel
@@ -15,6 +15,7 @@ from sae_lightning.saes.init import DecoderInit
 _LARGEST_SIZE = 1_000_003
 
 
+@runtime_checkable
 class SizedSAEFactory(Protocol):
     """Makes an SAE of a size."""
 
@@ -71,7 +72,7 @@ class SAEFamily(SanityPanel):
 
     def new_member(self, sae: SizedSAEFactory, name: str, d_in: int) -> SparseAutoencoder:  # type: ignore[override]
         """An SAE of the size that the name begins with."""
-        return sae(d_in, expansion_factor=self.factors[name])
+        return sae(d_in, expansion_factor=float(self.factors[name]))
 
     def initialise_members(self) -> None:
         """Starts all members: those of one seed and size are equal, and sizes have no direction in common."""

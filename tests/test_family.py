@@ -46,7 +46,7 @@ def test_policies_start_where_their_size_does_and_sizes_elsewhere():
 def test_each_member_trains_as_it_would_alone(tmp_path):
     of = family(seeds=[3])
     fit(of, tmp_path)
-    alone = BatchTopK(D_IN, k=4, expansion_factor=4)
+    alone = BatchTopK(D_IN, k=4, expansion_factor=4.0)
     alone.initialise(3 * 1_000_003 + 32)
     fit(alone, tmp_path, callbacks=[FrozenDecoder()])
     for name, tensor in alone.state_dict().items():

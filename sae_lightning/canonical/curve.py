@@ -113,11 +113,10 @@ class Stitcher:
     def __init__(self, small: SparseAutoencoder, large: SparseAutoencoder, plan: Schedule) -> None:
         self.small, self.large, self.plan = small, large, plan
 
-    @torch.no_grad()
     def steps(self, x: Float[Tensor, "batch d_in"]) -> Iterator[tuple[Float[Tensor, "batch d_in"], int]]:
         """Reconstruction and number of active latents of a batch at each step, from 0; made anew from the last."""
         small, large = in_raw_units(self.small, x), in_raw_units(self.large, x)
-        x_hat = _contribution(small, self.small) + self.small.b_dec / self.small.input_scale
+        x_hat = _contribution(small, self.small) + self.small.b_dec.detach() / self.small.input_scale
         active = int(small.l0().sum())
         drops, inserts = self.plan.drop_at[small.indices], self.plan.insert_at[large.indices]
         yield x_hat, active
@@ -183,4 +182,4 @@ def measure(stitcher: Stitcher, batches: Iterator[Float[Tensor, "batch d_in"]]) 
 
 
 def _contribution(code: Code, sae: SparseAutoencoder) -> Tensor:
-    return sparse_decode(code.values, code, sae.W_dec)
+    return sparse_decode(code.values, code, sae.W_dec.detach())

@@ -5,6 +5,7 @@ from typing import Any
 
 from sae_lightning.canonical.insertion import CLASSES
 from sae_lightning.density.report import columns
+from sae_lightning.tables import number_format
 
 END_TOLERANCE = 1e-3
 """The end of the curve and the large SAE differ by float32 rounding, far below this share of an activation's norm."""
@@ -64,20 +65,20 @@ def _components(of: Mapping[str, Any]) -> str:
 
 def _curve(found: Mapping[str, Any]) -> str:
     curve, ce = found["curve"], (found["loss"] or {}).get("ce", {})
-    head = ["", "of small", "of large", "MSE", "EV", "l0", *(["CE"] if ce else [])]
-    rows = [head]
+    show = number_format(row["mse"] for row in curve["steps"])
+    rows = [["", "of small", "of large", "MSE", "EV", "l0", *(["CE"] if ce else [])]]
     for step, row in enumerate(curve["steps"]):
-        cells = [row["phase"], str(row["n_small"]), str(row["n_large"]), *_fit(row)]
+        cells = [row["phase"], str(row["n_small"]), str(row["n_large"]), *_fit(row, show)]
         rows.append([*cells, *([_number(ce.get(step), 4)] if ce else [])])
     counts = ["0", str(found["d_large"])]
-    rows.append([f"{found['large']} itself", *counts, *_fit(curve["large"]), *(["-"] if ce else [])])
+    rows.append([f"{found['large']} itself", *counts, *_fit(curve["large"], show), *(["-"] if ce else [])])
     if ce:
         rows.append(["the activation itself", *["-"] * 5, _number(found["loss"]["ce_clean"], 4)])
     return columns(rows)
 
 
-def _fit(row: Mapping[str, float]) -> list[str]:
-    return [f"{row['mse']:.5g}", f"{row['explained_variance']:.4f}", f"{row['l0']:.1f}"]
+def _fit(row: Mapping[str, Any], show: str) -> list[str]:
+    return [f"{row['mse']:{show}}", f"{row['explained_variance']:.4f}", f"{row['l0']:.1f}"]
 
 
 def _end(deviation: float) -> str:
