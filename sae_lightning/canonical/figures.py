@@ -60,7 +60,7 @@ def curve(found: Mapping[str, Any]) -> Figure:
     )
     by_l0.set(xlabel="active latents (l0)", ylabel="explained variance")
     figure.suptitle(f"From {found['small']} to {found['large']}; dashed: the squared error of {found['large']}")
-    figure.legend(*by_l0.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.legend(*by_l0.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

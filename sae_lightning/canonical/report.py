@@ -65,7 +65,7 @@ def _components(of: Mapping[str, Any]) -> str:
 
 def _curve(found: Mapping[str, Any]) -> str:
     curve, ce = found["curve"], (found["loss"] or {}).get("ce", {})
-    show = number_format(row["mse"] for row in curve["steps"])
+    show = number_format([curve["small"]["mse"]])
     rows = [["", "of small", "of large", "MSE", "EV", "l0", *(["CE"] if ce else [])]]
     for step, row in enumerate(curve["steps"]):
         cells = [row["phase"], str(row["n_small"]), str(row["n_large"]), *_fit(row, show)]
