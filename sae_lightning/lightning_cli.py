@@ -31,6 +31,7 @@ from sae_lightning.causal import EntityPrompts
 from sae_lightning.compare import METRICS_FILE, read_run, told, write_verdict
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
+from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FreezePolicy
 from sae_lightning.interpretation import Judge
 from sae_lightning.loggers import run_folder
@@ -128,9 +129,9 @@ class SAECLI(LightningCLI):
         if checkpoint is None and self.config.subcommand != "fit":
             raise ValueError(f"sae {self.config.subcommand} needs the checkpoint to look at: --ckpt_path PATH")
         model = self.settings.model.class_path.split(".")[-1]
-        if self.settings.freeze is not None and model == SanityPanel.__name__:
+        if self.settings.freeze is not None and model in (SanityPanel.__name__, SAEFamily.__name__):
             raise ValueError(
-                f"freeze={self.settings.freeze.class_path} beside a SanityPanel: freeze is for a lone SAE. "
+                f"freeze={self.settings.freeze.class_path} beside a {model}: freeze is for a lone SAE. "
                 "Remove it, or name the policies under model.init_args.policies."
             )
         _refuse_sharding(self.settings.trainer.strategy)

@@ -61,7 +61,7 @@ class SanityPanel(SAEModule):
         self.parts = {part: slice(*of) for part, of in zip(widths or [""], pairwise([0, *ends]), strict=True)}
         for part, of in self.parts.items():
             for name, seed in product(policies, seeds):
-                member = sae(of.stop - of.start)
+                member = self.new_member(sae, name, of.stop - of.start)
                 member.seed, member.policy_name, member.init = seed, name, inits.get(name, member.init)
                 member.is_initialised = False
                 self.saes[f"{part}/{name}/{seed}".lstrip("/")] = member
@@ -69,6 +69,10 @@ class SanityPanel(SAEModule):
         self.optimizer, self.lr_scheduler = first.optimizer, first.lr_scheduler
         if all(member.n_calibration_samples == 0 for member in self.members.values()):
             self.initialise_members()
+
+    def new_member(self, sae: SAEFactory, name: str, d_in: int) -> SparseAutoencoder:
+        """An SAE for the policy of this name: they are all made alike."""
+        return sae(d_in)
 
     @property
     def members(self) -> Mapping[str, SparseAutoencoder]:

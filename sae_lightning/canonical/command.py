@@ -1,0 +1,185 @@
+"""``sae stitch``: what does a larger SAE have that a smaller one of the same activations lacks?
+
+Takes folders of exported SAEs. Each latent of the large SAE is inserted alone into the small one: it is novel where the
+squared error falls. Then the small SAE becomes the large one: novel latents are inserted, components of similar latents
+swapped, the rest exchanged (Leask et al. 2025, arXiv 2502.04878). The data are those of a run's configuration, of which
+only ``data`` counts; by default of the run that the small SAE is from. Prints tables and writes stitch.json,
+latents.safetensors and figures.
+"""
+
+import json
+from argparse import ArgumentParser as PlainParser
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from safetensors.torch import save_file
+
+from sae_lightning import startup
+from sae_lightning.cache import IGNORED, parse_data
+from sae_lightning.canonical.figures import draw
+from sae_lightning.canonical.insertion import BLOCK, NOVEL
+from sae_lightning.canonical.join import join
+from sae_lightning.canonical.report import tables
+from sae_lightning.canonical.stitching import Settings, stitch
+from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.saes import SparseAutoencoder
+
+_SAME_DATA = ("model", "hook", "hook_input", "path")
+
+
+def main(args: list[str]) -> None:
+    """Measure, print and write."""
+    startup.silence_known_noise()
+    startup.speed_up_cpu()
+    parser = _parser()
+    settings = parse_data(parser, _with_config_of_run(args[1:]))
+    _check(settings)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    small, large = (SparseAutoencoder.load(folder).to(device) for folder in (settings.small, settings.large))
+    if small.d_in != large.d_in:
+        raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
+    if settings.save:
+        _ = small.thresholded(), large.thresholded()  # told now if one of them has none
+    datamodule = _datamodule(parser, settings, device)
+    if datamodule.d_in != small.d_in:
+        several = f", side by side those of {', '.join(datamodule.widths)}" if datamodule.widths else ""
+        raise ValueError(
+            f"the SAEs have d_in={small.d_in} and the activations {datamodule.d_in}{several}: give the configuration "
+            "that they were trained with, and of several hooks their own with --data.hook"
+        )
+    n_batches, batch_size = len(datamodule.val_dataloader()), datamodule.batch_size
+    if n_batches // 2 * -(-batch_size // BLOCK) < 2:
+        raise ValueError(
+            f"--n_tokens {settings.n_tokens}: {n_batches} batches of {batch_size} held-out samples are too few for "
+            f"intervals over blocks of {BLOCK} in the first half of them; give more tokens or a smaller batch_size"
+        )
+    chosen = Settings(
+        settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, _has_loss(datamodule, settings)
+    )
+    found, latents = stitch(small, large, datamodule, chosen)
+    names = {name: _name(folder) for name, folder in (("small", settings.small), ("large", settings.large))}
+    found = names | found
+    print("\n\n".join(tables(found)), end="\n\n")
+    out = settings.out or _run(settings.large) / "stitch" / "_to_".join(of.replace("/", "-") for of in names.values())
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "stitch.json").write_text(json.dumps(found, indent=1) + "\n")
+    save_file({name: of.contiguous().cpu() for name, of in latents.items()}, out / "latents.safetensors")
+    print(out / "stitch.json", out / "latents.safetensors", *draw(found, latents, out), sep="\n")
+    if settings.save:
+        stitched = join(small, large, (latents["label"] == NOVEL).nonzero()[:, 0])
+        stitched.save(settings.save)
+        print(
+            f"{settings.save}: {names['small']} with {stitched.d_sae - small.d_sae} novel latents of {names['large']}"
+        )
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="sae stitch", description=__doc__, exit_on_error=False)
+    parser.add_argument("--small", type=Path, required=True, help="Folder of the smaller SAE, RUN/saes/x2/0.")
+    parser.add_argument("--large", type=Path, required=True, help="Folder of the larger SAE, RUN/saes/x8/0.")
+    parser.add_argument(
+        "-c", "--config", action=ActionConfigFile, help="YAML of a run or of its data. Default: of the small SAE's run."
+    )
+    parser.add_argument(
+        "--n_tokens", type=int, default=65_536, help="Held-out samples that are read, or as many as there are."
+    )
+    parser.add_argument(
+        "--cosine_threshold",
+        type=float,
+        default=0.7,
+        help="Latents with a larger cosine are swapped together, in (-1, 1]; 1 swaps none.",
+    )
+    parser.add_argument("--n_steps", type=int, default=10, help="Most steps of the curve in each of its three phases.")
+    parser.add_argument(
+        "--n_loss_tokens",
+        type=int,
+        default=8192,
+        help="Held-out tokens on which the language model is run; 0 leaves out its loss.",
+    )
+    parser.add_argument(
+        "--n_loss_latents",
+        type=int,
+        default=16,
+        help="Latents whose effect on the model's loss is measured, 0 or more.",
+    )
+    parser.add_argument("--out", type=Path | None, default=None, help="Folder. Default: RUN/stitch/SMALL_to_LARGE.")
+    parser.add_argument(
+        "--save", type=Path | None, default=None, help="Folder for the small SAE with all novel latents inserted."
+    )
+    parser.add_subclass_arguments(ActivationDataModule, "data", required=True, help="Model, hook, text and sizes.")
+    for name in IGNORED:
+        parser.add_argument(f"--{name}", type=Any, default=None, help="Ignored: it says nothing about activations.")
+    return parser
+
+
+def _run(sae: Path) -> Path:
+    """The run folder of an exported SAE, RUN/saes/.../SEED; of one that lies elsewhere its own folder."""
+    return next((folder.parent for folder in sae.parents if folder.name == "saes"), sae)
+
+
+def _name(sae: Path) -> str:
+    """`x8/0`, or what the folder is called."""
+    folder, run = sae.absolute(), _run(sae.absolute())
+    return str(folder.relative_to(run / "saes")) if run != folder else folder.name
+
+
+def _with_config_of_run(args: list[str]) -> list[str]:
+    """The arguments, with the configuration of the small SAE's run in front where there is no other."""
+    plain = PlainParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    plain.add_argument("--small", type=Path)
+    plain.add_argument("-c", "--config")
+    known, _ = plain.parse_known_args(args)
+    if known.small is None or known.config is not None or any(arg.split("=")[0] == "--data" for arg in args):
+        return args
+    if not known.small.is_dir():
+        raise ValueError(
+            f"--small {known.small}: no such folder; give that of an exported SAE, RUN/saes/<policy>/<seed>"
+        )
+    config = _run(known.small.absolute()) / "config.yaml"
+    if not config.is_file():
+        raise ValueError(f"--small {known.small} has no run with a config.yaml around it: say which data with --config")
+    return [f"--config={config}", *args]
+
+
+def _check(settings: Namespace) -> None:
+    """Refuse what cannot work before anything is read."""
+    for name, least in (("n_tokens", 2), ("n_steps", 1), ("n_loss_tokens", 0), ("n_loss_latents", 0)):
+        if settings[name] < least:
+            raise ValueError(f"--{name} {settings[name]}: expected {least} or more")
+    if not -1 < settings.cosine_threshold <= 1:
+        raise ValueError(f"--cosine_threshold {settings.cosine_threshold}: expected a cosine, such as 0.7")
+    for name in ("out", "save"):
+        if settings[name] and settings[name].exists() and not settings[name].is_dir():
+            raise ValueError(f"--{name} {settings[name]} is a file; give a folder, which is made if needed")
+    for name in ("small", "large"):
+        config = _run(settings[name].absolute()) / "config.yaml"
+        read = yaml.safe_load(config.read_text()) if config.is_file() else None
+        trained = ((read or {}).get("data") or {}).get("init_args") or {}
+        for key in _SAME_DATA:
+            given = settings.data.init_args.get(key)
+            of_hooks = trained[key].values() if isinstance(trained.get(key), dict) else ()
+            if key in trained and given is not None and trained[key] != given and given not in of_hooks:
+                raise ValueError(
+                    f"--{name} was trained with data.{key}={trained[key]}, and the configuration has {given}: "
+                    "give SAEs of the same activations"
+                )
+
+
+def _datamodule(parser: ArgumentParser, settings: Namespace, device: str) -> ActivationDataModule:
+    arguments = settings.data.init_args
+    arguments.val_samples = settings.n_tokens
+    if "loss_samples" in arguments:
+        arguments.loss_samples = max(1, settings.n_loss_tokens)
+    if "nulls" in arguments:
+        arguments.nulls = None
+    datamodule: ActivationDataModule = parser.instantiate_classes(settings).data
+    if hasattr(datamodule.source, "to"):
+        datamodule.source.to(device)
+    return datamodule
+
+
+def _has_loss(datamodule: ActivationDataModule, settings: Namespace) -> bool:
+    return settings.n_loss_tokens > 0 and hasattr(datamodule, "validation_inputs")

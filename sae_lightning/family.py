@@ -1,0 +1,84 @@
+"""`SAEFamily`: one variant at several sizes, trained on the same batches.
+
+What stitching (Leask et al. 2025, arXiv 2502.04878) compares, as one run: sizes share the variant, the hyperparameters
+and the batches, and each starts from a draw of its own. Beside a size stand freeze policies, which share its start.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from sae_lightning.freeze import FreezePolicy, NoFreeze
+from sae_lightning.panel import SanityPanel
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.init import DecoderInit
+
+_LARGEST_SIZE = 1_000_003
+
+
+@runtime_checkable
+class SizedSAEFactory(Protocol):
+    """Makes an SAE of a size."""
+
+    def __call__(self, d_in: int, /, *, expansion_factor: float) -> SparseAutoencoder:
+        """An SAE with round(d_in * expansion_factor) latents."""
+        ...
+
+
+class SAEFamily(SanityPanel):
+    """Trains {sizes} x {seeds} of one variant on one stream: members x1/0, x8/0, x8_frozen_decoder/0.
+
+    Args:
+        d_in: width of an activation; linked to the data.
+        sae: the variant and its hyperparameters, the same for every member; without a size.
+        expansion_factors: sizes, in latents per dimension of the activation, each 1 or more.
+        policies: freeze policies beside the trained SAE, by names of yours; none by default.
+        policy_factors: the sizes that have them; all by default.
+        inits: a start of their own for policies named here; the others take that of the trained SAE of their size.
+        seeds: one member of each kind for every seed.
+        widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        sae: SizedSAEFactory,
+        expansion_factors: Sequence[int] = (1, 2, 4, 8),
+        policies: dict[str, FreezePolicy] | None = None,
+        policy_factors: Sequence[int] | None = None,
+        inits: dict[str, DecoderInit] | None = None,
+        seeds: Sequence[int] = (0,),
+        widths: dict[str, int] | None = None,
+    ) -> None:
+        factors, policies, inits = list(expansion_factors), policies or {}, inits or {}
+        if not factors or min(factors) < 1 or len(set(factors)) != len(factors):
+            raise ValueError(f"expansion_factors={factors}: expected one size or more, each once, such as [1, 2, 4, 8]")
+        if unknown := set(policy_factors or ()) - set(factors):
+            raise ValueError(f"policy_factors: {sorted(unknown)} not among expansion_factors={factors}")
+        if nameless := set(inits) - set(policies):
+            raise ValueError(f"inits: {sorted(nameless)} not among the policies {sorted(policies)}")
+        kinds: dict[str, FreezePolicy] = {}
+        starts: dict[str, DecoderInit] = {}
+        self.factors: dict[str, int] = {}
+        for factor in factors:
+            kinds[f"x{factor}"] = NoFreeze()
+            self.factors[f"x{factor}"] = factor
+            for name, policy in policies.items():
+                if policy_factors is None or factor in policy_factors:
+                    kinds[f"x{factor}_{name}"] = policy
+                    self.factors[f"x{factor}_{name}"] = factor
+                    if name in inits:
+                        starts[f"x{factor}_{name}"] = inits[name]
+        super().__init__(d_in, sae, kinds, starts, seeds, widths)  # type: ignore[arg-type]
+
+    def new_member(self, sae: SizedSAEFactory, name: str, d_in: int) -> SparseAutoencoder:  # type: ignore[override]
+        """An SAE of the size that the name begins with."""
+        return sae(d_in, expansion_factor=float(self.factors[name]))
+
+    def initialise_members(self) -> None:
+        """Starts all members: those of one seed and size are equal, and sizes have no direction in common."""
+        seeds = {name: member.seed for name, member in self.members.items()}
+        for member in self.members.values():  # of one seed a larger draw would begin with the smaller one
+            member.seed = member.seed * _LARGEST_SIZE + member.d_sae
+        super().initialise_members()
+        for name, member in self.members.items():
+            member.seed = seeds[name]
