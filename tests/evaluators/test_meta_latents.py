@@ -5,11 +5,12 @@ from torch.nn.functional import normalize
 from sae_lightning.datamodules import DecoderDirections
 from sae_lightning.evaluators import MetaLatents, Reconstruction
 from sae_lightning.freeze import NoFreeze
+from sae_lightning.metrics import best_cosine
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import TopK
 from sae_lightning.sources import RandomDirections
 
-D_IN, M, N = 24, 32, 400
+D_IN, M, N, D_SAE = 32, 16, 300, 24
 
 
 def unit(n, seed, d_in=D_IN):
@@ -25,34 +26,35 @@ def save(folder, W_dec):
 
 @pytest.fixture
 def atoms():
-    return unit(M, seed=1)
+    return unit(M, seed=1001)  # no seed of an SAE, which would start from them
 
 
 @pytest.fixture
 def data(tmp_path, atoms):
     """Each direction of the base is the normalised sum of two of M directions; beside it isotropic ones."""
-    pairs = torch.rand(N, M, generator=torch.Generator().manual_seed(2)).topk(2).indices
+    pairs = torch.rand(N, M, generator=torch.Generator().manual_seed(1002)).topk(2).indices
     base = save(tmp_path / "base", normalize(atoms[pairs].sum(1), dim=1))
     nulls = {"isotropic": RandomDirections()}
-    return DecoderDirections([base], batch_size=200, train_samples=120_000, nulls=nulls)
+    return DecoderDirections([base], batch_size=150, train_samples=60_000, nulls=nulls)
 
 
 @pytest.fixture
 def panel(data):
-    sae = {"k": 2, "d_sae": M, "dead_after_samples": 2000, "optimizer": lambda of: torch.optim.Adam(of, lr=3e-3)}
+    sae = {"k": 2, "d_sae": D_SAE, "dead_after_samples": 2000, "optimizer": lambda of: torch.optim.Adam(of, lr=1e-2)}
     return SanityPanel(
         data.d_in, lambda d_in: TopK(d_in, **sae), {"trained": NoFreeze()}, seeds=[0, 1], widths=data.widths
     )
 
 
 def test_planted_directions_are_found_and_isotropic_ones_are_not(panel, data, atoms, tmp_path, trainer):
-    smaller = [save(tmp_path / "smaller", atoms), save(tmp_path / "unrelated", unit(40, seed=7))]
-    run = trainer(Reconstruction(), MetaLatents(smaller, k=2), max_steps=600, val_check_interval=600)
+    smaller = [save(tmp_path / "smaller", atoms), save(tmp_path / "unrelated", unit(40, seed=1007))]
+    run = trainer(Reconstruction(), MetaLatents(smaller, k=2), max_steps=400, val_check_interval=400)
     run.fit(panel, data)
     logged = {name.removeprefix("val/"): float(value) for name, value in run.callback_metrics.items()}
     for seed in (0, 1):
-        assert logged[f"explained_variance/trained/{seed}"] > 0.9
-        assert logged[f"meta_best_cosine_{M}/trained/{seed}"] > 0.9
+        assert best_cosine(atoms, panel.members[f"trained/{seed}"].W_dec.detach()).mean() > 0.95
+        assert logged[f"explained_variance/trained/{seed}"] > 0.95
+        assert logged[f"meta_best_cosine_{M}/trained/{seed}"] > 0.8
         assert logged[f"meta_share_above_0.7_{M}/trained/{seed}"] > 0.8
         assert logged[f"pursuit_explained_variance/trained/{seed}"] > 0.9
         assert logged[f"pursuit_explained_variance_{M}/trained/{seed}"] > 0.9
@@ -96,8 +98,8 @@ def test_wrong_input(data, synthetic, sae, tmp_path, trainer):
     narrow = save(tmp_path / "narrow", unit(8, 0, d_in=5))
     one, two = save(tmp_path / "one", unit(8, 0)), save(tmp_path / "two", unit(8, 1))
     for evaluator, message in (
-        (MetaLatents(k=13), "k=13: expected at most 12 for 12 meta-latents in 24 dimensions"),
-        (MetaLatents([narrow]), "narrow has d_in=5, and the directions of the base 24"),
+        (MetaLatents(k=13), "k=13: expected at most 12 for 12 meta-latents in 32 dimensions"),
+        (MetaLatents([narrow]), "narrow has d_in=5, and the directions of the base 32"),
         (MetaLatents([one, two]), "two have 8 latents, by which metrics are named"),
         (MetaLatents([str(tmp_path / "nowhere")]), r"expected sae\.json and sae\.safetensors in it"),
     ):

@@ -43,8 +43,8 @@ def folder(tmp_path_factory):
     arguments = {"model": str(folder / "lm"), "text": text, "context_length": 16, "batch_size": 64, "llm_batch_size": 4}
     arguments |= {"train_samples": 640, "val_samples": 192, "loss_samples": 64, "buffer_samples": 200}
 
-    def fit(name, model, kind, **init_args):
-        config = {"name": name, "model": model, "data": {"class_path": kind, "init_args": init_args}}
+    def fit(name, sae, kind, **init_args):
+        config = {"name": name, "model": sae, "data": {"class_path": kind, "init_args": init_args}}
         logger = {"class_path": "MemberTensorBoardLogger", "init_args": {"save_dir": str(folder)}}
         config["trainer"] = QUIET | {"logger": logger}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
