@@ -5,6 +5,9 @@
 There are as many samples as latents: they come again and again, each pass in another order, and validation is all of
 them. A meta-SAE shall explain these directions, not predict others. Nulls are therefore drawn once and have as many
 rows: what a meta-SAE can learn by heart, it can learn of them too.
+
+An isotropic start is the same directions for one seed, whatever the number of latents. Give a meta-SAE another seed
+than the SAE's, or it starts from directions that the SAE's have not moved far from, and explains more than it should.
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,6 +67,8 @@ class DirectionStream(Stream):
 
 class DecoderDirections(ActivationDataModule):
     """Decoder directions of trained SAEs, unit norm, on which a meta-SAE trains; validation is all of them.
+
+    Give the meta-SAE another seed than the SAEs have: with an isotropic start, seeds decide the first directions.
 
     Args:
         saes: folders of SAEs that a run has left, such as [RUN/saes/trained/0]; of several all rows together.

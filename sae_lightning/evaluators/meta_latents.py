@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -83,7 +84,7 @@ class MetaLatents(Evaluator):
                 f"MetaLatents: k={self.k}: expected at most {min(sae.d_in, sae.d_sae)} for {sae.d_sae} meta-latents in "
                 f"{sae.d_in} dimensions; more explain everything"
             )
-        self._latents = _read(self.smaller, sae.d_in)
+        self._latents = _read(self.smaller, [of.seed for of in pl_module.members.values()], sae.d_in)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
         """Measures each member, and chance for each part of the rows."""
@@ -150,14 +151,20 @@ def _random_directions(sae: SparseAutoencoder, rows: Tensor) -> Tensor:
     return CovarianceMatched().directions(sae.d_sae, sae.d_in, _generator(), rows).to(sae.W_dec)
 
 
-def _read(smaller: Sequence[str], d_in: int) -> dict[int, Tensor]:
+def _read(smaller: Sequence[str], seeds: Sequence[int], d_in: int) -> dict[int, Tensor]:
     """Decoder directions by their number."""
     latents: dict[int, Tensor] = {}
     for folder in smaller:
-        W_dec = SparseAutoencoder.load(Path(folder)).W_dec.detach()  # noqa: N806
-        if W_dec.shape[1] != d_in:
+        sae = SparseAutoencoder.load(Path(folder))
+        W_dec = sae.W_dec.detach()  # noqa: N806
+        if sae.seed in seeds:
+            rank_zero_warn(
+                f"MetaLatents: {folder} has seed {sae.seed}, and so has a meta-SAE: with an isotropic start both begin "
+                "with the same directions, and resemble each other for no other reason; give the meta-SAE another seed"
+            )
+        if sae.d_in != d_in:
             raise ValueError(
-                f"MetaLatents: smaller: {folder} has d_in={W_dec.shape[1]}, and the directions of the base {d_in}: "
+                f"MetaLatents: smaller: {folder} has d_in={sae.d_in}, and the directions of the base {d_in}: "
                 "expected SAEs of the same activations"
             )
         if len(W_dec) in latents:

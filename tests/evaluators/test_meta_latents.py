@@ -10,7 +10,7 @@ from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import TopK
 from sae_lightning.sources import RandomDirections
 
-D_IN, M, N, D_SAE = 32, 16, 300, 24
+D_IN, M, N, D_SAE = 32, 24, 276, 48
 
 
 def unit(n, seed, d_in=D_IN):
@@ -18,7 +18,7 @@ def unit(n, seed, d_in=D_IN):
 
 
 def save(folder, W_dec):
-    sae = TopK(W_dec.shape[1], k=2, d_sae=len(W_dec))
+    sae = TopK(W_dec.shape[1], k=2, d_sae=len(W_dec), seed=99)
     sae.W_dec.data.copy_(W_dec)
     sae.save(folder)
     return str(folder)
@@ -35,36 +35,33 @@ def data(tmp_path, atoms):
     pairs = torch.rand(N, M, generator=torch.Generator().manual_seed(1002)).topk(2).indices
     base = save(tmp_path / "base", normalize(atoms[pairs].sum(1), dim=1))
     nulls = {"isotropic": RandomDirections()}
-    return DecoderDirections([base], batch_size=150, train_samples=60_000, nulls=nulls)
+    return DecoderDirections([base], batch_size=N, train_samples=400 * N, nulls=nulls)
 
 
 @pytest.fixture
 def panel(data):
-    sae = {"k": 2, "d_sae": D_SAE, "dead_after_samples": 2000, "optimizer": lambda of: torch.optim.Adam(of, lr=1e-2)}
-    return SanityPanel(
-        data.d_in, lambda d_in: TopK(d_in, **sae), {"trained": NoFreeze()}, seeds=[0, 1], widths=data.widths
-    )
+    sae = {"k": 2, "d_sae": D_SAE, "dead_after_samples": 2000, "optimizer": lambda of: torch.optim.Adam(of, lr=3e-3)}
+    return SanityPanel(data.d_in, lambda d_in: TopK(d_in, **sae), {"trained": NoFreeze()}, widths=data.widths)
 
 
 def test_planted_directions_are_found_and_isotropic_ones_are_not(panel, data, atoms, tmp_path, trainer):
     smaller = [save(tmp_path / "smaller", atoms), save(tmp_path / "unrelated", unit(40, seed=1007))]
-    run = trainer(Reconstruction(), MetaLatents(smaller, k=2), max_steps=400, val_check_interval=400)
+    run = trainer(Reconstruction(), MetaLatents(smaller, k=2), max_steps=200, val_check_interval=200)
     run.fit(panel, data)
     logged = {name.removeprefix("val/"): float(value) for name, value in run.callback_metrics.items()}
-    for seed in (0, 1):
-        assert best_cosine(atoms, panel.members[f"trained/{seed}"].W_dec.detach()).mean() > 0.95
-        assert logged[f"explained_variance/trained/{seed}"] > 0.95
-        assert logged[f"meta_best_cosine_{M}/trained/{seed}"] > 0.8
-        assert logged[f"meta_share_above_0.7_{M}/trained/{seed}"] > 0.8
-        assert logged[f"pursuit_explained_variance/trained/{seed}"] > 0.9
-        assert logged[f"pursuit_explained_variance_{M}/trained/{seed}"] > 0.9
-        assert logged[f"pursuit_explained_variance_40/trained/{seed}"] < 0.6
-        assert logged[f"explained_variance@isotropic/trained/{seed}"] < 0.45
-        assert logged[f"meta_best_cosine_{M}@isotropic/trained/{seed}"] == pytest.approx(
-            logged[f"meta_best_cosine_{M}@isotropic/floor"], abs=0.05
-        )
-        assert logged[f"pursuit_explained_variance@isotropic/trained/{seed}"] < 0.6
-    assert logged["pursuit_explained_variance/floor"] < 0.5
+    assert best_cosine(atoms, panel.members["trained/0"].W_dec.detach()).mean() > 0.93
+    assert logged["explained_variance/trained/0"] > 0.95
+    assert logged[f"meta_best_cosine_{M}/trained/0"] > 0.8
+    assert logged[f"meta_share_above_0.7_{M}/trained/0"] > 0.7
+    assert logged["pursuit_explained_variance/trained/0"] > 0.95
+    assert logged[f"pursuit_explained_variance_{M}/trained/0"] > 0.8
+    assert logged["pursuit_explained_variance_40/trained/0"] < 0.6
+    assert logged["explained_variance@isotropic/trained/0"] < 0.6
+    assert logged[f"meta_best_cosine_{M}@isotropic/trained/0"] == pytest.approx(
+        logged[f"meta_best_cosine_{M}@isotropic/floor"], abs=0.05
+    )
+    assert logged["pursuit_explained_variance@isotropic/trained/0"] < 0.6
+    assert logged["pursuit_explained_variance/floor"] < 0.6
     assert logged[f"meta_share_above_0.7_{M}/floor"] < 0.2
     assert logged["base_nearest_cosine/base/0"] > logged["base_nearest_cosine/floor"] + 0.1
     assert logged["base_nearest_cosine@isotropic/base/0"] == pytest.approx(
@@ -105,3 +102,10 @@ def test_wrong_input(data, synthetic, sae, tmp_path, trainer):
     ):
         with pytest.raises(ValueError, match=message):
             trainer(evaluator).validate(meta, data, verbose=False)
+
+
+def test_a_smaller_sae_of_the_same_seed_is_warned_of(data, tmp_path, trainer):
+    data.source = data.source.source
+    TopK(D_IN, k=2, d_sae=8, seed=0).save(tmp_path / "same")
+    with pytest.warns(UserWarning, match="same has seed 0, and so has a meta-SAE"):
+        trainer(MetaLatents([str(tmp_path / "same")])).validate(TopK(D_IN, k=2, d_sae=12), data, verbose=False)

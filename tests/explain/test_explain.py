@@ -6,11 +6,12 @@ import pytest
 import tiny
 import torch
 import yaml
+from transformers import AutoTokenizer
 
 import sae_lightning.lightning_cli  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
 from sae_lightning.saes import TopK
-from sae_lightning.sources import LanguageModelSource
+from sae_lightning.sources import LanguageModelSource, TokenBatch
 
 D_SAE = 48
 PANEL = {
@@ -120,10 +121,6 @@ def test_everything_of_one_latent(folder, run, capsys):
 def test_texts_are_those_on_which_it_fires_and_logits_what_its_direction_adds(folder, run, capsys):
     latent, found = firing_latent(capsys, run)
     source = LanguageModelSource(str(folder / "lm"), "model.layers.0")
-    from transformers import AutoTokenizer
-
-    from sae_lightning.sources import TokenBatch
-
     tokenizer, sae = AutoTokenizer.from_pretrained(folder / "lm"), TopK.load(run / "saes/trained/0")
     tokens, activations = (found["text"]["examples"][0][name] for name in ("tokens", "activations"))
     ids = torch.tensor([tokenizer.convert_tokens_to_ids([token.strip() for token in tokens])])
@@ -131,7 +128,7 @@ def test_texts_are_those_on_which_it_fires_and_logits_what_its_direction_adds(fo
     again = sae.encode(x[0]).to_dense()[:, latent]
     torch.testing.assert_close(again[1:], torch.tensor(activations)[1:], rtol=1e-3, atol=1e-4)
     gain = source.model.model.norm.weight
-    added = (sae.W_dec[latent] * gain) @ source.model.get_output_embeddings().weight.T
+    added = ((sae.W_dec[latent] * gain) @ source.model.get_output_embeddings().weight.T).detach()
     token, value = found["logits"]["promoted"][0]
     assert token.strip() == tokenizer.decode([int(added.argmax())]).strip()
     assert value == pytest.approx(float(added.max() - added.mean()), rel=1e-4)
