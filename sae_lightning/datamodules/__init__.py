@@ -2,6 +2,7 @@
 
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.cached import CachedActivations
+from sae_lightning.datamodules.decoder_directions import DecoderDirections
 from sae_lightning.datamodules.file_text import FileText
 from sae_lightning.datamodules.hub_text import HubText
 from sae_lightning.datamodules.language_model import LanguageModelDataModule
@@ -12,6 +13,7 @@ from sae_lightning.datamodules.text import SourceError, Text
 __all__ = [
     "ActivationDataModule",
     "CachedActivations",
+    "DecoderDirections",
     "FileText",
     "HubText",
     "LanguageModelDataModule",

@@ -5,6 +5,7 @@ from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogra
 from sae_lightning.evaluators.causal_editing import CausalEditing
 from sae_lightning.evaluators.drift import Drift
 from sae_lightning.evaluators.loss_recovered import LossRecovered
+from sae_lightning.evaluators.meta_latents import MetaLatents
 from sae_lightning.evaluators.reading import TextEvaluator, TextReader
 from sae_lightning.evaluators.reconstruction import Reconstruction
 from sae_lightning.evaluators.recovery import Recovery
@@ -20,6 +21,7 @@ __all__ = [
     "Evaluator",
     "Items",
     "LossRecovered",
+    "MetaLatents",
     "Reconstruction",
     "Recovery",
     "References",

@@ -5,6 +5,7 @@ from sae_lightning.metrics.dictionary import (
     best_match,
     cosine_to_start,
     matched_cosine,
+    nearest_other,
     recovered_fraction,
     uniqueness,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "best_match",
     "cosine_to_start",
     "matched_cosine",
+    "nearest_other",
     "recovered_fraction",
     "uniqueness",
 ]

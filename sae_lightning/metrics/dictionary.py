@@ -109,6 +109,17 @@ def coherence(W_dec: Float[Tensor, "d_sae d_in"]) -> float:
     return float(second.max())
 
 
+def nearest_other(W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, " d_sae"]:
+    """For each of two or more directions the largest signed cosine to another one, in [-1, 1]; 1 for a duplicate.
+
+    Chance for 2048 random directions in 256 dimensions: 0.21 on average.
+
+    >>> nearest_other(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 4.0]]))
+    tensor([0.0000, 0.8000, 0.8000])
+    """
+    return _by_blocks(lambda cosines: cosines.topk(2, 1).values[:, 1], W_dec, W_dec)  # the first is the row's own
+
+
 def recovered_fraction(best: Float[Tensor, " n_features"], threshold: float) -> Float[Tensor, ""]:
     """Share of features whose best cosine is strictly above the threshold, in [0, 1], higher is better.
 

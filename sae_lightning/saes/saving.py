@@ -1,4 +1,7 @@
-"""An SAE on disk: `sae.safetensors` with the tensors, `sae.json` with class, settings and the scale folded in."""
+"""An SAE on disk: `sae.safetensors` with the tensors, `sae.json` with class, settings and the scale folded in.
+
+`sae.json` also has under `dead` the latents that were dead when it was saved.
+"""
 
 import json
 from pathlib import Path
@@ -38,6 +41,7 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
         "policy": sae.policy_name,
         "settings": sae.settings(),
         "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(scale)},
+        "dead": sae.dead.nonzero()[:, 0].tolist(),
     }
     (folder / "sae.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
@@ -62,5 +66,11 @@ def load(folder: Path) -> SparseAutoencoder:
     if set(tensors) != expected:
         raise ValueError(f"{tensor_path}: has the tensors {sorted(tensors)}, expected {sorted(expected)}")
     sae.load_state_dict(tensors, strict=False)
+    sae.samples_since_fired[manifest.get("dead", [])] = sae.dead_after_samples
     sae.is_initialised = True
     return sae.eval()
+
+
+def dead_latents(folder: Path) -> list[int] | None:
+    """Which latents of a saved SAE were dead at the end of its training; None where its files do not say."""
+    return json.loads((folder / "sae.json").read_text()).get("dead")

@@ -13,6 +13,7 @@ from sae_lightning.sources.null_source import NullSource
 from sae_lightning.sources.nulls import (
     GaussianMatched,
     Null,
+    RandomDirections,
     RandomRotation,
     Reinitialised,
     ShuffledDimensions,
@@ -36,6 +37,7 @@ __all__ = [
     "NonFiniteError",
     "Null",
     "NullSource",
+    "RandomDirections",
     "RandomRotation",
     "Reinitialised",
     "ShuffledDimensions",

@@ -5,6 +5,7 @@ SAEs train on the real activations and on nulls, and what counts is the differen
 
 - `GaussianMatched`: nothing beyond mean and covariance is left;
 - `ShuffledDimensions`: each coordinate keeps its distribution, and they are independent of each other;
+- `RandomDirections`: each activation keeps its norm and nothing else;
 - `RandomRotation`: everything is left but the coordinate axes, which must not matter to an SAE;
 - `Reinitialised`: the same text through a model that never learned (Heap et al. 2025, arXiv 2501.17727).
 
@@ -147,6 +148,19 @@ class ShuffledDimensions(Noise):
         n, d_in = x.shape
         orders = [torch.randperm(n, generator=generator, device=x.device) for _ in range(d_in)]
         return x.gather(0, torch.stack(orders, 1))
+
+
+class RandomDirections(Noise):
+    """Activations that point in random directions, evenly drawn from all there are; each keeps its norm.
+
+    Args:
+        seed: of the directions.
+    """
+
+    @override
+    def draw(self, x: Float[Tensor, "n d_in"], generator: torch.Generator) -> Float[Tensor, "n d_in"]:
+        noise = torch.randn(x.shape, generator=generator, device=x.device)
+        return noise * (x.float().norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True))
 
 
 class RandomRotation(Null):

@@ -13,11 +13,13 @@ import sae_lightning.datamodules as datamodules
 from sae_lightning.datamodules import (
     ActivationDataModule,
     CachedActivations,
+    DecoderDirections,
     FileText,
     LanguageModelDataModule,
     SyntheticDataModule,
 )
 from sae_lightning.datamodules.cache.writer import CacheWriter
+from sae_lightning.saes import TopK
 from sae_lightning.sources import GaussianMatched, RandomRotation, Reinitialised, ShuffledDimensions
 
 N = 6
@@ -70,13 +72,21 @@ def make(request, tiny_lm, text_file):
             return synthetic(nulls=noise, **kwargs)
         return language_model(nulls=noise | {"reinitialised": Reinitialised()}, **kwargs)
 
-    makers = {SyntheticDataModule: synthetic, LanguageModelDataModule: language_model}
+    def directions(**kwargs):
+        folder = request.getfixturevalue("tmp_path") / "sae"
+        TopK(8, k=2, d_sae=3 * BATCH).save(folder)
+        small = {"batch_size": BATCH, "train_samples": 12 * BATCH, "nulls": {"gaussian": GaussianMatched()}}
+        return DecoderDirections([str(folder)], **small | kwargs)
+
+    makers = {SyntheticDataModule: synthetic, LanguageModelDataModule: language_model, DecoderDirections: directions}
     return makers.get(request.param, nulls if "nulls" in str(request.param) else cached)
 
 
-ALL = [SyntheticDataModule, LanguageModelDataModule, CachedActivations]
-NULLS = ["synthetic, nulls", "language model, nulls"]
-every_datamodule = pytest.mark.parametrize("make", [*ALL, "cached, order stream", *NULLS], indirect=True)
+HELD_OUT = [SyntheticDataModule, LanguageModelDataModule, CachedActivations]
+ALL = [*HELD_OUT, DecoderDirections]  # whose validation is all that there is
+OTHERS = ["cached, order stream", "synthetic, nulls", "language model, nulls"]
+every_datamodule = pytest.mark.parametrize("make", [*ALL, *OTHERS], indirect=True)
+every_one_that_holds_out = pytest.mark.parametrize("make", [*HELD_OUT, *OTHERS], indirect=True)
 language_model = pytest.mark.parametrize("make", [LanguageModelDataModule], indirect=True)
 
 
@@ -216,7 +226,7 @@ def test_seed_decides_the_training_batches(make):
     assert not torch.equal(next(iter(make(seed=0).train_dataloader())), next(iter(make(seed=1).train_dataloader())))
 
 
-@every_datamodule
+@every_one_that_holds_out
 def test_no_held_out_row_is_trained_on(make):
     train = torch.cat(list(make().train_dataloader())).unique(dim=0)
     val = torch.cat(list(make().val_dataloader())).unique(dim=0)
@@ -233,7 +243,7 @@ def at_rank(datamodule, rank, world_size):
     return datamodule
 
 
-@every_datamodule
+@every_one_that_holds_out
 def test_ranks_share_the_work(make):
     ranks = [at_rank(make(), rank, 2) for rank in range(2)]
     for datamodule in ranks:
@@ -272,7 +282,7 @@ def test_state_loads_with_weights_only(make, tmp_path):
     torch.load(tmp_path / "state.pt", weights_only=True)
 
 
-@every_datamodule
+@every_one_that_holds_out
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

@@ -36,7 +36,7 @@ class CachedSource(ActivationSource):
     @override
     def capture(self, inputs: TokenBatch) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
         """As `LanguageModelSource.capture`; loads the model."""
-        return self._loaded().capture(inputs)
+        return self.loaded().capture(inputs)
 
     @override
     def replace(
@@ -46,9 +46,10 @@ class CachedSource(ActivationSource):
         hook: str = "",
     ) -> Float[Tensor, "batch seq vocabulary"]:
         """As `LanguageModelSource.replace`; loads the model."""
-        return self._loaded().replace(inputs, edit, hook)
+        return self.loaded().replace(inputs, edit, hook)
 
-    def _loaded(self) -> LanguageModelSource:
+    def loaded(self) -> LanguageModelSource:
+        """The source with its model, which is loaded the first time."""
         if self._source is None:
             data = self.manifest["data"]
             arguments = {name: data[name] for name in ("model", "hook", "hook_input", "revision", "dtype")}

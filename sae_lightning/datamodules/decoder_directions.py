@@ -1,0 +1,179 @@
+"""Decoder directions of SAEs as data, for a meta-SAE to train on (Leask et al. 2025, arXiv 2502.04878).
+
+    row i = W_dec[i] / ||W_dec[i]||
+
+There are as many samples as latents: they come again and again, each pass in another order, and validation is all of
+them. A meta-SAE shall explain these directions, not predict others. Nulls are therefore drawn once and have as many
+rows: what a meta-SAE can learn by heart, it can learn of them too.
+
+An isotropic start is the same directions for one seed, whatever the number of latents. Give a meta-SAE another seed
+than the SAE's, or it starts from directions that the SAE's have not moved far from, and explains more than it should.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.nn.functional import normalize
+from typing_extensions import override
+
+from sae_lightning.datamodules.base import ActivationDataModule, Stream
+from sae_lightning.datamodules.cache.permutation import Permutation
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.saving import dead_latents
+from sae_lightning.sources import ActivationSource, Null, NullSource
+
+
+class DirectionSource(ActivationSource):
+    """Unit rows [n, d_in], with no model around them: what is captured is what goes in."""
+
+    def __init__(self, directions: Float[Tensor, "n d_in"]) -> None:
+        self.directions, self.d_in = directions, directions.shape[1]
+
+    @override
+    def capture(self, inputs: Float[Tensor, "n d_in"]) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"]]:
+        return inputs, torch.ones(len(inputs), dtype=torch.bool)
+
+    @override
+    def replace(self, inputs: Float[Tensor, "n d_in"], edit: Any) -> Float[Tensor, "n d_in"]:
+        return edit(inputs)
+
+
+class DirectionStream(Stream):
+    """Batches of the endless order of rows: of each `world_size` batches one for this rank."""
+
+    def __init__(self, rows: Float[Tensor, "n d"], batch_size: int, seed: int, rank: int, world_size: int) -> None:
+        self.rows, self.batch_size, self.seed, self.rank, self.world_size = rows, batch_size, seed, rank, world_size
+        self.done = 0
+
+    @override
+    def __next__(self) -> Float[Tensor, "batch d"]:
+        begin = (self.done * self.world_size + self.rank) * self.batch_size
+        self.done += 1
+        return self.rows[endless_order(len(self.rows), self.seed, begin, begin + self.batch_size)]
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches": self.done}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.done = state["batches"]
+
+
+class DecoderDirections(ActivationDataModule):
+    """Decoder directions of trained SAEs, unit norm, on which a meta-SAE trains; validation is all of them.
+
+    Give the meta-SAE another seed than the SAEs have: with an isotropic start, seeds decide the first directions.
+
+    Args:
+        saes: folders of SAEs that a run has left, such as [RUN/saes/trained/0]; of several all rows together.
+        drop_dead: leave out latents that were dead at the end of training: that had not fired for its
+            dead_after_samples. Default: false.
+        batch_size: directions in a batch of one rank, at most as many as there are.
+        train_samples: directions in an epoch, all ranks together; all are seen once before one is seen again.
+        nulls: null versions of the directions, by names of yours, on which a SanityPanel trains the same meta-SAEs
+            again, as many rows with unit norm: RandomDirections, GaussianMatched, ShuffledDimensions. Default: none.
+        seed: decides the order of the rows.
+    """
+
+    source: DirectionSource | NullSource
+
+    def __init__(
+        self,
+        saes: Sequence[str],
+        drop_dead: bool = False,
+        batch_size: int = 1024,
+        train_samples: int = 1_536_000,
+        nulls: dict[str, Null] | None = None,
+        seed: int = 0,
+    ) -> None:
+        directions = _read(saes, drop_dead)
+        if batch_size > len(directions):
+            raise ValueError(
+                f"batch_size={batch_size}: expected at most {len(directions)}, the decoder directions that there are"
+            )
+        super().__init__(batch_size, train_samples, len(directions), seed)
+        source = DirectionSource(directions)
+        self.source = NullSource(source, nulls, lambda n: directions) if nulls else source
+        self._rows: Tensor | None = None
+
+    @property
+    def rows(self) -> Float[Tensor, "n d"]:
+        """The directions and their nulls, side by side, each of unit norm."""
+        if self._rows is None:
+            with torch.inference_mode(False), torch.no_grad():
+                beside, _ = self.source.capture(self.source.directions)
+                width = self.source.directions.shape[1]
+                self._rows = torch.cat([normalize(part, dim=1) for part in beside.split(width, 1)], 1)
+        return self._rows
+
+    @override
+    def train_stream(self) -> DirectionStream:
+        """This rank's training stream, from its beginning."""
+        return DirectionStream(self.rows, self.batch_size, self.seed, self.rank, self.world_size)
+
+    @override
+    def val_stream(self) -> Iterator[Float[Tensor, "batch d"]]:
+        """This rank's share of all rows, the same each time."""
+        own = self.rows[self.rank :: self.world_size]
+        return iter(own.tensor_split(self._n_batches("val_samples", self.val_samples)))
+
+    @override
+    def calibration_sample(self, n: int) -> Float[Tensor, "n d"]:
+        """The first n rows of the order; beyond their number they come again."""
+        return self.rows[endless_order(len(self.rows), self.seed, 0, n)]
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keeps the state; nulls are drawn anew from the statistics of the run that it is from."""
+        super().load_state_dict(state_dict)
+        self._rows = None
+
+    @override
+    def _n_batches(self, name: str, samples: int) -> int:
+        """A validation leaves out no row: its batches may be smaller, and are as many on every rank."""
+        if name == "val_samples":
+            of_a_rank = -(-samples // self.world_size)
+            return -(-of_a_rank // self.batch_size)
+        return super()._n_batches(name, samples)
+
+
+def endless_order(n: int, seed: int, begin: int, end: int) -> Int64[Tensor, " positions"]:
+    """Which of n rows stand at these positions: pass p over all rows is in an order that seed and p decide."""
+    positions = np.arange(begin, end)
+    passes = range(begin // n, (end - 1) // n + 1)
+    places = [Permutation(n, seed, number)(positions[positions // n == number] % n) for number in passes]
+    return torch.from_numpy(np.concatenate(places))
+
+
+def _read(saes: Sequence[str], drop_dead: bool) -> Float[Tensor, "n d_in"]:
+    if not saes or len(set(saes)) != len(saes):
+        raise ValueError(f"saes={list(saes)}: expected one folder or more, each once, such as [RUN/saes/trained/0]")
+    parts = {folder: _directions(Path(folder), drop_dead) for folder in saes}
+    widths = {folder: part.shape[1] for folder, part in parts.items()}
+    if len(set(widths.values())) > 1:
+        told = ", ".join(f"{folder} has d_in={width}" for folder, width in widths.items())
+        raise ValueError(f"saes: {told}; expected SAEs of the same activations")
+    return torch.cat(list(parts.values()))
+
+
+def _directions(folder: Path, drop_dead: bool) -> Float[Tensor, "n d_in"]:
+    W_dec = SparseAutoencoder.load(folder).W_dec.detach()  # noqa: N806
+    if drop_dead:
+        dead = dead_latents(folder)
+        if dead is None:
+            raise ValueError(
+                f"drop_dead=true, but {folder / 'sae.json'} does not say which latents are dead, as those written by "
+                "`sae fit` do: set drop_dead: false, or train the SAE again"
+            )
+        alive = torch.ones(len(W_dec), dtype=torch.bool)
+        alive[dead] = False
+        W_dec = W_dec[alive]  # noqa: N806
+    if not (len(W_dec) and (W_dec.norm(dim=1) > 0).all()):
+        raise ValueError(f"saes: {folder} has decoder directions that are zero, or none but of dead latents")
+    return normalize(W_dec, dim=1)

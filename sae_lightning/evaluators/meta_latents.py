@@ -1,0 +1,176 @@
+"""Are the latents of a meta-SAE those of a smaller SAE, and are these as good at explaining decoder directions?
+
+The post that introduced meta-SAEs ("Showing SAE Latents Are Not Atomic Using Meta-SAEs", 2024; then Leask et al. 2025,
+arXiv 2502.04878) replaces the decoder of one by the nearest latents of a smaller SAE, trains its encoder again, and
+finds it hardly worse. Departure: here no encoder is trained. Every dictionary gets the code of orthogonal matching
+pursuit, the meta-SAE's own too, so that dictionaries are compared and nothing else. Coefficients of a pursuit may be
+negative, and it always takes k of them: it explains more than a meta-SAE with k latents.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from sae_lightning.datamodules import DecoderDirections
+from sae_lightning.density.logits import spread
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, share_members
+from sae_lightning.evaluators.reading import members_by_part, reference
+from sae_lightning.evaluators.references import pursue
+from sae_lightning.metrics import best_cosine, best_match, nearest_other, recovered_fraction
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.init import CovarianceMatched
+from sae_lightning.saes.module import SAEModule, part_of
+
+# Not a seed that somebody gives to data or SAEs.
+_CHANCE_SEED = 0x3E7A_1A7E
+_SAME = 0.7
+
+
+class MetaLatents(Evaluator):
+    """Compares the latents of a meta-SAE with those of smaller SAEs of the same activations.
+
+    For each smaller SAE, of M latents:
+
+    - meta_best_cosine_M: mean over meta-latents of the largest signed cosine to a decoder direction of it.
+    - meta_share_above_0.7_M: share of meta-latents for which that cosine is above 0.7, "the same latent".
+    - pursuit_explained_variance_M: of the base's directions, explained by orthogonal matching pursuit with the latents
+      that are nearest to the meta-latents in place of these; one that is nearest to several is taken once.
+
+    And without any:
+
+    - pursuit_explained_variance: the same pursuit with the meta-latents themselves.
+    - base_nearest_cosine: mean over directions of the base of the largest cosine to another, as base/0: duplicates are
+      easily explained. Its floor is isotropic directions.
+
+    Other floors: as many random directions with the covariance of the base's.
+
+    Args:
+        smaller: folders of the smaller SAEs, such as [RUN/saes/trained/0], each of another number of latents.
+        k: directions in a pursuit, from 1 to d_in; as a rule that of the meta-SAE.
+        n_rows: directions of the base that are pursued, evenly spread, or as many as there are; 2 or more.
+        every_n_validations: the last validation always counts; 0 for that one alone.
+    """
+
+    def __init__(
+        self, smaller: Sequence[str] = (), k: int = 4, n_rows: int = 4096, every_n_validations: int = 0
+    ) -> None:
+        super().__init__(every_n_validations)
+        if k < 1:
+            raise ValueError(f"k={k}: expected at least 1, as a rule the k of the meta-SAE")
+        if n_rows < 2:
+            raise ValueError(f"n_rows={n_rows}: expected at least 2, since one direction has no variance to explain")
+        self.smaller, self.k, self.n_rows = list(smaller), k, n_rows
+        self._latents: dict[int, Tensor] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Checks that the data are decoder directions, and reads the smaller SAEs."""
+        super().setup(trainer, pl_module, stage)
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(datamodule, DecoderDirections):
+            raise ValueError(
+                f"MetaLatents needs a meta-SAE, and data={type(datamodule).__name__} are not the decoder directions of "
+                "an SAE: take DecoderDirections, or leave out MetaLatents"
+            )
+        assert isinstance(pl_module, SAEModule)
+        sae = next(iter(pl_module.members.values()))
+        if self.k > min(sae.d_in, sae.d_sae):
+            raise ValueError(
+                f"MetaLatents: k={self.k}: expected at most {min(sae.d_in, sae.d_sae)} for {sae.d_sae} meta-latents in "
+                f"{sae.d_in} dimensions; more explain everything"
+            )
+        self._latents = _read(self.smaller, [of.seed for of in pl_module.members.values()], sae.d_in)
+
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
+        """Measures each member, and chance for each part of the rows."""
+        rows = trainer.datamodule.rows  # type: ignore[attr-defined]
+        firsts = {part: of[0] for part, of in members_by_part(module.members).items()}
+        rows_of = {part: module.read_by(first, rows) for part, first in firsts.items()}
+        members = share_members(
+            module.members, lambda member, sae: self._measure(rows_of[part_of(member)], sae, sae.W_dec.detach())
+        )
+        # Chance takes the place of a member: its bias, its number of latents, and nothing that it has learned.
+        chance = share_members(
+            {part: module.members[first] for part, first in firsts.items()},
+            lambda part, sae: self._measure(rows_of[part], sae, _random_directions(sae, rows_of[part])),
+        )
+        scores = {
+            name: _score({of: found[name] for of, found in members.items()}, {of: chance[of][name] for of in chance})
+            for name in next(iter(chance.values()))
+        }
+        isotropic = torch.randn(rows_of[""].shape, generator=_generator())
+        scores["base_nearest_cosine"] = Scores(
+            {reference(part, "base"): nearest_other(of).double().mean() for part, of in rows_of.items()},
+            nearest_other(isotropic).double().mean(),
+        )
+        return scores
+
+    def _measure(self, rows: Tensor, sae: SparseAutoencoder, W_dec: Tensor) -> dict[str, Tensor]:
+        """Cosines and shares as numbers; of a pursuit, the error and the deviation of each row [2, n]."""
+        own = {"pursuit_explained_variance": self._pursue(rows, sae, W_dec)}
+        for size, latents in self._latents.items():
+            latents = latents.to(W_dec.device)
+            best = best_cosine(W_dec, latents)
+            own[f"meta_best_cosine_{size}"] = best.double().mean().cpu()
+            own[f"meta_share_above_{_SAME:g}_{size}"] = recovered_fraction(best, _SAME).cpu()
+            nearest = latents[best_match(W_dec, latents).unique()]
+            own[f"pursuit_explained_variance_{size}"] = self._pursue(rows, sae, nearest)
+        return own
+
+    def _pursue(self, rows: Tensor, sae: SparseAutoencoder, directions: Tensor) -> Float[Tensor, "2 n"]:
+        x = spread(rows, self.n_rows).double()
+        b_dec = sae.b_dec.detach().cpu().double() / float(sae.input_scale)
+        x_hat, _ = pursue(x - b_dec, normalize(directions.cpu(), dim=1), min(self.k, len(directions)))
+        return torch.stack([(x - b_dec - x_hat).square().sum(1), (x - x.mean(0)).square().sum(1)])
+
+
+def _score(members: Mapping[str, Tensor], floors: Mapping[str, Tensor]) -> Scores:
+    """Numbers as they are; of errors and deviations what is explained, with the rows as items."""
+    if not any(of.dim() for of in members.values()):
+        return Scores(members, floors)
+    items = Items(
+        {member: deviation - error for member, (error, deviation) in members.items()},
+        {member: deviation for member, (_, deviation) in members.items()},
+    )
+    explained, floor = (
+        {name: 1 - error.sum() / deviation.sum() for name, (error, deviation) in of.items()} for of in (members, floors)
+    )
+    return Scores(explained, floor, "higher", items)
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(_CHANCE_SEED)
+
+
+def _random_directions(sae: SparseAutoencoder, rows: Tensor) -> Tensor:
+    return CovarianceMatched().directions(sae.d_sae, sae.d_in, _generator(), rows).to(sae.W_dec)
+
+
+def _read(smaller: Sequence[str], seeds: Sequence[int], d_in: int) -> dict[int, Tensor]:
+    """Decoder directions by their number."""
+    latents: dict[int, Tensor] = {}
+    for folder in smaller:
+        sae = SparseAutoencoder.load(Path(folder))
+        W_dec = sae.W_dec.detach()  # noqa: N806
+        if sae.seed in seeds:
+            rank_zero_warn(
+                f"MetaLatents: {folder} has seed {sae.seed}, and so has a meta-SAE: with an isotropic start both begin "
+                "with the same directions, and resemble each other for no other reason; give the meta-SAE another seed"
+            )
+        if sae.d_in != d_in:
+            raise ValueError(
+                f"MetaLatents: smaller: {folder} has d_in={sae.d_in}, and the directions of the base {d_in}: "
+                "expected SAEs of the same activations"
+            )
+        if len(W_dec) in latents:
+            raise ValueError(
+                f"MetaLatents: smaller={list(smaller)}: two have {len(W_dec)} latents, by which metrics are named; "
+                "give one of each size"
+            )
+        latents[len(W_dec)] = W_dec
+    return latents

@@ -1,0 +1,194 @@
+"""``sae explain``: what is known of one latent of a finished run.
+
+The texts on which it fires most strongly, the tokens that its decoder direction promotes and suppresses, its neighbours
+in its own dictionary, and, where they are given, its meta-latents and its nearest latents in a smaller SAE. Texts are
+those of interpretation.jsonl, which AutoInterp leaves; for a latent that is not in it held-out text is read.
+"""
+
+import json
+import pkgutil
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import torch
+import yaml
+from torch import Tensor
+
+from sae_lightning import startup
+from sae_lightning.cache import IGNORED, parse_data
+from sae_lightning.canonical.meta import meta_latents_of, nearest_latents
+from sae_lightning.datamodules import ActivationDataModule, CachedActivations, LanguageModelDataModule
+from sae_lightning.datamodules.cache.source import CachedSource
+from sae_lightning.density.logits import read_unembedding
+from sae_lightning.evaluators.auto_interp import FILE_NAME
+from sae_lightning.explain.page import page
+from sae_lightning.interpretation.excerpts import Example, Excerpt, Excerpts, token_texts
+from sae_lightning.interpretation.strongest import kept_line, read_strongest, top_tokens
+from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.module import part_of
+from sae_lightning.saes.saving import dead_latents
+
+_EXCERPT_LENGTH = 32
+
+
+def main(args: list[str]) -> None:
+    """Print the page, or with ``--json`` the values behind it."""
+    startup.silence_known_noise()
+    startup.speed_up_cpu()
+    options = _parser().parse_args(args[1:])
+    for name in ("n", "n_tokens"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} {getattr(options, name)}: expected at least 1")
+    found = explain(options)
+    print(json.dumps(found, ensure_ascii=False) if options.json else page(found))
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="sae explain", description=__doc__, exit_on_error=False)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, lightning_logs/<name>/version_N")
+    parser.add_argument("member", metavar="MEMBER", help="SAE in its folder saes, such as trained/0")
+    parser.add_argument("latent", type=int, metavar="LATENT", help="its number, from 0")
+    parser.add_argument(
+        "--meta", type=Path, metavar="RUN", help="run of a meta-SAE of this SAE; of several seeds the first is taken"
+    )
+    parser.add_argument("--smaller", type=Path, metavar="FOLDER", help="a smaller SAE, such as RUN/saes/trained/0")
+    parser.add_argument("--n", type=int, default=5, help="how many texts, tokens and neighbours (default: 5)")
+    parser.add_argument(
+        "--n_tokens", type=int, default=32768, help="held-out tokens that are read at most (default: 32768)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one object instead of the page")
+    return parser
+
+
+def explain(options: Namespace) -> dict[str, Any]:
+    """Everything as plain values; None where there is nothing to ask: no text, no meta-SAE, no smaller SAE."""
+    folder = _folder_of(options.run, options.member)
+    sae, latent = SparseAutoencoder.load(folder), options.latent
+    if not 0 <= latent < sae.d_sae:
+        raise ValueError(f"LATENT {latent}: {options.member} has {sae.d_sae} latents; expected 0 to {sae.d_sae - 1}")
+    W_dec, dead = sae.W_dec.detach(), dead_latents(folder)  # noqa: N806
+    found: dict[str, Any] = {
+        "run": str(options.run),
+        "member": options.member,
+        "latent": latent,
+        "d_sae": sae.d_sae,
+        "dead": None if dead is None else latent in dead,
+        "neighbours": [asdict(of) for of in nearest_latents(W_dec[latent], W_dec, options.n, but=latent)],
+        "meta": None if options.meta is None else _meta(options.meta, folder, W_dec, latent, options.n),
+        "smaller": None if options.smaller is None else _smaller(options.smaller, W_dec[latent], options.n),
+    }
+    datamodule = _text_data(options.run, part_of(options.member))
+    return found | (_with_text(datamodule, sae, options) if datamodule else {"text": None, "logits": None})
+
+
+def _folder_of(run: Path, member: str) -> Path:
+    if not (run / "config.yaml").is_file():
+        raise ValueError(f"{run}: no config.yaml in it; give a run folder, such as lightning_logs/<name>/version_0")
+    members = [str(path.parent.relative_to(run / "saes")) for path in sorted((run / "saes").glob("**/sae.safetensors"))]
+    if not members:
+        raise ValueError(f"{run}: no SAEs in {run / 'saes'}, which a fit leaves when it has finished")
+    if member not in members:
+        raise ValueError(f"MEMBER {member}: {run} has {', '.join(members)}")
+    return run / "saes" / member
+
+
+def _meta(run: Path, base: Path, W_dec: Tensor, latent: int, n: int) -> dict[str, Any]:  # noqa: N803
+    config = run / "config.yaml"
+    data = ((yaml.safe_load(config.read_text()) or {}).get("data") or {}) if config.is_file() else {}
+    if not str(data.get("class_path")).endswith("DecoderDirections"):
+        raise ValueError(
+            f"--meta {run}: expected a run whose data are DecoderDirections of {base}, such as one of "
+            "configs/experiment/meta_sae_pocket_lm.yaml"
+        )
+    saes = sorted(run.glob("saes/trained/*/sae.safetensors"))
+    if not saes:
+        raise ValueError(f"--meta {run}: no SAEs in {run / 'saes/trained'}, which a fit leaves when it has finished")
+    meta = SparseAutoencoder.load(saes[0].parent)
+    _check_width("--meta", run, meta, W_dec.shape[1])
+    latents, explained = meta_latents_of(meta, W_dec, latent, n)
+    bases = data["init_args"]["saes"]
+    return {
+        "sae": str(saes[0].parent),
+        "d_sae": meta.d_sae,
+        "bases": bases,
+        "is_of_this_sae": base.resolve() in [Path(folder).resolve() for folder in bases],
+        "explained": explained,
+        "meta_latents": [asdict(of) for of in latents],
+    }
+
+
+def _smaller(folder: Path, direction: Tensor, n: int) -> dict[str, Any]:
+    smaller = SparseAutoencoder.load(folder)
+    _check_width("--smaller", folder, smaller, len(direction))
+    return {
+        "sae": str(folder),
+        "d_sae": smaller.d_sae,
+        "nearest": [asdict(of) for of in nearest_latents(direction, smaller.W_dec, n)],
+    }
+
+
+def _check_width(option: str, folder: Path, sae: SparseAutoencoder, d_in: int) -> None:
+    if sae.d_in != d_in:
+        raise ValueError(f"{option} {folder} has d_in={sae.d_in}, and the SAE to explain {d_in}: they do not belong")
+
+
+def _text_data(run: Path, part: str) -> LanguageModelDataModule | CachedActivations | None:
+    """The data of the run without nulls; None where no model reads text."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("-c", "--config", action=jsonargparse.ActionConfigFile)
+    parser.add_subclass_arguments(ActivationDataModule, "data", required=True)
+    for name in IGNORED:
+        parser.add_argument(f"--{name}", type=Any, default=None)
+    settings = parse_data(parser, [f"--config={run / 'config.yaml'}"])
+    if part in (settings.data.init_args.get("nulls") or {}):
+        raise ValueError(
+            f"MEMBER {part}/...: this SAE was trained on {part}, a null version of the activations, of which there is "
+            "nothing to explain; give one of the activations themselves, such as trained/0"
+        )
+    if not issubclass(pkgutil.resolve_name(settings.data.class_path), LanguageModelDataModule | CachedActivations):
+        return None
+    if "nulls" in settings.data.init_args:
+        settings.data.init_args.nulls = None
+    return parser.instantiate_classes(settings).data
+
+
+@torch.no_grad()
+def _with_text(datamodule: Any, sae: SparseAutoencoder, options: Namespace) -> dict[str, Any]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    datamodule.source.to(device)
+    sae = sae.to(device)
+    line = kept_line(options.run / FILE_NAME, options.member, options.latent)
+    if line is not None:
+        examples = [Example(Excerpt(tuple(of["tokens"]), 0), tuple(of["activations"])) for of in line["examples"]]
+        text = {"from": FILE_NAME} | {name: line[name] for name in ("frequency", "explanation", "score")}
+    else:
+        packing = datamodule.packing
+        length = min(_EXCERPT_LENGTH, packing.context_length)
+        excerpts = Excerpts(datamodule.heldout_rows(options.n_tokens), length, packing.tokenizer)
+        part = part_of(options.member)
+        examples, frequency = read_strongest(datamodule, sae, part, options.latent, excerpts, options.n)
+        text = {"from": "held-out text", "frequency": frequency, "explanation": None, "score": None}
+    text["top_tokens"] = top_tokens(examples, options.n)
+    text["examples"] = [
+        {"tokens": of.excerpt.tokens, "activations": [float(f"{a:.4g}") for a in of.activations]}
+        for of in examples[: options.n]
+    ]
+    return {"text": text, "logits": _logits(datamodule, sae.W_dec[options.latent], options.n)}
+
+
+def _logits(datamodule: Any, direction: Tensor, n: int) -> dict[str, Any] | None:
+    """The tokens whose logits the direction raises and lowers most; None where it is none of the residual stream."""
+    source = datamodule.source
+    unembedding = read_unembedding(source.loaded() if isinstance(source, CachedSource) else source)
+    if unembedding is None or len(unembedding.W_U) != len(direction):
+        return None
+    added = direction.to(unembedding.W_U) @ unembedding.W_U
+    found = {}
+    for name, largest in (("promoted", True), ("suppressed", False)):
+        top = added.topk(min(n, len(added)), largest=largest)
+        tokens = token_texts(datamodule.packing.tokenizer, top.indices.tolist())
+        found[name] = list(zip(tokens, top.values.tolist(), strict=True))
+    return found
