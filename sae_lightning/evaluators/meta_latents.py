@@ -4,7 +4,8 @@ The post that introduced meta-SAEs ("Showing SAE Latents Are Not Atomic Using Me
 arXiv 2502.04878) replaces the decoder of one by the nearest latents of a smaller SAE, trains its encoder again, and
 finds it hardly worse. Departure: here no encoder is trained. Every dictionary gets the code of orthogonal matching
 pursuit, the meta-SAE's own too, so that dictionaries are compared and nothing else. Coefficients of a pursuit may be
-negative, and it always takes k of them: it explains more than a meta-SAE with k latents.
+negative, and every direction gets k, which BatchTopK deals out unevenly: compare pursuits with each other, and not with
+explained_variance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,7 @@ class MetaLatents(Evaluator):
     - base_nearest_cosine: mean over directions of the base of the largest cosine to another, as base/0: duplicates are
       easily explained. Its floor is isotropic directions.
 
-    Other floors: as many random directions with the covariance of the base's.
+    Other floors: those of as many random directions with the covariance of the base's, in place of meta-latents.
 
     Args:
         smaller: folders of the smaller SAEs, such as [RUN/saes/trained/0], each of another number of latents.
