@@ -170,7 +170,7 @@ def _with_text(datamodule: Any, sae: SparseAutoencoder, options: Namespace) -> d
         excerpts = Excerpts(datamodule.heldout_rows(options.n_tokens), length, packing.tokenizer)
         part = part_of(options.member)
         examples, frequency = read_strongest(datamodule, sae, part, options.latent, excerpts, options.n)
-        text = {"from": "held-out text", "frequency": frequency, "explanation": None, "score": None}
+        text = {"from": "the held-out text", "frequency": frequency, "explanation": None, "score": None}
     text["top_tokens"] = top_tokens(examples, options.n)
     text["examples"] = [
         {"tokens": of.excerpt.tokens, "activations": [float(f"{a:.4g}") for a in of.activations]}

@@ -34,7 +34,7 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def _text(text: Mapping[str, Any]) -> str:
-    lines = [f"Fires on {text['frequency']:.3%} of tokens; texts from {text['from']}"]
+    lines = [f"Fires on {text['frequency']:.3%} of tokens; its texts are from {text['from']}"]
     if text["explanation"] is not None:
         lines.append(f"  explained as: {text['explanation']} (right in {text['score']:.0%} of texts, chance 50%)")
     if not text["examples"]:

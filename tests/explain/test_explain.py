@@ -85,7 +85,7 @@ def firing_latent(capsys, run, member="trained/0"):
 
 def test_everything_of_one_latent(folder, run, capsys):
     latent, found = firing_latent(capsys, run)
-    assert found["text"]["from"] == "held-out text"
+    assert found["text"]["from"] == "the held-out text"
     assert 0 < found["text"]["frequency"] < 1
     peaks = [max(example["activations"]) for example in found["text"]["examples"]]
     assert peaks == sorted(peaks, reverse=True)
@@ -142,7 +142,7 @@ def test_kept_interpretations_are_taken_instead_of_reading(run, capsys):
     path.write_text(json.dumps({**line, "latent": 4}) + "\n" + json.dumps(line) + "\n")
     try:
         found = explain(capsys, run, "trained/0", 5)
-        assert explain(capsys, run, "trained/0", 6)["text"]["from"] == "held-out text"
+        assert explain(capsys, run, "trained/0", 6)["text"]["from"] == "the held-out text"
         main(["explain", str(run), "trained/0", "5"])
     finally:
         path.unlink()
