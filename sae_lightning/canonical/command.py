@@ -23,7 +23,7 @@ from sae_lightning.canonical.figures import draw
 from sae_lightning.canonical.insertion import BLOCK, NOVEL
 from sae_lightning.canonical.join import join
 from sae_lightning.canonical.report import tables
-from sae_lightning.canonical.stitching import Settings, stitch
+from sae_lightning.canonical.stitching import LATENTS_FILE, Settings, stitch
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.saes import SparseAutoencoder
 
@@ -66,8 +66,8 @@ def main(args: list[str]) -> None:
     out = settings.out or _run(settings.large) / "stitch" / "_to_".join(of.replace("/", "-") for of in names.values())
     out.mkdir(parents=True, exist_ok=True)
     (out / "stitch.json").write_text(json.dumps(found, indent=1) + "\n")
-    save_file({name: of.contiguous().cpu() for name, of in latents.items()}, out / "latents.safetensors")
-    print(out / "stitch.json", out / "latents.safetensors", *draw(found, latents, out), sep="\n")
+    save_file({name: of.contiguous().cpu() for name, of in latents.items()}, out / LATENTS_FILE)
+    print(out / "stitch.json", out / LATENTS_FILE, *draw(found, latents, out), sep="\n")
     if settings.save:
         stitched = join(small, large, (latents["label"] == NOVEL).nonzero()[:, 0])
         stitched.save(settings.save)

@@ -18,6 +18,8 @@ from sae_lightning.saes import Isotropic, SparseAutoencoder
 
 COSINES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Thresholds below which a latent would be called novel by its largest cosine alone."""
+LATENTS_FILE = "latents.safetensors"
+"""What `sae stitch` leaves of each latent of the large SAE."""
 _SEED = 0
 
 

@@ -1,8 +1,9 @@
 """``sae explain``: what is known of one latent of a finished run.
 
 The texts on which it fires most strongly, the tokens that its decoder direction promotes and suppresses, its neighbours
-in its own dictionary, and, where they are given, its meta-latents and its nearest latents in a smaller SAE. Texts are
-those of interpretation.jsonl, which AutoInterp leaves; for a latent that is not in it held-out text is read.
+in its own dictionary, and, where they are given, its meta-latents and its nearest latents in a smaller SAE; what
+`sae stitch` found of it, where that has been run. Texts are those of interpretation.jsonl, which AutoInterp leaves; for
+a latent that is not in it held-out text is read.
 """
 
 import json
@@ -15,11 +16,14 @@ from typing import Any
 import jsonargparse
 import torch
 import yaml
+from safetensors import safe_open
 from torch import Tensor
 
 from sae_lightning import startup
 from sae_lightning.cache import IGNORED, parse_data
+from sae_lightning.canonical.insertion import CLASSES
 from sae_lightning.canonical.meta import meta_latents_of, nearest_latents
+from sae_lightning.canonical.stitching import LATENTS_FILE
 from sae_lightning.datamodules import ActivationDataModule, CachedActivations, LanguageModelDataModule
 from sae_lightning.datamodules.cache.source import CachedSource
 from sae_lightning.density.logits import read_unembedding
@@ -79,6 +83,7 @@ def explain(options: Namespace) -> dict[str, Any]:
         "neighbours": [asdict(of) for of in nearest_latents(W_dec[latent], W_dec, options.n, but=latent)],
         "meta": None if options.meta is None else _meta(options.meta, folder, W_dec, latent, options.n),
         "smaller": None if options.smaller is None else _smaller(options.smaller, W_dec[latent], options.n),
+        "stitched": _stitched(options.run, options.member, latent),
     }
     datamodule = _text_data(options.run, part_of(options.member))
     return found | (_with_text(datamodule, sae, options) if datamodule else {"text": None, "logits": None})
@@ -128,6 +133,17 @@ def _smaller(folder: Path, direction: Tensor, n: int) -> dict[str, Any]:
         "d_sae": smaller.d_sae,
         "nearest": [asdict(of) for of in nearest_latents(direction, smaller.W_dec, n)],
     }
+
+
+def _stitched(run: Path, member: str, latent: int) -> list[dict[str, Any]]:
+    """Its class against each smaller SAE that `sae stitch` has compared this one with, in the folder of the run."""
+    rows = []
+    for path in sorted((run / "stitch").glob(f"*_to_{member.replace('/', '-')}/{LATENTS_FILE}")):
+        with safe_open(path, "pt") as file:
+            values = {name: float(file.get_tensor(name)[latent]) for name in ("change", "low", "high", "best_cosine")}
+            label = CLASSES[int(file.get_tensor("label")[latent])]
+        rows.append({"small": path.parent.name.split("_to_")[0], "class": label, **values})
+    return rows
 
 
 def _check_width(option: str, folder: Path, sae: SparseAutoencoder, d_in: int) -> None:

@@ -30,6 +30,11 @@ def page(found: Mapping[str, Any]) -> str:
             f"Nearest of the {smaller['d_sae']} latents of {smaller['sae']}, by cosine\n  "
             f"{_related(smaller['nearest'], '.2f')}"
         )
+    for of in found["stitched"]:
+        sections.append(
+            f"Inserted into {of['small']} (sae stitch): {of['class']}; squared error of a token {of['change']:+.3g} "
+            f"[{of['low']:+.3g}, {of['high']:+.3g}], nearest cosine there {of['best_cosine']:.2f}"
+        )
     return "\n\n".join(sections)
 
 

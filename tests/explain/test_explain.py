@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 import yaml
+from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 import sae_lightning.lightning_cli  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
@@ -198,3 +199,17 @@ def test_wrong_input(folder, run, arguments, words, capsys):
     assert "Traceback" not in told
     for word in words:
         assert word in told
+
+
+def test_what_stitching_found_is_told(run, capsys):
+    n = D_SAE
+    latents = {"change": torch.arange(n) - 20.0, "low": torch.arange(n) - 21.0, "high": torch.arange(n) - 19.0}
+    latents |= {"best_cosine": torch.full((n,), 0.25), "label": (torch.arange(n) >= 20).long()}
+    place = run / "stitch" / "x2-0_to_trained-0"
+    place.mkdir(parents=True)
+    save_file(latents, place / "latents.safetensors")
+    assert explain(capsys, run, "trained/0", 3)["stitched"] == [
+        {"small": "x2-0", "class": "novel", "change": -17.0, "low": -18.0, "high": -16.0, "best_cosine": 0.25}
+    ]
+    main(["explain", str(run), "trained/0", "30"])
+    assert "Inserted into x2-0 (sae stitch): reconstruction; squared error of a token +10" in capsys.readouterr().out
