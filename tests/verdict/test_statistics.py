@@ -88,7 +88,7 @@ def test_many_questions_at_once_are_corrected_and_missing_ones_stay_missing():
 @pytest.mark.parametrize("n_seeds", [1, 2, 3])
 @pytest.mark.parametrize("seed_effect", [0.0, 0.5])
 def test_intervals_cover_as_often_as_they_say(n_seeds: int, seed_effect: float):
-    """Up to 99 % where seeds add nothing, see benchmarks/coverage.py; 0.7 points are chance in 1000 rounds."""
+    """Up to 99 % where seeds add little, see benchmarks/coverage.py; 0.7 points are chance in 1000 rounds."""
     rng, rounds = np.random.default_rng(n_seeds), 1000
     effects = [seed_effect * (n_seeds > 1), 1.0, 2.0]
     covered = beats = 0
