@@ -6,6 +6,7 @@ common when models are trained. A row that does not begin with a document gets a
 token to attend to, the activations of a row differ from those of running text.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,32 @@ _DOCUMENTS_AT_ONCE = 256
 _CHARACTERS_AT_ONCE = 1_000_000
 
 
-class Packing:
-    """How a tokenizer's output becomes rows.
+class RowMaker(ABC):
+    """How documents become rows of tokens.
+
+    Attributes:
+        tokenizer: has `decode`.
+        context_length: tokens in a row.
+    """
+
+    tokenizer: Any
+    context_length: int
+
+    @abstractmethod
+    def mask(self, input_ids: Int64[Tensor, "*batch seq"]) -> Bool[Tensor, "*batch seq"]:
+        """True on positions that count."""
+
+    @abstractmethod
+    def tokenise(self, documents: list[str]) -> np.ndarray:
+        """Tokens of documents one after the other."""
+
+    @abstractmethod
+    def cut(self, tokens: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Full rows [context_length], and the tokens that are left over."""
+
+
+class Packing(RowMaker):
+    """Documents one after the other, cut into rows.
 
     Args:
         tokenizer: a fast transformers tokenizer.
@@ -95,7 +120,7 @@ class PackedRows:
 
     def __init__(
         self,
-        packing: Packing,
+        packing: RowMaker,
         documents: Callable[[int], Iterable[str]],
         on_restart: Callable[[int], None] | None = None,
         ahead: int = 0,
@@ -152,7 +177,7 @@ class PackedRows:
         self._chunk = _Chunk([], state["left"].numpy(), **counters)
 
 
-def _chunks_after(chunk: _Chunk, packing: Packing, documents: Callable[[int], Iterable[str]]) -> Iterator[_Chunk]:
+def _chunks_after(chunk: _Chunk, packing: RowMaker, documents: Callable[[int], Iterable[str]]) -> Iterator[_Chunk]:
     """Without end; a function, since a thread that held a `PackedRows` would keep it alive."""
     at_once = _DOCUMENTS_AT_FIRST
     while True:

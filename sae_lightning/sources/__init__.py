@@ -1,6 +1,7 @@
 """Where activations come from."""
 
 from sae_lightning.sources.base import ActivationSource, NonFiniteError
+from sae_lightning.sources.clip import ClipSource
 from sae_lightning.sources.dependence import (
     CorrelatedFiring,
     Dependence,
@@ -8,6 +9,8 @@ from sae_lightning.sources.dependence import (
     HierarchicalFiring,
     IndependentFirings,
 )
+from sae_lightning.sources.hooked import HookedModel
+from sae_lightning.sources.image_batch import ImageBatch
 from sae_lightning.sources.language_model import LanguageModelSource
 from sae_lightning.sources.null_source import NullSource
 from sae_lightning.sources.nulls import (
@@ -24,6 +27,7 @@ from sae_lightning.sources.tokens import TokenBatch
 
 __all__ = [
     "ActivationSource",
+    "ClipSource",
     "ConstantProbability",
     "CorrelatedFiring",
     "Dependence",
@@ -31,6 +35,8 @@ __all__ = [
     "Firings",
     "GaussianMatched",
     "HierarchicalFiring",
+    "HookedModel",
+    "ImageBatch",
     "IndependentFirings",
     "LanguageModelSource",
     "LogUniformProbability",

@@ -24,8 +24,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.sources.base import ActivationSource
-from sae_lightning.sources.checkpoint import redrawn
-from sae_lightning.sources.language_model import LanguageModelSource
+from sae_lightning.sources.hooked import HookedModel
 from sae_lightning.sources.tokens import TokenBatch
 
 _BLOCK = 8192  # samples that are held in float64 at a time
@@ -215,12 +214,12 @@ class Reinitialised(Null):
 
     @override
     def look_at(self, source: ActivationSource) -> None:
-        if not isinstance(source, LanguageModelSource):
+        if not isinstance(source, HookedModel):
             raise ValueError(
-                "nulls: Reinitialised needs a language model, and these data have none: take LanguageModelDataModule, "
+                "nulls: Reinitialised needs a model, and these data have none: take LanguageModelDataModule, "
                 "or another null"
             )
-        self._source = source.on(redrawn(source.model, self.seed, self.embeddings))
+        self._source = source.redrawn(self.seed, self.embeddings)
 
     @override
     def to(self, device: torch.device | str) -> None:

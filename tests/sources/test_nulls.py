@@ -200,7 +200,7 @@ def test_several_hooks_are_refused(tiny_lm):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: beside(Reinitialised()), "Reinitialised needs a language model, and these data have none"),
+        (lambda: beside(Reinitialised()), "Reinitialised needs a model, and these data have none"),
         (lambda: beside(RandomRotation(), "a/b"), "the name 'a/b' becomes a folder"),
         (lambda: beside(RandomRotation(), ""), "the name '' becomes a folder"),
         (lambda: GaussianMatched(samples_per_dimension=1), "samples_per_dimension=1: expected 2 or more"),

@@ -1,0 +1,193 @@
+"""Activations of a model at a hook, made while training: what language models and CLIP models have in common."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from typing_extensions import override
+
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.datamodules.buffer import ShuffleBuffer
+from sae_lightning.datamodules.token_stream import counted_activations, in_batches
+from sae_lightning.sources import ActivationSource, HookedModel, Null, NullSource
+
+BufferDtype = Literal["float32", "bfloat16", "float16"]
+
+
+class ModelActivations(ActivationDataModule):
+    """Activations of a model at the positions that count, shuffled in a buffer.
+
+    What the model reads is a sequence of rows, tensors of whole numbers: tokens of a text, or the number of a picture.
+    `inputs` makes of them what goes into a forward.
+
+    Args:
+        source: the model and the hook.
+        batch_size: activations in a batch of one rank.
+        train_samples: activations in an epoch, all ranks together; the rows are read again when they end before.
+        val_samples: held-out activations in a validation, all ranks together, or as many as there are.
+        loss_samples: held-out activations for evaluators that run the whole model, all ranks together.
+        buffer_samples: activations that are shuffled together, in a rank.
+        buffer_dtype: number format in the buffer.
+        rows_at_once: rows in a forward of the model.
+        positions: in a row.
+        nulls: null versions of the activations, by names of yours.
+        seed: decides the order of the activations.
+    """
+
+    source: HookedModel | NullSource
+    data_name: str
+    """What messages call the rows, such as text."""
+
+    def __init__(
+        self,
+        source: HookedModel,
+        batch_size: int,
+        train_samples: int,
+        val_samples: int,
+        loss_samples: int,
+        buffer_samples: int,
+        buffer_dtype: BufferDtype,
+        rows_at_once: int,
+        positions: int,
+        nulls: dict[str, Null] | None,
+        seed: int,
+    ) -> None:
+        super().__init__(batch_size, train_samples, val_samples, seed)
+        self.source = NullSource(source, nulls, partial(self._sample, source)) if nulls else source
+        self.loss_samples, self.rows_at_once, self.positions = loss_samples, rows_at_once, positions
+        self.buffer_samples, self.buffer_dtype = buffer_samples, getattr(torch, buffer_dtype)
+        self._heldout: Tensor | None = None
+
+    # For subclasses
+    # ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def inputs(self, rows: Int64[Tensor, "n row"]) -> Any:
+        """What a forward of the model reads, with the mask of positions that count."""
+
+    @abstractmethod
+    def n_counted(self, rows: Int64[Tensor, "n row"]) -> Int64[Tensor, " n"]:
+        """How many positions of each row count."""
+
+    @abstractmethod
+    def train_blocks(self) -> Iterator[Int64[Tensor, "n row"]]:
+        """Without end the rows of one forward after another, from the beginning of the training data."""
+
+    @abstractmethod
+    def first_rows(self, split: str, n_samples: int) -> Int64[Tensor, "n row"]:
+        """The first rows of a part, `train` or `heldout`, with n_samples positions that count, or all there are."""
+
+    # Interface
+    # ----------------------------------------------------------------------------------------------------
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Moves the model to this rank's device and reads the beginning of the data, so that a mistake shows now."""
+        if self.trainer is not None:
+            self.source.to(self.trainer.strategy.root_device)
+        if stage == "fit":
+            self._check_train_rows()
+        self._n_batches("val_samples", self.val_samples)
+
+    @override
+    def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
+        """This rank's held-out activations in their order, the same each time."""
+        parts = (counted_activations(self.source, inputs) for inputs in self._forwards(self._own_heldout()))
+        return in_batches(parts, self.batch_size)
+
+    def validation_inputs(self) -> Iterator[Any]:
+        """This rank's held-out inputs with about `loss_samples` positions that count, on the source's device."""
+        rows = self._own_heldout()
+        enough = self.n_counted(rows).cumsum(0) >= -(-self.loss_samples // self.world_size)
+        for inputs in self._forwards(rows[: int((~enough).sum()) + 1]):
+            yield inputs.to(self.source.device)
+
+    def heldout_rows(self, n_samples: int) -> Any:
+        """The first held-out inputs with n_samples positions that count, or all there are; the same on every rank."""
+        return self.inputs(self.first_rows("heldout", n_samples))
+
+    @override
+    def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
+        """Gives n shuffled activations from the beginning of the data, the same on every rank; moves no stream."""
+        return self._sample(self.source, n)
+
+    def _sample(self, source: ActivationSource, n: int) -> Float[Tensor, "n d_in"]:
+        blocks = self.train_blocks()
+        parts: list[Tensor] = []
+        while sum(map(len, parts)) < n:
+            parts.append(counted_activations(source, self.inputs(next(blocks))))
+        activations = torch.cat(parts)
+        shuffled = torch.randperm(len(activations), generator=torch.Generator().manual_seed(self.seed))[:n]
+        return activations[shuffled.to(activations.device)].float()
+
+    def _buffer(self) -> ShuffleBuffer:
+        """An empty one with an order of this rank's own; the rows differ anyway."""
+        seed = self.seed * 1_000_003 + self.rank
+        return ShuffleBuffer(self.buffer_samples, self.d_in, self.buffer_dtype, seed, self.source.device)
+
+    @override
+    def _n_batches(self, name: str, samples: int) -> int:
+        """There may be fewer held-out activations than `val_samples`, and for every rank another number of them."""
+        n_batches = super()._n_batches(name, samples)
+        if name == "train_samples":
+            return n_batches
+        counts = self.n_counted(self._heldout_rows())
+        least = min(int(counts[rank :: self.world_size].sum()) for rank in range(self.world_size))
+        if least < self.batch_size:
+            raise ValueError(
+                f"the held-out {self.data_name} has {int(counts.sum())} {self.unit} that count, fewer than one batch "
+                f"for each process (batch_size={self.batch_size}): give more held-out {self.data_name} or a smaller "
+                "batch_size"
+            )
+        return min(n_batches, least // self.batch_size)
+
+    def _heldout_rows(self) -> Tensor:
+        """Held-out rows of all ranks with `val_samples` or `loss_samples` positions that count, made once."""
+        if self._heldout is None:
+            wanted = max(self.val_samples, self.loss_samples) + self.world_size * self.positions
+            self._heldout = self.first_rows("heldout", wanted)
+        return self._heldout
+
+    def _own_heldout(self) -> Tensor:
+        return self._heldout_rows()[self.rank :: self.world_size]
+
+    def _forwards(self, rows: Tensor) -> Iterator[Any]:
+        for part in rows.split(self.rows_at_once):
+            yield self.inputs(part)
+
+    def _check_train_rows(self) -> None:
+        wanted = self.batch_size * self.world_size
+        if (n := int(self.n_counted(self.first_rows("train", wanted)).sum())) < wanted:
+            raise ValueError(
+                f"the training {self.data_name} has {n} {self.unit} that count, fewer than one batch for each process "
+                f"(batch_size={self.batch_size}, {self.world_size} processes): give more {self.data_name} or a smaller "
+                "batch_size"
+            )
+
+
+def check_sizes(
+    loss_samples: int, rows_per_forward: tuple[str, int], positions: int, batch_size: int, buffer: int
+) -> None:
+    """Refuses sizes that cannot work.
+
+    Args:
+        loss_samples: of `ModelActivations`.
+        rows_per_forward: name and value of the argument that is the number of rows in a forward of the model.
+        positions: in a row.
+        batch_size: of `ModelActivations`.
+        buffer: buffer_samples of `ModelActivations`.
+    """
+    name, n = rows_per_forward
+    for argument, value in ((name, n), ("loss_samples", loss_samples)):
+        if value < 1:
+            raise ValueError(f"{argument}={value}: expected at least 1")
+    least = max(batch_size + n * positions, 2 * n * positions)
+    if buffer < least:
+        raise ValueError(
+            f"buffer_samples={buffer}: expected at least {least}, room for a batch and for two forwards of "
+            f"{name} * {positions} positions = {n * positions} activations"
+        )

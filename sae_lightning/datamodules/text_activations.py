@@ -1,0 +1,72 @@
+"""Activations of a model that reads text: rows of tokens, masked, made while training."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from typing_extensions import override
+
+from sae_lightning.datamodules.model_activations import ModelActivations
+from sae_lightning.datamodules.packing import CHUNKS_AHEAD, PackedRows, RowMaker
+from sae_lightning.datamodules.text import Text
+from sae_lightning.datamodules.token_stream import TokenStream
+from sae_lightning.sources import TokenBatch
+
+
+class TextActivations(ModelActivations):
+    """Activations of a model that reads rows of tokens.
+
+    Args:
+        text: what the model reads.
+        packing: how the text becomes rows.
+        **arguments: of `ModelActivations`.
+    """
+
+    unit = "tokens"
+    data_name = "text"
+
+    def __init__(self, text: Text, packing: RowMaker, **arguments: Any) -> None:
+        super().__init__(positions=packing.context_length, **arguments)
+        self.text, self.packing = text, packing
+
+    @override
+    def train_stream(self) -> TokenStream:
+        """This rank's training stream, from the beginning of the text."""
+        rows = PackedRows(self.packing, self.text.train, on_restart=self._tell_restart, ahead=CHUNKS_AHEAD)
+        return TokenStream(
+            self.source, rows, self._buffer(), self.batch_size, self.rows_at_once, self.rank, self.world_size
+        )
+
+    @override
+    def inputs(self, rows: Int64[Tensor, "n seq"]) -> TokenBatch:
+        return TokenBatch(rows, self.packing.mask(rows))
+
+    @override
+    def n_counted(self, rows: Int64[Tensor, "n seq"]) -> Int64[Tensor, " n"]:
+        return self.packing.mask(rows).sum(1)
+
+    @override
+    def train_blocks(self) -> Iterator[Int64[Tensor, "n seq"]]:
+        rows = PackedRows(self.packing, self.text.train)
+        while True:
+            yield rows.take(self.rows_at_once)
+
+    @override
+    def first_rows(self, split: str, n_samples: int) -> Int64[Tensor, "n seq"]:
+        rows = PackedRows(self.packing, self.text.train if split == "train" else lambda _: self.text.heldout())
+        parts: list[Tensor] = []
+        counted = 0
+        while counted < n_samples:
+            row = rows.take(1)
+            if rows.passes:
+                break
+            parts.append(row)
+            counted += int(self.n_counted(row))
+        return torch.cat(parts)
+
+    def _tell_restart(self, number: int) -> None:
+        if number == 2:
+            rank_zero_info("The training text has ended and is read again, as often as train_samples needs.")

@@ -1,0 +1,135 @@
+"""Activations of either tower of an open_clip model, at the input or output of any of its submodules."""
+
+import math
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from typing_extensions import override
+
+from sae_lightning.sources.hooked import HookedModel, hooks_by_name
+from sae_lightning.sources.image_batch import ImageBatch
+from sae_lightning.sources.open_clip_models import load_clip
+from sae_lightning.sources.tokens import TokenBatch
+
+_IMAGE_TOWER = "visual."
+
+
+class ClipSource(HookedModel):
+    """A CLIP model and a submodule of its image tower or of its text tower, or several of one tower.
+
+    It answers with embeddings [batch, d_embed], of length 1. The image tower reads an `ImageBatch`, whose positions are
+    a token for the class first, where there is one, and the patches row by row; the text tower a `TokenBatch`.
+
+    Args:
+        model: name of an architecture of open_clip, such as ViT-B-32, folder with an open_clip_config.json and weights,
+            or hf-hub:<name>.
+        hook: dotted name of a submodule, as in `named_modules()`: visual.transformer.resblocks.3 of the image tower,
+            transformer.resblocks.3 of the text tower; for several, names of yours with one each.
+        pretrained: tag of the weights of an architecture, such as openai, or their file.
+        hook_input: take what goes into the submodule and not what comes out. Default: false.
+        dtype: number format of the model.
+
+    Attributes:
+        reads_images: whether the hooks are in the image tower.
+        preprocess: a picture -> pixels [3, height, width].
+        tokenizer: makes the tokenizer.
+    """
+
+    list_hooks = (
+        'python -c "import sae_lightning.sources.open_clip_models as m; '
+        "[print(name) for name, _ in m.load_clip('{name}', None).model.named_modules()]\""
+    )
+
+    def __init__(
+        self,
+        model: str,
+        hook: str | dict[str, str],
+        pretrained: str | None = None,
+        hook_input: bool = False,
+        dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    ) -> None:
+        paths = hooks_by_name(hook).values()  # a mistake in it is told before the model is read
+        towers = {path.startswith(_IMAGE_TOWER) for path in paths}
+        if len(towers) > 1:
+            raise ValueError(f"hook={hook}: expected hooks of one tower; those of the image tower begin with visual.")
+        (self.reads_images,) = towers
+        loaded = load_clip(model, pretrained)
+        self.preprocess, self.tokenizer, self._fresh = loaded.preprocess, loaded.tokenizer, loaded.fresh
+        size = getattr(loaded.model.visual, "image_size", 224)
+        self.image_size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
+        self.dtype = getattr(torch, dtype)
+        super().__init__(loaded.model.to(self.dtype), model, hook, hook_input)
+
+    @property
+    def scale(self) -> float:
+        """What cosines of embeddings are multiplied by before they are logits."""
+        return float(self.model.logit_scale.exp())  # type: ignore[operator]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches.
+
+        Raises:
+            ValueError: if the image tower has no patches.
+        """
+        visual: Any = self.model.visual
+        of_timm = getattr(getattr(visual, "trunk", None), "patch_embed", None)
+        grid = getattr(visual, "grid_size", None) or getattr(of_timm, "grid_size", None)
+        if grid is None:
+            raise ValueError(f"model={self.name}: its image tower has no patches; expected a vision transformer")
+        return tuple(grid)
+
+    def n_positions(self) -> tuple[int, int]:
+        """Positions at the hooks that are no patches, which come first, and all of them.
+
+        Raises:
+            ValueError: if the hooks have no position for each patch.
+        """
+        (part, *_) = self._forward_to_hooks(self.example()).values()
+        n, patches = part.shape[1], math.prod(self.grid)
+        if n < patches:
+            raise ValueError(
+                f"hook={self.hook}: it has {n} positions, and the picture {patches} patches; choose another submodule"
+            )
+        return n - patches, n
+
+    @override
+    def example(self) -> ImageBatch | TokenBatch:
+        if self.reads_images:
+            ones = torch.ones(2, 1, dtype=torch.bool)  # two, since one might hide an output that has no batch dimension
+            return ImageBatch(torch.zeros(2, 3, *self.image_size), ones, torch.zeros(2, dtype=torch.int64))
+        ids = self.tokenizer()(["a", "a"])
+        return TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool))
+
+    @override
+    def forward(self, inputs: ImageBatch | TokenBatch) -> Tensor:
+        """Embeddings of the tower, of length 1."""
+        if isinstance(inputs, ImageBatch):
+            return self.embed_images(inputs.pixels)
+        return self.embed_tokens(inputs.input_ids)
+
+    def embed_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch d_embed"]:
+        """Embeddings of pictures, of length 1, whichever tower has the hooks."""
+        return self.model.encode_image(pixels.to(self.device, self.dtype), normalize=True)  # type: ignore[operator]
+
+    def embed_tokens(self, input_ids: Tensor) -> Float[Tensor, "batch d_embed"]:
+        """Embeddings of rows of tokens, of length 1, whichever tower has the hooks."""
+        return self.model.encode_text(input_ids.to(self.device), normalize=True)  # type: ignore[operator]
+
+    @override
+    def outputs(self, outputs: Tensor) -> Float[Tensor, "batch d_embed"]:
+        return outputs
+
+    @override
+    def redrawn(self, seed: int, embeddings: bool) -> "ClipSource":
+        with torch.random.fork_rng(devices=[]):  # open_clip draws from the global random state
+            torch.manual_seed(seed)
+            new = self._fresh()
+        if not embeddings:
+            trained = dict(self.model.named_modules())
+            for name, module in new.named_modules():
+                if isinstance(module, nn.Embedding | nn.Conv2d):
+                    module.load_state_dict(trained[name].state_dict())
+        return self.on(new.to(self.device, self.dtype).requires_grad_(False))

@@ -1,0 +1,231 @@
+"""`HookedModel`: activations at the input or output of any submodules of a model, and forwards with them replaced."""
+
+import copy
+import difflib
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from typing_extensions import override
+
+from sae_lightning.sources.base import ActivationSource, NonFiniteError
+
+Self = TypeVar("Self", bound="HookedModel")
+
+
+class _StopForwardError(Exception):
+    """Ends a forward at the hook: nothing above it is run."""
+
+
+class HookedModel(ActivationSource):
+    """A model and a submodule of it, or several that are read in one forward.
+
+    An activation with more than one dimension per position, such as [heads, d_head], is flattened, and takes its shape
+    again where it is replaced. Activations at several hooks stand side by side, in the order of the hooks.
+
+    Args:
+        model: without gradients, in evaluation mode.
+        name: what messages call it.
+        hook: dotted name of a submodule, as in `named_modules()`; for several, names of yours with one each.
+        hook_input: take what goes into the submodule and not what comes out.
+    """
+
+    list_hooks: str
+    """A command that lists the submodules, in which {name} is the name of the model."""
+
+    def __init__(self, model: nn.Module, name: str, hook: str | dict[str, str], hook_input: bool = False) -> None:
+        self.model, self.name = model, name
+        self._read_at(hook, hook_input)
+
+    def at(self: Self, hook: str | dict[str, str], hook_input: bool = False) -> Self:
+        """The same model, not a copy, read at other hooks."""
+        source = copy.copy(self)
+        source._read_at(hook, hook_input)
+        return source
+
+    def _read_at(self, hook: str | dict[str, str], hook_input: bool) -> None:
+        self.hook, self.hook_input = hook, hook_input
+        self.hooks = hooks_by_name(hook)
+        modules = dict(self.model.named_modules())
+        for path in self.hooks.values():
+            if not path or path not in modules:
+                names = [name for name in modules if name]
+                near = difflib.get_close_matches(path, names, n=4, cutoff=0.3) or names[:4]
+                raise ValueError(
+                    f"hook={path}: {self.name} has no such submodule; near are {', '.join(near)}. All of them: "
+                    + self.list_hooks.format(name=self.name)
+                )
+        self._hooked = {path: modules[path] for path in self.hooks.values()}
+        widths = {name: part.shape[-1] for name, part in self._forward_to_hooks(self.example()).items()}
+        self.widths = {} if isinstance(hook, str) else widths
+        self.d_in = sum(widths.values())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def to(self: Self, device: torch.device | str) -> Self:
+        """Moves the model."""
+        self.model.to(device)
+        return self
+
+    def on(self: Self, model: nn.Module) -> Self:
+        """The same hooks in another model of the same architecture."""
+        other, modules = copy.copy(self), dict(model.named_modules())
+        other.model, other._hooked = model, {path: modules[path] for path in self._hooked}
+        return other
+
+    @override
+    def capture(self, inputs: Any) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
+        """Activations in the model's dtype and the mask, on the model's device.
+
+        Raises:
+            NonFiniteError: if an activation is not finite.
+            ValueError: if the model cannot read the inputs.
+        """
+        parts = list(self._forward_to_hooks(inputs).values())
+        activations = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0]) for part in parts], -1)
+        if not torch.isfinite(activations.sum(dtype=torch.float32)):  # one pass; which ones is worth a second
+            self._refuse_infinite(activations)
+        return activations, inputs.mask.to(activations.device)
+
+    @override
+    def replace(
+        self,
+        inputs: Any,
+        edit: Callable[[Float[Tensor, "batch seq d_in"]], Float[Tensor, "batch seq d_in"]],
+        hook: str = "",
+    ) -> Tensor:
+        """Outputs of the whole model; `edit` gets all positions, also masked ones.
+
+        Differentiable in what `edit` returns, never in the parameters of the model.
+
+        Args:
+            inputs: what the model reads.
+            edit: what happens to the activations.
+            hook: name of the hook where, if there are several.
+        """
+
+        def edit_in_shape(tensor: Tensor) -> Tensor:
+            return edit(tensor.flatten(2)).to(tensor).view_as(tensor)
+
+        with self._hook(self.hooks[hook], edit_in_shape):
+            return self.outputs(self.forward(inputs))
+
+    # For subclasses
+    # ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def example(self) -> Any:
+        """Small inputs, from which the widths of the activations are taken."""
+
+    @abstractmethod
+    def forward(self, inputs: Any) -> Any:
+        """What the model, or the tower with the hooks, makes of the inputs."""
+
+    @abstractmethod
+    def outputs(self, outputs: Any) -> Tensor:
+        """The tensor among them that `replace` answers with."""
+
+    @abstractmethod
+    def redrawn(self: Self, seed: int, embeddings: bool) -> Self:
+        """The same hooks in a model of the same architecture, with weights as before its training.
+
+        Args:
+            seed: of the weights.
+            embeddings: draw the embeddings too; otherwise they are copied.
+        """
+
+    # Hooks
+    # -------------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _forward_to_hooks(self, inputs: Any) -> dict[str, Tensor]:
+        """Activations [batch, seq, d] by the name of the hook; what lies above the last is not run."""
+        captured: dict[str, Tensor] = {}
+
+        def keep(path: str, tensor: Tensor) -> Tensor:
+            captured[path] = tensor.flatten(2)
+            if len(captured) == len(self._hooked):
+                raise _StopForwardError
+            return tensor
+
+        with ExitStack() as hooks:
+            for path in self._hooked:
+                hooks.enter_context(self._hook(path, partial(keep, path)))
+            with suppress(_StopForwardError):
+                self.forward(inputs)
+        if missing := [path for path in self._hooked if path not in captured]:
+            raise ValueError(f"hook={missing[0]}: the model {self.name} did not run this submodule; choose another")
+        return {name: captured[path] for name, path in self.hooks.items()}
+
+    @contextmanager
+    def _hook(self, hook: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Inside, the tensor at the hook is replaced by `edit(tensor)`."""
+
+        def checked(tensor: Tensor) -> Tensor:
+            if tensor.dim() < 3:
+                side = "input" if self.hook_input else "output"
+                raise ValueError(
+                    f"hook={hook}: its {side} has shape {list(tensor.shape)}, expected [batch, seq, d]; "
+                    "choose another submodule"
+                )
+            return edit(tensor)
+
+        def edit_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
+            edited, found = _edit_first_tensor(args, checked)
+            if found:
+                return edited, kwargs
+            values, found = _edit_first_tensor(tuple(kwargs.values()), checked)
+            if not found:
+                raise ValueError(f"hook={hook}: no tensor goes into this submodule; choose another")
+            return args, dict(zip(kwargs, values, strict=True))
+
+        def edit_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            if isinstance(output, Tensor):
+                return checked(output)
+            edited, found = _edit_first_tensor(tuple(output), checked) if isinstance(output, tuple) else ((), False)
+            if not found:
+                raise ValueError(f"hook={hook}: no tensor comes out of this submodule; choose another")
+            return edited
+
+        handle = (
+            self._hooked[hook].register_forward_pre_hook(edit_input, with_kwargs=True)
+            if self.hook_input
+            else self._hooked[hook].register_forward_hook(edit_output)
+        )
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _refuse_infinite(self, activations: Tensor) -> None:
+        wrong = ~torch.isfinite(activations)
+        if n := int(wrong.sum()):
+            row, position, _ = wrong.nonzero()[0].tolist()
+            raise NonFiniteError(
+                f"hook={self.hook}: {n} of {activations.numel()} activations are not finite "
+                f"(dtype {activations.dtype}); try dtype: float32",
+                (row, position),
+            )
+
+
+def hooks_by_name(hook: str | dict[str, str]) -> dict[str, str]:
+    """Submodules by the names of the hooks; one alone has the name ""."""
+    if not isinstance(hook, str) and (not hook or not all(re.fullmatch(r"\w+", name) for name in hook)):
+        raise ValueError(f"hook={hook}: expected names of letters, digits and _, each with a submodule")
+    return {"": hook} if isinstance(hook, str) else dict(hook)
+
+
+def _edit_first_tensor(values: tuple[Any, ...], edit: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], bool]:
+    for i, value in enumerate(values):
+        if isinstance(value, Tensor):
+            return (*values[:i], edit(value), *values[i + 1 :]), True
+    return values, False
