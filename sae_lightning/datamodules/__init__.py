@@ -2,6 +2,8 @@
 
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.cached import CachedActivations
+from sae_lightning.datamodules.clip_images import ClipImages
+from sae_lightning.datamodules.clip_text import ClipText
 from sae_lightning.datamodules.decoder_directions import DecoderDirections
 from sae_lightning.datamodules.file_text import FileText
 from sae_lightning.datamodules.hub_text import HubText
@@ -13,6 +15,8 @@ from sae_lightning.datamodules.text import SourceError, Text
 __all__ = [
     "ActivationDataModule",
     "CachedActivations",
+    "ClipImages",
+    "ClipText",
     "DecoderDirections",
     "FileText",
     "HubText",

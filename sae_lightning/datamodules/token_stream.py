@@ -72,7 +72,7 @@ class TokenStream(PooledStream):
         super().load_state_dict(state)
 
 
-def counted_activations(source: ActivationSource, inputs: TokenBatch) -> Float[Tensor, "n d_in"]:
+def counted_activations(source: ActivationSource, inputs: Any) -> Float[Tensor, "n d_in"]:
     """Activations at the positions that count, in the model's dtype."""
     activations, mask = source.capture(inputs)
     return activations[mask]

@@ -1,0 +1,126 @@
+"""Pictures -> image tower -> buffer -> batches."""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from typing_extensions import override
+
+from sae_lightning.datamodules.background import Background
+from sae_lightning.datamodules.buffer import ShuffleBuffer
+from sae_lightning.datamodules.pooled import PooledStream
+from sae_lightning.datamodules.token_stream import counted_activations
+from sae_lightning.sources import ActivationSource, ImageBatch
+
+_AHEAD = 2
+
+
+class ImageOrder:
+    """Pictures again and again, each pass in another order.
+
+    Args:
+        numbers: of the pictures.
+        seed: decides the orders.
+    """
+
+    def __init__(self, numbers: Int64[Tensor, " n"], seed: int) -> None:
+        self.numbers, self.seed = numbers, seed
+        self._pass = lru_cache(maxsize=2)(self._order)
+
+    def slice(self, begin: int, end: int) -> Int64[Tensor, " k"]:
+        """Pictures begin to end - 1 of the endless sequence."""
+        n = len(self.numbers)
+        parts = []
+        while begin < end:
+            turn, first = divmod(begin, n)
+            last = min(n, first + end - begin)
+            parts.append(self._pass(turn)[first:last])
+            begin += last - first
+        return torch.cat(parts)
+
+    def _order(self, turn: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
+        return self.numbers[torch.randperm(len(self.numbers), generator=generator)]
+
+
+class ImageStream(PooledStream):
+    """Shuffled activations of this rank's pictures, which are decoded ahead of their use.
+
+    Pictures come in blocks of `images_per_forward`, one model forward each; of every `world_size` blocks a rank takes
+    the one with its number. So the forwards are those of any number of ranks.
+
+    Args:
+        source: the model and the hook.
+        order: of the pictures.
+        inputs: reads pictures by their numbers.
+        buffer: the pool that activations are drawn from, with room for two blocks or more.
+        batch_size: activations in a batch.
+        images_per_forward: pictures in a forward of the model.
+        positions: of a picture that count.
+        rank: number of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self,
+        source: ActivationSource,
+        order: ImageOrder,
+        inputs: Callable[[Tensor], ImageBatch],
+        buffer: ShuffleBuffer,
+        batch_size: int,
+        images_per_forward: int,
+        positions: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(buffer, batch_size, images_per_forward * positions)
+        self.source, self.position = source, 0
+        step = images_per_forward * world_size
+
+        def own(number: int) -> Tensor:
+            begin = number * step + rank * images_per_forward
+            return order.slice(begin, begin + images_per_forward)[:, None]
+
+        self._read = _reading(own, inputs)
+        self._ahead: Iterator[ImageBatch] | None = None
+
+    @override
+    def next_block(self) -> Float[Tensor, "n d_in"]:
+        if self._ahead is None:
+            self._ahead = Background(self._read(self.position), _AHEAD)
+        inputs = next(self._ahead)
+        while not len(inputs.mask):  # none of these pictures can be decoded
+            inputs, self.position = next(self._ahead), self.position + 1
+        try:
+            with torch.inference_mode():
+                activations = counted_activations(self.source, inputs)
+        except BaseException:
+            self._ahead = None  # this block will be read again
+            raise
+        self.position += 1
+        return activations
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position, **super().state_dict()}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position, self._ahead = state["position"], None
+        super().load_state_dict(state)
+
+
+def _reading(
+    own: Callable[[int], Tensor], inputs: Callable[[Tensor], ImageBatch]
+) -> Callable[[int], Iterator[ImageBatch]]:
+    """From a block on, endless; not a method, since the thread that decodes must not hold the stream."""
+
+    def blocks(number: int) -> Iterator[ImageBatch]:
+        while True:
+            yield inputs(own(number))
+            number += 1
+
+    return blocks

@@ -1,0 +1,70 @@
+"""`ImageReader`: pictures -> pixels of a model; what cannot be decoded is named, skipped and counted."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int64
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+
+from sae_lightning.images.base import Images
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_TOLD = 10
+
+
+class ImageReader:
+    """Reads pictures as a model wants them.
+
+    Args:
+        images: which.
+        preprocess: a picture in RGB -> pixels [3, height, width] float32.
+        n_workers: threads that decode.
+
+    Attributes:
+        skipped: pictures that could not be decoded, by number, and why.
+    """
+
+    def __init__(self, images: Images, preprocess: Callable[[Any], Tensor], n_workers: int) -> None:
+        self.images, self.preprocess, self.n_workers = images, preprocess, n_workers
+        self.skipped: dict[int, str] = {}
+
+    def read(self, numbers: Int64[Tensor, " n"]) -> tuple[Float[Tensor, "k 3 height width"], Int64[Tensor, " k"]]:
+        """Pixels of the pictures that can be decoded, and which these are; of none of them, [0, 3, 1, 1]."""
+        with ThreadPoolExecutor(self.n_workers) as threads:
+            read = list(threads.map(self._one, numbers.tolist()))
+        kept = [i for i, pixels in enumerate(read) if pixels is not None]
+        if not kept:
+            return torch.zeros(0, 3, 1, 1), numbers[:0]
+        return torch.stack([pixels for pixels in read if pixels is not None]), numbers[kept]
+
+    def _one(self, number: int) -> Tensor | None:
+        if number in self.skipped:
+            return None
+        try:
+            return self.preprocess(to_rgb(self.images.image(number)))
+        except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
+            self.skipped[number] = str(error) or type(error).__name__
+            if len(self.skipped) <= _TOLD:
+                rank_zero_warn(
+                    f"skipped a picture that cannot be decoded, {self.images.name(number)}: {error} "
+                    f"({len(self.skipped)} until now; after {_TOLD} they are counted and not named)"
+                )
+            return None
+
+
+def to_rgb(image: "Image") -> "Image":
+    """Eight bits and three colours: what is transparent becomes white, sixteen bits of grey become eight."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        image = image.point(lambda value: value / 256).convert("L")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
