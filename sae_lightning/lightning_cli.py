@@ -29,10 +29,11 @@ from sae_lightning.callbacks import (
 )
 from sae_lightning.causal import EntityPrompts
 from sae_lightning.compare import METRICS_FILE, read_run, told, write_verdict
-from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.datamodules import ActivationDataModule, Text
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FreezePolicy
+from sae_lightning.images import Images
 from sae_lightning.interpretation import Judge
 from sae_lightning.loggers import run_folder
 from sae_lightning.mistakes import readable, subclass_names
@@ -49,6 +50,8 @@ _CHOSEN_BY_NAME = (
     FiringProbability,
     Dependence,
     Null,
+    Text,
+    Images,
     ProbingTask,
     EntityPrompts,
     Judge,

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import tiny
+import tiny_clip
 import torch
 import yaml
 from fit_in_server import fit, run
@@ -33,6 +34,16 @@ DATA = {
             **SIZES,
         },
     },
+    "pictures": {
+        "class_path": "ClipImages",
+        "init_args": {
+            "model": "clip",
+            "hook": "visual.transformer.resblocks.0",
+            "images": {"class_path": "ImageFolder", "init_args": {"folder": "pictures", "heldout_every": 4}},
+            "images_per_forward": 4,
+            **SIZES,
+        },
+    },
     "shuffled_cache": {"class_path": "CachedActivations", "init_args": {"path": "cache", **SIZES}},
     "cache_in_order": {"class_path": "CachedActivations", "init_args": {"path": "cache", "order": "stream", **SIZES}},
 }
@@ -42,6 +53,8 @@ DATA = {
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     tiny.save_tiny_lm(folder / "lm")
+    tiny_clip.save_tiny_clip(folder / "clip")
+    tiny_clip.save_pictures(folder / "pictures")
     tiny.save_text(folder / "text.jsonl", 400)
     (folder / "data.yaml").write_text(yaml.safe_dump({"data": DATA["stream"]}))
     assert run(folder, "cache", "--config", "data.yaml", "--out", "cache") == [0]
@@ -89,9 +102,11 @@ def trainer(ranks):
         (PANEL, "stream", 1, [{"step": 17}]),
         (PANEL, "shuffled_cache", 1, [{"step": 18}]),
         (LONE, "cache_in_order", 1, [{"step": 34}]),
+        (PANEL, "pictures", 1, [{"step": 17}]),
         (LONE, "stream", 2, [{"step": 13}]),
         (PANEL, "stream", 2, [{"step": 11, "while_saving": True}]),
         (PANEL, "shuffled_cache", 2, [{"step": 8}]),
+        (PANEL, "pictures", 2, [{"step": 8}]),
     ],
     ids=lambda value: None if isinstance(value, (dict, list)) else str(value),
 )

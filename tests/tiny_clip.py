@@ -11,7 +11,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 40, 230)}
 
 
 def save_tiny_clip(folder: Path) -> Path:
-    """An open_clip checkpoint: 32 by 32 pixels, 16 patches and a class token, two blocks of width 32 and of width 16."""
+    """An open_clip checkpoint: 32 by 32 pixels, 16 patches and a class token, two blocks of width 32 and 16."""
     import open_clip
 
     model = {

@@ -107,6 +107,7 @@ class ClipImages(ModelActivations):
             self.source,
             self._order(),
             self.inputs,
+            self.images.name,
             self._buffer(),
             self.batch_size,
             self.rows_at_once,

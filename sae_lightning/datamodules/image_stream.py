@@ -13,7 +13,7 @@ from sae_lightning.datamodules.background import Background
 from sae_lightning.datamodules.buffer import ShuffleBuffer
 from sae_lightning.datamodules.pooled import PooledStream
 from sae_lightning.datamodules.token_stream import counted_activations
-from sae_lightning.sources import ActivationSource, ImageBatch
+from sae_lightning.sources import ActivationSource, ImageBatch, NonFiniteError
 
 _AHEAD = 2
 
@@ -56,6 +56,7 @@ class ImageStream(PooledStream):
         source: the model and the hook.
         order: of the pictures.
         inputs: reads pictures by their numbers.
+        name: what messages call a picture.
         buffer: the pool that activations are drawn from, with room for two blocks or more.
         batch_size: activations in a batch.
         images_per_forward: pictures in a forward of the model.
@@ -69,6 +70,7 @@ class ImageStream(PooledStream):
         source: ActivationSource,
         order: ImageOrder,
         inputs: Callable[[Tensor], ImageBatch],
+        name: Callable[[int], str],
         buffer: ShuffleBuffer,
         batch_size: int,
         images_per_forward: int,
@@ -77,7 +79,7 @@ class ImageStream(PooledStream):
         world_size: int = 1,
     ) -> None:
         super().__init__(buffer, batch_size, images_per_forward * positions)
-        self.source, self.position = source, 0
+        self.source, self.name, self.position = source, name, 0
         step = images_per_forward * world_size
 
         def own(number: int) -> Tensor:
@@ -97,9 +99,11 @@ class ImageStream(PooledStream):
         try:
             with torch.inference_mode():
                 activations = counted_activations(self.source, inputs)
-        except BaseException:
+        except NonFiniteError as error:
             self._ahead = None  # this block will be read again
-            raise
+            row, position = error.position
+            where = f"The first: {self.name(int(inputs.numbers[row]))}, position {position}"
+            raise ValueError(f"{error}. {where}") from error
         self.position += 1
         return activations
 

@@ -140,8 +140,8 @@ class ModelActivations(ActivationDataModule):
         least = min(int(counts[rank :: self.world_size].sum()) for rank in range(self.world_size))
         if least < self.batch_size:
             raise ValueError(
-                f"the held-out {self.data_name} has {int(counts.sum())} {self.unit} that count, fewer than one batch "
-                f"for each process (batch_size={self.batch_size}): give more held-out {self.data_name} or a smaller "
+                f"the held-out {self.data_name}: {int(counts.sum())} {self.unit} count, fewer than one batch for each "
+                f"process (batch_size={self.batch_size}): give more held-out {self.data_name} or a smaller "
                 "batch_size"
             )
         return min(n_batches, least // self.batch_size)
@@ -164,7 +164,7 @@ class ModelActivations(ActivationDataModule):
         wanted = self.batch_size * self.world_size
         if (n := int(self.n_counted(self.first_rows("train", wanted)).sum())) < wanted:
             raise ValueError(
-                f"the training {self.data_name} has {n} {self.unit} that count, fewer than one batch for each process "
+                f"the training {self.data_name}: {n} {self.unit} count, fewer than one batch for each process "
                 f"(batch_size={self.batch_size}, {self.world_size} processes): give more {self.data_name} or a smaller "
                 "batch_size"
             )

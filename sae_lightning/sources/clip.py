@@ -51,11 +51,12 @@ class ClipSource(HookedModel):
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
         paths = hooks_by_name(hook).values()  # a mistake in it is told before the model is read
-        towers = {path.startswith(_IMAGE_TOWER) for path in paths}
+        towers = {f"{path}.".startswith(_IMAGE_TOWER) for path in paths}
         if len(towers) > 1:
             raise ValueError(f"hook={hook}: expected hooks of one tower; those of the image tower begin with visual.")
         (self.reads_images,) = towers
         loaded = load_clip(model, pretrained)
+        self.list_hooks = self.list_hooks.replace("None", repr(pretrained))
         self.preprocess, self.tokenizer, self._fresh = loaded.preprocess, loaded.tokenizer, loaded.fresh
         size = getattr(loaded.model.visual, "image_size", 224)
         self.image_size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
@@ -87,6 +88,8 @@ class ClipSource(HookedModel):
         Raises:
             ValueError: if the hooks have no position for each patch.
         """
+        if any(isinstance(module, nn.Conv2d) for module in self._hooked.values()):
+            raise ValueError(f"hook={self.hook}: this is a convolution; choose a submodule with [batch, position, d]")
         (part, *_) = self._forward_to_hooks(self.example()).values()
         n, patches = part.shape[1], math.prod(self.grid)
         if n < patches:

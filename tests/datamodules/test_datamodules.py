@@ -13,12 +13,15 @@ import sae_lightning.datamodules as datamodules
 from sae_lightning.datamodules import (
     ActivationDataModule,
     CachedActivations,
+    ClipImages,
+    ClipText,
     DecoderDirections,
     FileText,
     LanguageModelDataModule,
     SyntheticDataModule,
 )
 from sae_lightning.datamodules.cache.writer import CacheWriter
+from sae_lightning.images import ImageFolder
 from sae_lightning.saes import TopK
 from sae_lightning.sources import GaussianMatched, RandomRotation, Reinitialised, ShuffledDimensions
 
@@ -66,6 +69,21 @@ def make(request, tiny_lm, text_file):
         order = "stream" if request.param == "cached, order stream" else "shuffled"
         return CachedActivations(request.getfixturevalue("cache"), order, **small | kwargs)
 
+    def clip(kind, hook, data, **kwargs):
+        small = {"batch_size": BATCH, "train_samples": 12 * BATCH, "val_samples": 3 * BATCH, "loss_samples": 100}
+        model = request.getfixturevalue("tiny_clip")
+        return kind(model, hook, data, **small | {"buffer_samples": 300} | kwargs)
+
+    def clip_images(**kwargs):
+        images = ImageFolder(request.getfixturevalue("pictures"), heldout_every=4)
+        hook = "visual.transformer.resblocks.0"
+        return clip(ClipImages, hook, images, images_per_forward=4, n_workers=2, **kwargs)
+
+    def clip_text(**kwargs):
+        return clip(
+            ClipText, "transformer.resblocks.0", FileText(text_file, heldout_every=5), captions_per_forward=4, **kwargs
+        )
+
     def nulls(**kwargs):
         noise = {"gaussian": GaussianMatched(), "shuffled": ShuffledDimensions(), "rotated": RandomRotation()}
         if request.param == "synthetic, nulls":
@@ -79,10 +97,11 @@ def make(request, tiny_lm, text_file):
         return DecoderDirections([str(folder)], **small | kwargs)
 
     makers = {SyntheticDataModule: synthetic, LanguageModelDataModule: language_model, DecoderDirections: directions}
+    makers |= {ClipImages: clip_images, ClipText: clip_text}
     return makers.get(request.param, nulls if "nulls" in str(request.param) else cached)
 
 
-HELD_OUT = [SyntheticDataModule, LanguageModelDataModule, CachedActivations]
+HELD_OUT = [SyntheticDataModule, LanguageModelDataModule, CachedActivations, ClipImages, ClipText]
 ALL = [*HELD_OUT, DecoderDirections]  # whose validation is all that there is
 OTHERS = ["cached, order stream", "synthetic, nulls", "language model, nulls"]
 every_datamodule = pytest.mark.parametrize("make", [*ALL, *OTHERS], indirect=True)
@@ -420,9 +439,9 @@ def test_held_out_text_is_tokenised_once(make, monkeypatch):
 def test_short_texts(make, tmp_path):
     short = tiny.save_text(tmp_path / "short.jsonl", 3)
     enough = tiny.save_text(tmp_path / "enough.jsonl", 60)
-    with pytest.raises(ValueError, match=r"training text has \d+ tokens that count, fewer than one batch"):
+    with pytest.raises(ValueError, match=r"training text: \d+ tokens count, fewer than one batch"):
         make(text=FileText(short, heldout=enough)).setup("fit")
-    with pytest.raises(ValueError, match=r"held-out text has \d+ tokens that count, fewer than one batch"):
+    with pytest.raises(ValueError, match=r"held-out text: \d+ tokens count, fewer than one batch"):
         make(text=FileText(enough, heldout=short)).setup("fit")
     datamodule = make(text=FileText(enough, heldout=tiny.save_text(tmp_path / "few.jsonl", 8)))
     datamodule.setup("fit")
