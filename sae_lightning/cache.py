@@ -12,9 +12,10 @@ from typing import Any, Literal
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from sae_lightning import startup
-from sae_lightning.datamodules import ActivationDataModule, LanguageModelDataModule
+from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.datamodules.cache.process import Process
 from sae_lightning.datamodules.cache.writer import CacheWriter
+from sae_lightning.datamodules.model_activations import ModelActivations
 from sae_lightning.mistakes import readable, subclass_names
 
 IGNORED = (
@@ -38,10 +39,10 @@ def main(args: list[str]) -> None:
     parser = _parser()
     settings = parse_data(parser, args[1:])
     kind = pkgutil.resolve_name(settings.data.class_path)
-    if not issubclass(kind, LanguageModelDataModule):
+    if not issubclass(kind, ModelActivations):
         raise ValueError(
-            f"data={kind.__name__}: sae cache needs a LanguageModelDataModule; "
-            "other data are made as fast as they are read"
+            f"data={kind.__name__}: sae cache needs the activations of a model, LanguageModelDataModule, ClipImages or "
+            "ClipText; other data are made as fast as they are read"
         )
     process = Process.of_environment()
     writer = CacheWriter(
@@ -54,7 +55,8 @@ def main(args: list[str]) -> None:
         process,
     )
     complete = writer.write()
-    made = f"{writer.tokens:,} tokens in {writer.seconds:.0f} s, {writer.tokens / writer.seconds:,.0f} tokens/s"
+    unit = kind.unit
+    made = f"{writer.tokens:,} {unit} in {writer.seconds:.0f} s, {writer.tokens / writer.seconds:,.0f} {unit}/s"
     if not complete:
         print(
             f"{settings.out}: rank {process.rank} of {process.world_size} has done its shards ({made}); others have not"
@@ -63,13 +65,13 @@ def main(args: list[str]) -> None:
     counts = writer.manifest["counts"]
     nbytes = sum(shard["bytes"] for shard in writer.manifest["shards"])
     print(
-        f"{settings.out}: {counts['tokens']:,} training and {counts['heldout_tokens']:,} held-out tokens in "
+        f"{settings.out}: {counts['tokens']:,} training and {counts['heldout_tokens']:,} held-out {unit} in "
         f"{counts['shards']} shards, {nbytes / 1e9:.2f} GB; made now: {made}"
     )
     if counts["tokens"] < writer.n_train:
         print(
-            f"The training text ended before the {writer.n_train:,} tokens that were asked for (train_samples and a "
-            "buffer more)."
+            f"The training {kind.data_name} ended before the {writer.n_train:,} {unit} that were asked for "
+            "(train_samples and a buffer more)."
         )
     print(f"Train from it: sae fit -c configs/sae/batch_topk.yaml --data CachedActivations --data.path {settings.out}")
 

@@ -33,7 +33,8 @@ from matplotlib.ticker import EngFormatter
 from torch.utils.tensorboard import SummaryWriter
 
 from sae_lightning.compare import read_lines, short_names
-from sae_lightning.datamodules import ActivationDataModule, CachedActivations, LanguageModelDataModule
+from sae_lightning.datamodules import ActivationDataModule, CachedActivations
+from sae_lightning.datamodules.model_activations import ModelActivations
 from sae_lightning.evaluators.recovery import random_dictionary
 from sae_lightning.metrics import best_cosine
 from sae_lightning.mistakes import readable
@@ -254,9 +255,7 @@ def read_truth(
     """
     # A language model has none, which need not be loaded to find that out.
     source: Any = (
-        None
-        if issubclass(kind, (LanguageModelDataModule, CachedActivations))
-        else getattr(make_datamodule(), "source", None)
+        None if issubclass(kind, (ModelActivations, CachedActivations)) else getattr(make_datamodule(), "source", None)
     )
     if getattr(source, "features", None) is None:
         raise LeftOut(f"the true features of {kind.__name__} are not known")

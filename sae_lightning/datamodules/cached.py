@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -19,22 +19,23 @@ from sae_lightning.datamodules.cache.rows import CachedBlocks, CachedRows, read_
 from sae_lightning.datamodules.cache.source import CachedSource
 from sae_lightning.datamodules.cache.storage import Folder, free_bytes, is_full
 from sae_lightning.datamodules.cache.streams import ShuffledStream, TextOrderStream
-from sae_lightning.datamodules.packing import Packing
+from sae_lightning.datamodules.packing import Packing, RowMaker
+from sae_lightning.images import Images
 from sae_lightning.sources import TokenBatch
 from sae_lightning.sources.checkpoint import check_folder, load_tokenizer
 
 
 class CachedActivations(ActivationDataModule):
-    """Activations of a language model from a cache that `sae cache` wrote; the model is run by evaluators only.
+    """Activations of a model from a cache that `sae cache` wrote; the model is run by evaluators only.
 
     Args:
         path: folder of the cache, or its URL, such as s3://bucket/folder.
         order: shuffled draws from the whole cache, each pass over it in another order; stream gives the batches that
-            LanguageModelDataModule with the same sizes and seed gives while making activations, as far as they go.
+            the datamodule of the cache with the same sizes and seed gives while making activations, as far as they go.
         batch_size: activations in a batch of one rank.
-        train_samples: tokens in an epoch, all ranks together; the cache is read again when it ends. Default: all.
-        val_samples: held-out tokens in a validation, all ranks together, or as many as there are. Default: all.
-        loss_samples: held-out tokens for evaluators that run the whole model, all ranks together.
+        train_samples: activations in an epoch, all ranks together; the cache is read again when it ends. Default: all.
+        val_samples: held-out activations in a validation, all ranks together, or as many as there are. Default: all.
+        loss_samples: held-out activations for evaluators that run the whole model, all ranks together.
         buffer_samples: in order shuffled the activations that are read at once, twice as many are held in memory; in
             order stream those that are shuffled together. In a rank.
         verify: compare the hash of every shard with the manifest before training, or only its size.
@@ -72,9 +73,9 @@ class CachedActivations(ActivationDataModule):
         for name, value in (("loss_samples", loss_samples), ("n_workers", n_workers)):
             if value < 1:
                 raise ValueError(f"{name}={value}: expected at least 1")
-        data = self.manifest["data"]
-        self.llm_batch_size: int = data["llm_batch_size"]
-        self.block_tokens: int = data["llm_batch_size"] * data["context_length"]
+        data = self.manifest["data"]  # the first caches have these two there alone
+        self.llm_batch_size: int = self.manifest.get("rows_at_once") or data["llm_batch_size"]
+        self.block_tokens: int = self.llm_batch_size * (self.manifest.get("positions") or data["context_length"])
         least = batch_size
         if order == "stream":
             least = max(batch_size + self.block_tokens, 2 * self.block_tokens)
@@ -90,8 +91,25 @@ class CachedActivations(ActivationDataModule):
         self._rows: dict[str, CachedRows] = {}
 
     @cached_property
-    def packing(self) -> Packing:
-        """How evaluators read text: with the tokenizer that the cache was made with."""
+    def images(self) -> Images:
+        """The pictures, for evaluators.
+
+        Raises:
+            AttributeError: if this is no cache of pictures.
+        """
+        if self.source.is_language_model:
+            raise AttributeError("images")
+        return self.source.origin.images
+
+    @cached_property
+    def packing(self) -> RowMaker:
+        """How evaluators read text: with the tokenizer that the cache was made with.
+
+        Raises:
+            AttributeError: if this is a cache of pictures.
+        """
+        if not self.source.is_language_model:
+            return self.source.origin.packing
         data = self.manifest["data"]
         tokenizer = load_tokenizer(data["tokenizer"] or data["model"], data["revision"])
         return Packing(tokenizer, data["context_length"], data["bos_in_every_row"])
@@ -136,21 +154,27 @@ class CachedActivations(ActivationDataModule):
         for begin in range(self.rank * self.batch_size, len(rows) - self.batch_size + 1, step):
             yield rows.slice(begin, begin + self.batch_size).float()
 
-    def validation_inputs(self) -> Iterator[TokenBatch]:
-        """This rank's held-out rows with about `loss_samples` tokens that count, on the source's device."""
+    def validation_inputs(self) -> Iterator[Any]:
+        """This rank's held-out inputs with about `loss_samples` positions that count, on the source's device."""
         text = read_text(self.folder, self._shards["heldout"])
         ids, mask = (part[self.rank :: self.world_size] for part in (text.input_ids, text.mask))
         enough = mask.sum(1).cumsum(0) >= -(-self.loss_samples // self.world_size)
         n_rows = int((~enough).sum()) + 1
         for begin in range(0, min(n_rows, len(ids)), self.llm_batch_size):
             part = slice(begin, min(begin + self.llm_batch_size, n_rows))
-            yield TokenBatch(ids[part], mask[part]).to(self.source.device)
+            yield self._inputs(TokenBatch(ids[part], mask[part])).to(self.source.device)
 
-    def heldout_rows(self, n_tokens: int) -> TokenBatch:
-        """The first held-out rows with n_tokens that count, or all there are; the same on every rank."""
+    def heldout_rows(self, n_samples: int) -> Any:
+        """The first held-out inputs with n_samples positions that count, or all there are; the same on every rank."""
         text = read_text(self.folder, self._shards["heldout"])
-        n_rows = int((text.mask.sum(1).cumsum(0) < n_tokens).sum()) + 1
-        return TokenBatch(text.input_ids[:n_rows], text.mask[:n_rows])
+        n_rows = int((text.mask.sum(1).cumsum(0) < n_samples).sum()) + 1
+        return self._inputs(TokenBatch(text.input_ids[:n_rows], text.mask[:n_rows]))
+
+    def _inputs(self, rows: TokenBatch) -> Any:
+        """What the model reads: the text itself, or the pictures with these numbers."""
+        if self.source.is_language_model:
+            return rows
+        return self.source.origin.inputs(rows.input_ids[rows.mask.any(1)])
 
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:

@@ -47,6 +47,7 @@ class ClipImages(ModelActivations):
     source: ClipSource | NullSource
     unit = "positions"
     data_name = "pictures"
+    no_effect_on_rows = ("batch_size", "buffer_dtype", "n_workers")
 
     def __init__(
         self,
@@ -134,10 +135,13 @@ class ClipImages(ModelActivations):
             begin += self.rows_at_once
 
     @override
+    def one_pass(self, split: str) -> Iterator[Int64[Tensor, "n 1"]]:
+        return iter(self._shuffled(split)[:, None].split(self.rows_at_once))
+
+    @override
     def first_rows(self, split: str, n_samples: int) -> Int64[Tensor, "n 1"]:
         """In random order, which is the same each time; those that cannot be decoded are left out."""
-        numbers = self.images.numbers(split)
-        numbers = ImageOrder(numbers, self.seed if split == "train" else _HELDOUT_SEED).slice(0, len(numbers))
+        numbers = self._shuffled(split)
         wanted, found = -(-n_samples // self.positions), list[Tensor]()
         for part in numbers.split(self.rows_at_once):
             found.append(self.reader.read(part)[1])
@@ -149,6 +153,10 @@ class ClipImages(ModelActivations):
         """Says how many pictures were skipped."""
         if skipped := self.reader.skipped:
             rank_zero_info(f"{len(skipped)} of {len(self.images)} pictures cannot be decoded and were skipped.")
+
+    def _shuffled(self, split: str) -> Int64[Tensor, " n"]:
+        numbers = self.images.numbers(split)
+        return ImageOrder(numbers, self.seed if split == "train" else _HELDOUT_SEED).slice(0, len(numbers))
 
     def _order(self) -> ImageOrder:
         return ImageOrder(self.images.numbers("train"), self.seed)

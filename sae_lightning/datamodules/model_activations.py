@@ -41,6 +41,8 @@ class ModelActivations(ActivationDataModule):
     source: HookedModel | NullSource
     data_name: str
     """What messages call the rows, such as text."""
+    no_effect_on_rows: tuple[str, ...] = ("batch_size", "buffer_dtype", "seed")
+    """Arguments that change nothing in the activations and their order before they are shuffled in the buffer."""
 
     def __init__(
         self,
@@ -76,6 +78,10 @@ class ModelActivations(ActivationDataModule):
     @abstractmethod
     def train_blocks(self) -> Iterator[Int64[Tensor, "n row"]]:
         """Without end the rows of one forward after another, from the beginning of the training data."""
+
+    @abstractmethod
+    def one_pass(self, split: str) -> Iterator[Int64[Tensor, "n row"]]:
+        """All rows of a part, `train` or `heldout`, once: forward after forward, as training reads them."""
 
     @abstractmethod
     def first_rows(self, split: str, n_samples: int) -> Int64[Tensor, "n row"]:

@@ -1,6 +1,6 @@
 """Activations of a model that reads text: rows of tokens, masked, made while training."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -55,8 +55,22 @@ class TextActivations(ModelActivations):
             yield rows.take(self.rows_at_once)
 
     @override
+    def one_pass(self, split: str) -> Iterator[Int64[Tensor, "n seq"]]:
+        rows = PackedRows(self.packing, self._documents(split), ahead=CHUNKS_AHEAD)
+        ended = False
+        while not ended:
+            taken: list[Tensor] = []
+            while len(taken) < self.rows_at_once:
+                row = rows.take(1)
+                if ended := rows.passes > 0:
+                    break
+                taken.append(row)
+            if taken:
+                yield torch.cat(taken)
+
+    @override
     def first_rows(self, split: str, n_samples: int) -> Int64[Tensor, "n seq"]:
-        rows = PackedRows(self.packing, self.text.train if split == "train" else lambda _: self.text.heldout())
+        rows = PackedRows(self.packing, self._documents(split))
         parts: list[Tensor] = []
         counted = 0
         while counted < n_samples:
@@ -66,6 +80,9 @@ class TextActivations(ModelActivations):
             parts.append(row)
             counted += int(self.n_counted(row))
         return torch.cat(parts)
+
+    def _documents(self, split: str) -> Callable[[int], Iterator[str]]:
+        return self.text.train if split == "train" else lambda _: self.text.heldout()
 
     def _tell_restart(self, number: int) -> None:
         if number == 2:

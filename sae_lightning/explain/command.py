@@ -168,7 +168,9 @@ def _text_data(run: Path, part: str) -> LanguageModelDataModule | CachedActivati
         return None
     if "nulls" in settings.data.init_args:
         settings.data.init_args.nulls = None
-    return parser.instantiate_classes(settings).data
+    datamodule = parser.instantiate_classes(settings).data
+    of_cache = isinstance(datamodule, CachedActivations)
+    return None if of_cache and not datamodule.source.is_language_model else datamodule
 
 
 @torch.no_grad()
@@ -197,8 +199,9 @@ def _with_text(datamodule: Any, sae: SparseAutoencoder, options: Namespace) -> d
 
 def _logits(datamodule: Any, direction: Tensor, n: int) -> dict[str, Any] | None:
     """The tokens whose logits the direction raises and lowers most; None where it is none of the residual stream."""
-    source = datamodule.source
-    unembedding = read_unembedding(source.loaded() if isinstance(source, CachedSource) else source)
+    of_cache = isinstance(datamodule.source, CachedSource)
+    source: Any = datamodule.source.loaded() if of_cache else datamodule.source
+    unembedding = read_unembedding(source)
     if unembedding is None or len(unembedding.W_U) != len(direction):
         return None
     added = direction.to(unembedding.W_U) @ unembedding.W_U

@@ -37,6 +37,7 @@ class ClipSource(HookedModel):
         tokenizer: makes the tokenizer.
     """
 
+    library = "open_clip_torch"
     list_hooks = (
         'python -c "import sae_lightning.sources.open_clip_models as m; '
         "[print(name) for name, _ in m.load_clip('{name}', None).model.named_modules()]\""
@@ -60,8 +61,11 @@ class ClipSource(HookedModel):
         self.preprocess, self.tokenizer, self._fresh = loaded.preprocess, loaded.tokenizer, loaded.fresh
         size = getattr(loaded.model.visual, "image_size", 224)
         self.image_size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
-        self.dtype = getattr(torch, dtype)
-        super().__init__(loaded.model.to(self.dtype), model, hook, hook_input)
+        super().__init__(loaded.model.to(getattr(torch, dtype)), model, hook, hook_input)
+
+    @property
+    def _model_dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
 
     @property
     def scale(self) -> float:
@@ -115,7 +119,7 @@ class ClipSource(HookedModel):
 
     def embed_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch d_embed"]:
         """Embeddings of pictures, of length 1, whichever tower has the hooks."""
-        return self.model.encode_image(pixels.to(self.device, self.dtype), normalize=True)  # type: ignore[operator]
+        return self.model.encode_image(pixels.to(self.device, self._model_dtype), normalize=True)  # type: ignore[operator]
 
     def embed_tokens(self, input_ids: Tensor) -> Float[Tensor, "batch d_embed"]:
         """Embeddings of rows of tokens, of length 1, whichever tower has the hooks."""
@@ -135,4 +139,4 @@ class ClipSource(HookedModel):
             for name, module in new.named_modules():
                 if isinstance(module, nn.Embedding | nn.Conv2d):
                     module.load_state_dict(trained[name].state_dict())
-        return self.on(new.to(self.device, self.dtype).requires_grad_(False))
+        return self.on(new.to(self.device, self._model_dtype).requires_grad_(False))

@@ -34,8 +34,13 @@ class HookedModel(ActivationSource):
         name: what messages call it.
         hook: dotted name of a submodule, as in `named_modules()`; for several, names of yours with one each.
         hook_input: take what goes into the submodule and not what comes out.
+
+    Attributes:
+        dtype: number format of the activations.
     """
 
+    library: str
+    """That the model is of."""
     list_hooks: str
     """A command that lists the submodules, in which {name} is the name of the model."""
 
@@ -62,7 +67,9 @@ class HookedModel(ActivationSource):
                     + self.list_hooks.format(name=self.name)
                 )
         self._hooked = {path: modules[path] for path in self.hooks.values()}
-        widths = {name: part.shape[-1] for name, part in self._forward_to_hooks(self.example()).items()}
+        parts = self._forward_to_hooks(self.example())
+        self.dtype = next(iter(parts.values())).dtype
+        widths = {name: part.shape[-1] for name, part in parts.items()}
         self.widths = {} if isinstance(hook, str) else widths
         self.d_in = sum(widths.values())
 

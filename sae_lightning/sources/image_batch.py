@@ -20,6 +20,11 @@ class ImageBatch:
     mask: Tensor
     numbers: Tensor
 
+    @property
+    def rows(self) -> Tensor:
+        """What tells this batch from another, [batch, 1]."""
+        return self.numbers[:, None]
+
     def to(self, device: torch.device | str) -> "ImageBatch":
         """The same batch on another device."""
         return ImageBatch(self.pixels.to(device), self.mask.to(device), self.numbers)

@@ -25,7 +25,6 @@ from typing_extensions import override
 
 from sae_lightning.sources.base import ActivationSource
 from sae_lightning.sources.hooked import HookedModel
-from sae_lightning.sources.tokens import TokenBatch
 
 _BLOCK = 8192  # samples that are held in float64 at a time
 
@@ -89,7 +88,7 @@ class Noise(Null):
         self, inputs: Any, activations: Float[Tensor, "*batch d_in"], counts: Bool[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch d_in"]:
         key = hashlib.blake2b(f"{type(self).__name__} {self.seed} ".encode(), digest_size=8)
-        key.update((inputs.input_ids if isinstance(inputs, TokenBatch) else inputs).cpu().numpy().tobytes())
+        key.update((inputs if isinstance(inputs, Tensor) else inputs.rows).cpu().numpy().tobytes())
         generator = torch.Generator(activations.device).manual_seed(int.from_bytes(key.digest(), "little"))
         noise = activations.clone()
         noise[counts] = self.draw(activations[counts], generator).to(activations)
@@ -237,6 +236,6 @@ class Reinitialised(Null):
 
 
 def _counts(inputs: Any, x: Tensor) -> Tensor:
-    if isinstance(inputs, TokenBatch):
+    if not isinstance(inputs, Tensor):
         return inputs.mask.to(x.device)
     return torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)

@@ -18,6 +18,11 @@ class TokenBatch:
     input_ids: Tensor
     mask: Tensor
 
+    @property
+    def rows(self) -> Tensor:
+        """What tells this batch from another, [batch, seq]."""
+        return self.input_ids
+
     def to(self, device: torch.device | str) -> "TokenBatch":
         """The same batch on another device."""
         return TokenBatch(self.input_ids.to(device), self.mask.to(device))

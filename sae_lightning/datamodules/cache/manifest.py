@@ -19,6 +19,8 @@ from sae_lightning.datamodules.cache.storage import Folder
 
 MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "sae_lightning activations", 1
+OLD = {"class_path": "LanguageModelDataModule"}
+"""What a manifest means that does not say it: at first there were caches of language models alone."""
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Number formats of a cache, by their names in a safetensors header."""
 
@@ -28,15 +30,15 @@ _TOLD = 5
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of consecutive rows of text.
+    """A file of consecutive rows.
 
     Args:
         file: its name.
-        rows: rows of text.
-        tokens: activations, one for each token that counts.
+        rows: rows of text, or pictures.
+        tokens: activations, one for each position that counts.
         bytes: size of the file.
         sha256: of the file.
-        input_ids_sha256: of the rows' tokens, int32.
+        input_ids_sha256: of the tokens of the rows, or of the numbers of the pictures, int32.
     """
 
     file: str
@@ -184,7 +186,9 @@ def model_files(model: str) -> dict[str, str]:
     """The sha256 of config and weights of a local checkpoint, by name; empty for one on the hub."""
     folder = Path(model).expanduser()
     files: Iterable[Path] = sorted(
-        path for pattern in ("config.json", "*.safetensors", "*.bin") for path in folder.glob(pattern)
+        path
+        for pattern in ("config.json", "open_clip_config.json", "*.safetensors", "*.bin")
+        for path in folder.glob(pattern)
     )
     with ThreadPoolExecutor(8) as threads:
         return {path.name: digest for path, digest in zip(files, threads.map(sha256, files), strict=True)}

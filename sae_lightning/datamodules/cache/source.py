@@ -1,19 +1,23 @@
-"""The language model behind a cache, loaded when something wants to run it."""
+"""The model behind a cache, loaded when something wants to run it."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
+from jsonargparse import ArgumentParser
 from torch import Tensor
 from typing_extensions import override
 
-from sae_lightning.datamodules.cache.manifest import model_files
-from sae_lightning.sources import ActivationSource, LanguageModelSource, TokenBatch
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.datamodules.cache.manifest import OLD, model_files
+from sae_lightning.datamodules.language_model import LanguageModelDataModule
+from sae_lightning.sources import ActivationSource, HookedModel, LanguageModelSource
 
 
 class CachedSource(ActivationSource):
-    """A `LanguageModelSource` that knows its width at once and has no model until it is used.
+    """A source that knows its width at once and has no model until it is used.
 
     Args:
         manifest: of the cache.
@@ -24,7 +28,14 @@ class CachedSource(ActivationSource):
         self.manifest, self.path = manifest, path
         self.d_in, self.widths = manifest["d_in"], manifest["widths"]
         self.device = torch.device("cpu")
-        self._source: LanguageModelSource | None = None
+        self.is_language_model = manifest.get("class_path", OLD["class_path"]) == LanguageModelDataModule.__name__
+        self._source: HookedModel | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        # What a CLIP model has beside the two verbs; of a language model nothing else is asked, and it can be large.
+        if name.startswith("_") or self.is_language_model:
+            raise AttributeError(name)
+        return getattr(self.loaded(), name)
 
     def to(self, device: torch.device | str) -> "CachedSource":
         """Says where the model will be."""
@@ -34,29 +45,27 @@ class CachedSource(ActivationSource):
         return self
 
     @override
-    def capture(self, inputs: TokenBatch) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
-        """As `LanguageModelSource.capture`; loads the model."""
+    def capture(self, inputs: Any) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
+        """As `HookedModel.capture`; loads the model."""
         return self.loaded().capture(inputs)
 
     @override
     def replace(
         self,
-        inputs: TokenBatch,
+        inputs: Any,
         edit: Callable[[Float[Tensor, "batch seq d_in"]], Float[Tensor, "batch seq d_in"]],
         hook: str = "",
-    ) -> Float[Tensor, "batch seq vocabulary"]:
-        """As `LanguageModelSource.replace`; loads the model."""
+    ) -> Tensor:
+        """As `HookedModel.replace`; loads the model."""
         return self.loaded().replace(inputs, edit, hook)
 
-    def loaded(self) -> LanguageModelSource:
+    def loaded(self) -> HookedModel:
         """The source with its model, which is loaded the first time."""
         if self._source is None:
             data = self.manifest["data"]
-            arguments = {name: data[name] for name in ("model", "hook", "hook_input", "revision", "dtype")}
-            arguments["revision"] = self.manifest["model"]["commit"] or arguments["revision"]
             try:
                 with torch.inference_mode(False):  # parameters made in a validation could never take part in a gradient
-                    self._source = LanguageModelSource(**arguments)
+                    self._source = self._language_model() if self.is_language_model else self.origin.source
             except ValueError as error:
                 raise ValueError(
                     f"an evaluator runs the model, and that of the cache {self.path}, model={data['model']}, cannot be "
@@ -70,8 +79,23 @@ class CachedSource(ActivationSource):
             self._source.to(self.device)
         return self._source
 
+    @cached_property
+    def origin(self) -> Any:
+        """The datamodule that the cache was made of."""
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(ActivationDataModule, "data")
+        data = {"class_path": self.manifest["class_path"], "init_args": self.manifest["data"]}
+        return parser.instantiate_classes(parser.parse_object({"data": data})).data
 
-def model_identity(source: LanguageModelSource) -> dict[str, Any]:
+    def _language_model(self) -> LanguageModelSource:
+        """Of the datamodule only the source, since the text need not be there any more."""
+        data = self.manifest["data"]
+        arguments = {name: data[name] for name in ("model", "hook", "hook_input", "revision", "dtype")}
+        arguments["revision"] = self.manifest["model"]["commit"] or arguments["revision"]
+        return LanguageModelSource(**arguments)
+
+
+def model_identity(source: HookedModel) -> dict[str, Any]:
     """Name, sha256 of the files of a local model, commit of one from the hub."""
-    commit = getattr(source.model.config, "_commit_hash", None)
+    commit = getattr(getattr(source.model, "config", None), "_commit_hash", None)
     return {"name": source.name, "commit": commit, "sha256": model_files(source.name)}

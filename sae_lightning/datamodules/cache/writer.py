@@ -1,7 +1,7 @@
-"""Writes a cache: text -> model -> shards, on any number of ranks that need not talk to each other.
+"""Writes a cache: data -> model -> shards, on any number of ranks that need not talk to each other.
 
-Every rank reads and tokenises the whole text and runs the model on its own shards only: rank r of W on r, r + W, ...
-The model gets the blocks of `llm_batch_size` rows that a `TokenStream` would give it, so float32 shards hold the
+Every rank goes through the rows of all the data and runs the model on its own shards only: rank r of W on r, r + W, ...
+The model gets the blocks of rows that a training stream would give it, so float32 shards hold the
 stream's activations to the bit, and the files do not depend on the number of ranks or on interruptions.
 """
 
@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
@@ -26,20 +26,19 @@ from sae_lightning.datamodules.cache.manifest import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
+    OLD,
     Shard,
     parse_manifest,
 )
 from sae_lightning.datamodules.cache.process import Process
 from sae_lightning.datamodules.cache.source import model_identity
 from sae_lightning.datamodules.cache.storage import TEMPORARY, Folder, is_full
-from sae_lightning.datamodules.language_model import LanguageModelDataModule
+from sae_lightning.datamodules.model_activations import ModelActivations
 from sae_lightning.datamodules.token_stream import counted_activations
-from sae_lightning.sources import NullSource, TokenBatch
+from sae_lightning.sources import NullSource
 
 _SHARD_BYTES = 256e6
 _SECONDS_BETWEEN_LINES = 10
-_WITHOUT_EFFECT = ("batch_size", "buffer_dtype", "seed")
-"""Arguments of the datamodule that change nothing in the cache."""
 
 
 class CacheWriter:
@@ -49,7 +48,7 @@ class CacheWriter:
     on the stream ends, and a held-out part for `val_samples` and `loss_samples`; fewer where the text ends.
 
     Args:
-        datamodule: model, hook, text and sizes.
+        datamodule: model, hook, data and sizes.
         data: the arguments that it was made with, plain values.
         out: folder or URL of the cache.
         dtype: number format in the shards. Default: that of the model's activations.
@@ -63,7 +62,7 @@ class CacheWriter:
 
     def __init__(
         self,
-        datamodule: LanguageModelDataModule,
+        datamodule: ModelActivations,
         data: dict[str, Any],
         out: str,
         dtype: str | None = None,
@@ -79,17 +78,17 @@ class CacheWriter:
         self.process = process or Process()
         self.datamodule, self.folder = datamodule, Folder(out)
         self.source = datamodule.source.to(self.process.device)
-        packing, rows = datamodule.packing, datamodule.llm_batch_size
-        self.block_tokens = rows * packing.context_length
+        rows = datamodule.rows_at_once
+        self.block_tokens = rows * datamodule.positions
         self.n_train = datamodule.train_samples + datamodule.buffer_samples
-        self.n_heldout = max(datamodule.val_samples, datamodule.loss_samples) + packing.context_length
-        two = TokenBatch(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
-        self.dtype = getattr(torch, dtype) if dtype else self.source.capture(two)[0].dtype
+        self.n_heldout = max(datamodule.val_samples, datamodule.loss_samples) + datamodule.positions
+        self.dtype = getattr(torch, dtype) if dtype else self.source.dtype
         token_bytes = self.source.d_in * self.dtype.itemsize
         if shard_samples is not None and shard_samples < 1:
             raise ValueError(f"shard_samples={shard_samples}: expected at least 1")
         self.blocks_per_shard = max(1, round((shard_samples or _SHARD_BYTES / token_bytes) / self.block_tokens))
         self.settings = {
+            "class_path": type(datamodule).__name__,
             "data": data,
             "model": model_identity(self.source),
             "dtype": str(self.dtype).removeprefix("torch."),
@@ -113,21 +112,17 @@ class CacheWriter:
         """Makes the shards of this process that are not there; tells whether all of the cache is.
 
         Raises:
-            ValueError: if the disk is full, a number does not fit the format, or the text has changed.
+            ValueError: if the disk is full, a number does not fit the format, or the data have changed.
         """
-        text, packing, rows = self.datamodule.text, self.datamodule.packing, self.datamodule.llm_batch_size
         names = []
         with ThreadPoolExecutor(1) as background:  # a shard is hashed and written while the next is made
             writing: Future[None] | None = None
-            for split, documents, wanted in (
-                ("heldout", text.heldout, self.n_heldout),
-                ("train", text.train, self.n_train),
-            ):
-                blocks = first_pass(packing, documents, rows, wanted, whole_blocks=split == "train")
+            for split, wanted in (("heldout", self.n_heldout), ("train", self.n_train)):
+                blocks = first_pass(self.datamodule, split, wanted)
                 for number, part in enumerate(in_groups(blocks, self.blocks_per_shard)):
                     name = f"{split}-{number:05d}.safetensors"
                     names.append(name)
-                    ids = torch.cat([block.input_ids for block in part]).int()
+                    ids = torch.cat(part).int()
                     ids_sha256 = hashlib.sha256(ids.numpy().tobytes()).hexdigest()
                     if name in self.done:
                         self._check_same_text(name, ids_sha256)
@@ -141,16 +136,19 @@ class CacheWriter:
         return self._finish(names)
 
     def _new_manifest(self, command: str) -> dict[str, Any]:
-        versions = {name: version(name) for name in ("torch", "transformers", "safetensors")}
+        versions = {name: version(name) for name in ("torch", self.source.library, "safetensors")}
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "complete": False, "command": command}
-        manifest |= self.settings | {"d_in": self.source.d_in, "widths": self.source.widths, "shards": []}
+        manifest |= self.settings | {"d_in": self.source.d_in, "widths": self.source.widths}
+        sizes = {"rows_at_once": self.datamodule.rows_at_once, "positions": self.datamodule.positions}
+        manifest |= sizes | {"shards": []}
         return manifest | {"versions": {"sae_lightning": __version__, **versions}}
 
     def _manifest_there(self) -> dict[str, Any]:
         """The manifest that is there, if it is of a cache with these settings."""
         manifest = parse_manifest(self.folder.read(MANIFEST), self.folder.url)
-        there = {name: manifest[name] for name in self.settings}
-        if differences := list(_differences(_plain(there), _plain(self.settings))):
+        there = {name: manifest.get(name, OLD.get(name)) for name in self.settings}
+        no_effect = self.datamodule.no_effect_on_rows
+        if differences := list(_differences(_plain(there, no_effect), _plain(self.settings, no_effect))):
             raise ValueError(
                 f"out={self.folder.url}: there is a cache with other settings ({'; '.join(differences)}). Give another "
                 "folder, or the settings of the one that is there, or remove it"
@@ -189,18 +187,21 @@ class CacheWriter:
     def _check_same_text(self, name: str, ids_sha256: str) -> None:
         if self.done[name]["shard"]["input_ids_sha256"] != ids_sha256:
             raise ValueError(
-                f"out={self.folder.url}: the text, or the tokenizer, has changed since {name} was written; give "
-                "another folder, or remove the cache"
+                f"out={self.folder.url}: the {self.datamodule.data_name}, or what makes rows of it, changed since "
+                f"{name} was written; give another folder, or remove the cache"
             )
 
-    def _shard(self, name: str, blocks: list[TokenBatch], ids: Tensor, ids_sha256: str) -> Callable[[], None]:
+    def _shard(self, name: str, blocks: list[Tensor], ids: Tensor, ids_sha256: str) -> Callable[[], None]:
         """Runs the model; what comes back writes the shard."""
-        mask = torch.cat([block.mask for block in blocks])
-        activations = torch.empty(int(mask.sum()), self.source.d_in, dtype=self.dtype)
+        n_at_most = int(self.datamodule.n_counted(torch.cat(blocks)).sum())
+        activations = torch.empty(n_at_most, self.source.d_in, dtype=self.dtype)
+        masks = []
         sums = np.zeros(self.source.d_in + 2)
         begin = 0
         for block in blocks:
-            made = counted_activations(self.source, block).to(self.dtype)
+            inputs = self.datamodule.inputs(block)
+            made = counted_activations(self.source, inputs).to(self.dtype)
+            masks.append(_mask_of_all(block, inputs))
             activations[begin : begin + len(made)] = made
             begin += len(made)
             sums += _sums(made)
@@ -211,7 +212,10 @@ class CacheWriter:
                 "bfloat16 or float32"
             )
 
+        activations = activations[:begin]
+
         def store() -> None:
+            mask = torch.cat(masks)
             data = safetensors.torch.save({"activations": activations, "input_ids": ids, "mask": mask})
             digest = hashlib.sha256(data).hexdigest()
             shard = Shard(name, len(ids), len(activations), len(data), digest, ids_sha256)
@@ -272,7 +276,8 @@ class CacheWriter:
     def _tell(self, where: str) -> None:
         self._told = time.perf_counter()
         speed = self.tokens / self.seconds
-        sys.stderr.write(f"{where}: {len(self.done)} shards done, {self.tokens:,} tokens made, {speed:,.0f} tokens/s\n")
+        made = f"{self.tokens:,} {self.datamodule.unit} made, {speed:,.0f}/s"
+        sys.stderr.write(f"{where}: {len(self.done)} shards done, {made}\n")
         sys.stderr.flush()
 
 
@@ -292,9 +297,16 @@ def _statistics(entries: list[dict[str, Any]], n: int) -> dict[str, float]:
     }
 
 
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+def _mask_of_all(rows: Tensor, inputs: Any) -> Tensor:
+    """Which positions of each row count: none of those of a row that could not be read."""
+    mask = torch.zeros(len(rows), inputs.mask.shape[1], dtype=torch.bool)
+    mask[torch.isin(rows[:, 0], inputs.rows[:, 0]) if len(inputs.mask) < len(rows) else slice(None)] = inputs.mask
+    return mask
+
+
+def _plain(settings: dict[str, Any], no_effect: Sequence[str]) -> dict[str, Any]:
     """Settings that decide the content of a cache, as JSON has them."""
-    data = {name: value for name, value in settings["data"].items() if name not in _WITHOUT_EFFECT}
+    data = {name: value for name, value in settings["data"].items() if name not in no_effect}
     return json.loads(json.dumps(settings | {"data": data}))
 
 

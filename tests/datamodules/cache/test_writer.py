@@ -194,7 +194,7 @@ def test_another_text_is_refused(cache, capsys, run_yaml, tmp_path):
     run_yaml.write_text(yaml.safe_dump(run))
     cache()
     tiny.save_text(own, 150, start=1)
-    assert "the text, or the tokenizer, has changed since heldout-00000" in mistake(capsys, cache)
+    assert "the text, or what makes rows of it, changed since heldout-00000" in mistake(capsys, cache)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -244,7 +244,7 @@ def test_a_url(cache, tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--data=SyntheticDataModule"], "sae cache needs a LanguageModelDataModule"),
+        (["--data=SyntheticDataModule"], "sae cache needs the activations of a model, LanguageModelDataModule"),
         (["--data=LanguageModelDataModul"], "no class LanguageModelDataModul; did you mean LanguageModelDataModule?"),
         (["--data.contxt_length=3"], "contxt_length"),
         (["--dtype=float64"], "dtype"),
