@@ -18,7 +18,7 @@ CHUNK = 200
 """Latents in a part."""
 FOLDER = "latents"
 """Where the files lie, in the folder of the page."""
-_LISTED = ("latent", "frequency", "dead", "score", "explanation", "cosine_to_start", "tokens")
+_LISTED = ("latent", "frequency", "dead", "score", "explanation", "cosine_to_start", "tokens", "feature")
 _IN_INDEX = frozenset(_LISTED)
 
 
@@ -84,7 +84,7 @@ def _index(member: Member) -> dict[str, list[Any]]:
     columns = {name: [record.get(name) for record in member.latents] for name in _LISTED}
     columns["class"] = [record["stitched"][0]["class"] if record["stitched"] else None for record in member.latents]
     columns["meta"] = [[of[0] for of in record.get("meta", {}).get("latents", [])] for record in member.latents]
-    columns["shows"] = [int(bool(record["examples"])) for record in member.latents]
+    columns["shows"] = [1 if record["examples"] else None for record in member.latents]
     return {name: column for name, column in columns.items() if any(value not in (None, []) for value in column)}
 
 

@@ -3,9 +3,10 @@
 The data are read twice, as `AutoInterp` does: once to see which latents fire, once for those that were chosen.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -38,7 +39,7 @@ class Behaviour:
     quarters: list[list[Example]] = field(default_factory=list)
 
 
-class HeldOut(Protocol):
+class HeldOut(ABC):
     """Held-out data as the members of a run read it.
 
     Attributes:
@@ -47,16 +48,18 @@ class HeldOut(Protocol):
     """
 
     n: int
-    unit: str
+    unit: ClassVar[str]
 
+    @abstractmethod
     def frequencies(self) -> dict[str, Float[Tensor, " d_sae"]]:
         """For each member the share of tokens or samples on which each latent fires."""
 
+    @abstractmethod
     def behaviours(self, chosen: Mapping[str, Sequence[int]]) -> dict[str, list[Behaviour]]:
         """For each member what each of the chosen latents does."""
 
 
-class HeldOutText:
+class HeldOutText(HeldOut):
     """Excerpts of held-out text; those that repeat another count in frequencies alone.
 
     Args:
@@ -109,7 +112,7 @@ class HeldOutText:
         return Example(self.excerpts[number], tuple(activations.tolist()))
 
 
-class HeldOutSamples:
+class HeldOutSamples(HeldOut):
     """The first samples of a run's validation, where there is nothing to show of them.
 
     Args:

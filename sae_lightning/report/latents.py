@@ -22,6 +22,7 @@ from sae_lightning.explain.findings import TEXT_DATA, added_logits, data_of_run,
 from sae_lightning.interpretation.excerpts import Example, Excerpt
 from sae_lightning.interpretation.strongest import kept_lines, top_tokens
 from sae_lightning.metrics import best_match, cosine_to_start
+from sae_lightning.mistakes import readable
 from sae_lightning.report.held_out import N_QUARTERS, Behaviour, HeldOut, HeldOutSamples, HeldOutText
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents, folded_scale
@@ -139,7 +140,7 @@ def _read(
         kind = HeldOutText if isinstance(datamodule, TEXT_DATA) else HeldOutSamples
         return datamodule, kind(datamodule, saes, N_READ), None
     except (ValueError, OSError) as error:
-        problem = str(error).splitlines()[0]
+        problem = readable(str(error)).splitlines()[0]
         warnings.warn(f"{run}: held-out data cannot be read, so the latents are shown without: {problem}", stacklevel=2)
         return None, None, problem
 

@@ -64,6 +64,7 @@
     frequency: { label: "firing frequency, highest first", value: (row) => -row.frequency, show: (row) => shownFrequency(row) },
     score: { label: "score, highest first", value: (row) => -row.score, show: (row) => ("score" in row ? number(row.score) : "") },
     cosine_to_start: { label: "drift, farthest first", value: (row) => row.cosine_to_start, show: (row) => number(row.cosine_to_start) },
+    feature: { label: "nearest true feature, nearest first", value: (row) => -row.feature[1], show: (row) => number(row.feature[1]) },
     class: { label: "class", value: (row) => CLASSES.indexOf(row.class), show: (row) => row.class || "" },
   };
   const shownFrequency = (row) => ("frequency" in row ? percent(row.frequency) : "");
@@ -115,7 +116,7 @@
       this.spacer.style.height = `${this.rows.length * ROW}px`;
       this.root.querySelector(".lx-count").textContent = `${this.rows.length} of ${this.index.rows.length} latents`;
       this.list.scrollTop = 0;
-      this.reveal();
+      this.paint();
     }
 
     // Only the rows in sight exist.
@@ -125,7 +126,8 @@
       const { show } = SORTS[$("lx-sort").value];
       const options = this.rows.slice(first, last).map((row, i) => {
         const at = first + i, chosen = row.latent === this.latent;
-        const words = visible(row.explanation || "") || (row.tokens || []).map(visible).join(" ");
+        const words = visible(row.explanation || "") || (row.tokens || []).map(visible).join(" ")
+          || (row.feature ? `feature ${row.feature[0]}` : "");
         const option = el("div", {
           role: "option", id: `lx-${this.side}-${row.latent}`, "data-latent": row.latent, "aria-selected": chosen,
           "aria-setsize": this.rows.length, "aria-posinset": at + 1, class: row.dead || row.frequency === 0 ? "lx-silent" : null,

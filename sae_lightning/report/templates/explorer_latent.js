@@ -21,7 +21,7 @@ const saeLatent = (() => {
   // What cannot be seen, or would move the text around it, becomes a symbol.
   function visible(text) {
     return text
-      .replace(/^ +/, (spaces) => "·".repeat(spaces.length))
+      .replace(/(^|[\r\n]) +/g, (spaces) => spaces.replaceAll(" ", "·"))
       .replace(/\r\n|[\r\n\u0085\u2028\u2029]/g, "⏎")
       .replace(/\t/g, "⇥")
       .replace(/[\u0000-\u001f\u007f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g, escaped)
@@ -84,8 +84,9 @@ const saeLatent = (() => {
 
   function histogram(found, unit, blind) {
     const width = 320, height = 76, highest = Math.max(...found.counts), bar = width / found.counts.length;
-    const what = unit === "token" ? "texts in which it fires, by its largest activation in each" : "samples, by activation";
-    const told = `${blind ? "" : `${found.n} `}${what}`;
+    const cuts = found.n < 4 ? [] : found.cuts;
+    const what = unit === "token" ? ["text", " in which it fires, by its largest activation in each"] : ["sample", " on which it fires, by activation"];
+    const told = `${blind ? "" : `${found.n} `}${what[0]}${found.n === 1 ? "" : "s"}${what[1]}`;
     const values = blind ? "" : `: median ${number(found.cuts[1])}, largest ${number(found.most)}`;
     const picture = svg("svg", { viewBox: `0 -2 ${width} ${height + 22}`, role: "img", "aria-label": told + values });
     found.counts.forEach((count, i) => {
@@ -93,14 +94,14 @@ const saeLatent = (() => {
       const at = { x: i * bar + 0.5, y: height - tall, width: bar - 1, height: tall, class: "lx-bin" };
       picture.append(svg("rect", at, blind ? "" : svg("title", {}, `${count}`)));
     });
-    for (const cut of found.most ? found.cuts : []) {
+    for (const cut of cuts) {
       const x = (width * cut) / found.most;
       picture.append(svg("line", { x1: x, x2: x, y1: 0, y2: height + 4, class: "lx-cut" }));
     }
     picture.append(svg("line", { x1: 0, x2: width, y1: height, y2: height, class: "lx-axis" }));
     picture.append(svg("text", { x: 0, y: height + 16 }, "0"));
     picture.append(svg("text", { x: width, y: height + 16, "text-anchor": "end" }, blind ? "largest" : number(found.most)));
-    return el("figure", { class: "lx-histogram" }, picture, el("figcaption", {}, `${told}; dashes part the quarters`));
+    return el("figure", { class: "lx-histogram" }, picture, el("figcaption", {}, cuts.length ? `${told}; dashes part the quarters` : told));
   }
 
   function tokens(pairs, blind) {
@@ -155,7 +156,7 @@ const saeLatent = (() => {
     if (listed.dead) rows.push(["dead", "at the end of training"]);
     if (listed.score !== undefined) rows.push(["score", `${number(listed.score)} (chance 0.5)`]);
     if (listed.cosine_to_start !== undefined) rows.push(["cosine to its start", number(listed.cosine_to_start)]);
-    if (rest.feature) rows.push(["nearest true feature", `${rest.feature[0]}, cosine ${number(rest.feature[1])}`]);
+    if (listed.feature) rows.push(["nearest true feature", `${listed.feature[0]}, cosine ${number(listed.feature[1])}`]);
     for (const of of rest.stitched || []) {
       rows.push([`inserted into ${of.small}`, `${of.class}, nearest cosine there ${number(of.best_cosine)}`]);
     }
