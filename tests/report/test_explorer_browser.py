@@ -88,7 +88,7 @@ def browse(chromium):
         page.on("pageerror", lambda error: told.append(str(error)))
         page.on("request", lambda request: request.url.startswith(("file:", "data:")) or told.append(request.url))
         page.goto(url)
-        page.wait_for_selector("#latents[data-ready]")
+        page.wait_for_selector("#explorer[data-ready]")
         return page
 
     yield browse
@@ -139,7 +139,7 @@ def test_search_and_sort(browse, url):
     assert listed(page) == [12]
     page.get_by_label("Search").fill("17")
     assert listed(page) == [17]
-    assert page.locator("[data-side=left] .lx-count").inner_text() == "1 of 60 latents"
+    assert page.locator("[data-side=left] .lx-count").inner_text() == "1 of 60 here, of 120 in all"
     page.get_by_label("Search").fill("no such thing")
     assert listed(page) == []
     page.get_by_label("Search").fill("")
@@ -160,7 +160,7 @@ def test_hostile_text_is_text(browse, url):
     for part in (*HOSTILE, "😀", "\\ud800", "\\u202e", "⏎··", "⇥", "··two", "&amp;"):
         assert part in shown
     assert page.evaluate("window.hacked") is None
-    assert page.locator("#latents img").count() == 0
+    assert page.locator("#explorer img").count() == 0
     assert page.locator(".lx-explanation").first.inner_text() == HOSTILE[2]
 
 
@@ -242,6 +242,7 @@ def test_pictures_have_a_heat_map_and_are_never_fetched(browse, url):
     assert "No picture." in pane.inner_text()
     assert pane.locator(".lx-heat").is_visible()
     pane.get_by_role("button", name="Heat map").click()
+    assert page.locator(".lx-heat:visible").count() == 0
     assert not pane.locator(".lx-heat").is_visible()
     assert pane.get_by_role("button", name="Heat map").get_attribute("aria-pressed") == "false"
 
@@ -256,7 +257,7 @@ def test_blind_mode_gives_nothing_away_and_keeps_a_tally(browse, url):
         told = blind.locator(".lx-latent").evaluate("node => node.outerHTML")
         for word in ("trained", "frozen", "score", "cosine", "activation 1", "fires on word", "neighbour", "lx-badge"):
             assert word not in told
-        assert "trained/0" not in page.locator("#latents").inner_text()
+        assert "trained/0" not in page.locator("#explorer").inner_text()
         assert "latent=" not in page.url
         page.keyboard.press("t" if n % 2 else "b")
         page.wait_for_selector("[data-next]:visible")
@@ -266,7 +267,7 @@ def test_blind_mode_gives_nothing_away_and_keeps_a_tally(browse, url):
         assert ("of trained/0" in answer) == (("✓ Right" in answer) == bool(n % 2))
         assert f"{right} of {n} right" in answer
     page.reload()
-    page.wait_for_selector("#latents[data-ready]")
+    page.wait_for_selector("#explorer[data-ready]")
     page.keyboard.press("g")
     page.wait_for_selector("[data-guess=trained]:visible")
     assert f"{right} of 8 right" in page.locator("[aria-live=polite]").inner_text()

@@ -114,7 +114,9 @@
     filter() {
       this.rows = ordered(this.index, $("lx-sort").value, $("lx-search").value);
       this.spacer.style.height = `${this.rows.length * ROW}px`;
-      this.root.querySelector(".lx-count").textContent = `${this.rows.length} of ${this.index.rows.length} latents`;
+      const { n, d_sae } = this.member;
+      const inAll = n < d_sae ? `, of ${d_sae.toLocaleString("en")} in all` : "";
+      this.root.querySelector(".lx-count").textContent = `${this.rows.length} of ${n} here${inAll}`;
       this.list.scrollTop = 0;
       this.paint();
     }
@@ -224,7 +226,7 @@
     $("lx-blind").hidden = !on;
     for (const id of ["lx-bar", "lx-panes"]) $(id).hidden = on;
     if (on) {
-      history.replaceState(null, "", "#latents");
+      history.replaceState(null, "", "#explorer");
       next();
     } else {
       answer = null;
@@ -308,8 +310,8 @@
     const linked = shownHash();
     touched = linked;
     await Promise.all(panes.map((pane) => pane.change(...(fromHash(pane.side) || [pane.member, null]))));
-    if (linked) $("latents").scrollIntoView();
-    $("latents").dataset.ready = "";
+    if (linked) $("explorer").scrollIntoView();
+    $("explorer").dataset.ready = "";
   }
 
   function fail(error) {

@@ -49,26 +49,30 @@ const saeLatent = (() => {
     return text;
   }
 
+  // The picture, and over it what each patch does.
+  let heatShown = true;
   function imageExample(example, most, blind) {
     if (!/^data:image\/(png|jpeg|webp|gif);base64,/.test(example.src)) return el("p", {}, "No picture.");
-    const peak = Math.max(...example.heat.flat());
     const heat = el("span", { class: "lx-heat", "aria-hidden": "true" });
+    heat.hidden = !heatShown;
     heat.style.gridTemplateColumns = `repeat(${example.heat[0].length}, 1fr)`;
     for (const value of example.heat.flat()) {
       const cell = el("span");
-      cell.style.setProperty("--lx-level", (Math.max(0, value) / (most || 1)).toFixed(2));
+      cell.style.setProperty("--lx-level", (Math.max(0, value) / most).toFixed(2));
       heat.append(cell);
     }
-    const alt = blind ? "Picture on which it fires" : `Picture on which it fires, most at ${number(peak)}`;
-    const toggle = el("button", { type: "button", "aria-pressed": "true" }, "Heat map");
-    const figure = el("figure", { class: "lx-picture" });
+    const alt = blind ? "Picture on which it fires" : `Picture on which it fires, most at ${number(peakOf(example))}`;
+    return el("span", { class: "lx-frame" }, el("img", { src: example.src, alt }), heat);
+  }
+
+  function heatToggle() {
+    const toggle = el("button", { type: "button", "aria-pressed": heatShown }, "Heat map");
     toggle.addEventListener("click", () => {
-      const on = toggle.getAttribute("aria-pressed") !== "true";
-      toggle.setAttribute("aria-pressed", on);
-      heat.hidden = !on;
+      heatShown = !heatShown;
+      toggle.setAttribute("aria-pressed", heatShown);
+      for (const heat of document.querySelectorAll(".lx-heat")) heat.hidden = !heatShown;
     });
-    figure.append(el("span", { class: "lx-frame" }, el("img", { src: example.src, alt }), heat), toggle);
-    return figure;
+    return toggle;
   }
 
   const strengths = (example) => (example.type === "image" ? example.heat.flat() : example.activations);
@@ -79,7 +83,8 @@ const saeLatent = (() => {
       const peak = blind ? null : el("span", { class: "lx-peak", "aria-hidden": "true" }, number(peakOf(example)));
       return el("li", {}, peak, (example.type === "image" ? imageExample : textExample)(example, most, blind));
     });
-    return el("ol", { class: "lx-examples" }, ...rows);
+    const pictures = list.every((example) => example.type === "image");
+    return el("ol", { class: pictures ? "lx-examples lx-gallery" : "lx-examples" }, ...rows);
   }
 
   function histogram(found, unit, blind) {
@@ -117,7 +122,7 @@ const saeLatent = (() => {
 
   // The latent, its meta-latents, and others that share them; each name is a link to what it names.
   function metaGraph(latent, found, href, metaHref) {
-    const row = 22, most = 4, columns = [0, 128, 262], width = 340;
+    const row = 22, most = 4, columns = [0, 140, 276], width = 340;
     const picture = svg("svg", { role: "group", "aria-label": "Meta-latents and the latents that share them" });
     const lines = svg("g", { class: "lx-edges" });
     picture.append(lines);
@@ -137,14 +142,14 @@ const saeLatent = (() => {
       const middle = y + (row * Math.max(0, shown.length - 1)) / 2;
       write(columns[1], middle, `meta ${meta}`, metaHref(meta), `meta-latent ${meta}, ${number(value)}: list its latents`);
       shown.forEach(([other, shared], i) => {
-        join(columns[1] + 68, middle, columns[2] - 6, y + i * row, shared);
+        join(columns[1] + 72, middle, columns[2] - 6, y + i * row, shared);
         write(columns[2], y + i * row, String(other), href(other), `latent ${other}, ${number(shared)}`);
       });
       y += row * Math.max(1, shown.length) + 8;
       return [middle, value];
     });
     const centre = y / 2 - 4;
-    for (const [middle, value] of middles) join(columns[0] + 64, centre, columns[1] - 6, middle, value);
+    for (const [middle, value] of middles) join(columns[0] + 84, centre, columns[1] - 6, middle, value);
     picture.append(svg("text", { x: columns[0], y: centre + 4, class: "lx-self" }, `latent ${latent}`));
     picture.setAttribute("viewBox", `0 0 ${width} ${y}`);
     return el("div", { class: "lx-graph" }, picture);
@@ -166,7 +171,7 @@ const saeLatent = (() => {
   // `listed` is its row of the index, `rest` what its chunk says; with `blind` nothing tells where it comes from.
   function draw({ member, listed, rest, unit, href, metaHref, blind }) {
     const parts = [];
-    const section = (title, ...children) => parts.push(el("h4", {}, title), ...children);
+    const section = (title, ...children) => parts.push(el("h4", {}, title), ...children.filter((child) => child !== null));
     const shown = [...(rest.examples || []), ...(rest.quarters || []).flat()];
     const most = Math.max(1e-12, ...shown.map(peakOf));
     if (!blind) {
@@ -175,7 +180,8 @@ const saeLatent = (() => {
       if (listed.explanation !== undefined) parts.push(el("p", { class: "lx-explanation", dir: "auto" }, visible(listed.explanation)));
       parts.push(facts(listed, rest, unit));
     }
-    if (rest.examples) section("Fires most on", examples(rest.examples, most, blind));
+    const pictures = shown.some((example) => example.type === "image");
+    if (rest.examples) section("Fires most on", pictures ? heatToggle() : null, examples(rest.examples, most, blind));
     else if (unit === "token") section("Fires most on", el("p", {}, "nothing in the held-out text."));
     if (rest.histogram || rest.quarters) section("From strong to weak");
     if (rest.histogram) parts.push(histogram(rest.histogram, unit, blind));
