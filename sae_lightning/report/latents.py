@@ -111,8 +111,8 @@ def gather(run: Path, n_latents: int) -> Gathered | None:
 def members_of(run: Path) -> dict[str, Path]:
     """Folders of the SAEs `<policy>/<seed>` of a run, the first seed of each policy, the trained one first."""
     first: dict[str, Path] = {}
-    numbered = [(int(path.parent.name), path.parent) for path in run.glob("saes/*/*/sae.safetensors")]
-    for _, folder in sorted(numbered):
+    folders = (path.parent for path in run.glob("saes/*/*/sae.safetensors") if path.parent.name.isdecimal())
+    for folder in sorted(folders, key=lambda folder: int(folder.name)):
         first.setdefault(folder.parent.name, folder)
     order = ["trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder"]
     policies = sorted(first, key=lambda policy: (order.index(policy) if policy in order else len(order), policy))
