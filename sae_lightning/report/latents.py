@@ -5,24 +5,21 @@ than are shown, those that `AutoInterp` has interpreted come first, then others 
 taken in one random order, the same for all members of one size.
 """
 
-import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
-from sae_lightning.canonical.meta import meta_latents_of, neighbours
 from sae_lightning.evaluators.auto_interp import FILE_NAME
-from sae_lightning.explain.findings import TEXT_DATA, added_logits, data_of_run, stitched
+from sae_lightning.explain.findings import TEXT_DATA, data_of_run
 from sae_lightning.interpretation.excerpts import Example, Excerpt
 from sae_lightning.interpretation.strongest import kept_lines, top_tokens
-from sae_lightning.metrics import best_match, cosine_to_start
 from sae_lightning.mistakes import readable
+from sae_lightning.report.directions import of_directions, short
 from sae_lightning.report.held_out import N_QUARTERS, Behaviour, HeldOut, HeldOutSamples, HeldOutText
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents, folded_scale
@@ -32,8 +29,6 @@ N_READ = 32768
 N_BINS = 20
 """Bins of the histogram of activations."""
 _N_EXAMPLES = 5
-_N_TOKENS = 8
-_N_RELATED = 6
 _N_BEFORE, _N_AFTER = 10, 5
 # Not a seed that somebody gives to data or SAEs.
 _SEED = 0x5A3B1E
@@ -94,13 +89,13 @@ def gather(run: Path, n_latents: int) -> Gathered | None:
     behaviours = held_out.behaviours(chosen) if held_out else {}
     members = []
     for member, sae in saes.items():
-        records = _of_dictionary(run, folders[member], member, sae, datamodule, chosen[member])
+        records = of_directions(run, folders[member], member, sae, datamodule, chosen[member])
         frequency = frequencies.get(member)
         of_held_out = behaviours.get(member, [Behaviour(torch.zeros(0))] * len(records))
         for record, behaviour in zip(records, of_held_out, strict=True):
             record |= _of_behaviour(behaviour, kept[member].get(record["latent"]))
             if frequency is not None:
-                record["frequency"] = _short(frequency[record["latent"]])
+                record["frequency"] = short(frequency[record["latent"]])
         firing = _firing(frequency, folders[member], sae)
         n_firing = None if firing is None else int(firing.sum())
         n_interpreted = sum(latent in kept[member] for latent in chosen[member])
@@ -170,60 +165,11 @@ def _kept(run: Path, folders: Mapping[str, Path]) -> dict[str, dict[int, dict[st
     return kept
 
 
-def _of_dictionary(
-    run: Path, folder: Path, member: str, sae: SparseAutoencoder, datamodule: Any, latents: Sequence[int]
-) -> list[dict[str, Any]]:
-    """What follows from decoder directions."""
-    W_dec, chosen = sae.W_dec.detach(), list(latents)  # noqa: N806
-    drift = cosine_to_start(W_dec[chosen], sae.W_dec_start[chosen])
-    near, dead = neighbours(W_dec, chosen, _N_RELATED), dead_latents(folder)
-    logits = added_logits(datamodule, W_dec[chosen], _N_TOKENS) if isinstance(datamodule, TEXT_DATA) else None
-    records: list[dict[str, Any]] = []
-    for i, (latent, classes) in enumerate(zip(chosen, stitched(run, member, chosen), strict=True)):
-        record: dict[str, Any] = {
-            "latent": latent,
-            "dead": None if dead is None else latent in dead,
-            "cosine_to_start": _short(drift[i]),
-            "neighbours": [[of.latent, _short(of.value)] for of in near[i]],
-            "stitched": [
-                {name: of if isinstance(of, str) else _short(of) for name, of in row.items()} for row in classes
-            ],
-        }
-        for name, pairs in (logits[i] if logits else {}).items():
-            record[name] = [[token, _short(value)] for token, value in pairs]
-        records.append(record)
-    features = getattr(getattr(datamodule, "source", None), "features", None)
-    if features is not None:
-        nearest = best_match(W_dec[chosen], features.to(W_dec))
-        cosines = cosine_to_start(W_dec[chosen], features.to(W_dec)[nearest])
-        for record, number, cosine in zip(records, nearest.tolist(), cosines, strict=True):
-            record["feature"] = [number, _short(cosine)]
-    if (meta := meta_sae_of(run, folder)) is not None and meta.d_in == sae.d_in:
-        of_latents = meta_latents_of(meta.to(W_dec.device), W_dec, chosen, _N_RELATED)
-        for record, (found, explained) in zip(records, of_latents, strict=True):
-            of_meta = [[of.latent, _short(of.value), [[o.latent, _short(o.value)] for o in of.others]] for of in found]
-            record["meta"] = {"explained": _short(explained), "latents": of_meta}
-    return records
-
-
-def meta_sae_of(run: Path, folder: Path) -> SparseAutoencoder | None:
-    """The meta-SAE of an SAE from the newest of the runs beside this one that has one; of several seeds the first."""
-    configs = run.resolve().parent.parent.glob("*/*/config.yaml")
-    for config in sorted(configs, key=lambda path: path.stat().st_mtime, reverse=True):
-        text = config.read_text(encoding="utf-8")
-        data = yaml.safe_load(text).get("data") if "DecoderDirections" in text else None
-        bases = data["init_args"]["saes"] if data and data["class_path"].endswith("DecoderDirections") else []
-        if folder.resolve() in [Path(base).resolve() for base in bases]:
-            for sae in sorted(config.parent.glob("saes/trained/*/sae.safetensors")):
-                return SparseAutoencoder.load(sae.parent)
-    return None
-
-
 def _of_behaviour(behaviour: Behaviour, line: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the latent fires on: examples as they were interpreted, else the strongest of what was read."""
     top = line["examples"] if line else behaviour.top
     found: dict[str, Any] = {
-        "frequency": _short(line["frequency"]) if line else None,
+        "frequency": short(line["frequency"]) if line else None,
         "explanation": line["explanation"] if line else None,
         "score": line["score"] if line else None,
         "examples": [_plain(of) for of in top],
@@ -236,7 +182,7 @@ def _of_behaviour(behaviour: Behaviour, line: Mapping[str, Any] | None) -> dict[
         counts = torch.histc(behaviour.strengths.float(), N_BINS, 0, most)
         cuts = behaviour.strengths.float().quantile(torch.arange(1, N_QUARTERS) / N_QUARTERS)
         found["histogram"] = {
-            "n": n, "most": _short(most), "counts": counts.long().tolist(), "cuts": list(map(_short, cuts)),
+            "n": n, "most": short(most), "counts": counts.long().tolist(), "cuts": list(map(short, cuts)),
         }  # fmt: skip
     return found
 
@@ -247,7 +193,7 @@ def _different(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _plain(example: Example) -> dict[str, Any]:
-    activations = [_short(activation) for activation in example.activations]
+    activations = [short(activation) for activation in example.activations]
     return {"type": "text", "tokens": list(example.excerpt.tokens), "activations": activations}
 
 
@@ -257,8 +203,3 @@ def _window(example: Example) -> Example:
     around = slice(max(0, peak - _N_BEFORE), peak + _N_AFTER + 1)
     excerpt = Excerpt(example.excerpt.tokens[around], example.excerpt.start + around.start)
     return Example(excerpt, example.activations[around])
-
-
-def _short(value: float | Tensor) -> float | None:
-    """Three digits, since more cannot be seen and would be half of the page; None for what is no number."""
-    return float(f"{float(value):.3g}") if math.isfinite(value) else None
