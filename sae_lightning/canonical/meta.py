@@ -4,6 +4,7 @@ A meta-SAE is an SAE of the decoder directions of another, the base (Leask et al
 meta-latents explain a direction, and other directions share them, the latent is not atomic. Cosines are signed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sae_lightning.saes.base import SparseAutoencoder
+
+_BLOCK_ENTRIES = 2**24
 
 
 @dataclass(frozen=True)
@@ -42,49 +45,63 @@ class MetaLatent:
     others: list[Related]
 
 
-def nearest_latents(
-    direction: Float[Tensor, " d_in"], W_dec: Float[Tensor, "d_sae d_in"], n: int, but: int | None = None
-) -> list[Related]:
+def nearest_latents(direction: Float[Tensor, " d_in"], W_dec: Float[Tensor, "d_sae d_in"], n: int) -> list[Related]:
     """The n decoder directions with the largest cosine to a direction, fewer where there are fewer.
 
     Args:
         direction: of any norm.
         W_dec: the dictionary.
         n: how many.
-        but: a latent that is left out: the one whose direction it is.
     """
     cosines = normalize(W_dec.detach(), dim=1) @ normalize(direction.detach(), dim=0)
-    if but is not None:
-        cosines[but] = -torch.inf
-    return _largest(cosines, min(n, len(cosines) - (but is not None)))
+    return _largest(cosines, min(n, len(cosines)))
+
+
+def neighbours(W_dec: Float[Tensor, "d_sae d_in"], latents: Sequence[int], n: int) -> list[list[Related]]:
+    """For each of these latents the n others whose decoder directions have the largest cosine to its own."""
+    rows = normalize(W_dec.detach(), dim=1)
+    found = []
+    for part in torch.tensor(latents, device=rows.device).split(max(1, _BLOCK_ENTRIES // len(rows))):
+        cosines = rows[part] @ rows.T
+        cosines[torch.arange(len(part)), part] = -torch.inf
+        found += [_largest(row, min(n, len(rows) - 1)) for row in cosines]
+    return found
 
 
 def meta_latents_of(
-    meta: SparseAutoencoder, W_dec: Float[Tensor, "d_sae d_in"], latent: int, n_others: int
-) -> tuple[list[MetaLatent], float]:
-    """The meta-latents that fire on the direction of a latent, the strongest first, and how much they explain of it.
+    meta: SparseAutoencoder, W_dec: Float[Tensor, "d_sae d_in"], latents: Sequence[int], n_others: int
+) -> list[tuple[list[MetaLatent], float]]:
+    """The meta-latents that fire on directions, the strongest first, and how much they explain of each direction.
 
     Args:
         meta: a meta-SAE of this dictionary.
         W_dec: the dictionary, of any norm.
-        latent: a row of it.
+        latents: rows of it.
         n_others: other latents that are named for each meta-latent.
 
     Returns:
-        The meta-latents, and 1 - ||d - d_hat||^2 / ||d - mean||^2 with the mean direction of the dictionary.
+        For each latent its meta-latents, and 1 - ||d - d_hat||^2 / ||d - mean||^2 with the mean direction of the
+        dictionary.
     """
     rows = normalize(W_dec.detach(), dim=1)
     code = meta.encode(rows)
+    code = code.where(code.values != 0)
+    order, starts = code.by_latent
+    mean = rows.mean(0)
     found = []
-    own = (code.rows == latent) & (code.values != 0)
-    for which in own.nonzero()[:, 0][code.values[own].argsort(descending=True)].tolist():
-        same = code.indices == code.indices[which]
-        values = code.values.new_zeros(len(rows)).index_put((code.rows[same],), code.values[same])
-        values[latent] = 0
-        others = [other for other in _largest(values, min(n_others, len(values))) if other.value > 0]
-        found.append(MetaLatent(int(code.indices[which]), float(code.values[which]), others))
-    error = rows[latent] - meta.decode(code.take(torch.tensor([latent], device=rows.device)))[0]
-    return found, 1 - float(error.square().sum() / (rows[latent] - rows.mean(0)).square().sum())
+    for latent in latents:
+        own = torch.arange(int(code.offsets[latent]), int(code.offsets[latent + 1]), device=rows.device)
+        meta_latents = []
+        for which in own[code.values[own].argsort(descending=True)].tolist():
+            number = int(code.indices[which])
+            same = order[int(starts[number]) : int(starts[number + 1])]
+            others = same[code.rows[same] != latent]
+            top = others[code.values[others].argsort(descending=True, stable=True)[:n_others]]
+            related = [Related(int(code.rows[i]), float(code.values[i])) for i in top if code.values[i] > 0]
+            meta_latents.append(MetaLatent(number, float(code.values[which]), related))
+        error = rows[latent] - meta.decode(code.take(torch.tensor([latent], device=rows.device)))[0]
+        found.append((meta_latents, 1 - float(error.square().sum() / (rows[latent] - mean).square().sum())))
+    return found
 
 
 def _largest(values: Float[Tensor, " n"], n: int) -> list[Related]:

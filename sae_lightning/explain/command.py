@@ -7,29 +7,21 @@ a latent that is not in it held-out text is read.
 """
 
 import json
-import pkgutil
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
 import torch
 import yaml
-from safetensors import safe_open
 from torch import Tensor
 
 from sae_lightning import startup
-from sae_lightning.cache import IGNORED, parse_data
-from sae_lightning.canonical.insertion import CLASSES
-from sae_lightning.canonical.meta import meta_latents_of, nearest_latents
-from sae_lightning.canonical.stitching import LATENTS_FILE
-from sae_lightning.datamodules import ActivationDataModule, CachedActivations, LanguageModelDataModule
-from sae_lightning.datamodules.cache.source import CachedSource
-from sae_lightning.density.logits import read_unembedding
+from sae_lightning.canonical.meta import meta_latents_of, nearest_latents, neighbours
 from sae_lightning.evaluators.auto_interp import FILE_NAME
+from sae_lightning.explain.findings import TEXT_DATA, added_logits, data_of_run, stitched
 from sae_lightning.explain.page import page
-from sae_lightning.interpretation.excerpts import Example, Excerpt, Excerpts, token_texts
+from sae_lightning.interpretation.excerpts import Example, Excerpt, Excerpts
 from sae_lightning.interpretation.strongest import kept_line, read_strongest, top_tokens
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.module import part_of
@@ -80,12 +72,12 @@ def explain(options: Namespace) -> dict[str, Any]:
         "latent": latent,
         "d_sae": sae.d_sae,
         "dead": None if dead is None else latent in dead,
-        "neighbours": [asdict(of) for of in nearest_latents(W_dec[latent], W_dec, options.n, but=latent)],
+        "neighbours": [asdict(of) for of in neighbours(W_dec, [latent], options.n)[0]],
         "meta": None if options.meta is None else _meta(options.meta, folder, W_dec, latent, options.n),
         "smaller": None if options.smaller is None else _smaller(options.smaller, W_dec[latent], options.n),
-        "stitched": _stitched(options.run, options.member, latent),
+        "stitched": stitched(options.run, options.member, [latent])[0],
     }
-    datamodule = _text_data(options.run, part_of(options.member))
+    datamodule = data_of_run(options.run, part_of(options.member), TEXT_DATA)
     return found | (_with_text(datamodule, sae, options) if datamodule else {"text": None, "logits": None})
 
 
@@ -113,7 +105,7 @@ def _meta(run: Path, base: Path, W_dec: Tensor, latent: int, n: int) -> dict[str
         raise ValueError(f"--meta {run}: no SAEs in {run / 'saes/trained'}, which a fit leaves when it has finished")
     meta = SparseAutoencoder.load(saes[0].parent)
     _check_width("--meta", run, meta, W_dec.shape[1])
-    latents, explained = meta_latents_of(meta, W_dec, latent, n)
+    [(latents, explained)] = meta_latents_of(meta, W_dec, [latent], n)
     bases = data["init_args"]["saes"]
     return {
         "sae": str(saes[0].parent),
@@ -135,42 +127,9 @@ def _smaller(folder: Path, direction: Tensor, n: int) -> dict[str, Any]:
     }
 
 
-def _stitched(run: Path, member: str, latent: int) -> list[dict[str, Any]]:
-    """Its class against each smaller SAE that `sae stitch` has compared this one with, in the folder of the run."""
-    rows = []
-    for path in sorted((run / "stitch").glob(f"*_to_{member.replace('/', '-')}/{LATENTS_FILE}")):
-        with safe_open(path, "pt") as file:
-            values = {name: float(file.get_tensor(name)[latent]) for name in ("change", "low", "high", "best_cosine")}
-            label = CLASSES[int(file.get_tensor("label")[latent])]
-        rows.append({"small": path.parent.name.split("_to_")[0], "class": label, **values})
-    return rows
-
-
 def _check_width(option: str, folder: Path, sae: SparseAutoencoder, d_in: int) -> None:
     if sae.d_in != d_in:
         raise ValueError(f"{option} {folder} has d_in={sae.d_in}, and the SAE to explain {d_in}: they do not belong")
-
-
-def _text_data(run: Path, part: str) -> LanguageModelDataModule | CachedActivations | None:
-    """The data of the run without nulls; None where no model reads text."""
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("-c", "--config", action=jsonargparse.ActionConfigFile)
-    parser.add_subclass_arguments(ActivationDataModule, "data", required=True)
-    for name in IGNORED:
-        parser.add_argument(f"--{name}", type=Any, default=None)
-    settings = parse_data(parser, [f"--config={run / 'config.yaml'}"])
-    if part in (settings.data.init_args.get("nulls") or {}):
-        raise ValueError(
-            f"MEMBER {part}/...: this SAE was trained on {part}, a null version of the activations, of which there is "
-            "nothing to explain; give one of the activations themselves, such as trained/0"
-        )
-    if not issubclass(pkgutil.resolve_name(settings.data.class_path), LanguageModelDataModule | CachedActivations):
-        return None
-    if "nulls" in settings.data.init_args:
-        settings.data.init_args.nulls = None
-    datamodule = parser.instantiate_classes(settings).data
-    of_cache = isinstance(datamodule, CachedActivations)
-    return None if of_cache and not datamodule.source.is_language_model else datamodule
 
 
 @torch.no_grad()
@@ -194,20 +153,5 @@ def _with_text(datamodule: Any, sae: SparseAutoencoder, options: Namespace) -> d
         {"tokens": of.excerpt.tokens, "activations": [float(f"{a:.4g}") for a in of.activations]}
         for of in examples[: options.n]
     ]
-    return {"text": text, "logits": _logits(datamodule, sae.W_dec[options.latent], options.n)}
-
-
-def _logits(datamodule: Any, direction: Tensor, n: int) -> dict[str, Any] | None:
-    """The tokens whose logits the direction raises and lowers most; None where it is none of the residual stream."""
-    of_cache = isinstance(datamodule.source, CachedSource)
-    source: Any = datamodule.source.loaded() if of_cache else datamodule.source
-    unembedding = read_unembedding(source)
-    if unembedding is None or len(unembedding.W_U) != len(direction):
-        return None
-    added = direction.to(unembedding.W_U) @ unembedding.W_U
-    found = {}
-    for name, largest in (("promoted", True), ("suppressed", False)):
-        top = added.topk(min(n, len(added)), largest=largest)
-        tokens = token_texts(datamodule.packing.tokenizer, top.indices.tolist())
-        found[name] = list(zip(tokens, top.values.tolist(), strict=True))
-    return found
+    logits = added_logits(datamodule, sae.W_dec[options.latent][None], options.n)
+    return {"text": text, "logits": logits and logits[0]}

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.sources import TokenBatch
 
 
+def kept_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """What `AutoInterp` has written to interpretation.jsonl, a latent at a time; nothing without that file."""
+    if path.is_file():
+        with path.open(encoding="utf-8") as file:
+            yield from map(json.loads, file)
+
+
 def kept_line(path: Path, member: str, latent: int) -> dict[str, Any] | None:
-    """What `AutoInterp` has written of a latent to interpretation.jsonl; None where there is no such file or line."""
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8") as file:
-        lines = (json.loads(line) for line in file)
-        return next((line for line in lines if (line["member"], line["latent"]) == (member, latent)), None)
+    """The line of a latent; None where there is none."""
+    return next((line for line in kept_lines(path) if (line["member"], line["latent"]) == (member, latent)), None)
 
 
 @torch.no_grad()

@@ -74,3 +74,8 @@ def load(folder: Path) -> SparseAutoencoder:
 def dead_latents(folder: Path) -> list[int] | None:
     """Which latents of a saved SAE were dead at the end of its training; None where its files do not say."""
     return json.loads((folder / "sae.json").read_text()).get("dead")
+
+
+def folded_scale(folder: Path) -> float:
+    """The scale s that was folded in: a latent of the saved SAE is 1/s times what it was in training."""
+    return float(json.loads((folder / "sae.json").read_text())["fold"]["scale"])

@@ -1,0 +1,167 @@
+"""What latents do on held-out data: how often they fire, how strongly, and on which texts from strong to weak.
+
+The data are read twice, as `AutoInterp` does: once to see which latents fire, once for those that were chosen.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sae_lightning.code import Code
+from sae_lightning.interpretation.excerpts import Example, Excerpts
+from sae_lightning.interpretation.firings import TextCodes
+from sae_lightning.saes import SparseAutoencoder
+
+N_QUARTERS = 4
+_EXCERPT_LENGTH = 32
+_N_TOP = 5
+_N_OF_QUARTER = 2
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What one latent does.
+
+    Args:
+        strengths: largest activation in each text on which it fires (without a text, in each sample), in raw units.
+        top: the texts on which it fires most strongly, the strongest first.
+        quarters: texts from each quarter of those on which it fires, the strongest quarter first; none where it fires
+            in too few of them.
+    """
+
+    strengths: Float[Tensor, " n"]
+    top: list[Example] = field(default_factory=list)
+    quarters: list[list[Example]] = field(default_factory=list)
+
+
+class HeldOut(ABC):
+    """Held-out data as the members of a run read it.
+
+    Attributes:
+        n: tokens or samples that are read.
+        unit: what `frequency` is a share of: `token` or `sample`.
+    """
+
+    n: int
+    unit: ClassVar[str]
+
+    @abstractmethod
+    def frequencies(self) -> dict[str, Float[Tensor, " d_sae"]]:
+        """For each member the share of tokens or samples on which each latent fires."""
+
+    @abstractmethod
+    def behaviours(self, chosen: Mapping[str, Sequence[int]]) -> dict[str, list[Behaviour]]:
+        """For each member what each of the chosen latents does."""
+
+
+class HeldOutText(HeldOut):
+    """Excerpts of held-out text; those that repeat another count in frequencies alone.
+
+    Args:
+        datamodule: whose source reads text.
+        saes: members by name, on the device of the source.
+        n_tokens: tokens that are read at most.
+    """
+
+    unit = "token"
+
+    def __init__(self, datamodule: Any, saes: Mapping[str, SparseAutoencoder], n_tokens: int) -> None:
+        packing = datamodule.packing
+        length = min(_EXCERPT_LENGTH, packing.context_length)
+        self.excerpts = Excerpts(datamodule.heldout_rows(n_tokens), length, packing.tokenizer)
+        self.codes = TextCodes(datamodule, next(iter(saes.values())), saes, self.excerpts)
+        self.n = int(self.excerpts.rows.mask.sum())
+
+    def frequencies(self) -> dict[str, Float[Tensor, " d_sae"]]:
+        """Shares of tokens."""
+        return {member: counts.frequency for member, counts in self.codes.count().items()}
+
+    def behaviours(self, chosen: Mapping[str, Sequence[int]]) -> dict[str, list[Behaviour]]:
+        """Strengths by excerpt, and examples."""
+        firings = self.codes.firings(chosen)
+        counts = self.excerpts.shown | self.excerpts.judged
+        found: dict[str, list[Behaviour]] = {}
+        for member, latents in chosen.items():
+            of = firings[member]
+            keep = counts[of.positions // self.excerpts.length]
+            parts = by_column(of.columns[keep], of.positions[keep], of.values[keep], n=len(latents))
+            found[member] = [self._behaviour(positions, values) for positions, values in parts]
+        return found
+
+    def _behaviour(self, positions: Int64[Tensor, " n"], values: Float[Tensor, " n"]) -> Behaviour:
+        numbers, of_number = torch.unique(positions // self.excerpts.length, return_inverse=True)
+        strengths = torch.zeros(len(numbers)).scatter_reduce(0, of_number, values, "amax")
+        order = strengths.argsort(descending=True, stable=True)
+
+        def examples(which: Tensor) -> list[Example]:
+            return [self._example(int(numbers[i]), positions[of_number == i], values[of_number == i]) for i in which]
+
+        quarters = []
+        if len(order) >= N_QUARTERS * _N_OF_QUARTER:
+            places = torch.linspace(0, 1, _N_OF_QUARTER + 2)[1:-1]
+            quarters = [examples(quarter[(places * len(quarter)).long()]) for quarter in order.tensor_split(N_QUARTERS)]
+        return Behaviour(strengths, examples(order[:_N_TOP]), quarters)
+
+    def _example(self, number: int, positions: Tensor, values: Tensor) -> Example:
+        activations = torch.zeros(self.excerpts.length).index_put((positions % self.excerpts.length,), values)
+        return Example(self.excerpts[number], tuple(activations.tolist()))
+
+
+class HeldOutSamples(HeldOut):
+    """The first samples of a run's validation, where there is nothing to show of them.
+
+    Args:
+        datamodule: of activations.
+        saes: members by name.
+        n_samples: samples that are read; whole batches, or as many as there are.
+    """
+
+    unit = "sample"
+
+    def __init__(self, datamodule: Any, saes: Mapping[str, SparseAutoencoder], n_samples: int) -> None:
+        self.datamodule, self.saes, self.n_samples, self.n = datamodule, saes, n_samples, 0
+
+    def frequencies(self) -> dict[str, Float[Tensor, " d_sae"]]:
+        """Shares of samples."""
+        counts = {member: torch.zeros(sae.d_sae, dtype=torch.int64) for member, sae in self.saes.items()}
+        for codes in self._codes():
+            for member, code in codes.items():
+                counts[member] += code.firing_counts().cpu()
+        return {member: of.double() / max(self.n, 1) for member, of in counts.items()}
+
+    def behaviours(self, chosen: Mapping[str, Sequence[int]]) -> dict[str, list[Behaviour]]:
+        """Strengths by sample."""
+        columns = {member: torch.full((sae.d_sae,), -1) for member, sae in self.saes.items()}
+        for member, latents in chosen.items():
+            columns[member][list(latents)] = torch.arange(len(latents))
+        found: dict[str, list[tuple[Tensor, Tensor]]] = {member: [] for member in chosen}
+        for codes in self._codes():
+            for member, code in codes.items():
+                column = columns[member][code.indices.cpu()]
+                keep = (column >= 0) & (code.values != 0).cpu()
+                found[member].append((column[keep], code.values.float().cpu()[keep]))
+        behaviours = {}
+        for member, parts in found.items():
+            column, values = (torch.cat(of) for of in zip(*parts, strict=True))
+            behaviours[member] = [Behaviour(of) for (of,) in by_column(column, values, n=len(chosen[member]))]
+        return behaviours
+
+    def _codes(self) -> Iterator[dict[str, Code]]:
+        self.n = 0
+        for x in self.datamodule.val_dataloader():
+            self.n += len(x)
+            yield {member: sae.encode(x.float().to(sae.device)) for member, sae in self.saes.items()}
+            if self.n >= self.n_samples:
+                return
+
+
+def by_column(columns: Int64[Tensor, " n_all"], *values: Tensor, n: int) -> list[tuple[Tensor, ...]]:
+    """The values [n_all] of each of n columns, in their order."""
+    order = columns.argsort(stable=True)
+    lengths = torch.bincount(columns, minlength=n).tolist()
+    return list(zip(*(of[order].split(lengths) for of in values), strict=True))

@@ -1,0 +1,333 @@
+"""The explorer in a real browser, opened from disk, on made-up latents."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from jinja2 import DictLoader, Environment, FileSystemLoader
+from jinja2.loaders import ChoiceLoader
+from scipy.stats import binomtest
+
+import sae_lightning.report
+from sae_lightning.report.explorer import CHUNK, context_of
+from sae_lightning.report.latents import Gathered, Member
+
+HOSTILE = ["</script>", "<script>window.hacked = 1</script>", "<img src=x onerror='window.hacked = 1'>", "{{ 7 * 7 }}"]
+ODD = ["\u2028", "\ud800", "😀", "\u202e", "\n  ", "\t", "  two", "&amp;"]
+PIXEL = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPj/HwADBwIAMCbHYQAAAABJRU5ErkJggg=="
+)
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Test</title><link rel="icon" href="data:,">
+<meta name="viewport" content="width=device-width"><style>{% include "explorer.css" %}</style></head>
+<body><h1>Report</h1>{% include "explorer.html.j2" %}<script>{% include "explorer.js" %}</script></body></html>"""
+
+
+def text(*tokens, peak=2.0):
+    activations = [peak * (i + 1) / len(tokens) for i in range(len(tokens))]
+    return {"type": "text", "tokens": list(tokens), "activations": activations}
+
+
+def record(latent, **changes):
+    examples = [text("the", f" word{latent}", peak=2.0 + latent / 10), text("a", " cat")]
+    return {
+        "latent": latent,
+        "frequency": 0.0 if latent % 7 == 3 else (latent * 37 % 101 + 1) / 1000,
+        "dead": False,
+        "score": 0.5 + latent % 5 / 10 if latent % 2 == 0 else None,
+        "explanation": f"fires on word{latent}" if latent % 2 == 0 else None,
+        "cosine_to_start": 1 - latent % 10 / 20,
+        "tokens": [f" word{latent}", " cat"],
+        "examples": examples,
+        "quarters": [[text("w", f" quarter{i}")] for i in range(4)],
+        "histogram": {"n": 20, "most": 2.5, "counts": [i % 4 for i in range(20)], "cuts": [0.5, 1.2, 1.9]},
+        "promoted": [[" yes", 0.5]],
+        "suppressed": [[" no", -0.5]],
+        "neighbours": [[latent + 1, 0.4], [99999, 0.3]],
+        "stitched": [],
+        **changes,
+    }
+
+
+def member(name, n, **changes):
+    return Member(name, 2 * n, n, n // 2, [record(latent, **changes.get(f"of{latent}", {})) for latent in range(n)])
+
+
+def save(path, members, split=None):
+    templates = FileSystemLoader(Path(sae_lightning.report.__file__).parent / "templates")
+    environment = Environment(loader=ChoiceLoader([DictLoader({"page": PAGE}), templates]), autoescape=True)
+    context = context_of(Gathered(members, "token", 1000, None), split)
+    path.write_text(environment.get_template("page").render(explorer=context), encoding="utf-8")
+    return f"file://{path}"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(chromium):
+    """Opens a page; in the end nothing may have been said on its console or asked of a network."""
+    told, contexts = [], []
+
+    def browse(url, width=1280, **options):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or told.append(request.url))
+        page.goto(url)
+        page.wait_for_selector("#explorer[data-ready]")
+        return page
+
+    yield browse
+    for context in contexts:
+        context.close()
+    assert told == []
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    meta = {"explained": 0.4, "latents": [[5, 0.5, [[7, 0.4], [250, 0.2]]], [9, 0.1, []]]}
+    image = {"type": "image", "src": PIXEL, "heat": [[0.0, 1.0], [0.5, 0.0]]}
+    foreign = image | {"src": "https://example.com/x.png"}
+    trained = member(
+        "trained/0", 60,
+        of4={"tokens": HOSTILE, "explanation": HOSTILE[2], "examples": [text(*HOSTILE, *ODD)]},
+        of6={"meta": meta}, of7={"meta": meta},
+        of8={"examples": [image, foreign], "quarters": []},
+    )  # fmt: skip
+    return save(tmp_path_factory.mktemp("page") / "page.html", [trained, member("frozen_decoder/0", 40)])
+
+
+def listed(page, side="left"):
+    """Numbers of the rows in sight."""
+    return [int(of) for of in page.locator(f"[data-side={side}] [role=option] b").all_inner_texts()]
+
+
+def title(page, side="left"):
+    return " ".join(page.locator(f"[data-side={side}] .lx-latent h3").inner_text().split())
+
+
+def test_two_saes_stand_side_by_side(browse, url):
+    page = browse(url)
+    assert title(page) == "● trained/0 latent 0"
+    assert title(page, "right") == "■ frozen_decoder/0 latent 0"
+    latent = page.locator("[data-side=left] .lx-latent")
+    assert "fires on word0" in latent.inner_text()
+    assert latent.locator("mark").first.get_attribute("title") == "activation 1"
+    assert "0.1 % of tokens" in latent.inner_text()
+    assert latent.locator(".lx-histogram svg").get_attribute("aria-label").endswith("median 1.2, largest 2.5")
+    page.locator("[data-side=right] select").select_option("trained/0")
+    page.wait_for_function("document.querySelector('[data-side=right] h3').textContent.includes('trained/0')")
+
+
+def test_search_and_sort(browse, url):
+    page = browse(url)
+    page.get_by_label("Search").fill("WORD12")
+    assert listed(page) == [12]
+    page.get_by_label("Search").fill("17")
+    assert listed(page) == [17]
+    assert page.locator("[data-side=left] .lx-count").inner_text() == "1 of 60 here, of 120 in all"
+    page.get_by_label("Search").fill("no such thing")
+    assert listed(page) == []
+    page.get_by_label("Search").fill("")
+    page.get_by_label("Sort by").select_option("score")
+    scores = [float(of) for of in page.locator("[data-side=left] [role=option] > :last-child").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True)
+    page.get_by_label("Sort by").select_option("cosine_to_start")
+    assert listed(page)[0] == 9
+    page.get_by_label("Sort by").select_option("frequency")
+    expected = max((latent * 37 % 101, latent) for latent in range(60) if latent % 7 != 3)[1]
+    assert listed(page)[0] == expected
+    assert "class" not in page.get_by_label("Sort by").inner_text()
+
+
+def test_hostile_text_is_text(browse, url):
+    page = browse(f"{url}#latent=trained/0/4")
+    shown = page.locator("[data-side=left] .lx-text").first.inner_text()
+    for part in (*HOSTILE, "😀", "\\ud800", "\\u202e", "⏎··", "⇥", "··two", "&amp;"):
+        assert part in shown
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("#explorer img").count() == 0
+    assert page.locator(".lx-explanation").first.inner_text() == HOSTILE[2]
+
+
+def test_the_list_and_the_shortcuts_answer_to_keys(browse, url):
+    page = browse(url)
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "lx-search"
+    page.keyboard.type("r")  # a letter in a field is no command
+    assert title(page) == "● trained/0 latent 0"
+    page.get_by_label("Search").fill("")
+    page.locator("[data-side=left] [role=listbox]").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("document.querySelector('.lx-latent h3').textContent.includes('latent 2')")
+    page.keyboard.press("End")
+    page.wait_for_function("document.querySelector('.lx-latent h3').textContent.includes('latent 59')")
+    box = page.locator("[data-side=left] [role=listbox]")
+    active = box.get_attribute("aria-activedescendant")
+    chosen = page.locator(f"#{active}")
+    assert (chosen.get_attribute("aria-selected"), chosen.get_attribute("aria-posinset")) == ("true", "60")
+    assert page.evaluate("location.hash") == "#latent=trained/0/59&beside=frozen_decoder/0/0"
+    page.locator("#lx-keys summary").click()
+    page.get_by_label("Single keys do something").uncheck()
+    page.locator("h1").click()
+    page.keyboard.press("r")
+    assert title(page) == "● trained/0 latent 59"
+
+
+def test_everything_is_reached_with_tab(browse, url):
+    page = browse(url)
+    reached = []
+    for _ in range(14):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+    for name in ("lx-search", "lx-sort", "lx-random", "lx-blind-start", "lx-member", "lx-list"):
+        assert name in reached
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+
+
+def test_random_latents_fire(browse, url):
+    page = browse(url)
+    seen = set()
+    for _ in range(30):
+        page.keyboard.press("r")
+        seen.add(int(page.evaluate("location.hash").split("&")[0].split("/")[-1]))
+    assert len(seen) > 5
+    assert not {latent for latent in seen if latent % 7 == 3}
+
+
+def test_a_link_opens_its_latents_and_neighbours_are_links(browse, url):
+    page = browse(f"{url}#latent=trained/0/12&beside=trained/0/13")
+    assert title(page) == "● trained/0 latent 12"
+    assert title(page, "right") == "● trained/0 latent 13"
+    page.locator("[data-side=right] .lx-latent").get_by_role("link", name="14").click()
+    page.wait_for_function("document.querySelector('[data-side=right] h3').textContent.includes('latent 14')")
+    assert title(page) == "● trained/0 latent 12"
+    assert page.get_by_role("link", name="99999").count() == 0
+    page.go_back()
+    page.wait_for_function("document.querySelector('[data-side=right] h3').textContent.includes('latent 13')")
+    page.evaluate("location.hash = '#latent=trained/0/777'")
+    page.wait_for_function("document.querySelector('.lx-latent').textContent.includes('not among those on this page')")
+
+
+def test_meta_latents_lead_to_latents_and_back(browse, url):
+    page = browse(f"{url}#latent=trained/0/6")
+    page.get_by_role("link", name="latent 7, 0.4").click()
+    page.wait_for_function("document.querySelector('.lx-latent h3').textContent.includes('latent 7')")
+    page.get_by_role("link", name="meta-latent 5, 0.5: list its latents").click()
+    page.wait_for_function("document.getElementById('lx-search').value === 'meta:5'")
+    assert listed(page) == [6, 7]
+
+
+def test_pictures_have_a_heat_map_and_are_never_fetched(browse, url):
+    page = browse(f"{url}#latent=trained/0/8")
+    pane = page.locator("[data-side=left]")
+    assert pane.locator("img").count() == 1
+    assert pane.locator(".lx-heat span").count() == 4
+    assert "No picture." in pane.inner_text()
+    assert pane.locator(".lx-heat").is_visible()
+    pane.get_by_role("button", name="Heat map").click()
+    assert page.locator(".lx-heat:visible").count() == 0
+    assert not pane.locator(".lx-heat").is_visible()
+    assert pane.get_by_role("button", name="Heat map").get_attribute("aria-pressed") == "false"
+
+
+def test_blind_mode_gives_nothing_away_and_keeps_a_tally(browse, url):
+    page = browse(f"{url}#latent=trained/0/12")
+    right = 0
+    for n in range(1, 9):
+        page.keyboard.press("g" if n == 1 else "n")
+        page.wait_for_selector("[data-guess=trained]:visible")
+        blind = page.locator("#lx-blind")
+        told = blind.locator(".lx-latent").evaluate("node => node.outerHTML")
+        for word in ("trained", "frozen", "score", "cosine", "activation 1", "fires on word", "neighbour", "lx-badge"):
+            assert word not in told
+        assert "trained/0" not in page.locator("#explorer").inner_text()
+        assert "latent=" not in page.url
+        page.keyboard.press("t" if n % 2 else "b")
+        page.wait_for_selector("[data-next]:visible")
+        assert page.evaluate("document.activeElement.hasAttribute('data-next')")
+        answer = blind.locator("[aria-live=polite]").inner_text()
+        right += "✓ Right" in answer
+        assert ("of trained/0" in answer) == (("✓ Right" in answer) == bool(n % 2))
+        assert f"{right} of {n} right" in answer
+    page.reload()
+    page.wait_for_selector("#explorer[data-ready]")
+    page.keyboard.press("g")
+    page.wait_for_selector("[data-guess=trained]:visible")
+    assert f"{right} of 8 right" in page.locator("[aria-live=polite]").inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator("#lx-panes").is_visible()
+
+
+def test_blind_mode_takes_one_half_from_the_trained_sae(browse, url):
+    page = browse(url)
+    members = "[{name: 'trained/0'}, {name: 'frozen_decoder/0'}, {name: 'frozen_encoder/0'}, {name: 'untrained/0'}]"
+    n = page.evaluate(
+        f"Array.from({{length: 4000}}, () => saeBlind.draw({members}).name).filter(x => x === 'trained/0').length"
+    )
+    assert binomtest(n, 4000, 0.5).pvalue > 1e-6
+
+
+def test_interval_is_that_of_the_binomial(browse, url):
+    page = browse(url)
+    for right, n in ((0, 1), (1, 1), (7, 10), (14, 20), (35, 40), (110, 200)):
+        low, high = page.evaluate(f"saeBlind.interval({right}, {n})")
+        expected = binomtest(right, n).proportion_ci(0.95, method="exact")
+        assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+        sentence = page.evaluate(f"saeBlind.sentence({right}, {n})")
+        assert ("better than by chance" in sentence) == (expected.low > 0.5)
+        assert ("no different from guessing" in sentence) == (expected.low <= 0.5 <= expected.high)
+
+
+def test_five_thousand_latents_stay_quick_and_parts_open_on_demand(browse, tmp_path):
+    page = browse(save(tmp_path / "page.html", [member("trained/0", 5000)]))
+    assert page.locator("[role=option]").count() < 30
+    assert page.locator(".lx-pane").count() == 1
+    assert not page.locator("#lx-blind-start").is_visible()
+    typed = """() => { const begin = performance.now(), field = document.getElementById('lx-search');
+        field.value = 'word4999'; field.dispatchEvent(new Event('input')); return performance.now() - begin }"""
+    assert page.evaluate(typed) < 1000
+    assert listed(page) == [4999]
+
+
+def test_parts_beside_the_page_are_loaded_when_they_are_wanted(browse, tmp_path):
+    url = save(tmp_path / "page.html", [member("trained/0", 2 * CHUNK), member("frozen_decoder/0", 5)], split=tmp_path)
+    page = browse(url)
+    assert title(page) == "● trained/0 latent 0"
+    loaded = "[...document.querySelectorAll('script[src]')].map(of => of.getAttribute('src')).join()"
+    assert page.evaluate(loaded) == "latents/0-index.js,latents/1-index.js,latents/0-0.js,latents/1-0.js"
+    page.locator("[data-side=left] [role=listbox]").press("End")
+    page.wait_for_function(f"document.querySelector('.lx-latent h3').textContent.includes('latent {2 * CHUNK - 1}')")
+    assert page.evaluate(loaded).endswith("latents/0-1.js")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_one_below_the_other(browse, url, scheme):
+    page = browse(f"{url}#latent=trained/0/6", width=360, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    left, right = (page.locator(f"[data-side={side}]").bounding_box() for side in ("left", "right"))
+    assert right["y"] >= left["y"] + left["height"]
+
+
+def test_print_shows_the_latents_without_controls(browse, url):
+    page = browse(url)
+    page.emulate_media(media="print")
+    assert not page.locator("#lx-bar").is_visible()
+    assert not page.locator("[data-side=left] .lx-list").is_visible()
+    assert page.locator("[data-side=left] .lx-text").first.is_visible()
