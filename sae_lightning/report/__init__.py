@@ -1,0 +1,1 @@
+"""``sae report``: run folders become one HTML page that opens from disk."""

@@ -1,0 +1,148 @@
+"""Does this SAE beat random? The first screen: a sentence, a table of counts, and a chart for each question."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sae_lightning.compare import Run
+from sae_lightning.report.charts import Row, dots
+from sae_lightning.report.figure import Chart, Table
+from sae_lightning.report.words import RANDOM, by_question, in_order, listed, policy_label
+from sae_lightning.verdict import Comparison
+
+_WORDS = {
+    "beats": "does better on {}",
+    "ties": "is not told apart on {}",
+    "loses": "does worse on {}",
+    "unknown": "has no interval on {}",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the verdict comes to.
+
+    Args:
+        word: yes, no, or what stands between.
+        sentences: against each random baseline, and what limits that.
+        counts: by question and baseline; None where there is nothing to compare.
+        headlines: a chart for each question, of a metric that was fixed before there were results.
+        others: charts of all other metrics with a verdict, by question.
+    """
+
+    word: str
+    sentences: Sequence[str]
+    counts: Table | None
+    headlines: Sequence[Chart]
+    others: Mapping[str, Sequence[Chart]]
+
+
+def answer(runs: Sequence[Run], comparisons: Sequence[Comparison], key: str) -> Answer:
+    """Tell the verdict of one experiment.
+
+    Args:
+        runs: of it.
+        comparisons: between them.
+        key: what makes the ids of its charts its own.
+    """
+    baselines = [name for name in RANDOM if any(of.baseline == name for of in comparisons)]
+    if not baselines:
+        word = "There is nothing to compare it with"
+        missing = (
+            "no random baseline was trained beside it"
+            if comparisons
+            else "no metric that has a better way was measured of two SAEs"
+        )
+        return Answer(
+            word,
+            [f"In this run {missing}: a SanityPanel trains an SAE with its baselines."],
+            None,
+            *_charts(runs, comparisons, key),
+        )
+    of_random = [of for of in comparisons if of.baseline in baselines]
+    sentences = [_against(name, [of for of in of_random if of.baseline == name]) for name in baselines]
+    if any(of.n_seeds == 1 and of.verdict != "unknown" for of in of_random):
+        sentences.append("Some intervals come from one seed: they are about these SAEs, not about training them again.")
+    return Answer(_word(of_random), sentences, _counts(comparisons), *_charts(runs, comparisons, key))
+
+
+def _word(of_random: Sequence[Comparison]) -> str:
+    counts = Counter(of.verdict for of in of_random)
+    asked = len(of_random) - counts["unknown"]
+    if not asked:
+        return "It cannot be told"
+    if counts["beats"] == asked:
+        return "Yes, wherever it can be told"
+    if not counts["beats"]:
+        return "No" if counts["loses"] else "No difference was found"
+    return "In part"
+
+
+def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
+    counts = Counter(of.verdict for of in comparisons)
+    parts = [words.format(counts[verdict]) for verdict, words in _WORDS.items() if counts[verdict]]
+    parts[0] = f"{parts[0]} of {len(comparisons)} metric{'s' if len(comparisons) > 1 else ''}"
+    return f"Against the {policy_label(baseline)} it {listed(parts)}."
+
+
+def _counts(comparisons: Sequence[Comparison]) -> Table:
+    """A row for each question, a column for each baseline: on how many metrics it beats, ties, loses."""
+    baselines = [name for name in in_order(of.baseline for of in comparisons) if name in RANDOM]
+    rows = []
+    for question, metrics in by_question(dict.fromkeys(of.metric for of in comparisons)).items():
+        row = [question.text]
+        for baseline in baselines:
+            counts = Counter(of.verdict for of in comparisons if of.baseline == baseline and of.metric in metrics)
+            told = [f"{mark} {counts[verdict]}" for verdict, mark in _MARKS.items() if counts[verdict]]
+            row.append(" · ".join(told) or "-")
+        rows.append(row)
+    return Table(
+        "On how many metrics the trained SAE beats (✓), ties with (=) or loses to (✗) each random baseline",
+        ["", *map(policy_label, baselines)],
+        rows,
+    )
+
+
+_MARKS = {"beats": "✓", "ties": "=", "loses": "✗", "unknown": "?"}
+
+
+def _charts(
+    runs: Sequence[Run], comparisons: Sequence[Comparison], key: str
+) -> tuple[list[Chart], dict[str, list[Chart]]]:
+    headlines, others = [], {}
+    for question, metrics in by_question(dict.fromkeys(of.metric for of in comparisons)).items():
+        first = next((metric for metric in metrics if metric == question.headline), metrics[0])
+        parts = [metric for metric in metrics if metric.partition("@")[0] == first.partition("@")[0]]
+        charts = {metric: _chart(runs, comparisons, metric, key) for metric in metrics}
+        headlines += [charts[metric] for metric in parts]
+        if rest := [chart for metric, chart in charts.items() if metric not in parts]:
+            others[question.text] = rest
+    return headlines, others
+
+
+def _chart(runs: Sequence[Run], comparisons: Sequence[Comparison], metric: str, key: str) -> Chart:
+    by_baseline = {of.baseline: of for of in comparisons if of.metric == metric}
+    rows = []
+    for policy in in_order(["trained", *by_baseline]):
+        seeds = [value for run in runs for value in run.metrics[metric].get(policy, {}).values() if value is not None]
+        of = by_baseline.get(policy)
+        if of is None:
+            rows.append(Row(policy, seeds))
+            continue
+        span, found = None, of.difference
+        if found.low == found.low:  # not nan
+            span = of.trained - found.high, of.trained - found.low
+        rows.append(Row(policy, seeds, span, of.verdict))
+    floors = [floor for run in runs if (floor := run.floors.get(metric)) is not None]
+    better = next(run.better[metric] for run in runs if metric in run.better)
+    return dots(f"{key} {metric}", metric, rows, floors[0] if floors else None, better, _reach(by_baseline))
+
+
+def _reach(by_baseline: Mapping[str, Comparison]) -> str:
+    """How much of what the trained SAE has above the floor the random baselines have."""
+    parts = [
+        f"{policy_label(name)} {by_baseline[name].share:.0%}"
+        for name in RANDOM
+        if name in by_baseline and by_baseline[name].share is not None
+    ]
+    return f"Of what the trained SAE has above the floor: {', '.join(parts)}." if parts else ""
