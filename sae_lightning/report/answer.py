@@ -47,22 +47,18 @@ def answer(runs: Sequence[Run], comparisons: Sequence[Comparison], key: str) -> 
     """
     baselines = [name for name in RANDOM if any(of.baseline == name for of in comparisons)]
     if not baselines:
-        word = "There is nothing to compare it with"
         missing = (
-            "no random baseline was trained beside it"
-            if comparisons
-            else "no metric that has a better way was measured of two SAEs"
+            "No random baseline was trained beside it" if comparisons else "No two SAEs were measured side by side"
         )
-        return Answer(
-            word,
-            [f"In this run {missing}: a SanityPanel trains an SAE with its baselines."],
-            None,
-            *_charts(runs, comparisons, key),
-        )
+        sentence = f"{missing}: a SanityPanel trains an SAE together with its baselines."
+        return Answer("There is nothing to compare it with", [sentence], None, *_charts(runs, comparisons, key))
     of_random = [of for of in comparisons if of.baseline in baselines]
-    sentences = [_against(name, [of for of in of_random if of.baseline == name]) for name in baselines]
+    against = "; ".join(_against(name, [of for of in of_random if of.baseline == name]) for name in baselines)
+    sentences = [against[:1].upper() + against[1:] + "."]
     if any(of.n_seeds == 1 and of.verdict != "unknown" for of in of_random):
-        sentences.append("Some intervals come from one seed: they are about these SAEs, not about training them again.")
+        sentences.append(
+            "Some intervals are from one seed: they are about these SAEs and not about training them again."
+        )
     return Answer(_word(of_random), sentences, _counts(comparisons), *_charts(runs, comparisons, key))
 
 
@@ -82,7 +78,7 @@ def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
     counts = Counter(of.verdict for of in comparisons)
     parts = [words.format(counts[verdict]) for verdict, words in _WORDS.items() if counts[verdict]]
     parts[0] = f"{parts[0]} of {len(comparisons)} metric{'s' if len(comparisons) > 1 else ''}"
-    return f"Against the {policy_label(baseline)} it {listed(parts)}."
+    return f"against the {policy_label(baseline)} it {listed(parts)}"
 
 
 def _counts(comparisons: Sequence[Comparison]) -> Table:
@@ -145,4 +141,4 @@ def _reach(by_baseline: Mapping[str, Comparison]) -> str:
         for name in RANDOM
         if name in by_baseline and by_baseline[name].share is not None
     ]
-    return f"Of what the trained SAE has above the floor: {', '.join(parts)}." if parts else ""
+    return f"Distance from the floor, as a share of the trained SAE's: {', '.join(parts)}." if parts else ""

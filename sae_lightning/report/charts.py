@@ -70,7 +70,7 @@ def dots(
                 axis.plot(row.seeds, [y] * len(row.seeds), **mark | {"markersize": 3.5, "alpha": 0.55})
             axis.plot(row.mean, y, **mark | {"markersize": 8, "markeredgecolor": COLOURS["paper"]})
             if row.verdict:
-                axis.text(1.03, y, VERDICTS[row.verdict], transform=axis.get_yaxis_transform(), va="center")
+                axis.text(1.03, y, VERDICTS[row.verdict], transform=axis.get_yaxis_transform(), va="center_baseline")
         axis.set_yticks(range(len(rows)), [policy_label(row.policy) for row in rows])
         axis.tick_params(axis="y", length=0)
         axis.set_ylim(len(rows) - 0.5, -0.5)
@@ -83,10 +83,12 @@ def dots(
         says = _said(metric, rows, floor)
         svg = svg_of(axis, key, title or label(metric), says)
     show = number_format([*(row.mean for row in rows), floor])
-    cells = [
-        [policy_label(row.policy), f"{row.mean:{show}}", *_span(row.interval, show), ", ".join(f"{of:{show}}" for of in row.seeds), row.verdict or "-"]
-        for row in rows
-    ]  # fmt: skip
+    cells = []
+    for row in rows:
+        seeds = ", ".join(f"{of:{show}}" for of in row.seeds)
+        cells.append(
+            [policy_label(row.policy), f"{row.mean:{show}}", *_span(row.interval, show), seeds, row.verdict or "-"]
+        )
     cells.append(["floor", "-" if floor is None else f"{floor:{show}}", "-", "-", "-", "-"])
     table = Table(metric, ["", "mean", "interval from", "to", "seeds", "trained SAE"], cells)
     return Chart(title or label(metric), says, svg, table, metric, note)
@@ -148,13 +150,16 @@ def lines(
             look = style[of.name]
             axis.plot(
                 of.x, of.y, color=look.colour, marker=look.marker, linestyle=look.line if join else "none",
-                markeredgecolor=COLOURS["paper"], markeredgewidth=0.6, label=f" {of.name}", markevery=max(1, len(of.x) // 12),
+                markeredgecolor=COLOURS["paper"], markeredgewidth=0.6,
+                label=f" {of.name}", markevery=max(1, len(of.x) // 6),
             )  # fmt: skip
             if len(of.low):
                 axis.fill_between(of.x, of.low, of.high, color=look.colour, alpha=0.18, lw=0)
         axis.set(xlabel=x, ylabel=y)
         if log_x:
             axis.set_xscale("log")
+        elif all(isinstance(value, int) and value < 100 for of in series for value in of.x):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         elif max((abs(value) for of in series for value in of.x), default=0) >= 10_000:
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
             axis.xaxis.set_major_locator(MaxNLocator(5))

@@ -9,18 +9,19 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import cycle
 from statistics import fmean, stdev
 from typing import Any
 from xml.etree import ElementTree
 
 from markupsafe import Markup
-from matplotlib import rc_context
+from matplotlib import style as matplotlib_style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sae_lightning.figures import Style, styles
+from sae_lightning.figures import STYLES, Style
 from sae_lightning.report.words import policy_label
 
 WIDTH = 330
@@ -38,7 +39,7 @@ _REFERRED_TO = re.compile("[mp][0-9a-f]{10}|C[0-9a-f_]+")
 _NO_TURN = re.compile(r"rotate\(-?0 [^)]*\)")
 _FONTS = re.compile("font-family: [^;]*; ?")
 _DIGITS = re.compile(r"(\.\d\d)\d+")
-_LOOK = {
+_LOOK: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
     "text.parse_math": False,  # a $ in a name is a $
@@ -67,16 +68,25 @@ _LOOK = {
     "legend.frameon": False,
     "legend.handlelength": 2.4,
 }
+_LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
 FLOOR: dict[str, Any] = {"color": COLOURS["muted"], "linestyle": (0, (5, 3)), "linewidth": 1.3}
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text, the first column being the head of its row."""
+    """Cells as text, the first column being the head of its row.
+
+    Args:
+        caption: what it shows.
+        head: of the columns.
+        rows: as many cells in each.
+        prose: cells hold sentences and not numbers.
+    """
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    prose: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,6 @@ class Chart:
         table: the numbers.
         name: of the metric, as in the files of the run.
         note: a line under the figure.
-        tags: short results of which each has a kind (beats, ties, loses, unknown).
     """
 
     title: str
@@ -99,7 +108,6 @@ class Chart:
     table: Table
     name: str = ""
     note: str = ""
-    tags: Sequence[tuple[str, str]] = field(default=())
 
 
 def mean_and_spread(values: Sequence[float | None], show: str) -> str:
@@ -115,18 +123,21 @@ def mean_and_spread(values: Sequence[float | None], show: str) -> str:
     return mean if len(numbers) == 1 else f"{mean} ± {stdev(numbers):{show}}"
 
 
-def looks(policies: Sequence[str]) -> dict[str, Style]:
-    """Colour variable, marker and line of each policy; those without a colour of their own differ by the latter."""
+def looks(names: Sequence[str]) -> dict[str, Style]:
+    """Colour variable, marker and line of each policy, and of what else a chart has; no two are the same."""
+    others = cycle(Style(COLOURS["other"], marker, line) for marker, line in zip("PXhv<>*p", _LINES * 2, strict=True))
     return {
-        policy: Style(COLOURS.get(policy.replace("_", "-"), COLOURS["other"]), style.marker, style.line)
-        for policy, style in styles(policies).items()
+        name: Style(COLOURS.get(name.replace("_", "-"), COLOURS["other"]), STYLES[name].marker, STYLES[name].line)
+        if name in STYLES
+        else next(others)
+        for name in names
     }
 
 
 @contextmanager
 def axes(height: float) -> Iterator[Axes]:
     """The axes of a figure of this height in pixels, which `svg_of` takes."""
-    with rc_context(_LOOK):
+    with matplotlib_style.context(["default", _LOOK]):
         yield Figure(figsize=(WIDTH / 72, height / 72)).subplots()
 
 
@@ -153,7 +164,7 @@ def svg_of(axis: Axes, key: str, title: str, says: str) -> Markup:
     file = io.BytesIO()
     figure = axis.get_figure()
     assert isinstance(figure, Figure)
-    with rc_context(_LOOK):
+    with matplotlib_style.context(["default", _LOOK]):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     chart_id = "c" + blake2b(key.encode("utf-8", "replace"), digest_size=5).hexdigest()
     root = ElementTree.fromstring(file.getvalue())

@@ -68,10 +68,10 @@ def page(runs: Sequence[ReportRun], explorer: dict[str, Any] | None = None) -> s
         runs: one or more.
         explorer: context of the latent explorer; None leaves it out.
     """
-    pages = [
-        RunPage(f"run{number}-", run.title, answer([run.measured], run.comparisons, str(run.folder)), provenance(run), run.config, sections(run))
-        for number, run in enumerate(runs, 1)
-    ]  # fmt: skip
+    pages = []
+    for number, run in enumerate(runs, 1):
+        found = answer([run.measured], run.comparisons, str(run.folder))
+        pages.append(RunPage(f"run{number}-", run.title, found, provenance(run), run.config, sections(run)))
     context = {
         "runs": pages,
         "experiments": _experiments(runs) if len(runs) > 1 else [],
@@ -95,12 +95,11 @@ def _experiments(runs: Sequence[ReportRun]) -> list[Experiment]:
     for of, (values, floors) in zip(groups, tables(groups), strict=True):
         title = " + ".join(names[run.folder] for run in of)
         key = f"comparison {title}"
-        table = _table(title, values, floors)
-        found.append(Experiment(title, answer(of, verdict_of(of), key), table))
+        found.append(Experiment(title, answer(of, verdict_of(of), key), _table(values, floors)))
     return found
 
 
-def _table(title: str, values: Any, floors: Any) -> Table:
+def _table(values: Any, floors: Any) -> Table:
     """As ``sae compare`` prints it."""
     plain = {
         metric: {policy.split(" ")[0]: of for policy, of in by_policy.items()} for metric, by_policy in values.items()
@@ -111,14 +110,6 @@ def _table(title: str, values: Any, floors: Any) -> Table:
         floor = floors.get(metric)
         show = number_format([*(value for found in of.values() for value in found), floor])
         rows.append(
-            [
-                metric,
-                "-" if floor is None else f"{floor:{show}}",
-                *(mean_and_spread(of.get(policy, ()), show) for policy in policies),
-            ]
+            [metric, *(mean_and_spread(found, show) for found in ([floor], *(of.get(name, ()) for name in policies)))]
         )
-    return Table(
-        f"{title}: mean and sample standard deviation over seeds",
-        ["metric", "floor", *map(policy_label, policies)],
-        rows,
-    )
+    return Table("Mean ± sample standard deviation over seeds", ["metric", "floor", *map(policy_label, policies)], rows)

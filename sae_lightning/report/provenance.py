@@ -7,7 +7,10 @@ from sae_lightning.report.run import ReportRun
 from sae_lightning.report.words import policy_label
 
 _SAE = ("d_sae", "expansion_factor", "k", "sparsity_coefficient", "dead_after_samples")
-_DATA = ("model", "hook", "path", "d_in", "n_features", "firing_probability", "text", "batch_size", "train_samples", "val_samples", "nulls", "seed")  # fmt: skip
+_DATA = (
+    "model", "hook", "path", "d_in", "n_features", "firing_probability", "text", "batch_size", "train_samples",
+    "val_samples", "nulls", "seed",
+)  # fmt: skip
 
 
 def provenance(run: ReportRun) -> list[tuple[str, str]]:

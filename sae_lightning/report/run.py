@@ -9,6 +9,7 @@ import yaml
 
 from sae_lightning.callbacks.run_config import read_starts
 from sae_lightning.compare import Run, read_lines, read_run, verdict
+from sae_lightning.saes.module import chart
 from sae_lightning.verdict import Comparison
 
 
@@ -43,9 +44,26 @@ class ReportRun:
         return "/".join(self.folder.resolve().parts[-2:])
 
     @property
-    def nulls(self) -> set[str]:
-        """Parts that are made of noise."""
-        return set((((self.settings.get("data") or {}).get("init_args") or {}).get("nulls")) or {})
+    def parts(self) -> list[str]:
+        """Hooks that stand side by side, or the unnamed one; without nulls."""
+        metrics = [metric for metric in self.measured.metrics if not self.is_null(metric)]
+        return list(dict.fromkeys(metric.partition("@")[2] for metric in metrics))
+
+    def is_null(self, metric: str) -> bool:
+        """Whether a metric was measured on noise in place of activations."""
+        data = (self.settings.get("data") or {}).get("init_args") or {}
+        return metric.partition("@")[2] in (data.get("nulls") or {})
+
+    def saes(self, part: str) -> set[str]:
+        """What is an SAE and not a reference beside them: what has decoder directions that could move."""
+        metrics = self.measured.metrics
+        directions = metrics.get(self.of_part("cosine_to_start_mean", part))
+        return set(directions if directions is not None else (policy for of in metrics.values() for policy in of))
+
+    @staticmethod
+    def of_part(metric: str, part: str) -> str:
+        """`fvu@early`."""
+        return chart(metric, part)
 
     def found(self, pattern: str) -> list[tuple[Path, dict[str, Any]]]:
         """JSON files that other commands have left in the folder."""
