@@ -1,5 +1,6 @@
 """Does this SAE beat random? The first screen: a sentence, a table of counts, and a chart for each question."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,36 +103,51 @@ def _counts(comparisons: Sequence[Comparison]) -> Table:
 _MARKS = {"beats": "✓", "ties": "=", "loses": "✗", "unknown": "?"}
 
 
+def headlines(metrics: Sequence[str]) -> list[str]:
+    """One metric for each question, of every hook that has it, and never chosen by its result."""
+    found = []
+    for question, of in by_question(metrics).items():
+        names = [metric.partition("@")[0] for metric in of]
+        first = question.headline if question.headline in names else names[0]
+        found += [metric for metric, name in zip(of, names, strict=True) if name == first]
+    return found
+
+
 def _charts(
     runs: Sequence[Run], comparisons: Sequence[Comparison], key: str
 ) -> tuple[list[Chart], dict[str, list[Chart]]]:
-    headlines, others = [], {}
-    for question, metrics in by_question(dict.fromkeys(of.metric for of in comparisons)).items():
-        first = next((metric for metric in metrics if metric == question.headline), metrics[0])
-        parts = [metric for metric in metrics if metric.partition("@")[0] == first.partition("@")[0]]
-        charts = {metric: _chart(runs, comparisons, metric, key) for metric in metrics}
-        headlines += [charts[metric] for metric in parts]
-        if rest := [chart for metric, chart in charts.items() if metric not in parts]:
+    metrics = list(dict.fromkeys(of.metric for of in comparisons))
+    first = headlines(metrics)
+    shown, others = [], {}
+    for question, of in by_question(metrics).items():
+        charts = {metric: _chart(runs, comparisons, metric, key, metric in first) for metric in of}
+        shown += [chart for metric, chart in charts.items() if metric in first]
+        if rest := [chart for metric, chart in charts.items() if metric not in first]:
             others[question.text] = rest
-    return headlines, others
+    return shown, others
 
 
-def _chart(runs: Sequence[Run], comparisons: Sequence[Comparison], metric: str, key: str) -> Chart:
+def _chart(runs: Sequence[Run], comparisons: Sequence[Comparison], metric: str, key: str, is_headline: bool) -> Chart:
+    note = _reach({of.baseline: of for of in comparisons if of.metric == metric}) if is_headline else ""
+    return dots(f"{key} {metric}", metric, *verdict_rows(runs, comparisons, metric), note)
+
+
+def verdict_rows(
+    runs: Sequence[Run], comparisons: Sequence[Comparison], metric: str
+) -> tuple[list[Row], float | None, str]:
+    """Members of the chart of a metric with a verdict, its floor, and which way is better."""
     by_baseline = {of.baseline: of for of in comparisons if of.metric == metric}
     rows = []
     for policy in in_order(["trained", *by_baseline]):
         seeds = [value for run in runs for value in run.metrics[metric].get(policy, {}).values() if value is not None]
         of = by_baseline.get(policy)
-        if of is None:
-            rows.append(Row(policy, seeds))
-            continue
-        span, found = None, of.difference
-        if found.low == found.low:  # not nan
-            span = of.trained - found.high, of.trained - found.low
-        rows.append(Row(policy, seeds, span, of.verdict))
+        span = None
+        if of is not None and not math.isnan(of.difference.low):
+            span = of.trained - of.difference.high, of.trained - of.difference.low
+        rows.append(Row(policy, seeds, span, of.verdict if of is not None else ""))
     floors = [floor for run in runs if (floor := run.floors.get(metric)) is not None]
     better = next(run.better[metric] for run in runs if metric in run.better)
-    return dots(f"{key} {metric}", metric, rows, floors[0] if floors else None, better, _reach(by_baseline))
+    return rows, floors[0] if floors else None, better
 
 
 def _reach(by_baseline: Mapping[str, Comparison]) -> str:

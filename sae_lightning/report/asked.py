@@ -58,7 +58,7 @@ def _probes(run: ReportRun) -> Iterator[Chart]:
                     found.setdefault(row.policy, {})[int(k)] = row.mean
         series = [Series(of, sorted(found[of]), [found[of][k] for k in sorted(found[of])]) for of in in_order(found)]
         if series:
-            y = title.split()[0]
+            y = "AUROC" if "auroc" in start else "accuracy"
             yield lines(
                 f"{run.folder} {start}", title, series, "latents or directions that it reads", y, name=f"{start}*"
             )
@@ -94,9 +94,9 @@ def nulls(run: ReportRun) -> Section | None:
         if not run.is_null(metric) or name not in ("explained_variance", "cosine_to_start_mean", "seed_pw_mcc"):
             continue
         rows = [
-            Row(policy + where, of.seeds)
+            Row(policy, of.seeds, noise=noise)
             for policy in in_order(set(real) & set(values) & run.saes(part))
-            for where, by_policy in (("", real), (f" on {part}", values))
+            for noise, by_policy in (("", real), (part, values))
             for of in rows_of({policy: by_policy[policy]})
         ]
         if rows:

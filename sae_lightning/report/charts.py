@@ -14,7 +14,7 @@ from sae_lightning.report.words import in_order, label, policy_label
 from sae_lightning.tables import number_format
 
 VERDICTS = {"beats": "✓ beats", "ties": "= ties", "loses": "✗ loses", "unknown": "? unknown"}
-_ROW, _FRAME = 24, 46
+ROW, FRAME = 24, 46
 """Heights in pixels: of a row of dots, and of what is under them."""
 
 
@@ -27,12 +27,19 @@ class Row:
         seeds: a value for each.
         interval: where the value may lie, beside that of the trained SAE; None where nothing says so.
         verdict: what the trained SAE does to it; empty for none.
+        noise: which noise it was trained on in place of activations; empty for none.
     """
 
     policy: str
     seeds: Sequence[float]
     interval: tuple[float, float] | None = None
     verdict: str = ""
+    noise: str = ""
+
+    @property
+    def label(self) -> str:
+        """In plain words."""
+        return policy_label(self.policy) + (f" on {self.noise}" if self.noise else "")
 
     @property
     def mean(self) -> float:
@@ -54,44 +61,52 @@ def dots(
         note: see `Chart`.
         title: in place of the metric's plain words.
     """
-    style = looks([row.policy for row in rows])
-    trained = next((row.mean for row in rows if row.policy == "trained"), None)
-    with axes(_FRAME + _ROW * len(rows)) as axis:
-        if floor is not None:
-            axis.axvline(floor, **FLOOR)
-        if trained is not None:
-            axis.axvline(trained, color=COLOURS["trained"], linewidth=1, alpha=0.55)
-        for y, row in enumerate(rows):
-            look = style[row.policy]
-            mark: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": "none"}
-            if row.interval:
-                axis.plot(row.interval, (y, y), color=look.colour, linewidth=2.4, solid_capstyle="butt", alpha=0.6)
-            if len(row.seeds) > 1:
-                axis.plot(row.seeds, [y] * len(row.seeds), **mark | {"markersize": 3.5, "alpha": 0.55})
-            axis.plot(row.mean, y, **mark | {"markersize": 8, "markeredgecolor": COLOURS["paper"]})
-            if row.verdict:
-                axis.text(1.03, y, VERDICTS[row.verdict], transform=axis.get_yaxis_transform(), va="center_baseline")
-        axis.set_yticks(range(len(rows)), [policy_label(row.policy) for row in rows])
-        axis.tick_params(axis="y", length=0)
-        axis.set_ylim(len(rows) - 0.5, -0.5)
-        axis.margins(x=0.06)
-        axis.grid(visible=False, axis="y")
-        axis.xaxis.set_major_locator(MaxNLocator(4))
-        axis.spines["left"].set_visible(False)
-        arrow = {"higher": "higher is better →", "lower": "← lower is better"}.get(better, "")
-        axis.set_xlabel(" · ".join(filter(None, ["dashed: floor" if floor is not None else "", arrow])))
+    with axes(FRAME + ROW * len(rows)) as axis:
+        draw_dots(axis, rows, floor, better)
         says = _said(metric, rows, floor)
         svg = svg_of(axis, key, title or label(metric), says)
     show = number_format([*(row.mean for row in rows), floor])
     cells = []
     for row in rows:
         seeds = ", ".join(f"{of:{show}}" for of in row.seeds)
-        cells.append(
-            [policy_label(row.policy), f"{row.mean:{show}}", *_span(row.interval, show), seeds, row.verdict or "-"]
-        )
+        cells.append([row.label, f"{row.mean:{show}}", *_span(row.interval, show), seeds, row.verdict or "-"])
     cells.append(["floor", "-" if floor is None else f"{floor:{show}}", "-", "-", "-", "-"])
     table = Table(metric, ["", "mean", "interval from", "to", "seeds", "trained SAE"], cells)
     return Chart(title or label(metric), says, svg, table, metric, note)
+
+
+def draw_dots(
+    axis: Axes, rows: Sequence[Row], floor: float | None, better: str, colours: Mapping[str, str] = COLOURS
+) -> None:
+    """Draw what `dots` shows."""
+    style = looks([row.policy for row in rows], colours)
+    trained = next((row.mean for row in rows if row.policy == "trained" and not row.noise), None)
+    if floor is not None:
+        axis.axvline(floor, color=colours["muted"], **FLOOR)
+    if trained is not None:
+        axis.axvline(trained, color=colours["trained"], linewidth=1, alpha=0.55)
+    for y, row in enumerate(rows):
+        look = style[row.policy]
+        mark: dict[str, Any] = {"color": look.colour, "marker": look.marker, "linestyle": "none"}
+        if row.interval:
+            axis.plot(row.interval, (y, y), color=look.colour, linewidth=2.4, solid_capstyle="butt", alpha=0.6)
+        if len(row.seeds) > 1:
+            axis.plot(row.seeds, [y] * len(row.seeds), **mark, markersize=3.5, alpha=0.55)
+        mark["markerfacecolor"], mark["markeredgecolor"] = look.colour, colours["paper"]
+        if row.noise:
+            mark["markerfacecolor"], mark["markeredgecolor"] = colours["paper"], look.colour
+        axis.plot(row.mean, y, **mark, markersize=8)
+        if row.verdict:
+            axis.text(1.03, y, VERDICTS[row.verdict], transform=axis.get_yaxis_transform(), va="center_baseline")
+    axis.set_yticks(range(len(rows)), [row.label for row in rows])
+    axis.tick_params(axis="y", length=0)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.margins(x=0.06)
+    axis.grid(visible=False, axis="y")
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.spines["left"].set_visible(False)
+    arrow = {"higher": "higher is better →", "lower": "← lower is better"}.get(better, "")
+    axis.set_xlabel(" · ".join(filter(None, ["dashed: floor" if floor is not None else "", arrow])))
 
 
 @dataclass(frozen=True)
@@ -145,7 +160,7 @@ def lines(
     n_rows = math.ceil((len(series) + (floor is not None)) / 2)
     with axes(210 + 17 * n_rows) as axis:
         if floor is not None:
-            axis.axhline(floor, label="floor", **FLOOR)
+            axis.axhline(floor, label="floor", color=COLOURS["muted"], **FLOOR)
         for of in series:
             look = style[of.name]
             axis.plot(
@@ -181,8 +196,7 @@ def rows_of(values: Mapping[str, Mapping[str, float | None]]) -> list[Row]:
 def _said(metric: str, rows: Sequence[Row], floor: float | None) -> str:
     show = number_format([*(row.mean for row in rows), floor])
     parts = [
-        f"{policy_label(row.policy)} {row.mean:{show}}" + (f", the trained SAE {row.verdict}" if row.verdict else "")
-        for row in rows
+        f"{row.label} {row.mean:{show}}" + (f", the trained SAE {row.verdict}" if row.verdict else "") for row in rows
     ]
     return "; ".join([f"{metric}: {parts[0]}", *parts[1:], *([] if floor is None else [f"floor {floor:{show}}"])]) + "."
 

@@ -7,7 +7,7 @@ share one page.
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -51,25 +51,27 @@ _LOOK: dict[str, Any] = {
     "legend.fontsize": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": COLOURS["muted"],
-    "axes.labelcolor": COLOURS["ink"],
     "axes.facecolor": "none",
     "figure.facecolor": "none",
-    "text.color": COLOURS["ink"],
-    "xtick.color": COLOURS["muted"],
-    "ytick.color": COLOURS["muted"],
-    "xtick.labelcolor": COLOURS["ink"],
-    "ytick.labelcolor": COLOURS["ink"],
     "axes.grid": True,
-    "grid.color": COLOURS["line"],
     "axes.axisbelow": True,
     "lines.markersize": 6,
     "lines.linewidth": 1.6,
     "legend.frameon": False,
     "legend.handlelength": 2.4,
 }
+_COLOURED = {
+    "axes.edgecolor": "muted",
+    "axes.labelcolor": "ink",
+    "text.color": "ink",
+    "xtick.color": "muted",
+    "ytick.color": "muted",
+    "xtick.labelcolor": "ink",
+    "ytick.labelcolor": "ink",
+    "grid.color": "line",
+}
 _LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
-FLOOR: dict[str, Any] = {"color": COLOURS["muted"], "linestyle": (0, (5, 3)), "linewidth": 1.3}
+FLOOR: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.3}
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,11 @@ class Chart:
     note: str = ""
 
 
+def look_of(colours: Mapping[str, str]) -> list[Any]:
+    """What matplotlib draws all figures with."""
+    return ["default", _LOOK | {name: colours[colour] for name, colour in _COLOURED.items()}]
+
+
 def mean_and_spread(values: Sequence[float | None], show: str) -> str:
     """Mean and sample standard deviation, as text; a hyphen without values.
 
@@ -123,11 +130,11 @@ def mean_and_spread(values: Sequence[float | None], show: str) -> str:
     return mean if len(numbers) == 1 else f"{mean} ± {stdev(numbers):{show}}"
 
 
-def looks(names: Sequence[str]) -> dict[str, Style]:
+def looks(names: Sequence[str], colours: Mapping[str, str] = COLOURS) -> dict[str, Style]:
     """Colour variable, marker and line of each policy, and of what else a chart has; no two are the same."""
-    others = cycle(Style(COLOURS["other"], marker, line) for marker, line in zip("PXhv<>*p", _LINES * 2, strict=True))
+    others = cycle(Style(colours["other"], marker, line) for marker, line in zip("PXhv<>*p", _LINES * 2, strict=True))
     return {
-        name: Style(COLOURS.get(name.replace("_", "-"), COLOURS["other"]), STYLES[name].marker, STYLES[name].line)
+        name: Style(colours.get(name.replace("_", "-"), colours["other"]), STYLES[name].marker, STYLES[name].line)
         if name in STYLES
         else next(others)
         for name in names
@@ -137,7 +144,7 @@ def looks(names: Sequence[str]) -> dict[str, Style]:
 @contextmanager
 def axes(height: float) -> Iterator[Axes]:
     """The axes of a figure of this height in pixels, which `svg_of` takes."""
-    with matplotlib_style.context(["default", _LOOK]):
+    with matplotlib_style.context(look_of(COLOURS)):
         yield Figure(figsize=(WIDTH / 72, height / 72)).subplots()
 
 
@@ -164,7 +171,7 @@ def svg_of(axis: Axes, key: str, title: str, says: str) -> Markup:
     file = io.BytesIO()
     figure = axis.get_figure()
     assert isinstance(figure, Figure)
-    with matplotlib_style.context(["default", _LOOK]):
+    with matplotlib_style.context(look_of(COLOURS)):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     chart_id = "c" + blake2b(key.encode("utf-8", "replace"), digest_size=5).hexdigest()
     root = ElementTree.fromstring(file.getvalue())

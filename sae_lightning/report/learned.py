@@ -1,7 +1,5 @@
 """Sections on how the SAEs of a run learned, and what became of their latents."""
 
-from collections.abc import Sequence
-
 from sae_lightning.figures import (
     RECOVERY,
     THRESHOLD,
@@ -20,8 +18,6 @@ from sae_lightning.report.section import Group, Section
 from sae_lightning.report.words import in_order, label
 
 _CURVES = ("explained_variance", RECOVERY, "ce_recovered_mean", "l0", "dead_fraction", "cosine_to_start_mean")
-_STAYED = 0.99
-"""Directions with a larger cosine to their start than this did not move: those of a frozen decoder."""
 
 
 def training(run: ReportRun) -> Section | None:
@@ -79,7 +75,7 @@ def distributions(run: ReportRun) -> Section | None:
             ("cosine_to_start", "How far decoder directions moved", "cosine of a direction to its start"),
         ):  # fmt: skip
             metric = run.of_part(name, part)
-            found = {of.name: of for of in _moved(name, histogram(run.folder, metric))}
+            found = {of.name: of for of in histogram(run.folder, metric) if len(of.x) > 1}
             if found:
                 series = [found[policy] for policy in in_order(found)]
                 charts.append(
@@ -87,13 +83,9 @@ def distributions(run: ReportRun) -> Section | None:
                 )
     lead = (
         "Distributions over the latents of the first seed at the last validation, in the bins that TensorBoard keeps. "
-        "Latents that never fired have no frequency; decoders that stayed where they started are left out."
+        "Latents that never fired have no frequency; a frozen decoder, with all directions in one bin, is left out."
     )
     return Section("distributions", "Firing frequency and drift", lead, [Group(charts=charts)]) if charts else None
-
-
-def _moved(name: str, series: Sequence[Series]) -> list[Series]:
-    return [of for of in series if name != "cosine_to_start" or min(of.x) < _STAYED]
 
 
 def recovery(run: ReportRun) -> Section | None:
