@@ -17,6 +17,11 @@ _WORDS = {
     "loses": "does worse on {}",
     "unknown": "has no interval on {}",
 }
+_ALONE = "No random baseline was trained beside it: a SanityPanel trains an SAE together with its baselines."
+_OLDER = (
+    "Its metrics.jsonl does not say of which metrics more is better, as those of older versions do not: measure it "
+    "again with sae validate --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt, and make the report of that run."
+)
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,8 @@ def answer(runs: Sequence[Run], comparisons: Sequence[Comparison], key: str) -> 
     """
     baselines = [name for name in RANDOM if any(of.baseline == name for of in comparisons)]
     if not baselines:
-        missing = (
-            "No random baseline was trained beside it" if comparisons else "No two SAEs were measured side by side"
-        )
-        sentence = f"{missing}: a SanityPanel trains an SAE together with its baselines."
-        return Answer("There is nothing to compare it with", [sentence], None, *_charts(runs, comparisons, key))
+        why = _OLDER if not any(run.better for run in runs) else _ALONE
+        return Answer("There is nothing to compare it with", [why], None, *_charts(runs, comparisons, key))
     of_random = [of for of in comparisons if of.baseline in baselines]
     against = "; ".join(_against(name, [of for of in of_random if of.baseline == name]) for name in baselines)
     sentences = [against[:1].upper() + against[1:] + "."]
@@ -66,10 +68,10 @@ def answer(runs: Sequence[Run], comparisons: Sequence[Comparison], key: str) -> 
 def _word(of_random: Sequence[Comparison]) -> str:
     counts = Counter(of.verdict for of in of_random)
     asked = len(of_random) - counts["unknown"]
-    if not asked:
-        return "It cannot be told"
+    if asked <= counts["unknown"]:
+        return "Too few seeds to tell"
     if counts["beats"] == asked:
-        return "Yes, wherever it can be told"
+        return "Yes" if asked == len(of_random) else "Yes, wherever it can be told"
     if not counts["beats"]:
         return "No" if counts["loses"] else "No difference was found"
     return "In part"

@@ -122,8 +122,8 @@ class Series:
     """
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Sequence[float | int]
+    y: Sequence[float | int]
     low: Sequence[float] = field(default=())
     high: Sequence[float] = field(default=())
 

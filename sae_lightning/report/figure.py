@@ -132,7 +132,7 @@ def mean_and_spread(values: Sequence[float | None], show: str) -> str:
 
 def looks(names: Sequence[str], colours: Mapping[str, str] = COLOURS) -> dict[str, Style]:
     """Colour variable, marker and line of each policy, and of what else a chart has; no two are the same."""
-    others = cycle(Style(colours["other"], marker, line) for marker, line in zip("PXhv<>*p", _LINES * 2, strict=True))
+    others = cycle(Style(colours["other"], marker, line) for marker, line in zip("PX*<>dH8", _LINES * 2, strict=True))
     return {
         name: Style(colours.get(name.replace("_", "-"), colours["other"]), STYLES[name].marker, STYLES[name].line)
         if name in STYLES
@@ -142,7 +142,7 @@ def looks(names: Sequence[str], colours: Mapping[str, str] = COLOURS) -> dict[st
 
 
 @contextmanager
-def axes(height: float) -> Iterator[Axes]:
+def axes(height: int) -> Iterator[Axes]:
     """The axes of a figure of this height in pixels, which `svg_of` takes."""
     with matplotlib_style.context(look_of(COLOURS)):
         yield Figure(figsize=(WIDTH / 72, height / 72)).subplots()

@@ -1,22 +1,23 @@
 """Run folders become the text of one HTML file: nothing in it is loaded from elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from sae_lightning import __version__
-from sae_lightning.compare import group, short_names, tables
+from sae_lightning.compare import Values, group, short_names, tables
 from sae_lightning.compare import verdict as verdict_of
 from sae_lightning.report.answer import Answer, answer
 from sae_lightning.report.figure import Table, mean_and_spread
 from sae_lightning.report.provenance import provenance
 from sae_lightning.report.run import ReportRun
 from sae_lightning.report.sections import Section, sections
-from sae_lightning.report.words import in_order, policy_label
+from sae_lightning.report.words import QUESTIONS, RANDOM, in_order, label, policy_label
 from sae_lightning.tables import number_format
 from sae_lightning.verdict.statistics import LEVEL
 
@@ -53,11 +54,13 @@ class Experiment:
     Args:
         title: names of the runs.
         answer: the verdict of all of them together.
+        means: over seeds, by metric and policy.
         table: means and spreads of every metric.
     """
 
     title: str
     answer: Answer
+    means: Mapping[str, Mapping[str, float]]
     table: Table
 
 
@@ -72,9 +75,11 @@ def page(runs: Sequence[ReportRun], explorer: dict[str, Any] | None = None) -> s
     for number, run in enumerate(runs, 1):
         found = answer([run.measured], run.comparisons, str(run.folder))
         pages.append(RunPage(f"run{number}-", run.title, found, provenance(run), run.config, sections(run)))
+    experiments = _experiments(runs) if len(runs) > 1 else []
     context = {
         "runs": pages,
-        "experiments": _experiments(runs) if len(runs) > 1 else [],
+        "experiments": experiments,
+        "glance": _glance(experiments) if experiments else None,
         "level": f"{LEVEL:.0%}",
         "version": __version__,
         "explorer": explorer,
@@ -92,24 +97,45 @@ def _experiments(runs: Sequence[ReportRun]) -> list[Experiment]:
     groups = group([run.measured for run in runs])
     names = short_names([run.folder for run in runs])
     found = []
-    for of, (values, floors) in zip(groups, tables(groups), strict=True):
+    for of, (labelled, floors) in zip(groups, tables(groups), strict=True):
+        values = {
+            metric: {policy.split(" ")[0]: seeds for policy, seeds in by_policy.items()}  # their runs are named above
+            for metric, by_policy in labelled.items()
+        }
         title = " + ".join(names[run.folder] for run in of)
-        key = f"comparison {title}"
-        found.append(Experiment(title, answer(of, verdict_of(of), key), _table(values, floors)))
+        verdict = answer(of, verdict_of(of), f"comparison {title}")
+        found.append(Experiment(title, verdict, _means(values), _table(values, floors)))
     return found
 
 
-def _table(values: Any, floors: Any) -> Table:
-    """As ``sae compare`` prints it."""
-    plain = {
-        metric: {policy.split(" ")[0]: of for policy, of in by_policy.items()} for metric, by_policy in values.items()
+def _means(values: Values) -> dict[str, dict[str, float]]:
+    kept = {
+        metric: {policy: [value for value in of if value is not None] for policy, of in by_policy.items()}
+        for metric, by_policy in values.items()
     }
-    policies = in_order(policy for of in plain.values() for policy in of)
+    return {metric: {policy: fmean(of) for policy, of in found.items() if of} for metric, found in kept.items()}
+
+
+def _glance(experiments: Sequence[Experiment]) -> Table:
+    """Experiments under each other, with the metrics of the first screen that most have."""
+    metrics = [of.headline for of in QUESTIONS if any(of.headline in found.means for found in experiments)]
     rows = []
-    for metric, of in plain.items():
+    for of in experiments:
+        for policy in ("trained", *RANDOM):
+            cells = [of.means.get(metric, {}).get(policy) for metric in metrics]
+            if any(cell is not None for cell in cells):
+                shown = ["-" if cell is None else f"{cell:{number_format([cell])}}" for cell in cells]
+                rows.append([of.title, policy_label(policy), *shown])
+    return Table("Means over seeds, one metric for each question", ["experiment", "", *map(label, metrics)], rows)
+
+
+def _table(values: Values, floors: Mapping[str, float | None]) -> Table:
+    """As ``sae compare`` prints it."""
+    policies = in_order(policy for of in values.values() for policy in of)
+    rows = []
+    for metric, of in values.items():
         floor = floors.get(metric)
         show = number_format([*(value for found in of.values() for value in found), floor])
-        rows.append(
-            [metric, *(mean_and_spread(found, show) for found in ([floor], *(of.get(name, ()) for name in policies)))]
-        )
+        cells = (mean_and_spread(found, show) for found in ([floor], *(of.get(name, ()) for name in policies)))
+        rows.append([metric, *cells])
     return Table("Mean ± sample standard deviation over seeds", ["metric", "floor", *map(policy_label, policies)], rows)

@@ -81,7 +81,7 @@ def _image(run: Run, comparisons: list[Comparison]) -> Any:
         axes = figure.subplots(len(charts), height_ratios=heights, squeeze=False)[:, 0]
         for axis, (metric, (rows, floor, better)) in zip(axes, charts.items(), strict=True):
             draw_dots(axis, rows, floor, better, _COLOURS)
-            axis.set_title(f"{label(metric)} ({metric})", loc="left")
+            axis.set_title(label(metric), loc="left")
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=110)
     file.seek(0)
