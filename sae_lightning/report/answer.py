@@ -19,8 +19,8 @@ _WORDS = {
 }
 _ALONE = "No random baseline was trained beside it: a SanityPanel trains an SAE together with its baselines."
 _OLDER = (
-    "Its metrics.jsonl does not say of which metrics more is better, as those of older versions do not: measure it "
-    "again with sae validate --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt, and make the report of that run."
+    "Its metrics.jsonl does not say of which metrics more is better, as older versions do not: measure it again "
+    "with sae validate --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt, and make the report of that run."
 )
 
 

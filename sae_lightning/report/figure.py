@@ -185,9 +185,9 @@ def svg_of(axis: Axes, key: str, title: str, says: str) -> Markup:
         element.tag = element.tag.removeprefix(_SVG)
         element.attrib = dict(filter(None, (_own(key, value, chart_id) for key, value in element.attrib.items())))
     inside = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
-    head = Markup('<svg class="chart" viewBox="{}" role="img" aria-labelledby="{}-title {}-desc">').format(
-        root.attrib["viewBox"], chart_id, chart_id
-    )
+    head = Markup(
+        '<svg class="chart" viewBox="{}" role="img" aria-labelledby="{}-title" aria-describedby="{}-desc">'
+    ).format(root.attrib["viewBox"], chart_id, chart_id)
     about = Markup('<title id="{}-title">{}</title><desc id="{}-desc">{}</desc>').format(
         chart_id, title, chart_id, says
     )

@@ -42,7 +42,7 @@ def _curve(run: ReportRun, metric: str) -> Chart | None:
     ]
     y = metric.partition("@")[0].replace("_", " ")
     key, floor = f"{run.folder} training {metric}", run.measured.floors.get(metric)
-    return lines(key, label(metric), series, "activations seen", y, floor, metric)
+    return lines(key, f"{label(metric)}, over training", series, "activations seen", y, floor, metric)
 
 
 def sparsity(run: ReportRun) -> Section | None:

@@ -14,8 +14,9 @@ def write_run(folder, name="a run", n_lines=3, **values):
 
     def line(number):
         shift = number / 20
-        scores = dict(zip(POLICIES, (0.7, 0.4, 0.68, 0.5), strict=True)) | values
+        scores = dict(zip(POLICIES, (0.7, 0.4, 0.66, 0.5), strict=True)) | values
         ev = {of: {"0": value + shift, "1": value + shift + 0.01} for of, value in scores.items()}
+        ev["soft_frozen_decoder"]["1"] += 0.05  # with one seed above and one below the trained SAE
         ev[SCRIPT] = {"0": 0.3}
         metrics = {"explained_variance": ev, "l0": {of: {"0": 20.0, "1": 21.0} for of in ev}}
         metrics |= {"dead_fraction": {of: {"0": 0.1, "1": None} for of in POLICIES}}
