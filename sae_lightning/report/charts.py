@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from sae_lightning.report.figure import COLOURS, FLOOR, Chart, Table, axes, legend, looks, svg_of
 from sae_lightning.report.words import in_order, label, policy_label
@@ -173,6 +173,8 @@ def lines(
         axis.set(xlabel=x, ylabel=y)
         if log_x:
             axis.set_xscale("log")
+            axis.xaxis.set_major_formatter("{x:g}")  # not as powers of ten, which would be formulas
+            axis.xaxis.set_minor_formatter(NullFormatter())
         elif all(isinstance(value, int) and value < 100 for of in series for value in of.x):
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         elif max((abs(value) for of in series for value in of.x), default=0) >= 10_000:

@@ -132,7 +132,9 @@ def mean_and_spread(values: Sequence[float | None], show: str) -> str:
 
 def looks(names: Sequence[str], colours: Mapping[str, str] = COLOURS) -> dict[str, Style]:
     """Colour variable, marker and line of each policy, and of what else a chart has; no two are the same."""
-    others = cycle(Style(colours["other"], marker, line) for marker, line in zip("PX*<>dH8", _LINES * 2, strict=True))
+    others = cycle(
+        Style(colours["other"], marker, line) for marker, line in zip("PXH<>d8", cycle(_LINES), strict=False)
+    )
     return {
         name: Style(colours.get(name.replace("_", "-"), colours["other"]), STYLES[name].marker, STYLES[name].line)
         if name in STYLES

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from sae_lightning.cli import main
-from sae_lightning.report.charts import Row, dots
+from sae_lightning.report.charts import Row, Series, dots, lines
 from sae_lightning.report.histograms import histogram
 from sae_lightning.report.tensorboard import into_tensorboard
 from sae_lightning.report.words import label, question_of
@@ -199,6 +199,12 @@ def test_intervals_of_baselines_and_marks():
     assert chart.table.rows[2][:2] == ["floor", "1.000"]
     assert ">$x 1$</text>" in chart.svg  # and no formula of it
     assert "✓ beats" in chart.svg
+
+
+def test_an_axis_of_powers_of_ten_has_numbers():
+    chart = lines("key", "title", [Series("trained", [0.001, 0.01, 0.1], [1.0, 2.0, 3.0])], "x", "y", log_x=True)
+    assert re.findall(r">([^<]*)</text>", chart.svg)[:3] == ["0.001", "0.01", "0.1"]
+    assert "$" not in chart.svg
 
 
 def test_what_ran_it_is_told_where_it_is_known(page, tmp_path, capsys):
