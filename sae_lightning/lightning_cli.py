@@ -35,7 +35,7 @@ from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Images
 from sae_lightning.interpretation import Judge
-from sae_lightning.loggers import run_folder
+from sae_lightning.loggers import MemberTensorBoardLogger, run_folder
 from sae_lightning.mistakes import readable, subclass_names
 from sae_lightning.panel import SanityPanel
 from sae_lightning.probing import ProbingTask
@@ -198,8 +198,13 @@ class SAECLI(LightningCLI):
             "metrics": run / METRICS_FILE,
             "checkpoints": run / "checkpoints",
             "SAEs": run / "saes",
+            "one page": f"sae report {run}",
         }
         print("\n".join(f"{what + ':':<13}{where}" for what, where in kept.items()))
+        if isinstance(self.trainer.logger, MemberTensorBoardLogger) and (run / METRICS_FILE).is_file():
+            from sae_lightning.report.tensorboard import into_tensorboard
+
+            into_tensorboard(run)
 
     def after_validate(self) -> None:
         """Print the table of what was measured."""

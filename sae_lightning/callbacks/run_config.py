@@ -1,16 +1,32 @@
-"""``config.yaml``: the settings of a run, from which it can be repeated or gone on with."""
+"""``config.yaml``: the settings of a run, from which it can be repeated or gone on with; ``starts.jsonl``: with what.
 
+Each start of a run adds a line to ``starts.jsonl``: ``{"time": "2026-11-22T03:10:00+00:00", "command": "fit",
+"commit": "971e356", "versions": {"sae_lightning": ..., "python": ..., ...}, "devices": "1 x cpu"}``. ``commit`` is that
+of the code where it lies in a git repository, with a ``+`` where files have been changed since, and else null.
+"""
+
+import json
+import platform
+import subprocess
+from contextlib import suppress
+from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from typing_extensions import override
 
+from sae_lightning import __version__
 from sae_lightning.loggers import run_folder
+
+STARTS_FILE = "starts.jsonl"
+_LIBRARIES = ("torch", "lightning", "transformers", "numpy")
 
 
 class RunConfig(SaveConfigCallback):
-    """Write ``config.yaml`` to the run folder, if there is one.
+    """Write ``config.yaml`` to the run folder, if there is one, and a line on this start to ``starts.jsonl``.
 
     The checkpoint that a run goes on from is left out when it lies in the folder itself: the file then still describes
     the whole run, from its start.
@@ -26,4 +42,45 @@ class RunConfig(SaveConfigCallback):
             self.config = self.config.clone()
             self.config["ckpt_path"] = None
             self.config["trainer.logger.init_args.version"] = None  # repeating the run must not overwrite it
+        is_first = not self.already_saved
         super().setup(trainer, pl_module, stage)
+        if is_first and trainer.is_global_zero:
+            devices = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
+            line = json.dumps(this_start(stage) | {"devices": devices})
+            with (run / STARTS_FILE).open("a") as file:
+                file.write(line + "\n")
+
+
+def this_start(command: str) -> dict[str, Any]:
+    """When this is, and what runs it."""
+    versions = {"sae_lightning": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"time": time, "command": command, "commit": commit(), "versions": versions}
+
+
+def commit() -> str | None:
+    """The commit of this code, with a + where it has been changed; None where it lies in no repository of its own."""
+    package = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(package), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    with suppress(OSError, subprocess.SubprocessError):
+        if not git("ls-files", "__init__.py"):
+            return None  # installed inside of somebody else's
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
+    return None
+
+
+def read_starts(run: Path) -> list[dict[str, Any]]:
+    """The lines of ``starts.jsonl``; none of a run that is older than the file."""
+    path = run / STARTS_FILE
+    starts = []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        with suppress(json.JSONDecodeError):  # cut off when the machine stopped
+            starts.append(json.loads(line))
+    return starts

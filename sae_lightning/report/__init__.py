@@ -1,1 +1,1 @@
-"""What a run has found, as a page."""
+"""``sae report``: run folders become one HTML page that opens from disk."""

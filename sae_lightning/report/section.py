@@ -1,0 +1,42 @@
+"""What a section of the page is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sae_lightning.report.figure import Chart, Table
+
+
+@dataclass(frozen=True)
+class Group:
+    """Charts and tables that belong together.
+
+    Args:
+        title: empty for none.
+        lead: a sentence before them.
+        charts: drawn side by side.
+        tables: under the charts.
+        folded: tables that are shown when asked for.
+    """
+
+    title: str = ""
+    lead: str = ""
+    charts: Sequence[Chart] = ()
+    tables: Sequence[Table] = ()
+    folded: Sequence[Table] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Args:
+        name: for links.
+        title: its heading.
+        lead: what it shows and how to read it.
+        groups: one or more.
+    """
+
+    name: str
+    title: str
+    lead: str
+    groups: Sequence[Group]

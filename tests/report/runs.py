@@ -1,0 +1,41 @@
+"""A run folder by hand, with a bit of everything that needs no SAE."""
+
+import json
+
+import yaml
+
+SCRIPT = "<script>alert(1)</script>"
+POLICIES = ("trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder")
+
+
+def write_run(folder, name="a run", n_lines=3, **values):
+    """Names and texts in it try to close a tag, to start a script, and to be mathematics."""
+    folder.mkdir(parents=True)
+
+    def line(number):
+        shift = number / 20
+        scores = dict(zip(POLICIES, (0.7, 0.4, 0.66, 0.5), strict=True)) | values
+        ev = {of: {"0": value + shift, "1": value + shift + 0.01} for of, value in scores.items()}
+        ev["soft_frozen_decoder"]["1"] += 0.05  # with one seed above and one below the trained SAE
+        ev[SCRIPT] = {"0": 0.3}
+        metrics = {"explained_variance": ev, "l0": {of: {"0": 20.0, "1": 21.0} for of in ev}}
+        metrics |= {"dead_fraction": {of: {"0": 0.1, "1": None} for of in POLICIES}}
+        metrics |= {"cosine_to_start_mean": {of: {"0": 0.9, "1": 0.8} for of in POLICIES}}
+        metrics |= {f"probe_accuracy_k{k}": {of: {"0": 0.6 + k / 10} for of in POLICIES} for k in (1, 2)}
+        metrics |= {"explained_variance@noise": ev, f"mine_{SCRIPT}_$x_": ev, "seed_mmcs": ev}
+        floors = {"explained_variance": 0.0, "explained_variance@noise": 0.0, "l0": None}
+        better = {"explained_variance": "higher", "dead_fraction": "lower", f"mine_{SCRIPT}_$x_": "higher"}
+        counters = {"step": 100 * number, "samples": 20_000 * number, "seconds": 100.0 * number}
+        return counters | {"metrics": metrics, "floors": floors, "better": better}
+
+    lines = [json.dumps(line(number)) for number in range(1, n_lines + 1)]
+    (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    sae = {"class_path": "sae_lightning.saes.TopK", "init_args": {"k": 20, "seed": 0}}
+    panel = {"sae": sae, "policies": dict.fromkeys([*POLICIES, SCRIPT]), "seeds": [0, 1]}
+    data = {"model": f"{name} </script>{SCRIPT}", "hook": "\"'><img src=http://x.y/z onerror=alert(2)>"}
+    settings = {
+        "model": {"class_path": "sae_lightning.panel.SanityPanel", "init_args": panel},
+        "data": {"class_path": "LanguageModelDataModule", "init_args": data | {"nulls": {"noise": None}}},
+    }
+    (folder / "config.yaml").write_text("# lightning.pytorch==2.6.6\n" + yaml.safe_dump(settings))
+    return folder

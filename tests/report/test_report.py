@@ -1,0 +1,255 @@
+"""``sae report``: what is on the page, and that nothing on it can be taken for markup."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report.runs import SCRIPT, write_run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+from sae_lightning.cli import main
+from sae_lightning.report.charts import Row, Series, dots, lines
+from sae_lightning.report.histograms import histogram
+from sae_lightning.report.tensorboard import into_tensorboard
+from sae_lightning.report.words import label, question_of
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, the text, and what was left open."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.words, self.open = [], [], []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in ("meta", "path", "use", "rect"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def all(self, *tags):
+        return [attributes for tag, attributes in self.elements if tag in tags]
+
+
+def report(*arguments):
+    main(["report", *map(str, arguments)])
+
+
+def page_of(run, capsys):
+    capsys.readouterr()
+    report(run)
+    path = Path(capsys.readouterr().out.strip())
+    assert path == run / "report.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return Page((run / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_is_whole_and_asks_for_nothing(run, page):
+    assert page.open == []
+    for attributes in (attributes for _, attributes in page.elements):
+        for name in ("src", "href", "xlink:href", "action", "data", "poster"):
+            assert (attributes.get(name) or "#").startswith("#")
+        assert "http" not in (attributes.get("style") or "")
+    assert not page.all("link", "img", "iframe", "object", "base", "form")
+    css = re.findall("<style>(.*?)</style>", (run / "report.html").read_text(), re.S)
+    assert not re.search(r"url\(|@import|http", css[0])
+    (policy,) = [of["content"] for of in page.all("meta") if of.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_text_from_a_run_is_text(page):
+    assert not page.all("script")
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert f"</script>{SCRIPT}" in page.text
+    assert "<img src=http://x.y/z onerror=alert(2)>" in page.text
+    assert f"Mine {SCRIPT} $x" in page.text
+
+
+def test_every_id_is_there_once_and_every_reference_leads_to_one(page):
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    wanted = {of["href"][1:] for of in page.all("a", "use")}
+    wanted |= {of[name] for of in page.all("svg") for name in ("aria-labelledby", "aria-describedby")}
+    wanted |= {of["clip-path"][5:-1] for _, of in page.elements if "clip-path" in of}
+    assert wanted <= set(ids)
+
+
+def test_colours_of_charts_are_those_of_the_page(run):
+    text = (run / "report.html").read_text()
+    inside = "".join(re.findall("<svg.*?</svg>", text, re.S))
+    assert "var(--soft-frozen-decoder)" in inside
+    assert not re.search('#[0-9a-f]{6}[;"]', inside)
+    for name in set(re.findall(r"var\(--([a-z-]+)\)", text)):
+        assert f"--{name}:" in text
+
+
+def test_the_verdict_is_told_in_words(page):
+    text = page.text
+    assert "In part." in text
+    assert "Against the Frozen Decoder it does better on 2 of 3 metrics and has no interval on 1" in text
+    assert (
+        "Distance from the floor, as a share of the trained SAE's: Frozen Decoder 65%, Soft-Frozen Decoder 98%" in text
+    )
+    assert "explained_variance: Trained SAE 0.8550; Frozen Decoder 0.5550, the trained SAE beats" in text
+
+
+def test_sections_are_there_where_their_data_are(page, tmp_path, capsys):
+    titles = (
+        "Training",
+        "Explained variance and sparsity",
+        "Probing",
+        "Agreement of seeds",
+        "On noise",
+        "Every number",
+    )
+    missing = ("Stitching", "Density", "Recovery by", "Firing frequency", "Interpretation", "Meta-latents", "Causal")
+    text = page.text
+    assert [title for title in (*titles, *missing) if title in text] == list(titles)
+    run = write_run(tmp_path / "version_0")
+    write_latents(run)
+    text = page_of(run, capsys).text
+    for words in ("Stitching", "x2/0 to x8/0", "Density of", "All is dense", "Scores of single latents", "6 latents"):
+        assert words in text
+
+
+def write_latents(run):
+    """What `sae stitch`, `sae density` and AutoInterp leave."""
+    of_class = {"n": 3, "share": 0.5, "firing_share": 0.25, "best_cosine": None, "change": -0.01, "shuffled": 0.0}
+    steps = [{"phase": "small SAE", "mse": 2.0, "explained_variance": 0.7, "l0": 4.0}]
+    steps += [{"phase": "novel inserted", "mse": 1.0, "explained_variance": 0.8, "l0": 5.0}]
+    stitch = {"small": "x2/0", "large": "x8/0", "n_samples": 1024, "classes": {"novel": of_class}}
+    stitch["curve"] = {"steps": steps, "large": {"mse": 1.0}}
+    row = {"tokens": "without first tokens", "dimensions": "all dimensions", "view": "neuron axes"}
+    row |= {"participation_ratio": 0.3, "hoyer": 0.2, "excess_kurtosis": 1.0, "near_zero": 0.1}
+    density = {"n_tokens": 512, "layers": [row | {"hook": "a"}, row | {"hook": "b"}]}
+    density["verdicts"] = [{"claim": "All is dense", "verdict": "supported", "evidence": "numbers"}]
+    for path, found in (("stitch/x2-0_to_x8-0/stitch.json", stitch), ("density/density.json", density)):
+        (run / path).parent.mkdir(parents=True)
+        (run / path).write_text(json.dumps(found))
+    scores = [
+        {"member": f"{of}/0", "score": score} for of in ("trained", "frozen_decoder") for score in (0.5, 0.6, 0.9)
+    ]
+    (run / "interpretation.jsonl").write_text("".join(json.dumps(of) + "\n" for of in scores))
+
+
+def test_histograms_are_those_of_tensorboard(run):
+    with SummaryWriter(str(run / "frozen_decoder-1")) as writer:
+        writer.add_histogram("val/log10_firing_frequency", np.array([9.0, 9.0]), 100)
+    with SummaryWriter(str(run / "frozen_decoder-0")) as writer:
+        writer.add_histogram("val/log10_firing_frequency", np.array([9.0, 9.0]), 100)
+        writer.add_histogram("val/log10_firing_frequency", np.array([-3.0, -3.0, -2.0, -1.0]), 200)
+    (series,) = histogram(run, "log10_firing_frequency")
+    assert series.name == "frozen_decoder"
+    assert min(series.x) == pytest.approx(-3, abs=0.2)
+    assert max(series.x) == pytest.approx(-1, abs=0.1)
+    assert histogram(run, "cosine_to_start") == []
+
+
+def test_a_lone_sae_and_an_older_run(tmp_path, capsys):
+    older = write_run(tmp_path / "older" / "version_0")
+    lines = [json.loads(line) for line in (older / "metrics.jsonl").read_text().splitlines()]
+    (older / "metrics.jsonl").write_text("".join(json.dumps(line | {"better": {}}) + "\n" for line in lines))
+    (older / "config.yaml").unlink()
+    assert "as older versions do not: measure it again with sae validate" in page_of(older, capsys).text
+    alone = write_run(tmp_path / "alone" / "version_0", n_lines=1)
+    line = json.loads((alone / "metrics.jsonl").read_text())
+    line["metrics"] = {"explained_variance": {"trained": {"0": 0.5}}}
+    (alone / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert "No random baseline was trained beside it" in page_of(alone, capsys).text
+
+
+def test_several_runs_begin_with_the_comparison(tmp_path, capsys):
+    one = write_run(tmp_path / "one" / "version_0")
+    same = write_run(tmp_path / "one" / "version_1", trained=0.6)
+    other = write_run(tmp_path / "two" / "version_0", name="another", trained=0.1)
+    report(one, same, other, one, "--out", tmp_path / "all.html")
+    page = Page((tmp_path / "all.html").read_text())
+    assert (
+        page.text.index("Comparison") < page.text.index("one/version_0 + one/version_1") < page.text.rindex("Settings")
+    )
+    assert page.text.count("Settings and provenance") == 2 * 3  # a link and a heading of each run
+    assert "one/version_0 + one/version_1 Trained SAE 0.8050" in page.text
+    assert "No. Against the Frozen Decoder it does worse on 2 of 3" in page.text
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_intervals_of_baselines_and_marks():
+    rows = [Row("trained", [0.7, 0.9]), Row("$x_1$", [0.5], (0.4, 0.6), "beats")]
+    chart = dots("key", "fvu", rows, 1.0, "lower")
+    assert chart.table.rows[1] == ["$x 1$", "0.500", "0.400", "0.600", "0.500", "beats"]
+    assert chart.table.rows[2][:2] == ["floor", "1.000"]
+    assert ">$x 1$</text>" in chart.svg  # and no formula of it
+    assert "✓ beats" in chart.svg
+
+
+def test_an_axis_of_powers_of_ten_has_numbers():
+    chart = lines("key", "title", [Series("trained", [0.001, 0.01, 0.1], [1.0, 2.0, 3.0])], "x", "y", log_x=True)
+    assert re.findall(r">([^<]*)</text>", chart.svg)[:3] == ["0.001", "0.01", "0.1"]
+    assert "$" not in chart.svg
+
+
+def test_what_ran_it_is_told_where_it_is_known(page, tmp_path, capsys):
+    assert "Versions lightning.pytorch 2.6.6" in page.text
+    run = write_run(tmp_path / "version_0", n_lines=1)
+    start = {"time": "2026-11-22T03:00:00+00:00", "command": "fit", "commit": "abc+", "devices": "2 x cuda"}
+    lines = [start | {"versions": {"torch": "2.13"}}, start | {"time": "2026-11-23", "versions": {"torch": "2.14"}}]
+    (run / "starts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"time": "cut')
+    text = page_of(run, capsys).text
+    for words in ("Started 2026-11-22T03:00:00+00:00, last again 2026-11-23", "Commit abc+", "2 x cuda", "torch 2.14"):
+        assert words in text
+
+
+def test_metrics_have_plain_words():
+    assert label("recovery_at_0.8") == "True features recovered (cosine above 0.8)"
+    assert label("probe_accuracy_k1") == "Probe on the best single latent, accuracy"
+    assert label("meta_share_above_0.7_512") == "Meta-latents that are latents of the SAE with 512 (cosine above 0.7)"
+    names = ("cosine_to_start_mean", "cosine", "explained_variance@early", "kl_zero", "unheard_of")
+    assert [question_of(name).name for name in names] == ["drift", "explain", "explain", "loss", "other"]
+
+
+def test_tensorboard_gets_the_verdict_once(run):
+    into_tensorboard(run)
+    into_tensorboard(run)
+    events = EventAccumulator(str(run / "verdict"))
+    events.Reload()
+    (image,) = events.Images("verdict")
+    assert image.step == 300
+    assert min(image.width, image.height) > 200
+    (wins,), (ties,) = events.Scalars("beats/frozen_decoder"), events.Scalars("ties/soft_frozen_decoder")
+    assert wins.value == ties.value == 2
+    assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{run}/none"], "no such folder; give a run folder"),
+        (["{run}", "--out", "{run}"], "is a folder; give a file, such as"),
+        (["{run}", "--out", "{run}/no/page.html"], "there is no folder"),
+        ([], "the following arguments are required: RUN"),
+    ],
+)
+def test_wrong_input(run, arguments, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        report(*(argument.format(run=run) for argument in arguments))
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
