@@ -24,7 +24,11 @@ def main(args: list[str]) -> None:
         help=f"the page, or with --split its folder (default: {FILE_NAME}, or {FOLDER_NAME}, in the first RUN)",
     )
     parser.add_argument(
-        "--latents", type=int, default=200, metavar="N", help="latents of each SAE to look at; 0 for none (default: 200)"
+        "--latents",
+        type=int,
+        default=200,
+        metavar="N",
+        help="latents of each SAE to look at, 0 for none (default: 200)",
     )
     parser.add_argument(
         "--split", action="store_true", help=f"a folder with {INDEX} and the latents beside it, for thousands of them"
