@@ -4,6 +4,7 @@ from sae_lightning.images.base import Images
 from sae_lightning.images.embeddings import ClipEmbedding, Embedding, PixelEmbedding
 from sae_lightning.images.folder import ImageFolder
 from sae_lightning.images.hub import HubImages
+from sae_lightning.images.pocket import PocketCaptions, PocketImages
 from sae_lightning.images.reader import ImageReader
 
 __all__ = [
@@ -14,4 +15,6 @@ __all__ = [
     "ImageReader",
     "Images",
     "PixelEmbedding",
+    "PocketCaptions",
+    "PocketImages",
 ]
