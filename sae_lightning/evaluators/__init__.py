@@ -5,6 +5,7 @@ from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogra
 from sae_lightning.evaluators.causal_editing import CausalEditing
 from sae_lightning.evaluators.concept_purity import ConceptPurity
 from sae_lightning.evaluators.drift import Drift
+from sae_lightning.evaluators.latent_pictures import LatentPictures
 from sae_lightning.evaluators.loss_recovered import LossRecovered
 from sae_lightning.evaluators.meta_latents import MetaLatents
 from sae_lightning.evaluators.reading import TextEvaluator, TextReader
@@ -22,6 +23,7 @@ __all__ = [
     "Drift",
     "Evaluator",
     "Items",
+    "LatentPictures",
     "LossRecovered",
     "MetaLatents",
     "Reconstruction",

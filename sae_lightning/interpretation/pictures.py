@@ -1,6 +1,6 @@
 """What chosen latents do on pictures, in one pass, so that the codes of all latents are never held at a time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -93,6 +93,25 @@ class PictureLatents:
         blocks = [block for of_rank in all_gather_object(found) for block in of_rank]
         order = torch.cat([places for places, _ in blocks]).argsort()
         return {name: torch.cat([peaks[name] for _, peaks in blocks])[order] for name in self.readers}
+
+    def everywhere(self, wanted: Collection[tuple[str, int, int]]) -> dict[tuple[str, int, int], Float[Tensor, " seq"]]:
+        """Single latents at all positions of single pictures, 0 where these do not count, on the CPU.
+
+        Args:
+            wanted: who reads, the place of a picture, and which of the latents.
+        """
+        of_place: dict[int, list[tuple[str, int]]] = {}
+        for name, place, latent in wanted:
+            of_place.setdefault(place, []).append((name, latent))
+        if not of_place:
+            return {}
+        few, found = list(of_place), {}
+        for pictures in PictureLatents(self.datamodule, self.device, self.numbers[few], self.readers):
+            latents = {name: pictures.of(name) for name in self.readers}
+            for row, i in enumerate(pictures.places.tolist()):
+                for name, latent in of_place[few[i]]:
+                    found[name, few[i], latent] = latents[name][row, :, latent].cpu()
+        return {key: of for of_rank in all_gather_object(found) for key, of in of_rank.items()}
 
 
 def _largest(values: Tensor, places: Tensor, n: int) -> tuple[Tensor, Tensor]:
