@@ -16,7 +16,7 @@ from torch import Tensor
 from sae_lightning.datamodules import ClipImages
 from sae_lightning.distributed import all_gather_object, rank, world_size
 from sae_lightning.evaluators.base import Items, Scores
-from sae_lightning.evaluators.pictures import PictureEvaluator, reading
+from sae_lightning.evaluators.pictures import PictureEvaluator
 from sae_lightning.evaluators.reading import members_by_part, reference
 from sae_lightning.evaluators.recovery import random_dictionary
 from sae_lightning.images import Embedding, ImageReader, PixelEmbedding
@@ -95,7 +95,7 @@ class ConceptPurity(PictureEvaluator):
         datamodule: ClipImages = trainer.datamodule  # type: ignore[attr-defined]
         numbers, frequencies = self.pool(datamodule), self.frequencies()
         drawn = {member: self.draw(of, self.n_latents) for member, of in frequencies.items()}
-        readers = {member: reading(module, member, sae, drawn[member]) for member, sae in self.asked.items()}
+        readers = {member: self.reader(module, member, latents) for member, latents in drawn.items()}
         found = PictureLatents(datamodule, module.device, numbers, readers | self._references(module)).strongest(
             self.n_top
         )

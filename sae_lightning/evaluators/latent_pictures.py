@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sae_lightning.datamodules import ClipImages
 from sae_lightning.evaluators.base import Scores, log_image
-from sae_lightning.evaluators.pictures import PictureEvaluator, reading
+from sae_lightning.evaluators.pictures import PictureEvaluator
 from sae_lightning.evaluators.reading import members_by_part
 from sae_lightning.interpretation.picture_examples import (
     PicturedLatent,
@@ -97,7 +97,7 @@ class LatentPictures(PictureEvaluator):
             member: self.draw(of, self.latents) if isinstance(self.latents, int) else torch.tensor(self.latents)
             for member, of in frequencies.items()
         }
-        readers = {member: reading(module, member, sae, drawn[member]) for member, sae in self.asked.items()}
+        readers = {member: self.reader(module, member, latents) for member, latents in drawn.items()}
         latents = PictureLatents(datamodule, module.device, numbers, readers)
         peaks = latents.all_peaks()
         chosen = {

@@ -11,7 +11,6 @@ from sae_lightning import metrics
 from sae_lightning.datamodules import ClipImages
 from sae_lightning.evaluators.base import Evaluator
 from sae_lightning.interpretation.pictures import Read
-from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step, part_of
 
 # Not a seed that somebody gives to data or SAEs.
@@ -80,8 +79,7 @@ class PictureEvaluator(Evaluator):
         """Numbers of held-out pictures that can be decoded, the same on every rank."""
         return datamodule.first_rows("heldout", self.n_pictures * datamodule.positions)[:, 0]
 
-
-def reading(module: SAEModule, member: str, sae: SparseAutoencoder, latents: Int64[Tensor, " n"]) -> Read:
-    """What gives these latents of a member."""
-    latents = latents.to(module.device)
-    return lambda x: sae.encode(module.read_by(member, x)).columns(latents).float()
+    def reader(self, module: SAEModule, member: str, latents: Int64[Tensor, " n"]) -> Read:
+        """What gives these latents of a member."""
+        sae, latents = self.asked[member], latents.to(module.device)
+        return lambda x: sae.encode(module.read_by(member, x)).columns(latents).float()

@@ -81,18 +81,19 @@ def at_percentiles(peaks: Float[Tensor, " n_pictures"], n_each: int) -> list[tup
 
     Args:
         peaks: what the latent does on each picture; where it is 0 the latent does not fire.
-        n_each: pictures of each percentile, those around it; fewer where there are fewer.
+        n_each: pictures of each percentile, those nearest to it; fewer where there are fewer.
     """
     order = peaks.argsort(stable=True)
     order = order[peaks[order] != 0]
-    n, taken, chosen = len(order), set[int](), list[tuple[int, int]]()
-    for percentile in PERCENTILES:
-        end = min(n, round(percentile / 100 * (n - 1)) + n_each // 2 + 1)
-        for rank in range(end - 1, max(end - n_each, 0) - 1, -1):
-            if rank not in taken:
-                taken.add(rank)
-                chosen.append((percentile, int(order[rank])))
-    return chosen
+    centres = {percentile: round(percentile / 100 * (len(order) - 1)) for percentile in PERCENTILES}
+    free, chosen = set(range(len(order))), list[tuple[int, int]]()
+    for _ in range(n_each):  # one each, then the next, so that none is without where there are few
+        for percentile, centre in centres.items():
+            if free:
+                nearest = min(free, key=lambda rank: (abs(rank - centre), -rank))
+                free.remove(nearest)
+                chosen.append((percentile, nearest))
+    return [(percentile, int(order[rank])) for percentile, rank in sorted(chosen, reverse=True)]
 
 
 def as_grid(activations: Float[Tensor, " seq"], grid: tuple[int, int]) -> Float[Tensor, "rows columns"]:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sae_lightning.interpretation.picture_examples import (
     PERCENTILES,
@@ -19,9 +20,11 @@ from sae_lightning.interpretation.picture_examples import (
 )
 from sae_lightning.saes.module import curve, part_of
 
-_POINTS_PER_INCH, _UNITS_PER_INCH, _DPI = 72, 96, 144
+_UNITS_PER_INCH, _DPI = 96, 144
 _SIDE, _GAP, _BETWEEN, _MARGIN, _LABEL = 88, 4, 22, 28, 148
 _INK, _MUTED, _LINE, _HEAT = "#1a1a1a", "#6b6b6b", "#dddddd", "#D55E00"
+_OF_ACTIVATION = "Under each picture how strongly the latent fires."
+_OF_HEAT = "Under each picture the patches where the latent fires, in full colour where as strongly as the number says."
 _COMPARED = 6
 """Latents of each SAE on the page of all."""
 
@@ -47,7 +50,7 @@ def member_page(latents: Sequence[PicturedLatent], thumbnails: Thumbnails, capti
     width = 2 * _MARGIN + _LABEL + len(PERCENTILES) * column + (len(PERCENTILES) - 1) * _BETWEEN
     top = 132
     with _page(width, top + row * len(latents) + 4) as page:
-        page.title(_title(latents[0].member), caption)
+        page.title(_title(latents[0].member), f"{caption} {_OF_HEAT if has_heat else _OF_ACTIVATION}")
         lefts = [_MARGIN + _LABEL + i * (column + _BETWEEN) for i in range(len(PERCENTILES))]
         for left, percentile in zip(lefts, PERCENTILES, strict=True):
             page.text(left, top - 16, _percentile(percentile), 8.5, weight="bold")
@@ -55,9 +58,9 @@ def member_page(latents: Sequence[PicturedLatent], thumbnails: Thumbnails, capti
             y = top + i * row
             page.rule(y - 8)
             page.text(_MARGIN, y + 14, f"latent {of.latent}", 10.5, weight="bold")
-            page.text(_MARGIN, y + 34, f"fires on {_percent(of.frequency)}", 8, _MUTED)
-            page.text(_MARGIN, y + 48, "of positions,", 8, _MUTED)
-            page.text(_MARGIN, y + 62, f"in {_percent(of.share)} of pictures", 8, _MUTED)
+            page.text(_MARGIN, y + 34, f"fires on {_percent(of.frequency)}", 8.0, _MUTED)
+            page.text(_MARGIN, y + 48, "of positions,", 8.0, _MUTED)
+            page.text(_MARGIN, y + 62, f"in {_percent(of.share)} of pictures", 8.0, _MUTED)
             for left, percentile in zip(lefts, PERCENTILES, strict=True):
                 for j, example in enumerate(of.at(percentile)):
                     x = left + j * (_SIDE + _GAP)
@@ -92,16 +95,17 @@ def compared_page(members: Sequence[Sequence[PicturedLatent]], thumbnails: Thumb
             y = top + i * row
             page.rule(y - 14)
             policy, seed = curve(latents[0].member).split("/")
-            for k, word in enumerate(_lines(policy.replace("_", " "))):
-                page.text(_MARGIN, y + 14 + 17 * k, word, 10.5, weight="bold")
-            page.text(_MARGIN, y + 20 + 17 * len(_lines(policy.replace("_", " "))), f"seed {seed}", 8, _MUTED)
+            lines = _lines(policy.replace("_", " "))
+            for k, line in enumerate(lines):
+                page.text(_MARGIN, y + 14 + 17 * k, line, 10.5, weight="bold")
+            page.text(_MARGIN, y + 20 + 17 * len(lines), f"seed {seed}", 8.0, _MUTED)
             for j, of in enumerate(latents[:n]):
                 x = _MARGIN + _LABEL + j * (block + _BETWEEN)
                 for k, percentile in enumerate(PERCENTILES):
                     for example in of.at(percentile)[:1]:
                         place = x + k % 2 * (_SIDE + _GAP), y + k // 2 * (_SIDE + _GAP)
                         page.picture(*place, thumbnails[example.picture])
-                page.text(x, y + block + 12, f"latent {of.latent}, fires on {_percent(of.frequency)}", 8, _MUTED)
+                page.text(x, y + block + 12, f"latent {of.latent}, fires on {_percent(of.frequency)}", 8.0, _MUTED)
         return page.pixels()
 
 
@@ -121,30 +125,42 @@ def with_heat(thumbnail: np.ndarray, example: PictureExample) -> np.ndarray:
 
 
 class _Page:
+    """Pictures are put on a canvas of pixels, since drawing hundreds of them takes seconds; then text on top of it."""
+
     def __init__(self, width: int, height: int) -> None:
         self.figure = Figure((width / _UNITS_PER_INCH, height / _UNITS_PER_INCH), _DPI, facecolor="white")
-        self.canvas, self.width = FigureCanvasAgg(self.figure), width
+        self.agg, self.width = FigureCanvasAgg(self.figure), width
         self.axes: Axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set(xlim=(0, width), ylim=(height, 0))
         self.axes.set_axis_off()
+        self.pictures = np.full(
+            (height * _DPI // _UNITS_PER_INCH, width * _DPI // _UNITS_PER_INCH, 3), 255, dtype=np.uint8
+        )
 
     def title(self, title: str, caption: str) -> None:
-        self.text(_MARGIN, _MARGIN + 14, title, 15, weight="bold")
+        self.text(_MARGIN, _MARGIN + 14, title, 15.0, weight="bold")
         self.text(_MARGIN, _MARGIN + 38, caption, 8.5, _MUTED)
 
-    def text(self, x: float, y: float, text: str, size: float, colour: str = _INK, **settings: Any) -> None:
+    def text(self, x: int, y: int, text: str, size: float, colour: str = _INK, **settings: Any) -> None:
         self.axes.text(x, y, text, fontsize=size, color=colour, va="baseline", parse_math=False, **settings)
 
-    def rule(self, y: float) -> None:
+    def rule(self, y: int) -> None:
         self.axes.plot([_MARGIN, self.width - _MARGIN], [y, y], color=_LINE, linewidth=0.8)
 
-    def picture(self, x: float, y: float, pixels: np.ndarray) -> None:
-        extent = (x, x + _SIDE, y + _SIDE, y)
-        self.axes.imshow(pixels.astype(np.uint8), extent=extent, aspect="auto", interpolation="bilinear")
+    def picture(self, x: int, y: int, pixels: np.ndarray) -> None:
+        left, top, side = map(_dots, (x, y, _SIDE))
+        image = Image.fromarray(pixels.astype(np.uint8)).resize((side, side), Image.Resampling.BILINEAR)
+        self.pictures[top : top + side, left : left + side] = np.asarray(image)
 
     def pixels(self) -> np.ndarray:
-        self.canvas.draw()
-        return np.asarray(self.canvas.buffer_rgba())[..., :3].copy()
+        self.agg.draw()
+        text = np.asarray(self.agg.buffer_rgba())[..., :3]
+        height, width = (min(sizes) for sizes in zip(text.shape[:2], self.pictures.shape[:2], strict=True))
+        return np.minimum(text[:height, :width], self.pictures[:height, :width])  # the darker, both are on white
+
+
+def _dots(units: int) -> int:
+    return units * _DPI // _UNITS_PER_INCH
 
 
 @contextmanager
@@ -169,5 +185,5 @@ def _percent(share: float) -> str:
 
 def _lines(words: str) -> list[str]:
     """Two lines for what is too long for one."""
-    first, _, rest = words.partition(" ")
-    return [words] if len(words) <= 16 else [first, rest]
+    first, _, last = words.rpartition(" ")
+    return [words] if len(words) <= 16 or not first else [first, last]
