@@ -1,6 +1,7 @@
 """The untrained pocket CLIP model, its tokenizer, and the form in which both are saved."""
 
 import json
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -82,6 +83,13 @@ def write_untrained(folder: Path) -> None:
     path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     config = build_config(len(tokenizer))
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(folder: Path, trained: bool = True) -> tuple[open_clip.CLIP, Callable, Callable]:
+    """The model with the weights in the folder, or untrained, how it prepares pictures, and its tokenizer."""
+    name = f"local-dir:{folder}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name, load_weights=trained)
+    return model.eval(), preprocess, open_clip.get_tokenizer(name)
 
 
 def save_weights(model: open_clip.CLIP, folder: Path) -> None:

@@ -15,9 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from build import save_weights, write_untrained  # first: it makes sure that open_clip can be imported
+from build import load_model, save_weights, write_untrained  # first: it makes sure that open_clip can be imported
 from measures import zero_shot_hits
-from open_clip import create_model_and_transforms, get_tokenizer
 from torch.utils.data import DataLoader, Dataset
 
 from sae_lightning.images import PocketImages
@@ -108,8 +107,9 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     args.cache.mkdir(parents=True, exist_ok=True)
     write_untrained(args.out)
-    model, _, preprocess = create_model_and_transforms(f"local-dir:{args.out}", load_weights=False)
-    tokenizer = get_tokenizer(f"local-dir:{args.out}")
+    model, preprocess, tokenizer = load_model(args.out, trained=False)
+    with torch.no_grad():
+        model.visual.positional_embedding *= 4  # as large as the embedded patches, or places are learned last
     optimizer = optimizer_for(model.train(), args.learning_rate)
     checkpoint = args.cache / "checkpoint.pt"
     step, used = 0, 0.0
@@ -139,8 +139,8 @@ def train(args: argparse.Namespace) -> None:
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100))
         step += 1
-        if step % 100 == 0:
-            speed = 100 * args.batch / (used - marked)
+        if step % 200 == 0:
+            speed = 200 * args.batch / (used - marked)
             print(f"step {step}, {used / 60:.1f} min, loss {loss.item():.3f}, {speed:.0f} pictures/s", flush=True)
             marked = used
         if used - reported_at > 60 * args.report_minutes:
@@ -167,10 +167,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25, help="time to train for")
     parser.add_argument("--steps", type=int, default=0, help="steps to train for instead of minutes, if not 0")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and of pictures")
-    parser.add_argument("--batch", type=int, default=128, help="pictures in a step")
+    parser.add_argument("--batch", type=int, default=32, help="pictures in a step")
     parser.add_argument("--captions", type=int, default=3, help="captions of each picture")
     parser.add_argument("--scenes", type=int, default=5000, help="scenes between two turns of the digits")
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--report-minutes", type=float, default=2, help="minutes between held-out checks")
     parser.add_argument("--save-minutes", type=float, default=3, help="minutes between checkpoints")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write the model to")
