@@ -24,7 +24,10 @@ _UNITS_PER_INCH, _DPI = 96, 144
 _SIDE, _GAP, _BETWEEN, _MARGIN, _LABEL = 88, 4, 22, 28, 148
 _INK, _MUTED, _LINE, _HEAT = "#1a1a1a", "#6b6b6b", "#dddddd", "#D55E00"
 _OF_ACTIVATION = "Under each picture how strongly the latent fires."
-_OF_HEAT = "Under each picture the patches where the latent fires, in full colour where as strongly as the number says."
+_OF_HEAT = (
+    "Under each picture the patches where the latent fires, in full colour where as strongly as the number says "
+    "(class: that is at the class token)."
+)
 _COMPARED = 6
 """Latents of each SAE on the page of all."""
 
@@ -69,7 +72,7 @@ def member_page(latents: Sequence[PicturedLatent], thumbnails: Thumbnails, capti
                     if example.heat is not None:
                         page.picture(x, below, with_heat(thumbnails[example.picture], example))
                         below += _SIDE + _GAP
-                    elsewhere = "" if example.heat is None or is_patch_strongest(example) else " (class token)"
+                    elsewhere = "" if example.heat is None or is_patch_strongest(example) else " (class)"
                     page.text(x, below + 9, f"{example.activation:.2f}{elsewhere}", 7.5, _MUTED)
         return page.pixels()
 

@@ -41,6 +41,11 @@ def draw(folder, datamodule, module=None, **settings):
     return folder / "drawn" / "version_0", module
 
 
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
 def lines(run):
     return [json.loads(line) for line in (run / "pictures" / "pictures.jsonl").read_text().splitlines()]
 
@@ -57,7 +62,7 @@ def test_a_page_for_each_member_and_one_of_all(drawn):
     names = {member.replace("/", "-") for member in module.members} | {"compared"}
     assert {path.stem for path in (run / "pictures").glob("*.png")} == names
     for name in names:
-        page = np.asarray(Image.open(run / "pictures" / f"{name}.png"))
+        page = pixels(run / "pictures" / f"{name}.png")
         assert page.shape[0] > 600
         assert page.shape[1] > 900
         assert (page.max(2) - page.min(2) > 100).mean() > 0.01, "the pictures have colours"
@@ -77,7 +82,7 @@ def test_what_is_drawn_is_kept_for_programs(drawn):
         for example in line["examples"]:
             assert example["picture"] in numbers
             assert example["name"] == datamodule.images.name(example["picture"])
-            assert max(Image.open(run / "pictures" / example["file"]).size) <= 96
+            assert max(pixels(run / "pictures" / example["file"]).shape) <= 96
             inputs = datamodule.inputs(torch.tensor([[example["picture"]]]))
             activations, _ = datamodule.source.capture(inputs)
             latents = sae.encode(activations[0]).to_dense()[:, line["latent"]]
@@ -106,7 +111,7 @@ def test_tensorboard_has_the_pages(drawn):
 def test_thumbnails_show_what_the_model_sees(drawn, pictures):
     run, _, datamodule = drawn
     example = lines(run)[0]["examples"][0]
-    thumbnail = np.asarray(Image.open(run / "pictures" / example["file"])).astype(int)
+    thumbnail = pixels(run / "pictures" / example["file"]).astype(int)
     original = np.asarray(datamodule.images.image(example["picture"])).astype(int)
     assert np.abs(thumbnail - original).max() <= 1  # 32 pixels are left as they are
 
