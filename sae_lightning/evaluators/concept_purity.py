@@ -46,7 +46,7 @@ class ConceptPurity(PictureEvaluator):
     The first three need pictures with attributes. Latents are compared by their largest activation at any position of a
     picture. Beside the SAEs stand dimensions of the activation, either sign, as `neurons/0`, and isotropic random
     directions as `random_directions/0`: the pictures where these are largest are those of a latent that fires at any
-    threshold, so they need no matching.
+    threshold, so they need no matching. Intervals are over latents, and say nothing of other pictures or attributes.
 
     Args:
         embedding: in which pictures are compared: PixelEmbedding, or ClipEmbedding with another model. Default:
