@@ -124,6 +124,15 @@ class Code:
         """For each entry what the vector has for its latent; differentiable."""
         return vector[self.indices]
 
+    def columns(self, latents: Int64[Tensor, " n"]) -> Float[Tensor, "batch n"]:
+        """Dense latents of a few, each named once."""
+        place = torch.full((self.d_sae,), -1, device=self.indices.device)
+        place[latents] = torch.arange(len(latents), device=place.device)
+        column = place[self.indices]
+        named = column >= 0
+        dense = self.values.new_zeros(self.batch_size, len(latents))
+        return dense.index_put((self.rows[named], column[named]), self.values[named])
+
     def sum_by_latent(self, values: Tensor) -> Tensor:
         """[d_sae] sums of values [nnz] over the entries of each latent."""
         return values.new_zeros(self.d_sae).index_add_(0, self.indices, values)
@@ -176,6 +185,10 @@ class FullCode(Code):
     def to_dense(self) -> Float[Tensor, "batch d_sae"]:
         """The matrix, not copied."""
         return self.values.view(-1, self.d_sae)
+
+    def columns(self, latents: Int64[Tensor, " n"]) -> Float[Tensor, "batch n"]:
+        """Dense latents of a few, each named once."""
+        return self.to_dense()[:, latents]
 
     def of_latents(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
         """For each entry what the vector has for its latent; differentiable."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 if TYPE_CHECKING:
+    import numpy as np
     from lightning.pytorch import Trainer
     from torch.utils.tensorboard import SummaryWriter
 
@@ -98,6 +99,18 @@ class MemberTensorBoardLogger(TensorBoardLogger):
             step: the optimizer step they were measured at.
         """
         self.writer(member.replace("/", "-")).add_histogram(name, values, step)
+
+    @rank_zero_only
+    def log_image(self, name: str, member: str | None, image: "np.ndarray", step: int) -> None:
+        """Write a picture of one member, or of the run.
+
+        Args:
+            name: the chart, such as ``val/latent_pictures``.
+            member: ``<policy>/<seed>``; None for the run.
+            image: [height, width, 3] from 0 to 255.
+            step: the optimizer step it belongs to.
+        """
+        self.writer(member and member.replace("/", "-")).add_image(name, image, step, dataformats="HWC")
 
     @override
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sae_lightning.code import Code
+from sae_lightning.code import Code, FullCode
 
 
 def random_code(batch=7, d_sae=11, share=0.3):
@@ -62,3 +62,12 @@ def test_rows_taken_and_joined():
     assert torch.equal(code.take(rows).to_dense(), dense[rows])
     assert code.take(rows[:0]).to_dense().shape == (0, 11)
     assert torch.equal(Code.join([code, code.take(rows)]).to_dense(), torch.cat([dense, dense[rows]]))
+
+
+@pytest.mark.parametrize("kind", ["sparse", "full"])
+def test_columns_are_those_of_the_dense_matrix(kind):
+    dense, code = random_code()
+    code = FullCode(dense) if kind == "full" else code
+    latents = torch.tensor([9, 0, 4])
+    assert torch.equal(code.columns(latents), dense[:, latents])
+    assert code.columns(latents[:0]).shape == (len(dense), 0)

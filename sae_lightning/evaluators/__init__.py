@@ -3,7 +3,9 @@
 from sae_lightning.evaluators.auto_interp import AutoInterp
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogram, share_members
 from sae_lightning.evaluators.causal_editing import CausalEditing
+from sae_lightning.evaluators.concept_purity import ConceptPurity
 from sae_lightning.evaluators.drift import Drift
+from sae_lightning.evaluators.latent_pictures import LatentPictures
 from sae_lightning.evaluators.loss_recovered import LossRecovered
 from sae_lightning.evaluators.meta_latents import MetaLatents
 from sae_lightning.evaluators.reading import TextEvaluator, TextReader
@@ -17,9 +19,11 @@ from sae_lightning.evaluators.sparsity import Sparsity
 __all__ = [
     "AutoInterp",
     "CausalEditing",
+    "ConceptPurity",
     "Drift",
     "Evaluator",
     "Items",
+    "LatentPictures",
     "LossRecovered",
     "MetaLatents",
     "Reconstruction",

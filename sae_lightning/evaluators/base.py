@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -229,3 +230,24 @@ def log_histogram(trainer: Trainer, name: str, member: str, values: Tensor) -> N
             logger.log_histogram(name, member, values, trainer.global_step)
         elif experiment is not None and hasattr(experiment, "add_histogram"):
             experiment.add_histogram(f"{name}/{member}", values, trainer.global_step)
+
+
+def log_image(trainer: Trainer, name: str, member: str, image: np.ndarray) -> None:
+    """Gives a picture of one member, or of all, to every logger that can show it.
+
+    Args:
+        trainer: whose loggers.
+        name: of the chart, `<stage>/<what>`.
+        member: `<policy>/<seed>`, with a part before it where there are several; `<part>/` or nothing for all members.
+        image: [height, width, 3] from 0 to 255.
+    """
+    if not trainer.is_global_zero:
+        return
+    part, _, own = member.rpartition("/") if member.endswith("/") else (part_of(member), "", curve(member))
+    name = chart(name, part)
+    for logger in trainer.loggers:
+        experiment = getattr(logger, "experiment", None)
+        if hasattr(logger, "log_image"):
+            logger.log_image(name, own or None, image, trainer.global_step)
+        elif experiment is not None and hasattr(experiment, "add_image"):
+            experiment.add_image(f"{name}/{own}".rstrip("/"), image, trainer.global_step, dataformats="HWC")

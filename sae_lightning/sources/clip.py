@@ -102,6 +102,12 @@ class ClipSource(HookedModel):
             )
         return n - patches, n
 
+    def visible(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        """What the model sees, as a person sees it: red, green and blue from 0 to 1."""
+        visual: Any = self.model.visual
+        mean, std = (torch.tensor(visual.preprocess_cfg[name])[:, None, None] for name in ("mean", "std"))
+        return (pixels.cpu() * std + mean).clamp(0, 1)
+
     @override
     def example(self) -> ImageBatch | TokenBatch:
         if self.reads_images:
