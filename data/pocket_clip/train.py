@@ -1,0 +1,185 @@
+# ruff: noqa: T201
+"""Train the pocket CLIP model from nothing on the pocket pictures and write it beside this file.
+
+Run ``python data/pocket_clip/train.py --minutes 25``. The learning rate follows the share of the minutes that have
+passed, or of the steps where ``--steps`` is given, which makes a run repeatable. ``--resume`` goes on from the last
+checkpoint. The loss is that of Radford et al. 2021 (arXiv 2103.00020).
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from build import save_weights, write_untrained  # first: it makes sure that open_clip can be imported
+from measures import zero_shot_hits
+from open_clip import create_model_and_transforms, get_tokenizer
+from torch.utils.data import DataLoader, Dataset
+
+from sae_lightning.images import PocketImages
+from sae_lightning.images.captions import caption
+
+FOLDER = Path(__file__).resolve().parent
+FIRST_SEED = 1000  # of the scenes, see `PocketImages`
+
+
+class Batches(Dataset):
+    """For each step the same pictures and captions whenever it is asked for, and which captions are true of which.
+
+    A step is pictures [batch, 3, 64, 64], tokens [n_captions, context] and truth [n_captions, batch]. The pictures
+    are the training parts of `PocketImages` of one seed after the other, so that no scene comes twice.
+    """
+
+    def __init__(self, preprocess: Callable, tokenizer: Callable, args: argparse.Namespace) -> None:
+        self.preprocess, self.tokenizer = preprocess, tokenizer
+        self.batch, self.captions, self.n_scenes = args.batch, args.captions, args.scenes
+        self.seed = FIRST_SEED * (1 + args.seed)
+        self.open(0)
+        self.per_turn = len(self.numbers) // args.batch
+
+    def open(self, turn: int) -> None:
+        """Draw what the pictures of a turn show."""
+        self.images, self.turn = PocketImages(self.n_scenes, self.seed + turn), turn
+        self.numbers = self.images.numbers("train").tolist()
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        turn, place = divmod(step, self.per_turn)
+        if turn != self.turn:
+            self.open(turn)
+        numbers = self.numbers[place * self.batch : (place + 1) * self.batch]
+        pixels = torch.stack([self.preprocess(self.images.image(number)) for number in numbers])
+        rng = random.Random(f"{self.seed} {step}")
+        labels = {name: self.images.labels(name)[numbers] for name in self.images.values}
+        texts, truth = [], torch.ones(self.captions * self.batch, self.batch)
+        for row, i in enumerate(i for i in range(self.batch) for _ in range(self.captions)):
+            text, told = caption(self.images.shown(numbers[i]), rng)
+            texts.append(text)
+            for name in told:
+                truth[row] *= labels[name] == labels[name][i]
+        return pixels, self.tokenizer(texts), truth
+
+
+def optimizer_for(model: torch.nn.Module, rate: float) -> torch.optim.AdamW:
+    """AdamW that decays matrices only."""
+    matrices = [value for value in model.parameters() if value.ndim > 1]
+    others = [value for value in model.parameters() if value.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+
+
+def rate_factor(progress: float, warmup: float = 0.04) -> float:
+    """Factor on the learning rate: linear warm-up, then half a cosine down to one percent."""
+    if progress < warmup:
+        return max(progress / warmup, 0.01)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+
+
+def contrastive_loss(
+    pictures: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, truth: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy of finding each caption's picture in the batch, and each picture's captions, in nats.
+
+    A short caption is true of many pictures of a batch. Which of them it was written for cannot be told from it, so the
+    target is its expectation: the same share for each picture that the caption is true of.
+    """
+    logits = scale * texts.float() @ pictures.float().T
+    shares = truth / truth.sum(1, keepdim=True)
+    by_caption = -(shares * logits.log_softmax(1)).sum(1).mean()
+    by_picture = -(shares / shares.sum(0) * logits.log_softmax(0)).sum(0).mean()
+    return (by_caption + by_picture) / 2
+
+
+def report(model: torch.nn.Module, tokenizer: Callable, preprocess: Callable, step: int) -> None:
+    """Print a quick held-out check."""
+    images = PocketImages()
+    model.eval()
+    hits = zero_shot_hits(model, tokenizer, preprocess, images, images.numbers("heldout")[:1000].tolist())
+    model.train()
+    shares = ", ".join(f"{name} {right.float().mean():.3f}" for name, right in hits.items())
+    print(f"step {step} held out: {shares}; scale {model.logit_scale.exp().item():.1f}", flush=True)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train until the minutes or steps are used up, and save the model."""
+    torch.manual_seed(args.seed)
+    args.cache.mkdir(parents=True, exist_ok=True)
+    write_untrained(args.out)
+    model, _, preprocess = create_model_and_transforms(f"local-dir:{args.out}", load_weights=False)
+    tokenizer = get_tokenizer(f"local-dir:{args.out}")
+    optimizer = optimizer_for(model.train(), args.learning_rate)
+    checkpoint = args.cache / "checkpoint.pt"
+    step, used = 0, 0.0
+    if args.resume:
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step, used = saved["step"], saved["used"]
+    budget = args.minutes * 60
+    last = time.monotonic()
+    marked = saved_at = reported_at = used
+    batches = Batches(preprocess, tokenizer, args)
+    loader = DataLoader(batches, None, sampler=range(step, args.steps or 10**6), num_workers=1, prefetch_factor=8)
+    for pixels, tokens, truth in loader:
+        progress = step / args.steps if args.steps else used / budget
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = args.learning_rate * rate_factor(progress)
+        with torch.autocast("cpu", torch.bfloat16):
+            pictures, texts, scale = model(pixels, tokens)
+        loss = contrastive_loss(pictures, texts, scale, truth)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=math.log(100))
+        step += 1
+        if step % 100 == 0:
+            speed = 100 * args.batch / (used - marked)
+            print(f"step {step}, {used / 60:.1f} min, loss {loss.item():.3f}, {speed:.0f} pictures/s", flush=True)
+            marked = used
+        if used - reported_at > 60 * args.report_minutes:
+            report(model, tokenizer, preprocess, step)
+            reported_at = used
+        if used - saved_at > 60 * args.save_minutes:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "used": used}
+            torch.save(state, checkpoint.with_suffix(".new"))
+            checkpoint.with_suffix(".new").replace(checkpoint)
+            saved_at = used
+        now = time.monotonic()
+        used += now - last
+        last = now
+    save_weights(model, args.out)
+    report(model, tokenizer, preprocess, step)
+    run = {"steps": step, "pictures": step * args.batch, "minutes": round(used / 60, 1), "seed": args.seed}
+    (args.cache / "run.json").write_text(json.dumps(run) + "\n", encoding="utf-8")
+    print(run)
+
+
+def main() -> None:
+    """Read the arguments and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=25, help="time to train for")
+    parser.add_argument("--steps", type=int, default=0, help="steps to train for instead of minutes, if not 0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and of pictures")
+    parser.add_argument("--batch", type=int, default=128, help="pictures in a step")
+    parser.add_argument("--captions", type=int, default=3, help="captions of each picture")
+    parser.add_argument("--scenes", type=int, default=5000, help="scenes between two turns of the digits")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3, help="peak learning rate")
+    parser.add_argument("--report-minutes", type=float, default=2, help="minutes between held-out checks")
+    parser.add_argument("--save-minutes", type=float, default=3, help="minutes between checkpoints")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write the model to")
+    parser.add_argument(
+        "--cache", type=Path, default=FOLDER.parent / "cache" / "pocket_clip", help="folder of the checkpoint"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
