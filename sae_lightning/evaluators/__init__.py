@@ -13,6 +13,7 @@ from sae_lightning.evaluators.references import References
 from sae_lightning.evaluators.seed_agreement import SeedAgreement
 from sae_lightning.evaluators.sparse_probing import SparseProbing
 from sae_lightning.evaluators.sparsity import Sparsity
+from sae_lightning.evaluators.zero_shot import ZeroShotRecovered
 
 __all__ = [
     "AutoInterp",
@@ -31,6 +32,7 @@ __all__ = [
     "Sparsity",
     "TextEvaluator",
     "TextReader",
+    "ZeroShotRecovered",
     "log_histogram",
     "share_members",
 ]

@@ -28,6 +28,7 @@ class LanguageModelSource(HookedModel):
         dtype: number format of the model; auto is the one it is stored in.
     """
 
+    predicts_tokens = True
     list_hooks = (
         'python -c "import transformers; [print(name) for name, _ in '
         "transformers.AutoModelForCausalLM.from_pretrained('{name}').named_modules()]\""

@@ -20,6 +20,8 @@ class CachedSource(ActivationSource):
         path: of the cache, for messages.
     """
 
+    predicts_tokens = True
+
     def __init__(self, manifest: dict[str, Any], path: str) -> None:
         self.manifest, self.path = manifest, path
         self.d_in, self.widths = manifest["d_in"], manifest["widths"]
