@@ -9,20 +9,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_lightning.distributed import all_reduce_sum
-from sae_lightning.evaluators.base import Evaluator
 from sae_lightning.saes.module import SAEModule, part_of
 
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 ABLATIONS = ("zero", "mean")
 
 
-def check_one_hook(evaluator: Evaluator, datamodule: Any, module: Any) -> None:  # noqa: ANN401
+def check_one_hook(evaluator: str, datamodule: Any, module: Any) -> None:  # noqa: ANN401
     """Refuses an SAE that reads the activations of several hooks as one."""
-    widths, name = getattr(datamodule, "widths", None), type(evaluator).__name__
+    widths = getattr(datamodule, "widths", None)
     if widths and not widths.keys() >= set(map(part_of, module.members)):
         raise ValueError(
-            f"{name} edits activations at one hook, and this SAE reads {', '.join(widths)} side by side: "
-            f"take a SanityPanel, which has SAEs for each, or one hook, or leave out {name}"
+            f"{evaluator} edits activations at one hook, and this SAE reads {', '.join(widths)} side by side: "
+            f"take a SanityPanel, which has SAEs for each, or one hook, or leave out {evaluator}"
         )
 
 

@@ -20,6 +20,15 @@ _N_WORKERS = 4
 _SEED = 0
 
 
+def check_image_tower(evaluator: str, datamodule: Any) -> None:  # noqa: ANN401
+    """Refuses data that are no activations of an image tower."""
+    if not getattr(getattr(datamodule, "source", None), "reads_images", False):
+        raise ValueError(
+            f"{evaluator} needs the image tower of a CLIP model, and data={type(datamodule).__name__} has none: "
+            f"take ClipImages, or leave out {evaluator}"
+        )
+
+
 class LabelledPictures:
     """Pictures of known attributes, read by the model of a datamodule.
 

@@ -53,7 +53,7 @@ class LossRecovered(Evaluator):
                 f"LossRecovered needs a language model with held-out text, and data={type(datamodule).__name__} has "
                 "none: take LanguageModelDataModule, or leave out LossRecovered"
             )
-        check_one_hook(self, datamodule, pl_module)
+        check_one_hook("LossRecovered", datamodule, pl_module)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
         """Runs the model over the held-out text, once for each thing that can stand at the hook."""

@@ -74,9 +74,9 @@ class ZeroShotRecovered(Evaluator):
         """Checks that there is a CLIP model, and that something is known of the pictures."""
         super().setup(trainer, pl_module, stage)
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        self._pictures = LabelledPictures(type(self).__name__, datamodule, self.images)
+        self._pictures = LabelledPictures("ZeroShotRecovered", datamodule, self.images)
         self._numbers = self._pictures.numbers("heldout", self.n_images)
-        check_one_hook(self, datamodule, pl_module)
+        check_one_hook("ZeroShotRecovered", datamodule, pl_module)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
         """Runs the model once for each thing that can stand at the hook."""
