@@ -11,7 +11,8 @@ from typing_extensions import override
 
 from sae_lightning.datamodules.image_stream import ImageOrder, ImageStream
 from sae_lightning.datamodules.model_activations import BufferDtype, ModelActivations, check_sizes
-from sae_lightning.images import ImageReader, Images
+from sae_lightning.images.base import Images
+from sae_lightning.images.reader import ImageReader
 from sae_lightning.sources import ClipSource, ImageBatch, Null, NullSource
 
 _HELDOUT_SEED = 0

@@ -1,6 +1,7 @@
 """Callbacks that answer one question each at validation and test."""
 
 from sae_lightning.evaluators.attribute_editing import AttributeEditing
+from sae_lightning.evaluators.attribute_probing import AttributeProbing
 from sae_lightning.evaluators.auto_interp import AutoInterp
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogram, share_members
 from sae_lightning.evaluators.causal_editing import CausalEditing
@@ -18,6 +19,7 @@ from sae_lightning.evaluators.zero_shot import ZeroShotRecovered
 
 __all__ = [
     "AttributeEditing",
+    "AttributeProbing",
     "AutoInterp",
     "CausalEditing",
     "Drift",
