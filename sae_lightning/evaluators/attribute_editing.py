@@ -65,8 +65,8 @@ class AttributeEditing(Editing):
         n_images: int = 128,
         n_train_pairs: int = 64,
         n_test_pairs: int = 64,
-        n_epochs: int = 2,
-        batch_size: int = 16,
+        n_epochs: int = 1,
+        batch_size: int = 8,
         learning_rate: float = 0.01,
         every_n_validations: int = 0,
     ) -> None:

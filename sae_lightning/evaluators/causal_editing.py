@@ -83,7 +83,7 @@ class CausalEditing(TextEvaluator, Editing):
         super().setup(trainer, pl_module, stage)
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         check_one_hook("CausalEditing", datamodule, pl_module)
-        part = part_of(next(iter(pl_module.members)))  # type: ignore[union-attr, arg-type]
+        part = part_of(next(iter(pl_module.members)))  # type: ignore[arg-type]
         with torch.inference_mode(False), torch.no_grad():
             find = partial(find_known, TextReader(datamodule), self.prompts, self.n_prompts, _SEED, part)
             train, test = find("train", self.n_train_pairs), find("test", self.n_test_pairs)

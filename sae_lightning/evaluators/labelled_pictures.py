@@ -49,8 +49,7 @@ class LabelledPictures:
     def __init__(
         self, evaluator: str, datamodule: Any, images: Images | None = None, attributes: Sequence[str] | None = None
     ) -> None:
-        self.source: Any = getattr(datamodule, "source", None)
-        if not hasattr(self.source, "embed_images"):
+        if not hasattr(getattr(datamodule, "source", None), "embed_images"):
             raise ValueError(
                 f"{evaluator} needs a CLIP model, and data={type(datamodule).__name__} has none: "
                 f"take ClipImages, or leave out {evaluator}"
@@ -61,6 +60,7 @@ class LabelledPictures:
                 f"{evaluator}: data={type(datamodule).__name__} has captions and no pictures; give {evaluator} its "
                 "images, such as PocketImages"
             )
+        self.source: Any = datamodule.source
         self.images: Images = found
         several = [name for name, values in found.values.items() if len(values) > 1]
         self.attributes = several if attributes is None else list(attributes)
