@@ -81,10 +81,10 @@ def find_known_pictures(pictures: Any, split: str, n_images: int, n_pairs: int, 
         if (n := int(knows[:, column].sum())) < _LEAST_KNOWN:
             raise ValueError(
                 f"the model answers {n} of {int((labels[:, column] >= 0).sum())} {split} pictures correctly about "
-                f"{name}, and {_LEAST_KNOWN} are needed: raise n_images, or name the attributes that it knows"
+                f"{name}, and {_LEAST_KNOWN} are needed: raise n_images, or name others (attributes)"
             )
-        together = knows & knows[:, [column]]
-        if int(together.any(0).sum()) < 2:
+    for column, name in enumerate(names):
+        if int((knows & knows[:, [column]]).any(0).sum()) < 2:
             raise ValueError(f"attributes: no {split} picture has {name} and another one, and isolation needs both")
     n_positions = int(pictures.mask.sum())
 

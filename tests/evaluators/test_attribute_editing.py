@@ -103,8 +103,13 @@ def test_mistakes(trainer, data):
         evaluate(trainer, sae, attributes=["colour"])
     with pytest.raises(ValueError, match=r"attributes: size is none of these pictures; expected some of \['colour'"):
         evaluate(trainer, sae, attributes=["colour", "size"])
-    with pytest.raises(ValueError, match="answers 0 of 90 train pictures correctly about shape, and 16 are needed"):
+    with pytest.raises(ValueError, match="answers 0 of 81 train pictures correctly about shape, and 16 are needed"):
         evaluate(trainer, sae, ToyClipData(images=Mislabelled()))
+    apart = ToyImages()  # each picture has one of the two attributes
+    apart.labels = lambda name: torch.where(torch.arange(180) % 4 // 2 == (name == "shape"), labels[name], -1)
+    labels, apart.image = {name: ToyImages().labels(name) for name in apart.values}, ToyImages().image
+    with pytest.raises(ValueError, match="attributes: no train picture has colour and another one"):
+        evaluate(trainer, sae, ToyClipData(images=apart))
     for settings, message in (({"n_images": 0}, "n_images=0"), ({"batch_size": 1}, "batch_size=1: expected 2 or")):
         with pytest.raises(ValueError, match=message):
             AttributeEditing(**settings)
