@@ -57,8 +57,8 @@ class Coordinates:
         return cls(Code.from_dense(x @ rotation.T), rotation, x)
 
     def swapped(
-        self, base: Int64[Tensor, " batch"], source: Int64[Tensor, " batch"], mask: Float[Tensor, " d"]
-    ) -> Float[Tensor, "batch d_in"]:
+        self, base: Int64[Tensor, "*batch"], source: Int64[Tensor, "*batch"], mask: Float[Tensor, " d"]
+    ) -> Float[Tensor, "*batch d_in"]:
         """The activations `base` with the masked coordinates of `source`; differentiable in the mask.
 
         Args:
@@ -66,7 +66,8 @@ class Coordinates:
             source: rows of the activations.
             mask: share of each coordinate that is swapped, from 0 to 1.
         """
-        return self.unswapped[base] + (self._masked(source, mask) - self._masked(base, mask)) / self.scale
+        change = self._masked(source.flatten(), mask) - self._masked(base.flatten(), mask)
+        return self.unswapped[base] + change.view(*base.shape, -1) / self.scale
 
     def _masked(self, rows: Tensor, mask: Tensor) -> Tensor:
         code = self.code.take(rows.to(mask.device))
@@ -85,7 +86,7 @@ def train_mask(
     Args:
         coordinates: of all activations that the swaps name.
         swaps: pairs to train on.
-        loss: mean over some pairs, given their numbers and their edited activations [batch, d_in].
+        loss: mean over some pairs, given their numbers and their edited activations [*batch, d_in].
         batches: numbers of pairs, for each step.
         learning_rate: of Adam.
     """

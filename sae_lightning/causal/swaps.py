@@ -18,18 +18,18 @@ _LEAST_KNOWN = 16
 
 @dataclass(frozen=True)
 class Swaps:
-    """Pairs of prompts, and the questions that tell whether a swap does what it should.
+    """Pairs of prompts or pictures, and the questions that tell whether a swap does what it should.
 
     Args:
-        base: [n] number of the prompt that is edited.
-        source: [n] number of the prompt whose coordinates are swapped in.
+        base: [n] number of the activation that is edited, [n, positions] where several are.
+        source: the same of the activation whose coordinates are swapped in.
         questions: the base with the answer that is looked for.
         n_cause: the first so many are cause pairs, the others isolation pairs.
     """
 
     base: Tensor
     source: Tensor
-    questions: Sequence[Question]
+    questions: Sequence[Any]
     n_cause: int
 
     def batches(self, n_epochs: int, batch_size: int, seed: int) -> Sequence[Tensor]:

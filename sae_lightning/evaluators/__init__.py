@@ -1,5 +1,7 @@
 """Callbacks that answer one question each at validation and test."""
 
+from sae_lightning.evaluators.attribute_editing import AttributeEditing
+from sae_lightning.evaluators.attribute_probing import AttributeProbing
 from sae_lightning.evaluators.auto_interp import AutoInterp
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogram, share_members
 from sae_lightning.evaluators.causal_editing import CausalEditing
@@ -15,8 +17,11 @@ from sae_lightning.evaluators.references import References
 from sae_lightning.evaluators.seed_agreement import SeedAgreement
 from sae_lightning.evaluators.sparse_probing import SparseProbing
 from sae_lightning.evaluators.sparsity import Sparsity
+from sae_lightning.evaluators.zero_shot import ZeroShotRecovered
 
 __all__ = [
+    "AttributeEditing",
+    "AttributeProbing",
     "AutoInterp",
     "CausalEditing",
     "ConceptPurity",
@@ -35,6 +40,7 @@ __all__ = [
     "Sparsity",
     "TextEvaluator",
     "TextReader",
+    "ZeroShotRecovered",
     "log_histogram",
     "share_members",
 ]

@@ -21,6 +21,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from sae_lightning.distributed import all_gather_object, rank, world_size
+from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step, chart, curve, part_of
 
 T = TypeVar("T")
@@ -100,6 +101,12 @@ class Evaluator(Callback, ABC):
 
     def update(self, steps: Mapping[str, Step]) -> None:
         """Takes in one batch, by member."""
+
+    @staticmethod
+    def asked(trainer: Trainer, module: SAEModule) -> dict[str, SparseAutoencoder]:
+        """The members whose activations depend on what the model reads; the others read noise (`noise_parts`)."""
+        noise = getattr(trainer.datamodule, "noise_parts", ())  # type: ignore[attr-defined]
+        return {member: sae for member, sae in module.members.items() if part_of(member) not in noise}
 
     @abstractmethod
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Mapping[str, Scores]:

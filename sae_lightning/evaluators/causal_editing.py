@@ -14,29 +14,27 @@ as given when each of its tokens is the most likely one; loss and answers are of
 first; entities and prompts are drawn and not chosen by how well the model knows them.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.pocket_facts import PocketFacts
 from sae_lightning.causal.prompts import EntityPrompts
 from sae_lightning.causal.questions import are_right, ask, entity_activations
 from sae_lightning.causal.swaps import Swaps, find_known
-from sae_lightning.evaluators.base import Items, Scores, share_members
-from sae_lightning.evaluators.reading import TextEvaluator, TextReader, members_by_part, reference
-from sae_lightning.saes.module import SAEModule, curve, part_of
+from sae_lightning.evaluators.base import Scores
+from sae_lightning.evaluators.editing import Editing
+from sae_lightning.evaluators.edits import check_one_hook
+from sae_lightning.evaluators.reading import TextEvaluator, TextReader
+from sae_lightning.saes.module import SAEModule, part_of
 
 _SEED = 0
-_DO_NOTHING, _FULL_SWAP = "do_nothing", "full_swap"
 
 
-class CausalEditing(TextEvaluator):
+class CausalEditing(TextEvaluator, Editing):
     """Logs causal_cause, causal_isolation and causal_score, their mean: how well attributes can be edited by latents.
 
     The latents are chosen by a mask that is trained for each attribute and member; the reconstruction error is not
@@ -61,6 +59,8 @@ class CausalEditing(TextEvaluator):
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
+    prefix = "causal"
+
     def __init__(
         self,
         prompts: EntityPrompts | None = None,
@@ -72,33 +72,23 @@ class CausalEditing(TextEvaluator):
         learning_rate: float = 0.01,
         every_n_validations: int = 0,
     ) -> None:
-        super().__init__(every_n_validations)
-        counts = {"n_prompts": n_prompts, "n_train_pairs": n_train_pairs, "n_test_pairs": n_test_pairs}
-        for name, value in {**counts, "n_epochs": n_epochs}.items():
-            if value < 1:
-                raise ValueError(f"{name}={value}: expected 1 or more")
-        if batch_size < 2:
-            raise ValueError(f"batch_size={batch_size}: expected 2 or more, a cause and an isolation pair")
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate={learning_rate}: expected more than 0, for example 0.01")
+        super().__init__(n_train_pairs, n_test_pairs, n_epochs, batch_size, learning_rate, every_n_validations)
+        if n_prompts < 1:
+            raise ValueError(f"n_prompts={n_prompts}: expected 1 or more")
         self.prompts = PocketFacts() if prompts is None else prompts
-        self.n_prompts, self.n_train_pairs, self.n_test_pairs = n_prompts, n_train_pairs, n_test_pairs
-        self.n_epochs, self.batch_size, self.learning_rate = n_epochs, batch_size, learning_rate
+        self.n_prompts = n_prompts
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Asks the model what it knows, before anything is trained."""
         super().setup(trainer, pl_module, stage)
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        parts = [part_of(member) for member in pl_module.members]  # type: ignore[union-attr]
-        widths = getattr(datamodule, "widths", None)
-        if widths and not widths.keys() >= set(parts):
-            raise ValueError(
-                f"CausalEditing edits activations at one hook, and this SAE reads {', '.join(widths)} side "
-                "by side: take a SanityPanel, which has SAEs for each, or one hook, or leave out CausalEditing"
-            )
+        check_one_hook("CausalEditing", datamodule, pl_module)
+        part = part_of(next(iter(pl_module.members)))  # type: ignore[arg-type]
         with torch.inference_mode(False), torch.no_grad():
-            find = partial(find_known, TextReader(datamodule), self.prompts, self.n_prompts, _SEED, parts[0])
-            self._train, self._test = find("train", self.n_train_pairs), find("test", self.n_test_pairs)
+            find = partial(find_known, TextReader(datamodule), self.prompts, self.n_prompts, _SEED, part)
+            train, test = find("train", self.n_train_pairs), find("test", self.n_test_pairs)
+        self._train, self._test = train.swaps, test.swaps
+        self._questions = train.questions, test.questions
 
     # Lightning validates in inference mode, whose tensors can take no part in a gradient.
     @torch.inference_mode(False)
@@ -107,90 +97,14 @@ class CausalEditing(TextEvaluator):
         """Trains and tests masks for every member and reference, a part of them on each rank."""
         reader = TextReader(trainer.datamodule)  # type: ignore[attr-defined]
         x_train, x_test = (
-            entity_activations(reader.source, known.questions, reader.batch_size).to(module.device)
-            for known in (self._train, self._test)
+            entity_activations(reader.source, questions, reader.batch_size).to(module.device)
+            for questions in self._questions
         )
-        edits: dict[str, _Edit] = {}
-        members = self.asked(trainer, module)
-        for part, of_part in members_by_part(members).items():
-            train, test = (module.read_by(of_part[0], x) for x in (x_train, x_test))
-            for member in of_part:
-                edits[member] = _Edit(partial(Coordinates.of_sae, members[member]), train, test)
-            neurons = torch.eye(train.shape[1], device=train.device)
-            for name, rotation in (
-                ("neurons", neurons),
-                ("pca", principal_components(train)),
-                ("random_rotation", random_rotation(train.shape[1]).to(train)),
-            ):
-                edits[reference(part, name)] = _Edit(partial(Coordinates.of_rotation, rotation), train, test)
-            for name, mask in ((_FULL_SWAP, torch.ones_like(neurons[0])), (_DO_NOTHING, torch.zeros_like(neurons[0]))):
-                edits[reference(part, name)] = _Edit(partial(Coordinates.of_rotation, neurons), train, test, mask)
-        right = share_members(edits, partial(self._measure, reader))
-        return self._scores(right)
 
-    def _measure(self, reader: TextReader, name: str, edit: "_Edit") -> dict[str, Tensor]:
-        """Whether each test pair is answered as it should be, by attribute."""
-        source, hook = reader.source, part_of(name)
-        train, test = edit.coordinates(edit.train), edit.coordinates(edit.test)
-        right = {}
-        for attribute, swaps in self._train.swaps.items():
-            mask = edit.mask
-            if mask is None:
+        def loss(swaps: Swaps, pairs: Tensor, edited: Tensor, part: str) -> Tensor:
+            return ask(reader.source, [swaps.questions[i] for i in pairs], edited, part)[0].mean()
 
-                def loss(pairs: Tensor, edited: Tensor, swaps: Swaps = swaps) -> Tensor:
-                    return ask(source, [swaps.questions[i] for i in pairs], edited, hook)[0].mean()
+        def right(swaps: Swaps, edited: Callable[[Tensor], Tensor], part: str) -> Tensor:
+            return are_right(reader.source, swaps.questions, reader.batch_size, edited, part)
 
-                batches = swaps.batches(self.n_epochs, self.batch_size, _SEED)
-                mask = train_mask(train, swaps, loss, batches, self.learning_rate).float()
-            of_test = self._test.swaps[attribute]
-            swapped = partial(_swapped, test, of_test, mask)
-            right[attribute] = are_right(source, of_test.questions, reader.batch_size, swapped, hook)
-        return right
-
-    def _scores(self, right: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Scores]:
-        """Means over attributes of shares of pairs."""
-        n_cause = {attribute: swaps.n_cause for attribute, swaps in self._test.swaps.items()}
-        kinds = {
-            "cause": {name: [of[a][:n] for a, n in n_cause.items()] for name, of in right.items()},
-            "isolation": {name: [of[a][n:] for a, n in n_cause.items()] for name, of in right.items()},
-        }
-        kinds["score"] = {name: kinds["cause"][name] + kinds["isolation"][name] for name in right}
-        scores = {}
-        for kind, shares in kinds.items():
-            values = {
-                name: float(torch.stack([of.double().mean() for of in parts]).mean()) for name, parts in shares.items()
-            }
-            floors = {part_of(name): values.pop(name) for name in right if curve(name) == f"{_DO_NOTHING}/0"}
-            items = Items(
-                {name: torch.cat([of.double() / len(of) for of in shares[name]]) for name in values},
-                {
-                    name: torch.cat([torch.full((len(of),), 1 / len(of)).double() for of in shares[name]])
-                    for name in values
-                },
-            )
-            scores[f"causal_{kind}"] = Scores(values, floors, "higher", items)
-        return scores
-
-
-@dataclass(frozen=True)
-class _Edit:
-    """What is edited: in which coordinates, the activations of the training and of the test prompts, by which mask."""
-
-    coordinates: Callable[[Tensor], Coordinates]
-    train: Tensor
-    test: Tensor
-    mask: Tensor | None = None
-
-
-def _swapped(coordinates: Coordinates, swaps: Swaps, mask: Tensor, pairs: Tensor) -> Tensor:
-    return coordinates.swapped(swaps.base[pairs], swaps.source[pairs], mask)
-
-
-def principal_components(x: Float[Tensor, "n d_in"]) -> Float[Tensor, "d_in d_in"]:
-    """Orthonormal rows along which the samples vary, all d_in of them."""
-    return torch.linalg.eigh(x.T.double().cov()).eigenvectors.T.to(x)
-
-
-def random_rotation(d_in: int) -> Float[Tensor, "d_in d_in"]:
-    """Orthonormal rows, the same each time."""
-    return torch.linalg.qr(torch.randn(d_in, d_in, generator=torch.Generator().manual_seed(_SEED))).Q
+        return self.editing_scores(self.right(trainer, module, x_train, x_test, loss, right))

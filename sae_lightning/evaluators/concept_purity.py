@@ -101,14 +101,14 @@ class ConceptPurity(PictureEvaluator):
         )
         scored = {name: values[-1] != 0 for name, (values, _) in found.items()}  # a reference is nowhere exactly 0
         sets = {name: places.T[scored[name]] for name, (_, places) in found.items()}
-        rates = {member: frequencies[member][drawn[member]][scored[member]] for member in self.asked}
+        rates = {member: frequencies[member][drawn[member]][scored[member]] for member in self.saes}
         return {
             **self._concept_scores(Concepts(datamodule.images, numbers, self.n_top), sets, rates),
             "top_similarity": self._similarities(datamodule, numbers, sets, module.device),
             "concept_eligible_fraction": _told(
                 {member: float(self.eligible(of).double().mean()) for member, of in frequencies.items()}
             ),
-            "concept_scored_fraction": _told({member: float(scored[member].double().mean()) for member in self.asked}),
+            "concept_scored_fraction": _told({member: float(scored[member].double().mean()) for member in self.saes}),
             "concept_median_frequency": _told(
                 {member: median(of.tolist()) if len(of) else torch.nan for member, of in rates.items()}
             ),
@@ -117,8 +117,8 @@ class ConceptPurity(PictureEvaluator):
     def _references(self, module: SAEModule) -> dict[str, Read]:
         """What is no SAE, by name."""
         readers: dict[str, Read] = {}
-        for part, (member, *_) in members_by_part(self.asked).items():
-            d_in = self.asked[member].d_in
+        for part, (member, *_) in members_by_part(self.saes).items():
+            d_in = self.saes[member].d_in
             random = random_dictionary(self.n_latents, d_in).to(module.device)
             order = torch.randperm(2 * d_in, generator=torch.Generator().manual_seed(_SEED))[: self.n_latents]
             neurons = torch.cat([torch.eye(d_in), -torch.eye(d_in)])[order].to(module.device)

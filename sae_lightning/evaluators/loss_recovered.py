@@ -7,25 +7,19 @@ and `_mean` with the mean activation in place of zero. See `TokenLoss` for the l
 over.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, TypeAlias
+from collections.abc import Sequence
 
-import torch
-from jaxtyping import Bool, Float
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.evaluators.base import Evaluator, Items, Scores
+from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edited_outputs, edits_by_part
+from sae_lightning.evaluators.reading import predicts_tokens
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
-from sae_lightning.saes.module import SAEModule, part_of
+from sae_lightning.saes.module import SAEModule
 from sae_lightning.sources.tokens import check_logits
-
-Edit: TypeAlias = Callable[[Tensor], Tensor]
-ABLATIONS = ("zero", "mean")
 
 
 class LossRecovered(Evaluator):
@@ -54,44 +48,29 @@ class LossRecovered(Evaluator):
         """Checks that there is held-out text and a model to read it."""
         super().setup(trainer, pl_module, stage)
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        if not (hasattr(datamodule, "validation_inputs") and hasattr(getattr(datamodule, "source", None), "replace")):
+        if not (hasattr(datamodule, "validation_inputs") and predicts_tokens(datamodule)):
             raise ValueError(
                 f"LossRecovered needs a language model with held-out text, and data={type(datamodule).__name__} has "
                 "none: take LanguageModelDataModule, or leave out LossRecovered"
             )
-        widths = getattr(datamodule, "widths", None)
-        if widths and not widths.keys() >= set(map(part_of, pl_module.members)):  # type: ignore[arg-type]
-            raise ValueError(
-                f"LossRecovered replaces activations at one hook, and this SAE reads {', '.join(widths)} side by side: "
-                "take a SanityPanel, which has SAEs for each, or one hook, or leave out LossRecovered"
-            )
+        check_one_hook("LossRecovered", datamodule, pl_module)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
         """Runs the model over the held-out text, once for each thing that can stand at the hook."""
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        mean = mean_activation(datamodule, module.device)
-        nulls = getattr(datamodule, "null_parts", ())
-        asked = {member: sae for member, sae in module.members.items() if part_of(member) not in nulls}
-        edits: dict[str, dict[str, Edit]] = {}
-        for member, sae in asked.items():
-            part = part_of(member)
-            if part not in edits:
-                of_part = module.read_by(member, mean[None])
-                edits[part] = {"zero": torch.zeros_like, "mean": partial(_everywhere, value=of_part)}
-            edits[part][member] = lambda x, sae=sae: sae(x.to(sae.W_dec.device))  # type: ignore[misc]
+        edits = edits_by_part(datamodule, module)
         losses = {part: {name: TokenLoss().to(module.device) for name in ("clean", *of)} for part, of in edits.items()}
         for inputs in datamodule.validation_inputs():
-            clean = _replace(datamodule.source, inputs, lambda x: x, next(iter(edits)))
+            clean = edited_outputs(datamodule.source, inputs, lambda x: x, next(iter(edits)))
             check_logits(clean, inputs.input_ids, "LossRecovered")
             for part, of in edits.items():
                 losses[part]["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
                 for name, edit in of.items():
-                    in_place = partial(replace_counted, counts=inputs.mask, edit=edit)
-                    logits = _replace(datamodule.source, inputs, in_place, part)
+                    logits = edited_outputs(datamodule.source, inputs, edit, part)
                     losses[part][name].update(logits, clean, inputs.input_ids, inputs.mask)
         by_part = {
             part: self._ratios(
-                {name: loss.compute() for name, loss in of.items()}, [name for name in of if name in asked]
+                {name: loss.compute() for name, loss in of.items()}, [name for name in of if name in module.members]
             )
             for part, of in losses.items()
         }
@@ -141,36 +120,8 @@ class LossRecovered(Evaluator):
             )
 
 
-def mean_activation(datamodule: Any, device: torch.device) -> Float[Tensor, " d_in"]:  # noqa: ANN401
-    """Mean of the activations at all held-out positions that count, over all ranks."""
-    total = torch.zeros(datamodule.d_in + 1, dtype=torch.float64, device=device)
-    for inputs in datamodule.validation_inputs():
-        activations, counts = datamodule.source.capture(inputs)
-        counted = activations[counts].double()
-        total += torch.cat([counted.sum(0), counted.new_tensor([len(counted)])]).to(device)
-    all_reduce_sum(total)
-    return total[:-1] / total[-1]
-
-
 def _together(parts: Sequence[Items | None]) -> Items:
     """The items of all parts of the activations."""
     present = [part for part in parts if part is not None]
     numerators = {member: values for part in present for member, values in part.numerators.items()}
     return Items(numerators, {member: values for part in present for member, values in part.denominators.items()})
-
-
-def _replace(source: Any, inputs: Any, edit: Edit, part: str) -> Tensor:  # noqa: ANN401
-    return source.replace(inputs, edit, part) if part else source.replace(inputs, edit)
-
-
-def _everywhere(x: Tensor, value: Tensor) -> Tensor:
-    return value.expand_as(x)
-
-
-def replace_counted(
-    activations: Float[Tensor, "batch seq d_in"], counts: Bool[Tensor, "batch seq"], edit: Edit
-) -> Float[Tensor, "batch seq d_in"]:
-    """Activations with `edit` [n, d_in] -> [n, d_in] applied at the positions that count; the others keep theirs."""
-    edited = activations.clone()
-    edited[counts] = edit(activations[counts]).to(edited)
-    return edited

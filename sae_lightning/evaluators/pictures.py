@@ -11,7 +11,7 @@ from sae_lightning import metrics
 from sae_lightning.datamodules import ClipImages
 from sae_lightning.evaluators.base import Evaluator
 from sae_lightning.interpretation.pictures import Read
-from sae_lightning.saes.module import SAEModule, Step, part_of
+from sae_lightning.saes.module import SAEModule, Step
 
 # Not a seed that somebody gives to data or SAEs.
 _SEED = 0x91C7_04E5
@@ -50,9 +50,8 @@ class PictureEvaluator(Evaluator):
 
     def start(self, module: SAEModule) -> None:
         """Makes fresh counters of firings, for members whose activations depend on the pictures."""
-        noise = getattr(module.trainer.datamodule, "noise_parts", ())  # type: ignore[attr-defined]
-        self.asked = {member: sae for member, sae in module.members.items() if part_of(member) not in noise}
-        self._firings = {member: metrics.Sparsity(sae.d_sae).to(module.device) for member, sae in self.asked.items()}
+        self.saes = self.asked(module.trainer, module)
+        self._firings = {member: metrics.Sparsity(sae.d_sae).to(module.device) for member, sae in self.saes.items()}
 
     def update(self, steps: Mapping[str, Step]) -> None:
         """Takes note of which latents fire."""
@@ -81,5 +80,5 @@ class PictureEvaluator(Evaluator):
 
     def reader(self, module: SAEModule, member: str, latents: Int64[Tensor, " n"]) -> Read:
         """What gives these latents of a member."""
-        sae, latents = self.asked[member], latents.to(module.device)
+        sae, latents = self.saes[member], latents.to(module.device)
         return lambda x: sae.encode(module.read_by(member, x)).columns(latents).float()

@@ -14,8 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from sae_lightning.evaluators.base import Evaluator
-from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import SAEModule, part_of
+from sae_lightning.saes.module import part_of
 from sae_lightning.sources import TokenBatch
 
 
@@ -110,17 +109,16 @@ class TextEvaluator(Evaluator):
         """Checks that there is a model that reads text."""
         super().setup(trainer, pl_module, stage)
         datamodule, name = trainer.datamodule, type(self).__name__  # type: ignore[attr-defined]
-        if not (hasattr(datamodule, "packing") and hasattr(getattr(datamodule, "source", None), "replace")):
+        if not (hasattr(datamodule, "packing") and predicts_tokens(datamodule)):
             raise ValueError(
                 f"{name} needs a language model, and data={type(datamodule).__name__} has none: "
                 f"take LanguageModelDataModule or CachedActivations, or leave out {name}"
             )
 
-    @staticmethod
-    def asked(trainer: Trainer, module: SAEModule) -> dict[str, SparseAutoencoder]:
-        """The members whose activations depend on the text; the others were trained on noise (`noise_parts`)."""
-        noise = getattr(trainer.datamodule, "noise_parts", ())  # type: ignore[attr-defined]
-        return {member: sae for member, sae in module.members.items() if part_of(member) not in noise}
+
+def predicts_tokens(datamodule: Any) -> bool:  # noqa: ANN401
+    """Whether the model of the data is a language model: one that reads text answers with embeddings if it is CLIP."""
+    return getattr(getattr(datamodule, "source", None), "predicts_tokens", False)
 
 
 def members_by_part(members: Iterable[str]) -> Mapping[str, list[str]]:

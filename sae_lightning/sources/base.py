@@ -27,9 +27,11 @@ class ActivationSource(ABC):
 
     Attributes:
         d_in: width of an activation, known once the source is made.
+        predicts_tokens: whether the outputs of the model are logits of the next token, [batch, seq, vocabulary].
     """
 
     d_in: int
+    predicts_tokens: bool = False
 
     @abstractmethod
     def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:

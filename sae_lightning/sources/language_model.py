@@ -29,6 +29,7 @@ class LanguageModelSource(HookedModel):
     """
 
     library = "transformers"
+    predicts_tokens = True
     list_hooks = (
         'python -c "import transformers; [print(name) for name, _ in '
         "transformers.AutoModelForCausalLM.from_pretrained('{name}').named_modules()]\""

@@ -28,6 +28,7 @@ class NullSource(ActivationSource):
         self, source: ActivationSource, nulls: Mapping[str, Null], sample: Callable[[int], Float[Tensor, "n d_in"]]
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
+        self.predicts_tokens = source.predicts_tokens
         if hooks := getattr(source, "widths", {}):
             raise ValueError(
                 f"nulls={', '.join(nulls)} beside several hooks ({', '.join(hooks)}): "

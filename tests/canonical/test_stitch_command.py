@@ -14,7 +14,7 @@ from sae_lightning.canonical.curve import Stitcher, schedule
 from sae_lightning.canonical.loss import measure_loss
 from sae_lightning.cli import main
 from sae_lightning.datamodules import FileText, LanguageModelDataModule
-from sae_lightning.evaluators.loss_recovered import replace_counted
+from sae_lightning.evaluators.edits import replace_counted
 from sae_lightning.metrics.functional import token_losses_update
 from sae_lightning.saes import BatchTopK, SparseAutoencoder, TopK
 

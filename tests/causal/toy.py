@@ -42,6 +42,7 @@ class ToySource:
     """At the hook an entity is a one of three for each attribute; above it, what was seen so far is the answer."""
 
     device = torch.device("cpu")
+    predicts_tokens = True
 
     def __init__(self, knows=True):
         self.table = torch.zeros(len(WORDS), D_IN)

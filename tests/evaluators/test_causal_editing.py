@@ -5,7 +5,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from sae_lightning.evaluators import CausalEditing
-from sae_lightning.evaluators.causal_editing import principal_components, random_rotation
+from sae_lightning.evaluators.editing import principal_components, random_rotation
 from sae_lightning.saes import SAEModule, TopK
 
 SETTINGS = {"n_train_pairs": 32, "n_test_pairs": 30, "n_epochs": 4}

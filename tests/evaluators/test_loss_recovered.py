@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sae_lightning.evaluators import LossRecovered
-from sae_lightning.evaluators.loss_recovered import mean_activation, replace_counted
+from sae_lightning.evaluators.edits import mean_activation, replace_counted
 from sae_lightning.saes import SAEModule, TopK
 
 D_IN, VOCAB = 8, 20
@@ -16,6 +16,8 @@ D_IN, VOCAB = 8, 20
 
 class TinyLlama:
     """A source over the first block of a random two-layer Llama that is sure of its predictions."""
+
+    predicts_tokens = True
 
     def __init__(self):
         from transformers import LlamaConfig, LlamaForCausalLM

@@ -29,6 +29,7 @@ class CachedSource(ActivationSource):
         self.d_in, self.widths = manifest["d_in"], manifest["widths"]
         self.device = torch.device("cpu")
         self.is_language_model = manifest.get("class_path", OLD["class_path"]) == LanguageModelDataModule.__name__
+        self.predicts_tokens = self.is_language_model
         self._source: HookedModel | None = None
 
     def __getattr__(self, name: str) -> Any:

@@ -1,0 +1,79 @@
+import pytest
+import torch
+import toy_clip
+from toy_clip import D_IN, ToyClipData, ToyImages, planted
+
+from sae_lightning.evaluators import AttributeProbing
+from sae_lightning.evaluators.labelled_pictures import LabelledPictures
+from sae_lightning.probing.pictures import PreparedPictures
+
+SMALL = {"train_images": 60, "test_images": 60}
+
+
+def evaluate(trainer, members, data=None, **settings):
+    return toy_clip.evaluate(trainer, AttributeProbing(**SMALL | settings), members, data)
+
+
+def test_a_latent_for_each_value_tells_it_and_a_dead_sae_nothing(trainer):
+    members = {"aligned/0": planted(torch.eye(D_IN), k=2), "dead/0": planted(torch.eye(D_IN), k=2, b_enc=-9.0)}
+    measured, logged = evaluate(trainer, members)
+    for k in (1, 5):
+        for score in ("accuracy", "auroc"):
+            found = [logged[f"val/probe_{score}_k{k}/{member}"] for member in ("aligned/0", "dense_probe/0", "dead/0")]
+            assert found == pytest.approx([1, 1, 0.5])
+    assert set(measured["probe_accuracy_k1"].members) == {
+        "aligned/0", "dead/0", "dense_probe/0", "top_dimensions/0", "random_directions/0"
+    }  # fmt: skip
+    assert logged["val/probe_reconstruction_accuracy/aligned/0"] == pytest.approx(1)
+    assert 0.3 < logged["val/probe_accuracy_k1/floor"] < 0.7
+    items = measured["probe_accuracy_k1"].items
+    assert len(items.numerators["aligned/0"]) <= 90
+    value = items.numerators["dead/0"].sum() / items.denominators["dead/0"].sum()
+    assert float(value) == pytest.approx(measured["probe_accuracy_k1"].members["dead/0"])
+
+
+def test_problems_are_values_among_the_pictures_that_the_attribute_applies_to():
+    images = ToyImages()
+    task = PreparedPictures(LabelledPictures("x", ToyClipData(images=images)), 60, 60)
+    assert len(task.problems) == len(task.controls) == 6
+    train, heldout = (set(images.numbers(split).tolist()) for split in ("train", "heldout"))
+    for i, problem in enumerate(task.problems):
+        name, value = ("colour", i) if i < 3 else ("shape", i - 3)
+        for of_set, numbers in (("train", train), ("test", heldout)):
+            asked, positive = task.numbers[problem.rows[of_set]], problem.positive[of_set]
+            assert set(asked.tolist()) <= numbers
+            labels = images.labels(name)[asked]
+            assert (labels >= 0).all()
+            assert ((labels == value).numpy() == positive).all()
+            assert positive.mean() == 0.5
+    tokens = task.capture()
+    assert tokens.starts.tolist() == list(range(0, 2 * len(task.numbers) + 1, 2))  # two positions of three count
+    assert tokens.activations.shape == (2 * len(task.numbers), D_IN)
+
+
+class OneDamaged(ToyImages):
+    def image(self, number):
+        if number == 7:
+            raise OSError("damaged")
+        return super().image(number)
+
+
+def test_a_picture_that_cannot_be_decoded_is_left_out():
+    with pytest.warns(UserWarning, match="skipped a picture that cannot be decoded, 7"):
+        task = PreparedPictures(LabelledPictures("x", ToyClipData(images=OneDamaged())), 90, 90)
+    assert 7 not in task.numbers
+    assert len(task.capture().starts) == len(task.numbers) + 1 == 180
+
+
+def test_mistakes(trainer):
+    sae = {"trained/0": planted(torch.eye(D_IN), k=2)}
+    with pytest.raises(ValueError, match="AttributeProbing needs the image tower .* data=ToyClipData has none"):
+        evaluate(trainer, sae, ToyClipData(reads_images=False))
+    with pytest.raises(ValueError, match="AttributeProbing: ks=.7.: expected at most the number of latents, 6"):
+        evaluate(trainer, sae, ks=(7,))
+    with pytest.raises(ValueError, match="train_images=5: expected at least 20"):
+        evaluate(trainer, sae, train_images=5)
+    images = ToyImages()
+    images.labels = lambda name: torch.where(torch.arange(180) % 2 == 0, torch.arange(180) // 2 % 3, -1)
+    with pytest.raises(ValueError, match="nothing is known of the 90 train pictures"):
+        evaluate(trainer, sae, ToyClipData(images=images))
