@@ -1,7 +1,7 @@
 # ruff: noqa: T201
 """Train the pocket CLIP model from nothing on the pocket pictures and write it beside this file.
 
-Run ``python data/pocket_clip/train.py --minutes 25``. The learning rate follows the share of the minutes that have
+Run ``python data/pocket_clip/train.py --minutes 33``. The learning rate follows the share of the minutes that have
 passed, or of the steps where ``--steps`` is given, which makes a run repeatable. ``--resume`` goes on from the last
 checkpoint. The loss is that of Radford et al. 2021 (arXiv 2103.00020).
 """
@@ -183,7 +183,7 @@ def train(args: argparse.Namespace) -> None:
 def main() -> None:
     """Read the arguments and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=25, help="time to train for")
+    parser.add_argument("--minutes", type=float, default=33, help="time to train for")
     parser.add_argument("--steps", type=int, default=0, help="steps to train for instead of minutes, if not 0")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and of pictures")
     parser.add_argument("--batch", type=int, default=64, help="pictures in a step")

@@ -17,13 +17,13 @@ COLOURS = {
     "pink": (245, 135, 190),
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
-SIZES = {"small": (4.5, 5.5), "large": (7.5, 8.5)}  # radius in pixels
+SIZES = {"small": (6.0, 7.0), "large": (9.5, 10.5)}  # radius in pixels
 COUNTS = ("one", "two", "three")
 POSITIONS = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1), "centre": (0, 0)}
 BACKGROUNDS = ("white", "black", "brown", "striped", "dotted")
 
 _FINE = 4  # masks are drawn this many times larger and then averaged
-_NEAREST = 21  # a group that stands aside has its centre at most so many pixels from that side
+_NEAREST = 24  # a group that stands aside has its centre at most so many pixels from that side
 _JITTER = 2.5
 
 
@@ -48,7 +48,7 @@ def _centres(count: str, position: str, radius: float, rng: np.random.Generator)
     room = radius + spread + 1
     middle = []
     for side in POSITIONS[position]:
-        aside = SIDE / 2 - (rng.uniform(room, _NEAREST) if side else 0)
+        aside = SIDE / 2 - (rng.uniform(room, max(room, _NEAREST)) if side else 0)
         middle.append(SIDE / 2 + side * aside + (0 if side else rng.uniform(-_JITTER, _JITTER)))
     start = rng.uniform(0, 2 * math.pi)
     angles = [start + 2 * math.pi * i / n_objects for i in range(n_objects)]
