@@ -92,7 +92,6 @@ def test_values_are_named_zero_shot_and_not_by_untrained_weights(loaded, images,
     shares = {name: right.float().mean().item() for name, right in hits.items()}
     assert len(hits["digit"]) == 180
     assert len(hits["shape"]) == 200
-    assert shares.pop("shape") > 0.85  # learned last, see the model card
     assert min(shares.values()) > 0.85, shares
     torch.manual_seed(0)
     untrained, _, _ = scripts["build"].load_model(FOLDER, trained=False)
