@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
@@ -21,11 +21,10 @@ from sae_lightning.evaluators.reading import members_by_part
 from sae_lightning.interpretation.picture_examples import (
     PicturedLatent,
     PictureExample,
-    as_grid,
     at_percentiles,
     thumbnail_path,
 )
-from sae_lightning.interpretation.pictures import PictureLatents
+from sae_lightning.interpretation.pictures import PictureLatents, small_pictures
 from sae_lightning.loggers import run_folder
 from sae_lightning.saes.module import SAEModule, curve, part_of
 
@@ -105,7 +104,7 @@ class LatentPictures(PictureEvaluator):
             for member, of in peaks.items()
             for column in range(of.shape[1])
         }
-        heats = self._heats(datamodule, latents, chosen)
+        heats = latents.heats([(member, place, column) for (member, column), of in chosen.items() for _, place in of])
 
         def pictured(member: str, column: int, latent: int) -> PicturedLatent:
             of = peaks[member][:, column]
@@ -128,17 +127,6 @@ class LatentPictures(PictureEvaluator):
         }
 
     @staticmethod
-    def _heats(
-        datamodule: ClipImages, latents: PictureLatents, chosen: Mapping[tuple[str, int], Sequence[tuple[int, int]]]
-    ) -> dict[tuple[str, int, int], Float[Tensor, "rows columns"]]:
-        """Maps by member, place of the picture and column of the latent; none where patches do not count."""
-        grid = datamodule.source.grid
-        if not datamodule.mask[-grid[0] * grid[1] :].any():
-            return {}
-        wanted = [(member, place, column) for (member, column), of in chosen.items() for _, place in of]
-        return {key: as_grid(of, grid) for key, of in latents.everywhere(wanted).items()}
-
-    @staticmethod
     def _write(
         trainer: Trainer, stage: str, folder: Path, of_members: Mapping[str, Sequence[PicturedLatent]], caption: str
     ) -> None:
@@ -148,17 +136,13 @@ class LatentPictures(PictureEvaluator):
         from sae_lightning.interpretation.picture_pages import compared_page, member_page
 
         datamodule: ClipImages = trainer.datamodule  # type: ignore[attr-defined]
-        shown = sorted({of.picture for latents in of_members.values() for one in latents for of in one.examples})
+        shown = {of.picture for latents in of_members.values() for one in latents for of in one.examples}
         thumbnails: dict[int, np.ndarray] = {}
-        for block in torch.tensor(shown, dtype=torch.int64).split(datamodule.rows_at_once):
-            pixels = datamodule.source.visible(datamodule.inputs(block[:, None]).pixels)
-            for number, picture in zip(block.tolist(), (255 * pixels).round().byte(), strict=True):
-                image = Image.fromarray(picture.permute(1, 2, 0).numpy())
-                image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-                thumbnails[number] = np.asarray(image)
-                path = folder / thumbnail_path(number)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                image.save(path)
+        for number, image in small_pictures(datamodule, shown, _THUMBNAIL):
+            thumbnails[number] = np.asarray(image)
+            path = folder / thumbnail_path(number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
         with (folder / FILE_NAME).open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(of.line()) + "\n" for latents in of_members.values() for of in latents)
         pages = {member: member_page(latents, thumbnails, caption) for member, latents in of_members.items() if latents}

@@ -3,7 +3,7 @@
 The texts on which it fires most strongly, the tokens that its decoder direction promotes and suppresses, its neighbours
 in its own dictionary, and, where they are given, its meta-latents and its nearest latents in a smaller SAE; what
 `sae stitch` found of it, where that has been run. Texts are those of interpretation.jsonl, which AutoInterp leaves; for
-a latent that is not in it held-out text is read.
+a latent that is not in it held-out text is read. Of a model that reads pictures these take the place of texts.
 """
 
 import json
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from sae_lightning import startup
 from sae_lightning.canonical.meta import meta_latents_of, nearest_latents, neighbours
+from sae_lightning.datamodules import ClipImages
 from sae_lightning.evaluators.auto_interp import FILE_NAME
 from sae_lightning.explain.findings import TEXT_DATA, added_logits, data_of_run, stitched
 from sae_lightning.explain.page import page
 from sae_lightning.interpretation.excerpts import Example, Excerpt, Excerpts
-from sae_lightning.interpretation.strongest import kept_line, read_strongest, top_tokens
+from sae_lightning.interpretation.strongest import kept_line, read_strongest, read_strongest_pictures, top_tokens
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.module import part_of
 from sae_lightning.saes.saving import dead_latents
@@ -35,7 +36,7 @@ def main(args: list[str]) -> None:
     startup.silence_known_noise()
     startup.speed_up_cpu()
     options = _parser().parse_args(args[1:])
-    for name in ("n", "n_tokens"):
+    for name in ("n", "n_tokens", "n_pictures"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} {getattr(options, name)}: expected at least 1")
     found = explain(options)
@@ -51,16 +52,21 @@ def _parser() -> ArgumentParser:
         "--meta", type=Path, metavar="RUN", help="run of a meta-SAE of this SAE; of several seeds the first is taken"
     )
     parser.add_argument("--smaller", type=Path, metavar="FOLDER", help="a smaller SAE, such as RUN/saes/trained/0")
-    parser.add_argument("--n", type=int, default=5, help="how many texts, tokens and neighbours (default: 5)")
+    parser.add_argument(
+        "--n", type=int, default=5, help="how many texts or pictures, tokens and neighbours (default: 5)"
+    )
     parser.add_argument(
         "--n_tokens", type=int, default=32768, help="held-out tokens that are read at most (default: 32768)"
+    )
+    parser.add_argument(
+        "--n_pictures", type=int, default=1000, help="held-out pictures that are read at most (default: 1000)"
     )
     parser.add_argument("--json", action="store_true", help="print one object instead of the page")
     return parser
 
 
 def explain(options: Namespace) -> dict[str, Any]:
-    """Everything as plain values; None where there is nothing to ask: no text, no meta-SAE, no smaller SAE."""
+    """Everything as plain values; None where there is nothing to ask, such as no text, no meta-SAE, no smaller SAE."""
     folder = _folder_of(options.run, options.member)
     sae, latent = SparseAutoencoder.load(folder), options.latent
     if not 0 <= latent < sae.d_sae:
@@ -77,8 +83,12 @@ def explain(options: Namespace) -> dict[str, Any]:
         "smaller": None if options.smaller is None else _smaller(options.smaller, W_dec[latent], options.n),
         "stitched": stitched(options.run, options.member, [latent])[0],
     }
-    datamodule = data_of_run(options.run, part_of(options.member), TEXT_DATA)
-    return found | (_with_text(datamodule, sae, options) if datamodule else {"text": None, "logits": None})
+    found |= {"text": None, "pictures": None, "logits": None}
+    datamodule = data_of_run(options.run, part_of(options.member), (*TEXT_DATA, ClipImages))
+    if datamodule is None:
+        return found
+    of_data = _with_pictures if isinstance(datamodule, ClipImages) else _with_text
+    return found | of_data(datamodule, sae, options)
 
 
 def _folder_of(run: Path, member: str) -> Path:
@@ -155,3 +165,22 @@ def _with_text(datamodule: Any, sae: SparseAutoencoder, options: Namespace) -> d
     ]
     logits = added_logits(datamodule, sae.W_dec[options.latent][None], options.n)
     return {"text": text, "logits": logits and logits[0]}
+
+
+def _with_pictures(datamodule: Any, sae: SparseAutoencoder, options: Namespace) -> dict[str, Any]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    datamodule.source.to(device)
+    strongest, frequency = read_strongest_pictures(
+        datamodule, sae.to(device), part_of(options.member), options.latent, options.n_pictures, options.n
+    )
+    images = datamodule.images
+    examples = [
+        {
+            "picture": number,
+            "name": images.name(number),
+            "activation": float(f"{activation:.4g}"),
+            "shows": images.shown(number),
+        }
+        for number, activation in strongest
+    ]
+    return {"pictures": {"frequency": frequency, "examples": examples}}

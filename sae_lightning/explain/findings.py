@@ -26,7 +26,7 @@ _BLOCK_ENTRIES = 2**24
 def data_of_run(
     run: Path, part: str = "", kinds: tuple[type[ActivationDataModule], ...] = (ActivationDataModule,)
 ) -> ActivationDataModule | None:
-    """The data of a run without nulls; None where they are none of these kinds.
+    """The data of a run without nulls, of a cache of pictures what it was made of; None if they are of no such kind.
 
     Raises:
         ValueError: if the part is a null, or the data cannot be made.
@@ -42,13 +42,15 @@ def data_of_run(
             f"MEMBER {part}/...: this SAE was trained on {part}, a null version of the activations, of which there is "
             "nothing to explain; give one of the activations themselves, such as trained/0"
         )
-    if not issubclass(pkgutil.resolve_name(settings.data.class_path), kinds):
+    if not issubclass(pkgutil.resolve_name(settings.data.class_path), (CachedActivations, *kinds)):
         return None
     if "nulls" in settings.data.init_args:
         settings.data.init_args.nulls = None
     datamodule = parser.instantiate_classes(settings).data
-    of_cache = isinstance(datamodule, CachedActivations)
-    return None if of_cache and not datamodule.source.is_language_model else datamodule
+    if isinstance(datamodule, CachedActivations) and not datamodule.source.is_language_model:
+        datamodule.source.loaded()  # which says so if it is not the model that the cache was made with
+        datamodule = datamodule.source.origin
+    return datamodule if isinstance(datamodule, kinds) else None
 
 
 def added_logits(

@@ -12,6 +12,8 @@ def page(found: Mapping[str, Any]) -> str:
     sections = [f"{found['member']}, latent {found['latent']} of {found['d_sae']}{dead} ({found['run']})"]
     if found["text"]:
         sections.append(_text(found["text"]))
+    elif found["pictures"]:
+        sections.append(_pictures(found["pictures"]))
     else:
         sections.append("These data have no text: nothing to say of contexts and logits.")
     if found["logits"]:
@@ -52,6 +54,17 @@ def _text(text: Mapping[str, Any]) -> str:
             for token, activation in zip(example["tokens"], example["activations"], strict=True)
         )
         lines.append(f"  {peak:8.3g}  {_one_line(''.join(tokens))}")
+    return "\n".join(lines)
+
+
+def _pictures(pictures: Mapping[str, Any]) -> str:
+    head = f"Fires on {pictures['frequency']:.3%} of positions in held-out pictures"
+    if not pictures["examples"]:
+        return f"{head}: it fires on none of them"
+    lines = [f"{head}, most strongly on"]
+    for of in pictures["examples"]:
+        shows = ", ".join(f"{attribute} {value}" for attribute, value in of["shows"].items())
+        lines.append(_one_line(f"  {of['activation']:8.3g}  {of['name']}{': ' if shows else ''}{shows}"))
     return "\n".join(lines)
 
 

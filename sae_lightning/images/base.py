@@ -54,6 +54,11 @@ class Images(ABC):
     def labels(self, attribute: str) -> Int64[Tensor, " n"]:
         """For each picture the index in `values[attribute]` of what it shows, -1 where the attribute does not apply."""
 
+    def shown(self, number: int) -> dict[str, str]:
+        """The value of each attribute that applies to a picture."""
+        labels = {attribute: int(self.labels(attribute)[number]) for attribute in self.values}
+        return {attribute: self.values[attribute][label] for attribute, label in labels.items() if label >= 0}
+
     def numbers(self, split: str) -> Int64[Tensor, " n"]:
         """Numbers of the pictures of a part, `train` or `heldout`, in their order."""
         everything = torch.arange(len(self))

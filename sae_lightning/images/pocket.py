@@ -89,11 +89,6 @@ class PocketImages(Images):
     def __len__(self) -> int:
         return len(self._items)
 
-    def shown(self, number: int) -> dict[str, str]:
-        """The value of each attribute that applies to a picture."""
-        labels = {name: int(labels[number]) for name, labels in self._labels.items()}
-        return {name: _VALUES[name][label] for name, label in labels.items() if label >= 0}
-
     @override
     def image(self, number: int) -> "Image":
         from sae_lightning.images import drawing

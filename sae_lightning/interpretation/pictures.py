@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sae_lightning.distributed import all_gather_object, rank, world_size
+from sae_lightning.interpretation.picture_examples import as_grid
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Read: TypeAlias = Callable[[Float[Tensor, "n d_in"]], Float[Tensor, "n n_latents"]]
 """Chosen latents of raw activations."""
@@ -112,6 +116,33 @@ class PictureLatents:
                 for name, latent in of_place[few[i]]:
                     found[name, few[i], latent] = latents[name][row, :, latent].cpu()
         return {key: of for of_rank in all_gather_object(found) for key, of in of_rank.items()}
+
+    def heats(
+        self, wanted: Collection[tuple[str, int, int]]
+    ) -> dict[tuple[str, int, int], Float[Tensor, "rows columns"]]:
+        """As `everywhere`, at the patches alone; none where these do not count."""
+        grid = self.datamodule.source.grid
+        if not self.datamodule.mask[-grid[0] * grid[1] :].any():
+            return {}
+        return {key: as_grid(of, grid) for key, of in self.everywhere(wanted).items()}
+
+
+def small_pictures(datamodule: Any, numbers: Collection[int], size: int) -> Iterator[tuple[int, "Image"]]:
+    """Pictures as the model sees them, by ascending number.
+
+    Args:
+        datamodule: a ClipImages.
+        numbers: of pictures that can be decoded.
+        size: pixels of the longer side at most.
+    """
+    from PIL import Image
+
+    for block in torch.tensor(sorted(numbers), dtype=torch.int64).split(datamodule.rows_at_once):
+        pixels = datamodule.source.visible(datamodule.inputs(block[:, None]).pixels)
+        for number, picture in zip(block.tolist(), (255 * pixels).round().byte(), strict=True):
+            image = Image.fromarray(picture.permute(1, 2, 0).numpy())
+            image.thumbnail((size, size))
+            yield number, image
 
 
 def _largest(values: Tensor, places: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""The texts on which one latent fires most strongly: those that a run has kept, or held-out text read for it."""
+"""What one latent fires on most strongly: texts that a run has kept, or held-out texts or pictures read for it."""
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sae_lightning.interpretation.excerpts import Example, Excerpts
+from sae_lightning.interpretation.pictures import PictureLatents
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.sources import TokenBatch
 
@@ -41,18 +42,52 @@ def read_strongest(
         excerpts: the text; of those that repeat another none is taken.
         n: how many.
     """
-    ends = [0, *accumulate((datamodule.widths or {part: sae.d_in}).values())]
-    begin, end = dict(zip(datamodule.widths or [part], pairwise(ends), strict=True))[part]
+    own = _columns_of(part, datamodule.widths or {part: sae.d_in})
     activations, n_rows = [], datamodule.llm_batch_size
     for inputs in zip(excerpts.rows.input_ids.split(n_rows), excerpts.rows.mask.split(n_rows), strict=True):
         captured, counts = datamodule.source.capture(TokenBatch(*inputs))
-        x = captured[counts][:, begin:end].float().to(sae.device)
+        x = captured[counts][:, own].float().to(sae.device)
         activations.append(_of_latent(sae, x, latent, counts.cpu()))
     each = torch.cat(activations).view(-1, excerpts.length)
     peaks = each.amax(1).where(excerpts.shown | excerpts.judged, 0)
     strongest = peaks.topk(min(n, len(peaks))).indices
     examples = [Example(excerpts[i], tuple(each[i].tolist())) for i in strongest[peaks[strongest] > 0].tolist()]
     return examples, float((each != 0).sum() / excerpts.rows.mask.sum())
+
+
+@torch.no_grad()
+def read_strongest_pictures(
+    datamodule: Any, sae: SparseAutoencoder, part: str, latent: int, n_pictures: int, n: int
+) -> tuple[list[tuple[int, float]], float]:
+    """The n held-out pictures on which a latent fires most strongly, fewer where it fires on fewer.
+
+    Args:
+        datamodule: a ClipImages.
+        sae: on the source's device.
+        part: of the activations that the SAE reads.
+        latent: its number.
+        n_pictures: that are read at most.
+        n: how many.
+
+    Returns:
+        Their numbers with the largest activation at any position, the strongest first, and the latent's firing
+        frequency over positions that count.
+    """
+    own = _columns_of(part, datamodule.widths or {part: sae.d_in})
+    column = torch.tensor([latent], device=sae.device)
+    numbers = datamodule.first_rows("heldout", n_pictures * datamodule.positions)[:, 0]
+    readers = {part: lambda x: sae.encode(x[:, own]).columns(column).float()}
+    read = list(PictureLatents(datamodule, sae.device, numbers, readers))
+    peaks = torch.cat([of.peaks(part)[:, 0] for of in read]).cpu()
+    strongest = [i for i in peaks.argsort(descending=True, stable=True)[:n].tolist() if peaks[i] > 0]
+    fires = torch.cat([of.latents[part] for of in read]) != 0
+    return [(int(numbers[i]), float(peaks[i])) for i in strongest], float(fires.double().mean())
+
+
+def _columns_of(part: str, widths: Mapping[str, int]) -> slice:
+    """Where a part stands in the activations."""
+    ends = [0, *accumulate(widths.values())]
+    return slice(*dict(zip(widths, pairwise(ends), strict=True))[part])
 
 
 def _of_latent(sae: SparseAutoencoder, x: Tensor, latent: int, counts: Tensor) -> Tensor:

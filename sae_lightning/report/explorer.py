@@ -2,8 +2,9 @@
 
 A part is JSON, gzip and base64: ASCII without a "<", so that no text of a model or a corpus can end the element that
 holds it. Each member has a part `index`, with what its list shows and searches, and parts of `CHUNK` latents with the
-rest. They are in the page, or in files beside it: scripts that hand their text over, since a page that is opened from
-disk may load scripts but not read files.
+rest. Pictures lie in parts of their own, each of them once; examples name them by number. Parts are in the page, or in
+files beside it: scripts that hand their text over, since a page that is opened from disk may load scripts but not read
+files.
 """
 
 import base64
@@ -12,14 +13,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sae_lightning.report.latents import Gathered, Member, gather
+from sae_lightning.report.latents import Gathered, Member, examples_of, gather
 
 CHUNK = 200
 """Latents in a part."""
+PICTURES = 50
+"""Pictures in a part."""
 FOLDER = "latents"
 """Where the files lie, in the folder of the page."""
 _LISTED = ("latent", "frequency", "dead", "score", "explanation", "cosine_to_start", "tokens", "feature")
 _IN_INDEX = frozenset(_LISTED)
+_SHOWN = {"text": "texts", "image": "pictures"}
 
 
 def explorer_of(run: Path, n_latents: int, split: Path | None) -> dict[str, Any] | None:
@@ -47,6 +51,10 @@ def context_of(found: Gathered, split: Path | None) -> dict[str, Any]:
         for begin in range(0, len(member.latents), CHUNK):
             chunk = [_rest(record) for record in member.latents[begin : begin + CHUNK]]
             parts[f"{number}-{begin // CHUNK}"] = pack(chunk)
+    pictures = sorted(found.pictures)
+    for begin in range(0, len(pictures), PICTURES):
+        chunk = [dict(found.pictures[number]) for number in pictures[begin : begin + PICTURES]]
+        parts[f"pictures-{begin // PICTURES}"] = pack(chunk)
     if split is not None:
         (split / FOLDER).mkdir(parents=True, exist_ok=True)
         for name, packed in parts.items():
@@ -61,15 +69,23 @@ def context_of(found: Gathered, split: Path | None) -> dict[str, Any]:
         }
         for member in found.members
     ]
-    manifest = {"chunk": CHUNK, "folder": None if split is None else FOLDER, "unit": found.unit, "members": members}
+    manifest = {
+        "chunk": CHUNK,
+        "folder": None if split is None else FOLDER,
+        "unit": found.unit,
+        "members": members,
+        "pictures": pictures,
+        "pictures_in_part": PICTURES,
+    }
     return {
         "manifest": pack(manifest),
         "parts": parts if split is None else {},
         "members": members,
         "unit": found.unit,
         "n_read": found.n_read,
+        "n_pictures": found.n_pictures,
         "problem": found.problem,
-        "has_texts": any(record["examples"] for member in found.members for record in member.latents),
+        "shows": next((_SHOWN[of["type"]] for member in found.members for of in examples_of(member.latents)), None),
     }
 
 

@@ -5,7 +5,7 @@ The data are read twice, as `AutoInterp` does: once to see which latents fire, o
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,12 +15,15 @@ from torch import Tensor
 from sae_lightning.code import Code
 from sae_lightning.interpretation.excerpts import Example, Excerpts
 from sae_lightning.interpretation.firings import TextCodes
+from sae_lightning.interpretation.strongest import top_tokens
+from sae_lightning.report.examples import Shown
 from sae_lightning.saes import SparseAutoencoder
 
 N_QUARTERS = 4
 _EXCERPT_LENGTH = 32
-_N_TOP = 5
+N_TOP = 5
 _N_OF_QUARTER = 2
+_N_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -28,35 +31,44 @@ class Behaviour:
     """What one latent does.
 
     Args:
-        strengths: largest activation in each text on which it fires (without a text, in each sample), in raw units.
-        top: the texts on which it fires most strongly, the strongest first.
-        quarters: texts from each quarter of those on which it fires, the strongest quarter first; none where it fires
-            in too few of them.
+        strengths: largest activation in each text or picture on which it fires (without these, in each sample), in raw
+            units.
+        top: the texts or pictures on which it fires most strongly, the strongest first.
+        quarters: texts or pictures from each quarter of those on which it fires, the strongest quarter first; none
+            where it fires in too few of them.
+        words: tokens of the top texts on which it fires most, or what most of the top pictures show.
     """
 
     strengths: Float[Tensor, " n"]
-    top: list[Example] = field(default_factory=list)
-    quarters: list[list[Example]] = field(default_factory=list)
+    top: Sequence[Shown] = ()
+    quarters: Sequence[Sequence[Shown]] = ()
+    words: Sequence[str] = ()
 
 
 class HeldOut(ABC):
     """Held-out data as the members of a run read it.
 
     Attributes:
-        n: tokens or samples that are read.
-        unit: what `frequency` is a share of: `token` or `sample`.
+        n: tokens, positions or samples that are read.
+        n_pictures: in which these positions are; 0 where there are no pictures.
+        unit: what `frequency` is a share of: `token`, `position` or `sample`.
     """
 
     n: int
+    n_pictures: int = 0
     unit: ClassVar[str]
 
     @abstractmethod
     def frequencies(self) -> dict[str, Float[Tensor, " d_sae"]]:
-        """For each member the share of tokens or samples on which each latent fires."""
+        """For each member the share of tokens, positions or samples on which each latent fires."""
 
     @abstractmethod
     def behaviours(self, chosen: Mapping[str, Sequence[int]]) -> dict[str, list[Behaviour]]:
         """For each member what each of the chosen latents does."""
+
+    def pictures(self, numbers: set[int]) -> dict[int, dict[str, str]]:
+        """Pictures that examples name by these numbers: a data URI as `src`, and in words what each `shows`."""
+        return {}
 
 
 class HeldOutText(HeldOut):
@@ -101,11 +113,8 @@ class HeldOutText(HeldOut):
         def examples(which: Tensor) -> list[Example]:
             return [self._example(int(numbers[i]), positions[of_number == i], values[of_number == i]) for i in which]
 
-        quarters = []
-        if len(order) >= N_QUARTERS * _N_OF_QUARTER:
-            places = torch.linspace(0, 1, _N_OF_QUARTER + 2)[1:-1]
-            quarters = [examples(quarter[(places * len(quarter)).long()]) for quarter in order.tensor_split(N_QUARTERS)]
-        return Behaviour(strengths, examples(order[:_N_TOP]), quarters)
+        top = examples(order[:N_TOP])
+        return Behaviour(strengths, top, [examples(of) for of in places_in_quarters(order)], words_of(top))
 
     def _example(self, number: int, positions: Tensor, values: Tensor) -> Example:
         activations = torch.zeros(self.excerpts.length).index_put((positions % self.excerpts.length,), values)
@@ -158,6 +167,19 @@ class HeldOutSamples(HeldOut):
             yield {member: sae.encode(x.float().to(sae.device)) for member, sae in self.saes.items()}
             if self.n >= self.n_samples:
                 return
+
+
+def places_in_quarters(order: Int64[Tensor, " n"]) -> list[Int64[Tensor, " n_of_quarter"]]:
+    """A few of each quarter, those of the first quarter first; none where there are too few."""
+    if len(order) < N_QUARTERS * _N_OF_QUARTER:
+        return []
+    places = torch.linspace(0, 1, _N_OF_QUARTER + 2)[1:-1]
+    return [quarter[(places * len(quarter)).long()] for quarter in order.tensor_split(N_QUARTERS)]
+
+
+def words_of(examples: Sequence[Example]) -> list[str]:
+    """The tokens of texts on which a latent fires most."""
+    return [token for token, _ in top_tokens(examples, _N_WORDS)]
 
 
 def by_column(columns: Int64[Tensor, " n_all"], *values: Tensor, n: int) -> list[tuple[Tensor, ...]]:

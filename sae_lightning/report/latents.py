@@ -6,21 +6,24 @@ taken in one random order, the same for all members of one size.
 """
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sae_lightning.datamodules import ClipImages
 from sae_lightning.evaluators.auto_interp import FILE_NAME
 from sae_lightning.explain.findings import TEXT_DATA, data_of_run
 from sae_lightning.interpretation.excerpts import Example, Excerpt
-from sae_lightning.interpretation.strongest import kept_lines, top_tokens
+from sae_lightning.interpretation.strongest import kept_lines
 from sae_lightning.mistakes import readable
 from sae_lightning.report.directions import of_directions, short
-from sae_lightning.report.held_out import N_QUARTERS, Behaviour, HeldOut, HeldOutSamples, HeldOutText
+from sae_lightning.report.examples import plain, plain_quarter
+from sae_lightning.report.held_out import N_QUARTERS, N_TOP, Behaviour, HeldOut, HeldOutSamples, HeldOutText, words_of
+from sae_lightning.report.held_out_pictures import N_PICTURES, HeldOutPictures
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents, folded_scale
 
@@ -28,8 +31,6 @@ N_READ = 32768
 """Held-out tokens or samples that are read."""
 N_BINS = 20
 """Bins of the histogram of activations."""
-_N_EXAMPLES = 5
-_N_BEFORE, _N_AFTER = 10, 5
 # Not a seed that somebody gives to data or SAEs.
 _SEED = 0x5A3B1E
 
@@ -60,15 +61,19 @@ class Gathered:
 
     Args:
         members: the trained SAE first.
-        unit: `token` or `sample`.
-        n_read: tokens or samples that were read for it; 0 where none could be.
+        unit: `token`, `position` or `sample`.
+        n_read: of them were read for it; 0 where none could be.
         problem: why they could not be.
+        n_pictures: in which these positions are.
+        pictures: those that examples name by their numbers, see `HeldOut.pictures`.
     """
 
     members: list[Member]
     unit: str
     n_read: int
     problem: str | None
+    n_pictures: int = 0
+    pictures: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -100,7 +105,10 @@ def gather(run: Path, n_latents: int) -> Gathered | None:
         n_firing = None if firing is None else int(firing.sum())
         n_interpreted = sum(latent in kept[member] for latent in chosen[member])
         members.append(Member(member, sae.d_sae, n_firing, n_interpreted, records))
-    return Gathered(members, held_out.unit if held_out else "token", held_out.n if held_out else 0, problem)
+    if held_out is None:
+        return Gathered(members, "token", 0, problem)
+    shown = {of["picture"] for member in members for of in examples_of(member.latents) if of["type"] == "image"}
+    return Gathered(members, held_out.unit, held_out.n, problem, held_out.n_pictures, held_out.pictures(shown))
 
 
 def members_of(run: Path) -> dict[str, Path]:
@@ -127,11 +135,13 @@ def choose(d_sae: int, firing: Tensor | None, kept: Mapping[int, Any], n_latents
 def _read(
     run: Path, saes: Mapping[str, SparseAutoencoder], device: torch.device
 ) -> tuple[Any, HeldOut | None, str | None]:
-    """The data of the run and its held-out part; a model that is not to be had costs the texts and not the page."""
+    """The data of the run and its held-out part; a model that is not to be had costs the examples and not the page."""
     try:
         datamodule = data_of_run(run)
         if hasattr(getattr(datamodule, "source", None), "to"):
             datamodule.source.to(device)  # type: ignore[union-attr]
+        if isinstance(datamodule, ClipImages):
+            return datamodule, HeldOutPictures(datamodule, saes, N_PICTURES), None
         kind = HeldOutText if isinstance(datamodule, TEXT_DATA) else HeldOutSamples
         return datamodule, kind(datamodule, saes, N_READ), None
     except (ValueError, OSError) as error:
@@ -159,7 +169,7 @@ def _kept(run: Path, folders: Mapping[str, Path]) -> dict[str, dict[int, dict[st
         if (member := line["member"]) in kept:
             line["examples"] = [
                 Example(Excerpt(tuple(of["tokens"]), 0), tuple(a / scales[member] for a in of["activations"]))
-                for of in line["examples"][:_N_EXAMPLES]
+                for of in line["examples"][:N_TOP]
             ]
             kept[member][line["latent"]] = line
     return kept
@@ -167,14 +177,13 @@ def _kept(run: Path, folders: Mapping[str, Path]) -> dict[str, dict[int, dict[st
 
 def _of_behaviour(behaviour: Behaviour, line: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the latent fires on: examples as they were interpreted, else the strongest of what was read."""
-    top = line["examples"] if line else behaviour.top
     found: dict[str, Any] = {
         "frequency": short(line["frequency"]) if line else None,
         "explanation": line["explanation"] if line else None,
         "score": line["score"] if line else None,
-        "examples": [_plain(of) for of in top],
-        "quarters": [_different([_plain(_window(of)) for of in quarter]) for quarter in behaviour.quarters],
-        "tokens": [token for token, _ in top_tokens(top, _N_EXAMPLES)],
+        "examples": [plain(of) for of in (line["examples"] if line else behaviour.top)],
+        "quarters": [plain_quarter(quarter) for quarter in behaviour.quarters],
+        "tokens": words_of(line["examples"]) if line else list(behaviour.words),
         "histogram": None,
     }
     if n := len(behaviour.strengths):
@@ -187,19 +196,9 @@ def _of_behaviour(behaviour: Behaviour, line: Mapping[str, Any] | None) -> dict[
     return found
 
 
-def _different(examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without those that are the same around their strongest token."""
-    return [of for i, of in enumerate(examples) if of["tokens"] not in [other["tokens"] for other in examples[:i]]]
-
-
-def _plain(example: Example) -> dict[str, Any]:
-    activations = [short(activation) for activation in example.activations]
-    return {"type": "text", "tokens": list(example.excerpt.tokens), "activations": activations}
-
-
-def _window(example: Example) -> Example:
-    """Around its strongest token, since there are many of them."""
-    peak = max(range(len(example.activations)), key=example.activations.__getitem__)
-    around = slice(max(0, peak - _N_BEFORE), peak + _N_AFTER + 1)
-    excerpt = Excerpt(example.excerpt.tokens[around], example.excerpt.start + around.start)
-    return Example(excerpt, example.activations[around])
+def examples_of(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Every text and picture that these latents show."""
+    for record in records:
+        yield from record["examples"]
+        for quarter in record["quarters"]:
+            yield from quarter

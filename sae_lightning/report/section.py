@@ -7,8 +7,21 @@ from sae_lightning.report.figure import Chart, Table
 
 
 @dataclass(frozen=True)
+class Image:
+    """A picture that is wider than a phone.
+
+    Args:
+        src: a data URI.
+        says: what is seen, for whom does not see it.
+    """
+
+    src: str
+    says: str
+
+
+@dataclass(frozen=True)
 class Group:
-    """Charts and tables that belong together.
+    """Charts, tables and images that belong together.
 
     Args:
         title: empty for none.
@@ -16,6 +29,7 @@ class Group:
         charts: drawn side by side.
         tables: under the charts.
         folded: tables that are shown when asked for.
+        images: one under the other.
     """
 
     title: str = ""
@@ -23,6 +37,7 @@ class Group:
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
     folded: Sequence[Table] = ()
+    images: Sequence[Image] = ()
 
 
 @dataclass(frozen=True)

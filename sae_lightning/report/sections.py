@@ -3,6 +3,7 @@
 from sae_lightning.report.asked import details, nulls, numbers
 from sae_lightning.report.commands import density, stitching
 from sae_lightning.report.learned import distributions, recovery, sparsity, training
+from sae_lightning.report.pictured import pictures
 from sae_lightning.report.run import ReportRun
 from sae_lightning.report.section import Section
 
@@ -14,6 +15,7 @@ _MAKERS = (
     details("probing", "Probing"),
     details("causal", "Causal edits"),
     details("interpretation", "Interpretation"),
+    pictures,
     details("seeds", "Agreement of seeds"),
     nulls,
     stitching,

@@ -1,10 +1,15 @@
-"""A run folder by hand, with a bit of everything that needs no SAE."""
+"""Run folders: by hand, with a bit of everything that needs no SAE, and by the real command."""
 
+import base64
+import gzip
 import json
 
 import yaml
 
+from sae_lightning.cli import main
+
 SCRIPT = "<script>alert(1)</script>"
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
 POLICIES = ("trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder")
 
 
@@ -39,3 +44,25 @@ def write_run(folder, name="a run", n_lines=3, **values):
     }
     (folder / "config.yaml").write_text("# lightning.pytorch==2.6.6\n" + yaml.safe_dump(settings))
     return folder
+
+
+def fit(folder, name, sae, kind, **init_args):
+    config = {"name": name, "model": sae, "data": {"class_path": kind, "init_args": init_args}}
+    logger = {"class_path": "MemberTensorBoardLogger", "init_args": {"save_dir": str(folder / "logs")}}
+    config["trainer"] = QUIET | {"logger": logger}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", str(folder / f"{name}.yaml")])
+    return folder / "logs" / name / "version_0"
+
+
+def panel(**sae):
+    sae["optimizer"] = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.05}}
+    policies = {"frozen_decoder": {"class_path": "FrozenDecoder"}, "trained": {"class_path": "NoFreeze"}}
+    return {
+        "class_path": "SanityPanel",
+        "init_args": {"sae": {"class_path": "TopK", "init_args": sae}, "policies": policies, "seeds": [3, 11]},
+    }
+
+
+def unpack(packed):
+    return json.loads(gzip.decompress(base64.b64decode(packed)))

@@ -1,17 +1,14 @@
 """What the explorer gathers of a real run, and how it is packed."""
 
-import base64
-import gzip
 import json
 
 import pytest
 import tiny
 import torch
-import yaml
+from report.runs import fit, panel, unpack
 from safetensors.torch import save_file
 
 import sae_lightning.lightning_cli  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
-from sae_lightning.cli import main
 from sae_lightning.report.explorer import explorer_of, pack
 from sae_lightning.report.held_out import by_column
 from sae_lightning.report.latents import choose, gather, members_of
@@ -19,26 +16,7 @@ from sae_lightning.saes import TopK
 from sae_lightning.sources import LanguageModelSource, TokenBatch
 
 D_SAE = 48
-QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028\ud800 😀"
-
-
-def fit(folder, name, sae, kind, **init_args):
-    config = {"name": name, "model": sae, "data": {"class_path": kind, "init_args": init_args}}
-    logger = {"class_path": "MemberTensorBoardLogger", "init_args": {"save_dir": str(folder / "logs")}}
-    config["trainer"] = QUIET | {"logger": logger}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
-    main(["fit", "--config", str(folder / f"{name}.yaml")])
-    return folder / "logs" / name / "version_0"
-
-
-def panel(**sae):
-    sae["optimizer"] = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.05}}
-    policies = {"frozen_decoder": {"class_path": "FrozenDecoder"}, "trained": {"class_path": "NoFreeze"}}
-    return {
-        "class_path": "SanityPanel",
-        "init_args": {"sae": {"class_path": "TopK", "init_args": sae}, "policies": policies, "seeds": [3, 11]},
-    }
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +64,6 @@ def synthetic(folder):
 @pytest.fixture(scope="module")
 def gathered(run):
     return gather(run, D_SAE)
-
-
-def unpack(packed):
-    return json.loads(gzip.decompress(base64.b64decode(packed)))
 
 
 def test_members_are_the_first_seed_of_each_policy_without_nulls(run, gathered):

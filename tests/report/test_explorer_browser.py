@@ -9,7 +9,7 @@ from jinja2.loaders import ChoiceLoader
 from scipy.stats import binomtest
 
 import sae_lightning.report
-from sae_lightning.report.explorer import CHUNK, context_of
+from sae_lightning.report.explorer import CHUNK, PICTURES, context_of
 from sae_lightning.report.latents import Gathered, Member
 
 HOSTILE = ["</script>", "<script>window.hacked = 1</script>", "<img src=x onerror='window.hacked = 1'>", "{{ 7 * 7 }}"]
@@ -53,10 +53,10 @@ def member(name, n, **changes):
     return Member(name, 2 * n, n, n // 2, [record(latent, **changes.get(f"of{latent}", {})) for latent in range(n)])
 
 
-def save(path, members, split=None):
+def save(path, members, split=None, **pictures):
     templates = FileSystemLoader(Path(sae_lightning.report.__file__).parent / "templates")
     environment = Environment(loader=ChoiceLoader([DictLoader({"page": PAGE}), templates]), autoescape=True)
-    context = context_of(Gathered(members, "token", 1000, None), split)
+    context = context_of(Gathered(members, "position" if pictures else "token", 1000, None, **pictures), split)
     path.write_text(environment.get_template("page").render(explorer=context), encoding="utf-8")
     return f"file://{path}"
 
@@ -100,13 +100,10 @@ def browse(chromium):
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     meta = {"explained": 0.4, "latents": [[5, 0.5, [[7, 0.4], [250, 0.2]]], [9, 0.1, []]]}
-    image = {"type": "image", "src": PIXEL, "heat": [[0.0, 1.0], [0.5, 0.0]]}
-    foreign = image | {"src": "https://example.com/x.png"}
     trained = member(
         "trained/0", 60,
         of4={"tokens": HOSTILE, "explanation": HOSTILE[2], "examples": [text(*HOSTILE, *ODD)]},
         of6={"meta": meta}, of7={"meta": meta},
-        of8={"examples": [image, foreign], "quarters": []},
     )  # fmt: skip
     return save(tmp_path_factory.mktemp("page") / "page.html", [trained, member("frozen_decoder/0", 40)])
 
@@ -234,17 +231,63 @@ def test_meta_latents_lead_to_latents_and_back(browse, url):
     assert listed(page) == [6, 7]
 
 
-def test_pictures_have_a_heat_map_and_are_never_fetched(browse, url):
-    page = browse(f"{url}#latent=trained/0/8")
+def save_pictures(path, split=None):
+    """Two SAEs of 60 latents with pictures, one of which would be fetched; all but the first latent show the second."""
+    pictures = {7 * i: {"src": PIXEL, "shows": f"shape {i}, {HOSTILE[2]}"} for i in range(PICTURES + 3)}
+    pictures[7]["src"] = "https://example.com/x.png"
+    heat = {"heat": [[0, 1.0], [0.5, 0]]}
+
+    def of(latent):
+        own = {"type": "image", "picture": 7 * min(latent, PICTURES + 2), "activation": 2.0}
+        weak = {"type": "image", "picture": 7, "activation": 1.0}
+        quarter = [own | {"elsewhere": True} | heat]
+        return record(latent, examples=[own | heat, weak], quarters=[quarter] * 4, tokens=[f"shape{latent}"])
+
+    members = [Member(name, 60, 60, 0, [of(latent) for latent in range(60)]) for name in ("trained/0", "untrained/0")]
+    return save(path, members, split, n_pictures=100, pictures=pictures)
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_pictures_have_a_heat_map_and_are_never_fetched(browse, tmp_path, is_split):
+    page = browse(save_pictures(tmp_path / "page.html", tmp_path if is_split else None) + "#latent=trained/0/59")
     pane = page.locator("[data-side=left]")
-    assert pane.locator("img").count() == 1
-    assert pane.locator(".lx-heat span").count() == 4
+    assert "pictures are from 1,000 held-out positions of 100 pictures" in page.locator("#explorer").inner_text()
+    assert pane.locator("img").count() == 5
+    alt = f"shape {PICTURES + 2}, {HOSTILE[2]}; activation 2"
+    assert (
+        pane.locator("img").first.get_attribute("alt") == pane.locator(".lx-frame").first.get_attribute("title") == alt
+    )
+    assert pane.locator("img").nth(1).get_attribute("alt") == f"{alt}, which is not at a patch"
+    assert pane.locator("img").first.evaluate("of => of.complete && of.naturalWidth") == 1
+    assert pane.locator(".lx-peak").all_inner_texts()[:3] == ["2", "1", "2 class"]
+    assert pane.locator(".lx-heat").count() == 5
+    levels = "of => [...of.children].map(cell => cell.style.getPropertyValue('--lx-level'))"
+    assert pane.locator(".lx-heat").first.evaluate(levels) == ["", "0.50", "0.25", ""]
     assert "No picture." in pane.inner_text()
-    assert pane.locator(".lx-heat").is_visible()
     pane.get_by_role("button", name="Heat map").click()
     assert page.locator(".lx-heat:visible").count() == 0
-    assert not pane.locator(".lx-heat").is_visible()
     assert pane.get_by_role("button", name="Heat map").get_attribute("aria-pressed") == "false"
+    assert page.evaluate("window.hacked") is None
+    page.get_by_label("Search").fill("shape12")
+    assert listed(page) == [12]
+    page.keyboard.press("Tab")
+    page.locator("h1").click()
+    page.keyboard.press("g")
+    page.wait_for_selector("[data-guess=trained]:visible")
+    told = page.locator("#lx-blind .lx-latent").evaluate("node => node.outerHTML")
+    assert "100 % of its maximum" in told
+    for word in ("trained", "activation 2", "lx-badge", "cosine"):
+        assert word not in told
+
+
+def test_parts_of_pictures_are_opened_when_they_are_wanted(browse, tmp_path):
+    page = browse(save_pictures(tmp_path / "page.html", tmp_path))
+    loaded = "[...document.querySelectorAll('script[src]')].map(of => of.getAttribute('src')).join()"
+    assert "pictures-0.js" in page.evaluate(loaded)
+    assert "pictures-1.js" not in page.evaluate(loaded)
+    page.locator("[data-side=left] [role=listbox]").press("End")
+    page.wait_for_function("document.querySelector('.lx-latent h3').textContent.includes('latent 59')")
+    assert page.evaluate(loaded).count("pictures-") == 2
 
 
 def test_blind_mode_gives_nothing_away_and_keeps_a_tally(browse, url):

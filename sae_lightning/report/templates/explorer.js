@@ -54,7 +54,17 @@
 
   async function restOf(member, row) {
     const chunk = await part(`${manifest.members.indexOf(member)}-${Math.floor(row.place / manifest.chunk)}`);
-    return chunk[row.place % manifest.chunk];
+    const rest = chunk[row.place % manifest.chunk];
+    const shown = [...(rest.examples || []), ...(rest.quarters || []).flat()];
+    await Promise.all(shown.filter(({ type }) => type === "image").map(findPicture));
+    return rest;
+  }
+
+  async function findPicture(example) {
+    const place = manifest.pictures.indexOf(example.picture);
+    if (place < 0) return;
+    const pictures = await part(`pictures-${Math.floor(place / manifest.pictures_in_part)}`);
+    Object.assign(example, pictures[place % manifest.pictures_in_part]);
   }
 
   // Order and search ---------------------------------------------------------------------------------------------

@@ -53,16 +53,22 @@ const saeLatent = (() => {
   let heatShown = true;
   function imageExample(example, most, blind) {
     if (!/^data:image\/(png|jpeg|webp|gif);base64,/.test(example.src)) return el("p", {}, "No picture.");
+    const told = blind ? `${percent(peakOf(example) / most)} of its maximum` : `activation ${number(peakOf(example))}`;
+    const alt = `${visible(example.shows)}; ${told}${example.elsewhere ? ", which is not at a patch" : ""}`;
+    const heat = example.heat ? heatMap(example.heat, most) : null;
+    return el("span", { class: "lx-frame", title: alt }, el("img", { src: example.src, alt }), heat);
+  }
+
+  function heatMap(rows, most) {
     const heat = el("span", { class: "lx-heat", "aria-hidden": "true" });
     heat.hidden = !heatShown;
-    heat.style.gridTemplateColumns = `repeat(${example.heat[0].length}, 1fr)`;
-    for (const value of example.heat.flat()) {
+    heat.style.gridTemplateColumns = `repeat(${rows[0].length}, 1fr)`;
+    for (const value of rows.flat()) {
       const cell = el("span");
-      cell.style.setProperty("--lx-level", (Math.max(0, value) / most).toFixed(2));
+      if (value > 0) cell.style.setProperty("--lx-level", (value / most).toFixed(2));
       heat.append(cell);
     }
-    const alt = blind ? "Picture on which it fires" : `Picture on which it fires, most at ${number(peakOf(example))}`;
-    return el("span", { class: "lx-frame" }, el("img", { src: example.src, alt }), heat);
+    return heat;
   }
 
   function heatToggle() {
@@ -75,12 +81,12 @@ const saeLatent = (() => {
     return toggle;
   }
 
-  const strengths = (example) => (example.type === "image" ? example.heat.flat() : example.activations);
-  const peakOf = (example) => Math.max(0, ...strengths(example));
+  const peakOf = (example) => (example.type === "image" ? example.activation : Math.max(0, ...example.activations));
 
   function examples(list, most, blind) {
     const rows = list.map((example) => {
-      const peak = blind ? null : el("span", { class: "lx-peak", "aria-hidden": "true" }, number(peakOf(example)));
+      const told = [blind ? "" : number(peakOf(example)), example.elsewhere ? "class" : ""].join(" ").trim();
+      const peak = told ? el("span", { class: "lx-peak", "aria-hidden": "true" }, told) : null;
       return el("li", {}, peak, (example.type === "image" ? imageExample : textExample)(example, most, blind));
     });
     const pictures = list.every((example) => example.type === "image");
@@ -90,7 +96,11 @@ const saeLatent = (() => {
   function histogram(found, unit, blind) {
     const width = 320, height = 76, highest = Math.max(...found.counts), bar = width / found.counts.length;
     const cuts = found.n < 4 ? [] : found.cuts;
-    const what = unit === "token" ? ["text", " in which it fires, by its largest activation in each"] : ["sample", " on which it fires, by activation"];
+    const what = {
+      token: ["text", " in which it fires, by its largest activation in each"],
+      position: ["picture", " on which it fires, by its largest activation on each"],
+      sample: ["sample", " on which it fires, by activation"],
+    }[unit];
     const told = `${blind ? "" : `${found.n} `}${what[0]}${found.n === 1 ? "" : "s"}${what[1]}`;
     const values = blind ? "" : `: median ${number(found.cuts[1])}, largest ${number(found.most)}`;
     const picture = svg("svg", { viewBox: `0 -2 ${width} ${height + 22}`, role: "img", "aria-label": told + values });
@@ -180,9 +190,10 @@ const saeLatent = (() => {
       if (listed.explanation !== undefined) parts.push(el("p", { class: "lx-explanation", dir: "auto" }, visible(listed.explanation)));
       parts.push(facts(listed, rest, unit));
     }
-    const pictures = shown.some((example) => example.type === "image");
-    if (rest.examples) section("Fires most on", pictures ? heatToggle() : null, examples(rest.examples, most, blind));
+    const hasMaps = shown.some((example) => example.heat);
+    if (rest.examples) section("Fires most on", hasMaps ? heatToggle() : null, examples(rest.examples, most, blind));
     else if (unit === "token") section("Fires most on", el("p", {}, "nothing in the held-out text."));
+    else if (unit === "position") section("Fires most on", el("p", {}, "nothing in the held-out pictures."));
     if (rest.histogram || rest.quarters) section("From strong to weak");
     if (rest.histogram) parts.push(histogram(rest.histogram, unit, blind));
     (rest.quarters || []).forEach((list, i) => parts.push(el("h5", {}, QUARTERS[i]), examples(list, most, blind)));
