@@ -1,5 +1,5 @@
 # make demo    the sanity check on a small language model, from nothing to the table
-# make test    the tests
+# make test    the tests, on every core
 # make check   what CI looks at beside the tests: lint, format, types
 # make clean   remove caches and build products; the environment in .venv and the runs stay
 
@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(BIN)/sae fit --config configs/experiment/sanity_pocket_lm.yaml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
