@@ -1,0 +1,93 @@
+"""What a report weighs and how quick it is in a browser, with as many latents as are wanted.
+
+Run ``python -m benchmarks.page RUN --latents 200 5000``. Where an SAE has fewer, its latents are repeated, each under
+a number of its own. Needs playwright and a Chromium. Times are medians of the repeats, in milliseconds: until something
+is painted, until latents can be looked at, for a letter more in the search field, and for another order of the list.
+"""
+
+import argparse
+import copy
+import dataclasses
+import gzip
+import shutil
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sae_lightning.report.explorer import context_of
+from sae_lightning.report.latents import Gathered, gather
+from sae_lightning.report.page import page
+from sae_lightning.report.run import read
+
+_SEARCH = """text => {
+  const field = document.getElementById("lx-search"), begin = performance.now();
+  field.value = text;
+  field.dispatchEvent(new Event("input", {bubbles: true}));
+  document.body.offsetHeight;
+  return performance.now() - begin;
+}"""
+_SORT = """number => {
+  const field = document.getElementById("lx-sort"), begin = performance.now();
+  field.selectedIndex = number % field.options.length;
+  field.dispatchEvent(new Event("change", {bubbles: true}));
+  document.body.offsetHeight;
+  return performance.now() - begin;
+}"""
+
+
+def enlarged(found: Gathered, n: int) -> Gathered:
+    """The same members with n latents each."""
+    members = []
+    for member in found.members:
+        records = [copy.copy(member.latents[i % len(member.latents)]) for i in range(n)]
+        for i, record in enumerate(records):
+            record["latent"] = i
+        members.append(dataclasses.replace(member, latents=records, d_sae=n))
+    return dataclasses.replace(found, members=members)
+
+
+def measure(browser: Any, path: Path) -> dict[str, float]:
+    """One visit."""
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("#explorer[data-ready]", state="attached", timeout=120_000)
+    times = {
+        "ready": tab.evaluate("performance.now()"),
+        "paint": tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"),
+        "search": median(tab.evaluate(_SEARCH, "the"[:i]) for i in (1, 2, 3)),
+        "sort": median(tab.evaluate(_SORT, i) for i in (1, 2, 0)),
+    }
+    tab.close()
+    return times
+
+
+def main() -> None:
+    """Print a line for each number of latents."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--latents", type=int, nargs="+", default=[200, 5000], help="latents of each SAE")
+    parser.add_argument("--repeats", type=int, default=5, help="visits")
+    args = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
+    run, found = read(args.run), gather(args.run, max(args.latents))
+    assert found is not None, "the run has no SAEs"
+    print("latents  SAEs  page MB  gzip MB  paint ms  ready ms  search ms  sort ms")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        for n in args.latents:
+            path = Path(folder) / f"{n}.html"
+            text = page([run], context_of(enlarged(found, n), None)).encode("utf-8", "replace")
+            path.write_bytes(text)
+            visits = [measure(browser, path) for _ in range(args.repeats)]
+            times = {name: median(visit[name] for visit in visits) for name in visits[0]}
+            sizes = f"{len(text) / 1e6:8.2f} {len(gzip.compress(text)) / 1e6:8.2f}"
+            shown = " ".join(f"{times[name]:9.0f}" for name in ("paint", "ready", "search", "sort"))
+            print(f"{n:7} {len(found.members):5} {sizes} {shown}")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
