@@ -56,7 +56,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_config(vocabulary: int) -> dict[str, dict]:
     """What open_clip needs to build the model, and how it prepares pictures."""
-    vision = {"image_size": 64, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32}
+    vision = {"image_size": 64, "patch_size": 16, "width": 128, "layers": 4, "head_width": 32}
     text = {
         "context_length": CONTEXT,
         "vocab_size": vocabulary,
@@ -96,4 +96,6 @@ def save_weights(model: open_clip.CLIP, folder: Path) -> None:
     """Write the weights in 16 bit; open_clip loads them into 32 bit."""
     state = {name: value.detach().to(torch.float16).contiguous() for name, value in model.state_dict().items()}
     assert all(value.isfinite().all() for value in state.values())
-    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    path = folder / "open_clip_model.safetensors"
+    save_file(state, path, metadata={"format": "pt"})
+    path.chmod(0o644)

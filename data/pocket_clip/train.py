@@ -17,20 +17,23 @@ from pathlib import Path
 import torch
 from build import load_model, save_weights, write_untrained  # first: it makes sure that open_clip can be imported
 from measures import zero_shot_hits
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
 from sae_lightning.images import PocketImages
 from sae_lightning.images.captions import caption
 
 FOLDER = Path(__file__).resolve().parent
+N_VALUES = [len(values) for values in PocketImages.values.values()]
 FIRST_SEED = 1000  # of the scenes, see `PocketImages`
 
 
 class Batches(Dataset):
     """For each step the same pictures and captions whenever it is asked for, and which captions are true of which.
 
-    A step is pictures [batch, 3, 64, 64], tokens [n_captions, context] and truth [n_captions, batch]. The pictures
-    are the training parts of `PocketImages` of one seed after the other, so that no scene comes twice.
+    A step is pictures [batch, 3, 64, 64], tokens [n_captions, context], truth [n_captions, batch] and labels
+    [batch, n_attributes]. The pictures are the training parts of `PocketImages` of one seed after the other, so that
+    no scene comes twice.
     """
 
     def __init__(self, preprocess: Callable, tokenizer: Callable, args: argparse.Namespace) -> None:
@@ -45,7 +48,7 @@ class Batches(Dataset):
         self.images, self.turn = PocketImages(self.n_scenes, self.seed + turn), turn
         self.numbers = self.images.numbers("train").tolist()
 
-    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, ...]:
         turn, place = divmod(step, self.per_turn)
         if turn != self.turn:
             self.open(turn)
@@ -59,7 +62,7 @@ class Batches(Dataset):
             texts.append(text)
             for name in told:
                 truth[row] *= labels[name] == labels[name][i]
-        return pixels, self.tokenizer(texts), truth
+        return pixels, self.tokenizer(texts), truth, torch.stack(list(labels.values()), 1)
 
 
 def optimizer_for(model: torch.nn.Module, rate: float) -> torch.optim.AdamW:
@@ -92,11 +95,24 @@ def contrastive_loss(
     return (by_caption + by_picture) / 2
 
 
+def label_loss(pictures: torch.Tensor, readout: torch.nn.Linear, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of linear readouts of the attributes from the embeddings, the sum over attributes in nats.
+
+    Without it the contrastive loss stays for thousands of steps where only colours and backgrounds are told apart.
+    """
+    logits = readout(pictures.float() * pictures.shape[1] ** 0.5).split(N_VALUES, 1)
+    losses = [
+        torch.nn.functional.cross_entropy(part, label, ignore_index=-1, reduction="sum")
+        for part, label in zip(logits, labels.T, strict=True)
+    ]
+    return torch.stack(losses).sum() / len(labels)
+
+
 def report(model: torch.nn.Module, tokenizer: Callable, preprocess: Callable, step: int) -> None:
     """Print a quick held-out check."""
     images = PocketImages()
     model.eval()
-    hits = zero_shot_hits(model, tokenizer, preprocess, images, images.numbers("heldout")[:1000].tolist())
+    hits = zero_shot_hits(model, tokenizer, preprocess, images, images.numbers("heldout")[:600].tolist())
     model.train()
     shares = ", ".join(f"{name} {right.float().mean():.3f}" for name, right in hits.items())
     print(f"step {step} held out: {shares}; scale {model.logit_scale.exp().item():.1f}", flush=True)
@@ -110,12 +126,14 @@ def train(args: argparse.Namespace) -> None:
     model, preprocess, tokenizer = load_model(args.out, trained=False)
     with torch.no_grad():
         model.visual.positional_embedding *= 4  # as large as the embedded patches, or places are learned last
-    optimizer = optimizer_for(model.train(), args.learning_rate)
+    readout = torch.nn.Linear(model.visual.output_dim, sum(N_VALUES))  # serves training only
+    trained = torch.nn.ModuleList([model.train(), readout])
+    optimizer = optimizer_for(trained, args.learning_rate)
     checkpoint = args.cache / "checkpoint.pt"
     step, used = 0, 0.0
     if args.resume:
         saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
+        trained.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         step, used = saved["step"], saved["used"]
     budget = args.minutes * 60
@@ -123,17 +141,18 @@ def train(args: argparse.Namespace) -> None:
     marked = saved_at = reported_at = used
     batches = Batches(preprocess, tokenizer, args)
     loader = DataLoader(batches, None, sampler=range(step, args.steps or 10**6), num_workers=1, prefetch_factor=8)
-    for pixels, tokens, truth in loader:
+    for pixels, tokens, truth, labels in loader:
         progress = step / args.steps if args.steps else used / budget
         if progress >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = args.learning_rate * rate_factor(progress)
-        with torch.autocast("cpu", torch.bfloat16):
+        # On short sequences the flash kernel of the CPU takes longer than everything else together.
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             pictures, texts, scale = model(pixels, tokens)
-        loss = contrastive_loss(pictures, texts, scale, truth)
+        loss = contrastive_loss(pictures, texts, scale, truth) + label_loss(pictures, readout, labels)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -147,7 +166,7 @@ def train(args: argparse.Namespace) -> None:
             report(model, tokenizer, preprocess, step)
             reported_at = used
         if used - saved_at > 60 * args.save_minutes:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "used": used}
+            state = {"model": trained.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "used": used}
             torch.save(state, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
             saved_at = used
@@ -167,8 +186,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25, help="time to train for")
     parser.add_argument("--steps", type=int, default=0, help="steps to train for instead of minutes, if not 0")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and of pictures")
-    parser.add_argument("--batch", type=int, default=32, help="pictures in a step")
-    parser.add_argument("--captions", type=int, default=3, help="captions of each picture")
+    parser.add_argument("--batch", type=int, default=64, help="pictures in a step")
+    parser.add_argument("--captions", type=int, default=1, help="captions of each picture")
     parser.add_argument("--scenes", type=int, default=5000, help="scenes between two turns of the digits")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--report-minutes", type=float, default=2, help="minutes between held-out checks")

@@ -76,7 +76,7 @@ def scene_mask(shape: str, count: str, size: str, position: str, rng: np.random.
 
 def digit_mask(scan: np.ndarray, rng: np.random.Generator) -> Image.Image:
     """A scan [8, 8] of a digit with values from 0 to 16, enlarged, a little turned and moved."""
-    edge = rng.integers(46, 57)
+    edge = int(rng.integers(46, 57))
     strokes = np.clip(scan * (1.4 * 255 / 16), 0, 255).astype(np.uint8)
     enlarged = Image.fromarray(strokes).resize((edge, edge), Image.Resampling.BICUBIC)
     mask = Image.new("L", (SIDE, SIDE))

@@ -103,7 +103,7 @@ class PocketImages(Images):
         if "digit" in shown:
             mask = drawing.digit_mask(_digits()[0][item], rng)
         else:
-            mask = drawing.scene_mask(*(shown[name] for name in ("shape", "count", "size", "position")), rng)
+            mask = drawing.scene_mask(shown["shape"], shown["count"], shown["size"], shown["position"], rng)
         return drawing.paint(shown["colour"], mask, drawing.background(shown["background"], rng), rng)
 
     @override

@@ -92,7 +92,8 @@ def test_values_are_named_zero_shot_and_not_by_untrained_weights(loaded, images,
     shares = {name: right.float().mean().item() for name, right in hits.items()}
     assert len(hits["digit"]) == 180
     assert len(hits["shape"]) == 200
-    assert min(shares.values()) > 0.8, shares
+    assert shares.pop("shape") > 0.55  # learned last, see the model card
+    assert min(shares.values()) > 0.85, shares
     torch.manual_seed(0)
     untrained, _, _ = scripts["build"].load_model(FOLDER, trained=False)
     floor = scripts["measures"].zero_shot_hits(untrained, tokenizer, preprocess, images, numbers)
@@ -108,17 +109,18 @@ def test_committed_configuration_is_what_the_scripts_write(scripts, tmp_path):
 def test_truth_says_which_captions_are_true_of_which_pictures(loaded, scripts):
     arguments = type("Arguments", (), {"batch": 16, "captions": 2, "scenes": 300, "seed": 0})
     batches = scripts["train"].Batches(loaded[1], loaded[2], arguments)
-    pixels, tokens, truth = batches[3]
+    pixels, tokens, truth, labels = batches[3]
     assert (pixels.shape, tokens.shape, truth.shape) == ((16, 3, 64, 64), (32, 24), (32, 16))
     assert (truth[range(32), [i // 2 for i in range(32)]] == 1).all()  # every caption is true of its own picture
     assert 0.05 < truth.mean() < 0.6
     red = loaded[2].tokenizer.convert_tokens_to_ids("red")
-    labels = batches.images.labels("colour")[batches.numbers[48:64]]
+    colours = labels[:, list(PocketImages.values).index("colour")]
+    assert torch.equal(colours, batches.images.labels("colour")[batches.numbers[48:64]])
     for row, tells in zip(truth, (tokens == red).any(1), strict=True):
-        assert not tells or not row[labels != 0].any()
+        assert not tells or not row[colours != 0].any()
     batches[batches.per_turn + 1]
     again = batches[3]  # also after another turn was open
-    assert all(torch.equal(*pair) for pair in zip((pixels, tokens, truth), again, strict=True))
+    assert all(torch.equal(*pair) for pair in zip((pixels, tokens, truth, labels), again, strict=True))
 
 
 def test_contrastive_loss_of_own_captions_only_is_that_of_clip(scripts):
