@@ -54,7 +54,7 @@ class MetaSteering(Evaluator):
         change: the sum over attributes of the share of right answers that a direction shall lose, above 0 and below
             0.5. A direction that changes one attribute alone must be able to reach it.
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`. One costs 8 passes of
-            the model over the pictures for each direction.
+            the model over the pictures for each direction, or fewer.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class MetaSteering(Evaluator):
         run: str | None = None,
         attributes: list[str] | None = None,
         n_latents: int = 32,
-        n_pictures: int = 128,
+        n_pictures: int = 96,
         change: float = 0.25,
         every_n_validations: int = 0,
     ) -> None:
@@ -77,10 +77,10 @@ class MetaSteering(Evaluator):
             )
         self.run, self.attributes, self.change = run, attributes, change
         self.n_latents, self.n_pictures = n_latents, n_pictures
-        self._pictures: LabelledPictures | None = None
+        self._steering: Steering | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds the run of the base, and its model and pictures."""
+        """Finds the run of the base, and asks its model what it knows of the pictures."""
         super().setup(trainer, pl_module, stage)
         datamodule = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(datamodule, DecoderDirections):
@@ -88,27 +88,26 @@ class MetaSteering(Evaluator):
                 f"MetaSteering needs a meta-SAE, and data={type(datamodule).__name__} are not the decoder directions "
                 "of an SAE: take DecoderDirections, or leave out MetaSteering"
             )
-        if self._pictures is None:
+        if self._steering is None:
             folders = [Path(folder) for folder in datamodule.saes]
-            run, self._part = _origin(folders, self.run)
-            self._pictures = LabelledPictures("MetaSteering", _pictures_of(run, self._part), None, self.attributes)
-            widths = self._pictures.source.widths or {"": self._pictures.source.d_in}
-            d_in = datamodule.source.directions.shape[1]
-            if widths.get(self._part) != d_in:
+            run, part = _origin(folders, self.run)
+            source = (data := _pictures_of(run, part)).source
+            source.to(trainer.strategy.root_device)
+            widths, d_in = data.widths or {"": data.d_in}, datamodule.source.directions.shape[1]
+            if widths.get(part) != d_in:
                 told = ", ".join(f"{name} {width}".lstrip() for name, width in widths.items())
                 raise ValueError(
                     f"MetaSteering: the activations of {run} have d_in={told}, and the decoder directions of "
                     f"{folders[0]} {d_in}: expected the run that has trained this SAE"
                 )
-        if len(self._pictures.attributes) < 2:
-            raise ValueError(f"attributes={self._pictures.attributes}: a choice needs two attributes or more")
-        self._numbers = self._pictures.numbers("heldout", self.n_pictures)
+            pictures = LabelledPictures("MetaSteering", data, None, self.attributes)
+            if len(pictures.attributes) < 2:
+                raise ValueError(f"attributes={pictures.attributes}: expected two or more, of which one may be changed")
+            self._steering = Steering(pictures, pictures.numbers("heldout", self.n_pictures), part)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
         """Steers with the directions of each member and reference, a part of them on each rank."""
-        assert self._pictures is not None
-        self._pictures.source.to(module.device)
-        steering = Steering(self._pictures, self._numbers, self._part)
+        assert (steering := self._steering) is not None
         rows, alive = trainer.datamodule.rows, ~trainer.datamodule.dead  # type: ignore[attr-defined]
         order = torch.randperm(len(rows), generator=_generator())
         drawn = order[alive[order]][: self.n_latents].sort().values
