@@ -151,7 +151,7 @@ def test_mistakes(trainer, data, base, tmp_path, tiny_clip, pictures, monkeypatc
         evaluate(trainer, sae, DecoderDirections([base, str(tmp_path / "other/saes/trained/0")], batch_size=9))
     monkeypatch.undo()
     synthetic = {"class_path": "SyntheticDataModule", "init_args": {"d_in": 6, "n_features": 9}}
-    synthetic["init_args"]["firing"] = {"class_path": "ConstantProbability", "init_args": {"p": 0.2}}
+    synthetic["init_args"]["firing_probability"] = {"class_path": "ConstantProbability"}
     of_synthetic = DecoderDirections([save_run(tmp_path / "synthetic", synthetic)], batch_size=6)
     with pytest.raises(ValueError, match="the base in .*synthetic was not trained on ClipImages"):
         evaluate(trainer, sae, of_synthetic)
