@@ -49,7 +49,8 @@ class MetaSteering(Evaluator):
     Args:
         run: folder of the run of the base, which trained on ClipImages; by default that which its SAE lies in.
         attributes: which, two or more; by default all of the pictures that have two values or more.
-        n_latents: latents of the base that were not dead, or as many as there are; and as many random directions.
+        n_latents: latents of the base that were not dead, or as many as there are; and as many random directions. With
+            24 a mean selectivity is known to 0.1, with 96 to 0.05.
         n_pictures: held-out pictures for each attribute.
         change: the sum over attributes of the share of right answers that a direction shall lose, above 0 and below
             0.5. A direction that changes one attribute alone must be able to reach it.
@@ -61,8 +62,8 @@ class MetaSteering(Evaluator):
         self,
         run: str | None = None,
         attributes: list[str] | None = None,
-        n_latents: int = 32,
-        n_pictures: int = 96,
+        n_latents: int = 96,
+        n_pictures: int = 64,
         change: float = 0.25,
         every_n_validations: int = 0,
     ) -> None:

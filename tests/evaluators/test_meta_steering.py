@@ -5,6 +5,7 @@ import yaml
 from torch.nn.functional import normalize
 from toy_clip import D_IN, Members, ToyClip, ToyClipData, ToyImages, planted
 
+from sae_lightning.code import Code
 from sae_lightning.datamodules import DecoderDirections
 from sae_lightning.evaluators import MetaSteering, meta_steering
 from sae_lightning.evaluators.labelled_pictures import LabelledPictures
@@ -110,6 +111,15 @@ def test_nulls_and_latents_without_meta_latents(trainer, base, monkeypatch):
     assert logged["val/steering_gain@isotropic/trained/0"] == pytest.approx(1 - null["latents/0"])
 
 
+def test_the_gain_of_a_latent_is_that_of_its_own_meta_latents():
+    code = Code.from_dense(torch.tensor([[0, 2.0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1]]))  # meta-latents 1 and 3 of 4
+    selective = {"latents/0": torch.tensor([0.1, 0.2, 0.3]), "trained/1": torch.tensor([0.4, 0.9])}
+    scores = meta_steering._gain(selective, {"trained/1": code}, torch.tensor(0.5))
+    assert scores.items.numerators["trained/1"].tolist() == pytest.approx([0.65 - 0.1, 0, 0.9 - 0.3])
+    assert scores.members["trained/1"] == pytest.approx(1.15 / 3)
+    assert scores.floor[""] == pytest.approx(0.3)
+
+
 def test_dead_latents_are_not_drawn(trainer, base, tmp_path):
     sae = planted(torch.cat([MIXED, PURE]), k=1)
     sae.samples_since_fired[9:] = sae.dead_after_samples
@@ -190,6 +200,7 @@ def test_pictures_that_the_model_misreads_are_left_out():
     of_all, of_some = steering(n=90), steering(Mislabelled(), n=90)
     assert of_all.n_known.tolist() == [90, 81]
     assert of_some.n_known.tolist() == [90, 61]
-    lost, _ = of_some.lost(PURE[[3]], 0.25)
-    assert 0 < lost[0, 1] < 1
+    lost, strength = of_some.lost(PURE[[3]], 0.25)
+    assert 0.25 < lost[0, 1] < 1
     assert lost[0, 0] == 0
+    assert strength == of_all.lost(PURE[[3]], 0.25)[1]
