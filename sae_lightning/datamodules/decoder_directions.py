@@ -79,6 +79,9 @@ class DecoderDirections(ActivationDataModule):
         nulls: null versions of the directions, by names of yours, on which a SanityPanel trains the same meta-SAEs
             again, as many rows with unit norm: RandomDirections, GaussianMatched, ShuffledDimensions. Default: none.
         seed: decides the order of the rows.
+
+    Attributes:
+        dead: [n] bool, which of the rows are of latents that were dead at the end of training, where that is known.
     """
 
     source: DirectionSource | NullSource
@@ -92,7 +95,8 @@ class DecoderDirections(ActivationDataModule):
         nulls: dict[str, Null] | None = None,
         seed: int = 0,
     ) -> None:
-        directions = _read(saes, drop_dead)
+        directions, self.dead = _read(saes, drop_dead)
+        self.saes = list(saes)
         if batch_size > len(directions):
             raise ValueError(
                 f"batch_size={batch_size}: expected at most {len(directions)}, the decoder directions that there are"
@@ -151,29 +155,31 @@ def endless_order(n: int, seed: int, begin: int, end: int) -> Int64[Tensor, " po
     return torch.from_numpy(np.concatenate(places))
 
 
-def _read(saes: Sequence[str], drop_dead: bool) -> Float[Tensor, "n d_in"]:
+def _read(saes: Sequence[str], drop_dead: bool) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"]]:
     if not saes or len(set(saes)) != len(saes):
         raise ValueError(f"saes={list(saes)}: expected one folder or more, each once, such as [RUN/saes/trained/0]")
     parts = {folder: _directions(Path(folder), drop_dead) for folder in saes}
-    widths = {folder: part.shape[1] for folder, part in parts.items()}
+    widths = {folder: directions.shape[1] for folder, (directions, _) in parts.items()}
     if len(set(widths.values())) > 1:
         told = ", ".join(f"{folder} has d_in={width}" for folder, width in widths.items())
         raise ValueError(f"saes: {told}; expected SAEs of the same activations")
-    return torch.cat(list(parts.values()))
+    directions, dead = zip(*parts.values(), strict=True)
+    return torch.cat(directions), torch.cat(dead)
 
 
-def _directions(folder: Path, drop_dead: bool) -> Float[Tensor, "n d_in"]:
+def _directions(folder: Path, drop_dead: bool) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"]]:
+    """Unit rows, and which of them are of dead latents."""
     W_dec = SparseAutoencoder.load(folder).W_dec.detach()  # noqa: N806
+    told = dead_latents(folder)
+    if drop_dead and told is None:
+        raise ValueError(
+            f"drop_dead=true, but {folder / 'sae.json'} does not say which latents are dead, as those written by "
+            "`sae fit` do: set drop_dead: false, or train the SAE again"
+        )
+    dead = torch.zeros(len(W_dec), dtype=torch.bool)
+    dead[told or []] = True
     if drop_dead:
-        dead = dead_latents(folder)
-        if dead is None:
-            raise ValueError(
-                f"drop_dead=true, but {folder / 'sae.json'} does not say which latents are dead, as those written by "
-                "`sae fit` do: set drop_dead: false, or train the SAE again"
-            )
-        alive = torch.ones(len(W_dec), dtype=torch.bool)
-        alive[dead] = False
-        W_dec = W_dec[alive]  # noqa: N806
+        W_dec, dead = W_dec[~dead], dead[~dead]  # noqa: N806
     if not (len(W_dec) and (W_dec.norm(dim=1) > 0).all()):
         raise ValueError(f"saes: {folder} has decoder directions that are zero, or none but of dead latents")
-    return normalize(W_dec, dim=1)
+    return normalize(W_dec, dim=1), dead

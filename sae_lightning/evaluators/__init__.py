@@ -10,6 +10,7 @@ from sae_lightning.evaluators.drift import Drift
 from sae_lightning.evaluators.latent_pictures import LatentPictures
 from sae_lightning.evaluators.loss_recovered import LossRecovered
 from sae_lightning.evaluators.meta_latents import MetaLatents
+from sae_lightning.evaluators.meta_steering import MetaSteering
 from sae_lightning.evaluators.reading import TextEvaluator, TextReader
 from sae_lightning.evaluators.reconstruction import Reconstruction
 from sae_lightning.evaluators.recovery import Recovery
@@ -31,6 +32,7 @@ __all__ = [
     "LatentPictures",
     "LossRecovered",
     "MetaLatents",
+    "MetaSteering",
     "Reconstruction",
     "Recovery",
     "References",
