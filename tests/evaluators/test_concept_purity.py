@@ -29,14 +29,12 @@ def sae_panel(clip_images):
     return SanityPanel(clip_images.d_in, sae=lambda d_in: TopK(d_in, k=4, d_sae=D_SAE))
 
 
-class Planted(torch.nn.Module):
+class Planted(TopK):
     """Latents 0 to 2 fire on a class of pictures each, 3 on all, 4 on three pictures, 5 on none."""
 
-    d_sae = 6
-
     def __init__(self, d_in, look):
-        super().__init__()
-        self.d_in, self.look = d_in, look
+        super().__init__(d_in, k=4, d_sae=6)
+        self.look = look
 
     def encode(self, x):
         numbers = self.look(x)
