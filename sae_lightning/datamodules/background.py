@@ -1,5 +1,6 @@
 """An iterator that works ahead in a thread."""
 
+import atexit
 import queue
 import threading
 import weakref
@@ -7,6 +8,9 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+_SECONDS_AT_EXIT = 5.0
+_threads: "weakref.WeakKeyDictionary[threading.Thread, threading.Event]" = weakref.WeakKeyDictionary()
 
 
 class Background(Iterator[T], Generic[T]):
@@ -24,7 +28,9 @@ class Background(Iterator[T], Generic[T]):
         self._error: BaseException | None = None
         stop = threading.Event()
         weakref.finalize(self, stop.set)
-        threading.Thread(target=_fill, args=(self._ready, items, stop), daemon=True).start()
+        thread = threading.Thread(target=_fill, args=(self._ready, items, stop), daemon=True)
+        _threads[thread] = stop
+        thread.start()
 
     def __next__(self) -> T:
         if self._error is None:
@@ -50,3 +56,12 @@ def _fill(ready: "queue.Queue[T | BaseException]", items: Iterator[T], stop: thr
                 break
             except queue.Full:
                 continue
+
+
+@atexit.register
+def _end() -> None:
+    """Lets threads finish what they are at: one that is in compiled code when Python ends aborts the process."""
+    for stop in _threads.values():
+        stop.set()
+    for thread in list(_threads):
+        thread.join(_SECONDS_AT_EXIT)

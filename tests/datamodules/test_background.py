@@ -1,4 +1,6 @@
 import gc
+import subprocess
+import sys
 import threading
 import time
 
@@ -45,3 +47,16 @@ def test_the_thread_ends_with_its_object():
     del ready
     gc.collect()
     assert until(lambda: not thread.is_alive())
+
+
+def test_a_process_ends_well_while_a_thread_is_in_compiled_code():
+    program = """if True:
+        import torch
+        from sae_lightning.datamodules.background import Background
+
+        items = iter(lambda: torch.linalg.svdvals(torch.eye(400)).sum(), None)
+        ready = Background(items, ahead=2)
+        next(ready)
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
