@@ -19,11 +19,14 @@ FOLDER = Path(__file__).parents[2] / "data" / "pocket_clip"
 def scripts() -> Iterator[dict[str, ModuleType]]:
     """The modules that lie beside the model, which its scripts import by their plain names."""
     names = ("build", "measures", "train")
+    others = {name: sys.modules.pop(name, None) for name in names}  # the other pocket model has scripts of these names
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(FOLDER)
         yield {name: importlib.import_module(name) for name in names}
-        for name in names:
-            patch.delitem(sys.modules, name)
+    for name, other in others.items():
+        del sys.modules[name]
+        if other is not None:
+            sys.modules[name] = other
 
 
 @pytest.fixture(scope="module")
