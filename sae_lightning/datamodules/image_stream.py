@@ -94,8 +94,6 @@ class ImageStream(PooledStream):
         if self._ahead is None:
             self._ahead = Background(self._read(self.position), _AHEAD)
         inputs = next(self._ahead)
-        while not len(inputs.mask):  # none of these pictures can be decoded
-            inputs, self.position = next(self._ahead), self.position + 1
         try:
             with torch.inference_mode():
                 activations = counted_activations(self.source, inputs)

@@ -125,8 +125,7 @@ class ModelActivations(ActivationDataModule):
         blocks = self.train_blocks()
         parts: list[Tensor] = []
         while sum(map(len, parts)) < n:
-            if len((inputs := self.inputs(next(blocks))).mask):
-                parts.append(counted_activations(source, inputs))
+            parts.append(counted_activations(source, self.inputs(next(blocks))))
         activations = torch.cat(parts)
         shuffled = torch.randperm(len(activations), generator=torch.Generator().manual_seed(self.seed))[:n]
         return activations[shuffled.to(activations.device)].float()

@@ -74,6 +74,8 @@ class TokenStream(PooledStream):
 
 def counted_activations(source: ActivationSource, inputs: Any) -> Float[Tensor, "n d_in"]:
     """Activations at the positions that count, in the model's dtype."""
+    if not len(inputs.mask):  # none of these pictures can be decoded
+        return torch.zeros(0, source.d_in, device=source.device)  # type: ignore[attr-defined]
     activations, mask = source.capture(inputs)
     return activations[mask]
 

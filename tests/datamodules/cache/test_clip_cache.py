@@ -104,3 +104,11 @@ def test_another_model_in_its_place(made, tmp_path):
         (model / "open_clip_config.json").write_text(json.dumps(config))
         with pytest.raises(ValueError, match="is not the one that the cache .* was made with"):
             cached.source.capture(cached.heldout_rows(20))
+
+
+@pytest.mark.filterwarnings("ignore:skipped a picture")
+def test_a_forward_of_damaged_pictures_alone(made):
+    datamodule, folder = made
+    if isinstance(datamodule, ClipImages):
+        out = cache(folder, "--data.images_per_forward", "1")
+        assert json.loads(Path(out, "manifest.json").read_text())["counts"]["tokens"] % datamodule.positions == 0
