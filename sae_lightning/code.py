@@ -105,7 +105,9 @@ class Code:
 
     def where(self, keep: Bool[Tensor, " nnz"]) -> "Code":
         """The entries that are to be kept."""
-        return self.from_entries(self.values[keep], self.rows[keep], self.indices[keep], self.batch_size, self.d_sae)
+        kept = keep.nonzero()[:, 0]  # once, where indexing with a mask would do it for each of the three
+        values, rows, indices = (of.index_select(0, kept) for of in (self.values, self.rows, self.indices))
+        return self.from_entries(values, rows, indices, self.batch_size, self.d_sae)
 
     def take(self, rows: Int64[Tensor, " n"]) -> "Code":
         """These rows, in this order; one may be taken several times."""
