@@ -1,7 +1,15 @@
 """Exact sparse selection and sparse products."""
 
 from sae_lightning.kernels.pre_acts import PreActs
-from sae_lightning.kernels.select import entries_above, largest, top_k_of_batch, top_k_per_row
+from sae_lightning.kernels.select import entries_above, largest_per_row, top_k_of_batch, top_k_per_row
 from sae_lightning.kernels.sparse import sparse_decode, sparse_encode
 
-__all__ = ["PreActs", "entries_above", "largest", "sparse_decode", "sparse_encode", "top_k_of_batch", "top_k_per_row"]
+__all__ = [
+    "PreActs",
+    "entries_above",
+    "largest_per_row",
+    "sparse_decode",
+    "sparse_encode",
+    "top_k_of_batch",
+    "top_k_per_row",
+]

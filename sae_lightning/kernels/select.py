@@ -51,12 +51,18 @@ def entries_above(pre_acts: PreActs, threshold: float, full: bool = False) -> Co
 
 def top_k_per_row(pre_acts: PreActs, k: int) -> Code:
     """The k largest entries of each row, as `relu` leaves them: those that are not positive are explicit zeros."""
+    values, indices = largest_per_row(pre_acts, k)
+    return Code.from_rows(values.relu(), indices, pre_acts.d_sae)
+
+
+def largest_per_row(pre_acts: PreActs, k: int) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
+    """Values and latents of the k largest entries of each row, in any order."""
     if pre_acts.device.type != "cpu":  # without a step that waits for the device
         parts = [_top_k_of_block(block, k) for _, block, _ in pre_acts.blocks()]
         values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
     else:
         values, indices = _top_k_by_limits(pre_acts, k)
-    return Code.from_rows(values.to(pre_acts.x.dtype).relu(), indices, pre_acts.d_sae)
+    return values.to(pre_acts.x.dtype), indices
 
 
 def top_k_of_batch(pre_acts: PreActs, k: int, guess: float = 0.0) -> Code:

@@ -7,12 +7,11 @@ with the largest raw pre-activations, which may be negative. The normalisation i
 dimensions, a mean over samples).
 """
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_lightning.code import Code
-from sae_lightning.kernels import PreActs, largest, sparse_decode, sparse_encode
+from sae_lightning.kernels import PreActs, largest_per_row, sparse_decode, sparse_encode
 
 
 def aux_k_loss(
@@ -42,8 +41,6 @@ def aux_k_loss(
     k_aux = max(1, x.shape[1] // 2)
     # Among themselves: where few are dead, half of them are in each code, and dense products are the quicker ones.
     W_enc, b_enc, W_dec = W_enc.T[dead_latents].T, b_enc[dead_latents], W_dec[dead_latents]
-    blocks = PreActs(x, W_enc, b_enc, screen=False).blocks()
-    values, chosen = zip(*(largest(block, min(k_aux, n_dead)) for _, block, _ in blocks), strict=True)
-    code = Code.from_rows(torch.cat(values), torch.cat(chosen), n_dead)
+    code = Code.from_rows(*largest_per_row(PreActs(x, W_enc, b_enc, screen=False), min(k_aux, n_dead)), n_dead)
     explained = sparse_decode(sparse_encode(x, W_enc, b_enc, b_dec, code), code, W_dec)
     return (residual.detach() - explained).square().sum(1).mean() * min(n_dead / k_aux, 1.0)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sae_lightning.kernels import PreActs, entries_above, pre_acts, top_k_of_batch, top_k_per_row
+from sae_lightning.kernels import PreActs, entries_above, largest_per_row, pre_acts, top_k_of_batch, top_k_per_row
 from sae_lightning.kernels.pre_acts import products
 
 D_IN, D_SAE, BATCH = 256, 2048, 37
@@ -197,6 +197,18 @@ def test_ties_and_rows_without_positive_entries(screened):
         expected = (x @ W_enc + b_enc).topk(7).values.relu()
         torch.testing.assert_close(code.values.view(5, 7).sort(descending=True).values, expected)
         assert all(len(set(row)) == 7 for row in code.indices.view(5, 7).tolist())
+
+
+@pytest.mark.parametrize("bias", [-0.5, 0.0])
+def test_the_largest_are_those_of_float32_negative_ones_included(bias):
+    x, W_enc, b_enc = of_features(5), encoder(), torch.full((D_SAE,), bias)
+    given = PreActs(x, W_enc, b_enc)
+    values, indices = largest_per_row(given, 12)
+    exact = x @ W_enc + b_enc
+    assert given.screened
+    assert (values < 0).any() == (bias < 0)
+    torch.testing.assert_close(values.sort(descending=True).values, exact.topk(12).values)
+    torch.testing.assert_close(exact.gather(1, indices), values)
 
 
 @pytest.mark.parametrize("screen", [True, False])

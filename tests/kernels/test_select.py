@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sae_lightning.kernels import PreActs, entries_above, largest, select, top_k_of_batch, top_k_per_row
+from sae_lightning.kernels import PreActs, entries_above, largest_per_row, select, top_k_of_batch, top_k_per_row
 
 
 def given(dense):
@@ -73,11 +73,20 @@ def test_top_k_of_a_block_as_on_a_gpu(d_sae, k):
     assert torch.equal(values.sort(descending=True).values, block.topk(k).values)
 
 
+@pytest.mark.parametrize(("d_sae", "k"), [(40, 1), (40, 40), (2048, 1), (2048, 50), (2048, 1500)])
+@pytest.mark.parametrize("shift", [-10.0, 0.0])
+def test_largest_per_row_negative_ones_included(d_sae, k, shift):
+    pre_acts = torch.randn(9, d_sae) + shift
+    values, indices = largest_per_row(given(pre_acts), k)
+    assert torch.equal(pre_acts.gather(1, indices), values)
+    assert torch.equal(values.sort(descending=True).values, pre_acts.topk(k).values)
+
+
 @pytest.mark.parametrize("k", [1, 3, 20])
 def test_largest(k):
     matrix = torch.randn(7, 20)
     matrix[2] = 0.0  # all equal
-    values, places = largest(matrix, k)
+    values, places = select.largest(matrix, k)
     assert torch.equal(matrix.gather(1, places), values)
     assert torch.equal(values.sort(descending=True).values, matrix.topk(k).values)
     assert all(len(set(row)) == k for row in places.tolist())
