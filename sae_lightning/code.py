@@ -6,9 +6,11 @@ to be kept.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
@@ -33,6 +35,7 @@ class Code:
     indices: Tensor
     offsets: Tensor
     d_sae: int
+    _derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_rows(cls, values: Float[Tensor, "batch k"], indices: Int64[Tensor, "batch k"], d_sae: int) -> "Code":
@@ -59,7 +62,7 @@ class Code:
         offsets = _zeros(batch + 1, values)
         torch.cumsum(torch.bincount(rows, minlength=batch), 0, out=offsets[1:])
         code = Code(values, indices, offsets, d_sae)
-        code.__dict__["rows"] = rows
+        code._derived["rows"] = rows
         return code
 
     @classmethod
@@ -85,22 +88,25 @@ class Code:
         """Number of stored entries, explicit zeros included."""
         return self.values.numel()
 
-    @cached_property
+    @property
     def rows(self) -> Tensor:
         """[nnz] int64, the row of each entry."""
-        rows = torch.arange(self.batch_size, device=self.indices.device)
-        return torch.repeat_interleave(rows, self.offsets.diff(), output_size=self.nnz)
+        if "rows" not in self._derived:
+            rows = torch.arange(self.batch_size, device=self.indices.device)
+            self._derived["rows"] = torch.repeat_interleave(rows, self.offsets.diff(), output_size=self.nnz)
+        return self._derived["rows"]
 
-    @cached_property
+    @property
     def by_latent(self) -> tuple[Tensor, Tensor]:
         """The transposed order: a permutation [nnz] sorting entries by latent, and where latents start [d_sae + 1]."""
-        latents, order = torch.sort(self.indices, stable=True)
-        return order, torch.searchsorted(latents, torch.arange(self.d_sae + 1, device=latents.device))
+        if "by_latent" not in self._derived:
+            self._derived["by_latent"] = _by_latent(self)
+        return self._derived["by_latent"]
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "Code":
-        """The same entries with other values; what is known of the order is kept."""
+        """The same entries with other values; both share what is derived from the entries, whoever needs it first."""
         code = Code(values, self.indices, self.offsets, self.d_sae)
-        code.__dict__.update({name: self.__dict__[name] for name in ("rows", "by_latent") if name in self.__dict__})
+        code.__dict__["_derived"] = self._derived
         return code
 
     def where(self, keep: Bool[Tensor, " nnz"]) -> "Code":
@@ -163,7 +169,7 @@ class FullCode(Code):
     """
 
     def __init__(self, dense: Float[Tensor, "batch d_sae"]) -> None:
-        self.__dict__.update(values=dense.reshape(-1), d_sae=dense.shape[1])
+        self.__dict__.update(values=dense.reshape(-1), d_sae=dense.shape[1], _derived={})
 
     @cached_property
     def indices(self) -> Tensor:
@@ -207,6 +213,18 @@ class FullCode(Code):
     def take_from(self, dense: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " nnz"]:
         """The entries of a dense matrix: all."""
         return dense.reshape(-1)
+
+
+def _by_latent(code: Code) -> tuple[Tensor, Tensor]:
+    if code.indices.device.type == "cpu":  # by counting, which is up to 16 times as fast as torch's sort
+        from scipy.sparse import csr_array
+
+        places = np.arange(code.nnz)
+        by_row = csr_array((places, code.indices.numpy(), code.offsets.numpy()), shape=(code.batch_size, code.d_sae))
+        by_column = by_row.tocsc()
+        return torch.from_numpy(by_column.data), torch.from_numpy(by_column.indptr).long()
+    latents, order = torch.sort(code.indices, stable=True)
+    return order, torch.searchsorted(latents, torch.arange(code.d_sae + 1, device=latents.device))
 
 
 def _zeros(n: int, like: Tensor) -> Tensor:

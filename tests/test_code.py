@@ -33,6 +33,7 @@ def test_rows_match_offsets_however_the_code_was_made():
 def test_by_latent_sorts_entries_by_latent():
     dense, code = random_code()
     order, starts = code.by_latent
+    assert torch.equal(order, code.indices.argsort(stable=True))
     for latent in range(code.d_sae):
         entries = order[starts[latent] : starts[latent + 1]]
         assert (code.indices[entries] == latent).all()
@@ -48,11 +49,11 @@ def test_no_entries(batch):
     assert code.to_dense().shape == (batch, 5)
 
 
-def test_with_values_keeps_what_is_known_of_the_order():
+def test_codes_of_the_same_entries_share_their_order_whoever_needs_it_first():
     _, code = random_code()
-    order = code.by_latent
     other = code.with_values(code.values * 2)
-    assert other.by_latent is order
+    assert code.by_latent is other.by_latent
+    assert code.rows is other.with_values(code.values).rows
     assert torch.equal(other.to_dense(), code.to_dense() * 2)
 
 
