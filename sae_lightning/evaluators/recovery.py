@@ -9,8 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from sae_lightning.code import Code
-from sae_lightning.evaluators.base import Evaluator, Scores
-from sae_lightning.metrics import FiringMatch, best_cosine, best_match, matched_cosine, recovered_fraction, uniqueness
+from sae_lightning.evaluators.base import Evaluator, Items, Scores
+from sae_lightning.metrics import FiringMatch, best_cosine, best_match, matched_cosine, uniqueness
 from sae_lightning.saes.init import Isotropic
 from sae_lightning.saes.module import SAEModule, Step
 
@@ -37,6 +37,7 @@ class Recovery(Evaluator):
 
     Cosines are signed; mean_best_cosine_absolute and matched_cosine_absolute ignore the sign. Floors are chance: the
     same for a random isotropic dictionary of equal size; those of the firings are 0, an SAE that does nothing.
+    Intervals are over features, and for firings over latents.
 
     Args:
         threshold: cosine above which a feature counts as recovered, between 0 and 1.
@@ -85,31 +86,39 @@ class Recovery(Evaluator):
             sae = next(iter(module.members.values()))
             self._chance = self._of_directions(features, random_dictionary(sae.d_sae, sae.d_in).to(features))
         scores = {
-            name: Scores(
+            name: _score(
                 {member: values[name] for member, values in directions.items()},
-                floor,
+                float(floor.mean()),
                 None if name in _NO_VERDICT else "higher",
+                paired=len(floor) == len(features),  # not where there are fewer matches than features
             )
             for name, floor in self._chance.items()
         }
-        firings = {member: mean_firing(firing) for member, firing in self._firings.items()}
+        firings = {member: firing.compute() for member, firing in self._firings.items()}
         for name in next(iter(firings.values()), {}):
-            better: Literal["higher"] | None = "higher" if name == "firing_f1" else None
-            scores[name] = Scores({member: values[name] for member, values in firings.items()}, 0.0, better)
+            of_latents = {member: values[name][~values[name].isnan()] for member, values in firings.items()}
+            better: Literal["higher"] | None = "higher" if name == "f1" else None
+            scores[f"firing_{name}"] = _score(of_latents, 0.0, better, paired=False)
         return scores
 
     def _of_directions(self, features: Tensor, W_dec: Tensor) -> dict[str, Tensor]:
+        """Values whose mean is the metric: one for each feature, or one."""
         best = best_cosine(features, W_dec)
         scores = {
-            f"recovery_at_{self.threshold:g}": recovered_fraction(best, self.threshold),
-            "mean_best_cosine": best.double().mean(),
-            "mean_best_cosine_absolute": best_cosine(features, W_dec, absolute=True).double().mean(),
-            "uniqueness": uniqueness(features, W_dec),
+            f"recovery_at_{self.threshold:g}": best > self.threshold,
+            "mean_best_cosine": best,
+            "mean_best_cosine_absolute": best_cosine(features, W_dec, absolute=True),
+            "uniqueness": uniqueness(features, W_dec)[None],
         }
         if max(len(features), len(W_dec)) <= LARGEST_MATCHING:
-            scores["matched_cosine"] = matched_cosine(features, W_dec).double().mean()
-            scores["matched_cosine_absolute"] = matched_cosine(features, W_dec, absolute=True).double().mean()
-        return scores
+            scores["matched_cosine"] = matched_cosine(features, W_dec)
+            scores["matched_cosine_absolute"] = matched_cosine(features, W_dec, absolute=True)
+        return {name: values.double() for name, values in scores.items()}
+
+
+def _score(values: Mapping[str, Tensor], floor: float, better: Literal["higher"] | None, paired: bool) -> Scores:
+    means = {member: of.mean() for member, of in values.items()}
+    return Scores(means, floor, better, Items.mean(values, paired) if better else None)
 
 
 def check_truth(evaluator: Evaluator, datamodule: Any, what: str) -> None:

@@ -49,6 +49,22 @@ def test_chance_is_measured_once_and_takes_nothing_from_the_global_random_state(
     assert evaluator.scores(run, panel, "val")["mean_best_cosine"].floor == first
 
 
+def test_intervals_are_over_features_and_for_firings_over_latents(panel, synthetic, trainer):
+    for seed, sae in enumerate(panel.members.values()):
+        sae.initialise(seed + 1)
+    panel.members["trained/0"].W_dec.data[:10] = synthetic.source.features
+    run = trainer(evaluator := Recovery(threshold=0.97))
+    run.validate(panel, synthetic, verbose=False)
+    with_items = {name: scores for name, scores in evaluator.measured.items() if scores.items}
+    assert set(with_items) == {"recovery_at_0.97", "mean_best_cosine", "matched_cosine", "firing_f1"}
+    for name, scores in with_items.items():
+        assert scores.items.paired == (name != "firing_f1")
+        for member, of in scores.items.numerators.items():
+            assert len(of) == len(synthetic.source.features) if scores.items.paired else len(of) <= D_SAE
+            assert float(of.mean()) == pytest.approx(float(scores.members[member]))
+    assert with_items["recovery_at_0.97"].items.numerators["trained/0"].tolist() == [1.0] * 10
+
+
 def test_data_without_features_are_refused(panel, data, trainer):
     del data.source.features
     with pytest.raises(ValueError, match="Recovery needs data whose true features are known, and data=Activations"):
