@@ -21,11 +21,10 @@ from sae_lightning import startup
 from sae_lightning.cache import IGNORED, parse_data
 from sae_lightning.canonical.figures import draw
 from sae_lightning.canonical.insertion import BLOCK, NOVEL
-from sae_lightning.canonical.join import join
 from sae_lightning.canonical.report import tables
 from sae_lightning.canonical.stitching import LATENTS_FILE, Settings, stitch
 from sae_lightning.datamodules import ActivationDataModule
-from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes import SparseAutoencoder, Stitched
 
 _SAME_DATA = ("model", "hook", "hook_input", "path")
 
@@ -41,8 +40,6 @@ def main(args: list[str]) -> None:
     small, large = (SparseAutoencoder.load(folder).to(device) for folder in (settings.small, settings.large))
     if small.d_in != large.d_in:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
-    if settings.save:
-        _ = small.thresholded(), large.thresholded()  # told now if one of them has none
     datamodule = _datamodule(parser, settings, device)
     if datamodule.d_in != small.d_in:
         several = f", side by side those of {', '.join(datamodule.widths)}" if datamodule.widths else ""
@@ -69,7 +66,7 @@ def main(args: list[str]) -> None:
     save_file({name: of.contiguous().cpu() for name, of in latents.items()}, out / LATENTS_FILE)
     print(out / "stitch.json", out / LATENTS_FILE, *draw(found, latents, out), sep="\n")
     if settings.save:
-        stitched = join(small, large, (latents["label"] == NOVEL).nonzero()[:, 0])
+        stitched = Stitched(small, large, range(small.d_sae), (latents["label"] == NOVEL).nonzero()[:, 0].tolist())
         stitched.save(settings.save)
         print(
             f"{settings.save}: {names['small']} with {stitched.d_sae - small.d_sae} novel latents of {names['large']}"
