@@ -58,6 +58,9 @@ class SAEModule(LightningModule):
 
     optimizer: OptimizerCallable
     lr_scheduler: LRSchedulerCallable | None
+    sizes: Mapping[str, tuple[str, str]] = {}
+    """Where members have several sizes, the size of each policy and what it is among those of its size, `trained` or
+    a baseline: `{"x8": ("x8", "trained"), "x8_frozen_decoder": ("x8", "frozen_decoder")}`; else empty."""
 
     @property
     def members(self) -> Mapping[str, "SparseAutoencoder"]:
