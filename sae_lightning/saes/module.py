@@ -83,8 +83,11 @@ class SAEModule(LightningModule):
                 f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
                 "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
             )
-        if stage == "fit" and not all(sae.is_initialised for sae in self.members.values()):
-            self.initialise_members()
+        if stage == "fit":
+            if not all(sae.is_initialised for sae in self.members.values()):
+                self.initialise_members()
+            if hasattr(self.trainer.datamodule, "look_at_starts"):  # type: ignore[attr-defined]
+                self.trainer.datamodule.look_at_starts(self.members)  # type: ignore[attr-defined]
 
     def initialise_members(self) -> None:
         """Draws the calibration sample once and gives every member its start."""
