@@ -21,6 +21,7 @@ import yaml
 
 from sae_lightning.tables import lay_out, number_format
 from sae_lightning.verdict import VERDICT_FILE, Comparison, Measured, decide, verdict_as_json, verdict_table
+from sae_lightning.verdict.decide import TRAINED
 from sae_lightning.verdict.items import read_items
 
 METRICS_FILE = "metrics.jsonl"
@@ -83,7 +84,7 @@ def told(groups: Sequence[Sequence[Run]]) -> list[str]:
         texts.append(table(*entry))
         if comparisons := verdict(runs):
             texts.append(verdict_table(comparisons))
-            for size in [of for run in runs for of, _ in run.sizes.values()][:1]:
+            for size in [size for run in runs for size, kind in run.sizes.values() if kind != TRAINED][:1]:
                 texts[-1] += f"\n@{size}: the trained SAE of size {size} against the baselines of its size"
     return texts
 

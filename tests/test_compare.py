@@ -147,14 +147,21 @@ def test_the_verdict_stands_under_the_table_and_in_a_file(tmp_path: Path, capsys
     assert found["difference"] == pytest.approx(0.2995)
 
 
-SIZES = {f"x{n}": [f"x{n}", "trained"] for n in (2, 16)}
+SIZES = {f"x{n}": [f"x{n}", "trained"] for n in (1, 2, 16)}
 SIZES |= {f"x{n}_my_x2_policy": [f"x{n}", "my_x2_policy"] for n in (2, 16)}
 SIZES["x16_frozen_decoder"] = ["x16", "frozen_decoder"]
 
 
 def family_line():
     """A bigger SAE of random directions beats a smaller trained one: sizes must not be mixed up."""
-    means = {"x2": 0.5, "x16": 0.9, "x2_my_x2_policy": 0.3, "x16_my_x2_policy": 0.95, "x16_frozen_decoder": 0.7}
+    means = {
+        "x1": 0.2,
+        "x2": 0.5,
+        "x16": 0.9,
+        "x2_my_x2_policy": 0.3,
+        "x16_my_x2_policy": 0.95,
+        "x16_frozen_decoder": 0.7,
+    }
     values = {of: {"0": mean, "1": mean + 0.001} for of, mean in means.items()} | {"pca": {"0": 0.6}}
     line = {"metrics": {"explained_variance": values, "l0@early": values}, "sizes": SIZES}
     return LAST | line | {"floors": {"explained_variance": 0.1}, "better": dict.fromkeys(line["metrics"], "higher")}
@@ -163,13 +170,15 @@ def family_line():
 def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.CaptureFixture):
     folder = write_run(tmp_path / "a", family_line())
     text = compare(capsys, folder)
-    assert text.split()[:6] == ["pca", "x2", "x2_my_x2_policy", "x16", "x16_frozen_decoder", "x16_my_x2_policy"]
+    assert text.split()[:6] == ["pca", "x1", "x2", "x2_my_x2_policy", "x16", "x16_frozen_decoder"]
     assert "my_x2_policy: the trained SAE beats on 2, loses on 2" in text
     assert "@x2: the trained SAE of size x2 against the baselines of its size" in text
     found = json.loads(compare(capsys, "--json", folder))
     metrics = found["verdicts"]["a"]["metrics"]
-    assert list(metrics) == ["explained_variance@x2", "explained_variance@x16", "l0@early x2", "l0@early x16"]
+    names = [f"{of}{size}" for of in ("explained_variance@", "l0@early ") for size in ("x1", "x2", "x16")]
+    assert list(metrics) == names
     assert [list(of["baselines"]) for of in metrics.values()] == 2 * [
+        ["pca"],
         ["my_x2_policy", "pca"],
         ["frozen_decoder", "my_x2_policy", "pca"],
     ]
@@ -194,9 +203,9 @@ def test_items_of_a_family_go_to_their_size(tmp_path: Path):
         },
     )
     of_size = by_size(run).items
-    assert set(of_size) == {"explained_variance@x2", "explained_variance@x16"}
+    assert set(of_size) == {f"explained_variance@{size}" for size in ("x1", "x2", "x16")}
     found = {key: values[0][0] for key, values in of_size["explained_variance@x16"].of.items()}
-    assert found == {("trained", "0"): 1, ("my_x2_policy", "0"): 3, ("frozen_decoder", "0"): 4}
+    assert found == {("trained", "0"): 2, ("my_x2_policy", "0"): 4, ("frozen_decoder", "0"): 5}
     assert of_size["explained_variance@x16"].paired
 
 
