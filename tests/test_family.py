@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -112,6 +113,11 @@ def test_command(tmp_path, capsys):
     assert "Against the Frozen Decoder it" in page
     assert "Explained variance (x2)" in page
     assert "baselines of its own size" in page
+    main(["report", str(run), str(shutil.copytree(run, tmp_path / "again")), "--latents", "0"])
+    at_a_glance = (
+        (run / "report.html").read_text().partition("one metric for each question")[2].partition("</table>")[0]
+    )
+    assert "x2 frozen decoder" in at_a_glance
     events = EventAccumulator(str(run / "verdict"))
     events.Reload()
     assert events.Tags()["images"] == ["verdict"]
