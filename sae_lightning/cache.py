@@ -6,30 +6,15 @@ where it was stopped. Started by torchrun or srun, the processes share the shard
 
 import pkgutil
 import shlex
-from argparse import ArgumentError
-from typing import Any, Literal
+from typing import Literal
 
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 from sae_lightning import startup
-from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.data_options import add_data, parse_data
 from sae_lightning.datamodules.cache.process import Process
 from sae_lightning.datamodules.cache.writer import CacheWriter
 from sae_lightning.datamodules.model_activations import ModelActivations
-from sae_lightning.mistakes import readable, subclass_names
-
-IGNORED = (
-    "name",
-    "seed_everything",
-    "model",
-    "freeze",
-    "trainer",
-    "optimizer",
-    "lr_scheduler",
-    "ckpt_path",
-    "weights_only",
-)
-"""Sections of a run's configuration that say nothing about its activations."""
 
 
 def main(args: list[str]) -> None:
@@ -78,7 +63,6 @@ def main(args: list[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="sae cache", description=__doc__, exit_on_error=False)
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML of a run or of its data; several merge.")
     parser.add_argument("--out", type=str, required=True, help="Folder or URL (s3://bucket/folder) of the cache.")
     parser.add_argument(
         "--dtype",
@@ -89,15 +73,5 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--shard_samples", type=int | None, default=None, help="Tokens in a shard. Default: about 256 MB of them."
     )
-    parser.add_subclass_arguments(ActivationDataModule, "data", required=True, help="Model, hook, text and sizes.")
-    for name in IGNORED:
-        parser.add_argument(f"--{name}", type=Any, default=None, help="Ignored: it says nothing about activations.")
+    add_data(parser)
     return parser
-
-
-def parse_data(parser: ArgumentParser, args: list[str]) -> Namespace:
-    """Parse the arguments of a command that takes the ``data`` of a run; a mistake in them is a `ValueError`."""
-    try:
-        return parser.parse_args(args)
-    except ArgumentError as error:
-        raise ValueError(readable(str(error), subclass_names(ActivationDataModule))) from error

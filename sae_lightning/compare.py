@@ -3,15 +3,17 @@
 A row per metric, a column per freeze policy: the mean over seeds and its sample standard deviation, then the floor,
 which is what an SAE that does nothing scores, and references that are no SAE. Runs whose model and data settings agree
 up to seeds and freeze policies are one experiment: their values are put together. Other runs stand in tables of their
-own. Under each table stands the verdict (`sae_lightning.verdict`).
+own. Under each table stands the verdict (`sae_lightning.verdict`); of a family it is about each size by itself.
 """
 
 import json
+import re
 import statistics
 from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +21,7 @@ import yaml
 
 from sae_lightning.tables import lay_out, number_format
 from sae_lightning.verdict import VERDICT_FILE, Comparison, Measured, decide, verdict_as_json, verdict_table
+from sae_lightning.verdict.decide import TRAINED
 from sae_lightning.verdict.items import read_items
 
 METRICS_FILE = "metrics.jsonl"
@@ -54,10 +57,12 @@ class Run(Measured):
         items: what the metrics were averaged over.
         folder: the run folder.
         settings: what makes two runs one experiment, as text; None where the run has no ``config.yaml``.
+        sizes: of a family: of each policy its size, and what it is among those of its size.
     """
 
     folder: Path
     settings: str | None
+    sizes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def main(args: list[str]) -> None:
@@ -79,18 +84,49 @@ def told(groups: Sequence[Sequence[Run]]) -> list[str]:
         texts.append(table(*entry))
         if comparisons := verdict(runs):
             texts.append(verdict_table(comparisons))
+            for size in [size for run in runs for size, kind in run.sizes.values() if kind != TRAINED][:1]:
+                texts[-1] += f"\n@{size}: the trained SAE of size {size} against the baselines of its size"
     return texts
 
 
 def verdict(runs: Sequence[Run]) -> list[Comparison]:
-    """Comparisons of one experiment, in the order of its table."""
-    return sorted(decide(runs), key=lambda of: (_metric_order(of.metric), _policy_order(of.baseline)))
+    """Comparisons of one experiment, in the order of its table; those of a family as of `by_size`."""
+    runs = [by_size(run) for run in runs]
+    place = {metric: number for number, metric in enumerate(dict.fromkeys(of for run in runs for of in run.better))}
+
+    def order(of: Comparison) -> tuple[Any, ...]:
+        return *_metric_order(of.metric.partition("@")[0]), place[of.metric], _policy_order(of.baseline)
+
+    return sorted(decide(runs), key=order)
+
+
+def by_size(run: Run) -> Run:
+    """A family as if each of its sizes were a panel: `fvu@x8` of trained, frozen_decoder, and references beside them.
+
+    Another run is left as it is. Metrics of a hook become `fvu@early x8`.
+    """
+    if not run.sizes:
+        return run
+    metrics, floors, better, items = {}, {}, {}, {}
+    for metric, size in product(run.metrics, dict.fromkeys(size for size, _ in run.sizes.values())):
+        kinds = {policy: kind for policy, (of, kind) in run.sizes.items() if of == size}
+        names = {of: kinds.get(of, of) for of in run.metrics[metric] if of in kinds or of not in run.sizes}
+        name = f"{metric}{' ' if '@' in metric else '@'}{size}"
+        metrics[name] = {names[policy]: values for policy, values in run.metrics[metric].items() if policy in names}
+        floors[name] = run.floors.get(metric)
+        if metric in run.better:
+            better[name] = run.better[metric]
+        if found := run.items.get(metric):
+            of_size = {(names[policy], seed): of for (policy, seed), of in found.of.items() if policy in names}
+            items[name] = replace(found, of=of_size)
+    return replace(run, metrics=metrics, floors=floors, better=better, items=items, sizes={})
 
 
 def write_verdict(run: Run) -> None:
     """Write ``verdict.json`` into the run folder, where there is anything to compare."""
     if comparisons := verdict([run]):
-        (run.folder / VERDICT_FILE).write_text(json.dumps(verdict_as_json(comparisons, [run]), indent=1) + "\n")
+        found = verdict_as_json(comparisons, [by_size(run)])
+        (run.folder / VERDICT_FILE).write_text(json.dumps(found, indent=1) + "\n")
 
 
 def read_run(folder: Path) -> Run:
@@ -101,7 +137,8 @@ def read_run(folder: Path) -> Run:
     """
     last = read_lines(folder)[-1]
     better, items = last.get("better", {}), read_items(folder, last["step"])
-    return Run(last["metrics"], last["floors"], better, items, folder, _settings(folder / "config.yaml"))
+    settings, sizes = _settings(folder / "config.yaml"), last.get("sizes", {})
+    return Run(last["metrics"], last["floors"], better, items, folder, settings, sizes)
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
@@ -200,7 +237,10 @@ def as_json(groups: Sequence[Sequence[Run]]) -> dict[str, Any]:
             label = next(iter(values.get(metric, {"": []}))).partition(" ")[2]
             floors[metric if agreed else f"{metric} {label}"] = floor
     names = short_names([run.folder for runs in groups for run in runs])
-    verdicts = {"+".join(names[run.folder] for run in runs): verdict_as_json(verdict(runs), runs) for runs in groups}
+    verdicts = {
+        "+".join(names[run.folder] for run in runs): verdict_as_json(verdict(runs), [by_size(run) for run in runs])
+        for runs in groups
+    }
     return {"metrics": metrics, "floors": floors, "verdicts": verdicts}
 
 
@@ -229,9 +269,11 @@ def table(values: Values, floors: Mapping[str, float | None]) -> str:
     return f"{lay_out(rows, n_head=2)}\n{note}"
 
 
-def _policy_order(policy: str) -> tuple[int, str]:
+def _policy_order(policy: str) -> tuple[int, list[str | int]]:
+    """Those of `POLICIES`, then others by name, x2 before x16."""
     name = policy.split(" ")[0]
-    return (POLICIES.index(name) if name in POLICIES else len(POLICIES), policy)
+    parts = [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", policy)]
+    return (POLICIES.index(name) if name in POLICIES else len(POLICIES), parts)
 
 
 def _metric_order(metric: str) -> tuple[int, str]:

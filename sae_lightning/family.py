@@ -11,6 +11,7 @@ from sae_lightning.freeze import FreezePolicy, NoFreeze
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import DecoderInit
+from sae_lightning.verdict.decide import TRAINED
 
 _LARGEST_SIZE = 1_000_003
 
@@ -31,7 +32,8 @@ class SAEFamily(SanityPanel):
         d_in: width of an activation; linked to the data.
         sae: the variant and its hyperparameters, the same for every member; without a size.
         expansion_factors: sizes, in latents per dimension of the activation, each 1 or more.
-        policies: freeze policies beside the trained SAE, by names of yours; none by default.
+        policies: freeze policies beside the trained SAE, by names of yours; none by default. The verdict compares each
+            with the trained SAE of its size.
         policy_factors: the sizes that have them; all by default.
         inits: a start of their own for policies named here; the others take that of the trained SAE of their size.
         seeds: one member of each kind for every seed.
@@ -54,21 +56,25 @@ class SAEFamily(SanityPanel):
             raise ValueError(f"expansion_factors={factors}: expected one size or more, each once, such as [1, 2, 4, 8]")
         if unknown := set(policy_factors or ()) - set(factors):
             raise ValueError(f"policy_factors: {sorted(unknown)} not among expansion_factors={factors}")
+        if TRAINED in policies:
+            raise ValueError(f"policies: {TRAINED} is what each size is beside them: give this one another name")
         if nameless := set(inits) - set(policies):
             raise ValueError(f"inits: {sorted(nameless)} not among the policies {sorted(policies)}")
         kinds: dict[str, FreezePolicy] = {}
         starts: dict[str, DecoderInit] = {}
         self.factors: dict[str, int] = {}
+        sizes: dict[str, tuple[str, str]] = {}
         for factor in factors:
-            kinds[f"x{factor}"] = NoFreeze()
-            self.factors[f"x{factor}"] = factor
+            size = f"x{factor}"
+            kinds[size], self.factors[size], sizes[size] = NoFreeze(), factor, (size, TRAINED)
             for name, policy in policies.items():
                 if policy_factors is None or factor in policy_factors:
-                    kinds[f"x{factor}_{name}"] = policy
-                    self.factors[f"x{factor}_{name}"] = factor
+                    member = f"{size}_{name}"
+                    kinds[member], self.factors[member], sizes[member] = policy, factor, (size, name)
                     if name in inits:
-                        starts[f"x{factor}_{name}"] = inits[name]
+                        starts[member] = inits[name]
         super().__init__(d_in, sae, kinds, starts, seeds, widths)  # type: ignore[arg-type]
+        self.sizes = sizes
 
     def new_member(self, sae: SizedSAEFactory, name: str, d_in: int) -> SparseAutoencoder:  # type: ignore[override]
         """An SAE of the size that the name begins with."""

@@ -1,13 +1,16 @@
 """``sae compare`` on runs written by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from sae_lightning.cli import main
-from sae_lightning.compare import read_run, write_verdict
+from sae_lightning.compare import by_size, read_run, write_verdict
+from sae_lightning.verdict.items import MetricItems
 
 FIRST = {
     "step": 5,
@@ -142,6 +145,68 @@ def test_the_verdict_stands_under_the_table_and_in_a_file(tmp_path: Path, capsys
     found = of_json["metrics"]["explained_variance"]["baselines"]["frozen_decoder"]
     assert found["verdict"] == "beats"
     assert found["difference"] == pytest.approx(0.2995)
+
+
+SIZES = {f"x{n}": [f"x{n}", "trained"] for n in (1, 2, 16)}
+SIZES |= {f"x{n}_my_x2_policy": [f"x{n}", "my_x2_policy"] for n in (2, 16)}
+SIZES["x16_frozen_decoder"] = ["x16", "frozen_decoder"]
+
+
+def family_line():
+    """A bigger SAE of random directions beats a smaller trained one: sizes must not be mixed up."""
+    means = {
+        "x1": 0.2,
+        "x2": 0.5,
+        "x16": 0.9,
+        "x2_my_x2_policy": 0.3,
+        "x16_my_x2_policy": 0.95,
+        "x16_frozen_decoder": 0.7,
+    }
+    values = {of: {"0": mean, "1": mean + 0.001} for of, mean in means.items()} | {"pca": {"0": 0.6}}
+    line = {"metrics": {"explained_variance": values, "l0@early": values}, "sizes": SIZES}
+    return LAST | line | {"floors": {"explained_variance": 0.1}, "better": dict.fromkeys(line["metrics"], "higher")}
+
+
+def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.CaptureFixture):
+    folder = write_run(tmp_path / "a", family_line())
+    text = compare(capsys, folder)
+    assert text.split()[:6] == ["pca", "x1", "x2", "x2_my_x2_policy", "x16", "x16_frozen_decoder"]
+    assert "my_x2_policy: the trained SAE beats on 2, loses on 2" in text
+    assert "@x2: the trained SAE of size x2 against the baselines of its size" in text
+    found = json.loads(compare(capsys, "--json", folder))
+    metrics = found["verdicts"]["a"]["metrics"]
+    names = [f"{of}{size}" for of in ("explained_variance@", "l0@early ") for size in ("x1", "x2", "x16")]
+    assert list(metrics) == names
+    assert [list(of["baselines"]) for of in metrics.values()] == 2 * [
+        ["pca"],
+        ["my_x2_policy", "pca"],
+        ["frozen_decoder", "my_x2_policy", "pca"],
+    ]
+    large = metrics["explained_variance@x16"]
+    assert (large["trained"], large["floor"]) == (pytest.approx(0.9005), 0.1)
+    assert large["baselines"]["my_x2_policy"]["verdict"] == "loses"
+    assert large["baselines"]["frozen_decoder"]["difference"] == pytest.approx(0.2)
+    assert large["baselines"]["frozen_decoder"]["n_seeds"] == 2
+    assert metrics["explained_variance@x2"]["baselines"]["my_x2_policy"]["verdict"] == "beats"
+    assert metrics["explained_variance@x2"]["baselines"]["pca"]["difference"] == pytest.approx(-0.0995)
+    write_verdict(read_run(folder))
+    assert json.loads((folder / "verdict.json").read_text()) == found["verdicts"]["a"]
+
+
+def test_items_of_a_family_go_to_their_size(tmp_path: Path):
+    run = replace(
+        read_run(write_run(tmp_path / "a", family_line())),
+        items={
+            "explained_variance": MetricItems(
+                {(of, "0"): (np.arange(3.0) + n, np.ones(3)) for n, of in enumerate(SIZES)}, paired=True
+            )
+        },
+    )
+    of_size = by_size(run).items
+    assert set(of_size) == {f"explained_variance@{size}" for size in ("x1", "x2", "x16")}
+    found = {key: values[0][0] for key, values in of_size["explained_variance@x16"].of.items()}
+    assert found == {("trained", "0"): 2, ("my_x2_policy", "0"): 4, ("frozen_decoder", "0"): 5}
+    assert of_size["explained_variance@x16"].paired
 
 
 def test_a_line_cut_off_by_a_crash_is_passed_over(tmp_path: Path):

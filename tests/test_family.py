@@ -1,7 +1,9 @@
 import json
+import shutil
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training import D_IN, SaveAt, fit
 
 from sae_lightning.cli import main
@@ -70,6 +72,7 @@ def test_resume_goes_on_to_the_bit(tmp_path):
         ({"policy_factors": [3]}, r"policy_factors: \[3\] not among"),
         ({"inits": {"nobody": CovarianceMatched()}}, "nobody"),
         ({"policies": {"a/b": FrozenDecoder()}}, "becomes a folder"),
+        ({"policies": {"trained": FrozenDecoder()}}, "trained is what each size is"),
         ({"seeds": []}, "one seed"),
     ],
 )
@@ -97,6 +100,28 @@ def test_command(tmp_path, capsys):
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert set(last["metrics"]["explained_variance"]) == set(members)
     assert "x2_frozen_decoder" in capsys.readouterr().out
+    assert last["sizes"] == {name: [name[:2], name[3:] or "trained"] for name in members}
+    verdict = json.loads((run / "verdict.json").read_text())["metrics"]
+    assert list(verdict)[:2] == ["explained_variance@x1", "explained_variance@x2"]
+    values = last["metrics"]["explained_variance"]
+    assert verdict["explained_variance@x2"]["trained"] == pytest.approx(values["x2"]["0"])
+    [baseline] = verdict["explained_variance@x2"]["baselines"].items()
+    assert baseline[0] == "frozen_decoder"
+    assert baseline[1]["value"] == pytest.approx(values["x2_frozen_decoder"]["0"])
+    main(["report", str(run), "--latents", "0"])
+    page = (run / "report.html").read_text()
+    assert "Against the Frozen Decoder it" in page
+    assert "Explained variance (x2)" in page
+    assert "baselines of its own size" in page
+    main(["report", str(run), str(shutil.copytree(run, tmp_path / "again")), "--latents", "0"])
+    at_a_glance = (
+        (run / "report.html").read_text().partition("one metric for each question")[2].partition("</table>")[0]
+    )
+    assert "x2 frozen decoder" in at_a_glance
+    events = EventAccumulator(str(run / "verdict"))
+    events.Reload()
+    assert events.Tags()["images"] == ["verdict"]
+    assert "trained/explained_variance@x2" in events.Tags()["scalars"]
     checkpoint = str(run / "checkpoints/last.ckpt")
     main(["validate", f"--config={run / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
     main(["compare", str(run)])

@@ -1,14 +1,13 @@
 import pytest
 import torch
 from lightning.pytorch import Callback
-from training import D_IN, SaveAt, fit, subclasses
+from training import D_IN, VARIANTS, SaveAt, fit
 
 from sae_lightning.evaluators import Reconstruction
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.panel import SanityPanel, parameter_hash
-from sae_lightning.saes import BatchTopK, CovarianceMatched, JumpReLU, SparseAutoencoder, TopK
+from sae_lightning.saes import BatchTopK, CovarianceMatched, JumpReLU, TopK
 
-VARIANTS = subclasses(SparseAutoencoder)
 POLICIES = (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)
 
 

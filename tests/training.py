@@ -3,6 +3,8 @@
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 
+from sae_lightning.saes import SparseAutoencoder, Stitched
+
 D_IN = 8
 
 
@@ -10,6 +12,10 @@ def subclasses(base):
     """All subclasses in the package, also those of subclasses, without those that other tests define."""
     below = [found for child in base.__subclasses__() for found in (child, *subclasses(child))]
     return [found for found in below if found.__module__.startswith("sae_lightning.")]
+
+
+VARIANTS = [variant for variant in subclasses(SparseAutoencoder) if variant is not Stitched]
+"""Those that can be trained."""
 
 
 class Batches:

@@ -6,7 +6,9 @@
 
 ``samples`` counts the activations that training consumed on all ranks, ``seconds`` the time since training began,
 validations included; both go on counting over a restart. A value that is not finite is written as null. ``better``
-names the metrics of which more or less is better. What the last line was averaged over is in ``items.safetensors``.
+names the metrics of which more or less is better. Where SAEs have several sizes, ``sizes`` says which policies are of
+one size, and what they are there: ``{"x8_frozen_decoder": ["x8", "frozen_decoder"]}``. What the last line was averaged
+over is in ``items.safetensors``.
 """
 
 import json
@@ -24,6 +26,7 @@ from typing_extensions import override
 
 from sae_lightning.evaluators.base import Evaluator, Scores
 from sae_lightning.loggers import run_folder
+from sae_lightning.saes.module import SAEModule
 from sae_lightning.verdict.items import write_items
 
 FILE_NAME = "metrics.jsonl"
@@ -65,13 +68,13 @@ class MetricsFile(Callback):
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._write(trainer, "val")
+            self._write(trainer, pl_module, "val")
 
     @override
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(trainer, "test")
+        self._write(trainer, pl_module, "test")
 
-    def _write(self, trainer: Trainer, stage: str) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         run = run_folder(trainer)
         if run is None or not trainer.is_global_zero:
             return
@@ -85,7 +88,8 @@ class MetricsFile(Callback):
         values = collect(trainer.callback_metrics, stage)
         nulls = getattr(trainer.datamodule, "null_parts", ())  # type: ignore[attr-defined]
         better = {name: way for name in values["metrics"] if (way := _better(measured, name, nulls))}
-        line = json.dumps(counters | values | {"better": better}, allow_nan=False)
+        sizes = {"sizes": pl_module.sizes} if isinstance(pl_module, SAEModule) and pl_module.sizes else {}
+        line = json.dumps(counters | values | {"better": better} | sizes, allow_nan=False)
         run.mkdir(parents=True, exist_ok=True)
         write_items(run, trainer.global_step, measured)
         with (run / FILE_NAME).open("a") as file:

@@ -8,24 +8,21 @@ latents.safetensors and figures.
 """
 
 import json
-from argparse import ArgumentParser as PlainParser
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 from safetensors.torch import save_file
 
 from sae_lightning import startup
-from sae_lightning.cache import IGNORED, parse_data
 from sae_lightning.canonical.figures import draw
 from sae_lightning.canonical.insertion import BLOCK, NOVEL
-from sae_lightning.canonical.join import join
 from sae_lightning.canonical.report import tables
 from sae_lightning.canonical.stitching import LATENTS_FILE, Settings, stitch
+from sae_lightning.data_options import add_data, parse_data, with_config_of
 from sae_lightning.datamodules import ActivationDataModule
-from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes import SparseAutoencoder, Stitched
 
 _SAME_DATA = ("model", "hook", "hook_input", "path")
 
@@ -35,14 +32,12 @@ def main(args: list[str]) -> None:
     startup.silence_known_noise()
     startup.speed_up_cpu()
     parser = _parser()
-    settings = parse_data(parser, _with_config_of_run(args[1:]))
+    settings = parse_data(parser, with_config_of(args[1:], "--small", _config_of))
     _check(settings)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     small, large = (SparseAutoencoder.load(folder).to(device) for folder in (settings.small, settings.large))
     if small.d_in != large.d_in:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
-    if settings.save:
-        _ = small.thresholded(), large.thresholded()  # told now if one of them has none
     datamodule = _datamodule(parser, settings, device)
     if datamodule.d_in != small.d_in:
         several = f", side by side those of {', '.join(datamodule.widths)}" if datamodule.widths else ""
@@ -69,7 +64,7 @@ def main(args: list[str]) -> None:
     save_file({name: of.contiguous().cpu() for name, of in latents.items()}, out / LATENTS_FILE)
     print(out / "stitch.json", out / LATENTS_FILE, *draw(found, latents, out), sep="\n")
     if settings.save:
-        stitched = join(small, large, (latents["label"] == NOVEL).nonzero()[:, 0])
+        stitched = Stitched(small, large, range(small.d_sae), (latents["label"] == NOVEL).nonzero()[:, 0].tolist())
         stitched.save(settings.save)
         print(
             f"{settings.save}: {names['small']} with {stitched.d_sae - small.d_sae} novel latents of {names['large']}"
@@ -80,9 +75,6 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="sae stitch", description=__doc__, exit_on_error=False)
     parser.add_argument("--small", type=Path, required=True, help="Folder of the smaller SAE, RUN/saes/x2/0.")
     parser.add_argument("--large", type=Path, required=True, help="Folder of the larger SAE, RUN/saes/x8/0.")
-    parser.add_argument(
-        "-c", "--config", action=ActionConfigFile, help="YAML of a run or of its data. Default: of the small SAE's run."
-    )
     parser.add_argument(
         "--n_tokens", type=int, default=65_536, help="Held-out samples that are read, or as many as there are."
     )
@@ -109,9 +101,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--save", type=Path | None, default=None, help="Folder for the small SAE with all novel latents inserted."
     )
-    parser.add_subclass_arguments(ActivationDataModule, "data", required=True, help="Model, hook, text and sizes.")
-    for name in IGNORED:
-        parser.add_argument(f"--{name}", type=Any, default=None, help="Ignored: it says nothing about activations.")
+    add_data(parser, "YAML of a run or of its data. Default: of the small SAE's run.")
     return parser
 
 
@@ -126,22 +116,14 @@ def _name(sae: Path) -> str:
     return str(folder.relative_to(run / "saes")) if run != folder else folder.name
 
 
-def _with_config_of_run(args: list[str]) -> list[str]:
-    """The arguments, with the configuration of the small SAE's run in front where there is no other."""
-    plain = PlainParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    plain.add_argument("--small", type=Path)
-    plain.add_argument("-c", "--config")
-    known, _ = plain.parse_known_args(args)
-    if known.small is None or known.config is not None or any(arg.split("=")[0] == "--data" for arg in args):
-        return args
-    if not known.small.is_dir():
-        raise ValueError(
-            f"--small {known.small}: no such folder; give that of an exported SAE, RUN/saes/<policy>/<seed>"
-        )
-    config = _run(known.small.absolute()) / "config.yaml"
+def _config_of(small: Path) -> Path:
+    """The configuration of the run that the small SAE is from."""
+    if not small.is_dir():
+        raise ValueError(f"--small {small}: no such folder; give that of an exported SAE, RUN/saes/<policy>/<seed>")
+    config = _run(small.absolute()) / "config.yaml"
     if not config.is_file():
-        raise ValueError(f"--small {known.small} has no run with a config.yaml around it: say which data with --config")
-    return [f"--config={config}", *args]
+        raise ValueError(f"--small {small} has no run with a config.yaml around it: say which data with --config")
+    return config
 
 
 def _check(settings: Namespace) -> None:

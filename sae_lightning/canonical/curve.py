@@ -21,7 +21,7 @@ from sae_lightning.metrics.functional import (
     moments_update,
     squared_error_update,
 )
-from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes import SparseAutoencoder, Stitched
 
 START, INSERT, SWAP, REST = "small SAE", "novel inserted", "components swapped", "the rest exchanged"
 
@@ -125,6 +125,15 @@ class Stitcher:
             x_hat = x_hat + _contribution(coming, self.large) - _contribution(going, self.small)
             active += int(coming.l0().sum()) - int(going.l0().sum())
             yield x_hat, active
+
+    def latents_at(self, step: int) -> tuple[list[int], list[int]]:
+        """Which latents of the small SAE, and which of the large one, are in use at a step."""
+        kept, present = self.plan.drop_at > step, self.plan.insert_at <= step
+        return kept.nonzero()[:, 0].tolist(), present.nonzero()[:, 0].tolist()
+
+    def sae(self, step: int) -> Stitched:
+        """The SAE at a step: one with these latents."""
+        return Stitched(self.small, self.large, *self.latents_at(step))
 
     @torch.no_grad()
     def end_deviation(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> float:

@@ -7,16 +7,19 @@ them. A meta-SAE shall explain these directions, not predict others. Nulls are t
 rows: what a meta-SAE can learn by heart, it can learn of them too.
 
 An isotropic start is the same directions for one seed, whatever the number of latents. Give a meta-SAE another seed
-than the SAE's, or it starts from directions that the SAE's have not moved far from, and explains more than it should.
+than the SAE's, or it starts from directions that the SAE's have not moved far from, and explains more than it should;
+a fit that does so begins with a warning.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
 from typing_extensions import override
@@ -24,8 +27,12 @@ from typing_extensions import override
 from sae_lightning.datamodules.base import ActivationDataModule, Stream
 from sae_lightning.datamodules.cache.permutation import Permutation
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.module import part_of
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.sources import ActivationSource, Null, NullSource
+
+_N_STARTS, _SAME = 8, 0.99
+"""First directions of a start that are compared, and from which cosine on they are the same."""
 
 
 class DirectionSource(ActivationSource):
@@ -95,7 +102,7 @@ class DecoderDirections(ActivationDataModule):
         nulls: dict[str, Null] | None = None,
         seed: int = 0,
     ) -> None:
-        directions, self.dead = _read(saes, drop_dead)
+        directions, self.dead, self._starts = _read(saes, drop_dead)
         self.saes = list(saes)
         if batch_size > len(directions):
             raise ValueError(
@@ -132,6 +139,19 @@ class DecoderDirections(ActivationDataModule):
         """The first n rows of the order; beyond their number they come again."""
         return self.rows[endless_order(len(self.rows), self.seed, 0, n)]
 
+    def look_at_starts(self, meta_saes: Mapping[str, SparseAutoencoder]) -> None:
+        """Warns of meta-SAEs that start from the directions that an SAE of the rows started from."""
+        for (member, meta), (folder, start) in product(meta_saes.items(), self._starts.items()):
+            if part_of(member):  # reads nulls, which no SAE has started from
+                continue
+            own = meta.W_dec_start[: len(start)].cpu()
+            if torch.linalg.vecdot(own, start[: len(own)]).min() > _SAME:
+                rank_zero_warn(
+                    f"the meta-SAE {member} starts from the directions that {folder} started from, and will explain "
+                    "more of its directions than it should: give the meta-SAE another seed with model.seed, in a "
+                    "SanityPanel model.seeds"
+                )
+
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keeps the state; nulls are drawn anew from the statistics of the run that it is from."""
@@ -155,21 +175,27 @@ def endless_order(n: int, seed: int, begin: int, end: int) -> Int64[Tensor, " po
     return torch.from_numpy(np.concatenate(places))
 
 
-def _read(saes: Sequence[str], drop_dead: bool) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"]]:
+def _read(
+    saes: Sequence[str], drop_dead: bool
+) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"], dict[str, Float[Tensor, "few d_in"]]]:
+    """Unit rows, which of them are of dead latents, and by folder the first directions that the SAE started from."""
     if not saes or len(set(saes)) != len(saes):
         raise ValueError(f"saes={list(saes)}: expected one folder or more, each once, such as [RUN/saes/trained/0]")
     parts = {folder: _directions(Path(folder), drop_dead) for folder in saes}
-    widths = {folder: directions.shape[1] for folder, (directions, _) in parts.items()}
+    widths = {folder: directions.shape[1] for folder, (directions, _, _) in parts.items()}
     if len(set(widths.values())) > 1:
         told = ", ".join(f"{folder} has d_in={width}" for folder, width in widths.items())
         raise ValueError(f"saes: {told}; expected SAEs of the same activations")
-    directions, dead = zip(*parts.values(), strict=True)
-    return torch.cat(directions), torch.cat(dead)
+    directions, dead, starts = zip(*parts.values(), strict=True)
+    return torch.cat(directions), torch.cat(dead), dict(zip(parts, starts, strict=True))
 
 
-def _directions(folder: Path, drop_dead: bool) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"]]:
-    """Unit rows, and which of them are of dead latents."""
-    W_dec = SparseAutoencoder.load(folder).W_dec.detach()  # noqa: N806
+def _directions(
+    folder: Path, drop_dead: bool
+) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"], Float[Tensor, "few d_in"]]:
+    """Unit rows, which of them are of dead latents, and the first directions of the start."""
+    sae = SparseAutoencoder.load(folder)
+    W_dec = sae.W_dec.detach()  # noqa: N806
     told = dead_latents(folder)
     if drop_dead and told is None:
         raise ValueError(
@@ -182,4 +208,4 @@ def _directions(folder: Path, drop_dead: bool) -> tuple[Float[Tensor, "n d_in"],
         W_dec, dead = W_dec[~dead], dead[~dead]  # noqa: N806
     if not (len(W_dec) and (W_dec.norm(dim=1) > 0).all()):
         raise ValueError(f"saes: {folder} has decoder directions that are zero, or none but of dead latents")
-    return normalize(W_dec, dim=1), dead
+    return normalize(W_dec, dim=1), dead, sae.W_dec_start[:_N_STARTS].clone()

@@ -8,18 +8,16 @@ claim, and writes density.json and figures (PNG, and into TensorBoard).
 
 import json
 import pkgutil
-from argparse import ArgumentParser as PlainParser
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 
 from sae_lightning import startup
-from sae_lightning.cache import IGNORED, parse_data
 from sae_lightning.compare import read_lines
-from sae_lightning.datamodules import ActivationDataModule, LanguageModelDataModule
+from sae_lightning.data_options import add_data, parse_data, with_config_of
+from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.density.claims import as_json, verdicts
 from sae_lightning.density.figures import draw
 from sae_lightning.density.measure import measure
@@ -34,7 +32,7 @@ def main(args: list[str]) -> None:
     startup.silence_known_noise()
     startup.speed_up_cpu()
     parser = _parser()
-    settings = parse_data(parser, _with_config_of_run(args[1:]))
+    settings = parse_data(parser, with_config_of(args[1:], "--run", _config_of))
     _check(settings)
     saes = _read_saes(settings.run, settings.data) if settings.run else {}
     metrics = read_lines(settings.run)[-1]["metrics"] if settings.run else None
@@ -52,7 +50,6 @@ def main(args: list[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="sae density", description=__doc__, exit_on_error=False)
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML of a run or of its data; several merge.")
     parser.add_argument("--run", type=Path | None, default=None, help="Run folder with exported SAEs in saes/.")
     parser.add_argument(
         "--hooks",
@@ -69,21 +66,14 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--out", type=Path | None, default=None, help="Folder. Default: RUN/density, or lightning_logs/density."
     )
-    parser.add_subclass_arguments(ActivationDataModule, "data", required=True, help="Model, hook, text and sizes.")
-    for name in IGNORED:
-        parser.add_argument(f"--{name}", type=Any, default=None, help="Ignored: it says nothing about activations.")
+    add_data(parser)
     return parser
 
 
-def _with_config_of_run(args: list[str]) -> list[str]:
-    """The arguments, with the configuration of the run in front where there is no other."""
-    plain = PlainParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    plain.add_argument("--run", type=Path)
-    plain.add_argument("-c", "--config")
-    known, _ = plain.parse_known_args(args)
-    if known.run is not None and not known.run.is_dir():
-        raise ValueError(f"--run {known.run}: no such folder; give a run folder, lightning_logs/<name>/version_N")
-    return args if known.run is None or known.config is not None else [f"--config={known.run / 'config.yaml'}", *args]
+def _config_of(run: Path) -> Path:
+    if not run.is_dir():
+        raise ValueError(f"--run {run}: no such folder; give a run folder, lightning_logs/<name>/version_N")
+    return run / "config.yaml"
 
 
 def _check(settings: Namespace) -> None:

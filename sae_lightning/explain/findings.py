@@ -10,9 +10,9 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
-from sae_lightning.cache import IGNORED, parse_data
 from sae_lightning.canonical.insertion import CLASSES
 from sae_lightning.canonical.stitching import LATENTS_FILE
+from sae_lightning.data_options import add_data, parse_data
 from sae_lightning.datamodules import ActivationDataModule, CachedActivations, LanguageModelDataModule
 from sae_lightning.datamodules.cache.source import CachedSource
 from sae_lightning.density.logits import read_unembedding
@@ -32,10 +32,7 @@ def data_of_run(
         ValueError: if the part is a null, or the data cannot be made.
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("-c", "--config", action=jsonargparse.ActionConfigFile)
-    parser.add_subclass_arguments(ActivationDataModule, "data", required=True)
-    for name in IGNORED:
-        parser.add_argument(f"--{name}", type=Any, default=None)
+    add_data(parser)
     settings = parse_data(parser, [f"--config={run / 'config.yaml'}"])
     if part in (settings.data.init_args.get("nulls") or {}):
         raise ValueError(

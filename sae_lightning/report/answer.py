@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sae_lightning.compare import Run
+from sae_lightning.compare import Run, by_size
 from sae_lightning.report.charts import Row, dots
 from sae_lightning.report.figure import Chart, Table
 from sae_lightning.report.words import RANDOM, by_question, in_order, listed, policy_label
@@ -51,6 +51,8 @@ def answer(runs: Sequence[Run], comparisons: Sequence[Comparison], key: str) -> 
         comparisons: between them.
         key: what makes the ids of its charts its own.
     """
+    sizes = {size for run in runs for size, _ in run.sizes.values()}
+    runs = [by_size(run) for run in runs]
     baselines = [name for name in RANDOM if any(of.baseline == name for of in comparisons)]
     if not baselines:
         why = _OLDER if not any(run.better for run in runs) else _ALONE
@@ -58,6 +60,8 @@ def answer(runs: Sequence[Run], comparisons: Sequence[Comparison], key: str) -> 
     of_random = [of for of in comparisons if of.baseline in baselines]
     against = "; ".join(_against(name, [of for of in of_random if of.baseline == name]) for name in baselines)
     sentences = [against[:1].upper() + against[1:] + "."]
+    if sizes:
+        sentences.append("Each SAE is compared with the baselines of its own size.")
     if any(of.n_seeds == 1 and of.verdict != "unknown" for of in of_random):
         sentences.append(
             "Some intervals are from one seed: they are about these SAEs and not about training them again."

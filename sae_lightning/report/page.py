@@ -54,12 +54,14 @@ class Experiment:
     Args:
         title: names of the runs.
         answer: the verdict of all of them together.
+        members: the policies that are shown at a glance: trained and random ones, of a family all sizes.
         means: over seeds, by metric and policy.
         table: means and spreads of every metric.
     """
 
     title: str
     answer: Answer
+    members: Sequence[str]
     means: Mapping[str, Mapping[str, float]]
     table: Table
 
@@ -104,7 +106,8 @@ def _experiments(runs: Sequence[ReportRun]) -> list[Experiment]:
         }
         title = " + ".join(names[run.folder] for run in of)
         verdict = answer(of, verdict_of(of), f"comparison {title}")
-        found.append(Experiment(title, verdict, _means(values), _table(values, floors)))
+        members = list(dict.fromkeys(policy for run in of for policy in run.sizes)) or ["trained", *RANDOM]
+        found.append(Experiment(title, verdict, members, _means(values), _table(values, floors)))
     return found
 
 
@@ -121,7 +124,7 @@ def _glance(experiments: Sequence[Experiment]) -> Table:
     metrics = [of.headline for of in QUESTIONS if any(of.headline in found.means for found in experiments)]
     rows = []
     for of in experiments:
-        for policy in ("trained", *RANDOM):
+        for policy in of.members:
             cells = [of.means.get(metric, {}).get(policy) for metric in metrics]
             if any(cell is not None for cell in cells):
                 shown = ["-" if cell is None else f"{cell:{number_format([cell])}}" for cell in cells]

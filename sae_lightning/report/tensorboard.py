@@ -11,7 +11,7 @@ import yaml
 from matplotlib.image import imread
 from torch.utils.tensorboard import SummaryWriter
 
-from sae_lightning.compare import Run, read_lines, read_run, verdict
+from sae_lightning.compare import Run, by_size, read_lines, read_run, verdict
 from sae_lightning.figures import STYLES
 from sae_lightning.report.answer import headlines, verdict_rows
 from sae_lightning.report.charts import FRAME, ROW, draw_dots
@@ -30,7 +30,7 @@ def into_tensorboard(folder: Path) -> None:
     Args:
         folder: the run folder; where nothing in it has a better way, nothing is written.
     """
-    run, step, config = read_run(folder), read_lines(folder)[-1]["step"], folder / "config.yaml"
+    run, step, config = by_size(read_run(folder)), read_lines(folder)[-1]["step"], folder / "config.yaml"
     settings = (yaml.safe_load(config.read_text()) or {}) if config.is_file() else {}
     comparisons = verdict([run])
     out = folder / FOLDER

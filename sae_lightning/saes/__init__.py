@@ -10,6 +10,7 @@ from sae_lightning.saes.matryoshka import MatryoshkaBatchTopK
 from sae_lightning.saes.module import SAEModule, Step
 from sae_lightning.saes.relu import ReLU
 from sae_lightning.saes.schedule import WarmupDecay
+from sae_lightning.saes.stitched import Stitched
 from sae_lightning.saes.topk import TopK
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SAEModule",
     "SparseAutoencoder",
     "Step",
+    "Stitched",
     "TargetL0",
     "TopK",
     "TrueFeatures",

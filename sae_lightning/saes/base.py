@@ -160,17 +160,6 @@ class SparseAutoencoder(SAEModule):
         """Raw activations from latents; no gradient."""
         return sparse_decode(code.values, code, self.W_dec, self.b_dec) / self.input_scale
 
-    def thresholded(self) -> tuple[Float[Tensor, "d_in d_sae"], Float[Tensor, " d_sae"], Float[Tensor, " d_sae"]]:
-        """W_enc, b_enc and thresholds of the JumpReLU SAE with the latents of this one in evaluation mode.
-
-        Raises:
-            ValueError: if there is none, since whether a latent is active depends on the others.
-        """
-        raise ValueError(
-            f"{type(self).__name__}: a latent is active or not depending on the others, and not above a threshold of "
-            "its own; take ReLU, BatchTopK, MatryoshkaBatchTopK, JumpReLU or Gated"
-        )
-
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
         """Reconstruction of raw activations of any leading shape, in their dtype."""
         flat = x.reshape(-1, self.d_in)

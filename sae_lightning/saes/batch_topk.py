@@ -72,10 +72,6 @@ class BatchTopK(SparseAutoencoder):
             self.threshold.copy_(torch.where(self.threshold.isnan(), smallest, followed))
         return code
 
-    def thresholded(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The same threshold for all; where it is negative 0, since latents never are."""
-        return self.W_enc, self.b_enc, self.threshold.clamp_min(0).expand_as(self.b_enc)
-
     def settings(self) -> dict[str, Any]:
         """Those of SparseAutoencoder, and k."""
         return {**super().settings(), "k": self.k}

@@ -54,11 +54,6 @@ class Gated(SparseAutoencoder):
         magnitude = chosen.of_latents(self.r_mag.exp()) * without_bias + chosen.of_latents(self.b_mag)
         return magnitude.relu() * (values > 0)
 
-    def thresholded(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Encoder and bias of the magnitude; its value where the gate opens is the threshold (app. E of the paper)."""
-        scale = self.r_mag.exp()
-        return self.W_enc * scale, self.b_mag, (self.b_mag - scale * self.b_enc).clamp_min(0)
-
     def extra_losses(
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
     ) -> dict[str, Tensor]:

@@ -121,10 +121,6 @@ class JumpReLU(SparseAutoencoder):
         """The jump, with its straight-through gradient."""
         return _Jump.apply(values, chosen.of_latents(self.threshold), self.bandwidth)
 
-    def thresholded(self) -> tuple[Tensor, Tensor, Tensor]:
-        """As it is."""
-        return self.W_enc, self.b_enc, self.threshold
-
     def extra_losses(
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
     ) -> dict[str, Tensor]:

@@ -58,6 +58,9 @@ class SAEModule(LightningModule):
 
     optimizer: OptimizerCallable
     lr_scheduler: LRSchedulerCallable | None
+    sizes: Mapping[str, tuple[str, str]] = {}
+    """Where members have several sizes, the size of each policy and what it is among those of its size, `trained` or
+    a baseline: `{"x8": ("x8", "trained"), "x8_frozen_decoder": ("x8", "frozen_decoder")}`; else empty."""
 
     @property
     def members(self) -> Mapping[str, "SparseAutoencoder"]:
@@ -80,8 +83,11 @@ class SAEModule(LightningModule):
                 f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
                 "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
             )
-        if stage == "fit" and not all(sae.is_initialised for sae in self.members.values()):
-            self.initialise_members()
+        if stage == "fit":
+            if not all(sae.is_initialised for sae in self.members.values()):
+                self.initialise_members()
+            if hasattr(self.trainer.datamodule, "look_at_starts"):  # type: ignore[attr-defined]
+                self.trainer.datamodule.look_at_starts(self.members)  # type: ignore[attr-defined]
 
     def initialise_members(self) -> None:
         """Draws the calibration sample once and gives every member its start."""

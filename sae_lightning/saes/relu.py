@@ -7,7 +7,6 @@ Decoder directions have unit norm, so the penalty cannot be escaped by shrinking
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,10 +38,6 @@ class ReLU(SparseAutoencoder):
     def select(self, pre_acts: PreActs) -> Code:
         """All positive entries."""
         return entries_above(pre_acts, 0.0, full=self.training)
-
-    def thresholded(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Thresholds of 0."""
-        return self.W_enc, self.b_enc, torch.zeros_like(self.b_enc)
 
     def extra_losses(
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int

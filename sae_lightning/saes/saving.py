@@ -5,6 +5,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -30,7 +31,7 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
             "nothing to save: this SAE takes its start from data, call initialise(seed, samples) or train it"
         )
     scale = sae.input_scale
-    tensors = {name: tensor for name, tensor in sae.state_dict().items() if name not in TRAINING_ONLY}
+    tensors = {name: tensor for name, tensor in sae.state_dict().items() if _is_kept(name)}
     tensors.update({name: tensors[name] / scale for name in sae.in_scaled_units}, input_scale=torch.ones_like(scale))
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, folder / "sae.safetensors")
@@ -56,19 +57,33 @@ def load(folder: Path) -> SparseAutoencoder:
     if not manifest_path.is_file() or not tensor_path.is_file():
         raise ValueError(f"{folder}: expected sae.json and sae.safetensors in it, such as <run>/saes/trained/0")
     manifest = json.loads(manifest_path.read_text())
-    variant = getattr(sae_lightning.saes, manifest.get("class", ""), None)
-    if not (isinstance(variant, type) and issubclass(variant, SparseAutoencoder)):
-        raise ValueError(f"{manifest_path}: class {manifest.get('class')!r} is not a variant of this version")
-    sae = variant(**manifest["settings"])
+    sae = _new(manifest, manifest_path)
     sae.policy_name = manifest["policy"]
     tensors = load_file(tensor_path)
-    expected = set(sae.state_dict()) - set(TRAINING_ONLY)
+    expected = {name for name in sae.state_dict() if _is_kept(name)}
     if set(tensors) != expected:
         raise ValueError(f"{tensor_path}: has the tensors {sorted(tensors)}, expected {sorted(expected)}")
     sae.load_state_dict(tensors, strict=False)
     sae.samples_since_fired[manifest.get("dead", [])] = sae.dead_after_samples
     sae.is_initialised = True
     return sae.eval()
+
+
+def _new(saved: dict[str, Any], path: Path) -> SparseAutoencoder:
+    """An SAE of this class and these settings, which may be made of other SAEs."""
+    variant = getattr(sae_lightning.saes, saved.get("class", ""), None)
+    if not (isinstance(variant, type) and issubclass(variant, SparseAutoencoder)):
+        raise ValueError(f"{path}: class {saved.get('class')!r} is not a variant of this version")
+    settings: dict[str, Any] = {
+        name: _new(value, path) if isinstance(value, dict) and "class" in value else value
+        for name, value in saved["settings"].items()
+    }
+    return variant(**settings)
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a tensor of an SAE, or of one that it is made of, is more than a counter of its training."""
+    return name.split(".")[-1] not in TRAINING_ONLY
 
 
 def dead_latents(folder: Path) -> list[int] | None:

@@ -55,6 +55,24 @@ def test_intervals_are_those_of_the_linearised_blocks():
         assert found.high[j].item() == pytest.approx(expected.high, abs=1e-6)
 
 
+def test_intervals_are_as_wide_as_those_of_drawing_blocks_again():
+    """What a bootstrap over blocks says, to a tenth, without its noise."""
+    x = data(features(8), n=1600)
+    small, large = random_sae(10, 1, k=3), random_sae(24, 2, k=3)
+    found = insertions(small, large, x, block=16, batch=160)
+    residual = (x - small.decode(small.encode(x))).double()
+    dense = large.encode(x).to_dense().double() / large.input_scale.double()
+    drawn = torch.randint(100, (4000, 100), generator=torch.Generator().manual_seed(6))
+    often = [j for j in range(large.d_sae) if found.firings[j] > 200]
+    assert len(often) > 3
+    for j in often:
+        change = (residual - dense[:, j : j + 1] * large.W_dec[j].double()).square().sum(1) - residual.square().sum(1)
+        again = change.detach().view(100, 16).mean(1)[drawn].mean(1)
+        low, high = again.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+        assert found.high[j].item() - found.low[j].item() == pytest.approx(high - low, rel=0.1)
+        assert found.low[j].item() == pytest.approx(low, abs=0.1 * (high - low))
+
+
 def test_those_and_only_those_that_were_added_are_novel():
     directions = features(8)
     shuffled = torch.randperm(8, generator=torch.Generator().manual_seed(3))

@@ -103,17 +103,25 @@ def test_pair_of_a_run(folder, capsys):
     assert again["loss"] is None
 
 
-def test_synthetic_data(tmp_path, capsys):
+def test_synthetic_data_and_latents_that_compete(tmp_path, capsys):
     for name, d_sae in (("a", 10), ("b", 24)):
-        random_sae(d_sae, 1, k=3).save(tmp_path / name)
-    main(
-        ["stitch", f"--small={tmp_path / 'a'}", f"--large={tmp_path / 'b'}", "--data=SyntheticDataModule"]
-        + ["--data.d_in=12", "--data.n_features=24", "--data.batch_size=64", "--n_tokens=512"]
-    )
+        random_sae(d_sae, 1, TopK, k=3).save(tmp_path / name)
+    of_data = ["--data=SyntheticDataModule", "--data.d_in=12", "--data.n_features=24", "--data.batch_size=64"]
+    large, saved = f"--large={tmp_path / 'b'}", tmp_path / "stitched"
+    main(["stitch", f"--small={tmp_path / 'a'}", large, *of_data, "--n_tokens=512", f"--save={saved}"])
     found = json.loads((tmp_path / "b/stitch/a_to_b/stitch.json").read_text())
     assert found["loss"] is None
     assert found["n_samples"] == 256
-    assert "From a to b" in capsys.readouterr().out
+    n_novel = found["classes"]["novel"]["n"]
+    printed = capsys.readouterr().out
+    assert "From a to b" in printed
+    assert f"{saved}: a with {n_novel} novel latents of b" in printed
+    assert SparseAutoencoder.load(saved).d_sae == 10 + n_novel > 10
+    main(["stitch", f"--small={saved}", large, *of_data, "--n_tokens=512"])
+    again = json.loads((tmp_path / "b/stitch/stitched_to_b/stitch.json").read_text())
+    steps = found["curve"]["steps"]
+    [inserted] = [row for row in steps if row["n_large"] == n_novel and row["n_small"] == 10]
+    assert again["curve"]["small"] == pytest.approx({of: inserted[of] for of in again["curve"]["small"]})
 
 
 @torch.no_grad()
@@ -150,7 +158,6 @@ def test_loss_of_one_latent_equals_running_the_model_on_everything(folder):
         (["--small={run}/x1/0", "--large={run}/none"], ["none", "sae.json"]),
         (["--small={run}/x1/0", "--large={run}/narrow/0"], ["d_in=16", "d_in=8"]),
         (["--small={run}/narrow/0", "--large={run}/narrow/0"], ["d_in=8", "activations 16"]),
-        (["--small={run}/x1/0", "--large={run}/topk/0", "--save={run}/new"], ["TopK", "threshold"]),
         (["--small={run}/x1/0", "--large={run}/x2/0", "--n_tokens=64"], ["--n_tokens 64", "too few"]),
         (["--small={run}/x1/0", "--large={run}/x2/0", "--n_steps=0"], ["--n_steps 0"]),
         (["--small={run}/x1/0", "--large={run}/x2/0", "--cosine_threshold=2"], ["--cosine_threshold 2.0"]),

@@ -11,7 +11,9 @@ from torch.nn.functional import normalize
 from sae_lightning.datamodules import DecoderDirections
 from sae_lightning.datamodules.decoder_directions import endless_order
 from sae_lightning.evaluators import Reconstruction
-from sae_lightning.saes import TopK
+from sae_lightning.freeze import NoFreeze
+from sae_lightning.panel import SanityPanel
+from sae_lightning.saes import CovarianceMatched, TopK
 from sae_lightning.sources import GaussianMatched, RandomDirections
 
 D_IN, D_SAE = 8, 40
@@ -132,6 +134,42 @@ def test_as_many_meta_latents_as_rows_explain_all_with_one_each(tmp_path):
     meta.b_dec.data.copy_(datamodule.rows.mean(0))
     trainer.validate(meta, datamodule, verbose=False)
     assert trainer.callback_metrics["val/explained_variance/trained/0"] == pytest.approx(0, abs=1e-6)
+
+
+def panel(seeds, widths=None, init=None):
+    return SanityPanel(
+        D_IN, lambda d_in: TopK(d_in, k=2, d_sae=10, init=init), {"trained": NoFreeze()}, None, seeds, widths
+    )
+
+
+def fit_for_a_step(module, datamodule, folder):
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = Trainer(
+        accelerator="cpu", logger=False, default_root_dir=folder, max_steps=1, num_sanity_val_steps=0, **quiet
+    )
+    trainer.fit(module, datamodule)
+
+
+def test_a_meta_sae_that_starts_where_an_sae_did_is_warned_of(tmp_path):
+    trained = normalize(torch.randn(D_SAE, D_IN, generator=torch.Generator().manual_seed(9)), dim=1)
+    bases = [save(tmp_path / "other", seed=4), save(tmp_path / "base", W_dec=trained)]
+    nulls = {"isotropic": RandomDirections()}
+    datamodule = data(*bases, nulls=nulls)
+    with pytest.warns(UserWarning, match="starts from the directions that") as told:
+        fit_for_a_step(panel([0, 1], datamodule.widths), datamodule, tmp_path)
+    [message] = [str(of.message) for of in told if "starts from" in str(of.message)]
+    assert "meta-SAE trained/0 starts" in message
+    assert f"{bases[1]} started from" in message
+    with pytest.warns(UserWarning, match="meta-SAE trained/4 starts from the directions that .*other"):
+        fit_for_a_step(TopK(D_IN, k=2, d_sae=10, seed=4), data(*bases), tmp_path)
+
+
+def test_other_starts_are_not_warned_of(tmp_path):
+    """Another seed; the same seed and another kind of start; a family, which draws each size by itself."""
+    base, of_family = save(tmp_path / "base"), save(tmp_path / "family", seed=1_000_003)
+    fit_for_a_step(panel([1]), data(base, of_family), tmp_path)  # warnings are errors in tests
+    fit_for_a_step(panel([0], init=CovarianceMatched()), data(base), tmp_path)
+    fit_for_a_step(TopK(D_IN, k=2, d_sae=10, seed=0), data(of_family), tmp_path)
 
 
 def test_wrong_input(tmp_path):

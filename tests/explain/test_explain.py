@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
     nulls = {"gaussian": {"class_path": "GaussianMatched"}}
     fit("lm", PANEL, "LanguageModelDataModule", hook="model.layers.0", nulls=nulls, **arguments)
     base = str(folder / "lm/version_0/saes/trained/0")
-    meta = {"class_path": "TopK", "init_args": {"k": 2, "d_sae": 12}}
+    meta = {"class_path": "TopK", "init_args": {"k": 2, "d_sae": 12, "seed": 1}}
     fit("meta", meta, "DecoderDirections", saes=[base], batch_size=16, train_samples=640)
     TopK(16, k=2, d_sae=24).save(folder / "smaller")
     torch.set_float32_matmul_precision(before)
@@ -103,7 +103,7 @@ def test_everything_of_one_latent(folder, run, capsys):
     assert every["text"] == found["text"]
     meta = every["meta"]
     assert meta["is_of_this_sae"]
-    code = TopK.load(folder / "meta/version_0/saes/trained/0").encode(W_dec).to_dense()
+    code = TopK.load(folder / "meta/version_0/saes/trained/1").encode(W_dec).to_dense()
     expected = code[latent].topk(2)
     assert [of["latent"] for of in meta["meta_latents"]] == expected.indices.tolist()
     assert [of["value"] for of in meta["meta_latents"]] == pytest.approx(expected.values.tolist(), rel=1e-5)
@@ -168,9 +168,9 @@ def test_a_member_reads_its_own_hook(folder, capsys):
 
 
 def test_a_meta_sae_has_no_text(folder, capsys):
-    found = explain(capsys, folder / "meta/version_0", "trained/0", 1)
+    found = explain(capsys, folder / "meta/version_0", "trained/1", 1)
     assert found["text"] is found["logits"] is None
-    main(["explain", str(folder / "meta/version_0"), "trained/0", "1"])
+    main(["explain", str(folder / "meta/version_0"), "trained/1", "1"])
     assert "These data have no text" in capsys.readouterr().out
 
 

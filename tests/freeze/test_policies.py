@@ -4,12 +4,11 @@ import copy
 
 import pytest
 import torch
-from training import D_IN, SaveAt, fit, subclasses
+from training import D_IN, VARIANTS, SaveAt, fit
 
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder, Untrained
-from sae_lightning.saes import SparseAutoencoder, TopK
+from sae_lightning.saes import TopK
 
-VARIANTS = subclasses(SparseAutoencoder)
 POLICIES = FreezePolicy.__subclasses__()
 FROZEN = {
     NoFreeze: [],

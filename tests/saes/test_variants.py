@@ -5,14 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training import subclasses
+from training import VARIANTS
 
 from sae_lightning.code import Code
 from sae_lightning.saes import CovarianceMatched, DataPoints, Isotropic, SparseAutoencoder, TrueFeatures
 from sae_lightning.sources import LogUniformProbability, SyntheticSource
 
 D_IN, D_SAE, BATCH = 8, 64, 32
-VARIANTS = subclasses(SparseAutoencoder)
 
 
 @pytest.fixture(params=VARIANTS, ids=lambda variant: variant.__name__)

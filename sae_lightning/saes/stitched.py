@@ -1,0 +1,118 @@
+"""An SAE put together from two: latents of a small SAE, and latents of a large one of the same activations beside them.
+
+    latents = (those of the small SAE that are kept, those of the large SAE that are inserted)
+    x_hat   = latents W_dec + b_dec of the small SAE                  (Leask et al. 2025, arXiv 2502.04878)
+
+Each latent is active as it is in its own SAE. Of TopK that depends on all latents of that SAE, also on those that are
+left out; so both SAEs are kept whole, whatever their variants.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_lightning.code import Code
+from sae_lightning.kernels import PreActs
+from sae_lightning.saes.base import SparseAutoencoder
+
+_NOT_TRAINED = "a Stitched SAE is put together by `sae stitch --save` and not trained: take another variant"
+
+
+class Stitched(SparseAutoencoder):
+    """Latents of two SAEs; made by `sae stitch --save`, and not trained.
+
+    Args:
+        small: whose `b_dec` it has.
+        large: of activations of the same width.
+        kept: latents of the small SAE, each once.
+        inserted: latents of the large SAE, each once; they come after those that are kept.
+    """
+
+    def __init__(
+        self, small: SparseAutoencoder, large: SparseAutoencoder, kept: Sequence[int], inserted: Sequence[int]
+    ) -> None:
+        if small.d_in != large.d_in:
+            raise ValueError(
+                f"small has d_in={small.d_in} and large d_in={large.d_in}: expected SAEs of the same activations"
+            )
+        super().__init__(small.d_in, d_sae=len(kept) + len(inserted), apply_b_dec_to_input=False, seed=small.seed)
+        self.policy_name, self.kept, self.inserted = "stitched", list(kept), list(inserted)
+        self.small, self.large = _in_raw_units(small), _in_raw_units(large)
+        self._join()
+        self.to(small.W_dec.device).eval()
+
+    @torch.no_grad()
+    def _join(self) -> None:
+        """Directions and biases of the latents that it has, from those of both SAEs."""
+        parts = [(self.small, self.kept), (self.large, self.inserted)]
+        self.W_enc.copy_(torch.cat([sae.W_enc[:, chosen] for sae, chosen in parts], 1))
+        self.b_enc.copy_(torch.cat([_without_b_dec(sae)[chosen] for sae, chosen in parts]))
+        for name in ("W_dec", "W_dec_start"):
+            getattr(self, name).copy_(torch.cat([getattr(sae, name)[chosen] for sae, chosen in parts]))
+        self.b_dec.copy_(self.small.b_dec)
+        dead = torch.cat([sae.dead[chosen] for sae, chosen in parts])
+        self.samples_since_fired.copy_(dead * self.dead_after_samples)
+
+    def select(self, pre_acts: PreActs) -> Code:
+        """What both SAEs find in the same activations, of the latents that it has."""
+        rows, indices, values, first = [], [], [], 0
+        for sae, chosen in ((self.small, self.kept), (self.large, self.inserted)):
+            code = sae.encode(pre_acts.x)
+            place = torch.full((sae.d_sae,), -1, device=pre_acts.device)
+            place[chosen] = first + torch.arange(len(chosen), device=pre_acts.device)
+            code = code.where(place[code.indices] >= 0)
+            rows.append(code.rows)
+            indices.append(place[code.indices])
+            values.append(code.values)
+            first += len(chosen)
+        in_order = torch.cat(rows).argsort(stable=True)
+        return Code.from_entries(
+            torch.cat(values)[in_order],
+            torch.cat(rows)[in_order],
+            torch.cat(indices)[in_order],
+            pre_acts.batch_size,
+            self.d_sae,
+        )
+
+    def setup(self, stage: str) -> None:
+        """Refuses to be trained before anything is read."""
+        if stage == "fit":
+            raise ValueError(_NOT_TRAINED)
+        super().setup(stage)
+
+    def losses(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
+        """None: what is active is decided by two SAEs that have been trained.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(_NOT_TRAINED)
+
+    def settings(self) -> dict[str, Any]:
+        """Both SAEs, and which of their latents it has."""
+        parts = {name: {"class": type(sae).__name__, "settings": sae.settings()} for name, sae in self.parts.items()}
+        return {**parts, "kept": self.kept, "inserted": self.inserted}
+
+    @property
+    def parts(self) -> dict[str, SparseAutoencoder]:
+        """Both SAEs, by the names of the arguments."""
+        return {"small": self.small, "large": self.large}
+
+
+def _without_b_dec(sae: SparseAutoencoder) -> Tensor:
+    """The encoder's bias where `b_dec` is not subtracted from activations."""
+    return sae.b_enc - sae.b_dec @ sae.W_enc if sae.apply_b_dec_to_input else sae.b_enc
+
+
+@torch.no_grad()
+def _in_raw_units(sae: SparseAutoencoder) -> SparseAutoencoder:
+    """A copy with the scale folded in, as `save` does."""
+    sae = copy.deepcopy(sae).eval()
+    for name in sae.in_scaled_units:
+        getattr(sae, name).div_(sae.input_scale)
+    sae.input_scale.fill_(1.0)
+    return sae
