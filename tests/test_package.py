@@ -24,6 +24,16 @@ def test_what_needs_torchvision_can_be_imported():
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
+@pytest.mark.slow
+def test_training_imports_no_library_that_it_does_not_use():
+    code = (
+        "import sys, sae_lightning.lightning_cli; "
+        "print(*{'sklearn', 'pandas', 'pyarrow', 'datasets', 'open_clip', 'tensorboard'} & {*sys.modules})"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    assert not subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
 def test_fast_products_stay_float32():
     before = torch.get_float32_matmul_precision()
     try:

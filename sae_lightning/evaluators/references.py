@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
-from sklearn.decomposition import PCA
-from sklearn.linear_model import orthogonal_mp
 from torch import Tensor
 
 from sae_lightning.code import Code
@@ -83,6 +81,8 @@ class References(Evaluator):
 
     def _measure(self, datamodule: Any) -> dict[str, dict[str, float]]:
         """Metrics by reference, then by name."""
+        from sklearn.decomposition import PCA
+
         source, features = datamodule.source, datamodule.source.features
         x, truth = held_out_sample(datamodule, self.n_samples)
         largest = keep_largest(truth, self.k * self.n_samples)
@@ -152,6 +152,8 @@ def pursue(
 
 
 def _pursue_block(x: Tensor, dictionary: Tensor, k: int) -> Tensor:
+    from sklearn.linear_model import orthogonal_mp
+
     with warnings.catch_warnings():
         # Said of a sample that fewer than k atoms explain (of x = 0 none). No case of trouble: k <= d_in.
         warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended prematurely", RuntimeWarning)
