@@ -7,6 +7,8 @@ with the largest raw pre-activations, which may be negative. The normalisation i
 dimensions, a mean over samples).
 """
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -40,7 +42,11 @@ def aux_k_loss(
         return None
     k_aux = max(1, x.shape[1] // 2)
     # Among themselves: where few are dead, half of them are in each code, and dense products are the quicker ones.
-    W_enc, b_enc, W_dec = W_enc.T[dead_latents].T, b_enc[dead_latents], W_dec[dead_latents]
-    code = Code.from_rows(*largest_per_row(PreActs(x, W_enc, b_enc, screen=False), min(k_aux, n_dead)), n_dead)
+    # Their number changes all the time, and product libraries make and keep a kernel for each size: sizes in steps.
+    step = max(64, len(dead) // 32)
+    latents = F.pad(dead_latents, (0, -n_dead % step))
+    padding = torch.arange(len(latents), device=latents.device) >= n_dead
+    W_enc, b_enc, W_dec = W_enc.T[latents].T, b_enc[latents].masked_fill(padding, -torch.inf), W_dec[latents]
+    code = Code.from_rows(*largest_per_row(PreActs(x, W_enc, b_enc, screen=False), min(k_aux, n_dead)), len(latents))
     explained = sparse_decode(sparse_encode(x, W_enc, b_enc, b_dec, code), code, W_dec)
     return (residual.detach() - explained).square().sum(1).mean() * min(n_dead / k_aux, 1.0)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sae_lightning.kernels import PreActs
 from sae_lightning.saes import BatchTopK, Gated, JumpReLU, LinearL0, MatryoshkaBatchTopK, ReLU, TargetL0, TopK
 from sae_lightning.saes.aux_k import aux_k_loss
 
@@ -178,6 +179,20 @@ def test_aux_k_alone_trains_the_encoder_even_where_pre_acts_are_negative():
     loss.backward()
     assert (W_enc.grad[:, :3].abs().sum(0) > 0).all()
     assert (W_enc.grad[:, 3:] == 0).all()
+
+
+def test_aux_k_multiplies_matrices_of_few_sizes(monkeypatch):
+    """A thousand kernels, one for each number of dead latents, had taken 3 GB."""
+    sizes = set()
+    monkeypatch.setattr(
+        "sae_lightning.saes.aux_k.PreActs",
+        lambda x, W_enc, *args, **kwargs: sizes.add(W_enc.shape[1]) or PreActs(x, W_enc, *args, **kwargs),
+    )
+    for n_dead in range(1, 200):
+        dead = torch.arange(256) < n_dead
+        x, W = torch.randn(BATCH, D_IN), torch.randn(256, D_IN)
+        aux_k_loss(x, x, dead, W.T, torch.randn(256), None, W)
+    assert sizes == {64, 128, 192, 256}
 
 
 def test_aux_k_is_zero_where_the_dead_latents_explain_what_is_missing():
