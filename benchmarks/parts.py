@@ -34,6 +34,7 @@ def main() -> None:
         for title, ways in (
             ("encode product, by blocks of 512 rows", products(case.d_in, case.d_sae)),
             (f"the {case.k} largest of a row, without the product", selections(case.d_sae, case.k)),
+            ("entries in order of latents", orders(case.d_sae, case.k)),
             ("gradient of the latents", latent_gradients(case.d_in, case.d_sae, case.k)),
             ("Adam on an encoder stored by latent", adam(case.d_in, case.d_sae)),
         ):
@@ -100,6 +101,20 @@ def selections(d_sae: int, k: int) -> dict[str, tuple[Callable[[], object], int]
     }
 
 
+def orders(d_sae: int, k: int) -> dict[str, tuple[Callable[[], object], int]]:
+    """The permutation, and where latents start."""
+    code = Code.from_rows(torch.randn(BATCH, k), torch.rand(BATCH, d_sae).topk(k).indices, d_sae)
+
+    def sorted_by_torch() -> None:
+        latents, _ = torch.sort(code.indices, stable=True)
+        torch.searchsorted(latents, torch.arange(d_sae + 1))
+
+    def counted() -> None:
+        _ = Code(code.values, code.indices, code.offsets, d_sae).by_latent
+
+    return {"torch.sort": (sorted_by_torch, 1), "by counting (ours)": (counted, 1)}
+
+
 def latent_gradients(d_in: int, d_sae: int, k: int) -> dict[str, tuple[Callable[[], object], int]]:
     """`<grad[row], W_dec[latent]>` for each entry."""
     grad, W_dec = torch.randn(BATCH, d_in), torch.randn(d_sae, d_in)
@@ -121,7 +136,7 @@ def latent_gradients(d_in: int, d_sae: int, k: int) -> dict[str, tuple[Callable[
     return {
         "gathered rows and bmm": (gathered, 1),
         "embedding_bag's, by sample": (by_row, 1),
-        "sampled_addmm by latent, with the sort (ours)": (by_latent, 1),
+        "sampled_addmm by latent, with the order (ours)": (by_latent, 1),
     }
 
 
