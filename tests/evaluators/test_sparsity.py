@@ -14,7 +14,7 @@ def test_sparsity_of_every_member_is_that_of_the_whole_set(panel, data, trainer,
         sae.initialise(0)
         sae.W_enc.data[:, :8] = 0  # these never fire
         sae.b_enc.data[:8] = -1
-    run = trainer(Sparsity())
+    run = trainer(evaluator := Sparsity())
     run.validate(panel, data, verbose=False)
     for name, sae in panel.members.items():
         fires = sae.encode(data.x).to_dense() != 0
@@ -25,6 +25,7 @@ def test_sparsity_of_every_member_is_that_of_the_whole_set(panel, data, trainer,
                 "dead_fraction": (~fires.any(0)).double().mean().item(),
             }
         )
+        assert evaluator.measured["dead_fraction"].items.numerators[name].tolist() == (~fires.any(0)).double().tolist()
         frequencies = fires.double().mean(0)
         histogram = drawn["val/log10_firing_frequency", name]
         torch.testing.assert_close(histogram, frequencies[frequencies > 0].log10())
