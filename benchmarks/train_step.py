@@ -8,7 +8,9 @@ reconstruction loss and l0 must agree with ours. Then they take turns of a few s
 - ms: median over all timed steps, from the end of one to the end of the next; samples_per_s follows from it.
 - spread: lower and upper quartile of the same.
 - peak_mb: peak resident memory of the process up to its last timed step (on a GPU: of torch's allocations).
-- import_mb: resident memory after imports, before there is a model or data; it is part of peak_mb.
+- import_mb: resident memory after imports, before there is a model or data; it is part of peak_mb. With the first
+  optimizer torch imports its compiler, 75 MB more, or 145 MB where Triton is installed: this counts as an import.
+- Every process holds the same four batches, 4 x batch x d_in float32 (32 MB in case a): they are part of peak_mb too.
 - floor_ratio: ms over that of `floor`, the float32 encode product and a fused Adam step alone. Nothing that multiplies
   in float32 gets below 1; what encodes in bfloat16 may.
 - stages: ms by stage, of a few more steps that are watched and not timed.

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -142,8 +143,20 @@ class Over(Exception):  # noqa: N818
 Job = Callable[[Any, Connection], None]
 
 
+def end_with_parent() -> None:
+    """Ends this process as soon as the one that started it is gone, however that ended.
+
+    Left to itself a worker would find out when it next tells something, after minutes of disturbing what is measured.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def work(connection: Connection, task: Task, job: Job) -> None:
     """The life of a worker process."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print does not mix with the results
     warnings.filterwarnings("ignore")
     try:
@@ -154,6 +167,7 @@ def work(connection: Connection, task: Task, job: Job) -> None:
         for module in task.modules:
             importlib.import_module(module)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        torch.optim.Adam([torch.zeros(1)])  # with the first optimizer torch imports its compiler: so does every impl
         connection.send(resident_mb())
         connection.recv()  # workers import side by side but build one after the other, which takes less memory
         job(task, connection)

@@ -44,7 +44,9 @@ COMMANDS = {
     "explain": Command("print what is known of one latent of a finished run", "sae_lightning.explain.command:main"),
     "compare": Command("print the table of SAEs against baselines of finished runs", "sae_lightning.compare:main"),
     "report": Command("make one HTML page of finished runs, to open from disk", "sae_lightning.report.command:main"),
-    "figures": Command("draw what finished runs found, as PNG and into TensorBoard", "sae_lightning.figures:main"),
+    "figures": Command(
+        "draw what finished runs found, as PNG and into TensorBoard", "sae_lightning.figures.command:main"
+    ),
 }
 
 

@@ -16,25 +16,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_compare import LAST, write_run
 
 from sae_lightning.cli import main
-from sae_lightning.figures import (
-    FOLDER,
-    OTHERS,
-    STYLES,
-    Point,
+from sae_lightning.figures.computed import Point, by_frequency, curves, frequency_bins, points, shares, wilson
+from sae_lightning.figures.drawn import (
     _legend,
     best_cosines,
-    by_frequency,
-    curves,
     explained_variance_vs_recovery,
-    frequency_bins,
-    points,
-    read,
     recovery_by_frequency,
-    shares,
-    styles,
     training,
-    wilson,
 )
+from sae_lightning.figures.look import OTHERS, STYLES, styles
+from sae_lightning.figures.runs import FOLDER, read
 
 
 def one(folder):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sae_lightning.canonical.curve import INSERT, REST, START, SWAP
 from sae_lightning.canonical.insertion import CLASSES, DEAD
-from sae_lightning.figures import LOOK, WIDTH, Style
+from sae_lightning.figures.look import LOOK, WIDTH, Style
 
 _PHASES = {
     START: Style("#000000", "*", "none"),

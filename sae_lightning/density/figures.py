@@ -19,7 +19,7 @@ from sae_lightning.density.activations import (
     WITHOUT_FIRST,
     WITHOUT_MASSIVE,
 )
-from sae_lightning.figures import CHANCE, LOOK, WIDTH, Style, styles
+from sae_lightning.figures.look import CHANCE, LOOK, WIDTH, Style, styles
 
 _VIEWS = {
     (AXES, ALL_DIMENSIONS): Style("#0072B2", "o", "-"),

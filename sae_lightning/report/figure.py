@@ -21,7 +21,7 @@ from matplotlib import style as matplotlib_style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sae_lightning.figures import STYLES, Style
+from sae_lightning.figures.look import STYLES, Style
 from sae_lightning.report.words import policy_label
 
 WIDTH = 330

@@ -1,15 +1,7 @@
 """Sections on how the SAEs of a run learned, and what became of their latents."""
 
-from sae_lightning.figures import (
-    RECOVERY,
-    THRESHOLD,
-    LeftOut,
-    by_frequency,
-    curves,
-    data_of,
-    frequency_bins,
-    read_truth,
-)
+from sae_lightning.figures.computed import by_frequency, curves, frequency_bins
+from sae_lightning.figures.runs import RECOVERY, THRESHOLD, LeftOut, data_of, read_truth
 from sae_lightning.report.charts import Series, lines
 from sae_lightning.report.figure import Chart
 from sae_lightning.report.histograms import histogram

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from torch.utils.tensorboard import SummaryWriter
 
 from sae_lightning.compare import Run, by_size, read_lines, read_run, verdict
-from sae_lightning.figures import STYLES
+from sae_lightning.figures.look import STYLES
 from sae_lightning.report.answer import headlines, verdict_rows
 from sae_lightning.report.charts import FRAME, ROW, draw_dots
 from sae_lightning.report.figure import WIDTH, look_of

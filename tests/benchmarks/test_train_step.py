@@ -9,6 +9,8 @@ import torch
 
 from benchmarks import train_step
 from benchmarks.peers import CASES, Begin, Dense, OursBare, Task, batches, weights
+from benchmarks.turns import Worker
+from benchmarks.worker import job
 
 KEYS = {"case", "kind", "impl", "samples_per_s", "ms", "spread", "peak_mb", "import_mb", "floor_ratio", "stages"}
 
@@ -102,3 +104,28 @@ def test_the_case_for_a_gpu_is_left_out_without_one(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert train_step.main(["--case", "e", "--impl", "ours"]) == 0
     assert "python -m benchmarks.train_step --case e" in capsys.readouterr().err
+
+
+def test_workers_end_with_the_process_that_started_them():
+    code = (
+        "from benchmarks import peers, turns, worker\n"
+        "started = turns.Worker(peers.Task('tiny', 'topk', 'dense'), worker.job)\n"
+        "started.build()\n"
+        "print('building is done', flush=True)\n"
+        "started.turn(10**9)\n"
+    )
+    script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert script.stdout is not None
+    assert script.stdout.readline() == "building is done\n"
+    script.kill()
+    script.communicate(timeout=20)  # the worker writes to the same stderr: it stays open as long as one of them lives
+
+
+def test_what_torch_imports_for_an_optimizer_counts_as_imported():
+    worker = Worker(Task("tiny", "topk", "dense"), job)
+    try:
+        worker.build()
+        worker.turn(3)
+        assert worker.peak_mb - worker.import_mb < 40  # the SAE and its batches take 2 MB, torch's compiler 75
+    finally:
+        worker.stop()
