@@ -46,6 +46,7 @@ class SyntheticDataModule(ActivationDataModule):
         n_features: number of true features.
         coefficient_sigma: standard deviation of the logarithm of a coefficient, at least 0.
         dependence: how the firings of the features depend on each other. Default: they are independent.
+        sample_norm: scale the coefficients of every sample so that it has this norm, above 0. Default: as they are.
         batch_size: samples in a batch of one rank.
         train_samples: samples in an epoch, all ranks together; no sample is repeated.
         val_samples: held-out samples in a validation, all ranks together.
@@ -63,6 +64,7 @@ class SyntheticDataModule(ActivationDataModule):
         n_features: int = 3200,
         coefficient_sigma: float = 0.25,
         dependence: Dependence | None = None,
+        sample_norm: float | None = None,
         batch_size: int = 1024,
         train_samples: int = 10_000_000,
         val_samples: int = 65_536,
@@ -70,7 +72,7 @@ class SyntheticDataModule(ActivationDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, train_samples, val_samples, seed)
-        source = SyntheticSource(firing_probability, d_in, n_features, coefficient_sigma, dependence, seed)
+        source = SyntheticSource(firing_probability, d_in, n_features, coefficient_sigma, dependence, sample_norm, seed)
         self.source = NullSource(source, nulls, partial(self._sample, source)) if nulls else source
 
     @override

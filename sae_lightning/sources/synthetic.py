@@ -4,7 +4,7 @@
 
 with more unit features f_i than dimensions (Korznikov et al., 2026, arXiv:2602.14111, section 3). The paper leaves open
 whether its 0.25 is sigma or the variance of log c; here `coefficient_sigma` is sigma. A `Dependence` makes the b_i of a
-sample depend on each other.
+sample depend on each other; a `sample_norm` gives every sample the same norm.
 """
 
 import hashlib
@@ -32,6 +32,7 @@ class SyntheticSource(ActivationSource):
         n_features: number of true features.
         coefficient_sigma: standard deviation of the logarithm of a coefficient, at least 0.
         dependence: how the firings of the features depend on each other. Default: they are independent.
+        sample_norm: scale the coefficients of every sample so that it has this norm, above 0. Default: as they are.
         seed: decides the features, their firing probabilities and every sample.
 
     Attributes:
@@ -46,6 +47,7 @@ class SyntheticSource(ActivationSource):
         n_features: int = 3200,
         coefficient_sigma: float = 0.25,
         dependence: Dependence | None = None,
+        sample_norm: float | None = None,
         seed: int = 0,
     ) -> None:
         for name, value in (("d_in", d_in), ("n_features", n_features)):
@@ -53,6 +55,11 @@ class SyntheticSource(ActivationSource):
                 raise ValueError(f"{name}={value}: expected at least 1")
         if coefficient_sigma < 0:
             raise ValueError(f"coefficient_sigma={coefficient_sigma}: expected at least 0")
+        if sample_norm is not None and not sample_norm > 0:
+            raise ValueError(
+                f"sample_norm={sample_norm}: expected above 0, such as sqrt(d_in)={d_in**0.5:.3g}, or null"
+            )
+        self.sample_norm = sample_norm
         self.d_in, self.n_features, self.coefficient_sigma, self.seed = d_in, n_features, coefficient_sigma, seed
         normal = self._rng("features", 0).standard_normal((n_features, d_in))
         self.features = torch.from_numpy(normal / np.linalg.norm(normal, axis=1, keepdims=True)).float()
@@ -69,7 +76,11 @@ class SyntheticSource(ActivationSource):
         coefficients = rng.standard_normal(len(firings), dtype=np.float32)
         np.exp(coefficients * np.float32(self.coefficient_sigma), out=coefficients)
         code = Code.from_flat(torch.from_numpy(coefficients), torch.from_numpy(firings), n, self.n_features)
-        return self.decode(code), code
+        x = self.decode(code)
+        if self.sample_norm is None:
+            return x, code
+        scale = self.sample_norm / torch.linalg.vector_norm(x, dim=1).clamp_min(1e-12)
+        return x * scale[:, None], code.with_values(code.values * scale[code.rows])
 
     def decode(self, code: Code) -> Float[Tensor, "n d_in"]:
         """The activations that these coefficients make."""

@@ -126,6 +126,16 @@ def test_nothing_fires():
     assert torch.equal(x, torch.zeros(5, 3))
 
 
+def test_sample_norm_scales_whole_samples_and_their_codes():
+    plain, scaled = (SyntheticSource(d_in=10, n_features=200, sample_norm=norm) for norm in (None, 3.0))
+    (x, code), (y, of_y) = plain.sample(50), scaled.sample(50)
+    norm = x.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    assert (norm > 1e-6).sum() < 50  # a sample without a feature stays zero
+    torch.testing.assert_close(y, 3 * x / norm)
+    torch.testing.assert_close(scaled.decode(of_y), y)
+    assert torch.equal(of_y.indices, code.indices)
+
+
 def test_capture_and_replace(constant):
     source, x, _ = constant
     activations, mask = source.capture(x[:4])
@@ -143,6 +153,7 @@ def test_capture_and_replace(constant):
         (lambda: SyntheticSource(n_features=0), "n_features=0"),
         (lambda: SyntheticSource(d_in=0), "d_in=0"),
         (lambda: SyntheticSource(coefficient_sigma=-1.0), "coefficient_sigma=-1"),
+        (lambda: SyntheticSource(sample_norm=0.0), "sample_norm=0"),
     ],
 )
 def test_errors(make, message):
