@@ -205,12 +205,11 @@ class OursBare:
 
     def step(self, x: Tensor) -> None:
         """The order of Lightning's hooks."""
-        loss = self.sae.losses(x, self.n_steps)["loss"]
-        self.optimizer.zero_grad()
-        loss.backward()
+        self.sae.losses(x, self.n_steps)["loss"].backward()
         self.sae.on_before_optimizer_step(self.optimizer)
         self.sae.configure_gradient_clipping(self.optimizer, 1.0, "norm")
         self.optimizer.step()
+        self.optimizer.zero_grad()
         self.sae.constrain()
         self.n_steps += 1
 

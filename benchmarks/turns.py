@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.peers import Task
 from benchmarks.report import Mistake
+from sae_lightning import startup
 
 WATCHED = 3  # steps for the stages
 LABELS = ("sae::encode", "sae::select", "sae::decode", "sae::optimizer")
@@ -93,7 +94,7 @@ class Turns:
     """Times steps when it is this worker's turn, and waits for it in between."""
 
     def __init__(self, connection: Connection, task: Task) -> None:
-        self.connection, self.cuda = connection, task.device == "cuda"
+        self.connection, self.cuda, self.settings = connection, task.device == "cuda", task.settings
         self.stages: Stages | None = None
         self.what, self.left, self.times, self.started = "", 0, list[float](), 0.0
 
@@ -109,7 +110,9 @@ class Turns:
         return perf_counter()
 
     def ready(self, begin: Any) -> None:
-        """Tells how this impl starts and waits for the first turn."""
+        """Tells how this impl starts and waits for the first turn; what was built stays, as in `sae fit`."""
+        if self.settings:
+            startup.keep_freed_memory()
         self.connection.send(begin)
         self._wait()
 
@@ -160,10 +163,9 @@ def work(connection: Connection, task: Task, job: Job) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print does not mix with the results
     warnings.filterwarnings("ignore")
     try:
-        from sae_lightning import startup
-
         if task.settings:
-            startup.speed_up_cpu()
+            startup.choose_products()
+            startup.separate_large_tensors()
         for module in task.modules:
             importlib.import_module(module)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

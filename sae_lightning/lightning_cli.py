@@ -68,7 +68,8 @@ class SAECLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         startup.silence_known_noise()
-        startup.speed_up_cpu()
+        startup.choose_products()
+        startup.separate_large_tensors()
         super().__init__(
             SAEModule,
             ActivationDataModule,
@@ -187,6 +188,12 @@ class SAECLI(LightningCLI):
         if self.settings.trainer.enable_checkpointing is not False:
             defaults += [(Checkpoints(), ModelCheckpoint), (Interrupt(), Interrupt)]
         return defaults
+
+    def before_fit(self) -> None:
+        """From here on memory is kept: model and data are built, what follows are temporaries."""
+        startup.keep_freed_memory()
+
+    before_validate = before_test = before_fit
 
     def after_fit(self) -> None:
         """Say what the run left and where."""

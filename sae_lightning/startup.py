@@ -1,6 +1,7 @@
 """Settings of the process that make training on a CPU two to three times faster and change no result.
 
-Both concern libraries below torch, so they are set once, when a command starts.
+They concern libraries below torch, so they are set once: when a command starts, and of memory also when it has built
+what it will keep.
 """
 
 import ctypes
@@ -13,15 +14,20 @@ import torch
 from sae_lightning.kernels.pre_acts import products
 
 # glibc's mallopt parameters (malloc.h)
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 
 
 def speed_up_cpu() -> None:
-    """Choose the faster product library and keep freed memory, where that is possible and harmless."""
+    """Choose the faster products and keep freed memory, where that is possible and harmless."""
+    choose_products()
+    keep_freed_memory()
+
+
+def choose_products() -> None:
+    """Choose the faster product library, where that is possible and harmless."""
     if not torch.cuda.is_available():  # there the setting would mean TF32
         products.packed = use_fast_float32_products()
     products.screened = has_fast_bfloat16()
-    keep_freed_memory()
 
 
 def has_fast_bfloat16() -> bool:
@@ -56,6 +62,16 @@ def use_fast_float32_products(tolerance: float = 2e-6) -> bool:
         torch.set_float32_matmul_precision(before)
         return False
     return True
+
+
+def separate_large_tensors() -> None:
+    """Let glibc map every tensor of a megabyte or more by itself, until `keep_freed_memory`.
+
+    Among temporaries, the tensors that stay as long as the process would leave holes that are too small for the next
+    temporaries: a training step then grows by a tenth.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**20)
 
 
 def keep_freed_memory() -> None:

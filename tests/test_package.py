@@ -1,5 +1,6 @@
 """The package as it is installed."""
 
+import ctypes
 import subprocess
 import sys
 from importlib import metadata
@@ -49,3 +50,30 @@ def test_inexact_products_are_refused():
     before = torch.get_float32_matmul_precision()
     assert not startup.use_fast_float32_products(tolerance=0.0)
     assert torch.get_float32_matmul_precision() == before
+
+
+MAPPED = """
+import ctypes, torch
+from sae_lightning import startup
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks mapped usmblks fsmblks used".split()]
+    _fields_ += [("free", ctypes.c_size_t), ("top", ctypes.c_size_t)]
+
+mallinfo = ctypes.CDLL(None).mallinfo2
+mallinfo.restype = Info
+startup.separate_large_tensors()
+before, mapped = mallinfo().mapped, []
+keep = lambda size: startup.keep_freed_memory()
+for what, size in ((torch.empty, 2**22), (torch.empty, 2**21), (keep, 0), (torch.empty, 2**21)):
+    kept = None
+    kept = what(size)
+    mapped.append((mallinfo().mapped - before) // 2**23)
+print(*mapped)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="settings of glibc")
+def test_large_tensors_are_mapped_by_themselves_until_memory_is_kept():
+    done = subprocess.run([sys.executable, "-c", MAPPED], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "1", "0", "0"]  # the second, too: from what is freed glibc would learn

@@ -166,6 +166,7 @@ class SAEModule(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """An optimizer step, and members back to what constrains them."""
         super().optimizer_step(*args, **kwargs)
+        self.zero_grad()  # Lightning would keep gradients through the next forward, where memory is short
         for sae in self.members.values():
             sae.constrain()
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training import VARIANTS
+from lightning.pytorch import Callback
+from training import VARIANTS, fit
 
 from sae_lightning.code import Code
 from sae_lightning.saes import CovarianceMatched, DataPoints, Isotropic, SparseAutoencoder, TrueFeatures
@@ -65,6 +66,17 @@ def test_every_parameter_gets_a_gradient(variant):
     for name, parameter in sae.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
+
+
+def test_no_gradient_is_kept_through_the_next_forward(variant, tmp_path):
+    class Watch(Callback):
+        kept = []
+
+        def on_train_batch_start(self, trainer, pl_module, *args):
+            self.kept.append([name for name, parameter in pl_module.named_parameters() if parameter.grad is not None])
+
+    fit(started(variant), tmp_path, n=3, callbacks=[Watch()])
+    assert Watch.kept == [[], [], []]
 
 
 def test_no_two_parameters_share_storage(variant):
