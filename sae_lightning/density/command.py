@@ -71,13 +71,19 @@ def _parser() -> ArgumentParser:
 
 
 def _config_of(run: Path) -> Path:
+    _check_folder(run)
+    return run / "config.yaml"
+
+
+def _check_folder(run: Path) -> None:
     if not run.is_dir():
         raise ValueError(f"--run {run}: no such folder; give a run folder, lightning_logs/<name>/version_N")
-    return run / "config.yaml"
 
 
 def _check(settings: Namespace) -> None:
     """Refuse what cannot work before the model is read."""
+    if settings.run:
+        _check_folder(settings.run)
     if settings.n_tokens < _LEAST_TOKENS:
         raise ValueError(
             f"n_tokens={settings.n_tokens}: expected at least {_LEAST_TOKENS}, as means are taken over them"
