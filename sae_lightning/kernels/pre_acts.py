@@ -28,7 +28,7 @@ SCREEN_MIN_D_IN = 256
 
 @dataclass
 class Products:
-    """What `startup` found out about the products of this machine.
+    """What `cpu_settings` found out about the products of this machine.
 
     Args:
         packed: oneDNN computes exact float32 products, and gets the encoder in its own layout, once a batch.

@@ -8,11 +8,12 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from sae_lightning.canonical.meta import meta_latents_of, neighbours
-from sae_lightning.explain.findings import TEXT_DATA, added_logits, stitched
+from sae_lightning.explain.logit_effects import TEXT_DATA, direct_logit_effects
+from sae_lightning.explain.related_latents import meta_latents_of, neighbours
 from sae_lightning.metrics import best_match, cosine_to_start
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents
+from sae_lightning.stitching.results import read_insertions
 
 _N_TOKENS = 8
 _N_RELATED = 6
@@ -25,9 +26,9 @@ def of_directions(
     W_dec, chosen = sae.W_dec.detach(), list(latents)  # noqa: N806
     drift = cosine_to_start(W_dec[chosen], sae.W_dec_start[chosen])
     near, dead = neighbours(W_dec, chosen, _N_RELATED), dead_latents(folder)
-    logits = added_logits(datamodule, W_dec[chosen], _N_TOKENS) if isinstance(datamodule, TEXT_DATA) else None
+    logits = direct_logit_effects(datamodule, W_dec[chosen], _N_TOKENS) if isinstance(datamodule, TEXT_DATA) else None
     records: list[dict[str, Any]] = []
-    for i, (latent, classes) in enumerate(zip(chosen, stitched(run, member, chosen), strict=True)):
+    for i, (latent, classes) in enumerate(zip(chosen, read_insertions(run, member, chosen), strict=True)):
         record: dict[str, Any] = {
             "latent": latent,
             "dead": None if dead is None else latent in dead,

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from sae_lightning.datamodules import ClipImages
+from sae_lightning.error_messages import readable
 from sae_lightning.evaluators.auto_interp import FILE_NAME
-from sae_lightning.explain.findings import TEXT_DATA, data_of_run
+from sae_lightning.explain.data_of_run import data_of_run
+from sae_lightning.explain.logit_effects import TEXT_DATA
 from sae_lightning.interpretation.excerpts import Example, Excerpt
 from sae_lightning.interpretation.strongest import kept_lines
-from sae_lightning.mistakes import readable
 from sae_lightning.report.directions import of_directions, short
 from sae_lightning.report.examples import plain, plain_quarter
 from sae_lightning.report.held_out import N_QUARTERS, N_TOP, Behaviour, HeldOut, HeldOutSamples, HeldOutText, words_of
