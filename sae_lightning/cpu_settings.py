@@ -1,7 +1,7 @@
 """Settings of the process that make training on a CPU two to three times faster and change no result.
 
-They concern libraries below torch and are set once, when a command starts; those of memory are set again when the model
-and the data are built, which stay in memory.
+They concern libraries below torch, so they are set once: when a command starts, and of memory also when it has built
+what it will keep.
 """
 
 import ctypes

@@ -1,8 +1,8 @@
-"""``config.yaml``: the settings of a run, from which it can be repeated or gone on with; ``starts.jsonl``: with what.
+"""``config.yaml``: the settings of a run, to repeat or resume it; ``starts.jsonl``: the code that ran it.
 
 Each start of a run adds a line to ``starts.jsonl``: ``{"time": "2026-11-22T03:10:00+00:00", "command": "fit",
 "commit": "971e356", "versions": {"sae_lightning": ..., "python": ..., ...}, "devices": "1 x cpu"}``. ``commit`` is that
-of the code where it lies in a git repository, with a ``+`` where files have been changed since, and else null.
+of the git repository of the code, with a ``+`` if files have been changed since; null without a repository.
 """
 
 import json
@@ -28,7 +28,7 @@ _LIBRARIES = ("torch", "lightning", "transformers", "numpy")
 class RunConfig(SaveConfigCallback):
     """Write ``config.yaml`` to the run folder, if there is one, and a line on this start to ``starts.jsonl``.
 
-    The checkpoint that a run goes on from is left out when it lies in the folder itself: the file then still describes
+    The checkpoint that a run is resumed from is left out if it lies in the folder itself: the file then still describes
     the whole run, from its start.
     """
 
@@ -46,13 +46,13 @@ class RunConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
         if is_first and trainer.is_global_zero:
             devices = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
-            line = json.dumps(this_start(stage) | {"devices": devices})
+            line = json.dumps(describe_start(stage) | {"devices": devices})
             with (run / STARTS_FILE).open("a") as file:
                 file.write(line + "\n")
 
 
-def this_start(command: str) -> dict[str, Any]:
-    """When this is, and what runs it."""
+def describe_start(command: str) -> dict[str, Any]:
+    """Return the time, and the versions of the code that runs the command."""
     versions = {"sae_lightning": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
@@ -62,7 +62,7 @@ def this_start(command: str) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of this code, with a + where it has been changed; None where it lies in no repository of its own."""
+    """Return the commit of this code, with a + if it has been changed; None outside of a repository of its own."""
     package = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
@@ -77,7 +77,7 @@ def commit() -> str | None:
 
 
 def read_starts(run: Path) -> list[dict[str, Any]]:
-    """The lines of ``starts.jsonl``; none of a run that is older than the file."""
+    """Read the lines of ``starts.jsonl``; there are none in a run folder from before the file existed."""
     path = run / STARTS_FILE
     starts = []
     for line in path.read_text().splitlines() if path.is_file() else ():
