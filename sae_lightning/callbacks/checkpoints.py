@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from sae_lightning.distributed import all_gather_int
-from sae_lightning.loggers import run_folder
+from sae_lightning.run_folder import run_folder
 
 _STEPS_BETWEEN_LOOKS = 10
 

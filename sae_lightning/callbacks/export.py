@@ -3,7 +3,7 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from sae_lightning.loggers import run_folder
+from sae_lightning.run_folder import run_folder
 from sae_lightning.saes import SAEModule
 
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from sae_lightning.callbacks.checkpoints import validation_is_due
 from sae_lightning.distributed import all_gather_int
-from sae_lightning.loggers import run_folder
+from sae_lightning.run_folder import run_folder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.evaluators.base import Evaluator, Scores
-from sae_lightning.loggers import run_folder
+from sae_lightning.run_folder import run_folder
 from sae_lightning.saes.module import SAEModule
 from sae_lightning.verdict.items import write_items
 

@@ -26,7 +26,7 @@ from torch.distributed import TCPStore
 from typing_extensions import override
 
 from sae_lightning.distributed import world_size
-from sae_lightning.loggers import run_folder
+from sae_lightning.run_folder import run_folder
 
 CONNECTION_LOST = ("Connection", "Broken pipe", "NCCL")
 """What an error of a collective says when the other end is gone."""

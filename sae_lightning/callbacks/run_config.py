@@ -19,7 +19,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from typing_extensions import override
 
 from sae_lightning import __version__
-from sae_lightning.loggers import run_folder
+from sae_lightning.run_folder import run_folder
 
 STARTS_FILE = "starts.jsonl"
 _LIBRARIES = ("torch", "lightning", "transformers", "numpy")

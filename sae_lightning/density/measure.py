@@ -12,8 +12,8 @@ from sae_lightning.density.activations import AXES, block_outputs, profile, read
 from sae_lightning.density.logits import N_DIRECTIONS, density_of, read_unembedding, spread
 from sae_lightning.density.seeds import agreement, chance
 from sae_lightning.density.supports import N_TOKENS, supports
-from sae_lightning.evaluators.recovery import random_dictionary
 from sae_lightning.metrics import cosine_to_start
+from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.sources import LanguageModelSource, NullSource
 

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.code import Code
-from sae_lightning.evaluators.references import fit, keep_largest_per_sample, pursue
+from sae_lightning.evaluators.references import fit
 from sae_lightning.kernels import sparse_decode
 from sae_lightning.metrics.density import support_jaccard, unique_up_to
 from sae_lightning.metrics.dictionary import coherence
+from sae_lightning.metrics.pursuit import keep_largest_per_sample, pursue
 from sae_lightning.saes import SparseAutoencoder
 
 N_TOKENS = 128

@@ -19,13 +19,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.evaluators.base import Items, Scores, share_members
-from sae_lightning.evaluators.reading import TextEvaluator
+from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.interpretation import Interpretation, Judge, LexicalJudge, interpret
 from sae_lightning.interpretation.excerpts import Excerpts
 from sae_lightning.interpretation.firings import TextCodes
 from sae_lightning.interpretation.questions import Question, QuestionSettings, choose_latents, make_question
 from sae_lightning.interpretation.scoring import CHANCE
-from sae_lightning.loggers import run_folder
+from sae_lightning.run_folder import run_folder
 from sae_lightning.saes.module import SAEModule
 
 FILE_NAME = "interpretation.jsonl"

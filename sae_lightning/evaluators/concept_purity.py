@@ -17,11 +17,11 @@ from sae_lightning.datamodules import ClipImages
 from sae_lightning.distributed import all_gather_object, rank, world_size
 from sae_lightning.evaluators.base import Items, Scores
 from sae_lightning.evaluators.pictures import PictureEvaluator
-from sae_lightning.evaluators.reading import members_by_part, reference
-from sae_lightning.evaluators.recovery import random_dictionary
 from sae_lightning.images import Embedding, ImageReader, PixelEmbedding
 from sae_lightning.interpretation.concepts import Concepts, matching_weights, similarity_above_pool
 from sae_lightning.interpretation.pictures import PictureLatents, Read
+from sae_lightning.members import by_part
+from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes.module import SAEModule
 
 # Not a seed that somebody gives to data or SAEs.
@@ -117,7 +117,7 @@ class ConceptPurity(PictureEvaluator):
     def _references(self, module: SAEModule) -> dict[str, Read]:
         """What is no SAE, by name."""
         readers: dict[str, Read] = {}
-        for part, (member, *_) in members_by_part(self.saes).items():
+        for part, (member, *_) in by_part(self.saes).items():
             d_in = self.saes[member].d_in
             random = random_dictionary(self.n_latents, d_in).to(module.device)
             order = torch.randperm(2 * d_in, generator=torch.Generator().manual_seed(_SEED))[: self.n_latents]
@@ -138,7 +138,7 @@ class ConceptPurity(PictureEvaluator):
             purity[name], entropy[name], _ = concepts.score(of)
         weights = {
             member: weight
-            for members in members_by_part(rates).values()
+            for members in by_part(rates).values()
             for member, weight in matching_weights({member: rates[member] for member in members}).items()
         }
         matched = Items({of: weights[of] * purity[of] for of in weights}, weights, paired=False)

@@ -17,7 +17,7 @@ from torch import Tensor
 from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.swaps import Swaps
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, share_members
-from sae_lightning.evaluators.reading import members_by_part, reference
+from sae_lightning.members import by_part
 from sae_lightning.saes.module import SAEModule, curve, part_of
 
 _SEED = 0
@@ -85,7 +85,7 @@ class Editing(Evaluator):
         """
         edits: dict[str, _Edit] = {}
         members = self.asked(trainer, module)
-        for part, of_part in members_by_part(members).items():
+        for part, of_part in by_part(members).items():
             train, test = (module.read_by(of_part[0], x) for x in (x_train, x_test))
             for member in of_part:
                 edits[member] = _Edit(partial(Coordinates.of_sae, members[member]), train, test)

@@ -1,17 +1,16 @@
 """What can stand at a hook in place of the activation: the reconstruction of a member, zero, the mean."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.distributed import all_reduce_sum
-from sae_lightning.saes.module import SAEModule, part_of
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.sources.replacing import Edit, replace_valid
 
-Edit: TypeAlias = Callable[[Tensor], Tensor]
 ABLATIONS = ("zero", "mean")
 
 
@@ -45,7 +44,7 @@ def edits_by_part(datamodule: Any, module: SAEModule) -> dict[str, dict[str, Edi
 
 def edited_outputs(source: Any, inputs: Any, edit: Edit, part: str) -> Tensor:  # noqa: ANN401
     """Outputs of the model with `edit` [n, d_in] -> [n, d_in] applied to a part at the positions that count."""
-    in_place = partial(replace_counted, counts=inputs.mask, edit=edit)
+    in_place = partial(replace_valid, mask=inputs.mask, edit=edit)
     return source.replace(inputs, in_place, part) if part else source.replace(inputs, in_place)
 
 
@@ -58,15 +57,6 @@ def mean_activation(datamodule: Any, device: torch.device) -> Float[Tensor, " d_
         total += torch.cat([counted.sum(0), counted.new_tensor([len(counted)])]).to(device)
     all_reduce_sum(total)
     return total[:-1] / total[-1]
-
-
-def replace_counted(
-    activations: Float[Tensor, "batch seq d_in"], counts: Bool[Tensor, "batch seq"], edit: Edit
-) -> Float[Tensor, "batch seq d_in"]:
-    """Activations with `edit` [n, d_in] -> [n, d_in] applied at the positions that count; the others keep theirs."""
-    edited = activations.clone()
-    edited[counts] = edit(activations[counts]).to(edited)
-    return edited
 
 
 def _everywhere(x: Tensor, value: Tensor) -> Tensor:

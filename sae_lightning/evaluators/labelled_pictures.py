@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sae_lightning.evaluators.edits import Edit, edited_outputs
+from sae_lightning.evaluators.edits import edited_outputs
 from sae_lightning.images import ImageReader, Images
 from sae_lightning.sources import ImageBatch, TokenBatch
+from sae_lightning.sources.replacing import Edit
 
 _N_WORKERS = 4
 _SEED = 0

@@ -17,7 +17,6 @@ from torch import Tensor
 from sae_lightning.datamodules import ClipImages
 from sae_lightning.evaluators.base import Scores, log_image
 from sae_lightning.evaluators.pictures import PictureEvaluator
-from sae_lightning.evaluators.reading import members_by_part
 from sae_lightning.interpretation.picture_examples import (
     PicturedLatent,
     PictureExample,
@@ -25,7 +24,8 @@ from sae_lightning.interpretation.picture_examples import (
     thumbnail_path,
 )
 from sae_lightning.interpretation.pictures import PictureLatents, small_pictures
-from sae_lightning.loggers import run_folder
+from sae_lightning.members import by_part
+from sae_lightning.run_folder import run_folder
 from sae_lightning.saes.module import SAEModule, curve, part_of
 
 FOLDER, FILE_NAME = "pictures", "pictures.jsonl"
@@ -146,7 +146,7 @@ class LatentPictures(PictureEvaluator):
         with (folder / FILE_NAME).open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(of.line()) + "\n" for latents in of_members.values() for of in latents)
         pages = {member: member_page(latents, thumbnails, caption) for member, latents in of_members.items() if latents}
-        for part, members in members_by_part(pages).items():
+        for part, members in by_part(pages).items():
             first = {curve(member).split("/")[0]: of_members[member] for member in reversed(members)}
             in_order = list(reversed(first.values()))
             pages[f"{part}/"] = compared_page(in_order, thumbnails, caption)

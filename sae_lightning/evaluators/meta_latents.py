@@ -21,9 +21,9 @@ from torch.nn.functional import normalize
 from sae_lightning.datamodules import DecoderDirections
 from sae_lightning.density.logits import spread
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, share_members
-from sae_lightning.evaluators.reading import members_by_part, reference
-from sae_lightning.evaluators.references import pursue
+from sae_lightning.members import by_part
 from sae_lightning.metrics import best_cosine, best_match, nearest_other, recovered_fraction
+from sae_lightning.metrics.pursuit import pursue
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import CovarianceMatched
 from sae_lightning.saes.module import SAEModule, part_of
@@ -90,7 +90,7 @@ class MetaLatents(Evaluator):
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
         """Measures each member, and chance for each part of the rows."""
         rows = trainer.datamodule.rows  # type: ignore[attr-defined]
-        firsts = {part: of[0] for part, of in members_by_part(module.members).items()}
+        firsts = {part: of[0] for part, of in by_part(module.members).items()}
         rows_of = {part: module.read_by(first, rows) for part, first in firsts.items()}
         members = share_members(
             module.members, lambda member, sae: self._measure(rows_of[part_of(member)], sae, sae.W_dec.detach())

@@ -18,8 +18,8 @@ from sae_lightning.code import Code
 from sae_lightning.datamodules import ClipImages, DecoderDirections
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, share_members
 from sae_lightning.evaluators.labelled_pictures import LabelledPictures
-from sae_lightning.evaluators.reading import members_by_part, reference
 from sae_lightning.evaluators.steering import Steering, selectivity, shares
+from sae_lightning.members import by_part
 from sae_lightning.saes.init import CovarianceMatched, Isotropic
 from sae_lightning.saes.module import SAEModule, part_of
 
@@ -115,7 +115,7 @@ class MetaSteering(Evaluator):
 
         directions: dict[str, Tensor] = {}
         codes: dict[str, Code] = {}
-        for part, members in members_by_part(module.members).items():
+        for part, members in by_part(module.members).items():
             of_part = module.read_by(members[0], rows)
             directions[reference(part, "latents")] = of_part[drawn]
             if not part:

@@ -15,8 +15,8 @@ from typing_extensions import override
 
 from sae_lightning.distributed import all_gather_object
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, share_members
-from sae_lightning.evaluators.reading import members_by_part, reference
-from sae_lightning.evaluators.recovery import random_dictionary
+from sae_lightning.members import by_part
+from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.probing.features import Tokens, activation_features, random_features, sae_features
 from sae_lightning.probing.pictures import PreparedPictures
 from sae_lightning.probing.prepared import PreparedTask
@@ -81,7 +81,7 @@ class Probing(Evaluator):
             return Tokens(module.read_by(member, captured.activations), captured.starts, captured.pooling)
 
         found = share_members(asked, lambda member, sae: self._of_member(task, sae, read_by(member)))
-        for part, members in members_by_part(asked).items():
+        for part, members in by_part(asked).items():
             d_sae = asked[members[0]].d_sae
             of_part = self._of_references(task, read_by(members[0]), d_sae, module.device)
             found |= {reference(part, name): scores for name, scores in all_gather_object(of_part)[0].items()}
@@ -128,7 +128,7 @@ class Probing(Evaluator):
             if of_probe in probes
         }
         floors: dict[str, dict[str, float]] = {"accuracy": {}, "auroc": {}}
-        for part, of_part in members_by_part(members).items():
+        for part, of_part in by_part(members).items():
             controls = [
                 views[member].get(f"control_{of_probe}", {}).get(of_set) for views, _ in pairs for member in of_part
             ]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -11,11 +10,8 @@ from torch import Tensor
 from sae_lightning.code import Code
 from sae_lightning.evaluators.base import Evaluator, Items, Scores
 from sae_lightning.metrics import FiringMatch, best_cosine, best_match, matched_cosine, uniqueness
-from sae_lightning.saes.init import Isotropic
+from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes.module import SAEModule, Step
-
-# Not a seed that somebody gives to the data: features and dictionary would be the same rows of one random stream.
-_CHANCE_SEED = 0x5AE_C4A7CE
 
 # The matching takes two minutes for this many features and latents, and hours for a few times as many.
 LARGEST_MATCHING = 16384
@@ -131,11 +127,6 @@ def check_truth(evaluator: Evaluator, datamodule: Any, what: str) -> None:
         f"{name} needs data whose true {what} are known, and data={type(datamodule).__name__} has none: "
         f"take SyntheticDataModule, or leave out {name}"
     )
-
-
-def random_dictionary(n: int, d_in: int) -> Float[Tensor, "n d_in"]:
-    """The isotropic unit rows by which chance is measured."""
-    return Isotropic().directions(n, d_in, torch.Generator().manual_seed(_CHANCE_SEED))
 
 
 def mean_firing(firing: FiringMatch) -> dict[str, Float[Tensor, ""]]:

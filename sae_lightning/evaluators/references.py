@@ -4,7 +4,6 @@ An explained variance of 0.7 means little before one knows what k entries can ex
 dictionary without any true feature explain.
 """
 
-import warnings
 from itertools import islice
 from typing import Any
 
@@ -15,16 +14,14 @@ from torch import Tensor
 
 from sae_lightning.code import Code
 from sae_lightning.evaluators.base import Evaluator, Scores
-from sae_lightning.evaluators.recovery import check_truth, mean_firing, random_dictionary
+from sae_lightning.evaluators.recovery import check_truth, mean_firing
 from sae_lightning.metrics import FiringMatch
 from sae_lightning.metrics.functional import explained_variance_compute, moments_update, squared_error_update
+from sae_lightning.metrics.pursuit import keep_largest_per_sample, pursue
+from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes.module import SAEModule
 
-_OMP_BLOCK = 512  # samples whose dense codes are held at a time
 _PCA_SAMPLES_PER_DIMENSION = 100
-
-# Where a sample is explained by fewer than k atoms, the pursuit goes on to explain the float32 rounding of its sum.
-_LEAST_RELATIVE_COEFFICIENT = 1e-5
 
 
 class References(Evaluator):
@@ -121,47 +118,6 @@ def keep_largest(code: Code, n: int) -> Code:
     keep = torch.zeros(code.nnz, dtype=torch.bool)
     keep[code.values.topk(min(n, code.nnz)).indices] = True
     return code.where(keep)
-
-
-def keep_largest_per_sample(code: Code, k: int) -> Code:
-    """The k largest entries of each row; all entries where there are fewer."""
-    order = code.values.argsort(descending=True)
-    order = order[code.rows[order].argsort(stable=True)]  # by row, the largest first
-    keep = torch.empty(code.nnz, dtype=torch.bool)
-    keep[order] = torch.arange(code.nnz) - code.offsets[code.rows] < k
-    return code.where(keep)
-
-
-def pursue(
-    x: Float[Tensor, "n d_in"], dictionary: Float[Tensor, "n_atoms d_in"], k: int
-) -> tuple[Float[Tensor, "n d_in"], Code]:
-    """Reconstruction and code of orthogonal matching pursuit with k atoms to a sample, computed in float64.
-
-    Args:
-        x: samples.
-        dictionary: unit rows.
-        k: atoms to a sample, at most d_in; fewer where they explain the sample.
-    """
-    dictionary = dictionary.double()
-    x_hats, codes = [], []
-    for block in x.double().split(_OMP_BLOCK):
-        dense = _pursue_block(block, dictionary, k)
-        x_hats.append(dense @ dictionary)
-        codes.append(Code.from_dense(dense))
-    return torch.cat(x_hats), Code.join(codes)
-
-
-def _pursue_block(x: Tensor, dictionary: Tensor, k: int) -> Tensor:
-    from sklearn.linear_model import orthogonal_mp
-
-    with warnings.catch_warnings():
-        # Said of a sample that fewer than k atoms explain (of x = 0 none). No case of trouble: k <= d_in.
-        warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended prematurely", RuntimeWarning)
-        # With a Gram matrix it would be copied for every sample, which takes 20 times as long.
-        coefficients = orthogonal_mp(dictionary.T.numpy(), x.T.numpy(), n_nonzero_coefs=k, precompute=False)
-    dense = torch.from_numpy(coefficients).reshape(len(dictionary), len(x)).T
-    magnitudes = dense.abs()
-    return dense.where(magnitudes > _LEAST_RELATIVE_COEFFICIENT * magnitudes.amax(1, keepdim=True), 0)
 
 
 # Metrics of a reference

@@ -20,8 +20,8 @@ from torch.nn.functional import normalize
 
 from sae_lightning import metrics
 from sae_lightning.evaluators.base import Evaluator, Scores, share_members
-from sae_lightning.evaluators.reading import members_by_part, reference
 from sae_lightning.evaluators.recovery import LARGEST_MATCHING
+from sae_lightning.members import by_part
 from sae_lightning.metrics import best_cosine, matched_cosine
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import CovarianceMatched, DecoderInit, Isotropic
@@ -137,7 +137,7 @@ class SeedAgreement(Evaluator):
 
     def _measure_chance(self, datamodule: Any, module: SAEModule, to_match: bool) -> None:
         """How two random dictionaries of each part agree, once."""
-        for part, (member, *_) in members_by_part(module.members).items():
+        for part, (member, *_) in by_part(module.members).items():
             if part in self._chance:
                 continue
             sae, covariance = module.members[member], CovarianceMatched()

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
+from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.evaluators.probes import Probing
-from sae_lightning.evaluators.reading import TextEvaluator, TextReader
+from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.probing.cities import CityAttribute
 from sae_lightning.probing.features import Pooling
 from sae_lightning.probing.prepared import PreparedTask

@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sae_lightning.evaluators.edits import Edit, edited_outputs
+from sae_lightning.evaluators.edits import edited_outputs
 from sae_lightning.evaluators.labelled_pictures import LabelledPictures
+from sae_lightning.sources.replacing import Edit
 
 # Exponents of 2: strengths from 1/64 to 8, searched to 3 percent, or until the change is met well enough.
 _WEAKEST, _STRONGEST, _N_STEPS = -6.0, 3.0, 8

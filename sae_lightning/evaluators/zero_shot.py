@@ -19,7 +19,6 @@ from sae_lightning.distributed import all_gather_object, rank, world_size
 from sae_lightning.evaluators.base import Evaluator, Items, Scores
 from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edited_outputs, edits_by_part
 from sae_lightning.evaluators.labelled_pictures import LabelledPictures
-from sae_lightning.evaluators.reading import reference
 from sae_lightning.images import Images
 from sae_lightning.metrics.functional import recovered_compute
 from sae_lightning.saes.module import SAEModule

@@ -16,8 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from sae_lightning.compare import read_lines
 from sae_lightning.datamodules import ActivationDataModule, CachedActivations
 from sae_lightning.datamodules.model_activations import ModelActivations
-from sae_lightning.evaluators.recovery import random_dictionary
 from sae_lightning.metrics import best_cosine
+from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.mistakes import readable
 from sae_lightning.saes import SparseAutoencoder
 

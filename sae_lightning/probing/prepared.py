@@ -15,7 +15,7 @@ from sae_lightning.probing.problems import SETS, control, one_vs_rest
 from sae_lightning.probing.task import Example, ProbingTask
 
 if TYPE_CHECKING:
-    from sae_lightning.evaluators.reading import Reading, TextReader
+    from sae_lightning.datamodules.text_reader import Reading, TextReader
 
 _LEAST = 10
 _SEED = 42

@@ -22,6 +22,7 @@ from torch.profiler import record_function
 from sae_lightning.code import Code
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
+from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.init import DecoderInit, Isotropic
 from sae_lightning.saes.module import SAEModule
@@ -79,7 +80,7 @@ class SparseAutoencoder(SAEModule):
             raise ValueError(
                 f"aux_coefficient={aux_coefficient}, dead_after_samples={dead_after_samples}: expected at least 0 and 1"
             )
-        self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, "trained"
+        self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, TRAINED
         self.init, self.tied_init, self.scale_input = init or Isotropic(), tied_init, scale_input
         self.apply_b_dec_to_input = apply_b_dec_to_input
         self.aux_coefficient, self.dead_after_samples = aux_coefficient, dead_after_samples
@@ -100,9 +101,9 @@ class SparseAutoencoder(SAEModule):
     # ----------------------------------------------------------------------------------------------------------------
 
     @property
-    def members(self) -> Mapping[str, "SparseAutoencoder"]:
+    def members(self) -> Mapping[Member, "SparseAutoencoder"]:
         """This SAE alone, under the name of its freeze policy and its seed."""
-        return {f"{self.policy_name}/{self.seed}": self}
+        return {Member(self.policy_name, self.seed): self}
 
     @property
     def n_calibration_samples(self) -> int:

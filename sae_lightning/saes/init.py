@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sae_lightning.metrics.random_dictionary import isotropic_directions
+
 
 class DecoderInit(ABC):
     """Start of the decoder directions."""
@@ -36,7 +38,7 @@ class Isotropic(DecoderInit):
         self, d_sae: int, d_in: int, generator: torch.Generator, samples: Float[Tensor, "n d_in"] | None = None
     ) -> Float[Tensor, "d_sae d_in"]:
         """Unit rows without preferred direction."""
-        return normalize(torch.randn(d_sae, d_in, generator=generator), dim=1)
+        return isotropic_directions(d_sae, d_in, generator)
 
 
 class CovarianceMatched(DecoderInit):

@@ -8,8 +8,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sae_lightning.evaluators import LossRecovered
-from sae_lightning.evaluators.edits import mean_activation, replace_counted
+from sae_lightning.evaluators.edits import mean_activation
 from sae_lightning.saes import SAEModule, TopK
+from sae_lightning.sources.replacing import replace_valid
 
 D_IN, VOCAB = 8, 20
 
@@ -163,11 +164,11 @@ def test_a_real_sae_is_between(trainer, text):
 
 def test_special_positions_keep_their_activation():
     x, counts = torch.randn(2, 3, 4, dtype=torch.bfloat16), torch.tensor([[False, True, True], [False, False, True]])
-    edited = replace_counted(x, counts, lambda rows: rows.float() * 0)
+    edited = replace_valid(x, counts, lambda rows: rows.float() * 0)
     assert torch.equal(edited[~counts], x[~counts])
     assert edited[counts].abs().max() == 0
     assert edited.dtype == x.dtype
-    assert replace_counted(x, counts, lambda rows: rows + 1) is not x
+    assert replace_valid(x, counts, lambda rows: rows + 1) is not x
 
 
 def test_the_mean_is_over_positions_that_count(text):

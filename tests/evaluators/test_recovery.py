@@ -43,10 +43,10 @@ def test_chance_is_measured_once_and_takes_nothing_from_the_global_random_state(
     evaluator, run = Recovery(), trainer()
     run.datamodule = data
     before = torch.get_rng_state()
-    first = evaluator.scores(run, panel, "val")["mean_best_cosine"].floor
+    first = _floor(evaluator, run, panel)
     assert torch.equal(before, torch.get_rng_state())
-    monkeypatch.setattr("sae_lightning.evaluators.recovery.Isotropic", None)
-    assert evaluator.scores(run, panel, "val")["mean_best_cosine"].floor == first
+    monkeypatch.setattr("sae_lightning.evaluators.recovery.random_dictionary", None)
+    assert _floor(evaluator, run, panel) == first
 
 
 def test_intervals_are_over_features_and_for_firings_over_latents(panel, synthetic, trainer):

@@ -5,7 +5,7 @@ from tiny import save_text, save_tiny_lm
 from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.datamodules.file_text import FileText
 from sae_lightning.evaluators import TextEvaluator, TextReader
-from sae_lightning.evaluators.reading import members_by_part, reference
+from sae_lightning.members import by_part
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_data_without_a_model_are_refused(sae, data, trainer):
 
 
 def test_names_of_parts_and_references():
-    assert members_by_part(["early/trained/0", "late/trained/0", "early/untrained/0"]) == {
+    assert by_part(["early/trained/0", "late/trained/0", "early/untrained/0"]) == {
         "early": ["early/trained/0", "early/untrained/0"],
         "late": ["late/trained/0"],
     }

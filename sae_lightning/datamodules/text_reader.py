@@ -1,20 +1,17 @@
-"""`TextReader`: texts of an evaluator through the model of the run, as training reads them.
+"""`TextReader`: texts of one's own through the model of a datamodule, as training reads its text.
 
 A text begins with the start token of its model, ends at the run's context length, and stands in a row of its own. Rows
 are batched by length, so that there is no padding, and with it no attention mask and no difference between models.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from sae_lightning.evaluators.base import Evaluator
-from sae_lightning.saes.module import part_of
 from sae_lightning.sources import TokenBatch
 
 
@@ -25,7 +22,7 @@ class Reading:
     Args:
         input_ids: [seq].
         spans: [seq, 2] first character of each token in the text and the one after its last; a special token has none.
-        mask: [seq] True for tokens that count: all that are not special.
+        mask: [seq] True for valid tokens: all that are not special.
     """
 
     input_ids: Int64[Tensor, " seq"]
@@ -36,13 +33,13 @@ class Reading:
         return len(self.input_ids)
 
     def token_at(self, character: int) -> int | None:
-        """Index of the token that holds this character of the text; None where the text was cut before it."""
+        """Return the index of the token that holds this character of the text; None where the text was cut before it."""
         held = (self.spans[:, 0] <= character) & (character < self.spans[:, 1])
         return int(held.nonzero()[0, 0]) if held.any() else None
 
 
 class TextReader:
-    """Reads texts with the model and the tokenizer of a datamodule.
+    """Read texts with the model and the tokenizer of a datamodule.
 
     Args:
         datamodule: a LanguageModelDataModule or CachedActivations.
@@ -54,7 +51,7 @@ class TextReader:
         self.batch_size: int = datamodule.llm_batch_size
 
     def read(self, texts: Sequence[str]) -> list[Reading]:
-        """Tokens of each text, cut at the context length."""
+        """Return the tokens of each text, cut at the context length."""
         start = [] if self.packing.start is None else [self.packing.start]
         encoded = self.tokenizer(
             list(texts),
@@ -73,15 +70,15 @@ class TextReader:
         return readings
 
     def batches(self, readings: Sequence[Reading]) -> Iterator[tuple[list[int], TokenBatch]]:
-        """Rows of equal length, and which of the readings they are; the empty ones are in no batch."""
+        """Yield rows of equal length, and which of the readings they are; the empty ones are in no batch."""
         by_length: dict[int, list[int]] = {}
         for i, reading in enumerate(readings):
             by_length.setdefault(len(reading), []).append(i)
         by_length.pop(0, None)
         for length in sorted(by_length):
-            of_length = by_length[length]
-            for begin in range(0, len(of_length), self.batch_size):
-                which = of_length[begin : begin + self.batch_size]
+            equally_long = by_length[length]
+            for begin in range(0, len(equally_long), self.batch_size):
+                which = equally_long[begin : begin + self.batch_size]
                 yield (
                     which,
                     TokenBatch(
@@ -93,42 +90,7 @@ class TextReader:
     def activations(
         self, readings: Sequence[Reading]
     ) -> Iterator[tuple[list[int], Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]]:
-        """Activations float32 on the model's device and mask of each batch, and which of the readings they are."""
+        """Yield activations float32 on the model's device and mask of each batch, and which of the readings they are."""
         for which, batch in self.batches(readings):
             activations, mask = self.source.capture(batch)
             yield which, activations.float(), mask
-
-
-class TextEvaluator(Evaluator):
-    """An evaluator with texts of its own, which it reads with the model of the run.
-
-    It costs passes of the model, so as a rule it asks at the last validation alone (`every_n_validations: 0`).
-    """
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that there is a model that reads text."""
-        super().setup(trainer, pl_module, stage)
-        datamodule, name = trainer.datamodule, type(self).__name__  # type: ignore[attr-defined]
-        if not (hasattr(datamodule, "packing") and predicts_tokens(datamodule)):
-            raise ValueError(
-                f"{name} needs a language model, and data={type(datamodule).__name__} has none: "
-                f"take LanguageModelDataModule or CachedActivations, or leave out {name}"
-            )
-
-
-def predicts_tokens(datamodule: Any) -> bool:  # noqa: ANN401
-    """Whether the model of the data is a language model: one that reads text answers with embeddings if it is CLIP."""
-    return getattr(getattr(datamodule, "source", None), "predicts_tokens", False)
-
-
-def members_by_part(members: Iterable[str]) -> Mapping[str, list[str]]:
-    """Names of members by the part of the activations that they read."""
-    parts: dict[str, list[str]] = {}
-    for member in members:
-        parts.setdefault(part_of(member), []).append(member)
-    return parts
-
-
-def reference(part: str, name: str) -> str:
-    """Name under which a reference that is no SAE stands among the members of a part."""
-    return f"{part}/{name}/0".lstrip("/")
