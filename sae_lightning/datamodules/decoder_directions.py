@@ -26,8 +26,8 @@ from typing_extensions import override
 
 from sae_lightning.datamodules.base import ActivationDataModule, Stream
 from sae_lightning.datamodules.cache.permutation import Permutation
+from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import part_of
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.sources import ActivationSource, Null, NullSource
 
@@ -139,10 +139,10 @@ class DecoderDirections(ActivationDataModule):
         """The first n rows of the order; beyond their number they come again."""
         return self.rows[endless_order(len(self.rows), self.seed, 0, n)]
 
-    def look_at_starts(self, meta_saes: Mapping[str, SparseAutoencoder]) -> None:
+    def use_starting_dictionaries(self, meta_saes: Mapping[Member, SparseAutoencoder]) -> None:
         """Warns of meta-SAEs that start from the directions that an SAE of the rows started from."""
         for (member, meta), (folder, start) in product(meta_saes.items(), self._starts.items()):
-            if part_of(member):  # reads nulls, which no SAE has started from
+            if member.part:  # reads nulls, which no SAE has started from
                 continue
             own = meta.W_dec_start[: len(start)].cpu()
             if torch.linalg.vecdot(own, start[: len(own)]).min() > _SAME:
