@@ -42,7 +42,9 @@ COMMANDS = {
     "density": Command("measure how dense a model's representation is", "sae_lightning.density.command:main"),
     "stitch": Command("find what a larger SAE has that a smaller one lacks", "sae_lightning.canonical.command:main"),
     "explain": Command("print what is known of one latent of a finished run", "sae_lightning.explain.command:main"),
-    "compare": Command("print the table of SAEs against baselines of finished runs", "sae_lightning.compare:main"),
+    "compare": Command(
+        "print the table of SAEs against baselines of finished runs", "sae_lightning.commands.compare:main"
+    ),
     "report": Command("make one HTML page of finished runs, to open from disk", "sae_lightning.report.command:main"),
     "figures": Command(
         "draw what finished runs found, as PNG and into TensorBoard", "sae_lightning.figures.command:main"

@@ -1,0 +1,1 @@
+"""The commands of ``sae``: a file a command, each parses and calls."""
