@@ -1,4 +1,4 @@
-"""Write ``metrics.jsonl`` and ``items.safetensors``, for programs to read; `runs.metrics_lines` describes the format."""
+"""Write ``metrics.jsonl`` and ``items.safetensors``; `runs.metrics_lines` and `runs.items` describe them."""
 
 import math
 import os
@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from sae_lightning.evaluators.base import Evaluator, Scores, datamodule_of
 from sae_lightning.members import LoggedName, Member, Tag
+from sae_lightning.metric import Metric
 from sae_lightning.run_folder import run_folder
 from sae_lightning.runs.items import write_items
 from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, forget_after
@@ -103,7 +104,8 @@ def measured_scores(trainer: Trainer) -> list[Scores]:
     Raises:
         ValueError: if two evaluators give a metric of one name different descriptions.
     """
-    measured, about = [], {}
+    measured: list[Scores] = []
+    about: dict[str, Metric] = {}
     callbacks: Iterable[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for scores in [scores for one in callbacks if isinstance(one, Evaluator) for scores in one.measured.values()]:
         name = scores.metric.name
