@@ -131,7 +131,7 @@ class SAEModule(LightningModule):
             )
         self.log_dict({str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()})
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[Member, Step]:
+    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[Member, Step]:  # type: ignore[override]
         """Reconstruct one batch of raw activations [batch, d_in], for the evaluators."""
         steps: dict[Member, Step] = {}
         if self.trainer.sanity_checking:  # before training a BatchTopK has no threshold to evaluate with
@@ -142,7 +142,7 @@ class SAEModule(LightningModule):
             steps[member] = Step(x, code, sae.decode(code))
         return steps
 
-    test_step = validation_step
+    test_step = validation_step  # type: ignore[assignment]
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Return one optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
