@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -202,6 +203,16 @@ class SAEModule(LightningModule):
     def configure_model(self) -> None:
         """Tell DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+
+
+def columns_by_part(widths: Mapping[str, int]) -> dict[str, slice]:
+    """Return which columns of the activations each part has, from the widths of the parts in order.
+
+    >>> columns_by_part({"early": 4, "late": 2})
+    {'early': slice(0, 4, None), 'late': slice(4, 6, None)}
+    """
+    ends = accumulate(widths.values(), initial=0)
+    return {part: slice(*span) for part, span in zip(widths, pairwise(ends), strict=True)}
 
 
 def _clip_by_norm(sae: "SparseAutoencoder", max_norm: float) -> None:
