@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule
@@ -35,20 +35,26 @@ class Step:
     x_hat: Tensor
 
 
-class StartingData(Protocol):
-    """What members need of a datamodule when they start; `ActivationDataModule` has it."""
+@runtime_checkable
+class CalibrationData(Protocol):
+    """A datamodule from which members can take their start and their scale."""
+
+    def calibration_sample(self, n: int) -> Tensor:
+        """Return n activations [n, d_in] of the training data."""
+        ...
+
+
+@runtime_checkable
+class ActivationData(CalibrationData, Protocol):
+    """What members and the datamodules of this library know of each other."""
 
     @property
     def null_parts(self) -> tuple[str, ...]:
         """Names of the parts of the activations that are null versions of them."""
         ...
 
-    def calibration_sample(self, n: int) -> Tensor:
-        """Return n activations [n, d_in] of the training data."""
-        ...
-
     def use_starting_dictionaries(self, members: "Mapping[Member, SparseAutoencoder]") -> None:
-        """Take from the members' starts what the data depend on."""
+        """Compare the data with the directions that the members start from."""
         ...
 
 
@@ -75,20 +81,14 @@ class SAEModule(LightningModule):
         """Return what one member reads of activations [n, d_in]: all of them."""
         return activations
 
-    @property
-    def starting_data(self) -> StartingData | None:
-        """The datamodule of the trainer; None where it was given a plain loader."""
-        data: StartingData | None = self.trainer.datamodule  # type: ignore[attr-defined]
-        return data
-
     def setup(self, stage: str) -> None:
         """Initialise the members from data where their start or scale needs it.
 
         Raises:
             ValueError: if there are null versions of the activations, and no SAEs for each.
         """
-        data = self.starting_data
-        nulls = data.null_parts if data is not None else ()
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        nulls = data.null_parts if isinstance(data, ActivationData) else ()
         if not {*nulls} <= {member.part for member in self.members}:
             raise ValueError(
                 f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
@@ -97,7 +97,7 @@ class SAEModule(LightningModule):
         if stage == "fit":
             if not all(sae.is_initialised for sae in self.members.values()):
                 self.initialise_members()
-            if data is not None:
+            if isinstance(data, ActivationData):
                 data.use_starting_dictionaries(self.members)
 
     def initialise_members(self) -> None:
@@ -106,10 +106,16 @@ class SAEModule(LightningModule):
         samples = None
         if n:
             # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
-            data = self.starting_data
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            if not isinstance(data, CalibrationData):
+                raise ValueError(
+                    f"these SAEs start from {n} activations (scale_input, or an init that needs them), and "
+                    f"{type(data).__name__} has no calibration_sample: take an ActivationDataModule, or call "
+                    "initialise(seed, samples) of each SAE before training"
+                )
             for sae in self.members.values():
                 sae.init.look_at(data)
-            samples = self.trainer.strategy.broadcast(data.calibration_sample(n))  # type: ignore[union-attr]
+            samples = self.trainer.strategy.broadcast(data.calibration_sample(n))
         for member, sae in self.members.items():
             sae.initialise(sae.seed, None if samples is None else self.activations_for(member, samples))
 
