@@ -1,16 +1,23 @@
 """``sae compare`` on runs written by hand."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
 from sae_lightning.cli import main
-from sae_lightning.compare import by_size, read_run, write_verdict
-from sae_lightning.verdict.items import MetricItems
+from sae_lightning.runs import Run
+from sae_lightning.verdict import write_verdict
+
+QUESTION = {"name": "explain", "text": "Does it explain?", "order": 1}
+
+
+def about(better: str | None = None) -> dict:
+    """What a run says about its metrics; nothing about others than these."""
+    names = ("explained_variance", "l0")
+    return {name: {"label": name, "question": QUESTION} | ({"better": better} if better else {}) for name in names}
+
 
 FIRST = {
     "step": 5,
@@ -25,14 +32,15 @@ LAST = {
     "seconds": 2.0,
     "metrics": {
         "zeta": {"trained": {"0": None, "1": None}},
-        "l0": {"trained": {"0": 31.0, "1": 33.0}, "frozen_decoder": {"0": 32.0}},
         "explained_variance": {
             "other": {"0": 0.5},
             "frozen_decoder": {"0": 0.6},
             "trained": {"0": 0.7, "1": 0.8},
         },
+        "l0": {"trained": {"0": 31.0, "1": 33.0}, "frozen_decoder": {"0": 32.0}},
     },
     "floors": {"explained_variance": 0.0, "l0": 0.0, "zeta": None},
+    "about": about(),
 }
 TABLE = """\
                             trained  frozen_decoder   floor   other
@@ -136,15 +144,15 @@ def test_floors_that_disagree_are_labelled(tmp_path: Path, capsys: pytest.Captur
 def test_the_verdict_stands_under_the_table_and_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture):
     values = {"trained": {"0": 0.9, "1": 0.91}, "frozen_decoder": {"0": 0.6, "1": 0.611}}
     line = {"metrics": {"explained_variance": values}, "floors": {"explained_variance": 0.0}}
-    folder = write_run(tmp_path / "a", LAST | line | {"better": {"explained_variance": "higher"}})
+    folder = write_run(tmp_path / "a", LAST | line | {"about": about("higher")})
     text = compare(capsys, folder)
     assert "frozen_decoder: the trained SAE beats on 1" in text
     of_json = json.loads(compare(capsys, "--json", folder))["verdicts"]["a"]
-    write_verdict(read_run(folder))
+    write_verdict(Run(folder))
     assert json.loads((folder / "verdict.json").read_text()) == of_json
-    found = of_json["metrics"]["explained_variance"]["baselines"]["frozen_decoder"]
-    assert found["verdict"] == "beats"
-    assert found["difference"] == pytest.approx(0.2995)
+    baseline = of_json["metrics"]["explained_variance"]["baselines"]["frozen_decoder"]
+    assert baseline["verdict"] == "beats"
+    assert baseline["difference"] == pytest.approx(0.2995)
 
 
 SIZES = {f"x{n}": [f"x{n}", "trained"] for n in (1, 2, 16)}
@@ -162,9 +170,9 @@ def family_line():
         "x16_my_x2_policy": 0.95,
         "x16_frozen_decoder": 0.7,
     }
-    values = {of: {"0": mean, "1": mean + 0.001} for of, mean in means.items()} | {"pca": {"0": 0.6}}
+    values = {policy: {"0": mean, "1": mean + 0.001} for policy, mean in means.items()} | {"pca": {"0": 0.6}}
     line = {"metrics": {"explained_variance": values, "l0@early": values}, "sizes": SIZES}
-    return LAST | line | {"floors": {"explained_variance": 0.1}, "better": dict.fromkeys(line["metrics"], "higher")}
+    return LAST | line | {"floors": {"explained_variance": 0.1}, "about": about("higher")}
 
 
 def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -173,11 +181,11 @@ def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.Captur
     assert text.split()[:6] == ["pca", "x1", "x2", "x2_my_x2_policy", "x16", "x16_frozen_decoder"]
     assert "my_x2_policy: the trained SAE beats on 2, loses on 2" in text
     assert "@x2: the trained SAE of size x2 against the baselines of its size" in text
-    found = json.loads(compare(capsys, "--json", folder))
-    metrics = found["verdicts"]["a"]["metrics"]
-    names = [f"{of}{size}" for of in ("explained_variance@", "l0@early ") for size in ("x1", "x2", "x16")]
+    verdict = json.loads(compare(capsys, "--json", folder))["verdicts"]["a"]
+    metrics = verdict["metrics"]
+    names = [f"{metric}{size}" for metric in ("explained_variance@", "l0@early ") for size in ("x1", "x2", "x16")]
     assert list(metrics) == names
-    assert [list(of["baselines"]) for of in metrics.values()] == 2 * [
+    assert [list(entry["baselines"]) for entry in metrics.values()] == 2 * [
         ["pca"],
         ["my_x2_policy", "pca"],
         ["frozen_decoder", "my_x2_policy", "pca"],
@@ -189,44 +197,5 @@ def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.Captur
     assert large["baselines"]["frozen_decoder"]["n_seeds"] == 2
     assert metrics["explained_variance@x2"]["baselines"]["my_x2_policy"]["verdict"] == "beats"
     assert metrics["explained_variance@x2"]["baselines"]["pca"]["difference"] == pytest.approx(-0.0995)
-    write_verdict(read_run(folder))
-    assert json.loads((folder / "verdict.json").read_text()) == found["verdicts"]["a"]
-
-
-def test_items_of_a_family_go_to_their_size(tmp_path: Path):
-    run = replace(
-        read_run(write_run(tmp_path / "a", family_line())),
-        items={
-            "explained_variance": MetricItems(
-                {(of, "0"): (np.arange(3.0) + n, np.ones(3)) for n, of in enumerate(SIZES)}, paired=True
-            )
-        },
-    )
-    of_size = by_size(run).items
-    assert set(of_size) == {f"explained_variance@{size}" for size in ("x1", "x2", "x16")}
-    found = {key: values[0][0] for key, values in of_size["explained_variance@x16"].of.items()}
-    assert found == {("trained", "0"): 2, ("my_x2_policy", "0"): 4, ("frozen_decoder", "0"): 5}
-    assert of_size["explained_variance@x16"].paired
-
-
-def test_a_line_cut_off_by_a_crash_is_passed_over(tmp_path: Path):
-    folder = write_run(tmp_path / "a", LAST)
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 20, "sam')
-    assert read_run(folder).metrics == LAST["metrics"]
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("none", "no such folder"),
-        ("runs", r"holds no metrics.jsonl.*did you mean .*runs/version_0\?"),
-        ("runs/version_0/metrics.jsonl", "is a file"),
-        ("empty", "finished no validation yet"),
-    ],
-)
-def test_anything_but_a_run_is_refused(tmp_path: Path, given: str, expected: str):
-    write_run(tmp_path / "runs/version_0", LAST)
-    write_run(tmp_path / "empty")
-    with pytest.raises(ValueError, match=expected):
-        read_run(tmp_path / given)
+    write_verdict(Run(folder))
+    assert json.loads((folder / "verdict.json").read_text()) == verdict
