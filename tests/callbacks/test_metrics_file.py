@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -40,8 +42,10 @@ class Measures(Evaluator):
         return self.measured.values()
 
 
-def test_one_metric_has_one_description(trainer):
-    agree, disagree = (trainer(Measures("higher"), Measures(better)) for better in ("higher", "lower"))
+def test_one_metric_has_one_description():
+    agree, disagree = (
+        SimpleNamespace(callbacks=[Measures("higher"), Measures(better)]) for better in ("higher", "lower")
+    )
     assert len(measured_scores(agree)) == 2
     with pytest.raises(ValueError, match="two evaluators measure answer"):
         measured_scores(disagree)
