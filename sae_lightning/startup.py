@@ -11,7 +11,7 @@ import warnings
 
 import torch
 
-from sae_lightning.kernels.pre_acts import products
+from sae_lightning.kernels.pre_acts import can_pack, products
 
 # glibc's mallopt parameters (malloc.h)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
@@ -25,15 +25,18 @@ def speed_up_cpu() -> None:
 
 def choose_products() -> None:
     """Choose the faster product library, where that is possible and harmless."""
-    if not torch.cuda.is_available():  # there the setting would mean TF32
-        products.packed = use_fast_float32_products()
+    exact = not torch.cuda.is_available() and use_fast_float32_products()  # beside CUDA the setting would mean TF32
+    products.packed = frozenset(dtype for dtype in (torch.float32, torch.bfloat16) if exact and can_pack(dtype))
     products.screened = has_fast_bfloat16()
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 faster than float32: it has AVX-512 or matrix instructions for it."""
+    """Return whether the CPU multiplies bfloat16 faster than float32.
+
+    It does if it has AVX-512 or matrix instructions for bfloat16 and oneDNN, which computes the products, uses them.
+    """
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return torch.backends.mkldnn.is_available() and any(getattr(torch.cpu, name, bool)() for name in names)
+    return any(getattr(torch.cpu, name, bool)() for name in names) and can_pack(torch.bfloat16)
 
 
 def use_fast_float32_products(tolerance: float = 2e-6) -> bool:

@@ -28,14 +28,14 @@ SCREEN_MIN_D_IN = 256
 
 @dataclass
 class Products:
-    """What `startup` found out about the products of this machine.
+    """The fast products of this machine: none until `startup` has tried them.
 
     Args:
-        packed: oneDNN computes exact float32 products, and gets the encoder in its own layout, once a batch.
+        packed: dtypes that oneDNN multiplies with the encoder in its own layout, into which it is copied once a batch.
         screened: bfloat16 products are fast enough to be a screen for float32 ones.
     """
 
-    packed: bool = False
+    packed: frozenset[torch.dtype] = frozenset()
     screened: bool = False
 
 
@@ -128,7 +128,30 @@ def _product(
     weight: Float[Tensor, "d_sae d_in"], bias: Float[Tensor, " d_sae"], n_rows: int
 ) -> Callable[[Tensor], Tensor]:
     """`x @ weight.T + bias` as a function of x, of about n_rows rows."""
-    if products.packed and weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_rows)
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    if weight.device.type == "cpu" and weight.dtype in products.packed:
+        return _packed_product(weight, bias, n_rows)
     return lambda x: torch.addmm(bias, x, weight.T)
+
+
+def _packed_product(
+    weight: Float[Tensor, "d_sae d_in"], bias: Float[Tensor, " d_sae"], n_rows: int
+) -> Callable[[Tensor], Tensor]:
+    """The same with the weight in oneDNN's layout for n_rows rows, on a CPU; see `can_pack`."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_rows)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+
+def can_pack(dtype: torch.dtype) -> bool:
+    """Try on a small example whether oneDNN multiplies with packed weights of this dtype here, and accurately.
+
+    Each dtype is asked for itself: a CPU without AVX-512 (or AVX-NE-CONVERT) packs float32 weights, and raises for
+    bfloat16 ones.
+    """
+    random = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(shape, generator=random).to(dtype) for shape in ((8, 64), (32, 64), (32,)))
+    exact = x.double() @ weight.double().T + bias.double()
+    try:
+        product = _packed_product(weight, bias, len(x))(x)
+    except (RuntimeError, AttributeError):  # refused for this CPU, or a torch without oneDNN
+        return False
+    return bool((product.double() - exact).abs().max() <= 4 * torch.finfo(dtype).eps * exact.abs().max())
