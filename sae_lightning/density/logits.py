@@ -22,8 +22,8 @@ N_DIRECTIONS = 512
 _BLOCK_ENTRIES = 2**24
 
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "above_10_percent_of_rms": partial(share_above, of_rms=0.1),
-    "above_50_percent_of_rms": partial(share_above, of_rms=0.5),
+    "above_10_percent_of_rms": partial(share_above, rms_factor=0.1),
+    "above_50_percent_of_rms": partial(share_above, rms_factor=0.5),
     "hoyer": hoyer,
     "participation_ratio": participation_ratio,
     "excess_kurtosis": excess_kurtosis,
