@@ -16,6 +16,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
+import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: PocketText, PocketImages, ...)
 from sae_lightning import startup
 from sae_lightning.callbacks import (
     Checkpoints,
@@ -28,6 +29,7 @@ from sae_lightning.callbacks import (
     WholeFiles,
 )
 from sae_lightning.causal import EntityPrompts
+from sae_lightning.class_paths import accept_old_class_paths
 from sae_lightning.compare import METRICS_FILE, read_run, told, write_verdict
 from sae_lightning.datamodules import ActivationDataModule, Text
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
@@ -70,6 +72,7 @@ class SAECLI(LightningCLI):
         startup.silence_known_noise()
         startup.choose_products()
         startup.separate_large_tensors()
+        accept_old_class_paths()
         super().__init__(
             SAEModule,
             ActivationDataModule,

@@ -2,7 +2,6 @@
 
 from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.pairs import Pair, draw_pairs
-from sae_lightning.causal.pocket_facts import PocketFacts
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts
 from sae_lightning.causal.questions import Question, are_right, ask, entity_activations, read_questions
 from sae_lightning.causal.ravel_files import RavelFiles
@@ -14,7 +13,6 @@ __all__ = [
     "EntityPrompts",
     "Known",
     "Pair",
-    "PocketFacts",
     "Question",
     "RavelFiles",
     "Swaps",

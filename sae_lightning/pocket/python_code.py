@@ -18,12 +18,13 @@ from re import finditer
 
 from typing_extensions import override
 
+from sae_lightning.pocket.library import library_files
 from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most
 
-_WINDOW = 400
-_TEST_IN = 3
-_DEEPEST = 3
-_PACKAGES = 5
+_WINDOW = 400  # characters
+_TEST_EVERY = 3  # one window in this many is for testing
+_MAX_DEPTH = 3
+_N_PACKAGES = 5
 _PROSE = ("comment", "docstring")
 _BETWEEN_STATEMENTS = (tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT)
 
@@ -63,22 +64,22 @@ class Window:
 
     @property
     def side(self) -> str:
-        """The set that it belongs to."""
+        """The set that it belongs to: train, test or ood."""
         if "/" in self.name:
             return "ood"
-        return "test" if self.number % _TEST_IN == 0 else "train"
+        return "test" if self.number % _TEST_EVERY == 0 else "train"
 
     def example(self, word: Word, label: str) -> Example:
-        """One of its words."""
+        """Return one of its words as an example."""
         unit, document = self.text[word.start : word.end], f"{self.name} {self.number}"
         return Example(self.text, label, unit, document, (word.start, word.end))
 
 
 def words(source: str) -> Iterator[Word]:
-    """Words of a file.
+    """Yield the words of a file.
 
     Raises:
-        SyntaxError, tokenize.TokenError: if it is no Python.
+        SyntaxError, tokenize.TokenError: if it is not Python.
     """
     lines = [0]
     for line in source.split("\n"):
@@ -100,7 +101,7 @@ def words(source: str) -> Iterator[Word]:
 
 
 def kind_of(token: tokenize.TokenInfo, stands_alone: bool) -> str | None:
-    """The class of a token; None for layout."""
+    """Return the class of a token; None for layout."""
     name = tokenize.tok_name[token.type]
     if name == "NAME":
         return "keyword" if keyword.iskeyword(token.string) else "name"
@@ -112,34 +113,34 @@ def kind_of(token: tokenize.TokenInfo, stands_alone: bool) -> str | None:
 
 
 def windows_of(name: str, source: str) -> Iterator[Window]:
-    """A file cut at line starts."""
-    of_file = list(words(source))
-    first_characters = [word.start for word in of_file]
+    """Cut a file at line starts."""
+    all_words = list(words(source))
+    first_characters = [word.start for word in all_words]
     starts, end = [0], 0
     for line in source.splitlines(keepends=True):
         if end + len(line) - starts[-1] > _WINDOW and end > starts[-1]:
             starts.append(end)
         end += len(line)
     for number, (begin, end) in enumerate(pairwise([*starts, len(source)])):
-        some = of_file[bisect_left(first_characters, begin) : bisect_left(first_characters, end)]
-        within = (Word(word.start - begin, word.end - begin, word.kind, word.depth) for word in some if word.end <= end)
+        begun = all_words[bisect_left(first_characters, begin) : bisect_left(first_characters, end)]
+        within = (
+            Word(word.start - begin, word.end - begin, word.kind, word.depth) for word in begun if word.end <= end
+        )
         if source[begin:end].strip():
             yield Window(name, number, source[begin:end], tuple(within))
 
 
 @cache
 def library_windows() -> tuple[Window, ...]:
-    """Windows of all held-out files but the help topics."""
-    from sae_lightning.sources.pocket_corpus import library_files
-
-    found: list[Window] = []
+    """Return the windows of all held-out files but the help topics."""
+    windows: list[Window] = []
     for name, path in library_files("heldout"):
         if not name.startswith("pydoc_data/"):
             try:
-                found += windows_of(name, path.read_text(encoding="utf-8"))
+                windows += windows_of(name, path.read_text(encoding="utf-8"))
             except (OSError, ValueError, SyntaxError, tokenize.TokenError):
-                continue  # as the corpus does
-    return tuple(found)
+                continue  # the corpus leaves such a file out too
+    return tuple(windows)
 
 
 class PythonTokens(ProbingTask):
@@ -161,7 +162,7 @@ class PythonIndentation(ProbingTask):
     def load(self, n_train: int, n_test: int) -> ExampleSets:
         return _by_side(
             [
-                (window.side, window.example(word, str(min(word.depth, _DEEPEST))))
+                (window.side, window.example(word, str(min(word.depth, _MAX_DEPTH))))
                 for window in library_windows()
                 for word in window.words
                 if word.kind in ("keyword", "name")
@@ -180,12 +181,12 @@ class PythonPackage(ProbingTask):
     @override
     def load(self, n_train: int, n_test: int) -> ExampleSets:
         windows = [(window.name.partition("/")[0].removesuffix(".py"), window) for window in library_windows()]
-        largest = [package for package, _ in Counter(package for package, _ in windows).most_common(_PACKAGES)]
+        largest = [package for package, _ in Counter(package for package, _ in windows).most_common(_N_PACKAGES)]
         examples = []
         for package, window in windows:
             if package in largest:
                 n_prose = sum(word.kind in _PROSE for word in window.words)
-                side = "test" if window.number % _TEST_IN == 0 else "train"
+                side = "test" if window.number % _TEST_EVERY == 0 else "train"
                 examples.append(
                     ("ood" if 2 * n_prose > len(window.words) else side, Example.whole(window.text, package))
                 )
@@ -194,4 +195,6 @@ class PythonPackage(ProbingTask):
 
 def _by_side(examples: list[tuple[str, Example]], n_train: int, n_test: int) -> ExampleSets:
     limits = {"train": n_train, "test": n_test, "ood": n_test}
-    return ExampleSets(*(at_most([of for name, of in examples if name == side], n, side) for side, n in limits.items()))
+    return ExampleSets(
+        *(at_most([example for name, example in examples if name == side], n, side) for side, n in limits.items())
+    )

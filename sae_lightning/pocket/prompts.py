@@ -1,10 +1,9 @@
-"""The facts that the pocket language model knows."""
-
-from pathlib import Path
+"""Prompts about the facts that the pocket language model knows."""
 
 from typing_extensions import override
 
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
+from sae_lightning.pocket.facts import check_facts_file, fact_prompts, read_facts
 
 _TEST_EVERY = 3
 
@@ -19,17 +18,12 @@ class PocketFacts(EntityPrompts):
     """
 
     def __init__(self, facts: str = "data/pocket_lm/facts.csv") -> None:
-        if not Path(facts).is_file():
-            raise ValueError(
-                f"facts={facts}: there is no such file; give facts.csv of the pocket language model's folder"
-            )
+        check_facts_file(facts)
         self.facts = facts
 
     @override
     def prompts(self, split: Split) -> list[EntityPrompt]:
-        """Prompts of the cities of this part."""
-        from sae_lightning.sources.pocket_corpus import fact_prompts, read_facts
-
+        """Return the prompts about the cities of this part."""
         facts = [fact for i, fact in enumerate(read_facts(self.facts)) if (i % _TEST_EVERY == 0) == (split == "test")]
         return [
             EntityPrompt(prompt.prompt, prompt.city, prompt.city_end, prompt.attribute, f" {prompt.answer}")

@@ -1,10 +1,13 @@
-"""Captions of the pictures of `PocketImages`: many phrasings, each about some of the attributes."""
+"""Captions of `PocketImages`: many phrasings, each about some of the attributes.
+
+A pattern's ``{}`` stands for the value; ``[a|b]`` stands for one of the listed wordings.
+"""
 
 import random
 import re
 from collections.abc import Mapping
 
-from sae_lightning.sources.fact_templates import choose
+from sae_lightning.pocket.fact_templates import choose
 
 PROMPTS = {
     "shape": ("a {}", "a picture of a {}", "the shape is a {}"),
@@ -53,50 +56,56 @@ _PLACES = {
 }
 _THINGS = "[object|thing|shape|figure]"
 _SHARES = (0.5, 0.25, 0.15, 0.1)  # of captions about one, two, three and all attributes
-_LISTED = 0.3  # of captions about at most three attributes are facts in a row, the others are a phrase
+_LISTED = 0.3  # share of captions about at most three attributes that list facts; the others are a phrase
 
 
 def caption(labels: Mapping[str, str], rng: random.Random) -> tuple[str, list[str]]:
-    """Describe a picture whose attributes have the values in `labels`; also returns the attributes it tells."""
-    n_told = rng.choices((1, 2, 3, len(labels)), _SHARES)[0]
-    told = rng.sample(list(labels), n_told)
-    if n_told <= 3 and rng.random() < _LISTED:
-        facts = (rng.choice(_FACTS[name]).format(_word(name, labels[name], rng)) for name in told)
+    """Describe an image whose attributes have the values in `labels`.
+
+    Returns:
+        The caption, and the attributes that it mentions.
+    """
+    n_mentioned = rng.choices((1, 2, 3, len(labels)), _SHARES)[0]
+    mentioned = rng.sample(list(labels), n_mentioned)
+    if n_mentioned <= 3 and rng.random() < _LISTED:
+        facts = (rng.choice(_FACTS[name]).format(_word(name, labels[name], rng)) for name in mentioned)
         text = choose("[,|and|;]", rng).join(f" {fact} " for fact in facts)
     else:
-        text = _phrase({name: labels[name] for name in told}, rng)
+        text = _phrase({name: labels[name] for name in mentioned}, rng)
     words = " ".join(choose(text, rng).split())
-    return re.sub(r"\ba (?=image|object)", "an ", words), told
+    return re.sub(r"\ba (?=image|object)", "an ", words), mentioned
 
 
 def _word(attribute: str, value: str, rng: random.Random) -> str:
+    """Spell the value of an attribute; only the centre has several names."""
     return choose("[centre|center|middle]", rng) if attribute == "position" and value == "centre" else value
 
 
-def _phrase(told: Mapping[str, str], rng: random.Random) -> str:
-    """A noun with what is told of it, and the background before or after it."""
-    noun = _noun(told, rng)
-    if "background" in told:
-        behind = f"a {told['background']} background"
+def _phrase(values: Mapping[str, str], rng: random.Random) -> str:
+    """Write a noun with these values of its attributes, and the background before or after it."""
+    noun = _noun(values, rng)
+    if "background" in values:
+        behind = f"a {values['background']} background"
         parts = (f"{noun} [with|on|against|in front of] {behind}", f"{behind} with {noun}")
-        noun = behind if len(told) == 1 and rng.random() < 0.5 else rng.choice(parts)
+        noun = behind if len(values) == 1 and rng.random() < 0.5 else rng.choice(parts)
     return rng.choice(_OPENINGS) + noun
 
 
-def _noun(told: Mapping[str, str], rng: random.Random) -> str:
-    size, colour = told.get("size", ""), told.get("colour", "")
-    if "digit" in told:
+def _noun(values: Mapping[str, str], rng: random.Random) -> str:
+    """Write what is shown, without its background."""
+    size, colour = values.get("size", ""), values.get("colour", "")
+    if "digit" in values:
         written = choose("[handwritten|written|]", rng)
-        return f"[a|the] {colour} {written} [digit|number|] {told['digit']}"
+        return f"[a|the] {colour} {written} [digit|number|] {values['digit']}"
     adjectives = f"{size} {colour}"
-    place = _PLACES[told["position"]] if "position" in told else ""
-    several = told.get("count") in ("two", "three") or ("count" not in told and rng.random() < 0.2)
-    if "shape" not in told and "count" not in told and rng.random() < 0.4:
+    place = _PLACES[values["position"]] if "position" in values else ""
+    several = values.get("count") in ("two", "three") or ("count" not in values and rng.random() < 0.2)
+    if "shape" not in values and "count" not in values and rng.random() < 0.4:
         return f"something {adjectives} {place}"
-    noun = told.get("shape", _THINGS)
+    noun = values.get("shape", _THINGS)
     if several:
         noun = "crosses" if noun == "cross" else f"{choose(noun, rng)}s"
-    number = told.get("count") or ("" if several else "a")
+    number = values.get("count") or ("" if several else "a")
     if number == "one":
         number = "[one|a single|just one]"
     return f"{number} {adjectives} {noun} {place}"

@@ -1,7 +1,6 @@
-"""The pictures of the pocket CLIP model: drawn scenes and handwritten digits whose every attribute is known."""
+"""The images of the pocket CLIP model: drawn scenes and handwritten digits whose every attribute is known."""
 
 import random
-from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,8 @@ from jaxtyping import Int64
 from torch import Tensor
 from typing_extensions import override
 
-from sae_lightning.datamodules.text import Text
-from sae_lightning.images.base import Images
-from sae_lightning.images.captions import PROMPTS, caption
+from sae_lightning.images import Images
+from sae_lightning.pocket.captions import PROMPTS, caption
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,7 +33,7 @@ _VALUES = {
 
 @cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """Scans [1797, 8, 8] with values from 0 to 16, and which digit each is [1797]."""
+    """Return scans [1797, 8, 8] with values from 0 to 16, and which digit each is [1797]."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -55,7 +53,7 @@ class PocketImages(Images):
     Args:
         n_scenes: number of scenes, beside the 1797 digits.
         seed: what the scenes show, and colour and background of the digits, at least 0.
-        heldout_every: one picture in this many is held out, at least 2.
+        heldout_every: one image in this many is held out, at least 2.
     """
 
     values = _VALUES
@@ -76,7 +74,7 @@ class PocketImages(Images):
         self._labels = {name: self._draw(name)[self._items] for name in _VALUES}
 
     def _draw(self, attribute: str) -> Int64[Tensor, " n"]:
-        """Labels of the digits, then of the scenes."""
+        """Draw the labels of the digits, then of the scenes."""
         if attribute == "digit":
             return torch.cat([torch.from_numpy(_digits()[1]).long(), torch.full((self.n_scenes,), -1)])
         rng = np.random.default_rng([self.seed, list(_VALUES).index(attribute)])
@@ -91,7 +89,7 @@ class PocketImages(Images):
 
     @override
     def image(self, number: int) -> "Image":
-        from sae_lightning.images import drawing
+        from sae_lightning.pocket import drawing
 
         item, shown = int(self._items[number]), self.shown(number)
         rng = np.random.default_rng([self.seed, len(_VALUES), item])
@@ -111,43 +109,5 @@ class PocketImages(Images):
         return self._labels[attribute]
 
     def caption(self, number: int, turn: int = 0) -> str:
-        """One of many captions of a picture, about some of what it shows; another turn draws another."""
+        """Draw one of many captions of an image, about some of what it shows; another turn draws another."""
         return caption(self.shown(number), random.Random(f"{self.seed} {int(self._items[number])} {turn}"))[0]
-
-
-class PocketCaptions(Text):
-    """Captions of `PocketImages` with the same arguments, as the text tower of the pocket CLIP model reads them.
-
-    Training captions are of training pictures, and held-out captions of held-out pictures. As there are few words,
-    a short caption can be in both parts.
-
-    Args:
-        n_scenes: number of scenes, beside the 1797 digits.
-        seed: what the pictures show, and the wording, at least 0.
-        heldout_every: one picture in this many is held out, at least 2.
-        captions_per_picture: captions of each picture, all pictures once before any has its next.
-    """
-
-    def __init__(
-        self, n_scenes: int = 20_000, seed: int = 0, heldout_every: int = 10, captions_per_picture: int = 10
-    ) -> None:
-        if captions_per_picture < 1:
-            raise ValueError(f"captions_per_picture={captions_per_picture}: expected at least 1")
-        self.images = PocketImages(n_scenes, seed, heldout_every)
-        self.captions_per_picture = captions_per_picture
-
-    @override
-    def train(self, start: int = 0) -> Iterator[str]:
-        """Captions of the training pictures, without the first `start` of them."""
-        return self._captions("train", start)
-
-    @override
-    def heldout(self) -> Iterator[str]:
-        """Captions of the held-out pictures."""
-        return self._captions("heldout", 0)
-
-    def _captions(self, split: str, start: int) -> Iterator[str]:
-        numbers = self.images.numbers(split).tolist()
-        for place in range(start, self.captions_per_picture * len(numbers)):
-            turn, i = divmod(place, len(numbers))
-            yield self.images.caption(numbers[i], turn)

@@ -1,4 +1,4 @@
-"""How the pictures of `PocketImages` are drawn: a mask of what is shown, one colour, one background."""
+"""How the images of `PocketImages` are drawn: a mask of what is shown, one colour, one background."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SIDE = 64
-"""Width and height of a picture in pixels."""
+"""Width and height of an image in pixels."""
 
 COLOURS = {
     "red": (215, 30, 35),
@@ -28,7 +28,7 @@ _JITTER = 2.5
 
 
 def _outline(shape: str) -> list[tuple[float, float]]:
-    """Corners in polar form (angle in radians, distance from the centre) within the unit circle."""
+    """Return corners within the unit circle in polar form: angle in radians, distance from the centre."""
     if shape == "cross":
         narrow, wide = math.atan2(0.33, 0.94), math.hypot(0.33, 0.94)
         corners = [(-narrow, wide), (narrow, wide), (math.pi / 4, math.hypot(0.33, 0.33))]
@@ -41,22 +41,22 @@ def _outline(shape: str) -> list[tuple[float, float]]:
 
 
 def _centres(count: str, position: str, radius: float, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Where the objects of a group stand: apart from each other and within the picture."""
+    """Place the objects of a group apart from each other and within the image."""
     n_objects = COUNTS.index(count) + 1
     # Neighbours are 2.1 to 2.2 radii apart, on a circle around the centre of the group.
-    spread = 0.0 if n_objects == 1 else radius * rng.uniform(2.1, 2.2) / 2 / math.sin(math.pi / n_objects)
-    room = radius + spread + 1
+    distance = 0.0 if n_objects == 1 else radius * rng.uniform(2.1, 2.2) / 2 / math.sin(math.pi / n_objects)
+    room = radius + distance + 1
     middle = []
     for side in POSITIONS[position]:
         aside = SIDE / 2 - (rng.uniform(room, max(room, _NEAREST)) if side else 0)
         middle.append(SIDE / 2 + side * aside + (0 if side else rng.uniform(-_JITTER, _JITTER)))
     start = rng.uniform(0, 2 * math.pi)
     angles = [start + 2 * math.pi * i / n_objects for i in range(n_objects)]
-    return [(middle[0] + spread * math.cos(angle), middle[1] + spread * math.sin(angle)) for angle in angles]
+    return [(middle[0] + distance * math.cos(angle), middle[1] + distance * math.sin(angle)) for angle in angles]
 
 
 def scene_mask(shape: str, count: str, size: str, position: str, rng: np.random.Generator) -> Image.Image:
-    """Objects of one shape and size in one place, 255 where they are."""
+    """Draw objects of one shape and size in one place: 255 where they are, 0 elsewhere."""
     mask = Image.new("L", (SIDE * _FINE, SIDE * _FINE))
     draw = ImageDraw.Draw(mask)
     radius = rng.uniform(*SIZES[size])
@@ -75,7 +75,7 @@ def scene_mask(shape: str, count: str, size: str, position: str, rng: np.random.
 
 
 def digit_mask(scan: np.ndarray, rng: np.random.Generator) -> Image.Image:
-    """A scan [8, 8] of a digit with values from 0 to 16, enlarged, a little turned and moved."""
+    """Enlarge a scan [8, 8] of a digit, whose values are from 0 to 16, and turn and move it a little."""
     edge = int(rng.integers(46, 57))
     strokes = np.clip(scan * (1.4 * 255 / 16), 0, 255).astype(np.uint8)
     enlarged = Image.fromarray(strokes).resize((edge, edge), Image.Resampling.BICUBIC)
@@ -85,7 +85,7 @@ def digit_mask(scan: np.ndarray, rng: np.random.Generator) -> Image.Image:
 
 
 def background(name: str, rng: np.random.Generator) -> Image.Image:
-    """A picture with nothing on it yet."""
+    """Draw a background with nothing on it."""
     shade = rng.uniform(-12, 12)
     plain = {"white": (238, 238, 238), "black": (18, 18, 18), "brown": (120, 80, 45)}
     if name in plain:
@@ -103,6 +103,6 @@ def background(name: str, rng: np.random.Generator) -> Image.Image:
 
 
 def paint(colour: str, mask: Image.Image, behind: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The background with a shade of the colour where the mask is."""
+    """Paint a shade of the colour on the background where the mask is."""
     shade = tuple(int(value) for value in np.clip(np.array(COLOURS[colour]) + rng.uniform(-14, 14, 3), 0, 255))
     return Image.composite(Image.new("RGB", (SIDE, SIDE), shade), behind, mask)

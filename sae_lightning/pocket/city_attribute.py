@@ -2,17 +2,17 @@
 
 import random
 from collections import defaultdict
-from pathlib import Path
 from typing import Literal
 
 from typing_extensions import override
 
+from sae_lightning.pocket.facts import Fact, check_facts_file, fact_prompts, read_facts
+from sae_lightning.pocket.library import Split
 from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most
-from sae_lightning.sources.pocket_corpus import Fact, Split, fact_prompts, read_facts
 
-_LEAST_CITIES = 15
+_MIN_CITIES = 15
 _TEST_SHARE = 0.3
-_WORDINGS_OF_ONE_CITY = 8
+_WORDINGS_PER_CITY = 8
 _SEED = 42
 
 
@@ -32,10 +32,7 @@ class CityAttribute(ProbingTask):
         attribute: Literal["continent", "language", "country", "currency"] = "continent",
         facts: str = "data/pocket_lm/facts.csv",
     ) -> None:
-        if not Path(facts).is_file():
-            raise ValueError(
-                f"facts={facts}: there is no such file; give facts.csv of the pocket language model's folder"
-            )
+        check_facts_file(facts)
         self.attribute, self.facts = attribute, facts
 
     @override
@@ -45,7 +42,7 @@ class CityAttribute(ProbingTask):
             by_class[getattr(fact, self.attribute)].append(fact)
         known, held_out = [], []
         for label, facts in sorted(by_class.items()):
-            if len(facts) >= _LEAST_CITIES:
+            if len(facts) >= _MIN_CITIES:
                 random.Random(f"{label} {_SEED}").shuffle(facts)
                 n = round(_TEST_SHARE * len(facts))
                 held_out += facts[:n]
@@ -57,14 +54,15 @@ class CityAttribute(ProbingTask):
         )
 
     def _examples(self, facts: list[Fact], split: Split) -> list[Example]:
-        """Each city in some wordings, which end with its name."""
+        """Return each city in some wordings, which end with its name."""
         labels = {fact.city: getattr(fact, self.attribute) for fact in facts}
-        texts: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        # A dictionary for its keys: a set would put the wordings in another order each time.
+        wordings: defaultdict[str, dict[str, None]] = defaultdict(dict)
         for prompt in fact_prompts(facts, split):
-            texts[prompt.city][prompt.prompt[: prompt.city_end]] = None
+            wordings[prompt.city][prompt.prompt[: prompt.city_end]] = None
         rng = random.Random(f"{split} {_SEED}")
         return [
             Example(text, labels[city], city, city, (len(text) - len(city), len(text)))
-            for city, of_city in texts.items()
-            for text in rng.sample(list(of_city), min(len(of_city), _WORDINGS_OF_ONE_CITY))
+            for city, texts in wordings.items()
+            for text in rng.sample(list(texts), min(len(texts), _WORDINGS_PER_CITY))
         ]

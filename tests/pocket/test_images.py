@@ -9,9 +9,9 @@ import torch
 from scipy.ndimage import label
 from scipy.stats import chi2_contingency
 
-from sae_lightning.images import PocketCaptions, PocketImages, drawing
-from sae_lightning.images.captions import PROMPTS, caption
-from sae_lightning.images.pocket import N_DIGITS
+from sae_lightning.pocket import PocketCaptions, PocketImages, drawing
+from sae_lightning.pocket.captions import PROMPTS, caption
+from sae_lightning.pocket.images import N_DIGITS
 
 
 @pytest.fixture(scope="module")
@@ -188,17 +188,6 @@ def test_prompts_ask_for_every_attribute():
     assert all(prompt.count("{}") == 1 for prompts in PROMPTS.values() for prompt in prompts)
 
 
-def test_caption_documents_can_be_read_from_anywhere():
-    text = PocketCaptions(n_scenes=50, captions_per_picture=2)
-    train = list(text.train())
-    assert len(train) == 2 * len(text.images.numbers("train"))
-    assert list(text.train(start=1700)) == train[1700:]
-    assert list(text.heldout()) == [
-        text.images.caption(n, turn) for turn in (0, 1) for n in text.images.numbers("heldout").tolist()
-    ]
-    assert len(set(train)) > 500
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [({"heldout_every": 1}, "heldout_every=1"), ({"n_scenes": -1}, "n_scenes=-1"), ({"seed": -1}, "seed=-1")],
@@ -208,8 +197,3 @@ def test_wrong_arguments_are_named(arguments, message):
         PocketImages(**arguments)
     with pytest.raises(ValueError, match=message):
         PocketCaptions(**arguments)
-
-
-def test_captions_per_picture_must_be_positive():
-    with pytest.raises(ValueError, match="captions_per_picture=0"):
-        PocketCaptions(captions_per_picture=0)

@@ -1,23 +1,11 @@
-"""The pocket corpus: its facts table, its patterns and its two splits."""
+"""World facts: the table, its patterns, and the sentences and prompts of both splits."""
 
-import ast
-import sys
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from sae_lightning.sources import pocket_corpus
-from sae_lightning.sources.fact_templates import ATTRIBUTES, CARRIERS, PARAGRAPHS, TEMPLATES, THE_COUNTRIES
-from sae_lightning.sources.pocket_corpus import (
-    Fact,
-    PocketCorpus,
-    fact_prompts,
-    fact_sentences,
-    read_facts,
-    standard_library_documents,
-)
+from sae_lightning.pocket.fact_templates import ATTRIBUTES, CARRIERS, PARAGRAPHS, TEMPLATES, THE_COUNTRIES
+from sae_lightning.pocket.facts import Fact, fact_prompts, fact_sentences, read_facts
 
 FACTS = Path(__file__).parents[2] / "data" / "pocket_lm" / "facts.csv"
 CONTINENTS = {"Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America"}
@@ -122,78 +110,3 @@ def test_articles_are_added_in_running_text_only(facts: list[Fact]) -> None:
     assert " in the United States." in text
     assert "Country: United States." in text
     assert " in United States" not in text
-
-
-def test_library_files_are_split_once_and_for_all() -> None:
-    train, heldout = (dict(pocket_corpus.library_files(split)) for split in ("train", "heldout"))
-    assert set(train) & set(heldout) == {"pydoc_data/topics.py"}
-    assert 0.01 < len(heldout) / len(train) < 0.15
-    assert not [name for name in {**train, **heldout} if "site-packages" in name or name.startswith("test/")]
-
-
-def test_corpus_repeats_itself_and_follows_the_seed() -> None:
-    corpus = PocketCorpus("heldout", FACTS, seed=3)
-    first, again, other = (list(islice(stream, 500)) for stream in (corpus, corpus, PocketCorpus("heldout", FACTS, 4)))
-    assert first == again
-    assert first != other
-    assert all(document.strip() for document in first)
-    assert max(map(len, first)) < 3000
-
-
-def test_train_documents_are_none_of_the_heldout_ones() -> None:
-    heldout = set(standard_library_documents("heldout"))
-    train = list(islice(standard_library_documents("train"), 1000))
-    # Licence headers and other shared passages may be pieces of their own; whole files are not.
-    assert sum(document in heldout for document in train) < 0.01 * len(train)
-
-
-@pytest.mark.parametrize("share", [0.2, 0.6])
-def test_facts_take_the_share_that_was_asked_for(share: float) -> None:
-    corpus = PocketCorpus("heldout", FACTS, fact_share=share)
-    library = set(standard_library_documents("heldout"))
-    lengths = [(len(document), document in library) for document in corpus]
-    about_facts = sum(length for length, in_library in lengths if not in_library)
-    assert about_facts / sum(length for length, _ in lengths) == pytest.approx(share, abs=0.03)
-
-
-def test_a_share_of_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="fact_share"):
-        PocketCorpus("train", FACTS, fact_share=1.0)
-
-
-def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pocket_corpus.sysconfig, "get_path", lambda _name: str(tmp_path))
-    pocket_corpus.library_files.cache_clear()
-    try:
-        with pytest.raises(FileNotFoundError, match="no Python sources"):
-            next(standard_library_documents("train"))
-    finally:
-        pocket_corpus.library_files.cache_clear()
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"def broken(:\n" * 50, b"x = '\0'\n" * 50])
-def test_unreadable_files_are_passed_over(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "odd.py"
-    path.write_bytes(content)
-    assert list(pocket_corpus._file_documents("odd.py", path, "train")) == []
-
-
-def test_first_document_needs_a_few_files_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
-    whole = pocket_corpus._file_documents
-
-    def counting(name: str, path: Path, split: pocket_corpus.Split) -> Iterator[str]:
-        read.append(name)
-        return whole(name, path, split)
-
-    monkeypatch.setattr(pocket_corpus, "_file_documents", counting)
-    assert next(iter(PocketCorpus("train", FACTS)))
-    assert len(read) < 0.2 * len(pocket_corpus.library_files("train"))
-
-
-def test_reader_imports_the_standard_library_only() -> None:
-    tree = ast.parse(Path(pocket_corpus.__file__).read_text(encoding="utf-8"))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    names = {name.split(".")[0] for name in names}
-    assert names - sys.stdlib_module_names == {"sae_lightning"}
