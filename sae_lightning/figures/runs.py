@@ -17,9 +17,9 @@ from sae_lightning.class_paths import current_class_paths
 from sae_lightning.compare import read_lines
 from sae_lightning.datamodules import ActivationDataModule, CachedActivations
 from sae_lightning.datamodules.model_activations import ModelActivations
+from sae_lightning.error_messages import readable
 from sae_lightning.metrics import best_cosine
 from sae_lightning.metrics.random_dictionary import random_dictionary
-from sae_lightning.mistakes import readable
 from sae_lightning.saes import SparseAutoencoder
 
 THRESHOLD = 0.8

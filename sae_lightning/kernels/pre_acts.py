@@ -28,7 +28,7 @@ SCREEN_MIN_D_IN = 256
 
 @dataclass
 class Products:
-    """Fast products of this machine; none until `startup` has tried them.
+    """Fast products of this machine; none until `cpu_settings` has tried them.
 
     Args:
         packed: dtypes that oneDNN multiplies with the encoder in its own layout, into which it is copied once a batch.

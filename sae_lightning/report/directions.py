@@ -10,13 +10,13 @@ from torch import Tensor
 
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.explain.logit_effects import TEXT_DATA, direct_logit_effects
-from sae_lightning.explain.stitched_classes import stitched_classes
+from sae_lightning.explain.related_latents import meta_latents_of, neighbours
 from sae_lightning.members import Member
 from sae_lightning.metrics import best_match, cosine_to_start
 from sae_lightning.runs import Run
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents
-from sae_lightning.stitching.meta import meta_latents_of, neighbours
+from sae_lightning.stitching.results import read_insertions
 
 _N_TOKENS = 8
 _N_RELATED = 6
@@ -35,7 +35,7 @@ def direction_records(
     near, dead = neighbours(W_dec, chosen, _N_RELATED), dead_latents(folder)
     logits = direct_logit_effects(datamodule, W_dec[chosen], _N_TOKENS) if isinstance(datamodule, TEXT_DATA) else None
     records: list[dict[str, Any]] = []
-    for i, (latent, classes) in enumerate(zip(chosen, stitched_classes(run.folder, str(member), chosen), strict=True)):
+    for i, (latent, classes) in enumerate(zip(chosen, read_insertions(run.folder, str(member), chosen), strict=True)):
         record: dict[str, Any] = {
             "latent": latent,
             "dead": None if dead is None else latent in dead,

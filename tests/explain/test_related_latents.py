@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from sae_lightning.canonical.meta import Related, meta_latents_of, nearest_latents, neighbours
+from sae_lightning.explain.related_latents import Related, meta_latents_of, nearest_latents, neighbours
 from sae_lightning.saes import TopK
 
 W_DEC = torch.tensor([[1.0, 0.0, 0.0], [4.0, 3.0, 0.0], [0.0, 2.0, 0.0], [-1.0, 0.0, 0.0]])

@@ -8,18 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_lightning.canonical.curve import Stitcher, measure, schedule
-from sae_lightning.canonical.insertion import CLASSES, DEAD, NOVEL, Insertions, InsertionSums, in_raw_units
-from sae_lightning.canonical.loss import measure_loss
-from sae_lightning.canonical.swaps import components
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.metrics import best_cosine
 from sae_lightning.saes import Isotropic, SparseAutoencoder
+from sae_lightning.stitching.curve import Stitcher, measure, schedule
+from sae_lightning.stitching.insertion import CLASSES, DEAD, NOVEL, Insertions, InsertionSums, in_raw_units
+from sae_lightning.stitching.loss import measure_loss
+from sae_lightning.stitching.swaps import components
 
 COSINES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Thresholds below which a latent would be called novel by its largest cosine alone."""
-LATENTS_FILE = "latents.safetensors"
-"""What `sae stitch` leaves of each latent of the large SAE."""
 _SEED = 0
 
 
@@ -41,7 +39,7 @@ class Settings:
 
 
 @torch.no_grad()
-def stitch(
+def compare_saes(
     small: SparseAutoencoder, large: SparseAutoencoder, datamodule: ActivationDataModule, settings: Settings
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Compare two SAEs of the same activations.

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sae_lightning.canonical.insertion import CLASSES
 from sae_lightning.density.report import columns
+from sae_lightning.stitching.insertion import CLASSES
 from sae_lightning.tables import number_format
 
 END_TOLERANCE = 1e-3

@@ -8,7 +8,7 @@ import torch
 import yaml
 from transformers import AutoModel
 
-import sae_lightning.lightning_cli  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
+import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
 from sae_lightning.saes import TopK
 

@@ -1,6 +1,6 @@
 import torch
 
-from sae_lightning.canonical.swaps import components
+from sae_lightning.stitching.swaps import components
 
 
 def chain():

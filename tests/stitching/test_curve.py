@@ -1,10 +1,10 @@
 import pytest
 import torch
-from canonical.pairs import data, features, planted, random_sae
+from stitching.pairs import data, features, planted, random_sae
 
-from sae_lightning.canonical.curve import INSERT, REST, START, SWAP, Stitcher, measure, schedule
-from sae_lightning.canonical.swaps import components
 from sae_lightning.metrics import best_cosine
+from sae_lightning.stitching.curve import INSERT, REST, START, SWAP, Stitcher, measure, schedule
+from sae_lightning.stitching.swaps import components
 
 
 def stitcher(small, large, change, novel, threshold=0.7, n_steps=4):

@@ -9,7 +9,7 @@ import yaml
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-import sae_lightning.lightning_cli  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
+import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
 from sae_lightning.saes import TopK
 from sae_lightning.sources import LanguageModelSource, TokenBatch
@@ -180,7 +180,7 @@ def test_a_meta_sae_has_no_text(folder, capsys):
         (["{folder}/none", "trained/0", "1"], ["none: no config.yaml in it; give a run folder"]),
         (["{run}", "trained/7", "1"], ["MEMBER trained/7: ", "gaussian/trained/0, trained/0"]),
         (["{run}", "trained/0", "48"], ["LATENT 48: trained/0 has 48 latents; expected 0 to 47"]),
-        (["{run}", "trained/0", "x"], ["LATENT", "invalid int value: 'x'"]),
+        (["{run}", "trained/0", "x"], ["LATENT: expected int, got x"]),
         (["{run}", "gaussian/trained/0", "1"], ["a null version of the activations"]),
         (["{run}", "trained/0", "1", "--meta", "{run}"], ["expected a run whose data are DecoderDirections"]),
         (["{run}", "trained/0", "1", "--smaller", "{run}"], ["expected sae.json and sae.safetensors in it"]),

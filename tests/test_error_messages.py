@@ -1,6 +1,6 @@
 """``mistakes.readable``; how it reads in whole commands is tested in test_cli.py."""
 
-from sae_lightning.mistakes import readable
+from sae_lightning.error_messages import readable
 
 
 def test_other_messages_are_left_alone():

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from canonical.pairs import data, features, planted, random_sae
+from stitching.pairs import data, features, planted, random_sae
 
-from sae_lightning.canonical.insertion import CLASSES, InsertionSums, in_raw_units
 from sae_lightning.saes import BatchTopK, ReLU, TopK
+from sae_lightning.stitching.insertion import CLASSES, InsertionSums, in_raw_units
 from sae_lightning.verdict.statistics import crossed, linearised
 
 

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sae_lightning.canonical.insertion import in_raw_units
 from sae_lightning.code import Code
 from sae_lightning.kernels import sparse_decode
 from sae_lightning.metrics.functional import (
@@ -22,6 +21,7 @@ from sae_lightning.metrics.functional import (
     squared_error_update,
 )
 from sae_lightning.saes import SparseAutoencoder, Stitched
+from sae_lightning.stitching.insertion import in_raw_units
 
 START, INSERT, SWAP, REST = "small SAE", "novel inserted", "components swapped", "the rest exchanged"
 

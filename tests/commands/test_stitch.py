@@ -6,17 +6,17 @@ import pytest
 import tiny
 import torch
 import yaml
-from canonical.pairs import random_sae
 from safetensors.torch import load_file
+from stitching.pairs import random_sae
 
-import sae_lightning.lightning_cli  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
-from sae_lightning.canonical.curve import Stitcher, schedule
-from sae_lightning.canonical.loss import measure_loss
+import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
 from sae_lightning.datamodules import FileText, LanguageModelDataModule
 from sae_lightning.metrics.functional import token_losses_update
 from sae_lightning.saes import BatchTopK, SparseAutoencoder, TopK
 from sae_lightning.sources.replacing import replace_valid
+from sae_lightning.stitching.curve import Stitcher, schedule
+from sae_lightning.stitching.loss import measure_loss
 
 SIZES = {"context_length": 16, "batch_size": 64, "val_samples": 192, "buffer_samples": 200, "llm_batch_size": 4}
 

@@ -1,4 +1,4 @@
-"""``sae stitch``: what does a larger SAE have that a smaller one of the same activations lacks?
+"""``sae stitch``: find what a larger SAE has that a smaller one of the same activations lacks.
 
 Takes folders of exported SAEs. Each latent of the large SAE is inserted alone into the small one: it is novel where the
 squared error falls. Then the small SAE becomes the large one: novel latents are inserted, components of similar latents
@@ -7,30 +7,31 @@ only ``data`` counts; by default of the run that the small SAE is from. Prints t
 latents.safetensors and figures.
 """
 
-import json
 from pathlib import Path
 
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
-from safetensors.torch import save_file
 
-from sae_lightning import startup
-from sae_lightning.canonical.figures import draw
-from sae_lightning.canonical.insertion import BLOCK, NOVEL
-from sae_lightning.canonical.report import tables
-from sae_lightning.canonical.stitching import LATENTS_FILE, Settings, stitch
-from sae_lightning.data_options import add_data, parse_data, with_config_of
+from sae_lightning import cpu_settings
+from sae_lightning.commands.data_options import add_data, parse_data, with_config_of
+from sae_lightning.commands.parser import make_parser
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.saes import SparseAutoencoder, Stitched
+from sae_lightning.stitching.comparison import Settings, compare_saes
+from sae_lightning.stitching.figures import draw
+from sae_lightning.stitching.insertion import BLOCK, NOVEL
+from sae_lightning.stitching.report import tables
+from sae_lightning.stitching.results import default_folder, name_of, run_of, write
 
 _SAME_DATA = ("model", "hook", "hook_input", "path")
+"""Arguments of a datamodule in which two SAEs of the same activations agree."""
 
 
 def main(args: list[str]) -> None:
-    """Measure, print and write."""
-    startup.silence_known_noise()
-    startup.speed_up_cpu()
+    """Compare two SAEs; print and write the comparison, and save the stitched SAE if asked to."""
+    cpu_settings.silence_known_noise()
+    cpu_settings.speed_up_cpu()
     parser = _parser()
     settings = parse_data(parser, with_config_of(args[1:], "--small", _config_of))
     _check(settings)
@@ -39,88 +40,73 @@ def main(args: list[str]) -> None:
     if small.d_in != large.d_in:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
     datamodule = _datamodule(parser, settings, device)
-    if datamodule.d_in != small.d_in:
-        several = f", side by side those of {', '.join(datamodule.widths)}" if datamodule.widths else ""
-        raise ValueError(
-            f"the SAEs have d_in={small.d_in} and the activations {datamodule.d_in}{several}: give the configuration "
-            "that they were trained with, and of several hooks their own with --data.hook"
-        )
-    n_batches, batch_size = len(datamodule.val_dataloader()), datamodule.batch_size
-    if n_batches // 2 * -(-batch_size // BLOCK) < 2:
-        raise ValueError(
-            f"--n_tokens {settings.n_tokens}: {n_batches} batches of {batch_size} held-out samples are too few for "
-            f"intervals over blocks of {BLOCK} in the first half of them; give more tokens or a smaller batch_size"
-        )
-    chosen = Settings(
-        settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, _has_loss(datamodule, settings)
-    )
-    found, latents = stitch(small, large, datamodule, chosen)
-    names = {name: _name(folder) for name, folder in (("small", settings.small), ("large", settings.large))}
-    found = names | found
-    print("\n\n".join(tables(found)), end="\n\n")
-    out = settings.out or _run(settings.large) / "stitch" / "_to_".join(of.replace("/", "-") for of in names.values())
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "stitch.json").write_text(json.dumps(found, indent=1) + "\n")
-    save_file({name: of.contiguous().cpu() for name, of in latents.items()}, out / LATENTS_FILE)
-    print(out / "stitch.json", out / LATENTS_FILE, *draw(found, latents, out), sep="\n")
+    _check_activations(datamodule, small.d_in, settings.n_tokens)
+    has_loss = settings.n_loss_tokens > 0 and hasattr(datamodule, "validation_inputs")
+    choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, has_loss)
+    results, latents = compare_saes(small, large, datamodule, choices)
+    comparison = {"small": name_of(settings.small), "large": name_of(settings.large), **results}
+    print("\n\n".join(tables(comparison)), end="\n\n")
+    out = settings.out or default_folder(settings.small, settings.large)
+    print(*write(comparison, latents, out), *draw(comparison, latents, out), sep="\n")
     if settings.save:
         stitched = Stitched(small, large, range(small.d_sae), (latents["label"] == NOVEL).nonzero()[:, 0].tolist())
         stitched.save(settings.save)
-        print(
-            f"{settings.save}: {names['small']} with {stitched.d_sae - small.d_sae} novel latents of {names['large']}"
-        )
+        n_novel = stitched.d_sae - small.d_sae
+        print(f"{settings.save}: {comparison['small']} with {n_novel} novel latents of {comparison['large']}")
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="sae stitch", description=__doc__, exit_on_error=False)
-    parser.add_argument("--small", type=Path, required=True, help="Folder of the smaller SAE, RUN/saes/x2/0.")
-    parser.add_argument("--large", type=Path, required=True, help="Folder of the larger SAE, RUN/saes/x8/0.")
+    parser = make_parser("stitch", __doc__)
     parser.add_argument(
-        "--n_tokens", type=int, default=65_536, help="Held-out samples that are read, or as many as there are."
+        "--small", type=Path, required=True, metavar="FOLDER", help="The smaller SAE, such as RUN/saes/x2/0."
     )
+    parser.add_argument(
+        "--large", type=Path, required=True, metavar="FOLDER", help="The larger SAE, such as RUN/saes/x8/0."
+    )
+    parser.add_argument("--n_tokens", type=int, default=65_536, metavar="N", help="Most held-out samples to read.")
     parser.add_argument(
         "--cosine_threshold",
         type=float,
         default=0.7,
+        metavar="COSINE",
         help="Latents with a larger cosine are swapped together, in (-1, 1]; 1 swaps none.",
     )
-    parser.add_argument("--n_steps", type=int, default=10, help="Most steps of the curve in each of its three phases.")
+    parser.add_argument(
+        "--n_steps", type=int, default=10, metavar="N", help="Most steps of the curve in each of its three phases."
+    )
     parser.add_argument(
         "--n_loss_tokens",
         type=int,
         default=8192,
+        metavar="N",
         help="Held-out tokens on which the language model is run; 0 leaves out its loss.",
     )
     parser.add_argument(
         "--n_loss_latents",
         type=int,
         default=16,
+        metavar="N",
         help="Latents whose effect on the model's loss is measured, 0 or more.",
     )
-    parser.add_argument("--out", type=Path | None, default=None, help="Folder. Default: RUN/stitch/SMALL_to_LARGE.")
     parser.add_argument(
-        "--save", type=Path | None, default=None, help="Folder for the small SAE with all novel latents inserted."
+        "--out", type=Path | None, default=None, metavar="FOLDER", help="Default: RUN/stitch/SMALL_to_LARGE."
+    )
+    parser.add_argument(
+        "--save",
+        type=Path | None,
+        default=None,
+        metavar="FOLDER",
+        help="For the small SAE with all novel latents inserted. Default: it is not saved.",
     )
     add_data(parser, "YAML of a run or of its data. Default: of the small SAE's run.")
     return parser
 
 
-def _run(sae: Path) -> Path:
-    """The run folder of an exported SAE, RUN/saes/.../SEED; of one that lies elsewhere its own folder."""
-    return next((folder.parent for folder in sae.parents if folder.name == "saes"), sae)
-
-
-def _name(sae: Path) -> str:
-    """`x8/0`, or what the folder is called."""
-    folder, run = sae.absolute(), _run(sae.absolute())
-    return str(folder.relative_to(run / "saes")) if run != folder else folder.name
-
-
 def _config_of(small: Path) -> Path:
-    """The configuration of the run that the small SAE is from."""
+    """Return the configuration of the run that the small SAE is from."""
     if not small.is_dir():
         raise ValueError(f"--small {small}: no such folder; give that of an exported SAE, RUN/saes/<policy>/<seed>")
-    config = _run(small.absolute()) / "config.yaml"
+    config = run_of(small.absolute()) / "config.yaml"
     if not config.is_file():
         raise ValueError(f"--small {small} has no run with a config.yaml around it: say which data with --config")
     return config
@@ -137,9 +123,9 @@ def _check(settings: Namespace) -> None:
         if settings[name] and settings[name].exists() and not settings[name].is_dir():
             raise ValueError(f"--{name} {settings[name]} is a file; give a folder, which is made if needed")
     for name in ("small", "large"):
-        config = _run(settings[name].absolute()) / "config.yaml"
-        read = yaml.safe_load(config.read_text()) if config.is_file() else None
-        trained = ((read or {}).get("data") or {}).get("init_args") or {}
+        config = run_of(settings[name].absolute()) / "config.yaml"
+        run_settings = yaml.safe_load(config.read_text()) if config.is_file() else None
+        trained = ((run_settings or {}).get("data") or {}).get("init_args") or {}
         for key in _SAME_DATA:
             given = settings.data.init_args.get(key)
             of_hooks = trained[key].values() if isinstance(trained.get(key), dict) else ()
@@ -163,5 +149,17 @@ def _datamodule(parser: ArgumentParser, settings: Namespace, device: str) -> Act
     return datamodule
 
 
-def _has_loss(datamodule: ActivationDataModule, settings: Namespace) -> bool:
-    return settings.n_loss_tokens > 0 and hasattr(datamodule, "validation_inputs")
+def _check_activations(datamodule: ActivationDataModule, d_in: int, n_tokens: int) -> None:
+    """Refuse activations of another width than the SAEs, and too few of them for an interval."""
+    if datamodule.d_in != d_in:
+        several = f", side by side those of {', '.join(datamodule.widths)}" if datamodule.widths else ""
+        raise ValueError(
+            f"the SAEs have d_in={d_in} and the activations {datamodule.d_in}{several}: give the configuration "
+            "that they were trained with, and of several hooks their own with --data.hook"
+        )
+    n_batches, batch_size = len(datamodule.val_dataloader()), datamodule.batch_size
+    if n_batches // 2 * -(-batch_size // BLOCK) < 2:  # the first half says what latents do, by blocks of every batch
+        raise ValueError(
+            f"--n_tokens {n_tokens}: {n_batches} batches of {batch_size} held-out samples are too few for "
+            f"intervals over blocks of {BLOCK} in the first half of them; give more tokens or a smaller batch_size"
+        )

@@ -1,11 +1,10 @@
 """``sae fit``, ``sae validate`` and ``sae test``: one LightningCLI.
 
-What it adds to Lightning's: the width of the data goes to the model, a lone SAE takes a freeze policy under ``freeze``,
-every run keeps the same things in its folder, and a run can go on in the folder where it stopped.
+It adds to Lightning's own: the model takes its width from the data, a lone SAE takes a freeze policy under ``freeze``,
+every run leaves the same files in its folder, and a stopped run is resumed in its folder.
 """
 
 import os
-from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
 import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: PocketText, PocketImages, ...)
-from sae_lightning import startup
+from sae_lightning import cpu_settings
 from sae_lightning.callbacks import (
     Checkpoints,
     ExportSAEs,
@@ -30,6 +29,7 @@ from sae_lightning.callbacks import (
 )
 from sae_lightning.causal import EntityPrompts
 from sae_lightning.class_paths import accept_old_class_paths
+from sae_lightning.commands.parser import parse
 from sae_lightning.compare import METRICS_FILE, read_run, told, write_verdict
 from sae_lightning.datamodules import ActivationDataModule, Text
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
@@ -38,13 +38,12 @@ from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Images
 from sae_lightning.interpretation import Judge
 from sae_lightning.loggers import MemberTensorBoardLogger, run_folder
-from sae_lightning.mistakes import readable, subclass_names
 from sae_lightning.panel import SanityPanel
 from sae_lightning.probing import ProbingTask
 from sae_lightning.saes import DecoderInit, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
 
-_CHOSEN_BY_NAME = (
+_NAMED_CLASSES = (
     SAEModule,
     ActivationDataModule,
     Callback,
@@ -58,20 +57,20 @@ _CHOSEN_BY_NAME = (
     EntityPrompts,
     Judge,
 )
-"""What a configuration names by its class, for hints after a name that does not exist."""
+"""Bases of the classes that a configuration names, for a hint after a name that does not exist."""
 
 
 class SAECLI(LightningCLI):
-    """Run one command.
+    """Run one of the commands.
 
     Args:
         args: the command line after ``sae``.
     """
 
     def __init__(self, args: list[str]) -> None:
-        startup.silence_known_noise()
-        startup.choose_products()
-        startup.separate_large_tensors()
+        cpu_settings.silence_known_noise()
+        cpu_settings.choose_products()
+        cpu_settings.separate_large_tensors()
         accept_old_class_paths()
         super().__init__(
             SAEModule,
@@ -82,10 +81,10 @@ class SAECLI(LightningCLI):
             seed_everything_default=0,
             save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"prog": "sae", "exit_on_error": False},  # `cli.main` tells a mistake
+            parser_kwargs={"prog": "sae", "exit_on_error": False},  # `cli.main` reports errors
             trainer_defaults={
                 "max_epochs": 1,  # an epoch of a datamodule is all of its `train_samples`
-                "num_sanity_val_steps": 0,  # an untrained SAE is not evaluated, so it would find nothing
+                "num_sanity_val_steps": 0,  # evaluators skip the sanity check, so it would check nothing
                 "logger": {"class_path": "sae_lightning.loggers.MemberTensorBoardLogger"},
             },
             args=args,
@@ -99,12 +98,8 @@ class SAECLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; Lightning's own would warn when `sae` was not started from a command line."""
-        try:
-            self.config = parser.parse_args(list(args or []))
-        except ArgumentError as error:
-            known = [name for base in _CHOSEN_BY_NAME for name in subclass_names(base)]
-            raise ValueError(readable(str(error), known)) from error
+        """Parse as the other commands do; Lightning's own warns when `sae` was not started from a command line."""
+        self.config = parse(parser, list(args or []), _NAMED_CLASSES)
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -117,24 +112,24 @@ class SAECLI(LightningCLI):
             FreezePolicy,
             "freeze",
             required=False,
-            help="What stays as it started, for a lone SAE; a SanityPanel has `policies` of its own. Default: nothing.",
+            help="Which parts of a lone SAE stay as they start; a SanityPanel has its own `policies`. Default: none.",
         )
 
     @property
     def settings(self) -> Any:
-        """The parsed configuration of the command that runs."""
+        """Configuration of the command that runs."""
         return self.config[self.config.subcommand]
 
     @override
     def before_instantiate_classes(self) -> None:
-        """Refuse what cannot work before anything is built."""
+        """Refuse a configuration that cannot work before anything is built."""
         checkpoint = self.settings.get("ckpt_path")
         if checkpoint is not None and str(checkpoint) not in ("last", "best") and not Path(checkpoint).is_file():
             raise FileNotFoundError(
                 f"ckpt_path={checkpoint}: no such file; checkpoints lie in lightning_logs/<name>/version_N/checkpoints"
             )
         if checkpoint is None and self.config.subcommand != "fit":
-            raise ValueError(f"sae {self.config.subcommand} needs the checkpoint to look at: --ckpt_path PATH")
+            raise ValueError(f"sae {self.config.subcommand} needs the checkpoint to measure: --ckpt_path PATH")
         model = self.settings.model.class_path.split(".")[-1]
         if self.settings.freeze is not None and model in (SanityPanel.__name__, SAEFamily.__name__):
             raise ValueError(
@@ -149,9 +144,9 @@ class SAECLI(LightningCLI):
             )
         if self.settings.weights_only is None:
             self.settings.weights_only = True  # a checkpoint is data; it need not be trusted
-        self._go_on_in_the_same_folder()
+        self._resume_in_same_folder()
 
-    def _go_on_in_the_same_folder(self) -> None:
+    def _resume_in_same_folder(self) -> None:
         """Keep the run folder when both configuration and checkpoint come from it: this is one run, not two."""
         checkpoint, configs = self.settings.get("ckpt_path"), self.settings.get("config") or []
         if self.config.subcommand != "fit" or checkpoint is None or len(configs) != 1:
@@ -165,14 +160,14 @@ class SAECLI(LightningCLI):
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer with the callbacks that every run has, unless the configuration brings one of the kind."""
+        """Build the trainer with the callbacks of every run, unless the configuration has one of the same kind."""
         given = self._get(self.config_init, "trainer")["callbacks"] or []
         callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
         freeze = self._get(self.config_init, "freeze")
         if freeze is not None:
             callbacks.append(freeze)
-        for default, replaced_by in self._default_callbacks():
-            if not any(isinstance(callback, replaced_by) for callback in callbacks):
+        for default, kind in self._default_callbacks():
+            if not any(isinstance(callback, kind) for callback in callbacks):
                 callbacks.append(default)
         plugins = self._get(self.config_init, "trainer")["plugins"] or []
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
@@ -181,6 +176,7 @@ class SAECLI(LightningCLI):
         return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
 
     def _default_callbacks(self) -> list[tuple[Callback, type]]:
+        """Return the callbacks of every run, each with the class of which another one takes its place."""
         evaluators = [Reconstruction(), Sparsity(), Drift()]
         defaults: list[tuple[Callback, type]] = [(evaluator, type(evaluator)) for evaluator in evaluators]
         if self.settings.trainer.enable_progress_bar is not False:
@@ -193,39 +189,39 @@ class SAECLI(LightningCLI):
         return defaults
 
     def before_fit(self) -> None:
-        """From here on memory is kept: model and data are built, what follows are temporaries."""
-        startup.keep_freed_memory()
+        """Keep freed memory from here on: model and data are built, and what follows are temporaries."""
+        cpu_settings.keep_freed_memory()
 
     before_validate = before_test = before_fit
 
     def after_fit(self) -> None:
-        """Say what the run left and where."""
+        """Print what the run has left, and where."""
         run = self._print_table()
         if run is None:
             return
-        kept = {
+        files = {
             "TensorBoard": f"tensorboard --logdir {run}",
             "metrics": run / METRICS_FILE,
             "checkpoints": run / "checkpoints",
             "SAEs": run / "saes",
             "one page": f"sae report {run}",
         }
-        print("\n".join(f"{what + ':':<13}{where}" for what, where in kept.items()))
+        print("\n".join(f"{name + ':':<13}{place}" for name, place in files.items()))
         if isinstance(self.trainer.logger, MemberTensorBoardLogger) and (run / METRICS_FILE).is_file():
             from sae_lightning.report.tensorboard import into_tensorboard
 
             into_tensorboard(run)
 
     def after_validate(self) -> None:
-        """Print the table of what was measured."""
+        """Print the table of metrics."""
         self._print_table()
 
     def after_test(self) -> None:
-        """Print the table of what was measured."""
+        """Print the table of metrics."""
         self._print_table()
 
     def _print_table(self) -> Path | None:
-        """Print the table of the run, if it keeps a folder and has validated; return the folder."""
+        """Print the table of a run that has validated; return its folder, or None on other ranks and without one."""
         run = run_folder(self.trainer)
         if run is None or not self.trainer.is_global_zero:
             return None
@@ -237,7 +233,10 @@ class SAECLI(LightningCLI):
 
 
 def _refuse_sharding(strategy: Any) -> None:
-    """Strategies that split parameters over ranks fail late, or (ModelParallelStrategy) train each rank on its own."""
+    """Refuse strategies that split parameters over ranks.
+
+    They fail late, or (ModelParallelStrategy) train each rank on its own.
+    """
     name = str(getattr(strategy, "class_path", strategy)).split(".")[-1]
     if name.lower().startswith(("fsdp", "deepspeed", "modelparallel")):
         raise ValueError(

@@ -1,6 +1,6 @@
 """``sae cache``: write the activations that a configuration trains on to disk, for `CachedActivations`.
 
-The configuration is that of a run, of which only ``data`` counts, or that part alone. The same command again goes on
+The configuration is that of a run, of which only ``data`` counts, or that part alone. The same command again resumes
 where it was stopped. Started by torchrun or srun, the processes share the shards.
 """
 
@@ -10,8 +10,9 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser
 
-from sae_lightning import startup
-from sae_lightning.data_options import add_data, parse_data
+from sae_lightning import cpu_settings
+from sae_lightning.commands.data_options import add_data, parse_data
+from sae_lightning.commands.parser import make_parser
 from sae_lightning.datamodules.cache.process import Process
 from sae_lightning.datamodules.cache.writer import CacheWriter
 from sae_lightning.datamodules.model_activations import ModelActivations
@@ -19,8 +20,8 @@ from sae_lightning.datamodules.model_activations import ModelActivations
 
 def main(args: list[str]) -> None:
     """Write a cache, or the rest of one."""
-    startup.silence_known_noise()
-    startup.speed_up_cpu()  # as `sae fit` does: it decides the last bits of what a model computes
+    cpu_settings.silence_known_noise()
+    cpu_settings.speed_up_cpu()  # as `sae fit` does: it decides the last bits of what a model computes
     parser = _parser()
     settings = parse_data(parser, args[1:])
     kind = pkgutil.resolve_name(settings.data.class_path)
@@ -62,7 +63,7 @@ def main(args: list[str]) -> None:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="sae cache", description=__doc__, exit_on_error=False)
+    parser = make_parser("cache", __doc__)
     parser.add_argument("--out", type=str, required=True, help="Folder or URL (s3://bucket/folder) of the cache.")
     parser.add_argument(
         "--dtype",

@@ -8,9 +8,9 @@ from matplotlib import style as matplotlib_style
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sae_lightning.canonical.curve import INSERT, REST, START, SWAP
-from sae_lightning.canonical.insertion import CLASSES, DEAD
 from sae_lightning.figures.look import LOOK, WIDTH, Style
+from sae_lightning.stitching.curve import INSERT, REST, START, SWAP
+from sae_lightning.stitching.insertion import CLASSES, DEAD
 
 _PHASES = {
     START: Style("#000000", "*", "none"),

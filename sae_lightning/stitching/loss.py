@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sae_lightning.canonical.curve import Stitcher
-from sae_lightning.canonical.insertion import in_raw_units
 from sae_lightning.metrics.functional import token_losses_update
 from sae_lightning.sources import TokenBatch
 from sae_lightning.sources.replacing import replace_valid
 from sae_lightning.sources.tokens import check_logits
+from sae_lightning.stitching.curve import Stitcher
+from sae_lightning.stitching.insertion import in_raw_units
 from sae_lightning.verdict.statistics import crossed, linearised
 
 
