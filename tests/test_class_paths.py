@@ -6,8 +6,8 @@ import pkgutil
 import jsonargparse
 import pytest
 import yaml
-from sae_lightning.data_options import add_data, parse_data
-from sae_lightning.lightning_cli import SAECLI
+from sae_lightning.commands.data_options import add_data, parse_data
+from sae_lightning.commands.fit import SAECLI
 
 from sae_lightning import class_paths
 from sae_lightning.datamodules.cache.manifest import FORMAT, FORMAT_VERSION, parse_manifest

@@ -1,4 +1,4 @@
-"""``mistakes.readable``; how it reads in whole commands is tested in test_cli.py."""
+"""``error_messages.readable``; how it reads in whole commands is tested in test_cli.py."""
 
 from sae_lightning.error_messages import readable
 

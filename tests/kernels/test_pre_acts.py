@@ -8,7 +8,7 @@ import pytest
 import torch
 from fast_products import PACKED
 
-from sae_lightning import startup
+from sae_lightning import cpu_settings
 from sae_lightning.kernels import PreActs, entries_above, largest_per_row, pre_acts, top_k_of_batch, top_k_per_row
 from sae_lightning.kernels.pre_acts import can_pack, products
 
@@ -271,7 +271,7 @@ def chosen_products(monkeypatch):
     monkeypatch.setattr(products, "screened", False)
     before = torch.get_float32_matmul_precision()
     try:
-        startup.choose_products()
+        cpu_settings.choose_products()
     finally:
         torch.set_float32_matmul_precision(before)
     return products
@@ -296,10 +296,10 @@ def test_without_bfloat16_products_float32_ones_are_packed_and_nothing_is_screen
 
 AVX2_ONLY = """
 import torch
-from sae_lightning import startup
+from sae_lightning import cpu_settings
 from sae_lightning.kernels.pre_acts import PreActs, products
 
-startup.choose_products()
+cpu_settings.choose_products()
 x, W_enc, b_enc = torch.randn(8, 256), torch.randn(256, 512), torch.zeros(512)
 for enabled in (False, True):
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
