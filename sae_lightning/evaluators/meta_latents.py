@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sae_lightning.datamodules import DecoderDirections
-from sae_lightning.density.logits import spread
+from sae_lightning.density.logits import evenly_spaced_rows
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, share_members
 from sae_lightning.members import by_part
 from sae_lightning.metrics import best_cosine, best_match, nearest_other, recovered_fraction
@@ -124,7 +124,7 @@ class MetaLatents(Evaluator):
         return own
 
     def _pursue(self, rows: Tensor, sae: SparseAutoencoder, directions: Tensor) -> Float[Tensor, "2 n"]:
-        x = spread(rows, self.n_rows).double()
+        x = evenly_spaced_rows(rows, self.n_rows).double()
         b_dec = sae.b_dec.detach().cpu().double() / float(sae.input_scale)
         x_hat, _ = pursue(x - b_dec, normalize(directions.cpu(), dim=1), min(self.k, len(directions)))
         return torch.stack([(x - b_dec - x_hat).square().sum(1), (x - x.mean(0)).square().sum(1)])

@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from sae_lightning.density.activations import block_outputs, rotation
-from sae_lightning.density.logits import density_of, read_unembedding, spread
+from sae_lightning.density.logits import density_of, evenly_spaced_rows, read_unembedding
 from sae_lightning.sources import LanguageModelSource
 
 SIZES = {
@@ -90,7 +90,7 @@ def test_the_density_of_axes_is_in_the_basis(source):
     assert table["axes", "logits"]["hoyer"] == pytest.approx(table["rotated", "logits"]["hoyer"], abs=0.05)
 
 
-def test_directions_are_spread_over_the_dictionary():
+def test_rows_are_evenly_spaced():
     rows = torch.arange(10.0)[:, None]
-    assert spread(rows, 4).flatten().tolist() == [0, 3, 6, 9]
-    assert torch.equal(spread(rows, 99), rows)
+    assert evenly_spaced_rows(rows, 4).flatten().tolist() == [0, 3, 6, 9]
+    assert torch.equal(evenly_spaced_rows(rows, 99), rows)
