@@ -6,6 +6,7 @@ Lightning fetches one batch ahead from a loader without a length, and a checkpoi
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import torch.distributed as dist
@@ -14,7 +15,9 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.datamodules.packing import RowMaker
 from sae_lightning.distributed import world_size
+from sae_lightning.images.base import Images
 from sae_lightning.sources import ActivationSource, NullSource
 
 
@@ -79,10 +82,12 @@ class ActivationDataModule(LightningDataModule, ABC):
     Attributes:
         source: where the activations come from.
         unit: what one activation is, "samples" or "tokens".
+        rows_at_once: rows of text, or images, in a forward of the model.
     """
 
     source: ActivationSource
     unit: str = "samples"
+    rows_at_once: int = 1
 
     def __init__(self, batch_size: int, train_samples: int, val_samples: int, seed: int) -> None:
         super().__init__()
@@ -95,6 +100,23 @@ class ActivationDataModule(LightningDataModule, ABC):
         self.seed = seed
         self._train_stream: Stream | None = None
         self._to_load: dict[str, Any] | None = None
+
+    # Cached, and not plain properties, so that a subclass may assign them.
+
+    @cached_property
+    def packing(self) -> RowMaker | None:
+        """How texts become rows of tokens; None where the model reads no text."""
+        return None
+
+    @cached_property
+    def images(self) -> Images | None:
+        """What the model sees; None where it sees no images."""
+        return None
+
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """Valid positions of an image, [seq] bool; None where the model sees no images."""
+        return None
 
     @property
     def d_in(self) -> int:

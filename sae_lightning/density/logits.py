@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sae_lightning.metrics import evenly_spaced_rows
 from sae_lightning.metrics.density import excess_kurtosis, gini, hoyer, participation_ratio, share_above, top_mass
 from sae_lightning.sources import LanguageModelSource, TokenBatch
 
@@ -100,11 +101,6 @@ def _gain(norm: nn.Module, d: int, like: Tensor) -> tuple[Float[Tensor, " d"], b
     return (up - down) / 2 * signs.float(), centres
 
 
-def spread(directions: Float[Tensor, "n d"], n: int) -> Float[Tensor, "m d"]:
-    """At most n of the rows, evenly spread."""
-    return directions[torch.linspace(0, len(directions) - 1, min(n, len(directions))).round().long()]
-
-
 def density_of(rows: Mapping[str, Float[Tensor, "n d"]], unembedding: Unembedding | None) -> list[dict[str, Any]]:
     """Mean measures of density of directions by name: of their coordinates, and of what they add to the logits."""
     table = []
@@ -113,7 +109,7 @@ def density_of(rows: Mapping[str, Float[Tensor, "n d"]], unembedding: Unembeddin
             if reading == "logits" and onto is None:
                 continue
             width = directions.shape[1] if onto is None else onto.W_U.shape[1]
-            blocks = spread(directions, N_DIRECTIONS).float().split(max(1, _BLOCK_ENTRIES // width))
+            blocks = evenly_spaced_rows(directions, N_DIRECTIONS).float().split(max(1, _BLOCK_ENTRIES // width))
             values = [block if onto is None else block @ onto.W_U for block in blocks]
             means = {
                 measure: float(torch.cat([of(block) for block in values]).nanmean()) for measure, of in MEASURES.items()

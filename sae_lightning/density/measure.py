@@ -9,10 +9,10 @@ from torch import Tensor
 
 from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.density.activations import AXES, block_outputs, profile, read_layers, rotation
-from sae_lightning.density.logits import N_DIRECTIONS, density_of, read_unembedding, spread
+from sae_lightning.density.logits import N_DIRECTIONS, density_of, read_unembedding
 from sae_lightning.density.seeds import agreement, chance
 from sae_lightning.density.supports import N_TOKENS, supports
-from sae_lightning.metrics import cosine_to_start
+from sae_lightning.metrics import cosine_to_start, evenly_spaced_rows
 from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.sources import LanguageModelSource, NullSource
@@ -59,7 +59,7 @@ def measure(
         "random rotation": rotation(d, generator),
         "random directions": random_dictionary(next((sae.d_sae for sae in saes.values()), d), d),
         **{
-            policy: torch.cat([spread(sae.W_dec, -(-N_DIRECTIONS // len(of))) for sae in of])
+            policy: torch.cat([evenly_spaced_rows(sae.W_dec, -(-N_DIRECTIONS // len(of))) for sae in of])
             for policy, of in policies.items()
         },
     }
@@ -71,7 +71,8 @@ def measure(
         if x.shape[1] != d:
             raise ValueError(f"the SAEs of the run have d_in={d}, and the activations at the hook {x.shape[1]}")
         found["supports"] = {
-            f"{policy}/{of[0].seed}": supports(of[0], spread(x, N_TOKENS), generator) for policy, of in policies.items()
+            f"{policy}/{of[0].seed}": supports(of[0], evenly_spaced_rows(x, N_TOKENS), generator)
+            for policy, of in policies.items()
         }
         found["seeds"] = _seeds({policy: of for policy, of in policies.items() if len(of) > 1}, generator)
     return found

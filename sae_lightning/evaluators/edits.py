@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.saes.module import SAEModule
-from sae_lightning.sources.replacing import Edit, replace_valid
+from sae_lightning.sources.replacing import Edit
 
 ABLATIONS = ("zero", "mean")
 
@@ -40,12 +40,6 @@ def edits_by_part(datamodule: Any, module: SAEModule) -> dict[str, dict[str, Edi
             edits[part] = {"zero": torch.zeros_like, "mean": partial(_everywhere, value=of_part)}
         edits[part][member] = lambda x, sae=sae: sae(x.to(sae.W_dec.device))  # type: ignore[misc]
     return edits
-
-
-def edited_outputs(source: Any, inputs: Any, edit: Edit, part: str) -> Tensor:  # noqa: ANN401
-    """Outputs of the model with `edit` [n, d_in] -> [n, d_in] applied to a part at the positions that count."""
-    in_place = partial(replace_valid, mask=inputs.mask, edit=edit)
-    return source.replace(inputs, in_place, part) if part else source.replace(inputs, in_place)
 
 
 def mean_activation(datamodule: Any, device: torch.device) -> Float[Tensor, " d_in"]:  # noqa: ANN401

@@ -14,11 +14,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.evaluators.base import Evaluator, Items, Scores
-from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edited_outputs, edits_by_part
+from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part
 from sae_lightning.evaluators.reading import predicts_tokens
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.sources.replacing import edited_outputs
 from sae_lightning.sources.tokens import check_logits
 
 

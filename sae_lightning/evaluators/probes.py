@@ -18,13 +18,13 @@ from sae_lightning.evaluators.base import Evaluator, Items, Scores, share_member
 from sae_lightning.members import by_part
 from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.probing.features import Tokens, activation_features, random_features, sae_features
-from sae_lightning.probing.pictures import PreparedPictures
 from sae_lightning.probing.prepared import PreparedTask
+from sae_lightning.probing.prepared_images import PreparedImages
 from sae_lightning.probing.probe import Score, probe, top_columns
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule
 
-Task: TypeAlias = PreparedTask | PreparedPictures
+Task: TypeAlias = PreparedTask | PreparedImages
 
 ProbeScores: TypeAlias = dict[str, dict[str, Score]]
 """By probe (`k1`, `control_k1`, `reconstruction`), then by set."""

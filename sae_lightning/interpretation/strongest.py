@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sae_lightning.interpretation.excerpts import Example, Excerpts
-from sae_lightning.interpretation.pictures import PictureLatents
+from sae_lightning.interpretation.latents_on_images import LatentsOnImages
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.sources import TokenBatch
 
@@ -77,7 +77,7 @@ def read_strongest_pictures(
     column = torch.tensor([latent], device=sae.device)
     numbers = datamodule.first_rows("heldout", n_pictures * datamodule.positions)[:, 0]
     readers = {part: lambda x: sae.encode(x[:, own]).columns(column).float()}
-    read = list(PictureLatents(datamodule, sae.device, numbers, readers))
+    read = list(LatentsOnImages(datamodule, sae.device, numbers, readers))
     peaks = torch.cat([of.peaks(part)[:, 0] for of in read]).cpu()
     strongest = [i for i in peaks.argsort(descending=True, stable=True)[:n].tolist() if peaks[i] > 0]
     fires = torch.cat([of.latents[part] for of in read]) != 0

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from sae_lightning.interpretation.excerpts import Example, Excerpt
-from sae_lightning.interpretation.picture_examples import PictureExample, is_patch_strongest
+from sae_lightning.interpretation.image_examples import ImageExample, is_patch_strongest
 from sae_lightning.report.directions import short
 
-Shown: TypeAlias = Example | PictureExample
+Shown: TypeAlias = Example | ImageExample
 _N_BEFORE, _N_AFTER = 10, 5
 
 
@@ -16,7 +16,7 @@ def plain(example: Shown) -> dict[str, Any]:
     if isinstance(example, Example):
         activations = [short(activation) for activation in example.activations]
         return {"type": "text", "tokens": list(example.excerpt.tokens), "activations": activations}
-    found: dict[str, Any] = {"type": "image", "picture": example.picture, "activation": short(example.activation)}
+    found: dict[str, Any] = {"type": "image", "picture": example.image, "activation": short(example.activation)}
     if example.heat is not None:
         # Two digits of a colour are more than can be seen, and maps are most of the page.
         found["heat"] = [[float(f"{value:.2g}") or 0 for value in row] for row in example.heat.tolist()]

@@ -28,7 +28,9 @@ class NullSource(ActivationSource):
         self, source: ActivationSource, nulls: Mapping[str, Null], sample: Callable[[int], Float[Tensor, "n d_in"]]
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
+        # Attributes of the base class are found there, and never reach `__getattr__`.
         self.predicts_tokens = source.predicts_tokens
+        self.embeds_images, self.reads_images = source.embeds_images, source.reads_images
         if hooks := getattr(source, "widths", {}):
             raise ValueError(
                 f"nulls={', '.join(nulls)} beside several hooks ({', '.join(hooks)}): "
