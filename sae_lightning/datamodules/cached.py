@@ -102,12 +102,8 @@ class CachedActivations(ActivationDataModule):
         return self.source.origin.images
 
     @cached_property
-    def packing(self) -> RowMaker:
-        """How evaluators read text: with the tokenizer that the cache was made with.
-
-        Raises:
-            AttributeError: if this is a cache of pictures.
-        """
+    def packing(self) -> RowMaker | None:  # type: ignore[override]  # read once, when an evaluator needs it
+        """How evaluators read text: with the tokenizer that the cache was made with; None for a cache of images."""
         if not self.source.is_language_model:
             return self.source.origin.packing
         data = self.manifest["data"]

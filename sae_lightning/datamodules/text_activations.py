@@ -27,6 +27,7 @@ class TextActivations(ModelActivations):
 
     unit = "tokens"
     data_name = "text"
+    packing: RowMaker
 
     def __init__(self, text: Text, packing: RowMaker, **arguments: Any) -> None:
         super().__init__(positions=packing.context_length, **arguments)

@@ -28,10 +28,12 @@ class ActivationSource(ABC):
     Attributes:
         d_in: width of an activation, known once the source is made.
         predicts_tokens: whether the outputs of the model are logits of the next token, [batch, seq, vocabulary].
+        features: [n_features, d_in] unit rows, the true features of synthetic data; None where none are known.
     """
 
     d_in: int
     predicts_tokens: bool = False
+    features: Tensor | None = None
 
     @abstractmethod
     def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:

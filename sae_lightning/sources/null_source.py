@@ -28,7 +28,8 @@ class NullSource(ActivationSource):
         self, source: ActivationSource, nulls: Mapping[str, Null], sample: Callable[[int], Float[Tensor, "n d_in"]]
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
-        self.predicts_tokens = source.predicts_tokens
+        # Attributes of the base class are found there, and never reach `__getattr__`.
+        self.predicts_tokens, self.features = source.predicts_tokens, source.features
         if hooks := getattr(source, "widths", {}):
             raise ValueError(
                 f"nulls={', '.join(nulls)} beside several hooks ({', '.join(hooks)}): "
