@@ -21,7 +21,8 @@ from sae_lightning.canonical.insertion import BLOCK, NOVEL
 from sae_lightning.canonical.report import tables
 from sae_lightning.canonical.stitching import LATENTS_FILE, Settings, stitch
 from sae_lightning.data_options import add_data, parse_data, with_config_of
-from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.datamodules import ActivationDataModule, CachedActivations
+from sae_lightning.datamodules.model_activations import ModelActivations
 from sae_lightning.saes import SparseAutoencoder, Stitched
 
 _SAME_DATA = ("model", "hook", "hook_input", "path")
@@ -164,4 +165,4 @@ def _datamodule(parser: ArgumentParser, settings: Namespace, device: str) -> Act
 
 
 def _has_loss(datamodule: ActivationDataModule, settings: Namespace) -> bool:
-    return settings.n_loss_tokens > 0 and hasattr(datamodule, "validation_inputs")
+    return settings.n_loss_tokens > 0 and isinstance(datamodule, ModelActivations | CachedActivations)

@@ -5,7 +5,7 @@ Lightning fetches one batch ahead from a loader without a length, and a checkpoi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +15,12 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.code import Code
 from sae_lightning.datamodules.packing import RowMaker
 from sae_lightning.distributed import world_size
 from sae_lightning.images.base import Images
+from sae_lightning.members import Member
+from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.sources import ActivationSource, NullSource
 
 
@@ -159,6 +162,34 @@ class ActivationDataModule(LightningDataModule, ABC):
     @abstractmethod
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
         """Shuffled activations from the beginning of the training data, the same on every rank; moves no stream."""
+
+    def validation_inputs(self) -> Iterator[Any]:
+        """Iterate over this rank's held-out inputs, for evaluators that run the model; none for data without one."""
+        return iter(())
+
+    def heldout_rows(self, n_samples: int) -> Any:
+        """Return the first held-out inputs with n_samples valid positions, or all; None for data without a model."""
+        return None
+
+    def val_codes(self) -> Iterator[Code] | None:
+        """Iterate over the true codes of the batches of `val_stream`, in its order; None where they are unknown."""
+        return None
+
+    def held_out(self, first: int = 0, step: int = 1) -> Iterator[tuple[Float[Tensor, "batch d_in"], Code]] | None:
+        """Iterate over held-out batches and their true codes; None where true codes are unknown.
+
+        Args:
+            first: number of the first batch.
+            step: distance from one batch to the next, such as the number of ranks.
+        """
+        return None
+
+    def use_starting_dictionaries(self, members: Mapping[Member, SparseAutoencoder]) -> None:  # noqa: B027
+        """Compare the dictionaries that SAEs start from with the data, where these can contain such a start.
+
+        Args:
+            members: the SAEs of a fit, before their first step.
+        """
 
     @override
     def train_dataloader(self) -> Loader:

@@ -23,7 +23,7 @@ from sae_lightning.evaluators.auto_interp import FILE_NAME
 from sae_lightning.explain.findings import TEXT_DATA, added_logits, data_of_run, stitched
 from sae_lightning.explain.page import page
 from sae_lightning.interpretation.excerpts import Example, Excerpt, Excerpts
-from sae_lightning.interpretation.strongest import kept_line, read_strongest, read_strongest_pictures, top_tokens
+from sae_lightning.interpretation.strongest import kept_line, max_activating_examples, max_activating_images, top_tokens
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.module import part_of
 from sae_lightning.saes.saving import dead_latents
@@ -156,7 +156,7 @@ def _with_text(datamodule: Any, sae: SparseAutoencoder, options: Namespace) -> d
         length = min(_EXCERPT_LENGTH, packing.context_length)
         excerpts = Excerpts(datamodule.heldout_rows(options.n_tokens), length, packing.tokenizer)
         part = part_of(options.member)
-        examples, frequency = read_strongest(datamodule, sae, part, options.latent, excerpts, options.n)
+        examples, frequency = max_activating_examples(datamodule, sae, part, options.latent, excerpts, options.n)
         text = {"from": "the held-out text", "frequency": frequency, "explanation": None, "score": None}
     text["top_tokens"] = top_tokens(examples, options.n)
     text["examples"] = [
@@ -170,7 +170,7 @@ def _with_text(datamodule: Any, sae: SparseAutoencoder, options: Namespace) -> d
 def _with_pictures(datamodule: Any, sae: SparseAutoencoder, options: Namespace) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     datamodule.source.to(device)
-    strongest, frequency = read_strongest_pictures(
+    strongest, frequency = max_activating_images(
         datamodule, sae.to(device), part_of(options.member), options.latent, options.n_pictures, options.n
     )
     images = datamodule.images

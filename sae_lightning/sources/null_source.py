@@ -29,7 +29,7 @@ class NullSource(ActivationSource):
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
         # Attributes of the base class are found there, and never reach `__getattr__`.
-        self.predicts_tokens = source.predicts_tokens
+        self.predicts_tokens, self.features = source.predicts_tokens, source.features
         self.embeds_images, self.reads_images = source.embeds_images, source.reads_images
         if hooks := getattr(source, "widths", {}):
             raise ValueError(
