@@ -6,10 +6,10 @@ import pkgutil
 import jsonargparse
 import pytest
 import yaml
-from sae_lightning.commands.data_options import add_data, parse_data
-from sae_lightning.commands.fit import SAECLI
 
 from sae_lightning import class_paths
+from sae_lightning.commands.data_options import add_data, parse_data
+from sae_lightning.commands.fit import SAECLI
 from sae_lightning.datamodules.cache.manifest import FORMAT, FORMAT_VERSION, parse_manifest
 from sae_lightning.figures.runs import data_of
 from sae_lightning.pocket import PocketText

@@ -5,7 +5,8 @@ Lightning fetches one batch ahead from a loader without a length, and a checkpoi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch.distributed as dist
@@ -14,7 +15,12 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.code import Code
+from sae_lightning.datamodules.packing import RowMaker
 from sae_lightning.distributed import world_size
+from sae_lightning.images.base import Images
+from sae_lightning.members import Member
+from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.sources import ActivationSource, NullSource
 
 
@@ -79,10 +85,12 @@ class ActivationDataModule(LightningDataModule, ABC):
     Attributes:
         source: where the activations come from.
         unit: what one activation is, "samples" or "tokens".
+        rows_at_once: rows of text, or images, in a forward of the model.
     """
 
     source: ActivationSource
     unit: str = "samples"
+    rows_at_once: int = 1
 
     def __init__(self, batch_size: int, train_samples: int, val_samples: int, seed: int) -> None:
         super().__init__()
@@ -95,6 +103,23 @@ class ActivationDataModule(LightningDataModule, ABC):
         self.seed = seed
         self._train_stream: Stream | None = None
         self._to_load: dict[str, Any] | None = None
+
+    # Cached, and not plain properties, so that a subclass may assign them.
+
+    @cached_property
+    def packing(self) -> RowMaker | None:
+        """How texts become rows of tokens; None where the model reads no text."""
+        return None
+
+    @cached_property
+    def images(self) -> Images | None:
+        """What the model sees; None where it sees no images."""
+        return None
+
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """Valid positions of an image, [seq] bool; None where the model sees no images."""
+        return None
 
     @property
     def d_in(self) -> int:
@@ -137,6 +162,34 @@ class ActivationDataModule(LightningDataModule, ABC):
     @abstractmethod
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
         """Shuffled activations from the beginning of the training data, the same on every rank; moves no stream."""
+
+    def validation_inputs(self) -> Iterator[Any]:
+        """Iterate over this rank's held-out inputs, for evaluators that run the model; none for data without one."""
+        return iter(())
+
+    def heldout_rows(self, n_samples: int) -> Any:
+        """Return the first held-out inputs with n_samples valid positions, or all; None for data without a model."""
+        return None
+
+    def val_codes(self) -> Iterator[Code] | None:
+        """Iterate over the true codes of the batches of `val_stream`, in its order; None where they are unknown."""
+        return None
+
+    def held_out(self, first: int = 0, step: int = 1) -> Iterator[tuple[Float[Tensor, "batch d_in"], Code]] | None:
+        """Iterate over held-out batches and their true codes; None where true codes are unknown.
+
+        Args:
+            first: number of the first batch.
+            step: distance from one batch to the next, such as the number of ranks.
+        """
+        return None
+
+    def use_starting_dictionaries(self, members: Mapping[Member, SparseAutoencoder]) -> None:  # noqa: B027
+        """Compare the dictionaries that SAEs start from with the data, where these can contain such a start.
+
+        Args:
+            members: the SAEs of a fit, before their first step.
+        """
 
     @override
     def train_dataloader(self) -> Loader:

@@ -74,7 +74,7 @@ class CachedActivations(ActivationDataModule):
             if value < 1:
                 raise ValueError(f"{name}={value}: expected at least 1")
         data = self.manifest["data"]  # the first caches have these two there alone
-        self.llm_batch_size: int = self.manifest.get("rows_at_once") or data["llm_batch_size"]
+        self.rows_at_once = self.llm_batch_size = self.manifest.get("rows_at_once") or data["llm_batch_size"]
         self.block_tokens: int = self.llm_batch_size * (self.manifest.get("positions") or data["context_length"])
         least = batch_size
         if order == "stream":
@@ -90,24 +90,22 @@ class CachedActivations(ActivationDataModule):
         self._shards = {split: shards_of(self.manifest, split) for split in ("train", "heldout")}
         self._rows: dict[str, CachedRows] = {}
 
+    @override
     @cached_property
-    def images(self) -> Images:
-        """The pictures, for evaluators.
+    def images(self) -> Images | None:
+        """The images, for evaluators; None for a cache of text."""
+        return None if self.source.is_language_model else self.source.origin.images
 
-        Raises:
-            AttributeError: if this is no cache of pictures.
-        """
-        if self.source.is_language_model:
-            raise AttributeError("images")
-        return self.source.origin.images
-
+    @override
     @cached_property
-    def packing(self) -> RowMaker:
-        """How evaluators read text: with the tokenizer that the cache was made with.
+    def mask(self) -> Tensor | None:
+        """The valid positions of an image; None for a cache of text."""
+        return None if self.source.is_language_model else self.source.origin.mask
 
-        Raises:
-            AttributeError: if this is a cache of pictures.
-        """
+    @override
+    @cached_property
+    def packing(self) -> RowMaker | None:
+        """How evaluators read text: with the tokenizer that the cache was made with; None for a cache of images."""
         if not self.source.is_language_model:
             return self.source.origin.packing
         data = self.manifest["data"]

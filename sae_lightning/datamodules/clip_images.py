@@ -46,6 +46,8 @@ class ClipImages(ModelActivations):
     """
 
     source: ClipSource | NullSource
+    images: Images
+    mask: Tensor
     unit = "positions"
     data_name = "pictures"
     no_effect_on_rows = ("batch_size", "buffer_dtype", "n_workers")

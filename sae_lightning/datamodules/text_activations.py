@@ -25,6 +25,7 @@ class TextActivations(ModelActivations):
         **arguments: of `ModelActivations`.
     """
 
+    packing: RowMaker
     unit = "tokens"
     data_name = "text"
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sae_lightning.metrics import evenly_spaced_rows
 from sae_lightning.metrics.density import excess_kurtosis, gini, hoyer, participation_ratio, share_above, top_mass
 from sae_lightning.sources import LanguageModelSource, TokenBatch
 
@@ -101,11 +102,6 @@ def _gain(norm: nn.Module, d: int, like: Tensor) -> tuple[Float[Tensor, " d"], b
     up, down, ones, zeros = (norm(x[None, None])[0, 0].float() for x in (signs, -signs, signs.abs(), 0 * signs))
     centres = bool((ones - zeros).abs().max() < 0.1 * (up - zeros).abs().max())
     return (up - down) / 2 * signs.float(), centres
-
-
-def evenly_spaced_rows(rows: Float[Tensor, "n d"], n: int) -> Float[Tensor, "m d"]:
-    """Return n of the rows, evenly spaced; all of them if there are fewer."""
-    return rows[torch.linspace(0, len(rows) - 1, min(n, len(rows))).round().long()]
 
 
 def density_of(bases: Mapping[str, Float[Tensor, "n d"]], unembedding: Unembedding | None) -> list[dict[str, Any]]:

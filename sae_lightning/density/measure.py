@@ -9,10 +9,10 @@ from torch import Tensor
 
 from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.density.activations import AXES, block_outputs, profile, read_layers, rotation
-from sae_lightning.density.logits import N_DIRECTIONS, density_of, evenly_spaced_rows, read_unembedding
+from sae_lightning.density.logits import N_DIRECTIONS, density_of, read_unembedding
 from sae_lightning.density.seeds import agreement, chance
 from sae_lightning.density.supports import N_TOKENS, supports
-from sae_lightning.metrics import cosine_to_start
+from sae_lightning.metrics import cosine_to_start, evenly_spaced_rows
 from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.sources import LanguageModelSource, NullSource

@@ -8,7 +8,7 @@ from sae_lightning.evaluators.base import Evaluator, Items, Scores, evaluate_acr
 from sae_lightning.evaluators.causal_editing import CausalEditing
 from sae_lightning.evaluators.concept_purity import ConceptPurity
 from sae_lightning.evaluators.drift import Drift
-from sae_lightning.evaluators.latent_pictures import LatentPictures
+from sae_lightning.evaluators.latent_images import LatentImages
 from sae_lightning.evaluators.loss_recovered import LossRecovered
 from sae_lightning.evaluators.meta_latents import MetaLatents
 from sae_lightning.evaluators.meta_steering import MetaSteering
@@ -30,7 +30,7 @@ __all__ = [
     "Drift",
     "Evaluator",
     "Items",
-    "LatentPictures",
+    "LatentImages",
     "LossRecovered",
     "MetaLatents",
     "MetaSteering",

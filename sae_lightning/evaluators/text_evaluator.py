@@ -2,6 +2,8 @@
 
 from lightning.pytorch import LightningModule, Trainer
 
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.evaluators.base import Evaluator, datamodule_of
 
 
@@ -9,7 +11,14 @@ class TextEvaluator(Evaluator):
     """An evaluator with texts of its own, which it reads with the model of the run.
 
     It costs passes of the model, so as a rule it asks at the last validation alone (`every_n_validations: 0`).
+
+    Attributes:
+        datamodule: of the run, once that is set up.
+        reader: reads texts with the model of the run, once that is set up.
     """
+
+    datamodule: ActivationDataModule
+    reader: TextReader
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is a model that reads text."""
@@ -20,3 +29,4 @@ class TextEvaluator(Evaluator):
                 f"{name} needs a language model, and data={type(datamodule).__name__} has none: "
                 f"take LanguageModelDataModule or CachedActivations, or leave out {name}"
             )
+        self.datamodule, self.reader = datamodule, TextReader(datamodule)

@@ -16,7 +16,7 @@ from sae_lightning.explain.data_of_run import data_of_run
 from sae_lightning.explain.logit_effects import TEXT_DATA, direct_logit_effects
 from sae_lightning.explain.related_latents import meta_latents_of, nearest_latents, neighbours
 from sae_lightning.interpretation.excerpts import Example, Excerpt, Excerpts
-from sae_lightning.interpretation.strongest import kept_line, read_strongest, read_strongest_pictures, top_tokens
+from sae_lightning.interpretation.strongest import kept_line, max_activating_examples, max_activating_images, top_tokens
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.module import part_of
 from sae_lightning.saes.saving import dead_latents
@@ -162,7 +162,7 @@ def _read_text(
     packing = datamodule.packing
     length = min(_EXCERPT_LENGTH, packing.context_length)
     excerpts = Excerpts(datamodule.heldout_rows(n_tokens), length, packing.tokenizer)
-    examples, frequency = read_strongest(datamodule, sae, part, latent, excerpts, n)
+    examples, frequency = max_activating_examples(datamodule, sae, part, latent, excerpts, n)
     judged = {"frequency": frequency, "explanation": None, "score": None}
     return {"from": "the held-out text", **judged, **_examples(examples, n)}
 
@@ -182,7 +182,7 @@ def _images(
     datamodule: ClipImages, sae: SparseAutoencoder, part: str, latent: int, n: int, n_images: int
 ) -> dict[str, Any]:
     """Read held-out images for those on which the latent fires most strongly."""
-    strongest, frequency = read_strongest_pictures(datamodule, sae, part, latent, n_images, n)
+    strongest, frequency = max_activating_images(datamodule, sae, part, latent, n_images, n)
     images = datamodule.images
     examples = [
         {

@@ -130,6 +130,15 @@ def recovered_fraction(best: Float[Tensor, " n_features"], threshold: float) -> 
     return (best > threshold).double().mean()
 
 
+def evenly_spaced_rows(x: Float[Tensor, "n d"], n: int) -> Float[Tensor, "m d"]:
+    """Return n of the rows, the first and the last among them; all where there are no more.
+
+    >>> evenly_spaced_rows(torch.arange(10)[:, None] / 1, 4).flatten()
+    tensor([0., 3., 6., 9.])
+    """
+    return x[torch.linspace(0, len(x) - 1, min(n, len(x))).round().long()]
+
+
 def _by_blocks(reduce: Callable[[Tensor], Tensor], rows: Tensor, candidates: Tensor) -> Tensor:
     """Return the concatenated results of `reduce` for the cosines [block, n_candidates] of each block of rows."""
     with torch.autocast(rows.device.type, enabled=False):

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_lightning.code import Code
+from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.interpretation.excerpts import Example, Excerpts
 from sae_lightning.interpretation.firings import TextCodes
 from sae_lightning.interpretation.strongest import top_tokens
@@ -87,7 +88,7 @@ class HeldOutText(HeldOut):
         packing = datamodule.packing
         length = min(_EXCERPT_LENGTH, packing.context_length)
         self.excerpts = Excerpts(datamodule.heldout_rows(n_tokens), length, packing.tokenizer)
-        self.codes = TextCodes(datamodule, module, module.members, self.excerpts)
+        self.codes = TextCodes(TextReader(datamodule), module, module.members, self.excerpts)
         self.n = int(self.excerpts.rows.mask.sum())
 
     def frequencies(self) -> dict[Member, Float[Tensor, " d_sae"]]:

@@ -16,8 +16,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.datamodules import ClipImages
-from sae_lightning.interpretation.picture_examples import PictureExample
-from sae_lightning.interpretation.pictures import PictureLatents, Read, small_pictures
+from sae_lightning.interpretation.image_examples import ImageExample
+from sae_lightning.interpretation.latents_on_images import LatentsOnImages, ReadLatents, thumbnails
 from sae_lightning.members import Member
 from sae_lightning.report.held_out import N_TOP, Behaviour, HeldOut, places_in_quarters
 from sae_lightning.saes.exported import ExportedSAEs
@@ -61,7 +61,7 @@ class HeldOutImages(HeldOut):
     def behaviours(self, chosen: Mapping[Member, Sequence[int]]) -> dict[Member, list[Behaviour]]:
         """Return strengths by image, and examples with their maps."""
         readers = {member: self._reader(member, latents) for member, latents in chosen.items()}
-        latents = PictureLatents(self.datamodule, self.module.device, self.numbers, readers)
+        latents = LatentsOnImages(self.datamodule, self.module.device, self.numbers, readers)
         peaks = latents.all_peaks()
         orders = {
             (member, column): order[own[order, column] != 0]
@@ -96,20 +96,20 @@ class HeldOutImages(HeldOut):
         """Return thumbnails with what the images show."""
         return {
             number: {"src": _data_uri(image), "shows": self._caption(number)}
-            for number, image in small_pictures(self.datamodule, numbers, _THUMBNAIL)
+            for number, image in thumbnails(self.datamodule, numbers, _THUMBNAIL)
         }
 
-    def _reader(self, member: Member, latents: Sequence[int]) -> Read:
+    def _reader(self, member: Member, latents: Sequence[int]) -> ReadLatents:
         sae, columns = self.module.members[member], torch.tensor([*latents], dtype=torch.int64).to(self.module.device)
         return lambda x: sae.encode(self.module.activations_for(member, x)).columns(columns).float()
 
-    def _example(self, place: int, rank: int, n: int, activation: Tensor, heat: Tensor | None) -> PictureExample:
+    def _example(self, place: int, rank: int, n: int, activation: Tensor, heat: Tensor | None) -> ImageExample:
         number, percentile = int(self.numbers[place]), round(100 * (n - 1 - rank) / max(1, n - 1))
-        return PictureExample(number, self.datamodule.images.name(number), percentile, float(activation), heat)
+        return ImageExample(number, self.datamodule.images.name(number), percentile, float(activation), heat)
 
-    def _words(self, top: Sequence[PictureExample]) -> list[str]:
+    def _words(self, top: Sequence[ImageExample]) -> list[str]:
         """Return values of attributes that most of the images share, the most common first."""
-        counts = Counter(value for example in top for value in self.datamodule.images.shown(example.picture).values())
+        counts = Counter(value for example in top for value in self.datamodule.images.shown(example.image).values())
         return [value for value, n in counts.most_common(_N_WORDS) if 2 * n > len(top)]
 
     def _caption(self, number: int) -> str:

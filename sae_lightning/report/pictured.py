@@ -1,9 +1,9 @@
-"""The section with the pages of pictures that ``LatentPictures`` left in the folder of a run."""
+"""The section with the pages of pictures that ``LatentImages`` left in the folder of a run."""
 
 import base64
 from pathlib import Path
 
-from sae_lightning.evaluators.latent_pictures import FOLDER
+from sae_lightning.evaluators.latent_images import FOLDER
 from sae_lightning.report.run import ReportRun
 from sae_lightning.report.section import Group, Image, Section
 

@@ -28,10 +28,16 @@ class ActivationSource(ABC):
     Attributes:
         d_in: width of an activation, known once the source is made.
         predicts_tokens: whether the outputs of the model are logits of the next token, [batch, seq, vocabulary].
+        embeds_images: whether the model is a CLIP model, which embeds images and captions side by side.
+        reads_images: whether the hook is in the image tower of such a model.
+        features: [n_features, d_in] unit rows, the true features of synthetic data; None where none are known.
     """
 
     d_in: int
     predicts_tokens: bool = False
+    embeds_images: bool = False
+    reads_images: bool = False
+    features: Tensor | None = None
 
     @abstractmethod
     def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,7 @@ class ClipSource(HookedModel):
     """
 
     library = "open_clip_torch"
+    embeds_images = True
     list_hooks = (
         'python -c "import sae_lightning.sources.open_clip_models as m; '
         "[print(name) for name, _ in m.load_clip('{name}', None).model.named_modules()]\""

@@ -31,7 +31,9 @@ class NullSource(ActivationSource):
         self, source: ActivationSource, nulls: Mapping[str, Null], sample: Callable[[int], Float[Tensor, "n d_in"]]
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
-        self.predicts_tokens = source.predicts_tokens
+        # Attributes of the base class are found there, and never reach `__getattr__`.
+        self.predicts_tokens, self.features = source.predicts_tokens, source.features
+        self.embeds_images, self.reads_images = source.embeds_images, source.reads_images
         if hooks := getattr(source, "widths", {}):
             raise ValueError(
                 f"nulls={', '.join(nulls)} beside several hooks ({', '.join(hooks)}): "

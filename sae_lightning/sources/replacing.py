@@ -1,7 +1,8 @@
 """Edits of activations at valid positions alone."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -17,3 +18,16 @@ def replace_valid(
     edited = activations.clone()
     edited[mask] = edit(activations[mask]).to(edited)
     return edited
+
+
+def edited_outputs(source: Any, inputs: Any, edit: Edit, part: str) -> Tensor:
+    """Return the outputs of the model with a part of the activations edited at valid positions.
+
+    Args:
+        source: an ActivationSource.
+        inputs: what the model reads, with a mask.
+        edit: of the activations of the part, [n, d_in] -> [n, d_in].
+        part: name of the hook or null; empty where there is one hook.
+    """
+    in_place = partial(replace_valid, mask=inputs.mask, edit=edit)
+    return source.replace(inputs, in_place, part) if part else source.replace(inputs, in_place)

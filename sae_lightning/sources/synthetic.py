@@ -40,6 +40,8 @@ class SyntheticSource(ActivationSource):
         firing_probabilities: [n_features] float64, how often each feature fires, whatever the dependence.
     """
 
+    features: Tensor
+
     def __init__(
         self,
         firing_probability: FiringProbability | None = None,

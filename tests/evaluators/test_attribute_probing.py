@@ -3,9 +3,9 @@ import torch
 import toy_clip
 from toy_clip import D_IN, ToyClipData, ToyImages, planted
 
+from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.evaluators import AttributeProbing
-from sae_lightning.evaluators.labelled_pictures import LabelledPictures
-from sae_lightning.probing.pictures import PreparedPictures
+from sae_lightning.probing.prepared_images import PreparedImages
 
 SMALL = {"train_images": 60, "test_images": 60}
 
@@ -34,7 +34,7 @@ def test_a_latent_for_each_value_tells_it_and_a_dead_sae_nothing(trainer):
 
 def test_problems_are_values_among_the_pictures_that_the_attribute_applies_to():
     images = ToyImages()
-    task = PreparedPictures(LabelledPictures("x", ToyClipData(images=images)), 60, 60)
+    task = PreparedImages(LabelledImages("x", ToyClipData(images=images)), 60, 60)
     assert len(task.problems) == len(task.controls) == 6
     train, heldout = (set(images.numbers(split).tolist()) for split in ("train", "heldout"))
     for i, problem in enumerate(task.problems):
@@ -60,7 +60,7 @@ class OneDamaged(ToyImages):
 
 def test_a_picture_that_cannot_be_decoded_is_left_out():
     with pytest.warns(UserWarning, match="skipped a picture that cannot be decoded, 7"):
-        task = PreparedPictures(LabelledPictures("x", ToyClipData(images=OneDamaged())), 90, 90)
+        task = PreparedImages(LabelledImages("x", ToyClipData(images=OneDamaged())), 90, 90)
     assert 7 not in task.numbers
     assert len(task.capture().starts) == len(task.numbers) + 1 == 180
 

@@ -199,7 +199,7 @@ def test_from_the_command_line(tiny_clip, pictures, tmp_path, monkeypatch):
     }  # fmt: skip
     evaluators = [
         {"class_path": "ConceptPurity", "init_args": {**SETTINGS, "embedding": {"class_path": "PixelEmbedding"}}},
-        {"class_path": "LatentPictures", "init_args": {"latents": [0, 3], "n_pictures": 20}},
+        {"class_path": "LatentImages", "init_args": {"latents": [0, 3], "n_pictures": 20}},
     ]
     main([
         "fit", "--model=TopK", "--model.k=4", "--model.d_sae=24", "--data=ClipImages", *quiet,

@@ -7,8 +7,8 @@ from toy_clip import D_IN, Members, ToyClip, ToyClipData, ToyImages, planted
 
 from sae_lightning.code import Code
 from sae_lightning.datamodules import DecoderDirections
+from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.evaluators import MetaSteering, meta_steering
-from sae_lightning.evaluators.labelled_pictures import LabelledPictures
 from sae_lightning.evaluators.steering import Steering, selectivity
 from sae_lightning.sources import RandomDirections
 
@@ -46,7 +46,7 @@ def evaluate(trainer, members, data, **settings):
 
 
 def steering(images=None, n=60):
-    pictures = LabelledPictures("a test", Pictures(images))
+    pictures = LabelledImages("a test", Pictures(images))
     return Steering(pictures, pictures.numbers("heldout", n), "")
 
 

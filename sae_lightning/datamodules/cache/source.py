@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.cache.manifest import OLD, model_files
+from sae_lightning.datamodules.clip_images import ClipImages
 from sae_lightning.datamodules.language_model import LanguageModelDataModule
 from sae_lightning.sources import ActivationSource, HookedModel, LanguageModelSource
 
@@ -30,6 +31,8 @@ class CachedSource(ActivationSource):
         self.device = torch.device("cpu")
         self.is_language_model = manifest.get("class_path", OLD["class_path"]) == LanguageModelDataModule.__name__
         self.predicts_tokens = self.is_language_model
+        self.embeds_images = not self.is_language_model
+        self.reads_images = manifest.get("class_path") == ClipImages.__name__
         self._source: HookedModel | None = None
 
     def __getattr__(self, name: str) -> Any:

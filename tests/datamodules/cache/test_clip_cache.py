@@ -70,7 +70,7 @@ def test_evaluators_get_what_they_would_get_of_the_datamodule(made):
     )
     assert cached.source.scale == datamodule.source.scale
     is_text = isinstance(datamodule, ClipText)
-    assert (hasattr(cached, "packing"), hasattr(cached, "images")) == (is_text, not is_text)
+    assert (cached.packing is not None, cached.images is not None) == (is_text, not is_text)
     assert isinstance(cached.heldout_rows(50), TokenBatch if is_text else ImageBatch)
 
 

@@ -8,11 +8,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sae_lightning.datamodules import ClipImages
-from sae_lightning.evaluators import LatentPictures
+from sae_lightning.evaluators import LatentImages
 from sae_lightning.freeze import FrozenEncoder, NoFreeze
 from sae_lightning.images import ImageFolder
-from sae_lightning.interpretation.picture_examples import PictureExample
-from sae_lightning.interpretation.picture_pages import with_heat
+from sae_lightning.interpretation.image_examples import ImageExample
+from sae_lightning.interpretation.image_pages import with_heat
 from sae_lightning.loggers import MemberTensorBoardLogger
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import TopK
@@ -34,7 +34,7 @@ def draw(folder, datamodule, module=None, **settings):
         datamodule.d_in, lambda d_in: TopK(d_in, k=4, d_sae=D_SAE), policies, seeds=[0, 1], widths=datamodule.widths
     )
     trainer = Trainer(
-        logger=MemberTensorBoardLogger(str(folder), "drawn", 0), callbacks=[LatentPictures(**settings)],
+        logger=MemberTensorBoardLogger(str(folder), "drawn", 0), callbacks=[LatentImages(**settings)],
         accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
     )  # fmt: skip
     trainer.validate(module, datamodule, verbose=False)
@@ -148,7 +148,7 @@ def test_a_latent_that_never_fires_has_no_examples(tmp_path, tiny_clip, pictures
 
 def test_heat_colours_the_patches_where_the_latent_fires():
     heat = torch.tensor([[0.0, 2.0], [1.0, 0.0]])
-    coloured = with_heat(np.full((8, 8, 3), 128), PictureExample(0, "", 100, 2.0, heat))
+    coloured = with_heat(np.full((8, 8, 3), 128), ImageExample(0, "", 100, 2.0, heat))
     saturation = coloured.max(2) - coloured.min(2)
     assert saturation[0, 0] == saturation[7, 7] == 0
     assert saturation[0, 7] > 1.5 * saturation[7, 0] > 50
@@ -158,7 +158,7 @@ def test_without_a_run_folder_nothing_is_written(trainer, tiny_clip, pictures):
     datamodule = data(tiny_clip, pictures)
     module = TopK(datamodule.d_in, k=4, d_sae=D_SAE)
     module.initialise(0)
-    evaluator = LatentPictures()
+    evaluator = LatentImages()
     trainer(evaluator).validate(module, datamodule, verbose=False)
     assert evaluator.measured == {}
 
@@ -166,9 +166,9 @@ def test_without_a_run_folder_nothing_is_written(trainer, tiny_clip, pictures):
 def test_bad_arguments(trainer, tiny_clip, pictures):
     for settings in ({"latents": 0}, {"latents": []}, {"n_each": 0}):
         with pytest.raises(ValueError, match="expected at least 1 of each"):
-            LatentPictures(**settings)
+            LatentImages(**settings)
     with pytest.raises(ValueError, match="expected each number once"):
-        LatentPictures([1, 1])
+        LatentImages([1, 1])
     datamodule = data(tiny_clip, pictures)
     with pytest.raises(ValueError, match="latents=24: expected 0 to 23 for d_sae=24"):
-        trainer(LatentPictures([3, 24])).validate(TopK(datamodule.d_in, k=4, d_sae=D_SAE), datamodule, verbose=False)
+        trainer(LatentImages([3, 24])).validate(TopK(datamodule.d_in, k=4, d_sae=D_SAE), datamodule, verbose=False)

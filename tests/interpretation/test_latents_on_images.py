@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sae_lightning.interpretation import pictures
-from sae_lightning.interpretation.picture_examples import PERCENTILES, as_grid, at_percentiles
-from sae_lightning.interpretation.pictures import PictureLatents
+from sae_lightning.interpretation.image_examples import PERCENTILES, as_grid, at_percentiles
+from sae_lightning.interpretation.latents_on_images import LatentsOnImages
 
 N, SEQ, D_IN = 23, 5, 4
 MASK = torch.tensor([False, True, True, True, True])
@@ -45,7 +45,7 @@ def numbers():
 @pytest.fixture
 def latents(data, numbers):
     readers = {"relu/0": lambda x: (x - 2).relu()[:, :3], "linear/0": lambda x: -x}
-    return PictureLatents(data, torch.device("cpu"), numbers, readers)
+    return LatentsOnImages(data, torch.device("cpu"), numbers, readers)
 
 
 def dense(data, numbers, name):
@@ -89,7 +89,7 @@ def test_the_strongest_pictures_of_each_latent(latents, data, numbers, n, monkey
 
 
 def test_a_rank_may_be_without_pictures(latents, data, numbers, monkeypatch):
-    few = PictureLatents(data, torch.device("cpu"), numbers[:3], latents.readers)
+    few = LatentsOnImages(data, torch.device("cpu"), numbers[:3], latents.readers)
     one = few.strongest(2)
     for found in in_two_ranks(monkeypatch, lambda: few.strongest(2)):
         assert torch.equal(found["relu/0"][1], one["relu/0"][1])

@@ -1,4 +1,4 @@
-"""Pages of pictures: the latents of one SAE, and those of several side by side."""
+"""Pages of images: the latents of one SAE, and those of several side by side."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,31 +12,31 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sae_lightning.interpretation.picture_examples import (
+from sae_lightning.interpretation.image_examples import (
     PERCENTILES,
-    PicturedLatent,
-    PictureExample,
+    ImageExample,
+    ShownLatent,
     is_patch_strongest,
 )
-from sae_lightning.saes.module import curve, part_of
+from sae_lightning.members import Member, policy_label
 
 _UNITS_PER_INCH, _DPI = 96, 144
 _SIDE, _GAP, _BETWEEN, _MARGIN, _LABEL = 88, 4, 22, 28, 148
 _INK, _MUTED, _LINE, _HEAT = "#1a1a1a", "#6b6b6b", "#dddddd", "#D55E00"
-_OF_ACTIVATION = "Under each picture how strongly the latent fires."
+_OF_ACTIVATION = "Under each image how strongly the latent fires."
 _OF_HEAT = (
-    "Under each picture the patches where the latent fires, in full colour where as strongly as the number says "
+    "Under each image the patches where the latent fires, in full colour where as strongly as the number says "
     "(class: that is at the class token)."
 )
 _COMPARED = 6
 """Latents of each SAE on the page of all."""
 
 Thumbnails = Mapping[int, np.ndarray]
-"""Pictures [height, width, 3] from 0 to 255, by number."""
+"""Images [height, width, 3] from 0 to 255, by number."""
 
 
-def member_page(latents: Sequence[PicturedLatent], thumbnails: Thumbnails, caption: str) -> np.ndarray:
-    """The latents of one SAE, a row each: its pictures at each percentile, and where in them it fires.
+def member_page(latents: Sequence[ShownLatent], thumbnails: Thumbnails, caption: str) -> np.ndarray:
+    """Draw the latents of one SAE, a row each: its images at each percentile, and where in them it fires.
 
     Args:
         latents: of one member.
@@ -46,8 +46,8 @@ def member_page(latents: Sequence[PicturedLatent], thumbnails: Thumbnails, capti
     Returns:
         [height, width, 3] from 0 to 255.
     """
-    n_each = max((len(of.at(percentile)) for of in latents for percentile in PERCENTILES), default=1)
-    has_heat = any(example.heat is not None for of in latents for example in of.examples)
+    n_each = max((len(latent.at(percentile)) for latent in latents for percentile in PERCENTILES), default=1)
+    has_heat = any(example.heat is not None for latent in latents for example in latent.examples)
     column = n_each * (_SIDE + _GAP) - _GAP
     row = (_SIDE + _GAP) * (2 if has_heat else 1) + 40
     width = 2 * _MARGIN + _LABEL + len(PERCENTILES) * column + (len(PERCENTILES) - 1) * _BETWEEN
@@ -57,28 +57,28 @@ def member_page(latents: Sequence[PicturedLatent], thumbnails: Thumbnails, capti
         lefts = [_MARGIN + _LABEL + i * (column + _BETWEEN) for i in range(len(PERCENTILES))]
         for left, percentile in zip(lefts, PERCENTILES, strict=True):
             page.text(left, top - 16, _percentile(percentile), 8.5, weight="bold")
-        for i, of in enumerate(latents):
+        for i, latent in enumerate(latents):
             y = top + i * row
             page.rule(y - 8)
-            page.text(_MARGIN, y + 14, f"latent {of.latent}", 10.5, weight="bold")
-            page.text(_MARGIN, y + 34, f"fires on {_percent(of.frequency)}", 8.0, _MUTED)
+            page.text(_MARGIN, y + 14, f"latent {latent.number}", 10.5, weight="bold")
+            page.text(_MARGIN, y + 34, f"fires on {_percent(latent.frequency)}", 8.0, _MUTED)
             page.text(_MARGIN, y + 48, "of positions,", 8.0, _MUTED)
-            page.text(_MARGIN, y + 62, f"in {_percent(of.share)} of pictures", 8.0, _MUTED)
+            page.text(_MARGIN, y + 62, f"in {_percent(latent.share)} of images", 8.0, _MUTED)
             for left, percentile in zip(lefts, PERCENTILES, strict=True):
-                for j, example in enumerate(of.at(percentile)):
+                for j, example in enumerate(latent.at(percentile)):
                     x = left + j * (_SIDE + _GAP)
-                    page.picture(x, y, thumbnails[example.picture])
+                    page.image(x, y, thumbnails[example.image])
                     below = y + _SIDE + _GAP
                     if example.heat is not None:
-                        page.picture(x, below, with_heat(thumbnails[example.picture], example))
+                        page.image(x, below, with_heat(thumbnails[example.image], example))
                         below += _SIDE + _GAP
                     elsewhere = "" if example.heat is None or is_patch_strongest(example) else " (class)"
                     page.text(x, below + 9, f"{example.activation:.2f}{elsewhere}", 7.5, _MUTED)
         return page.pixels()
 
 
-def compared_page(members: Sequence[Sequence[PicturedLatent]], thumbnails: Thumbnails, caption: str) -> np.ndarray:
-    """Several SAEs under each other, a few latents of each: one picture at each percentile.
+def compared_page(members: Sequence[Sequence[ShownLatent]], thumbnails: Thumbnails, caption: str) -> np.ndarray:
+    """Draw several SAEs under each other, a few latents of each: one image at each percentile.
 
     Args:
         members: latents of each, not empty.
@@ -97,23 +97,25 @@ def compared_page(members: Sequence[Sequence[PicturedLatent]], thumbnails: Thumb
         for i, latents in enumerate(members):
             y = top + i * row
             page.rule(y - 14)
-            policy, seed = curve(latents[0].member).split("/")
-            lines = _lines(policy.replace("_", " "))
+            member = latents[0].member
+            lines = _lines(policy_label(member.policy))
             for k, line in enumerate(lines):
                 page.text(_MARGIN, y + 14 + 17 * k, line, 10.5, weight="bold")
-            page.text(_MARGIN, y + 20 + 17 * len(lines), f"seed {seed}", 8.0, _MUTED)
-            for j, of in enumerate(latents[:n]):
+            page.text(_MARGIN, y + 20 + 17 * len(lines), f"seed {member.seed}", 8.0, _MUTED)
+            for j, latent in enumerate(latents[:n]):
                 x = _MARGIN + _LABEL + j * (block + _BETWEEN)
                 for k, percentile in enumerate(PERCENTILES):
-                    for example in of.at(percentile)[:1]:
+                    for example in latent.at(percentile)[:1]:
                         place = x + k % 2 * (_SIDE + _GAP), y + k // 2 * (_SIDE + _GAP)
-                        page.picture(*place, thumbnails[example.picture])
-                page.text(x, y + block + 12, f"latent {of.latent}, fires on {_percent(of.frequency)}", 8.0, _MUTED)
+                        page.image(*place, thumbnails[example.image])
+                page.text(
+                    x, y + block + 12, f"latent {latent.number}, fires on {_percent(latent.frequency)}", 8.0, _MUTED
+                )
         return page.pixels()
 
 
-def with_heat(thumbnail: np.ndarray, example: PictureExample) -> np.ndarray:
-    """A faded picture, coloured at the patches where the latent fires, fully where it does so as the label says."""
+def with_heat(thumbnail: np.ndarray, example: ImageExample) -> np.ndarray:
+    """Fade an image, and colour the patches where the latent fires, fully where it does so as the label says."""
     assert example.heat is not None
     height, width = thumbnail.shape[:2]
     heat = (example.heat / max(example.activation, 1e-12)).clamp(0, 1).numpy()
@@ -128,7 +130,7 @@ def with_heat(thumbnail: np.ndarray, example: PictureExample) -> np.ndarray:
 
 
 class _Page:
-    """Pictures are put on a canvas of pixels, since drawing hundreds of them takes seconds; then text on top of it."""
+    """Images on a canvas of pixels, since drawing hundreds of them takes seconds; then text on top of it."""
 
     def __init__(self, width: int, height: int) -> None:
         self.figure = Figure((width / _UNITS_PER_INCH, height / _UNITS_PER_INCH), _DPI, facecolor="white")
@@ -136,7 +138,7 @@ class _Page:
         self.axes: Axes = self.figure.add_axes((0, 0, 1, 1))
         self.axes.set(xlim=(0, width), ylim=(height, 0))
         self.axes.set_axis_off()
-        self.pictures = np.full(
+        self.canvas = np.full(
             (height * _DPI // _UNITS_PER_INCH, width * _DPI // _UNITS_PER_INCH, 3), 255, dtype=np.uint8
         )
 
@@ -150,16 +152,16 @@ class _Page:
     def rule(self, y: int) -> None:
         self.axes.plot([_MARGIN, self.width - _MARGIN], [y, y], color=_LINE, linewidth=0.8)
 
-    def picture(self, x: int, y: int, pixels: np.ndarray) -> None:
+    def image(self, x: int, y: int, pixels: np.ndarray) -> None:
         left, top, side = map(_dots, (x, y, _SIDE))
         image = Image.fromarray(pixels.astype(np.uint8)).resize((side, side), Image.Resampling.BILINEAR)
-        self.pictures[top : top + side, left : left + side] = np.asarray(image)
+        self.canvas[top : top + side, left : left + side] = np.asarray(image)
 
     def pixels(self) -> np.ndarray:
         self.agg.draw()
         text = np.asarray(self.agg.buffer_rgba())[..., :3]
-        height, width = (min(sizes) for sizes in zip(text.shape[:2], self.pictures.shape[:2], strict=True))
-        return np.minimum(text[:height, :width], self.pictures[:height, :width])  # the darker, both are on white
+        height, width = (min(sizes) for sizes in zip(text.shape[:2], self.canvas.shape[:2], strict=True))
+        return np.minimum(text[:height, :width], self.canvas[:height, :width])  # the darker, both are on white
 
 
 def _dots(units: int) -> int:
@@ -172,10 +174,9 @@ def _page(width: int, height: int) -> Iterator[_Page]:
         yield _Page(width, height)
 
 
-def _title(member: str) -> str:
-    policy, seed = curve(member).split("/")
-    part = f", {part_of(member)}" if part_of(member) else ""
-    return f"{policy.replace('_', ' ').capitalize()}, seed {seed}{part}"
+def _title(member: Member) -> str:
+    part = f", {member.part}" if member.part else ""
+    return f"{policy_label(member.policy)}, seed {member.seed}{part}"
 
 
 def _percentile(percentile: int) -> str:
@@ -187,6 +188,6 @@ def _percent(share: float) -> str:
 
 
 def _lines(words: str) -> list[str]:
-    """Two lines for what is too long for one."""
+    """Break what is too long for a line into two, before its last word."""
     first, _, last = words.rpartition(" ")
     return [words] if len(words) <= 16 or not first else [first, last]

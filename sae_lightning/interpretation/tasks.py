@@ -1,4 +1,4 @@
-"""Which latents a judge is asked about, and with which texts."""
+"""`InterpretationTask`: the texts from which a judge explains a latent, and those on which it predicts firing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ _SEED = 0x1A7E47
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a judge is asked about one latent.
+class InterpretationTask:
+    """Texts for one latent.
 
     Args:
         latent: its number.
@@ -23,7 +23,7 @@ class Question:
         shown: the excerpts on which it fires most strongly, the strongest first.
         contrast: random excerpts on which it does not fire; no text of shown or contrast is judged.
         judged: texts to judge, in random order.
-        fires: the right answers.
+        fires: whether the latent fires in each of them.
     """
 
     latent: int
@@ -35,8 +35,8 @@ class Question:
 
 
 @dataclass(frozen=True)
-class QuestionSettings:
-    """How a question is made: the settings of `AutoInterp` with the same names."""
+class TaskSettings:
+    """How tasks are made: the settings of `AutoInterp` with the same names."""
 
     n_latents: int
     n_shown: int
@@ -45,11 +45,14 @@ class QuestionSettings:
     min_frequency: float
 
 
-def choose_latents(counts: Counts, settings: QuestionSettings) -> tuple[list[int], float]:
-    """The latents to ask about, in ascending order, and the share of all latents that could have been chosen.
+def choose_latents(counts: Counts, settings: TaskSettings) -> tuple[list[int], float]:
+    """Sample latents to interpret.
 
-    The same random order of latents is gone through for every member of one size, so members are asked about the same
-    numbers as far as these are alive.
+    They are taken in one random order for all members of a size, so that members share latents as far as these are
+    alive.
+
+    Returns:
+        The latents, ascending, and the share of all latents that could have been sampled.
     """
     alive = (counts.frequency > settings.min_frequency) & (
         torch.minimum(counts.shown, counts.judged) >= settings.min_excerpts
@@ -59,34 +62,35 @@ def choose_latents(counts: Counts, settings: QuestionSettings) -> tuple[list[int
     return sorted(chosen.tolist()), float(alive.double().mean())
 
 
-def make_question(
-    latent: int, column: int, counts: Counts, firings: Firings, excerpts: Excerpts, settings: QuestionSettings
-) -> Question:
-    """Texts for one chosen latent.
+def make_task(
+    latent: int, column: int, counts: Counts, firings: Firings, excerpts: Excerpts, settings: TaskSettings
+) -> InterpretationTask:
+    """Choose the texts for one latent.
 
     Judged are `n_judged` texts on which it fires, evenly spaced from the strongest to the weakest, and as many random
     ones on which it does not; fewer of both where there are fewer of one.
 
     Args:
         latent: its number.
-        column: which of the chosen latents it is.
+        column: its place among the chosen latents.
         counts: of its member.
         firings: of its member.
         excerpts: the text.
         settings: how many texts.
     """
     generator = torch.Generator().manual_seed(_SEED + latent)
-    activations = firings.of(column, excerpts.ids.numel()).view(len(excerpts), excerpts.length)
+    activations = firings.activations(column, excerpts.ids.numel()).view(len(excerpts), excerpts.length)
     peaks = activations.amax(1)
     fires = (activations != 0).any(1)
     shown = _by_strength(excerpts.shown & fires, peaks)[: settings.n_shown]
     contrast = _shuffled(excerpts.shown & ~fires, generator)[: settings.n_judged]
     active = _by_strength(excerpts.judged & fires, peaks)
     inactive = _shuffled(excerpts.judged & ~fires, generator)
+    # Half of each, so that any constant answer is correct in half of the texts.
     n = min(settings.n_judged, len(active), len(inactive))
     spaced = active[torch.linspace(0, len(active) - 1, n).round().long()]
     judged = torch.cat([spaced, inactive[:n]])[torch.randperm(2 * n, generator=generator)]
-    return Question(
+    return InterpretationTask(
         latent,
         float(counts.frequency[latent]),
         [Example(excerpts[i], tuple(activations[i].tolist())) for i in shown.tolist()],
@@ -97,12 +101,12 @@ def make_question(
 
 
 def _by_strength(which: Tensor, peaks: Tensor) -> Tensor:
-    """Their numbers, the strongest first."""
+    """Return the numbers of the excerpts that are True, the strongest first."""
     numbers = which.nonzero()[:, 0]
     return numbers[peaks[numbers].argsort(descending=True, stable=True)]
 
 
 def _shuffled(which: Tensor, generator: torch.Generator) -> Tensor:
-    """Their numbers in random order."""
+    """Return the numbers of the excerpts that are True, in random order."""
     numbers = which.nonzero()[:, 0]
     return numbers[torch.randperm(len(numbers), generator=generator)]
