@@ -154,11 +154,11 @@ def test_explain_names_the_strongest_pictures(run, gathered, activations, capsys
     main([*arguments, "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["text"] is found["logits"] is None
-    assert found["pictures"]["frequency"] == pytest.approx(record["frequency"], rel=0.01)
-    assert [of["picture"] for of in found["pictures"]["examples"]] == [
-        example["image"] for example in record["examples"]
-    ][:3]
-    first = found["pictures"]["examples"][0]
+    assert found["images"]["frequency"] == pytest.approx(record["frequency"], rel=0.01)
+    assert [of["image"] for of in found["images"]["examples"]] == [example["image"] for example in record["examples"]][
+        :3
+    ]
+    first = found["images"]["examples"][0]
     assert first["name"].endswith(".png")
     assert first["shows"]["class"] in first["name"]
     main(arguments)
