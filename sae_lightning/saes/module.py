@@ -97,7 +97,7 @@ class SAEModule(LightningModule):
             # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
             datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
             for sae in self.members.values():
-                sae.init.look_at(datamodule)
+                sae.init.prepare(datamodule)
             samples = self.trainer.strategy.broadcast(datamodule.calibration_sample(n))
         for name, sae in self.members.items():
             sae.initialise(sae.seed, None if samples is None else self.read_by(name, samples))
