@@ -42,7 +42,7 @@ class NullSource(ActivationSource):
         if bad := [name for name in nulls if not re.fullmatch(r"\w+", name)]:
             raise ValueError(f"nulls: the name {bad[0]!r} becomes a folder and a chart; use letters, digits and _")
         for null in nulls.values():
-            null.look_at(source)
+            null.prepare(source)
         self.widths = dict.fromkeys(("", *nulls), source.d_in)
         self.d_in = sum(self.widths.values())
 
