@@ -179,7 +179,7 @@ def _member(folder: Path) -> str:
 
 
 def _pictures_of(run: Path, part: str) -> ClipImages:
-    from sae_lightning.explain.findings import data_of_run  # which itself needs evaluators
+    from sae_lightning.explain.data_of_run import data_of_run  # which itself needs evaluators
 
     with torch.random.fork_rng(devices=[]):  # a model is drawn before its weights are read
         datamodule = data_of_run(run, part, (ClipImages,))

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from sae_lightning.interpretation.tasks import TaskSettings, make_task
 from tiny import WORDS, save_tiny_lm
 
 from sae_lightning.interpretation.excerpts import Excerpts
 from sae_lightning.interpretation.firings import Counts, Firings
+from sae_lightning.interpretation.tasks import TaskSettings, make_task
 from sae_lightning.sources import TokenBatch
 
 LENGTH = 8

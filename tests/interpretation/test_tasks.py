@@ -1,10 +1,10 @@
 import pytest
 import torch
-from sae_lightning.interpretation.tasks import TaskSettings, choose_latents
 from tiny import WORDS
 
 from sae_lightning.interpretation.excerpts import Excerpts, token_texts
 from sae_lightning.interpretation.firings import Counts
+from sae_lightning.interpretation.tasks import TaskSettings, choose_latents
 from sae_lightning.sources import TokenBatch
 
 
