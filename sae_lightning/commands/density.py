@@ -122,8 +122,8 @@ def _check_same_data(run: Run, given: Namespace) -> None:
     for name in _SAME_DATA:
         if name in trained and trained[name] != given[name]:
             raise ValueError(
-                f"--run {run.folder} was trained with data.{name}={trained[name]}, and the configuration has {given[name]}: "
-                "leave out --config, and the run's own is taken"
+                f"--run {run.folder} was trained with data.{name}={trained[name]}, and the configuration has "
+                f"{given[name]}: leave out --config, and the run's own is taken"
             )
 
 

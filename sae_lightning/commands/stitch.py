@@ -15,7 +15,8 @@ from jsonargparse import ArgumentParser, Namespace
 from sae_lightning import cpu_settings
 from sae_lightning.commands.data_options import add_data, parse_data, with_config_of
 from sae_lightning.commands.parser import make_parser
-from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.datamodules import ActivationDataModule, CachedActivations
+from sae_lightning.datamodules.model_activations import ModelActivations
 from sae_lightning.runs.run import CONFIG_FILE, run_of_sae
 from sae_lightning.saes import SparseAutoencoder, Stitched
 from sae_lightning.stitching.comparison import Settings, compare_saes
@@ -41,7 +42,7 @@ def main(args: list[str]) -> None:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
     datamodule = _datamodule(parser, settings, device)
     _check_activations(datamodule, small.d_in, settings.n_tokens)
-    has_loss = settings.n_loss_tokens > 0 and hasattr(datamodule, "validation_inputs")
+    has_loss = settings.n_loss_tokens > 0 and isinstance(datamodule, ModelActivations | CachedActivations)
     choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, has_loss)
     results, latents = compare_saes(small, large, datamodule, choices)
     comparison = {"small": name_of(settings.small), "large": name_of(settings.large), **results}

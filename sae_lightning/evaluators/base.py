@@ -201,6 +201,11 @@ def datamodule_of(trainer: Trainer) -> ActivationDataModule | None:
     return datamodule if isinstance(datamodule, ActivationDataModule) else None
 
 
+def data_name(trainer: Trainer) -> str:
+    """Return the name of the class of the trainer's data, for messages."""
+    return type(trainer.datamodule).__name__  # type: ignore[attr-defined]
+
+
 def evaluate_across_ranks(members: Mapping[Member, M], measure: Callable[[Member, M], T]) -> dict[Member, T]:
     """Return `measure(member, value)` of every member; each is measured on one rank, and every rank gets all results.
 

@@ -114,17 +114,10 @@ class SAEModule(LightningModule):
                     "initialise(seed, samples) of each SAE before training"
                 )
             for sae in self.members.values():
-<<<<<<< HEAD
-                sae.init.look_at(data)
+                sae.init.prepare(data)
             samples = self.trainer.strategy.broadcast(data.calibration_sample(n))
         for member, sae in self.members.items():
             sae.initialise(sae.seed, None if samples is None else self.activations_for(member, samples))
-=======
-                sae.init.prepare(datamodule)
-            samples = self.trainer.strategy.broadcast(datamodule.calibration_sample(n))
-        for name, sae in self.members.items():
-            sae.initialise(sae.seed, None if samples is None else self.read_by(name, samples))
->>>>>>> core
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Return the sum of the members' losses on one batch of raw activations [batch, d_in]."""
