@@ -86,8 +86,8 @@ class SAEModule(LightningModule):
         if stage == "fit":
             if not all(sae.is_initialised for sae in self.members.values()):
                 self.initialise_members()
-            if hasattr(self.trainer.datamodule, "look_at_starts"):  # type: ignore[attr-defined]
-                self.trainer.datamodule.look_at_starts(self.members)  # type: ignore[attr-defined]
+            if hasattr(self.trainer.datamodule, "use_starting_dictionaries"):  # type: ignore[attr-defined]
+                self.trainer.datamodule.use_starting_dictionaries(self.members)  # type: ignore[attr-defined]
 
     def initialise_members(self) -> None:
         """Draws the calibration sample once and gives every member its start."""

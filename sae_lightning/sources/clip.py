@@ -38,6 +38,7 @@ class ClipSource(HookedModel):
     """
 
     library = "open_clip_torch"
+    embeds_images = True
     list_hooks = (
         'python -c "import sae_lightning.sources.open_clip_models as m; '
         "[print(name) for name, _ in m.load_clip('{name}', None).model.named_modules()]\""
@@ -98,7 +99,7 @@ class ClipSource(HookedModel):
         n, patches = part.shape[1], math.prod(self.grid)
         if n < patches:
             raise ValueError(
-                f"hook={self.hook}: it has {n} positions, and the picture {patches} patches; choose another submodule"
+                f"hook={self.hook}: it has {n} positions, and the image {patches} patches; choose another submodule"
             )
         return n - patches, n
 

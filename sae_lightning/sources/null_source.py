@@ -29,9 +29,11 @@ class NullSource(ActivationSource):
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
         self.predicts_tokens = source.predicts_tokens
-        if hooks := getattr(source, "widths", {}):
+        self.embeds_images, self.reads_images = source.embeds_images, source.reads_images
+        self.features, self.firing_probabilities = source.features, source.firing_probabilities
+        if source.widths:
             raise ValueError(
-                f"nulls={', '.join(nulls)} beside several hooks ({', '.join(hooks)}): "
+                f"nulls={', '.join(nulls)} beside several hooks ({', '.join(source.widths)}): "
                 "expected one hook; make a run for each"
             )
         if bad := [name for name in nulls if not re.fullmatch(r"\w+", name)]:
@@ -41,7 +43,7 @@ class NullSource(ActivationSource):
         self.widths = dict.fromkeys(("", *nulls), source.d_in)
         self.d_in = sum(self.widths.values())
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # only for what `ActivationSource` does not have, such as `at`
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.__dict__["source"], name)
@@ -51,10 +53,17 @@ class NullSource(ActivationSource):
         """The nulls that are noise to a reader of the text."""
         return tuple(name for name, null in self.nulls.items() if null.is_noise)
 
+    @property
+    @override
+    def device(self) -> torch.device:
+        return self.source.device
+
+    @override
     def to(self, device: torch.device | str) -> "NullSource":
-        """Moves everything that the source moves."""
-        for of in (self.source, *self.nulls.values()):
-            of.to(device)  # type: ignore[attr-defined]
+        """Move the source and the models of nulls."""
+        self.source.to(device)
+        for null in self.nulls.values():
+            null.to(device)
         return self
 
     @override

@@ -40,6 +40,9 @@ class SyntheticSource(ActivationSource):
         firing_probabilities: [n_features] float64, how often each feature fires, whatever the dependence.
     """
 
+    features: Tensor
+    firing_probabilities: Tensor
+
     def __init__(
         self,
         firing_probability: FiringProbability | None = None,
