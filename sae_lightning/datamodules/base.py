@@ -111,23 +111,6 @@ class ActivationDataModule(LightningDataModule, ABC):
         self._train_stream: Stream | None = None
         self._to_load: dict[str, Any] | None = None
 
-    # Cached, and not plain properties, so that a subclass may assign them.
-
-    @cached_property
-    def packing(self) -> RowMaker | None:
-        """How texts become rows of tokens; None where the model reads no text."""
-        return None
-
-    @cached_property
-    def images(self) -> Images | None:
-        """What the model sees; None where it sees no images."""
-        return None
-
-    @cached_property
-    def mask(self) -> Tensor | None:
-        """Valid positions of an image, [seq] bool; None where the model sees no images."""
-        return None
-
     @property
     def d_in(self) -> int:
         """Width of an activation."""

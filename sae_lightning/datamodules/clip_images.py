@@ -50,8 +50,6 @@ class ClipImages(ModelActivations):
     unit = "positions"
     data_name = "images"
     no_effect_on_rows = ("batch_size", "buffer_dtype", "n_workers")
-    images: Images
-    mask: Tensor
 
     def __init__(
         self,

@@ -28,7 +28,6 @@ class TextActivations(ModelActivations):
     packing: RowMaker
     unit = "tokens"
     data_name = "text"
-    packing: RowMaker
 
     def __init__(self, text: Text, packing: RowMaker, **arguments: Any) -> None:
         super().__init__(positions=packing.context_length, **arguments)
