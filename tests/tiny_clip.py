@@ -1,4 +1,4 @@
-"""A CLIP model with weights as before training, and coloured pictures, small enough for tests."""
+"""A CLIP model with weights as before training, and coloured images, small enough for tests."""
 
 import json
 from pathlib import Path
@@ -29,12 +29,12 @@ def save_tiny_clip(folder: Path) -> Path:
     return folder
 
 
-def save_pictures(folder: Path, n_of_each: int = 20) -> Path:
-    """Pictures of three classes in folders: red, green and blue squares on grey of varying shade."""
+def save_images(folder: Path, n_of_each: int = 20) -> Path:
+    """Images of three classes in folders: red, green and blue squares on grey of varying shade."""
     for colour, value in COLOURS.items():
         (folder / colour).mkdir(parents=True, exist_ok=True)
         for i in range(n_of_each):
-            picture = Image.new("RGB", (32, 32), (100 + 2 * i,) * 3)
-            picture.paste(value, (2 + i % 12, 4, 14 + i % 12, 24))
-            picture.save(folder / colour / f"{i}.png")
+            image = Image.new("RGB", (32, 32), (100 + 2 * i,) * 3)
+            image.paste(value, (2 + i % 12, 4, 14 + i % 12, 24))
+            image.save(folder / colour / f"{i}.png")
     return folder
