@@ -9,10 +9,11 @@ import argparse
 
 import torch
 
-from sae_lightning import startup
+from sae_lightning import cpu_settings
 from sae_lightning.code import Code
-from sae_lightning.datamodules import LanguageModelDataModule, PocketText
+from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.kernels import top_k_per_row
+from sae_lightning.pocket import PocketText
 from sae_lightning.saes import SparseAutoencoder
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument("sae", help="folder of the SAE")
     parser.add_argument("--samples", type=int, default=16_384)
     arguments = parser.parse_args()
-    startup.speed_up_cpu()
+    cpu_settings.speed_up_cpu()
     sae = SparseAutoencoder.load(arguments.sae)
     data = LanguageModelDataModule("data/pocket_lm", "model.layers.1", PocketText(), dtype="float32")
     data.setup("fit")

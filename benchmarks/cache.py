@@ -26,7 +26,7 @@ from time import perf_counter
 import torch
 from safetensors.torch import save
 
-from sae_lightning import startup
+from sae_lightning import cpu_settings
 from sae_lightning.datamodules import CachedActivations
 from sae_lightning.datamodules.cache.manifest import FORMAT, FORMAT_VERSION, MANIFEST, Shard, layout, shards_of
 from sae_lightning.datamodules.cache.permutation import Permutation
@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--folder", help="where the temporary folder is made")
     options = parser.parse_args()
-    startup.speed_up_cpu()  # as every command does
+    cpu_settings.speed_up_cpu()  # as every command does
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         make_cache(folder, options.rows, options.width, options.dtype)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.peers import CASES
-from sae_lightning import startup
+from sae_lightning import cpu_settings
 from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs, top_k_per_row
 from sae_lightning.kernels.sparse import sampled_times
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", nargs="+", choices=("a", "b", "c"), default=["a"])
     cases = parser.parse_args().case
-    startup.speed_up_cpu()
+    cpu_settings.speed_up_cpu()
     for name in cases:
         case = CASES[name]
         for title, ways in (

@@ -28,7 +28,7 @@ buffers have been served. For that a small model answers with the number of the 
 
 Impls: `ours` is the datamodule of `sae fit`, in `train` inside Lightning; `ours_bf16` trains with bf16-mixed precision.
 Others are as shipped but for the size of the buffer; `+settings` gives them the process settings of ours
-(`startup.py`). `benchmarks/streams.py` has a line on what each of them does.
+(`cpu_settings.py`). `benchmarks/streams.py` has a line on what each of them does.
 """
 
 import argparse

@@ -20,7 +20,7 @@ about 64, `relu_start` at half of all latents, as a new SAE. In `topk_aux` and `
 dead. `panel` is a SanityPanel of four TopK, beside one alone (`ours_lone`).
 
 Impls: `ours` trains inside Lightning as `sae fit` does, `ours_bare` in a plain loop, `ours_bf16` with bf16-mixed
-precision. Others are as shipped; `+settings` gives them the process settings of `sae fit` (`startup.py`), and
+precision. Others are as shipped; `+settings` gives them the process settings of `sae fit` (`cpu_settings.py`), and
 `dense` fused Adam too. `benchmarks/peers.py` has a line on what each of them does in a step.
 """
 

@@ -23,7 +23,7 @@ import torch
 
 from benchmarks.peers import Task
 from benchmarks.report import Mistake
-from sae_lightning import startup
+from sae_lightning import cpu_settings
 
 WATCHED = 3  # steps for the stages
 LABELS = ("sae::encode", "sae::select", "sae::decode", "sae::optimizer")
@@ -112,7 +112,7 @@ class Turns:
     def ready(self, begin: Any) -> None:
         """Tells how this impl starts and waits for the first turn; what was built stays, as in `sae fit`."""
         if self.settings:
-            startup.keep_freed_memory()
+            cpu_settings.keep_freed_memory()
         self.connection.send(begin)
         self._wait()
 
@@ -164,8 +164,8 @@ def work(connection: Connection, task: Task, job: Job) -> None:
     warnings.filterwarnings("ignore")
     try:
         if task.settings:
-            startup.choose_products()
-            startup.separate_large_tensors()
+            cpu_settings.choose_products()
+            cpu_settings.separate_large_tensors()
         for module in task.modules:
             importlib.import_module(module)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

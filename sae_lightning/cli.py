@@ -1,7 +1,6 @@
-"""The command ``sae``: which commands there are, what each does, and how a mistake is reported.
+"""The command ``sae``: the table of its commands, and how an error is reported.
 
-``sae --help`` and the commands that need no trainer answer without importing Lightning. The others (``fit``,
-``validate``, ``test``) are one LightningCLI, in ``lightning_cli.py``.
+``sae --help`` imports neither Lightning nor transformers; a command is imported when it runs.
 """
 
 import difflib
@@ -15,10 +14,10 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from sae_lightning import __version__
-from sae_lightning.mistakes import readable
+from sae_lightning.error_messages import readable
 
 USAGE_ERROR = 2
-"""Exit code of a run that was asked for something impossible."""
+"""Exit code after an error that the user can repair."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +34,21 @@ class Command:
 
 
 COMMANDS = {
-    "fit": Command("train an SAE, or a panel of an SAE and its baselines", "sae_lightning.lightning_cli:SAECLI"),
-    "validate": Command("run the validation of a checkpoint again", "sae_lightning.lightning_cli:SAECLI"),
-    "test": Command("run the costlier test evaluators on a checkpoint", "sae_lightning.lightning_cli:SAECLI"),
-    "cache": Command("write the activations of a language model to disk, to train from", "sae_lightning.cache:main"),
-    "density": Command("measure how dense a model's representation is", "sae_lightning.density.command:main"),
-    "stitch": Command("find what a larger SAE has that a smaller one lacks", "sae_lightning.canonical.command:main"),
-    "explain": Command("print what is known of one latent of a finished run", "sae_lightning.explain.command:main"),
-    "compare": Command("print the table of SAEs against baselines of finished runs", "sae_lightning.compare:main"),
-    "report": Command("make one HTML page of finished runs, to open from disk", "sae_lightning.report.command:main"),
+    "fit": Command("train an SAE, or a panel of an SAE and its baselines", "sae_lightning.commands.fit:SAECLI"),
+    "validate": Command("run the validation of a checkpoint again", "sae_lightning.commands.fit:SAECLI"),
+    "test": Command("run the costlier test evaluators on a checkpoint", "sae_lightning.commands.fit:SAECLI"),
+    "cache": Command(
+        "write the activations of a language model to disk, to train from", "sae_lightning.commands.cache:main"
+    ),
+    "density": Command("measure how dense a model's representation is", "sae_lightning.commands.density:main"),
+    "stitch": Command("find what a larger SAE has that a smaller one lacks", "sae_lightning.commands.stitch:main"),
+    "explain": Command("print what is known of one latent of a finished run", "sae_lightning.commands.explain:main"),
+    "compare": Command(
+        "print the table of SAEs against baselines of finished runs", "sae_lightning.commands.compare:main"
+    ),
+    "report": Command("make one HTML page of finished runs, to open from disk", "sae_lightning.commands.report:main"),
     "figures": Command(
-        "draw what finished runs found, as PNG and into TensorBoard", "sae_lightning.figures.command:main"
+        "draw what finished runs found, as PNG and into TensorBoard", "sae_lightning.commands.figures:main"
     ),
 }
 
@@ -57,7 +60,7 @@ def main(args: list[str] | None = None) -> None:
         args: what follows ``sae`` on the command line; None reads it from there.
 
     Raises:
-        SystemExit: with code 2 after a mistake in the arguments or the configuration, which is told on stderr.
+        SystemExit: with code 2 after a mistake in the arguments or the configuration, which is printed to stderr.
     """
     args = sys.argv[1:] if args is None else args
     if not args or args[0] in ("-h", "--help"):
@@ -72,12 +75,12 @@ def main(args: list[str] | None = None) -> None:
         hint = f"did you mean 'sae {nearest[0]}'?" if nearest else f"choose from {', '.join(COMMANDS)}."
         _stop(f"unknown command {word!r}: {hint}")
     module, function = COMMANDS[word].target.split(":")
-    with mistakes_told_in_one_message(word):
+    with errors_in_one_message(word):
         getattr(import_module(module), function)(args)
 
 
 def help_text() -> str:
-    """Return what ``sae --help`` prints: every command with one line."""
+    """Return the text of ``sae --help``, with a line for every command."""
     width = max(map(len, COMMANDS))
     lines = [f"  {word:<{width}}  {command.help}" for word, command in COMMANDS.items()]
     return "\n".join(
@@ -100,11 +103,11 @@ def help_text() -> str:
 
 
 @contextmanager
-def mistakes_told_in_one_message(word: str) -> Iterator[None]:
-    """Turn an error that a user can repair into one message on stderr and exit code 2.
+def errors_in_one_message(word: str) -> Iterator[None]:
+    """Turn an error that the user can repair into one message on stderr and exit code 2.
 
-    A ``ValueError``, a missing file and a rejected argument are the user's to repair. Everything else is a fault of the
-    program and keeps its traceback; so does every error when the environment variable ``SAE_DEBUG`` is set.
+    These are a ``ValueError``, a missing file and a rejected argument. Everything else is a fault of the program and
+    keeps its traceback; so does every error when the environment variable ``SAE_DEBUG`` is set.
     """
     try:
         yield

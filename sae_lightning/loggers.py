@@ -75,7 +75,7 @@ class MemberTensorBoardLogger(TensorBoardLogger):
             image: [height, width, 3] from 0 to 255.
             step: the optimizer step it belongs to.
         """
-        self.writer(member and member.folder).add_image(chart, image, step, dataformats="HWC")
+        self.writer(None if member is None else member.folder).add_image(chart, image, step, dataformats="HWC")
 
     @override
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:

@@ -8,7 +8,7 @@ the batches and, for one seed, the initial parameters; they differ in the freeze
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, pairwise, product
+from itertools import product
 from typing import TypeAlias
 
 from lightning.pytorch import Callback
@@ -18,7 +18,7 @@ from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoF
 from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import DecoderInit
-from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.module import SAEModule, columns_by_part
 
 SAEFactory: TypeAlias = Callable[[int], SparseAutoencoder]
 
@@ -58,8 +58,7 @@ class SanityPanel(SAEModule):
             )
         self.policies, self.inits, self.seeds = policies, inits, list(seeds)
         saes: dict[Member, SparseAutoencoder] = {}
-        ends = list(accumulate((widths or {"": d_in}).values()))
-        self.parts = {part: slice(*span) for part, span in zip(widths or [""], pairwise([0, *ends]), strict=True)}
+        self.parts = columns_by_part(widths or {"": d_in})
         for part, columns in self.parts.items():
             for policy, seed in product(policies, seeds):
                 own = self.new_sae(sae, policy, columns.stop - columns.start)

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback
 from sae_lightning.datamodules import FileText, SourceError, packing
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["sae_lightning.lightning_cli", "sae_lightning.datamodules", "transformers", __name__])
+CONTEXT.set_forkserver_preload(["sae_lightning.commands.fit", "sae_lightning.datamodules", "transformers", __name__])
 
 
 class Kill(Callback):

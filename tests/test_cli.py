@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from sae_lightning import startup
+from sae_lightning import cpu_settings
 from sae_lightning.cli import COMMANDS, main
-from sae_lightning.lightning_cli import SAECLI  # imported in a test, Lightning would log to the stderr of that test
+from sae_lightning.commands.fit import SAECLI  # imported in a test, Lightning would log to the stderr of that test
 
 DATA = """
 data:
@@ -259,7 +259,7 @@ def test_memory_is_kept_once_the_model_is_built(monkeypatch: pytest.MonkeyPatch)
     happened = []
     build = SAECLI.instantiate_classes
     monkeypatch.setattr(SAECLI, "instantiate_classes", lambda cli: (build(cli), happened.append("built"))[0])
-    monkeypatch.setattr(startup, "keep_freed_memory", lambda: happened.append("kept"))
+    monkeypatch.setattr(cpu_settings, "keep_freed_memory", lambda: happened.append("kept"))
     main(["fit", "--config", write(LONE)])
     (checkpoint,) = Path("lightning_logs/tiny/version_0/checkpoints").glob("*last*.ckpt")
     for command in ("validate", "test"):

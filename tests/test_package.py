@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sae_lightning
-from sae_lightning import startup
+from sae_lightning import cpu_settings
 
 
 def test_version_is_that_of_the_distribution():
@@ -28,7 +28,7 @@ def test_what_needs_torchvision_can_be_imported():
 @pytest.mark.slow
 def test_training_imports_no_library_that_it_does_not_use():
     code = (
-        "import sys, sae_lightning.lightning_cli; "
+        "import sys, sae_lightning.commands.fit; "
         "print(*{'sklearn', 'pandas', 'pyarrow', 'datasets', 'open_clip', 'tensorboard'} & {*sys.modules})"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]
@@ -38,7 +38,7 @@ def test_training_imports_no_library_that_it_does_not_use():
 def test_fast_products_stay_float32():
     before = torch.get_float32_matmul_precision()
     try:
-        startup.use_fast_float32_products()
+        cpu_settings.use_fast_float32_products()
         left, right = torch.randn(300, 200), torch.randn(200, 400)
         exact = left.double() @ right.double()
         assert ((left @ right).double() - exact).abs().max() < 2e-6 * exact.abs().max()
@@ -48,13 +48,13 @@ def test_fast_products_stay_float32():
 
 def test_inexact_products_are_refused():
     before = torch.get_float32_matmul_precision()
-    assert not startup.use_fast_float32_products(tolerance=0.0)
+    assert not cpu_settings.use_fast_float32_products(tolerance=0.0)
     assert torch.get_float32_matmul_precision() == before
 
 
 MAPPED = """
 import ctypes, torch
-from sae_lightning import startup
+from sae_lightning import cpu_settings
 
 class Info(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks mapped usmblks fsmblks used".split()]
@@ -62,9 +62,9 @@ class Info(ctypes.Structure):
 
 mallinfo = ctypes.CDLL(None).mallinfo2
 mallinfo.restype = Info
-startup.separate_large_tensors()
+cpu_settings.separate_large_tensors()
 before, mapped = mallinfo().mapped, []
-keep = lambda size: startup.keep_freed_memory()
+keep = lambda size: cpu_settings.keep_freed_memory()
 for what, size in ((torch.empty, 2**22), (torch.empty, 2**21), (keep, 0), (torch.empty, 2**21)):
     kept = None
     kept = what(size)

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from sae_lightning.images import PocketCaptions
-from sae_lightning.images.captions import PROMPTS
+from sae_lightning.pocket import PocketCaptions
+from sae_lightning.pocket.captions import PROMPTS
 
 CONTEXT = 24
 PAD, UNKNOWN, START, END = "<pad>", "<unknown>", "<start>", "<end>"

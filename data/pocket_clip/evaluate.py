@@ -11,7 +11,7 @@ from pathlib import Path
 from build import load_model  # first: it makes sure that open_clip can be imported
 from measures import zero_shot_hits
 
-from sae_lightning.images import PocketImages
+from sae_lightning.pocket import PocketImages
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -20,8 +20,8 @@ from measures import zero_shot_hits
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
-from sae_lightning.images import PocketImages
-from sae_lightning.images.captions import caption
+from sae_lightning.pocket import PocketImages
+from sae_lightning.pocket.captions import caption
 
 FOLDER = Path(__file__).resolve().parent
 N_VALUES = [len(values) for values in PocketImages.values.values()]

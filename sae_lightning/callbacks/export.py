@@ -4,6 +4,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from sae_lightning.run_folder import run_folder
+from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SAEModule
 
 
@@ -18,5 +19,5 @@ class ExportSAEs(Callback):
         run = run_folder(trainer)
         if run is None or not trainer.is_global_zero or not isinstance(pl_module, SAEModule):
             return
-        for name, sae in pl_module.members.items():
-            sae.save(run / "saes" / name)
+        for member, sae in pl_module.members.items():
+            sae.save(run / SAES_FOLDER / str(member))

@@ -1,11 +1,5 @@
-"""``config.yaml``: the settings of a run, from which it can be repeated or gone on with; ``starts.jsonl``: with what.
+"""``config.yaml``: the settings of a run, from which it can be repeated or resumed; ``starts.jsonl``: with what."""
 
-Each start of a run adds a line to ``starts.jsonl``: ``{"time": "2026-11-22T03:10:00+00:00", "command": "fit",
-"commit": "971e356", "versions": {"sae_lightning": ..., "python": ..., ...}, "devices": "1 x cpu"}``. ``commit`` is that
-of the code where it lies in a git repository, with a ``+`` where files have been changed since, and else null.
-"""
-
-import json
 import platform
 import subprocess
 from contextlib import suppress
@@ -20,8 +14,8 @@ from typing_extensions import override
 
 from sae_lightning import __version__
 from sae_lightning.run_folder import run_folder
+from sae_lightning.runs.starts import add_start
 
-STARTS_FILE = "starts.jsonl"
 _LIBRARIES = ("torch", "lightning", "transformers", "numpy")
 
 
@@ -46,9 +40,7 @@ class RunConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
         if is_first and trainer.is_global_zero:
             devices = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
-            line = json.dumps(this_start(stage) | {"devices": devices})
-            with (run / STARTS_FILE).open("a") as file:
-                file.write(line + "\n")
+            add_start(run, this_start(stage) | {"devices": devices})
 
 
 def this_start(command: str) -> dict[str, Any]:
@@ -74,13 +66,3 @@ def commit() -> str | None:
             return None  # installed inside of somebody else's
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     return None
-
-
-def read_starts(run: Path) -> list[dict[str, Any]]:
-    """The lines of ``starts.jsonl``; none of a run that is older than the file."""
-    path = run / STARTS_FILE
-    starts = []
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        with suppress(json.JSONDecodeError):  # cut off when the machine stopped
-            starts.append(json.loads(line))
-    return starts

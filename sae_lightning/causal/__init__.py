@@ -2,7 +2,6 @@
 
 from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.pairs import Pair, draw_pairs
-from sae_lightning.causal.pocket_facts import PocketFacts
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts
 from sae_lightning.causal.questions import EntityQuestion, ask, entity_activations, is_correct, read_questions
 from sae_lightning.causal.ravel_files import RavelFiles
@@ -15,7 +14,6 @@ __all__ = [
     "EntityQuestion",
     "KnownPrompts",
     "Pair",
-    "PocketFacts",
     "RavelFiles",
     "Swaps",
     "ask",

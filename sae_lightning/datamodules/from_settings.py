@@ -7,11 +7,10 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from sae_lightning.class_paths import current_class_paths
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.cached import CachedActivations
-from sae_lightning.mistakes import readable, subclass_names
-
-_PACKAGE = __name__.partition(".")[0]
+from sae_lightning.error_messages import readable, subclass_names
 
 
 def make_datamodule(
@@ -35,7 +34,7 @@ def make_datamodule(
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(ActivationDataModule, "data", required=True)
     try:
-        settings = parser.parse_object({"data": _by_class_name(data)})
+        settings = parser.parse_object({"data": current_class_paths(data)})
     except ArgumentError as error:
         raise ValueError(readable(str(error), subclass_names(ActivationDataModule))) from error
     kind = datamodule_class(settings)
@@ -56,14 +55,3 @@ def datamodule_class(settings: Namespace) -> type[ActivationDataModule]:
     """Return the class that parsed settings name under `data`."""
     kind: type[ActivationDataModule] = pkgutil.resolve_name(settings.data.class_path)
     return kind
-
-
-def _by_class_name(settings: Any) -> Any:
-    """Name classes of this library without their module, by which they are found wherever they have moved since."""
-    if isinstance(settings, Mapping):
-        plain = {key: _by_class_name(value) for key, value in settings.items()}
-        path = plain.get("class_path")
-        if isinstance(path, str) and path.startswith(f"{_PACKAGE}."):
-            plain["class_path"] = path.rpartition(".")[2]
-        return plain
-    return [_by_class_name(value) for value in settings] if isinstance(settings, list) else settings

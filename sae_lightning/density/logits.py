@@ -23,8 +23,8 @@ N_DIRECTIONS = 512
 _BLOCK_ENTRIES = 2**24
 
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "above_10_percent_of_rms": partial(share_above, of_rms=0.1),
-    "above_50_percent_of_rms": partial(share_above, of_rms=0.5),
+    "above_10_percent_of_rms": partial(share_above, rms_factor=0.1),
+    "above_50_percent_of_rms": partial(share_above, rms_factor=0.5),
     "hoyer": hoyer,
     "participation_ratio": participation_ratio,
     "excess_kurtosis": excess_kurtosis,
@@ -52,12 +52,12 @@ def read_unembedding(source: LanguageModelSource) -> Unembedding | None:
     head = source.model.get_output_embeddings()  # type: ignore[operator]
     if head is None:
         return None
-    W_U = head.weight.float().T  # noqa: N806
+    W_U = head.weight.float().T
     name, norm = _norm_before(source, head)
     if norm is not None:
         gain, centres = _gain(norm, head.weight.shape[1], head.weight)
-        W_U = gain[:, None] * W_U  # noqa: N806
-        W_U = W_U - W_U.mean(0) if centres else W_U  # noqa: N806
+        W_U = gain[:, None] * W_U
+        W_U = W_U - W_U.mean(0) if centres else W_U
     return Unembedding(W_U - W_U.mean(1, keepdim=True), name)
 
 

@@ -48,6 +48,6 @@ def agreement(dictionaries: Sequence[Float[Tensor, "d_sae d_in"]]) -> dict[str, 
     return means | ({} if matched is None else {"matched": matched.sort(descending=True).values.tolist()})
 
 
-def chance(W_dec: Sequence[Float[Tensor, "d_sae d_in"]], generator: torch.Generator) -> dict[str, Any]:  # noqa: N803
+def chance(W_dec: Sequence[Float[Tensor, "d_sae d_in"]], generator: torch.Generator) -> dict[str, Any]:
     """The same for random directions with the mean and the covariance of two dictionaries, which is all they share."""
     return agreement([gaussian_like(of.float(), generator) for of in W_dec[:2]])

@@ -51,7 +51,7 @@ def supports(sae: SparseAutoencoder, x: Float[Tensor, "n d_in"], generator: torc
     found: dict[str, Any] = {"coherence": mu, "unique_up_to": unique_up_to(mu), "k": k, "d_in": sae.d_in}
     if k > sae.d_in / 2:
         return found
-    x_cpu, code, W_dec, b_dec = x.float().cpu(), _cpu(code), sae.W_dec.detach().cpu(), sae.b_dec.detach().cpu()  # noqa: N806
+    x_cpu, code, W_dec, b_dec = x.float().cpu(), _cpu(code), sae.W_dec.detach().cpu(), sae.b_dec.detach().cpu()
 
     planted = keep_largest_per_sample(code, k)
     signals = sparse_decode(planted.values, planted, W_dec, torch.zeros_like(b_dec))

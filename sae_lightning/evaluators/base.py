@@ -196,9 +196,14 @@ def evaluated_members(trainer: Trainer, module: SAEModule) -> dict[Member, Spars
 
 
 def datamodule_of(trainer: Trainer) -> ActivationDataModule | None:
-    """Return the datamodule of the trainer; None where it was given plain loaders."""
-    datamodule: ActivationDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
-    return datamodule
+    """Return the datamodule of the trainer; None where it is none of this library, or there are plain loaders."""
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    return datamodule if isinstance(datamodule, ActivationDataModule) else None
+
+
+def data_name(trainer: Trainer) -> str:
+    """Return the name of the class of the trainer's data, for messages."""
+    return type(trainer.datamodule).__name__  # type: ignore[attr-defined]
 
 
 def evaluate_across_ranks(members: Mapping[Member, M], measure: Callable[[Member, M], T]) -> dict[Member, T]:

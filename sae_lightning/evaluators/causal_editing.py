@@ -21,7 +21,6 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from sae_lightning.causal.pocket_facts import PocketFacts
 from sae_lightning.causal.prompts import EntityPrompts
 from sae_lightning.causal.questions import ask, entity_activations, is_correct
 from sae_lightning.causal.swaps import Swaps, find_known_prompts
@@ -30,6 +29,7 @@ from sae_lightning.evaluators.editing import Editing
 from sae_lightning.evaluators.edits import check_one_hook
 from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.metric import Metric, Question
+from sae_lightning.pocket import PocketFacts
 from sae_lightning.saes.module import SAEModule
 
 _SEED = 0

@@ -13,10 +13,9 @@ from typing_extensions import override
 
 from sae_lightning.evaluators.probes import Probing
 from sae_lightning.evaluators.text_evaluator import TextEvaluator
-from sae_lightning.probing.cities import CityAttribute
+from sae_lightning.pocket import CityAttribute, PythonIndentation, PythonPackage, PythonTokens
 from sae_lightning.probing.features import Pooling
 from sae_lightning.probing.prepared import PreparedTask
-from sae_lightning.probing.python_code import PythonIndentation, PythonPackage, PythonTokens
 from sae_lightning.probing.task import ProbingTask
 
 

@@ -13,12 +13,13 @@ import yaml
 from jaxtyping import Float
 from lightning.pytorch.cli import LightningArgumentParser
 
+from sae_lightning.class_paths import current_class_paths
 from sae_lightning.compare import read_lines
 from sae_lightning.datamodules import ActivationDataModule, CachedActivations
 from sae_lightning.datamodules.model_activations import ModelActivations
+from sae_lightning.error_messages import readable
 from sae_lightning.metrics import best_cosine
 from sae_lightning.metrics.random_dictionary import random_dictionary
-from sae_lightning.mistakes import readable
 from sae_lightning.saes import SparseAutoencoder
 
 THRESHOLD = 0.8
@@ -145,7 +146,8 @@ def data_of(config: Path) -> tuple[type[ActivationDataModule], Callable[[], Acti
     parser = LightningArgumentParser(exit_on_error=False)
     parser.add_lightning_class_args(ActivationDataModule, "data", subclass_mode=True)
     try:
-        settings = parser.parse_object({"data": (yaml.safe_load(config.read_text()) or {}).get("data")})
+        written = current_class_paths(yaml.safe_load(config.read_text()) or {})
+        settings = parser.parse_object({"data": written.get("data")})
     except ArgumentError as error:
         raise LeftOut(f"{config} does not say which data: {readable(str(error))}") from error
     kind: type[ActivationDataModule] = pkgutil.resolve_name(settings.data.class_path)

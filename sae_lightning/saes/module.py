@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule
@@ -34,20 +35,26 @@ class Step:
     x_hat: Tensor
 
 
-class StartingData(Protocol):
-    """What members need of a datamodule when they start; `ActivationDataModule` has it."""
+@runtime_checkable
+class CalibrationData(Protocol):
+    """A datamodule from which members can take their start and their scale."""
+
+    def calibration_sample(self, n: int) -> Tensor:
+        """Return n activations [n, d_in] of the training data."""
+        ...
+
+
+@runtime_checkable
+class ActivationData(CalibrationData, Protocol):
+    """What members and the datamodules of this library know of each other."""
 
     @property
     def null_parts(self) -> tuple[str, ...]:
         """Names of the parts of the activations that are null versions of them."""
         ...
 
-    def calibration_sample(self, n: int) -> Tensor:
-        """Return n activations [n, d_in] of the training data."""
-        ...
-
     def use_starting_dictionaries(self, members: "Mapping[Member, SparseAutoencoder]") -> None:
-        """Take from the members' starts what the data depend on."""
+        """Compare the data with the directions that the members start from."""
         ...
 
 
@@ -74,20 +81,14 @@ class SAEModule(LightningModule):
         """Return what one member reads of activations [n, d_in]: all of them."""
         return activations
 
-    @property
-    def starting_data(self) -> StartingData | None:
-        """The datamodule of the trainer; None where it was given a plain loader."""
-        data: StartingData | None = self.trainer.datamodule  # type: ignore[attr-defined]
-        return data
-
     def setup(self, stage: str) -> None:
         """Initialise the members from data where their start or scale needs it.
 
         Raises:
             ValueError: if there are null versions of the activations, and no SAEs for each.
         """
-        data = self.starting_data
-        nulls = data.null_parts if data is not None else ()
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        nulls = data.null_parts if isinstance(data, ActivationData) else ()
         if not {*nulls} <= {member.part for member in self.members}:
             raise ValueError(
                 f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
@@ -96,7 +97,7 @@ class SAEModule(LightningModule):
         if stage == "fit":
             if not all(sae.is_initialised for sae in self.members.values()):
                 self.initialise_members()
-            if data is not None:
+            if isinstance(data, ActivationData):
                 data.use_starting_dictionaries(self.members)
 
     def initialise_members(self) -> None:
@@ -105,10 +106,16 @@ class SAEModule(LightningModule):
         samples = None
         if n:
             # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
-            data = self.starting_data
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            if not isinstance(data, CalibrationData):
+                raise ValueError(
+                    f"these SAEs start from {n} activations (scale_input, or an init that needs them), and "
+                    f"{type(data).__name__} has no calibration_sample: take an ActivationDataModule, or call "
+                    "initialise(seed, samples) of each SAE before training"
+                )
             for sae in self.members.values():
                 sae.init.look_at(data)
-            samples = self.trainer.strategy.broadcast(data.calibration_sample(n))  # type: ignore[union-attr]
+            samples = self.trainer.strategy.broadcast(data.calibration_sample(n))
         for member, sae in self.members.items():
             sae.initialise(sae.seed, None if samples is None else self.activations_for(member, samples))
 
@@ -131,7 +138,7 @@ class SAEModule(LightningModule):
             )
         self.log_dict({str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()})
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[Member, Step]:
+    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[Member, Step]:  # type: ignore[override]
         """Reconstruct one batch of raw activations [batch, d_in], for the evaluators."""
         steps: dict[Member, Step] = {}
         if self.trainer.sanity_checking:  # before training a BatchTopK has no threshold to evaluate with
@@ -142,7 +149,7 @@ class SAEModule(LightningModule):
             steps[member] = Step(x, code, sae.decode(code))
         return steps
 
-    test_step = validation_step
+    test_step = validation_step  # type: ignore[assignment]
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Return one optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
@@ -202,6 +209,16 @@ class SAEModule(LightningModule):
     def configure_model(self) -> None:
         """Tell DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+
+
+def columns_by_part(widths: Mapping[str, int]) -> dict[str, slice]:
+    """Return which columns of the activations each part has, from the widths of the parts in order.
+
+    >>> columns_by_part({"early": 4, "late": 2})
+    {'early': slice(0, 4, None), 'late': slice(4, 6, None)}
+    """
+    ends = accumulate(widths.values(), initial=0)
+    return {part: slice(*span) for part, span in zip(widths, pairwise(ends), strict=True)}
 
 
 def _clip_by_norm(sae: "SparseAutoencoder", max_norm: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from sae_lightning.images import PocketCaptions, PocketImages
+from sae_lightning.pocket import PocketCaptions, PocketImages
 
 FOLDER = Path(__file__).parents[2] / "data" / "pocket_clip"
 

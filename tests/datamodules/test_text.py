@@ -5,29 +5,18 @@ import lzma
 import re
 import time
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import tiny
+from datamodules.starts import check_starts
 
-from sae_lightning.datamodules import FileText, HubText, PocketText, SourceError, hub_text
+from sae_lightning.datamodules import FileText, HubText, SourceError, hub_text
 from sae_lightning.datamodules.file_text import _DOCUMENT_CHARACTERS
-
-FACTS = Path(__file__).parents[2] / "data/pocket_lm/facts.csv"
 
 
 def hash_of(i):
     """Letters that do not pack well, the same each time."""
     return hashlib.sha256(str(i).encode()).hexdigest()
-
-
-def check_starts(text, starts=(0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 10_000)):
-    """`train(start)` goes on where `train()` would be; returns all training documents."""
-    documents = list(text.train())
-    for start in (*starts, len(documents) - 1, len(documents), len(documents) + 1):
-        assert list(text.train(start)) == documents[start:], start
-        assert list(text.train(start=start)) == documents[start:], "again, with what is known from before"
-    return documents
 
 
 def test_jsonl_is_split_without_overlap(tmp_path):
@@ -352,25 +341,3 @@ def test_hub_without_network(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(ValueError, match="dataset=a/b.*Couldn't reach.*FileText"):
         next(HubText("a/b").train())
-
-
-@pytest.mark.skipif(not FACTS.is_file(), reason="the pocket language model is not here")
-def test_pocket_text():
-    text = PocketText(str(FACTS))
-    train, heldout = text.train(), text.heldout()
-    first = [next(train) for _ in range(20)]
-    assert not set(first) & {next(heldout) for _ in range(20)}
-    again = text.train()
-    assert [next(again) for _ in range(20)] == first
-    for start in (0, 1, 13):
-        assert list(islice(text.train(start), 20 - start)) == first[start:]
-
-
-def test_pocket_text_beyond_its_end(monkeypatch):
-    monkeypatch.setattr("sae_lightning.sources.pocket_corpus.PocketCorpus", lambda *args: tiny.sentences(40))
-    check_starts(PocketText(__file__))
-
-
-def test_pocket_text_without_facts(tmp_path):
-    with pytest.raises(ValueError, match="facts=.*there is no such file"):
-        PocketText(str(tmp_path / "facts.csv"))

@@ -7,9 +7,8 @@ import pytest
 import tiny
 import yaml
 from fit_in_server import fit, run
-from test_resume import DATA, PANEL
-
 from sae_lightning.verdict.items import read_items
+from test_resume import DATA, PANEL
 
 DOCUMENTS = {"train": 60, "test": 30}
 

@@ -8,7 +8,7 @@ import torch
 from report.runs import fit, panel, unpack
 from safetensors.torch import save_file
 
-import sae_lightning.lightning_cli  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
+import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.report.explorer import explorer_of, pack
 from sae_lightning.report.held_out import by_column
 from sae_lightning.report.latents import choose, gather, members_of

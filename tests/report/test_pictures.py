@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 from report.runs import fit, panel, unpack
 
-import sae_lightning.lightning_cli  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
+import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
 from sae_lightning.datamodules import ClipImages
 from sae_lightning.images import ImageFolder

@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from canonical.pairs import D_IN, data, features, random_sae
 from lightning.pytorch import Trainer
+from stitching.pairs import D_IN, data, features, random_sae
 from torch.utils.data import DataLoader
 from training import VARIANTS, fit
 
-from sae_lightning.canonical.curve import Stitcher, schedule
 from sae_lightning.evaluators import Reconstruction, Sparsity
 from sae_lightning.saes import BatchTopK, Gated, ReLU, SparseAutoencoder, Stitched, TopK
+from sae_lightning.stitching.curve import Stitcher, schedule
 
 
 def pair(variant, x, small=10, large=24, **kwargs):

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from sae_lightning.class_paths import current_class_paths
 from sae_lightning.datamodules.cache.storage import Folder
 
 MANIFEST = "manifest.json"
@@ -86,7 +87,7 @@ def parse_manifest(text: bytes, url: str) -> dict[str, Any]:
         ValueError: if it is none.
     """
     try:
-        manifest = json.loads(text)
+        manifest = current_class_paths(json.loads(text))
     except ValueError as error:
         raise ValueError(f"{url}/{MANIFEST}: expected JSON ({error}); make the cache again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

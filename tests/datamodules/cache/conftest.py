@@ -5,7 +5,7 @@ import tiny
 import torch
 import yaml
 
-import sae_lightning.lightning_cli  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
+import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
 from sae_lightning.datamodules import FileText, LanguageModelDataModule
 

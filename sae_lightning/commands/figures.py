@@ -1,0 +1,41 @@
+"""``sae figures``: draw what the sanity check found from the folders of finished runs.
+
+- recovery_by_frequency: which features are recovered, and how often do those fire?
+- best_cosines: how near is the nearest decoder direction to each feature?
+- training: explained variance, recovery and the cosine to the start, over the samples of the training.
+- explained_variance_vs_recovery: does an SAE that explains more recover more? All runs in one figure.
+
+Each is written as PNG and into TensorBoard. The first two need data with known features, and the last their recovery.
+"""
+
+import sys
+from pathlib import Path
+
+from sae_lightning.commands.parser import RUN_HELP, make_parser, parse
+
+
+def main(args: list[str]) -> None:
+    """Draw the figures of the runs, and print the paths of the files."""
+    parser = make_parser("figures", __doc__)
+    parser.add_argument("RUN", nargs="+", type=Path, help=RUN_HELP)
+    parser.add_argument(
+        "--out",
+        type=Path | None,
+        default=None,
+        metavar="FOLDER",
+        help="For the figure of all runs. Default: figures/ of the first run.",
+    )
+    options = parse(parser, args[1:])
+    from sae_lightning.figures.draw import draw
+    from sae_lightning.figures.runs import FOLDER, read
+
+    out = options.out or options.RUN[0] / FOLDER
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; give a folder, which is made if needed")
+    folders = {folder.resolve(): folder for folder in options.RUN}.values()
+    written, left_out = draw([run for folder in folders for run in read(folder)], out)
+    if not written:
+        raise ValueError("nothing to draw: " + "; ".join(left_out))
+    for line in left_out:
+        print(f"left out {line}", file=sys.stderr)
+    print(*written, sep="\n")

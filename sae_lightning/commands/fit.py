@@ -1,0 +1,245 @@
+"""``sae fit``, ``sae validate`` and ``sae test``: one LightningCLI.
+
+It adds to Lightning's own: the model takes its width from the data, a lone SAE takes a freeze policy under ``freeze``,
+every run leaves the same files in its folder, and a stopped run is resumed in its folder.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from typing_extensions import override
+
+import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: PocketText, PocketImages, ...)
+from sae_lightning import cpu_settings
+from sae_lightning.callbacks import (
+    Checkpoints,
+    ExportSAEs,
+    Interrupt,
+    MetricsFile,
+    RankWatch,
+    RunConfig,
+    ThroughputBar,
+    WholeFiles,
+)
+from sae_lightning.causal import EntityPrompts
+from sae_lightning.class_paths import accept_old_class_paths
+from sae_lightning.commands.parser import parse
+from sae_lightning.compare import METRICS_FILE, read_run, told, write_verdict
+from sae_lightning.datamodules import ActivationDataModule, Text
+from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
+from sae_lightning.family import SAEFamily
+from sae_lightning.freeze import FreezePolicy
+from sae_lightning.images import Images
+from sae_lightning.interpretation import Judge
+from sae_lightning.loggers import MemberTensorBoardLogger, run_folder
+from sae_lightning.panel import SanityPanel
+from sae_lightning.probing import ProbingTask
+from sae_lightning.saes import DecoderInit, SAEModule
+from sae_lightning.sources import Dependence, FiringProbability, Null
+
+_NAMED_CLASSES = (
+    SAEModule,
+    ActivationDataModule,
+    Callback,
+    DecoderInit,
+    FiringProbability,
+    Dependence,
+    Null,
+    Text,
+    Images,
+    ProbingTask,
+    EntityPrompts,
+    Judge,
+)
+"""Bases of the classes that a configuration names, for a hint after a name that does not exist."""
+
+
+class SAECLI(LightningCLI):
+    """Run one of the commands.
+
+    Args:
+        args: the command line after ``sae``.
+    """
+
+    def __init__(self, args: list[str]) -> None:
+        cpu_settings.silence_known_noise()
+        cpu_settings.choose_products()
+        cpu_settings.separate_large_tensors()
+        accept_old_class_paths()
+        super().__init__(
+            SAEModule,
+            ActivationDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"prog": "sae", "exit_on_error": False},  # `cli.main` reports errors
+            trainer_defaults={
+                "max_epochs": 1,  # an epoch of a datamodule is all of its `train_samples`
+                "num_sanity_val_steps": 0,  # evaluators skip the sanity check, so it would check nothing
+                "logger": {"class_path": "sae_lightning.loggers.MemberTensorBoardLogger"},
+            },
+            args=args,
+        )
+
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        """Return the commands of the trainer; an SAE has no ``predict``."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+
+    @override
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse as the other commands do; Lightning's own warns when `sae` was not started from a command line."""
+        self.config = parse(parser, list(args or []), _NAMED_CLASSES)
+
+    @override
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the top-level keys ``name`` and ``freeze``, and the link from the data to the model."""
+        parser.add_argument("--name", default="runs", help="Folder of the experiment in lightning_logs/.")
+        parser.link_arguments("name", "trainer.logger.init_args.name")
+        parser.link_arguments("data.d_in", "model.init_args.d_in", apply_on="instantiate")
+        parser.link_arguments("data.widths", "model.init_args.widths", apply_on="instantiate")
+        parser.add_subclass_arguments(
+            FreezePolicy,
+            "freeze",
+            required=False,
+            help="Which parts of a lone SAE stay as they start; a SanityPanel has its own `policies`. Default: none.",
+        )
+
+    @property
+    def settings(self) -> Any:
+        """Configuration of the command that runs."""
+        return self.config[self.config.subcommand]
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        """Refuse a configuration that cannot work before anything is built."""
+        checkpoint = self.settings.get("ckpt_path")
+        if checkpoint is not None and str(checkpoint) not in ("last", "best") and not Path(checkpoint).is_file():
+            raise FileNotFoundError(
+                f"ckpt_path={checkpoint}: no such file; checkpoints lie in lightning_logs/<name>/version_N/checkpoints"
+            )
+        if checkpoint is None and self.config.subcommand != "fit":
+            raise ValueError(f"sae {self.config.subcommand} needs the checkpoint to measure: --ckpt_path PATH")
+        model = self.settings.model.class_path.split(".")[-1]
+        if self.settings.freeze is not None and model in (SanityPanel.__name__, SAEFamily.__name__):
+            raise ValueError(
+                f"freeze={self.settings.freeze.class_path} beside a {model}: freeze is for a lone SAE. "
+                "Remove it, or name the policies under model.init_args.policies."
+            )
+        _refuse_sharding(self.settings.trainer.strategy)
+        if self.config.subcommand == "fit" and self.settings.seed_everything not in (None, True, False, 0):
+            rank_zero_warn(
+                f"seed_everything={self.settings.seed_everything} changes no SAE and no data, which have their own "
+                "seeds: set model.seed (of a panel model.seeds) and data.seed"
+            )
+        if self.settings.weights_only is None:
+            self.settings.weights_only = True  # a checkpoint is data; it need not be trusted
+        self._resume_in_same_folder()
+
+    def _resume_in_same_folder(self) -> None:
+        """Keep the run folder when both configuration and checkpoint come from it: this is one run, not two."""
+        checkpoint, configs = self.settings.get("ckpt_path"), self.settings.get("config") or []
+        if self.config.subcommand != "fit" or checkpoint is None or len(configs) != 1:
+            return
+        run = Path(str(checkpoint)).resolve().parent.parent
+        logger = self.settings.trainer.logger
+        if Path(str(configs[0])).resolve() == run / "config.yaml" and getattr(logger, "init_args", None):
+            logger.init_args["save_dir"] = os.path.relpath(run.parent.parent)
+            logger.init_args["name"] = run.parent.name
+            logger.init_args["version"] = run.name
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with the callbacks of every run, unless the configuration has one of the same kind."""
+        given = self._get(self.config_init, "trainer")["callbacks"] or []
+        callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
+        freeze = self._get(self.config_init, "freeze")
+        if freeze is not None:
+            callbacks.append(freeze)
+        for default, kind in self._default_callbacks():
+            if not any(isinstance(callback, kind) for callback in callbacks):
+                callbacks.append(default)
+        plugins = self._get(self.config_init, "trainer")["plugins"] or []
+        plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeFiles())
+        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+
+    def _default_callbacks(self) -> list[tuple[Callback, type]]:
+        """Return the callbacks of every run, each with the class of which another one takes its place."""
+        evaluators = [Reconstruction(), Sparsity(), Drift()]
+        defaults: list[tuple[Callback, type]] = [(evaluator, type(evaluator)) for evaluator in evaluators]
+        if self.settings.trainer.enable_progress_bar is not False:
+            defaults.append((ThroughputBar(), ProgressBar))
+        defaults.append((MetricsFile(), MetricsFile))
+        defaults.append((ExportSAEs(), ExportSAEs))
+        defaults.append((RankWatch(), RankWatch))
+        if self.settings.trainer.enable_checkpointing is not False:
+            defaults += [(Checkpoints(), ModelCheckpoint), (Interrupt(), Interrupt)]
+        return defaults
+
+    def before_fit(self) -> None:
+        """Keep freed memory from here on: model and data are built, and what follows are temporaries."""
+        cpu_settings.keep_freed_memory()
+
+    before_validate = before_test = before_fit
+
+    def after_fit(self) -> None:
+        """Print what the run has left, and where."""
+        run = self._print_table()
+        if run is None:
+            return
+        files = {
+            "TensorBoard": f"tensorboard --logdir {run}",
+            "metrics": run / METRICS_FILE,
+            "checkpoints": run / "checkpoints",
+            "SAEs": run / "saes",
+            "one page": f"sae report {run}",
+        }
+        print("\n".join(f"{name + ':':<13}{place}" for name, place in files.items()))
+        if isinstance(self.trainer.logger, MemberTensorBoardLogger) and (run / METRICS_FILE).is_file():
+            from sae_lightning.report.tensorboard import into_tensorboard
+
+            into_tensorboard(run)
+
+    def after_validate(self) -> None:
+        """Print the table of metrics."""
+        self._print_table()
+
+    def after_test(self) -> None:
+        """Print the table of metrics."""
+        self._print_table()
+
+    def _print_table(self) -> Path | None:
+        """Print the table of a run that has validated; return its folder, or None on other ranks and without one."""
+        run = run_folder(self.trainer)
+        if run is None or not self.trainer.is_global_zero:
+            return None
+        if (run / METRICS_FILE).is_file():
+            finished = read_run(run)
+            write_verdict(finished)
+            print("\n" + "\n\n".join(told([[finished]])) + "\n")
+        return run
+
+
+def _refuse_sharding(strategy: Any) -> None:
+    """Refuse strategies that split parameters over ranks.
+
+    They fail late, or (ModelParallelStrategy) train each rank on its own.
+    """
+    name = str(getattr(strategy, "class_path", strategy)).split(".")[-1]
+    if name.lower().startswith(("fsdp", "deepspeed", "modelparallel")):
+        raise ValueError(
+            f"trainer.strategy={name} splits an SAE over devices, which is not supported: every device holds whole "
+            "SAEs. Use trainer.strategy=ddp; docs/scaling.md has the sizes that fit on one GPU"
+        )

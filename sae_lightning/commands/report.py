@@ -1,0 +1,72 @@
+"""``sae report``: make one HTML page of run folders, which opens from disk, offline, and can be mailed.
+
+Its first screen answers whether the SAE beats random baselines; under it stand settings, training, and everything else
+that the runs have measured; at its end latents can be looked at, those of the trained SAE beside those of baselines. Of
+several runs the comparison comes first, and the latents are those of the first. For the latents the model reads some
+held-out data; with ``--latents 0`` nothing is run.
+"""
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from sae_lightning.commands.parser import RUN_HELP, make_parser, parse
+
+FILE_NAME, FOLDER_NAME, INDEX = "report.html", "report", "index.html"
+
+
+def main(args: list[str]) -> None:
+    """Write the page and print where it is."""
+    options = parse(_parser(), args[1:])
+    if options.latents < 0:
+        raise ValueError(f"--latents {options.latents}: expected 0 or more")
+    page_file = _page_file(options.out, options.RUN[0], options.split)
+    from sae_lightning import cpu_settings
+    from sae_lightning.report.explorer import explorer_of
+    from sae_lightning.report.page import page
+    from sae_lightning.report.run import read
+
+    cpu_settings.silence_known_noise()
+    cpu_settings.speed_up_cpu()
+    runs = [read(folder) for folder in {folder.resolve(): folder for folder in options.RUN}.values()]
+    if options.split:
+        page_file.parent.mkdir(exist_ok=True)
+    explorer = explorer_of(runs[0].folder, options.latents, page_file.parent if options.split else None)
+    page_file.write_text(page(runs, explorer), encoding="utf-8", errors="replace")
+    print(page_file)
+
+
+def _parser() -> ArgumentParser:
+    parser = make_parser("report", __doc__)
+    parser.add_argument("RUN", nargs="+", type=Path, help=RUN_HELP)
+    parser.add_argument(
+        "--out",
+        type=Path | None,
+        default=None,
+        metavar="PATH",
+        help=f"The page, or with --split its folder. Default: {FILE_NAME}, or {FOLDER_NAME}, in the first RUN.",
+    )
+    parser.add_argument(
+        "--latents", type=int, default=200, metavar="N", help="Latents of each SAE to look at, 0 for none."
+    )
+    parser.add_argument(
+        "--split", action="store_true", help=f"A folder with {INDEX} and the latents beside it, for thousands of them."
+    )
+    return parser
+
+
+def _page_file(out: Path | None, run: Path, split: bool) -> Path:
+    """Return the path of the page; its folder is there, or with `split` the folder above that.
+
+    Raises:
+        ValueError: if the page cannot go where `out` says.
+    """
+    if out is None:
+        return run / FOLDER_NAME / INDEX if split else run / FILE_NAME
+    if split and out.is_file():
+        raise ValueError(f"--out {out} is a file; with --split give a folder, such as {out.with_suffix('')}")
+    if not split and out.is_dir():
+        raise ValueError(f"--out {out} is a folder; give a file, such as {out / FILE_NAME}")
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}; make it first")
+    return out / INDEX if split else out

@@ -1,0 +1,166 @@
+"""``sae stitch``: find what a larger SAE has that a smaller one of the same activations lacks.
+
+Takes folders of exported SAEs. Each latent of the large SAE is inserted alone into the small one: it is novel where the
+squared error falls. Then the small SAE becomes the large one: novel latents are inserted, components of similar latents
+swapped, the rest exchanged (Leask et al. 2025, arXiv 2502.04878). The data are those of a run's configuration, of which
+only ``data`` counts; by default of the run that the small SAE is from. Prints tables and writes stitch.json,
+latents.safetensors and figures.
+"""
+
+from pathlib import Path
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from sae_lightning import cpu_settings
+from sae_lightning.commands.data_options import add_data, parse_data, with_config_of
+from sae_lightning.commands.parser import make_parser
+from sae_lightning.datamodules import ActivationDataModule, CachedActivations
+from sae_lightning.datamodules.model_activations import ModelActivations
+from sae_lightning.saes import SparseAutoencoder, Stitched
+from sae_lightning.stitching.comparison import Settings, compare_saes
+from sae_lightning.stitching.figures import draw
+from sae_lightning.stitching.insertion import BLOCK, NOVEL
+from sae_lightning.stitching.report import tables
+from sae_lightning.stitching.results import default_folder, name_of, run_of, write
+
+_SAME_DATA = ("model", "hook", "hook_input", "path")
+"""Arguments of a datamodule in which two SAEs of the same activations agree."""
+
+
+def main(args: list[str]) -> None:
+    """Compare two SAEs; print and write the comparison, and save the stitched SAE if asked to."""
+    cpu_settings.silence_known_noise()
+    cpu_settings.speed_up_cpu()
+    parser = _parser()
+    settings = parse_data(parser, with_config_of(args[1:], "--small", _config_of))
+    _check(settings)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    small, large = (SparseAutoencoder.load(folder).to(device) for folder in (settings.small, settings.large))
+    if small.d_in != large.d_in:
+        raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
+    datamodule = _datamodule(parser, settings, device)
+    _check_activations(datamodule, small.d_in, settings.n_tokens)
+    has_loss = settings.n_loss_tokens > 0 and isinstance(datamodule, ModelActivations | CachedActivations)
+    choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, has_loss)
+    results, latents = compare_saes(small, large, datamodule, choices)
+    comparison = {"small": name_of(settings.small), "large": name_of(settings.large), **results}
+    print("\n\n".join(tables(comparison)), end="\n\n")
+    out = settings.out or default_folder(settings.small, settings.large)
+    print(*write(comparison, latents, out), *draw(comparison, latents, out), sep="\n")
+    if settings.save:
+        stitched = Stitched(small, large, range(small.d_sae), (latents["label"] == NOVEL).nonzero()[:, 0].tolist())
+        stitched.save(settings.save)
+        n_novel = stitched.d_sae - small.d_sae
+        print(f"{settings.save}: {comparison['small']} with {n_novel} novel latents of {comparison['large']}")
+
+
+def _parser() -> ArgumentParser:
+    parser = make_parser("stitch", __doc__)
+    parser.add_argument(
+        "--small", type=Path, required=True, metavar="FOLDER", help="The smaller SAE, such as RUN/saes/x2/0."
+    )
+    parser.add_argument(
+        "--large", type=Path, required=True, metavar="FOLDER", help="The larger SAE, such as RUN/saes/x8/0."
+    )
+    parser.add_argument("--n_tokens", type=int, default=65_536, metavar="N", help="Most held-out samples to read.")
+    parser.add_argument(
+        "--cosine_threshold",
+        type=float,
+        default=0.7,
+        metavar="COSINE",
+        help="Latents with a larger cosine are swapped together, in (-1, 1]; 1 swaps none.",
+    )
+    parser.add_argument(
+        "--n_steps", type=int, default=10, metavar="N", help="Most steps of the curve in each of its three phases."
+    )
+    parser.add_argument(
+        "--n_loss_tokens",
+        type=int,
+        default=8192,
+        metavar="N",
+        help="Held-out tokens on which the language model is run; 0 leaves out its loss.",
+    )
+    parser.add_argument(
+        "--n_loss_latents",
+        type=int,
+        default=16,
+        metavar="N",
+        help="Latents whose effect on the model's loss is measured, 0 or more.",
+    )
+    parser.add_argument(
+        "--out", type=Path | None, default=None, metavar="FOLDER", help="Default: RUN/stitch/SMALL_to_LARGE."
+    )
+    parser.add_argument(
+        "--save",
+        type=Path | None,
+        default=None,
+        metavar="FOLDER",
+        help="For the small SAE with all novel latents inserted. Default: it is not saved.",
+    )
+    add_data(parser, "YAML of a run or of its data. Default: of the small SAE's run.")
+    return parser
+
+
+def _config_of(small: Path) -> Path:
+    """Return the configuration of the run that the small SAE is from."""
+    if not small.is_dir():
+        raise ValueError(f"--small {small}: no such folder; give that of an exported SAE, RUN/saes/<policy>/<seed>")
+    config = run_of(small.absolute()) / "config.yaml"
+    if not config.is_file():
+        raise ValueError(f"--small {small} has no run with a config.yaml around it: say which data with --config")
+    return config
+
+
+def _check(settings: Namespace) -> None:
+    """Refuse what cannot work before anything is read."""
+    for name, least in (("n_tokens", 2), ("n_steps", 1), ("n_loss_tokens", 0), ("n_loss_latents", 0)):
+        if settings[name] < least:
+            raise ValueError(f"--{name} {settings[name]}: expected {least} or more")
+    if not -1 < settings.cosine_threshold <= 1:
+        raise ValueError(f"--cosine_threshold {settings.cosine_threshold}: expected a cosine, such as 0.7")
+    for name in ("out", "save"):
+        if settings[name] and settings[name].exists() and not settings[name].is_dir():
+            raise ValueError(f"--{name} {settings[name]} is a file; give a folder, which is made if needed")
+    for name in ("small", "large"):
+        config = run_of(settings[name].absolute()) / "config.yaml"
+        run_settings = yaml.safe_load(config.read_text()) if config.is_file() else None
+        trained = ((run_settings or {}).get("data") or {}).get("init_args") or {}
+        for key in _SAME_DATA:
+            given = settings.data.init_args.get(key)
+            of_hooks = trained[key].values() if isinstance(trained.get(key), dict) else ()
+            if key in trained and given is not None and trained[key] != given and given not in of_hooks:
+                raise ValueError(
+                    f"--{name} was trained with data.{key}={trained[key]}, and the configuration has {given}: "
+                    "give SAEs of the same activations"
+                )
+
+
+def _datamodule(parser: ArgumentParser, settings: Namespace, device: str) -> ActivationDataModule:
+    arguments = settings.data.init_args
+    arguments.val_samples = settings.n_tokens
+    if "loss_samples" in arguments:
+        arguments.loss_samples = max(1, settings.n_loss_tokens)
+    if "nulls" in arguments:
+        arguments.nulls = None
+    datamodule: ActivationDataModule = parser.instantiate_classes(settings).data
+    if hasattr(datamodule.source, "to"):
+        datamodule.source.to(device)
+    return datamodule
+
+
+def _check_activations(datamodule: ActivationDataModule, d_in: int, n_tokens: int) -> None:
+    """Refuse activations of another width than the SAEs, and too few of them for an interval."""
+    if datamodule.d_in != d_in:
+        several = f", side by side those of {', '.join(datamodule.widths)}" if datamodule.widths else ""
+        raise ValueError(
+            f"the SAEs have d_in={d_in} and the activations {datamodule.d_in}{several}: give the configuration "
+            "that they were trained with, and of several hooks their own with --data.hook"
+        )
+    n_batches, batch_size = len(datamodule.val_dataloader()), datamodule.batch_size
+    if n_batches // 2 * -(-batch_size // BLOCK) < 2:  # the first half says what latents do, by blocks of every batch
+        raise ValueError(
+            f"--n_tokens {n_tokens}: {n_batches} batches of {batch_size} held-out samples are too few for "
+            f"intervals over blocks of {BLOCK} in the first half of them; give more tokens or a smaller batch_size"
+        )

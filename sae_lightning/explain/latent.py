@@ -1,0 +1,201 @@
+"""Everything that is known of one latent of a finished run, as plain values by name."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_lightning.datamodules import ClipImages
+from sae_lightning.evaluators.auto_interp import FILE_NAME
+from sae_lightning.explain.data_of_run import data_of_run
+from sae_lightning.explain.logit_effects import TEXT_DATA, direct_logit_effects
+from sae_lightning.explain.related_latents import meta_latents_of, nearest_latents, neighbours
+from sae_lightning.interpretation.excerpts import Example, Excerpt, Excerpts
+from sae_lightning.interpretation.strongest import (
+    kept_line,
+    max_activating_examples,
+    max_activating_images,
+    top_tokens,
+)
+from sae_lightning.members import Member
+from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.saving import dead_latents
+from sae_lightning.stitching.results import read_insertions
+
+_EXCERPT_LENGTH = 32
+
+
+def explain(
+    run: Path,
+    member: str,
+    latent: int,
+    *,
+    meta: Path | None = None,
+    smaller: Path | None = None,
+    n: int = 5,
+    n_tokens: int = 32768,
+    n_images: int = 1000,
+) -> dict[str, Any]:
+    """Collect what is known of a latent.
+
+    Args:
+        run: run folder.
+        member: name of the SAE in it, such as `trained/0`.
+        latent: its number.
+        meta: run of a meta-SAE of this SAE; of several seeds the first is taken.
+        smaller: folder of a smaller SAE.
+        n: how many texts or images, tokens and related latents.
+        n_tokens: most held-out tokens to read.
+        n_images: most held-out images to read.
+
+    Returns:
+        Values by name; None where there is no such thing, as text, a meta-SAE or a smaller SAE.
+
+    Raises:
+        ValueError: if there is no such latent, or what was given does not belong to it.
+    """
+    folder = _folder_of(run, member)
+    sae = SparseAutoencoder.load(folder)
+    if not 0 <= latent < sae.d_sae:
+        raise ValueError(f"LATENT {latent}: {member} has {sae.d_sae} latents; expected 0 to {sae.d_sae - 1}")
+    W_dec, dead = sae.W_dec.detach(), dead_latents(folder)
+    explanation: dict[str, Any] = {
+        "run": str(run),
+        "member": member,
+        "latent": latent,
+        "d_sae": sae.d_sae,
+        "dead": None if dead is None else latent in dead,
+        "neighbours": [asdict(neighbour) for neighbour in neighbours(W_dec, [latent], n)[0]],
+        "meta": None if meta is None else _meta(meta, folder, W_dec, latent, n),
+        "smaller": None if smaller is None else _smaller(smaller, W_dec[latent], n),
+        "stitched": read_insertions(run, member, [latent])[0],
+        "text": None,
+        "pictures": None,
+        "logits": None,
+    }
+    part = Member.parse(member).part
+    datamodule: Any = data_of_run(run, part, (*TEXT_DATA, ClipImages))
+    if datamodule is None:
+        return explanation
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    datamodule.source.to(device)
+    sae = sae.to(device)
+    if isinstance(datamodule, ClipImages):
+        return explanation | {"pictures": _images(datamodule, sae, part, latent, n, n_images)}
+    line = kept_line(run / FILE_NAME, Member.parse(member), latent)
+    text = _read_text(datamodule, sae, part, latent, n, n_tokens) if line is None else _kept_text(line, n)
+    effects = direct_logit_effects(datamodule, sae.W_dec[latent][None], n)
+    return explanation | {"text": text, "logits": effects and effects[0]}
+
+
+def _folder_of(run: Path, member: str) -> Path:
+    if not (run / "config.yaml").is_file():
+        raise ValueError(f"{run}: no config.yaml in it; give a run folder, such as lightning_logs/<name>/version_0")
+    members = [str(path.parent.relative_to(run / "saes")) for path in sorted((run / "saes").glob("**/sae.safetensors"))]
+    if not members:
+        raise ValueError(f"{run}: no SAEs in {run / 'saes'}, which a fit leaves when it has finished")
+    if member not in members:
+        raise ValueError(f"MEMBER {member}: {run} has {', '.join(members)}")
+    return run / "saes" / member
+
+
+def _meta(
+    run: Path,
+    base: Path,
+    W_dec: Float[Tensor, "d_sae d_in"],
+    latent: int,
+    n: int,
+) -> dict[str, Any]:
+    config = run / "config.yaml"
+    data = ((yaml.safe_load(config.read_text()) or {}).get("data") or {}) if config.is_file() else {}
+    if not str(data.get("class_path")).endswith("DecoderDirections"):
+        raise ValueError(
+            f"--meta {run}: expected a run whose data are DecoderDirections of {base}, such as one of "
+            "configs/experiment/meta_sae_pocket_lm.yaml"
+        )
+    saes = sorted(run.glob("saes/trained/*/sae.safetensors"))
+    if not saes:
+        raise ValueError(f"--meta {run}: no SAEs in {run / 'saes/trained'}, which a fit leaves when it has finished")
+    meta = SparseAutoencoder.load(saes[0].parent)
+    _check_width("--meta", run, meta, W_dec.shape[1])
+    [(meta_latents, explained)] = meta_latents_of(meta, W_dec, [latent], n)
+    bases = data["init_args"]["saes"]
+    return {
+        "sae": str(saes[0].parent),
+        "d_sae": meta.d_sae,
+        "bases": bases,
+        "is_of_this_sae": base.resolve() in [Path(folder).resolve() for folder in bases],
+        "explained": explained,
+        "meta_latents": [asdict(meta_latent) for meta_latent in meta_latents],
+    }
+
+
+def _smaller(folder: Path, direction: Float[Tensor, " d_in"], n: int) -> dict[str, Any]:
+    smaller = SparseAutoencoder.load(folder)
+    _check_width("--smaller", folder, smaller, len(direction))
+    return {
+        "sae": str(folder),
+        "d_sae": smaller.d_sae,
+        "nearest": [asdict(nearest) for nearest in nearest_latents(direction, smaller.W_dec, n)],
+    }
+
+
+def _check_width(option: str, folder: Path, sae: SparseAutoencoder, d_in: int) -> None:
+    if sae.d_in != d_in:
+        raise ValueError(f"{option} {folder} has d_in={sae.d_in}, and the SAE to explain {d_in}: they do not belong")
+
+
+def _kept_text(line: dict[str, Any], n: int) -> dict[str, Any]:
+    """Return what AutoInterp has kept of a latent."""
+    examples = [
+        Example(Excerpt(tuple(example["tokens"]), 0), tuple(example["activations"])) for example in line["examples"]
+    ]
+    kept = {name: line[name] for name in ("frequency", "explanation", "score")}
+    return {"from": FILE_NAME, **kept, **_examples(examples, n)}
+
+
+@torch.no_grad()
+def _read_text(
+    datamodule: Any, sae: SparseAutoencoder, part: str, latent: int, n: int, n_tokens: int
+) -> dict[str, Any]:
+    """Read held-out text for the excerpts on which the latent fires most strongly."""
+    packing = datamodule.packing
+    length = min(_EXCERPT_LENGTH, packing.context_length)
+    excerpts = Excerpts(datamodule.heldout_rows(n_tokens), length, packing.tokenizer)
+    examples, frequency = max_activating_examples(datamodule, sae, part, latent, excerpts, n)
+    judged = {"frequency": frequency, "explanation": None, "score": None}
+    return {"from": "the held-out text", **judged, **_examples(examples, n)}
+
+
+def _examples(examples: Sequence[Example], n: int) -> dict[str, Any]:
+    return {
+        "top_tokens": top_tokens(examples, n),
+        "examples": [
+            {"tokens": example.excerpt.tokens, "activations": [float(f"{a:.4g}") for a in example.activations]}
+            for example in examples[:n]
+        ],
+    }
+
+
+@torch.no_grad()
+def _images(
+    datamodule: ClipImages, sae: SparseAutoencoder, part: str, latent: int, n: int, n_images: int
+) -> dict[str, Any]:
+    """Read held-out images for those on which the latent fires most strongly."""
+    strongest, frequency = max_activating_images(datamodule, sae, part, latent, n_images, n)
+    images = datamodule.images
+    examples = [
+        {
+            "picture": number,
+            "name": images.name(number),
+            "activation": float(f"{activation:.4g}"),
+            "shows": images.shown(number),
+        }
+        for number, activation in strongest
+    ]
+    return {"frequency": frequency, "examples": examples}

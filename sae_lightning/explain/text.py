@@ -1,0 +1,93 @@
+"""What `sae explain` prints."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sae_lightning.tables import lay_out
+
+
+def as_text(explanation: Mapping[str, Any]) -> str:
+    """Return everything that is known of a latent, as `explain` collects it, in paragraphs."""
+    dead = ", dead at the end of training" if explanation["dead"] else ""
+    who = f"{explanation['member']}, latent {explanation['latent']} of {explanation['d_sae']}"
+    paragraphs = [f"{who}{dead} ({explanation['run']})"]
+    if explanation["text"]:
+        paragraphs.append(_text(explanation["text"]))
+    elif explanation["pictures"]:
+        paragraphs.append(_images(explanation["pictures"]))
+    else:
+        paragraphs.append("These data have no text: nothing to say of contexts and logits.")
+    if explanation["logits"]:
+        for name in ("promoted", "suppressed"):
+            tokens = _pairs(explanation["logits"][name])
+            paragraphs.append(f"Tokens {name}, by what a unit of the latent adds to their logits\n  {tokens}")
+    elif explanation["text"]:
+        paragraphs.append("The hook is not in the residual stream, or the model has no head: no tokens promoted.")
+    paragraphs.append(f"Neighbours in its own dictionary, by cosine\n  {_related(explanation['neighbours'])}")
+    if explanation["meta"]:
+        paragraphs.append(_meta(explanation["meta"]))
+    if explanation["smaller"]:
+        smaller = explanation["smaller"]
+        head = f"Nearest of the {smaller['d_sae']} latents of {smaller['sae']}, by cosine"
+        paragraphs.append(f"{head}\n  {_related(smaller['nearest'])}")
+    paragraphs += [
+        f"Inserted into {insertion['small']} (sae stitch): {insertion['class']}; squared error of a token "
+        f"{insertion['change']:+.3g} [{insertion['low']:+.3g}, {insertion['high']:+.3g}], nearest cosine there "
+        f"{insertion['best_cosine']:.2f}"
+        for insertion in explanation["stitched"]
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def _text(text: Mapping[str, Any]) -> str:
+    lines = [f"Fires on {text['frequency']:.3%} of tokens; its texts are from {text['from']}"]
+    if text["explanation"] is not None:
+        lines.append(f"  explained as: {text['explanation']} (right in {text['score']:.0%} of texts, chance 50%)")
+    if not text["examples"]:
+        return f"{lines[0]}: it fires in none of them"
+    lines.append(f"  most of it on {_pairs(text['top_tokens'])}")
+    for example in text["examples"]:
+        peak = max(example["activations"])
+        tokens = (
+            f"«{token}»" if activation == peak else token
+            for token, activation in zip(example["tokens"], example["activations"], strict=True)
+        )
+        lines.append(f"  {peak:8.3g}  {_one_line(''.join(tokens))}")
+    return "\n".join(lines)
+
+
+def _images(images: Mapping[str, Any]) -> str:
+    head = f"Fires on {images['frequency']:.3%} of positions in held-out images"
+    if not images["examples"]:
+        return f"{head}: it fires on none of them"
+    lines = [f"{head}, most strongly on"]
+    for image in images["examples"]:
+        shows = ", ".join(f"{attribute} {value}" for attribute, value in image["shows"].items())
+        lines.append(_one_line(f"  {image['activation']:8.3g}  {image['name']}{': ' if shows else ''}{shows}"))
+    return "\n".join(lines)
+
+
+def _meta(meta: Mapping[str, Any]) -> str:
+    head = f"Meta-latents of {meta['sae']}, which explain {meta['explained']:.2f} of its decoder direction"
+    if not meta["is_of_this_sae"]:
+        head += f"\n  (a meta-SAE of {', '.join(meta['bases'])}: as far as their paths tell, not of this SAE)"
+    if not meta["meta_latents"]:
+        return f"{head}\n  none of {meta['d_sae']} fires"
+    rows = [["meta-latent", "fires", "other latents on which it fires most"]]
+    rows += [
+        [str(meta_latent["latent"]), f"{meta_latent['value']:.2f}", _related(meta_latent["others"]) or "-"]
+        for meta_latent in meta["meta_latents"]
+    ]
+    return f"{head}\n{lay_out(rows)}"
+
+
+def _related(latents: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{latent['latent']} ({latent['value']:.2f})" for latent in latents)
+
+
+def _pairs(pairs: Sequence[Sequence[Any]]) -> str:
+    return ", ".join(f"'{_one_line(token)}' {value:.3g}" for token, value in pairs)
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", "\\n").replace("\t", "\\t")
