@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sae_lightning.datamodules import ClipImages
 from sae_lightning.interpretation import latents_on_images
 from sae_lightning.interpretation.image_examples import PERCENTILES, as_grid, at_percentiles
 from sae_lightning.interpretation.latents_on_images import LatentsOnImages
@@ -13,7 +14,7 @@ N, SEQ, D_IN = 23, 5, 4
 MASK = torch.tensor([False, True, True, True, True])
 
 
-class Data:
+class Data(ClipImages):
     """Activations of 40 images, rounded so that latents have equals."""
 
     rows_at_once, batch_size = 4, 7
