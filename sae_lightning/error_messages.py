@@ -1,7 +1,7 @@
-"""Put what is wrong first.
+"""Error messages of jsonargparse, reduced to the place and the cause.
 
 jsonargparse answers a wrong setting with everything it tried: each member of a Union, the whole value that was given,
-and somewhere in between the cause. Here the cause is picked out, and the place where it stands in the YAML put first.
+and somewhere in between the cause. The cause is picked out, and its place in the YAML is put in front.
 """
 
 import difflib
@@ -21,8 +21,8 @@ def readable(message: str, known_classes: Iterable[str] = ()) -> str:
     """Reduce an error of jsonargparse to the place and the cause.
 
     Args:
-        message: what jsonargparse says; any other text comes back as it is.
-        known_classes: names among which the nearest is proposed when a class is unknown.
+        message: the error of jsonargparse; any other text is returned as it is.
+        known_classes: names of which the nearest one is proposed for an unknown class.
 
     >>> print(readable('''Parser key "trainer.max_epochs":
     ...   Does not validate against any of the Union subtypes
@@ -64,7 +64,7 @@ def readable(message: str, known_classes: Iterable[str] = ()) -> str:
 
 
 def unknown_class(name: str, known_classes: Iterable[str]) -> str:
-    """Say that a class is unknown and name the nearest one.
+    """Return a message that a class is unknown, with the nearest name.
 
     >>> unknown_class("TopKK", ["ReLU", "TopK"])
     'no class TopKK; did you mean TopK?'
@@ -74,7 +74,7 @@ def unknown_class(name: str, known_classes: Iterable[str]) -> str:
 
 
 def subclass_names(base: type) -> Iterator[str]:
-    """Names of all subclasses that are imported, also of those of subclasses."""
+    """Yield the names of all subclasses that are imported, subclasses of subclasses included."""
     subclass: type
     for subclass in base.__subclasses__():
         yield subclass.__name__

@@ -4,27 +4,27 @@ import math
 from collections.abc import Iterable, Sequence
 
 MAX_WIDTH = 132
-"""Columns of text; a table with more comes in parts."""
+"""Characters in a line; a wider table is laid out in parts."""
 
 
 def lay_out(rows: Sequence[Sequence[str]], n_head: int = 1) -> str:
     """Lay out cells, the first column to the left, in parts that repeat it where the table is wider than `MAX_WIDTH`.
 
     Args:
-        rows: cells, the same number in each row; "-" is an empty one.
+        rows: cells, the same number in each row; "-" is an empty cell.
         n_head: how many rows stand above the rule.
     """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     parts: list[list[int]] = [[]]
     for column in range(1, len(widths)):
-        if parts[-1] and sum(2 + widths[of] for of in (*parts[-1], column)) > MAX_WIDTH - widths[0]:
+        if parts[-1] and sum(2 + widths[other] for other in (*parts[-1], column)) > MAX_WIDTH - widths[0]:
             parts.append([])
         parts[-1].append(column)
     return "\n".join("\n".join(_part(rows, n_head, widths, part)) for part in parts)
 
 
 def _part(rows: Sequence[Sequence[str]], n_head: int, widths: Sequence[int], columns: Sequence[int]) -> list[str]:
-    """Lines of some columns, between rules; of several parts each leaves out rows that have nothing there."""
+    """Return the lines of some columns, between rules; one of several parts leaves out rows that are empty in it."""
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in columns)])
         for row in rows
@@ -35,7 +35,7 @@ def _part(rows: Sequence[Sequence[str]], n_head: int, widths: Sequence[int], col
 
 
 def number_format(values: Iterable[float | None]) -> str:
-    """Four significant digits for the largest value of a row, so that its cells can be compared digit by digit."""
+    """Return a format with four significant digits for the largest value, so that the cells of a row line up."""
     largest = max((abs(value) for value in values if value is not None), default=0.0)
     if largest == 0:
         return ".4f"

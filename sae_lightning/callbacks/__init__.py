@@ -1,4 +1,4 @@
-"""What one watches a run with, and what it leaves behind."""
+"""Callbacks of every run: progress, metrics.jsonl, checkpoints, interruption, lost ranks, exported SAEs."""
 
 from sae_lightning.callbacks.checkpoints import Checkpoints, WholeFiles
 from sae_lightning.callbacks.export import ExportSAEs

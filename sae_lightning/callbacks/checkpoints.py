@@ -1,4 +1,4 @@
-"""Where a run can be taken up again: the state at the latest validation, between those now and then, and at the end."""
+"""Checkpoints to resume a run from: at each validation, every few minutes between validations, and at the end."""
 
 import os
 import sys
@@ -16,11 +16,12 @@ from typing_extensions import override
 from sae_lightning.distributed import all_gather_int
 from sae_lightning.run_folder import run_folder
 
-_STEPS_BETWEEN_LOOKS = 10
+_STEPS_BETWEEN_CHECKS = 10
+"""Steps between two looks at the clock, on which all ranks have to agree."""
 
 
 def validation_is_due(trainer: Trainer) -> bool:
-    """Whether a validation follows this batch: what is saved before it would go on without it."""
+    """Return whether a validation follows this batch: a run resumed from a checkpoint before it would skip it."""
     loop = trainer.fit_loop
     return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
 
@@ -28,10 +29,10 @@ def validation_is_due(trainer: Trainer) -> bool:
 class Checkpoints(ModelCheckpoint):
     """Keep the latest state as ``checkpoints/step=N.ckpt``, and ``last.ckpt`` as a link to it.
 
-    It is saved at each validation, at the end, and between them when `minutes` have passed.
+    It is saved at each validation, at the end, and in between whenever `minutes` have passed since the last time.
 
     Args:
-        minutes: the most work that a run which is killed has lost, about. Default: 15.
+        minutes: about the most work that is lost when a run is killed. Default: 15.
     """
 
     def __init__(self, minutes: float = 15.0) -> None:
@@ -50,7 +51,7 @@ class Checkpoints(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if not between_steps or trainer.global_step % _STEPS_BETWEEN_LOOKS or validation_is_due(trainer):
+        if not between_steps or trainer.global_step % _STEPS_BETWEEN_CHECKS or validation_is_due(trainer):
             return
         is_time = time.monotonic() - self._saved_at >= 60 * self.minutes
         if all_gather_int(int(is_time))[0]:  # clocks differ: rank 0 decides
@@ -62,14 +63,14 @@ class Checkpoints(ModelCheckpoint):
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """An evaluator that fails costs no training."""
+        """Save when an evaluator fails, so that no training is lost."""
         # With several ranks the others may not have failed, and a checkpoint needs them all.
         if not (trainer.validating and trainer.state.fn == TrainerFn.FITTING and isinstance(exception, Exception)):
             return
         if trainer.world_size == 1 and (run := run_folder(trainer)) is not None:
             self._save(trainer)
             sys.stderr.write(
-                f"a validation failed after step {trainer.global_step}; what was trained is kept, measure it with\n"
+                f"a validation failed after step {trainer.global_step}; the training is kept, validate it with\n"
                 f"  sae validate --config {run / 'config.yaml'} --ckpt_path {self.last_model_path}\n"
             )
 
@@ -91,10 +92,10 @@ class Checkpoints(ModelCheckpoint):
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes a local checkpoint under another name, and gives it its own when it is whole and on the disk.
+    """Write a local checkpoint under another name, and rename it when it is whole and on the disk.
 
     Lightning's own makes the file in memory, twice, and moves it from the system's folder for temporary files, which
-    copies it where that is another disk.
+    copies it if that is another disk.
     """
 
     @override

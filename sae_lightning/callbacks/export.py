@@ -1,4 +1,4 @@
-"""Leave the trained SAEs as files that other programs can read."""
+"""Export the trained SAEs as files that other programs can read."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
@@ -11,7 +11,7 @@ from sae_lightning.saes import SAEModule
 class ExportSAEs(Callback):
     """Write each member to ``saes/<policy>/<seed>/`` of the run folder when a fit has finished.
 
-    An interrupted fit exports nothing: its state is in the checkpoint.
+    An interrupted fit exports nothing; its state is in the checkpoint.
     """
 
     @override

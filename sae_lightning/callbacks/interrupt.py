@@ -1,4 +1,4 @@
-"""Stop a run, on Ctrl-C, SIGTERM or failing data, so that it can go on later as if nothing had happened."""
+"""Stop a run on Ctrl-C, SIGTERM or failing data, such that resuming it gives the bits of an uninterrupted run."""
 
 import signal
 import sys
@@ -18,12 +18,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt(Checkpoint):
-    """Finish the current step, write ``checkpoints/interrupted.ckpt``, say how to go on, and exit.
+    """Finish the current step, write ``checkpoints/interrupted.ckpt``, print how to resume, and exit.
 
     The exit code is 128 + signal, or 1 if there is no next batch (text that cannot be read any more, activations that
-    are not finite). A signal only raises a flag, which is looked at between two optimizer steps: no checkpoint is ever
-    written in the middle of one. A second signal stops at once and leaves no checkpoint. Ranks decide together. (It is
-    a ``Checkpoint`` because Lightning calls those last, when every other callback is done with the step.)
+    are not finite). A signal only sets a flag, which is read between two optimizer steps: no checkpoint is ever written
+    in the middle of one. A second signal stops at once and leaves no checkpoint. Ranks decide together. (It is a
+    ``Checkpoint`` because Lightning calls those last, when every other callback is done with the step.)
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Interrupt(Checkpoint):
         except Exception as error:
             sys.stderr.write(f"\nrank {trainer.global_rank}: {error}\n")
             code = code or 1
-        self._code = max(all_gather_int(code))  # it may concern only some ranks
+        self._code = max(all_gather_int(code))  # a signal, or failing data, may reach only some ranks
         if not validation_is_due(trainer):
             self._stop(trainer)
 
@@ -75,7 +75,7 @@ class Interrupt(Checkpoint):
             trainer.save_checkpoint(path, weights_only=False)
             if trainer.is_global_zero:
                 sys.stderr.write(
-                    f"stopped at step {trainer.global_step}; go on with\n"
+                    f"stopped at step {trainer.global_step}; resume with\n"
                     f"  sae fit --config {run / 'config.yaml'} --ckpt_path {path}\n"
                 )
         raise SystemExit(self._code)

@@ -1,4 +1,4 @@
-"""The progress bar: how far training is and how many samples or tokens a second it takes."""
+"""The progress bar: how far training is, and its speed in samples or tokens a second."""
 
 import sys
 import time
@@ -12,9 +12,9 @@ from typing_extensions import override
 
 
 class ThroughputBar(TQDMProgressBar):
-    """Show progress and speed in the unit of the data: samples or tokens. Validation time does not count.
+    """Show progress and speed in the unit of the data, samples or tokens; the time of validations is left out.
 
-    Where the output is no terminal, one line is printed each tenth of an epoch in place of a moving bar.
+    If the output is not a terminal, a line is printed every tenth of an epoch in place of a moving bar.
 
     Args:
         refresh_rate: steps between two updates of the bar; 0 shows nothing. Default: 10.
@@ -35,7 +35,7 @@ class ThroughputBar(TQDMProgressBar):
     @override
     def init_train_tqdm(self) -> Tqdm:
         bar = super().init_train_tqdm()
-        bar.total = convert_inf(self.total_train_batches)  # a run that goes on in mid-epoch has no start of an epoch
+        bar.total = convert_inf(self.total_train_batches)  # a run resumed in mid-epoch has no epoch start
         bar.unit = " " + self._unit()
         bar.unit_scale = self._rows_per_step()
         return bar

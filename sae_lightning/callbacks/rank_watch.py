@@ -1,7 +1,7 @@
 """Stop when another rank is gone, instead of waiting for it in a collective.
 
-A rank whose partner was killed, froze, or failed between two collectives waits for it until the process group gives
-up: after 30 minutes, Lightning's default. A thread that is blocked there cannot be interrupted. So each rank writes a
+A rank whose partner was killed, froze, or failed between two collectives waits for it until the process group times
+out: after 30 minutes, Lightning's default. A thread that is blocked there cannot be interrupted. So each rank writes a
 beat into the process group's key-value store, over a connection and from a thread of its own, and reads the others'.
 """
 
@@ -29,18 +29,18 @@ from sae_lightning.distributed import world_size
 from sae_lightning.run_folder import run_folder
 
 CONNECTION_LOST = ("Connection", "Broken pipe", "NCCL")
-"""What an error of a collective says when the other end is gone."""
+"""Words in the error of a collective whose other end is gone."""
 GRACE_S = 5.0
-"""A rank that has failed gets this time to print its error before the others end and take it with them."""
+"""Seconds in which a failed rank can print its error before the others end, which ends it too."""
 SAVING = 4
-"""A rank that saves a checkpoint may be silent for so many times longer: while Python copies, no other thread runs."""
+"""How many times longer a rank may be silent that saves a checkpoint: while Python copies, no other thread runs."""
 
 
 class RankWatch(Callback):
     """Stop this rank with a message and exit code 1 when another one has failed, was killed or is frozen.
 
-    Only whole processes are watched: a rank that is slow (a long validation or checkpoint) goes on beating. Watched is
-    the time from `setup` to `teardown`, once all ranks have begun. With one process it does nothing.
+    Only whole processes are watched: a slow rank (a long validation or checkpoint) keeps beating. The watch lasts from
+    `setup` to `teardown`, once all ranks have begun. With one process it does nothing.
 
     Args:
         timeout_s: seconds without a beat after which a rank counts as gone. Default: 30.
@@ -54,7 +54,7 @@ class RankWatch(Callback):
         self._rank = 0
         self._run: Path | None = None
         self._launcher: Any = None
-        self._has_told = False
+        self._has_reported = False
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -96,21 +96,21 @@ class RankWatch(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self._heartbeat is None:
             return
-        # A SystemExit is how all ranks stop together after an interruption: nobody needs to be told.
+        # After an interruption all ranks stop together by a SystemExit: that is no failure.
         failure = None if isinstance(exception, SystemExit) else f"{type(exception).__name__}: {exception}"
         failed = self._heartbeat.stop(failure)
         self._heartbeat = None
         if isinstance(exception, RuntimeError) and any(sign in str(exception) for sign in CONNECTION_LOST):
-            self._tell(failed or "its connection to another rank broke: that rank was killed, or its machine is gone")
+            self._report(failed or "its connection to another rank broke: that rank was killed, or its machine is gone")
 
-    def _tell(self, reason: str) -> None:
-        if not self._has_told:
-            self._has_told = True
-            sys.stderr.write(f"\n{described(self._rank, a_beat())} stops: {reason}\n{how_to_go_on(self._run)}")
+    def _report(self, reason: str) -> None:
+        if not self._has_reported:
+            self._has_reported = True
+            sys.stderr.write(f"\n{describe_rank(self._rank, make_beat())} stops: {reason}\n{how_to_resume(self._run)}")
             sys.stderr.flush()
 
     def _give_up(self, reason: str, grace_s: float) -> None:
-        self._tell(reason)
+        self._report(reason)
         time.sleep(grace_s)
         if self._launcher is not None:
             with suppress(Exception):  # nothing may keep this process from ending
@@ -119,10 +119,10 @@ class RankWatch(Callback):
 
 
 class Heartbeat:
-    """The beats of one rank, and what it hears of the others.
+    """The beats of one rank, and what it hears from the others.
 
-    Time is counted in own beats: when all ranks were suspended together, none misses any. What is said to be lost goes
-    to `lost`, which is called from a thread beside the main one.
+    Time is counted in own beats, so that no rank seems lost when all were suspended together. `lost` is called from a
+    thread beside the main one.
 
     Args:
         store: a connection to the store of the process group, used by nobody else.
@@ -130,8 +130,8 @@ class Heartbeat:
         rank: number of this process.
         n_ranks: number of processes.
         timeout_s: seconds without a beat after which a rank counts as gone.
-        lost: called with what happened and the seconds to leave to a rank that is still printing its error.
-        children: ranks that this one has started; Lightning kills this one soon after one of them has died.
+        lost: called when a rank is gone, with what happened and the seconds to wait while it prints its error.
+        children: processes of ranks that this one has started; Lightning kills this one soon after one of them dies.
 
     Attributes:
         saving: whether this rank saves a checkpoint, so that the others are more patient.
@@ -171,10 +171,10 @@ class Heartbeat:
             thread.start()
 
     def stop(self, failure: str | None = None) -> str | None:
-        """End; a failure is told to the other ranks first.
+        """Stop beating, after telling the other ranks of a failure.
 
         Returns:
-            What another rank has said that it failed with, if one has.
+            The failure of another rank, if one has reported any.
         """
         self._failure = failure
         self._stopped.set()
@@ -183,10 +183,10 @@ class Heartbeat:
         return self._failed
 
     def _exchange(self) -> None:
-        with suppress(RuntimeError):  # a store that is gone answers as little as one that is frozen
-            for beat in range(sys.maxsize):
+        with suppress(RuntimeError):  # `_count_unanswered` notices that the store is gone
+            for number in range(sys.maxsize):
                 stopping = self._stopped.wait(self._interval)
-                self._store.set(self._keys[self._rank], a_beat(beat, self.saving, self._failure))
+                self._store.set(self._keys[self._rank], make_beat(number, self.saving, self._failure))
                 self._listen()
                 self._unanswered = 0
                 if stopping:
@@ -199,48 +199,48 @@ class Heartbeat:
                 for rank, silent in enumerate(self._silent):
                     patience = SAVING if silent and json.loads(self._heard[rank])["saving"] else 1
                     if silent >= patience * self._limit:
-                        who = described(rank, self._heard[rank])
+                        who = describe_rank(rank, self._heard[rank])
                         self._lost(f"{who} has not been heard of for {patience * self._timeout_s:g} s", 0.0)
 
     def _listen(self) -> None:
         self._all_have_begun = self._all_have_begun or self._store.check(self._keys)
         if not self._all_have_begun:
             return
-        for rank, words in enumerate(self._store.multi_get(self._keys)):
-            self._silent[rank] = 0 if words != self._heard[rank] else self._silent[rank] + 1
-            self._heard[rank] = words
-            if rank != self._rank and (failure := json.loads(words)["failure"]):
-                self._failed = f"{described(rank, words)} failed with {failure}"
+        for rank, beat in enumerate(self._store.multi_get(self._keys)):
+            self._silent[rank] = 0 if beat != self._heard[rank] else self._silent[rank] + 1
+            self._heard[rank] = beat
+            if rank != self._rank and (failure := json.loads(beat)["failure"]):
+                self._failed = f"{describe_rank(rank, beat)} failed with {failure}"
 
     def _count_unanswered(self) -> None:
         while not self._stopped.wait(self._interval):
             self._unanswered += 1
             if self._unanswered >= self._limit:
-                who = described(0, self._heard[0])
+                who = describe_rank(0, self._heard[0])
                 self._lost(f"{who}, or the launcher on its machine, has not answered for {self._timeout_s:g} s", 0.0)
 
 
-def a_beat(number: int = 0, saving: bool = False, failure: str | None = None) -> str:
-    """What a rank writes into the store: a number that changes, who it is, and what it is about."""
+def make_beat(number: int = 0, saving: bool = False, failure: str | None = None) -> str:
+    """Return what a rank writes into the store: a number that changes, who the rank is, and what it is doing."""
     who = {"host": socket.gethostname(), "pid": os.getpid()}
     return json.dumps({"beat": number, **who, "saving": saving, "failure": failure})
 
 
-def described(rank: int, words: str | bytes) -> str:
-    """A rank with the host and process that its last beat named, if any was heard."""
-    if not words:
+def describe_rank(rank: int, beat: str | bytes) -> str:
+    """Name a rank with the host and process of its last beat, if one was heard."""
+    if not beat:
         return f"rank {rank}"
-    said = json.loads(words)
-    return f"rank {rank} ({said['host']}, pid {said['pid']})"
+    sender = json.loads(beat)
+    return f"rank {rank} ({sender['host']}, pid {sender['pid']})"
 
 
-def how_to_go_on(run: Path | None) -> str:
-    """The command that takes the run up again from its latest checkpoint, as lines to print."""
+def how_to_resume(run: Path | None) -> str:
+    """Return lines to print, with the command that resumes a run from its latest checkpoint; empty without a folder."""
     if run is None:
         return ""
     config = run / "config.yaml"
     checkpoints = [path for path in (run / "checkpoints").glob("*.ckpt") if not path.is_symlink()]
     if not checkpoints:
-        return f"there is no checkpoint yet; begin again with\n  sae fit --config {config}\n"
+        return f"there is no checkpoint yet; start again with\n  sae fit --config {config}\n"
     latest = max(checkpoints, key=lambda path: path.stat().st_mtime)
-    return f"go on from the latest checkpoint with\n  sae fit --config {config} --ckpt_path {latest}\n"
+    return f"resume from the latest checkpoint with\n  sae fit --config {config} --ckpt_path {latest}\n"

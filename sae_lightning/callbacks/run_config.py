@@ -22,7 +22,7 @@ _LIBRARIES = ("torch", "lightning", "transformers", "numpy")
 class RunConfig(SaveConfigCallback):
     """Write ``config.yaml`` to the run folder, if there is one, and a line on this start to ``starts.jsonl``.
 
-    The checkpoint that a run goes on from is left out when it lies in the folder itself: the file then still describes
+    The checkpoint that a run is resumed from is left out if it lies in the folder itself: the file then still describes
     the whole run, from its start.
     """
 
@@ -40,11 +40,11 @@ class RunConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
         if is_first and trainer.is_global_zero:
             devices = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
-            add_start(run, this_start(stage) | {"devices": devices})
+            add_start(run, describe_start(stage) | {"devices": devices})
 
 
-def this_start(command: str) -> dict[str, Any]:
-    """When this is, and what runs it."""
+def describe_start(command: str) -> dict[str, Any]:
+    """Return the time, and the versions of the code that runs the command."""
     versions = {"sae_lightning": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
@@ -54,7 +54,7 @@ def this_start(command: str) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of this code, with a + where it has been changed; None where it lies in no repository of its own."""
+    """Return the commit of this code, with a + if it has been changed; None outside of a repository of its own."""
     package = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:

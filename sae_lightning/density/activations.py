@@ -1,8 +1,8 @@
 """How many coordinates of a model's activations are in use, layer by layer.
 
-Activations are normalised to norm sqrt(d), as RMSNorm does, without its gain and without LayerNorm's centring. Beside
-them stand a random rotation of the same activations, which has no preferred axes, and Gaussian noise of their mean and
-covariance, brought to the same norm.
+Activations are normalised to norm sqrt(d), as RMSNorm does, without its gain and without LayerNorm's centring. They are
+compared with a random rotation of themselves, which has no preferred axes, and with Gaussian noise of their mean and
+covariance at the same norm.
 """
 
 from collections.abc import Iterator
@@ -27,31 +27,31 @@ MASSIVE = 25.0
 NEAR_ZERO = 0.1
 """A coordinate is near zero below this; where all are equal they are 1, and a Gaussian has 8 % of them below."""
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Shares of the coordinates, the largest of a token first, at which the energy curve is given."""
+"""Shares of the coordinates, from the largest of a token on, at which the energy curve is given."""
 AXES, ROTATED, GAUSSIAN = "neuron axes", "rotated", "Gaussian"
 ALL_TOKENS, WITHOUT_FIRST = "all tokens", "without first tokens"
 ALL_DIMENSIONS, WITHOUT_MASSIVE = "all dimensions", "without massive dimensions"
 
 
 def block_outputs(source: LanguageModelSource) -> list[str]:
-    """Names of the model's blocks, first to last: the longest list of modules that it has.
+    """Return the names of the model's blocks, first to last: of its longest list of modules.
 
     Raises:
-        ValueError: if it has no list of modules.
+        ValueError: if the model has no list of modules.
     """
     lists = [(name, list_) for name, list_ in source.model.named_modules() if isinstance(list_, nn.ModuleList)]
     if not lists:
         raise ValueError(f"{source.name} has no list of blocks: say where to look with --hooks '[NAME, ...]'")
-    name, blocks = max(lists, key=lambda found: (len(found[1]), -found[0].count(".")))
+    name, blocks = max(lists, key=lambda item: (len(item[1]), -item[0].count(".")))
     return [f"{name}.{i}" for i in range(len(blocks))]
 
 
 def read_layers(
     source: LanguageModelSource, datamodule: Any, hooks: list[str]
 ) -> tuple[list[Float[Tensor, "n d"]], Bool[Tensor, " n"]]:
-    """Activations of held-out text at each hook, in the model's dtype on the CPU, and which tokens are first ones.
+    """Read activations of held-out text at each hook, in the model's dtype on the CPU, and which are of first tokens.
 
-    First tokens are special ones, as a document begins with, and those at position 0 of a row.
+    First tokens are special tokens, as at the beginning of a document, and those at position 0 of a row.
 
     Args:
         source: the model.
@@ -69,18 +69,18 @@ def read_layers(
         begins = ~mask
         begins[:, 0] = True
         first.append(begins.flatten().cpu())
-    return [torch.cat(of) for of in parts.values()], torch.cat(first)
+    return [torch.cat(part) for part in parts.values()], torch.cat(first)
 
 
 def profile(
     hook: str, x: Float[Tensor, "n d"], first: Bool[Tensor, " n"], generator: torch.Generator
 ) -> Iterator[dict[str, Any]]:
-    """Measures of one layer, a row for each choice of tokens, dimensions and basis: means over tokens.
+    """Yield the measures of one layer, a row for each choice of tokens, dimensions and basis: means over tokens.
 
     Args:
         hook: name of the layer.
         x: activations of all tokens.
-        first: which tokens are first ones.
+        first: which tokens are first tokens.
         generator: of the rotation and the noise, on the CPU.
     """
     for tokens, chosen in ((ALL_TOKENS, torch.ones_like(first)), (WITHOUT_FIRST, ~first)):
@@ -94,12 +94,13 @@ def profile(
                 GAUSSIAN: rms_normalise(gaussian_like(kept, generator)),
             }
             for view, s in views.items():
-                of = {"hook": hook, "tokens": tokens, "dimensions": dimensions, "view": view, "n_tokens": len(s)}
-                yield of | {"d": s.shape[1], "n_massive": int(massive.sum())} | measures(s)
+                choice = {"hook": hook, "tokens": tokens, "dimensions": dimensions, "view": view}
+                sizes = {"n_tokens": len(s), "d": s.shape[1], "n_massive": int(massive.sum())}
+                yield choice | sizes | measures(s)
 
 
 def measures(s: Float[Tensor, "n d"]) -> dict[str, Any]:
-    """Means over rows of every measure of density; rows of zeros, which have none, are left out."""
+    """Return the mean over rows of every measure of density; rows of zeros, which have none, are left out."""
     s = s[s.abs().sum(1) > 0]
     return {
         "participation_ratio": float(participation_ratio(s).mean()),
@@ -111,13 +112,13 @@ def measures(s: Float[Tensor, "n d"]) -> dict[str, Any]:
 
 
 def rotation(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
-    """A random rotation or reflection, uniform over both (Mezzadri 2007, arXiv math-ph/0609050)."""
+    """Draw a rotation or reflection, uniformly from both (Mezzadri 2007, arXiv math-ph/0609050)."""
     q, r = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))
-    return (q * r.diagonal().sign()).float()
+    return (q * r.diagonal().sign()).float()  # without the signs the QR decomposition would favour some rotations
 
 
 def gaussian_like(x: Float[Tensor, "n d"], generator: torch.Generator) -> Float[Tensor, "n d"]:
-    """As many Gaussian vectors, with the mean and the covariance of the given ones."""
+    """Draw as many Gaussian vectors, with the mean and the covariance of the given ones."""
     mean = x.double().mean(0)
     centred = x.double() - mean
     variance, axes = torch.linalg.eigh(centred.T @ centred / len(x))

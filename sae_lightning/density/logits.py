@@ -1,4 +1,4 @@
-"""How many logits a direction of the residual stream reaches: `direction @ W_U`, and how dense that is.
+"""How many logits a direction of the residual stream reaches: the density of `direction @ W_U`.
 
 The final norm's gain, and LayerNorm's centring, are folded into W_U, and the mean over the vocabulary is removed, since
 adding a number to all logits changes no probability. Left out are the norm's division, which is one number for a token
@@ -19,7 +19,7 @@ from sae_lightning.metrics.density import excess_kurtosis, gini, hoyer, particip
 from sae_lightning.sources import LanguageModelSource, TokenBatch
 
 N_DIRECTIONS = 512
-"""Of a larger dictionary only so many directions are looked at, evenly spread."""
+"""Most directions of a dictionary that are measured, evenly spaced."""
 _BLOCK_ENTRIES = 2**24
 
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -35,7 +35,7 @@ MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Unembedding:
-    """From the residual stream to the logits.
+    """The map from the residual stream to the logits.
 
     Args:
         W_U: [d, vocabulary], norm folded in, mean over the vocabulary removed.
@@ -48,7 +48,7 @@ class Unembedding:
 
 @torch.no_grad()
 def read_unembedding(source: LanguageModelSource) -> Unembedding | None:
-    """The model's head with the norm before it; None for a model without a head that maps activations to tokens."""
+    """Return the model's head with the norm before it; None if no head of the model maps activations to tokens."""
     head = source.model.get_output_embeddings()  # type: ignore[operator]
     if head is None:
         return None
@@ -62,17 +62,20 @@ def read_unembedding(source: LanguageModelSource) -> Unembedding | None:
 
 
 def _norm_before(source: LanguageModelSource, head: nn.Module) -> tuple[str, nn.Module | None]:
-    """The last module with a weight [d] whose output is what the head reads."""
+    """Return name and module of the norm whose output the head reads: the last module with a weight [d].
+
+    It is found by running the model, since its name and place differ between architectures.
+    """
     d = source.model.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
     outputs: list[tuple[str, nn.Module, int]] = []
-    found: list[tuple[str, nn.Module]] = []
+    matches: list[tuple[str, nn.Module]] = []
 
     def keep(name: str, module: nn.Module, output: Any) -> None:
         if isinstance(output, Tensor):
             outputs.append((name, module, output.data_ptr()))
 
     def compare(_: nn.Module, args: tuple[Any, ...]) -> None:
-        found.extend((name, module) for name, module, pointer in outputs if pointer == args[0].data_ptr())
+        matches.extend((name, module) for name, module, pointer in outputs if pointer == args[0].data_ptr())
 
     handles = [
         module.register_forward_hook(lambda module, _, output, name=name: keep(name, module, output))
@@ -86,13 +89,13 @@ def _norm_before(source: LanguageModelSource, head: nn.Module) -> tuple[str, nn.
     finally:
         for handle in handles:
             handle.remove()
-    return found[-1] if found else ("", None)
+    return matches[-1] if matches else ("", None)
 
 
 def _gain(norm: nn.Module, d: int, like: Tensor) -> tuple[Float[Tensor, " d"], bool]:
-    """What the norm multiplies each coordinate with, and whether it subtracts their mean.
+    """Return what the norm multiplies each coordinate with, and whether it subtracts their mean.
 
-    Asked of the norm itself, since the weight of some (Gemma) is the gain less 1.
+    The norm is run on known inputs, since the weight of some (Gemma) is the gain less 1.
     """
     signs = torch.ones(d, dtype=like.dtype, device=like.device)
     signs[1::2] = -1
@@ -101,10 +104,18 @@ def _gain(norm: nn.Module, d: int, like: Tensor) -> tuple[Float[Tensor, " d"], b
     return (up - down) / 2 * signs.float(), centres
 
 
-def density_of(rows: Mapping[str, Float[Tensor, "n d"]], unembedding: Unembedding | None) -> list[dict[str, Any]]:
-    """Mean measures of density of directions by name: of their coordinates, and of what they add to the logits."""
+def density_of(bases: Mapping[str, Float[Tensor, "n d"]], unembedding: Unembedding | None) -> list[dict[str, Any]]:
+    """Return the mean density of directions by name: of their coordinates, and of what they add to the logits.
+
+    Args:
+        bases: directions by name, of which at most `N_DIRECTIONS` are measured.
+        unembedding: onto the logits; None leaves them out.
+
+    Returns:
+        Rows with the name `directions`, the `reading` (coordinates or logits), and each of `MEASURES`.
+    """
     table = []
-    for name, directions in rows.items():
+    for name, directions in bases.items():
         for reading, onto in (("coordinates", None), ("logits", unembedding)):
             if reading == "logits" and onto is None:
                 continue
@@ -112,7 +123,8 @@ def density_of(rows: Mapping[str, Float[Tensor, "n d"]], unembedding: Unembeddin
             blocks = evenly_spaced_rows(directions, N_DIRECTIONS).float().split(max(1, _BLOCK_ENTRIES // width))
             values = [block if onto is None else block @ onto.W_U for block in blocks]
             means = {
-                measure: float(torch.cat([of(block) for block in values]).nanmean()) for measure, of in MEASURES.items()
+                measure: float(torch.cat([function(block) for block in values]).nanmean())
+                for measure, function in MEASURES.items()
             }
             table.append({"directions": name, "reading": reading} | means)
     return table

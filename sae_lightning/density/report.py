@@ -19,18 +19,18 @@ _DIRECTION_MEASURES = dict(
 )
 
 
-def tables(found: Mapping[str, Any]) -> Iterator[str]:
-    """Each table with a heading that says what it shows."""
-    first = f"{found['n_first']:,} first tokens (special, or at the beginning of a row)"
+def tables(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield each table under a heading that says what it shows."""
+    first = f"{results['n_first']:,} first tokens (special, or at the beginning of a row)"
     yield (
-        f"{found['model']}: activations of {found['n_tokens']:,} held-out tokens at norm sqrt(d), without {first}\n"
-        + _layers(found["layers"], WITHOUT_FIRST, ALL_DIMENSIONS)
+        f"{results['model']}: activations of {results['n_tokens']:,} held-out tokens at norm sqrt(d), without {first}\n"
+        + _layers(results["layers"], WITHOUT_FIRST, ALL_DIMENSIONS)
     )
     yield (
         f"Neuron axes with and without first tokens and massive dimensions (above {MASSIVE:g} median mean squares)\n"
-        + _variants(found["layers"])
+        + _variants(results["layers"])
     )
-    norm = found["norm"]
+    norm = results["norm"]
     yield (
         "Density of directions: their coordinates, "
         + (
@@ -40,21 +40,21 @@ def tables(found: Mapping[str, Any]) -> Iterator[str]:
             "soft cap, nor the blocks between)"
         )
         + "\n"
-        + _directions(found["directions"])
+        + _directions(results["directions"])
     )
-    if found["supports"]:
+    if results["supports"]:
         yield "Codes of K latents, by the encoder and by orthogonal matching pursuit (K entries of either sign)\n" + (
-            _supports(found["supports"])
+            _supports(results["supports"])
         )
-    if found["seeds"]:
+    if results["seeds"]:
         yield (
             "Decoder directions of different seeds, signed cosines; chance: random ones of equal mean and covariance\n"
-            + _seeds(found["seeds"])
+            + _seeds(results["seeds"])
         )
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Lines of aligned text, the first cell of each to the left and the others to the right.
+    """Align cells in lines of text, the first of each to the left and the others to the right.
 
     >>> print(columns([["", "PR"], ["neuron axes", "0.3"]]))
                   PR
@@ -73,7 +73,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _of_layer(row: Mapping[str, Any]) -> list[str]:
+def _layer_cells(row: Mapping[str, Any]) -> list[str]:
     return [*(_number(row[name]) for name in _LAYER_MEASURES), *(_number(row["energy"][share]) for share in _TOP)]
 
 
@@ -82,7 +82,7 @@ _LAYER_HEADS = [*_LAYER_MEASURES.values(), *(f"energy of top {float(share):.0%}"
 
 def _layers(layers: Sequence[Mapping[str, Any]], tokens: str, dimensions: str) -> str:
     chosen = [row for row in layers if (row["tokens"], row["dimensions"]) == (tokens, dimensions)]
-    return columns([["", *_LAYER_HEADS], *([f"{row['hook']}, {row['view']}", *_of_layer(row)] for row in chosen)])
+    return columns([["", *_LAYER_HEADS], *([f"{row['hook']}, {row['view']}", *_layer_cells(row)] for row in chosen)])
 
 
 def _variants(layers: Sequence[Mapping[str, Any]]) -> str:
@@ -90,7 +90,7 @@ def _variants(layers: Sequence[Mapping[str, Any]]) -> str:
     for row in layers:
         if row["view"] == AXES and (row["n_massive"] or row["dimensions"] == ALL_DIMENSIONS):
             rows.append(
-                [f"{row['hook']}, {row['tokens']}, {row['dimensions']}", str(row["n_massive"]), *_of_layer(row)]
+                [f"{row['hook']}, {row['tokens']}, {row['dimensions']}", str(row["n_massive"]), *_layer_cells(row)]
             )
     return columns(rows)
 
@@ -105,7 +105,7 @@ def _directions(table: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _supports(supports: Mapping[str, Mapping[str, Any]]) -> str:
-    sizes = next((list(of["noise"]) for of in supports.values() if "noise" in of), [])
+    sizes = next((list(codes["noise"]) for codes in supports.values() if "noise" in codes), [])
     heads = [
         "coherence",
         "unique up to",
@@ -118,12 +118,14 @@ def _supports(supports: Mapping[str, Mapping[str, Any]]) -> str:
         "EV pursuit",
     ]
     rows = [["", *heads, *(f"noise {size}: encoder" for size in sizes), *(f"{size}: pursuit" for size in sizes)]]
-    for member, of in supports.items():
-        explained, noise = of.get("explained_variance", {}), of.get("noise", {})
-        values = [of.get(name) for name in ("same_code", "other_code", "jaccard", "jaccard_chance")]
+    for member, codes in supports.items():
+        explained, noise = codes.get("explained_variance", {}), codes.get("noise", {})
+        values = [codes.get(name) for name in ("same_code", "other_code", "jaccard", "jaccard_chance")]
         values += [explained.get(who) for who in ("encoder", "pursuit")]
         values += [noise.get(size, {}).get(who) for who in ("encoder", "pursuit") for size in sizes]
-        rows.append([member, _number(of["coherence"]), str(of["unique_up_to"]), str(of["k"]), *map(_number, values)])
+        rows.append(
+            [member, _number(codes["coherence"]), str(codes["unique_up_to"]), str(codes["k"]), *map(_number, values)]
+        )
     return columns(list(zip(*rows, strict=True)))
 
 
@@ -132,12 +134,12 @@ def _seeds(seeds: Mapping[str, Any]) -> str:
     heads = ["matched", "shared", "best", f"top-{SUBSPACE} subspace", "cosine to start"]
     starts = seeds["cosine_to_start"]
     agreements = {"isotropic directions": seeds["isotropic"]}
-    for policy, of in seeds["policies"].items():
-        agreements |= {policy: of, f"chance for {policy}": of["chance"]}
+    for policy, agreement in seeds["policies"].items():
+        agreements |= {policy: agreement, f"chance for {policy}": agreement["chance"]}
     return columns(
         [["", *heads]]
         + [
-            [policy, *(_number(of.get(name)) for name in names), _number(starts.get(policy))]
-            for policy, of in agreements.items()
+            [policy, *(_number(agreement.get(name)) for name in names), _number(starts.get(policy))]
+            for policy, agreement in agreements.items()
         ]
     )

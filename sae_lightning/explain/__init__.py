@@ -1,1 +1,1 @@
-"""Everything that is known of one latent."""
+"""``sae explain``: what is known of one latent of a finished run."""

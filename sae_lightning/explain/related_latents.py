@@ -1,4 +1,4 @@
-"""What decoder directions are made of: their neighbours, and the meta-latents that explain them.
+"""Latents that are related to a decoder direction: its neighbours, and the meta-latents that explain it.
 
 A meta-SAE is an SAE of the decoder directions of another, the base (Leask et al. 2025, arXiv 2502.04878). Where a few
 meta-latents explain a direction, and other directions share them, the latent is not atomic. Cosines are signed.
@@ -19,11 +19,11 @@ _BLOCK_ENTRIES = 2**24
 
 @dataclass(frozen=True)
 class Related:
-    """A latent and how much it has to do with the one that was asked about.
+    """A latent that is related to the one in question.
 
     Args:
         latent: its number.
-        value: a cosine, or how strongly a meta-latent fires on it.
+        value: their cosine, or how strongly a meta-latent fires on the related latent.
     """
 
     latent: int
@@ -46,7 +46,7 @@ class MetaLatent:
 
 
 def nearest_latents(direction: Float[Tensor, " d_in"], W_dec: Float[Tensor, "d_sae d_in"], n: int) -> list[Related]:
-    """The n decoder directions with the largest cosine to a direction, fewer where there are fewer.
+    """Return the n decoder directions with the largest cosine to a direction; all of them if there are fewer.
 
     Args:
         direction: of any norm.
@@ -58,20 +58,20 @@ def nearest_latents(direction: Float[Tensor, " d_in"], W_dec: Float[Tensor, "d_s
 
 
 def neighbours(W_dec: Float[Tensor, "d_sae d_in"], latents: Sequence[int], n: int) -> list[list[Related]]:
-    """For each of these latents the n others whose decoder directions have the largest cosine to its own."""
+    """Return, for each of these latents, the n others whose decoder directions have the largest cosine to its own."""
     rows = normalize(W_dec.detach(), dim=1)
-    found = []
+    nearest = []
     for part in torch.tensor(latents, device=rows.device).split(max(1, _BLOCK_ENTRIES // len(rows))):
         cosines = rows[part] @ rows.T
         cosines[torch.arange(len(part)), part] = -torch.inf
-        found += [_largest(row, min(n, len(rows) - 1)) for row in cosines]
-    return found
+        nearest += [_largest(row, min(n, len(rows) - 1)) for row in cosines]
+    return nearest
 
 
 def meta_latents_of(
     meta: SparseAutoencoder, W_dec: Float[Tensor, "d_sae d_in"], latents: Sequence[int], n_others: int
 ) -> list[tuple[list[MetaLatent], float]]:
-    """The meta-latents that fire on directions, the strongest first, and how much they explain of each direction.
+    """Return the meta-latents that fire on directions, the strongest first, and how much they explain of each.
 
     Args:
         meta: a meta-SAE of this dictionary.
@@ -88,7 +88,7 @@ def meta_latents_of(
     code = code.where(code.values != 0)
     order, starts = code.by_latent
     mean = rows.mean(0)
-    found = []
+    explained = []
     for latent in latents:
         own = torch.arange(int(code.offsets[latent]), int(code.offsets[latent + 1]), device=rows.device)
         meta_latents = []
@@ -100,8 +100,8 @@ def meta_latents_of(
             related = [Related(int(code.rows[i]), float(code.values[i])) for i in top if code.values[i] > 0]
             meta_latents.append(MetaLatent(number, float(code.values[which]), related))
         error = rows[latent] - meta.decode(code.take(torch.tensor([latent], device=rows.device)))[0]
-        found.append((meta_latents, 1 - float(error.square().sum() / (rows[latent] - mean).square().sum())))
-    return found
+        explained.append((meta_latents, 1 - float(error.square().sum() / (rows[latent] - mean).square().sum())))
+    return explained
 
 
 def _largest(values: Float[Tensor, " n"], n: int) -> list[Related]:

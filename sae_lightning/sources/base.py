@@ -1,4 +1,4 @@
-"""What an activation source is: a model and a place in it."""
+"""`ActivationSource`: a model and a place in it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,8 +11,8 @@ class NonFiniteError(ValueError):
     """Activations that are nan or infinite.
 
     Args:
-        message: which, and what to do.
-        position: indices of the first, of those dimensions that the mask has.
+        message: which activations, and what to do.
+        position: indices of the first one along the dimensions of the mask.
     """
 
     def __init__(self, message: str, position: tuple[int, ...]) -> None:
@@ -41,11 +41,18 @@ class ActivationSource(ABC):
 
     @abstractmethod
     def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Activations [..., d_in] at the hook and a bool mask [...] of positions that count; runs nothing above it."""
+        """Return the activations [..., d_in] at the hook and a bool mask [...] of valid positions.
+
+        Nothing above the hook is run.
+        """
 
     @abstractmethod
     def replace(self, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
-        """Outputs of the whole model when the activations at the hook are `edit(activations)`, of the same shape.
+        """Return the outputs of the whole model when the activations at the hook are `edit(activations)`.
 
         A source with several hooks takes the name of one as a third argument.
+
+        Args:
+            inputs: what the model reads.
+            edit: returns a tensor of the same shape.
         """

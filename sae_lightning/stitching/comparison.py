@@ -1,11 +1,11 @@
-"""Everything that ``sae stitch`` measures, as plain values by name."""
+"""Compare two SAEs of the same activations: everything that ``sae stitch`` measures, as plain values by name."""
 
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_lightning.datamodules import ActivationDataModule
@@ -17,13 +17,13 @@ from sae_lightning.stitching.loss import measure_loss
 from sae_lightning.stitching.swaps import components
 
 COSINES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Thresholds below which a latent would be called novel by its largest cosine alone."""
+"""Thresholds below which the largest cosine alone would call a latent novel."""
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user chooses.
+    """What a user can choose.
 
     Args:
         cosine_threshold: above it two latents of the two SAEs are in one component.
@@ -44,14 +44,14 @@ def compare_saes(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Compare two SAEs of the same activations.
 
-    The first half of the held-out batches says what each latent does, the second half what the curve does, so that
-    latents are not chosen on the data that they are judged by.
+    Each latent is measured on the first half of the held-out batches, the curve on the second half, so that latents are
+    not chosen on the data that judge them.
 
     Args:
         small: in evaluation mode.
         large: in evaluation mode, on the same device.
         datamodule: with held-out activations.
-        settings: of the user.
+        settings: what the user has chosen.
 
     Returns:
         Plain values by name; and by latent of the large SAE `change`, `low`, `high`, `gain`, `firings`, `label` (a
@@ -71,12 +71,14 @@ def compare_saes(
     own, by_chance = sums.compute(), shuffled.compute()
     mse = total / own.n_samples
     cosine = best_cosine(large.W_dec.detach(), small.W_dec.detach())
-    of_small, of_large = components(small.W_dec.detach(), large.W_dec.detach(), settings.cosine_threshold)
-    plan = schedule(own.change, own.labels == NOVEL, of_small, of_large, cosine, settings.n_steps)
+    small_components, large_components = components(
+        small.W_dec.detach(), large.W_dec.detach(), settings.cosine_threshold
+    )
+    plan = schedule(own.change, own.labels == NOVEL, small_components, large_components, cosine, settings.n_steps)
     stitcher = Stitcher(small, large, plan)
     generator = torch.Generator().manual_seed(_SEED)
     random_large, random_small = (Isotropic().directions(sae.d_sae, sae.d_in, generator) for sae in (large, small))
-    found: dict[str, Any] = {
+    comparison: dict[str, Any] = {
         "d_in": small.d_in,
         "d_small": small.d_sae,
         "d_large": large.d_sae,
@@ -88,21 +90,25 @@ def compare_saes(
         "best_cosine_chance": float(best_cosine(random_large, random_small).mean()),
         "auc": auc(own, cosine),
         "by_cosine": by_cosine(own, cosine),
-        "components": sizes(of_small, of_large) | {"threshold": settings.cosine_threshold},
+        "components": component_sizes(small_components, large_components) | {"threshold": settings.cosine_threshold},
         "curve": measure(stitcher, batches),
         "loss": None,
     }
     if settings.with_loss:
-        found["loss"] = _loss(stitcher, datamodule, own, settings)
+        comparison["loss"] = _loss(stitcher, datamodule, own, settings)
     latents = {name: getattr(own, name) for name in ("change", "low", "high", "gain", "firings")}
-    return found, latents | {"label": own.labels, "best_cosine": cosine}
+    return comparison, latents | {"label": own.labels, "best_cosine": cosine}
 
 
 def classes(own: Insertions, shuffled: Insertions, cosine: Float[Tensor, " d_sae"], mse: float) -> dict[str, Any]:
-    """For each class how many latents, their share and that of their firings, and means over them.
+    """Return, for each class, the number of latents, their share and that of their firings, and means over them.
 
-    `change` and `gain` are relative to the small SAE's squared error. `shuffled` is the share that the class has where
-    latents are those of another sample: what a latent does on average, without looking at the sample.
+    Args:
+        own: of the latents as they are.
+        shuffled: with the latents of another sample: what a latent does on average, whatever the sample. The share of
+            the class there is the value `shuffled`.
+        cosine: largest cosine of each latent to the small dictionary.
+        mse: squared error of the small SAE, to which `change` and `gain` are relative.
     """
     rows = {}
     for label, name in enumerate(CLASSES):
@@ -120,29 +126,29 @@ def classes(own: Insertions, shuffled: Insertions, cosine: Float[Tensor, " d_sae
 
 
 def share_that_lowers(insertions: Insertions) -> float | None:
-    """Share of the latents that fire whose dMSE is below 0, whatever its interval: the rule of the paper."""
+    """Return the share of firing latents whose dMSE is below 0, whatever its interval: the rule of the paper."""
     return _mean((insertions.change < 0)[insertions.firings > 0].double())
 
 
 def auc(own: Insertions, cosine: Float[Tensor, " d_sae"]) -> dict[str, float | None]:
-    """How well a low largest cosine to the small dictionary predicts that a latent lowers the error (ROC-AUC).
+    """Return how well a low largest cosine to the small dictionary predicts that a latent lowers the error (ROC-AUC).
 
-    Over all latents that fire, by the sign of dMSE, and over those alone that are novel or reconstruction latents;
-    chance 0.5, None where there is one class only.
+    `all` is over all latents that fire, by the sign of dMSE, `decided` over novel and reconstruction latents alone. The
+    chance level is 0.5; None if there is one class only.
     """
     from sklearn.metrics import roc_auc_score
 
-    found = {}
+    areas = {}
     decided = (own.high < 0) | (own.low > 0)
     for name, chosen in (("all", own.firings > 0), ("decided", decided & (own.firings > 0))):
         truth = (own.change < 0)[chosen].cpu().numpy()
-        both = len(set(truth.tolist())) == 2
-        found[name] = float(roc_auc_score(truth, -cosine[chosen].cpu().numpy())) if both else None
-    return found
+        has_both = len(set(truth.tolist())) == 2
+        areas[name] = float(roc_auc_score(truth, -cosine[chosen].cpu().numpy())) if has_both else None
+    return areas
 
 
 def by_cosine(own: Insertions, cosine: Float[Tensor, " d_sae"]) -> list[dict[str, Any]]:
-    """For each of `COSINES`: the share of firing latents below it, and which part of either side lowers the error."""
+    """Return the share of firing latents below each of `COSINES`, and how many on either side lower the error."""
     alive = own.labels != DEAD
     rows = []
     for threshold in COSINES:
@@ -153,20 +159,24 @@ def by_cosine(own: Insertions, cosine: Float[Tensor, " d_sae"]) -> list[dict[str
     return rows
 
 
-def sizes(of_small: Tensor, of_large: Tensor) -> dict[str, Any]:
-    """Number of components, how many latents are in them and outside, and the largest component of each SAE."""
-    found: dict[str, Any] = {"n": int(of_small.max()) + 1}
-    for name, labels in (("small", of_small), ("large", of_large)):
+def component_sizes(
+    small_components: Int64[Tensor, " d_small"], large_components: Int64[Tensor, " d_large"]
+) -> dict[str, Any]:
+    """Return the number of components, of latents in them and outside, and the most latents of either SAE in one."""
+    sizes: dict[str, Any] = {"n": int(small_components.max()) + 1}
+    for name, labels in (("small", small_components), ("large", large_components)):
         inside = labels[labels >= 0]
-        found[f"in_{name}"], found[f"out_{name}"] = len(inside), len(labels) - len(inside)
-        found[f"most_{name}"] = int(torch.bincount(inside).max()) if len(inside) else 0
-    pairs = (torch.bincount(labels[labels >= 0], minlength=found["n"]) for labels in (of_small, of_large))
-    found["one_to_one"] = int(torch.stack([of == 1 for of in pairs]).all(0).sum())
-    return found
+        sizes[f"in_{name}"], sizes[f"out_{name}"] = len(inside), len(labels) - len(inside)
+        sizes[f"most_{name}"] = int(torch.bincount(inside).max()) if len(inside) else 0
+    counts = (
+        torch.bincount(labels[labels >= 0], minlength=sizes["n"]) for labels in (small_components, large_components)
+    )
+    sizes["one_to_one"] = int(torch.stack([count == 1 for count in counts]).all(0).sum())
+    return sizes
 
 
 def _loss(stitcher: Stitcher, datamodule: ActivationDataModule, own: Insertions, settings: Settings) -> dict[str, Any]:
-    """Loss at the ends of the phases, and of a sample of latents, drawn evenly from those that fire."""
+    """Measure the loss at the ends of the phases, and of latents drawn at random from those that fire."""
     alive = (own.firings > 0).nonzero()[:, 0].cpu()
     drawn = alive[torch.randperm(len(alive), generator=torch.Generator().manual_seed(_SEED))][: settings.n_loss_latents]
     plan = stitcher.plan
@@ -177,10 +187,10 @@ def _loss(stitcher: Stitcher, datamodule: ActivationDataModule, own: Insertions,
             "latent": latent,
             "class": CLASSES[labels[latent]],
             "mse_change": changes[latent],
-            "ce_change": of.pop("change"),
+            "ce_change": effect.pop("change"),
         }
-        | of
-        for latent, of in measured["latents"].items()
+        | effect
+        for latent, effect in measured["latents"].items()
     ]
     return measured | {"latents": latents}
 

@@ -1,4 +1,4 @@
-"""From the small SAE to the large one: novel latents are inserted, then components swapped, then the rest.
+"""From the small SAE to the large one: novel latents are inserted, then components swapped, then the rest exchanged.
 
 Each step changes which latents of both SAEs make the reconstruction; `b_dec` stays that of the small SAE. At the end
 the latents are those of the large SAE, and so is the reconstruction, up to `b_dec`.
@@ -28,7 +28,7 @@ START, INSERT, SWAP, REST = "small SAE", "novel inserted", "components swapped",
 
 @dataclass(frozen=True)
 class Schedule:
-    """At which step latents change; step 0 is the small SAE.
+    """The step at which each latent comes in or goes out; step 0 is the small SAE.
 
     Args:
         phases: what each step does, `START` first.
@@ -50,26 +50,26 @@ class Schedule:
 def schedule(
     change: Float[Tensor, " d_large"],
     is_novel: Bool[Tensor, " d_large"],
-    of_small: Int64[Tensor, " d_small"],
-    of_large: Int64[Tensor, " d_large"],
+    small_components: Int64[Tensor, " d_small"],
+    large_components: Int64[Tensor, " d_large"],
     best_cosine: Float[Tensor, " d_large"],
     n_steps: int,
 ) -> Schedule:
-    """The order of the curve.
+    """Plan the curve.
 
     Args:
-        change: dMSE of each latent alone; novel ones come in from the lowest, and so do those that are left.
-        is_novel: which are inserted first.
-        of_small: component of each latent of the small SAE, -1 where it has none.
-        of_large: component of each latent of the large SAE.
+        change: dMSE of each latent alone; novel latents come in from the lowest, and so do those that are left.
+        is_novel: which latents of the large SAE are inserted first.
+        small_components: component of each latent of the small SAE, -1 if it has none.
+        large_components: component of each latent of the large SAE.
         best_cosine: of each latent of the large SAE to the small one; components are swapped from the highest.
-        n_steps: at most so many steps in each phase.
+        n_steps: most steps in each phase.
     """
     phases = [START]
-    insert_at, drop_at = torch.zeros_like(of_large), torch.zeros_like(of_small)
+    insert_at, drop_at = torch.zeros_like(large_components), torch.zeros_like(small_components)
 
     def steps(order: Tensor, phase: str) -> Tensor:
-        """A step for everything in this order, and the names of the steps."""
+        """Add a phase; return the step of each entry of the order, which are spread evenly over its steps."""
         n = min(n_steps, len(order))
         first = len(phases)
         phases.extend([phase] * n)
@@ -79,25 +79,27 @@ def schedule(
     novel = novel[change[novel].argsort(stable=True)]
     insert_at[novel] = steps(novel, INSERT)
 
-    n_components = int(of_small.max()) + 1 if len(of_small) else 0
+    n_components = int(small_components.max()) + 1 if len(small_components) else 0
     nearest = best_cosine.new_full((n_components,), -1.0)
-    nearest.scatter_reduce_(0, of_large[of_large >= 0], best_cosine[of_large >= 0], "amax")
+    connected = large_components >= 0
+    nearest.scatter_reduce_(0, large_components[connected], best_cosine[connected], "amax")
     order = nearest.argsort(descending=True, stable=True)
     step_of = torch.zeros_like(order)
     step_of[order] = steps(order, SWAP)
-    swapped = (of_large >= 0) & ~is_novel
-    insert_at[swapped] = step_of[of_large[swapped]]
-    drop_at[of_small >= 0] = step_of[of_small[of_small >= 0]]
+    swapped = connected & ~is_novel
+    insert_at[swapped] = step_of[large_components[swapped]]
+    drop_at[small_components >= 0] = step_of[small_components[small_components >= 0]]
 
     left_in, left_out = (insert_at == 0).nonzero()[:, 0], (drop_at == 0).nonzero()[:, 0]
     left_in = left_in[change[left_in].argsort(stable=True)]
-    n_phases = len(phases)
+    first = len(phases)
     longer, shorter = (left_in, left_out) if len(left_in) >= len(left_out) else (left_out, left_in)
-    of_longer = steps(longer, REST)
-    n = len(phases) - n_phases
-    of_shorter = n_phases + torch.arange(len(shorter), device=shorter.device) * n // max(1, len(shorter))
-    of_in, of_out = (of_longer, of_shorter) if longer is left_in else (of_shorter, of_longer)
-    insert_at[left_in], drop_at[left_out] = of_in, of_out
+    longer_steps = steps(longer, REST)  # the longer list sets the number of steps, the shorter is spread over them
+    n = len(phases) - first
+    shorter_steps = first + torch.arange(len(shorter), device=shorter.device) * n // max(1, len(shorter))
+    is_in_longer = longer is left_in
+    insert_at[left_in] = longer_steps if is_in_longer else shorter_steps
+    drop_at[left_out] = shorter_steps if is_in_longer else longer_steps
     return Schedule(phases, insert_at, drop_at)
 
 
@@ -114,37 +116,47 @@ class Stitcher:
         self.small, self.large, self.plan = small, large, plan
 
     def steps(self, x: Float[Tensor, "batch d_in"]) -> Iterator[tuple[Float[Tensor, "batch d_in"], int]]:
-        """Reconstruction and number of active latents of a batch at each step, from 0; made anew from the last."""
+        """Yield reconstruction and number of active latents of a batch at each step, from 0.
+
+        Each step adds to the reconstruction of the step before only what has changed.
+        """
         small, large = in_raw_units(self.small, x), in_raw_units(self.large, x)
         x_hat = _contribution(small, self.small) + self.small.b_dec.detach() / self.small.input_scale
         active = int(small.l0().sum())
         drops, inserts = self.plan.drop_at[small.indices], self.plan.insert_at[large.indices]
         yield x_hat, active
         for step in range(1, len(self.plan.phases)):
-            coming, going = large.where(inserts == step), small.where(drops == step)
-            x_hat = x_hat + _contribution(coming, self.large) - _contribution(going, self.small)
-            active += int(coming.l0().sum()) - int(going.l0().sum())
+            inserted, dropped = large.where(inserts == step), small.where(drops == step)
+            x_hat = x_hat + _contribution(inserted, self.large) - _contribution(dropped, self.small)
+            active += int(inserted.l0().sum()) - int(dropped.l0().sum())
             yield x_hat, active
 
     def latents_at(self, step: int) -> tuple[list[int], list[int]]:
-        """Which latents of the small SAE, and which of the large one, are in use at a step."""
+        """Return which latents of the small SAE, and which of the large one, are in use at a step."""
         kept, present = self.plan.drop_at > step, self.plan.insert_at <= step
         return kept.nonzero()[:, 0].tolist(), present.nonzero()[:, 0].tolist()
 
     def sae(self, step: int) -> Stitched:
-        """The SAE at a step: one with these latents."""
+        """Return the SAE at a step: one with the latents that are in use there."""
         return Stitched(self.small, self.large, *self.latents_at(step))
 
     @torch.no_grad()
     def end_deviation(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> float:
-        """Largest distance of the last step to the large SAE with the small one's `b_dec`, relative to norms of x."""
+        """Return the largest distance of the last step to the large SAE with the small one's `b_dec`.
+
+        It is relative to the mean norm of x.
+        """
         large, small = self.large, self.small
         expected = large.decode(large.encode(x)) - large.b_dec / large.input_scale + small.b_dec / small.input_scale
         return float((x_hat - expected).norm(dim=1).max() / x.norm(dim=1).mean())
 
 
 def measure(stitcher: Stitcher, batches: Iterator[Float[Tensor, "batch d_in"]]) -> dict[str, Any]:
-    """Error and sparsity at every step.
+    """Measure error and sparsity at every step.
+
+    Args:
+        stitcher: both SAEs and the schedule.
+        batches: activations, on the SAEs' device.
 
     Returns:
         `steps`, a row for each with `phase`, how many latents of either SAE are in use (`n_small`, `n_large`), `mse`
@@ -155,7 +167,7 @@ def measure(stitcher: Stitcher, batches: Iterator[Float[Tensor, "batch d_in"]]) 
     saes = {"small": stitcher.small, "large": stitcher.large}
     errors = [torch.zeros((), dtype=torch.float64) for _ in plan.phases]
     active = [0] * len(plan.phases)
-    of_saes: dict[str, list[Any]] = {name: [torch.zeros((), dtype=torch.float64), 0] for name in saes}
+    ends: dict[str, list[Any]] = {name: [torch.zeros((), dtype=torch.float64), 0] for name in saes}
     moments, deviation = [], 0.0
     for x in batches:
         moments.append(moments_update(x).cpu())
@@ -165,8 +177,8 @@ def measure(stitcher: Stitcher, batches: Iterator[Float[Tensor, "batch d_in"]]) 
         deviation = max(deviation, stitcher.end_deviation(x, x_hat))
         for name, sae in saes.items():
             code = sae.encode(x)
-            of_saes[name][0] += squared_error_update(x, sae.decode(code)).cpu()
-            of_saes[name][1] += int(code.l0().sum())
+            ends[name][0] += squared_error_update(x, sae.decode(code)).cpu()
+            ends[name][1] += int(code.l0().sum())
     merged = moments_merge(torch.stack(moments))
     n = float(merged[0])
 
@@ -186,8 +198,12 @@ def measure(stitcher: Stitcher, batches: Iterator[Float[Tensor, "batch d_in"]]) 
         }
         for step, phase in enumerate(plan.phases)
     ]
-    ends = {name: row(*of) for name, of in of_saes.items()}
-    return {"steps": rows, **ends, "n_samples": int(n), "end_deviation": deviation}
+    return {
+        "steps": rows,
+        **{name: row(*sums) for name, sums in ends.items()},
+        "n_samples": int(n),
+        "end_deviation": deviation,
+    }
 
 
 def _contribution(code: Code, sae: SparseAutoencoder) -> Tensor:

@@ -1,6 +1,6 @@
-"""What single latents, and the steps of the curve, do to the loss of the language model (cross-entropy, nats a token).
+"""Effect of single latents, and of the steps of the curve, on the loss of the language model (nats a token).
 
-Positions that do not count keep their activation. A latent alone is asked of those rows of text only on which it is
+Invalid positions keep their activation. For a latent alone the model reads only those rows of text on which it is
 active: on the others it changes nothing.
 """
 
@@ -25,63 +25,64 @@ def measure_loss(
     steps: Sequence[int],
     latents: Sequence[int],
 ) -> dict[str, Any]:
-    """Run the model over `validation_inputs`.
+    """Measure the cross-entropy of the model over `validation_inputs`.
 
     Args:
         stitcher: both SAEs and the schedule.
         datamodule: with a model whose activations can be replaced.
-        steps: of the curve.
-        latents: of the large SAE, each inserted alone into the small one.
+        steps: steps of the curve.
+        latents: latents of the large SAE, each inserted alone into the small one.
 
     Returns:
         `ce_clean`, `ce` by step, and `latents`, by latent `change` of the loss with its interval `low`, `high`
-        over rows of text (null where there is one row).
+        over rows of text (None if there is one row).
     """
     source = datamodule.source
     sums: dict[int | str, list[Tensor]] = {name: [] for name in [*steps]} | {"clean": []}
     changes: list[Tensor] = []
     for inputs in datamodule.validation_inputs():
-        activations, counts = source.capture(inputs)
-        x = activations[counts].float()
+        activations, valid = source.capture(inputs)
+        x = activations[valid].float()
         clean = source.replace(inputs, lambda old: old)
         check_logits(clean, inputs.input_ids, "sae stitch")
         sums["clean"].append(_sums(clean, inputs))
         for step, (x_hat, _) in enumerate(stitcher.steps(x)):
             if step == 0:
-                of_small, base = x_hat, _losses(source, inputs, x_hat)
+                small_x_hat, base = x_hat, _losses(source, inputs, x_hat)
             if step in steps:
                 sums[step].append(base if step == 0 else _losses(source, inputs, x_hat))
         code = in_raw_units(stitcher.large, x)
-        row_of = torch.arange(len(counts), device=counts.device)[:, None].expand_as(counts)[counts]
-        change = base.new_zeros(len(latents), len(counts))
+        row_of = torch.arange(len(valid), device=valid.device)[:, None].expand_as(valid)[valid]
+        change = base.new_zeros(len(latents), len(valid))
         for i, latent in enumerate(latents):
-            mine = code.indices == latent
-            mine &= code.values != 0
-            where = code.rows[mine]
+            active = (code.indices == latent) & (code.values != 0)
+            where = code.rows[active]
             rows = row_of[where].unique()
             if len(rows) == 0:
                 continue
-            x_hat = of_small.index_add(0, where, code.values[mine][:, None] * stitcher.large.W_dec[latent].detach())
-            part = TokenBatch(inputs.input_ids[rows.to(inputs.input_ids.device)], counts[rows])
+            x_hat = small_x_hat.index_add(
+                0, where, code.values[active][:, None] * stitcher.large.W_dec[latent].detach()
+            )
+            part = TokenBatch(inputs.input_ids[rows.to(inputs.input_ids.device)], valid[rows])
             losses = _losses(source, part, x_hat[torch.isin(row_of, rows)])
             change[i, rows] = (losses - base[rows])[:, 0]
         changes.append(change.cpu())
     n_tokens = torch.cat(sums["clean"])[:, 2].cpu().numpy()
-    ce = {name: float((total := torch.cat(of).sum(0))[0] / total[2]) for name, of in sums.items()}
-    found = {}
+    ce = {name: float((total := torch.cat(parts).sum(0))[0] / total[2]) for name, parts in sums.items()}
+    effects = {}
     for latent, change in zip(latents, torch.cat(changes, 1), strict=True):
         values = linearised(change.numpy(), n_tokens)
         difference = crossed(values[None]) if len(values) > 1 else None
-        found[latent] = {
+        effects[latent] = {
             "change": float(values.mean()),
             "low": difference.low if difference else None,
             "high": difference.high if difference else None,
         }
-    return {"ce_clean": ce.pop("clean"), "ce": ce, "latents": found}
+    return {"ce_clean": ce.pop("clean"), "ce": ce, "latents": effects}
 
 
 def _losses(source: Any, inputs: TokenBatch, x_hat: Tensor) -> Tensor:  # noqa: ANN401
-    """Loss sums of each row when the model reads x_hat [n, d_in] at the positions that count."""
+    """Return loss sums of each row when the model reads x_hat [n, d_in] at the valid positions."""
     logits = source.replace(inputs, lambda old: replace_valid(old, inputs.mask.to(old.device), lambda _: x_hat))
     return _sums(logits, inputs)
 

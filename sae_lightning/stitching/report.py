@@ -11,41 +11,42 @@ END_TOLERANCE = 1e-3
 """The end of the curve and the large SAE differ by float32 rounding, far below this share of an activation's norm."""
 
 
-def tables(found: Mapping[str, Any]) -> Iterator[str]:
-    """Each table with a heading that says what it shows."""
+def tables(comparison: Mapping[str, Any]) -> Iterator[str]:
+    """Yield each table under a heading that says what it shows."""
+    small, large, auc = comparison["small"], comparison["large"], comparison["auc"]
     yield (
-        f"Each of the {found['d_large']:,} latents of {found['large']} inserted alone into {found['small']} "
-        f"({found['d_small']:,} latents)\non {found['n_samples']:,} held-out samples; change and best gain relative to "
-        f"its squared error, shuffled: latents of another sample\n{_classes(found['classes'])}\n"
-        f"error falls, whatever the interval: {_percent(found['lowers_error'])} of the latents that fire "
-        f"(shuffled {_percent(found['lowers_error_shuffled'])})"
+        f"Each of the {comparison['d_large']:,} latents of {large} inserted alone into {small} "
+        f"({comparison['d_small']:,} latents)\non {comparison['n_samples']:,} held-out samples; change and best gain "
+        f"relative to its squared error, shuffled: latents of another sample\n{_classes(comparison['classes'])}\n"
+        f"error falls, whatever the interval: {_percent(comparison['lowers_error'])} of the latents that fire "
+        f"(shuffled {_percent(comparison['lowers_error_shuffled'])})"
     )
     yield (
         "Does the largest cosine to the small dictionary say which latents lower the error? ROC-AUC "
-        f"{_number(found['auc']['all'])}, of novel and reconstruction latents {_number(found['auc']['decided'])} "
-        f"(chance 0.5);\nmean largest cosine of random directions {found['best_cosine_chance']:.3f}\n"
-        f"{_by_cosine(found['by_cosine'])}"
+        f"{_number(auc['all'])}, of novel and reconstruction latents {_number(auc['decided'])} (chance 0.5);\n"
+        f"mean largest cosine of random directions {comparison['best_cosine_chance']:.3f}\n"
+        f"{_by_cosine(comparison['by_cosine'])}"
     )
-    yield _components(found["components"])
-    curve = found["curve"]
+    yield _components(comparison["components"])
+    curve = comparison["curve"]
     yield (
-        f"From {found['small']} to {found['large']}, on {curve['n_samples']:,} other held-out samples\n"
-        f"{_curve(found)}\n{_end(curve['end_deviation'])}"
+        f"From {small} to {large}, on {curve['n_samples']:,} other held-out samples\n"
+        f"{_curve(comparison)}\n{_end(curve['end_deviation'])}"
     )
-    if found["loss"] and found["loss"]["latents"]:
+    if comparison["loss"] and comparison["loss"]["latents"]:
         yield (
             "Single latents and the loss of the language model, as inserted alone (changes in nats a token and in "
-            f"squared error)\n{_latents(found['loss']['latents'])}"
+            f"squared error)\n{_latents(comparison['loss']['latents'])}"
         )
 
 
 def _classes(classes: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [["", "latents", "share", "of firings", "largest cosine", "change", "best gain", "shuffled"]]
     for name in CLASSES:
-        of = classes[name]
-        relative = [_percent(of[measure], 3) for measure in ("change", "gain")]
-        shares = [_percent(of[measure]) for measure in ("share", "firing_share")]
-        rows.append([name, str(of["n"]), *shares, _number(of["best_cosine"]), *relative, _percent(of["shuffled"])])
+        row = classes[name]
+        relative = [_percent(row[measure], 3) for measure in ("change", "gain")]
+        shares = [_percent(row[measure]) for measure in ("share", "firing_share")]
+        rows.append([name, str(row["n"]), *shares, _number(row["best_cosine"]), *relative, _percent(row["shuffled"])])
     return columns(rows)
 
 
@@ -55,25 +56,26 @@ def _by_cosine(rows: list[dict[str, Any]]) -> str:
     return columns(head + [[f"{row['threshold']:g}", *(_percent(row[name]) for name in names)] for row in rows])
 
 
-def _components(of: Mapping[str, Any]) -> str:
+def _components(components: Mapping[str, Any]) -> str:
     return (
-        f"Components of latents with a cosine above {of['threshold']:g}: {of['n']:,}, of which {of['one_to_one']:,} "
-        f"have one latent of each SAE; the largest\nhas {of['most_small']:,} of the small or {of['most_large']:,} of "
-        f"the large SAE. In none: {of['out_small']:,} latents of the small and {of['out_large']:,} of the large SAE"
+        f"Components of latents with a cosine above {components['threshold']:g}: {components['n']:,}, of which "
+        f"{components['one_to_one']:,} have one latent of each SAE; the largest\nhas {components['most_small']:,} "
+        f"of the small or {components['most_large']:,} of the large SAE. In none: {components['out_small']:,} latents "
+        f"of the small and {components['out_large']:,} of the large SAE"
     )
 
 
-def _curve(found: Mapping[str, Any]) -> str:
-    curve, ce = found["curve"], (found["loss"] or {}).get("ce", {})
+def _curve(comparison: Mapping[str, Any]) -> str:
+    curve, ce = comparison["curve"], (comparison["loss"] or {}).get("ce", {})
     show = number_format([curve["small"]["mse"]])
     rows = [["", "of small", "of large", "MSE", "EV", "l0", *(["CE"] if ce else [])]]
     for step, row in enumerate(curve["steps"]):
         cells = [row["phase"], str(row["n_small"]), str(row["n_large"]), *_fit(row, show)]
         rows.append([*cells, *([_number(ce.get(step), 4)] if ce else [])])
-    counts = ["0", str(found["d_large"])]
-    rows.append([f"{found['large']} itself", *counts, *_fit(curve["large"], show), *(["-"] if ce else [])])
+    counts = ["0", str(comparison["d_large"])]
+    rows.append([f"{comparison['large']} itself", *counts, *_fit(curve["large"], show), *(["-"] if ce else [])])
     if ce:
-        rows.append(["the activation itself", *["-"] * 5, _number(found["loss"]["ce_clean"], 4)])
+        rows.append(["the activation itself", *["-"] * 5, _number(comparison["loss"]["ce_clean"], 4)])
     return columns(rows)
 
 
@@ -88,10 +90,10 @@ def _end(deviation: float) -> str:
 
 def _latents(latents: list[dict[str, Any]]) -> str:
     rows = [["latent", "class", "MSE", "CE", "low", "high"]]
-    for of in latents:
-        numbers = [f"{of['mse_change']:+.2e}"]
-        numbers += ["-" if of[name] is None else f"{of[name]:+.2e}" for name in ("ce_change", "low", "high")]
-        rows.append([str(of["latent"]), of["class"], *numbers])
+    for latent in latents:
+        numbers = [f"{latent['mse_change']:+.2e}"]
+        numbers += ["-" if latent[name] is None else f"{latent[name]:+.2e}" for name in ("ce_change", "low", "high")]
+        rows.append([str(latent["latent"]), latent["class"], *numbers])
     return columns(rows)
 
 

@@ -1,4 +1,4 @@
-"""Which latents of two SAEs stand for each other: connected components of the pairs with similar directions."""
+"""Which latents of two SAEs correspond: connected components of the pairs with similar decoder directions."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,9 +11,16 @@ _BLOCK_ENTRIES = 2**24
 def components(
     small: Float[Tensor, "d_small d_in"], large: Float[Tensor, "d_large d_in"], threshold: float
 ) -> tuple[Int64[Tensor, " d_small"], Int64[Tensor, " d_large"]]:
-    """The component of each latent in the bipartite graph of decoder cosines above a threshold, -1 where it has none.
+    """Return the component of each latent in the bipartite graph of decoder cosines above a threshold.
 
-    Components are numbered from 0 by their first latent of the small SAE.
+    Args:
+        small: decoder directions of the small SAE.
+        large: decoder directions of the large SAE.
+        threshold: cosine above which a pair is connected.
+
+    Returns:
+        For each latent of either SAE the number of its component, -1 if it has none. Components are numbered from 0 by
+        their first latent of the small SAE.
 
     >>> components(torch.eye(3), torch.eye(3)[[2, 0, 0]], 0.7)
     (tensor([ 0, -1,  1]), tensor([1, 0, 0]))
@@ -27,13 +34,13 @@ def components(
         cosines = (block @ candidates).clamp(max=1)  # rounding must not put equal directions above 1
         edges.append((cosines > threshold).nonzero() + block.new_tensor([start, 0], dtype=torch.int64))
         start += len(block)
-    of_large, of_small = torch.cat(edges).cpu().T
+    in_large, in_small = torch.cat(edges).cpu().T
     n = len(small) + len(large)
-    edge = (of_small.numpy(), (of_large + len(small)).numpy())
-    graph = coo_array((torch.ones(len(of_small)).numpy(), edge), (n, n))
+    ends = (in_small.numpy(), (in_large + len(small)).numpy())
+    graph = coo_array((torch.ones(len(in_small)).numpy(), ends), (n, n))
     labels = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
     connected = torch.zeros(n, dtype=torch.bool)
-    connected[of_small] = connected[of_large + len(small)] = True
+    connected[in_small] = connected[in_large + len(small)] = True
     _, labels[connected] = torch.unique(labels[connected], return_inverse=True)  # scipy numbers them by first latent
     labels[~connected] = -1
     return labels[: len(small)].to(small.device), labels[len(small) :].to(small.device)

@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.distributed import TCPStore
 
 from sae_lightning.callbacks import RankWatch
-from sae_lightning.callbacks.rank_watch import Heartbeat, how_to_go_on
+from sae_lightning.callbacks.rank_watch import Heartbeat, how_to_resume
 
 TIMEOUT_S = 1.0
 
@@ -175,12 +175,12 @@ def test_a_broken_connection_is_explained(capsys):
 
 
 def test_the_latest_checkpoint_is_named(tmp_path):
-    assert how_to_go_on(None) == ""
-    assert "there is no checkpoint yet" in how_to_go_on(tmp_path)
+    assert how_to_resume(None) == ""
+    assert "there is no checkpoint yet" in how_to_resume(tmp_path)
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     for age, name in ((20, "step=10.ckpt"), (10, "step=20.ckpt")):
         (folder / name).touch()
         os.utime(folder / name, (1_000_000_000 - age,) * 2)
     (folder / "last.ckpt").symlink_to(folder / "step=20.ckpt")
-    assert f"--config {tmp_path / 'config.yaml'} --ckpt_path {folder / 'step=20.ckpt'}\n" in how_to_go_on(tmp_path)
+    assert f"--config {tmp_path / 'config.yaml'} --ckpt_path {folder / 'step=20.ckpt'}\n" in how_to_resume(tmp_path)

@@ -12,8 +12,8 @@ from sae_lightning.sources import ActivationSource, ConstantProbability
 D_IN, D_SAE, K = 6, 24, 3
 
 
-class Features(ActivationSource):
-    """What activations are made of, with no model around it."""
+class Source(ActivationSource):
+    """Features, and no model."""
 
     def __init__(self, features):
         self.features, self.d_in = features, features.shape[1]
@@ -33,20 +33,20 @@ class Activations(ActivationDataModule):
         features = normalize(torch.randn(10, D_IN, generator=random), dim=1)
         latents = torch.rand(160, 10, generator=random) * (torch.rand(160, 10, generator=random) < 0.2)
         self.x = latents @ features + 0.5
-        self.source = Features(features)
+        self.source = Source(features)
 
     def loader(self):
         return DataLoader(self.x, self.batch_size)
 
     train_dataloader = val_dataloader = test_dataloader = loader
 
-    def calibration_sample(self, n):
-        return self.x[:n]
-
     def train_stream(self):
         raise NotImplementedError
 
     val_stream = train_stream
+
+    def calibration_sample(self, n):
+        return self.x[:n]
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def panel():
 
 @pytest.fixture
 def trainer(tmp_path):
-    """Makes quiet trainers of 10 steps with a validation every 2."""
+    """Make quiet trainers of 10 steps with a validation every 2."""
 
     def make(*callbacks, **settings):
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}

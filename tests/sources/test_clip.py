@@ -71,7 +71,7 @@ def test_positions(tiny_clip):
     with pytest.raises(ValueError, match="visual.conv1.* is a convolution"):
         source.at("visual.conv1").n_positions()
     source.model.visual.transformer.resblocks[0].register_forward_hook(lambda module, args, output: output[:, :2])
-    with pytest.raises(ValueError, match="it has 2 positions, and the picture 16 patches"):
+    with pytest.raises(ValueError, match="it has 2 positions, and the image 16 patches"):
         source.n_positions()
 
 

@@ -1,4 +1,4 @@
-"""What the report and ``sae explain`` say of SAEs on a model that reads pictures, on a real run."""
+"""What the report and ``sae explain`` say of SAEs on a model that reads images, on a real run."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from sae_lightning.images import ImageFolder
 from sae_lightning.report.explorer import context_of
 from sae_lightning.report.latents import gather
 from sae_lightning.report.pictured import pictures as pictures_section
-from sae_lightning.report.run import read
+from sae_lightning.runs import Run
 from sae_lightning.saes import TopK
 
 D_SAE, HOOK = 48, "visual.transformer.resblocks.0"
@@ -45,7 +45,7 @@ def run(folder, tiny_clip, pictures):
 
 @pytest.fixture(scope="module")
 def gathered(run):
-    return gather(run, D_SAE)
+    return gather(Run(run), D_SAE)
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,12 @@ def activations(tiny_clip, pictures):
 
 def test_frequencies_and_examples_are_what_the_sae_says_of_the_model(run, gathered, activations):
     x, numbers = activations
-    assert (gathered.unit, gathered.n_read, gathered.n_pictures) == ("position", 30 * 17, 30)
-    assert [member.name for member in gathered.members] == ["trained/3", "frozen_decoder/3"]
+    assert (gathered.unit, gathered.n_read, gathered.n_images) == ("position", 30 * 17, 30)
+    assert [str(one.member) for one in gathered.members] == ["trained/3", "frozen_decoder/3"]
     for member in gathered.members:
-        latents = TopK.load(run / "saes" / member.name).encode(x.flatten(0, 1)).to_dense().view(30, 17, D_SAE).detach()
+        latents = (
+            TopK.load(run / "saes" / str(member.member)).encode(x.flatten(0, 1)).to_dense().view(30, 17, D_SAE).detach()
+        )
         n_maps = 0
         for record in member.latents:
             of = latents[:, :, record["latent"]]
@@ -76,7 +78,7 @@ def test_frequencies_and_examples_are_what_the_sae_says_of_the_model(run, gather
             of_quarters = [max(example["activation"] for example in quarter) for quarter in record["quarters"]]
             assert of_quarters == sorted(of_quarters, reverse=True)
             for example in [*record["examples"], *sum(record["quarters"], [])]:
-                own = of[numbers.index(example["picture"])]
+                own = of[numbers.index(example["image"])]
                 assert example["activation"] == pytest.approx(float(own.max()), rel=0.01)
                 torch.testing.assert_close(
                     torch.tensor(example["heat"], dtype=own.dtype), own[1:].view(4, 4), rtol=0.06, atol=1e-3
@@ -89,7 +91,7 @@ def test_frequencies_and_examples_are_what_the_sae_says_of_the_model(run, gather
 def test_words_are_what_most_of_the_top_pictures_show(gathered, pictures):
     images = ImageFolder(pictures, heldout_every=2)
     for record in gathered.members[0].latents:
-        colours = [images.shown(example["picture"])["class"] for example in record["examples"]]
+        colours = [images.shown(example["image"])["class"] for example in record["examples"]]
         most = [colour for colour in set(colours) if 2 * colours.count(colour) > len(colours)]
         assert record["tokens"] == most
 
@@ -98,14 +100,12 @@ def test_each_picture_is_stored_once_and_small(gathered, pictures):
     images = ImageFolder(pictures, heldout_every=2)
     context = context_of(gathered, None)
     manifest = unpack(context["manifest"])
-    stored = [of for name, part in context["parts"].items() if name.startswith("pictures-") for of in unpack(part)]
+    stored = [of for name, part in context["parts"].items() if name.startswith("images-") for of in unpack(part)]
     examples = [of for record in gathered.members[1].latents for of in record["examples"]]
-    assert {of["picture"] for of in examples} <= set(manifest["pictures"])
-    assert len(set(manifest["pictures"])) == len(stored) <= 30
-    assert '"data:' not in json.dumps(
-        [unpack(part) for name, part in context["parts"].items() if "pictures" not in name]
-    )
-    for number, of in zip(manifest["pictures"], stored, strict=True):
+    assert {example["image"] for example in examples} <= set(manifest["images"])
+    assert len(set(manifest["images"])) == len(stored) <= 30
+    assert '"data:' not in json.dumps([unpack(part) for name, part in context["parts"].items() if "images" not in name])
+    for number, of in zip(manifest["images"], stored, strict=True):
         assert of["shows"] == f"class {images.shown(number)['class']}"
         with Image.open(io.BytesIO(base64.b64decode(of["src"].partition("base64,")[2]))) as image:
             assert image.size == (32, 32)
@@ -115,8 +115,8 @@ def test_each_picture_is_stored_once_and_small(gathered, pictures):
 
 def test_the_class_token_has_no_map(folder, tiny_clip, pictures):
     run = fit_clip(folder, "cls", tiny_clip, pictures, positions="cls", batch_size=8, val_samples=16, train_samples=80)
-    found = gather(run, D_SAE)
-    assert found.n_read == found.n_pictures == 30
+    found = gather(Run(run), D_SAE)
+    assert found.n_read == found.n_images == 30
     examples = [of for record in found.members[0].latents for of in record["examples"]]
     assert examples
     assert not any("heat" in of for of in examples)
@@ -131,12 +131,12 @@ def test_a_cache_of_pictures_shows_them_too(run, folder, gathered):
     (other / "saes").symlink_to(run / "saes")
     config["data"] = {"class_path": "CachedActivations", "init_args": {"path": str(folder / "cache"), "batch_size": 64}}
     (other / "config.yaml").write_text(yaml.safe_dump(config))
-    assert gather(other, D_SAE) == gathered
+    assert gather(Run(other), D_SAE) == gathered
 
 
 def test_pages_of_latent_pictures_are_shown(run):
     (run / "pictures").mkdir()
-    assert pictures_section(read(run)) is None
+    assert pictures_section(Run(run)) is None
     Image.new("RGB", (3, 2), "red").save(run / "pictures/compared.png")
     main(["report", str(run), "--latents", "3"])
     page = (run / "report.html").read_text()
@@ -144,7 +144,7 @@ def test_pages_of_latent_pictures_are_shown(run):
     assert base64.b64encode((run / "pictures/compared.png").read_bytes()).decode() in page
     assert "img-src data:" in page
     (run / "pictures/compared.png").write_bytes(bytes(4_000_000))
-    assert pictures_section(read(run)) is None
+    assert pictures_section(Run(run)) is None
 
 
 def test_explain_names_the_strongest_pictures(run, gathered, activations, capsys):
@@ -154,9 +154,11 @@ def test_explain_names_the_strongest_pictures(run, gathered, activations, capsys
     main([*arguments, "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["text"] is found["logits"] is None
-    assert found["pictures"]["frequency"] == pytest.approx(record["frequency"], rel=0.01)
-    assert [of["picture"] for of in found["pictures"]["examples"]] == [of["picture"] for of in record["examples"]][:3]
-    first = found["pictures"]["examples"][0]
+    assert found["images"]["frequency"] == pytest.approx(record["frequency"], rel=0.01)
+    assert [of["image"] for of in found["images"]["examples"]] == [example["image"] for example in record["examples"]][
+        :3
+    ]
+    first = found["images"]["examples"][0]
     assert first["name"].endswith(".png")
     assert first["shows"]["class"] in first["name"]
     main(arguments)
