@@ -14,6 +14,7 @@ from sae_lightning.images import ImageFolder
 from sae_lightning.interpretation.image_examples import ImageExample
 from sae_lightning.interpretation.image_pages import with_heat
 from sae_lightning.loggers import MemberTensorBoardLogger
+from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import TopK
 
@@ -59,22 +60,22 @@ def drawn(tmp_path_factory, tiny_clip, pictures):
 
 def test_a_page_for_each_member_and_one_of_all(drawn):
     run, module, _ = drawn
-    names = {member.replace("/", "-") for member in module.members} | {"compared"}
+    names = {member.folder for member in module.members} | {"compared"}
     assert {path.stem for path in (run / "pictures").glob("*.png")} == names
     for name in names:
         page = pixels(run / "pictures" / f"{name}.png")
         assert page.shape[0] > 600
         assert page.shape[1] > 900
-        assert (page.max(2) - page.min(2) > 100).mean() > 0.01, "the pictures have colours"
+        assert (page.max(2) - page.min(2) > 100).mean() > 0.01, "the images have colours"
 
 
 def test_what_is_drawn_is_kept_for_programs(drawn):
     run, module, datamodule = drawn
     found = lines(run)
-    assert [line["member"] for line in found] == [member for member in module.members for _ in range(3)]
+    assert [line["member"] for line in found] == [str(member) for member in module.members for _ in range(3)]
     numbers = set(datamodule.images.numbers("heldout").tolist())
     for line in found:
-        sae = module.members[line["member"]].eval()
+        sae = module.members[Member.parse(line["member"])].eval()
         assert 0 < line["frequency"] <= 1
         assert {example["percentile"] for example in line["examples"]} == {100, 75, 50, 25}
         activations = [example["activation"] for example in line["examples"]]
@@ -95,7 +96,7 @@ def test_the_first_of_the_strongest_is_the_strongest_of_all(drawn):
     rows = datamodule.images.numbers("heldout")[:, None]
     activations, mask = datamodule.source.capture(datamodule.inputs(rows))
     for line in lines(run):
-        sae = module.members[line["member"]].eval()
+        sae = module.members[Member.parse(line["member"])].eval()
         peaks = sae.encode(activations[mask]).to_dense()[:, line["latent"]].view(len(rows), -1).amax(1)
         assert line["examples"][0]["activation"] == pytest.approx(float(peaks.max()), abs=1e-4)
         assert [example["percentile"] for example in line["examples"]][:2] == [100, 100]
