@@ -212,5 +212,5 @@ def test_from_the_command_line(tiny_clip, pictures, tmp_path, monkeypatch):
     (run,) = (tmp_path / "lightning_logs").glob("*/version_0")
     line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["metrics"]["concept_purity"]["trained"]["0"] is not None
-    assert line["better"]["top_similarity"] == "higher"
+    assert line["about"]["top_similarity"]["better"] == "higher"
     assert (run / "pictures" / "trained-0.png").is_file()
