@@ -18,6 +18,6 @@ def tiny_clip(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
-    """Folder with red, green and blue pictures, in a folder each."""
-    return str(save_images(tmp_path_factory.mktemp("pictures")))
+def image_folder(tmp_path_factory):
+    """Folder with red, green and blue images, in a folder each."""
+    return str(save_images(tmp_path_factory.mktemp("images")))

@@ -33,8 +33,8 @@ def test_each_pass_over_the_pictures_has_another_order():
 
 
 @pytest.mark.parametrize(("positions", "n"), [("all", 17), ("cls", 1), ("patch", 16)])
-def test_positions_that_count(tiny_clip, pictures, positions, n):
-    datamodule = clip_images(tiny_clip, pictures, positions=positions, batch_size=8, val_samples=8)
+def test_positions_that_count(tiny_clip, image_folder, positions, n):
+    datamodule = clip_images(tiny_clip, image_folder, positions=positions, batch_size=8, val_samples=8)
     datamodule.setup("validate")
     inputs = datamodule.heldout_rows(4 * n)
     activations, mask = datamodule.source.capture(inputs)
@@ -71,8 +71,8 @@ def test_the_end_token_is_the_one_that_is_pooled(tiny_clip, tmp_path):
     torch.testing.assert_close(changed, data.source.forward(inputs))
 
 
-def test_damaged_pictures_are_skipped_in_training_and_validation(tiny_clip, pictures, tmp_path):
-    folder = Path(shutil.copytree(pictures, tmp_path / "some"))
+def test_damaged_pictures_are_skipped_in_training_and_validation(tiny_clip, image_folder, tmp_path):
+    folder = Path(shutil.copytree(image_folder, tmp_path / "some"))
     for name in ("blue/0", "green/3", "red/5"):  # the first is held out
         (folder / f"{name}.png").write_bytes((folder / f"{name}.png").read_bytes()[:60])
     datamodule = clip_images(tiny_clip, folder, images_per_forward=1)
@@ -97,8 +97,8 @@ def test_a_folder_without_one_good_picture(tiny_clip, tmp_path):
         clip_images(tiny_clip, tmp_path).setup("fit")
 
 
-def test_a_block_that_failed_is_read_again(tiny_clip, pictures, monkeypatch):
-    datamodule = clip_images(tiny_clip, pictures)
+def test_a_block_that_failed_is_read_again(tiny_clip, image_folder, monkeypatch):
+    datamodule = clip_images(tiny_clip, image_folder)
     stream, other = datamodule.train_stream(), datamodule.train_stream()
     forward, calls = datamodule.source._forward_to_hooks, []
 
@@ -125,13 +125,13 @@ def test_a_block_that_failed_is_read_again(tiny_clip, pictures, monkeypatch):
         ({"loss_samples": 0}, "loss_samples=0: expected at least 1"),
     ],
 )
-def test_bad_arguments(tiny_clip, pictures, arguments, message):
+def test_bad_arguments(tiny_clip, image_folder, arguments, message):
     with pytest.raises(ValueError, match=message):
-        clip_images(tiny_clip, pictures, **arguments)
+        clip_images(tiny_clip, image_folder, **arguments)
 
 
-def test_hooks_of_the_other_tower(tiny_clip, pictures, tmp_path):
+def test_hooks_of_the_other_tower(tiny_clip, image_folder, tmp_path):
     with pytest.raises(ValueError, match="expected one of the image tower"):
-        ClipImages(tiny_clip, "transformer.resblocks.0", ImageFolder(pictures))
+        ClipImages(tiny_clip, "transformer.resblocks.0", ImageFolder(image_folder))
     with pytest.raises(ValueError, match="expected one of the text tower"):
         ClipText(tiny_clip, "visual.transformer.resblocks.0", FileText(tiny.save_text(tmp_path / "text.jsonl")))

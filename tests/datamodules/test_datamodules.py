@@ -75,7 +75,7 @@ def make(request, tiny_lm, text_file):
         return kind(model, hook, data, **small | {"buffer_samples": 300} | kwargs)
 
     def clip_images(**kwargs):
-        images = ImageFolder(request.getfixturevalue("pictures"), heldout_every=4)
+        images = ImageFolder(request.getfixturevalue("image_folder"), heldout_every=4)
         hook = "visual.transformer.resblocks.0"
         return clip(ClipImages, hook, images, images_per_forward=4, n_workers=2, **kwargs)
 

@@ -13,8 +13,8 @@ from sae_lightning.images import HubImages, ImageFolder, ImageReader
 from sae_lightning.images.reader import to_rgb
 
 
-def test_folders_are_classes(pictures):
-    images = ImageFolder(pictures, heldout_every=6)
+def test_folders_are_classes(image_folder):
+    images = ImageFolder(image_folder, heldout_every=6)
     assert images.values == {"class": ["blue", "green", "red"]}
     assert images.prompts == {"class": ["a photo of a {}"]}
     for number in range(len(images)):
@@ -31,13 +31,13 @@ def test_pictures_in_the_folder_itself_have_no_class(tmp_path):
     assert (len(images), images.values) == (2, {})
 
 
-def test_a_table_gives_attributes(pictures, tmp_path):
-    paths = sorted(str(path.relative_to(pictures)) for path in Path(pictures).rglob("*.png"))
+def test_a_table_gives_attributes(image_folder, tmp_path):
+    paths = sorted(str(path.relative_to(image_folder)) for path in Path(image_folder).rglob("*.png"))
     with (tmp_path / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "hue", "place"])
         writer.writerows([path, Path(path).parent.name, "" if i % 2 else "left"] for i, path in enumerate(paths))
-    images = ImageFolder(pictures, str(tmp_path / "table.csv"), {"hue": ["something {}", "{}"]})
+    images = ImageFolder(image_folder, str(tmp_path / "table.csv"), {"hue": ["something {}", "{}"]})
     assert images.values == {"hue": ["blue", "green", "red"], "place": ["left"]}
     assert images.labels("place")[:4].tolist() == [0, -1, 0, -1]
     assert images.prompts == {"hue": ["something {}", "{}"], "place": ["a photo of a {}"]}
@@ -57,20 +57,20 @@ def test_a_table_gives_attributes(pictures, tmp_path):
         ({"table": "short.csv"}, r"59 of 60 pictures of .* are not in it, such as blue/1.png"),
     ],
 )
-def test_bad_arguments(pictures, tmp_path, monkeypatch, arguments, message):
+def test_bad_arguments(image_folder, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.csv").write_text("path,hue\n")
     (tmp_path / "short.csv").write_text("file,hue\nblue/0.png,blue\n")
     with pytest.raises(ValueError, match=message):
-        ImageFolder(**{"folder": pictures, **arguments})
+        ImageFolder(**{"folder": image_folder, **arguments})
 
 
-def test_a_dataset(pictures):
-    images = HubImages(pictures, attributes=["label"], prompts={"label": ["a {} thing"]}, heldout_every=5)
+def test_a_dataset(image_folder):
+    images = HubImages(image_folder, attributes=["label"], prompts={"label": ["a {} thing"]}, heldout_every=5)
     assert len(images) == 60
     assert images.values == {"label": ["blue", "green", "red"]}
-    folder = ImageFolder(pictures)
+    folder = ImageFolder(image_folder)
     for number in (0, 30, 59):
         assert Path(images.name(number)).parent.name == images.values["label"][images.labels("label")[number]]
         same = next(i for i in range(60) if folder.name(i) == images.name(number))
@@ -86,9 +86,9 @@ def test_a_dataset(pictures):
         ({"dataset": "no/such"}, "dataset=no/such, name=None, split=train: `datasets` cannot load it"),
     ],
 )
-def test_a_bad_dataset(pictures, arguments, message):
+def test_a_bad_dataset(image_folder, arguments, message):
     with pytest.raises(ValueError, match=message):
-        HubImages(**{"dataset": pictures, **arguments})
+        HubImages(**{"dataset": image_folder, **arguments})
 
 
 def test_every_kind_of_picture_becomes_rgb():

@@ -19,10 +19,10 @@ SIZES = {"batch_size": 32, "train_samples": 320, "val_samples": 64, "loss_sample
 
 
 @pytest.fixture(params=["pictures", "captions"])
-def made(request, tiny_clip, pictures, tmp_path):
+def made(request, tiny_clip, image_folder, tmp_path):
     """Settings of the data, the datamodule, and the folder of its cache."""
     if request.param == "pictures":
-        folder = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+        folder = Path(shutil.copytree(image_folder, tmp_path / "pictures"))
         (folder / "green/3.png").write_bytes((folder / "green/3.png").read_bytes()[:60])
         images = {"class_path": "ImageFolder", "init_args": {"folder": str(folder), "heldout_every": 4}}
         data = {"model": tiny_clip, "hook": "visual.transformer.resblocks.0", "images": images, "images_per_forward": 4}
@@ -87,7 +87,7 @@ def test_going_on_and_other_settings(made, capsys):
         cache(folder, "--data.dtype", "bfloat16")
     assert "data.dtype=float32 there, bfloat16 here" in capsys.readouterr().err
     is_text = isinstance(datamodule, ClipText)
-    if is_text:  # the seed decides the order of pictures, and of captions nothing before the buffer
+    if is_text:  # the seed decides the order of images, and of captions nothing before the buffer
         cache(folder, "--data.seed", "1")
     else:
         with pytest.raises(SystemExit):
