@@ -21,9 +21,3 @@ def tiny_clip(tmp_path_factory):
 def image_folder(tmp_path_factory):
     """Folder with red, green and blue images, in a folder each."""
     return str(save_images(tmp_path_factory.mktemp("images")))
-
-
-@pytest.fixture(scope="session")
-def pictures(image_folder):
-    """The same folder, under the name that other tests know."""
-    return image_folder

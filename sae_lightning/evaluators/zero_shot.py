@@ -211,7 +211,7 @@ class ZeroShotRecovered(Evaluator):
 
 def _accuracy(metric: Metric, answers: Answers, weights: Tensor, chance: float) -> Scores:
     """Return the share of correct answers of each member; items are images with their weights."""
-    correct = _weighted_correct(answers, weights)
+    correct = {key: _weighted_correct(table, weights).sum(1) for key, table in answers.items()}
     of_members = {name: shares for (_, name), shares in correct.items() if isinstance(name, Member)}
     values: dict[Member, Tensor | float] = {member: shares.sum() for member, shares in of_members.items()}
     for part, _ in answers:
@@ -222,15 +222,14 @@ def _accuracy(metric: Metric, answers: Answers, weights: Tensor, chance: float) 
 
 def _unedited(metric: Metric, answers: Answers, weights: Tensor, name: str) -> Scores:
     """Return the accuracy without an SAE, for every member."""
-    correct = _weighted_correct(answers, weights)
-    by_part = {part: correct[part, name].sum() for part, _ in answers}
+    by_part = {part: _weighted_correct(answers[part, name], weights).sum() for part, _ in answers}
     members = {member: by_part[part] for part, member in answers if isinstance(member, Member)}
     return Scores(metric, members, by_part)
 
 
-def _weighted_correct(answers: Answers, weights: Tensor) -> dict[tuple[str, str | Member], Tensor]:
-    """Return for each image the sum of the weights of its correct answers."""
-    return {key: (weights * (1 - table[..., 0]).nan_to_num()).sum(1) for key, table in answers.items()}
+def _weighted_correct(table: Tensor, weights: Tensor) -> Tensor:
+    """Return the weight [n_images, n_attributes] of each answer that is correct, else 0."""
+    return weights * (1 - table[..., 0]).nan_to_num()
 
 
 def _leave(x: Tensor) -> Tensor:

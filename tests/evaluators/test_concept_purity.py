@@ -18,10 +18,10 @@ TRAINED = Member("trained", 0)
 
 
 @pytest.fixture(scope="module")
-def clip_images(tiny_clip, pictures):
+def clip_images(tiny_clip, image_folder):
     """60 images of three colours, half of them held out."""
     return ClipImages(
-        tiny_clip, "visual.transformer.resblocks.0", ImageFolder(pictures, heldout_every=2), batch_size=64,
+        tiny_clip, "visual.transformer.resblocks.0", ImageFolder(image_folder, heldout_every=2), batch_size=64,
         train_samples=640, val_samples=512, buffer_samples=512, images_per_forward=4, n_workers=1,
     )  # fmt: skip
 
@@ -190,7 +190,7 @@ def test_data_without_images_are_refused(trainer, sae, data):
         trainer(ConceptPurity()).validate(sae, data, verbose=False)
 
 
-def test_from_the_command_line(tiny_clip, pictures, tmp_path, monkeypatch):
+def test_from_the_command_line(tiny_clip, image_folder, tmp_path, monkeypatch):
     from sae_lightning.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -198,7 +198,7 @@ def test_from_the_command_line(tiny_clip, pictures, tmp_path, monkeypatch):
     data = {
         "model": tiny_clip, "hook": "visual.transformer.resblocks.0", "batch_size": 64, "train_samples": 640,
         "val_samples": 256, "buffer_samples": 512, "images_per_forward": 4, "n_workers": 1,
-        "images": {"class_path": "ImageFolder", "init_args": {"folder": pictures, "heldout_every": 2}},
+        "images": {"class_path": "ImageFolder", "init_args": {"folder": image_folder, "heldout_every": 2}},
     }  # fmt: skip
     evaluators = [
         {"class_path": "ConceptPurity", "init_args": {**SETTINGS, "embedding": {"class_path": "PixelEmbedding"}}},
@@ -212,5 +212,5 @@ def test_from_the_command_line(tiny_clip, pictures, tmp_path, monkeypatch):
     (run,) = (tmp_path / "lightning_logs").glob("*/version_0")
     line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert line["metrics"]["concept_purity"]["trained"]["0"] is not None
-    assert line["better"]["top_similarity"] == "higher"
+    assert line["about"]["top_similarity"]["better"] == "higher"
     assert (run / "pictures" / "trained-0.png").is_file()

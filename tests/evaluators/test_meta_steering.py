@@ -130,7 +130,7 @@ def save_run(folder, data, d_in=D_IN):
     return str(folder / "saes/trained/0")
 
 
-def test_mistakes(trainer, data, base, tmp_path, tiny_clip, pictures, monkeypatch):
+def test_mistakes(trainer, data, base, tmp_path, tiny_clip, image_folder, monkeypatch):
     sae = {"trained/0": planted(PURE, k=2)}
     for settings, message in (
         ({"n_latents": 0}, "n_latents=0: expected 1 or more"),
@@ -158,8 +158,8 @@ def test_mistakes(trainer, data, base, tmp_path, tiny_clip, pictures, monkeypatc
         evaluate(trainer, sae, of_synthetic)
 
 
-def test_the_model_and_the_images_of_the_run_are_found(trainer, base, tmp_path, tiny_clip, pictures, monkeypatch):
-    images = {"class_path": "ImageFolder", "init_args": {"folder": pictures, "heldout_every": 4}}
+def test_the_model_and_the_images_of_the_run_are_found(trainer, base, tmp_path, tiny_clip, image_folder, monkeypatch):
+    images = {"class_path": "ImageFolder", "init_args": {"folder": image_folder, "heldout_every": 4}}
     hooks = {"early": "visual.transformer.resblocks.0", "late": "visual.transformer.resblocks.1"}
     init_args = {"model": tiny_clip, "hook": hooks, "images": images, "buffer_samples": 10_000}
     run = {"class_path": "ClipImages", "init_args": init_args}

@@ -126,12 +126,12 @@ def test_mistakes(trainer, data, tmp_path):
             ZeroShotRecovered(**settings)
 
 
-def test_a_real_clip_model_and_evaluators_of_text(trainer, tiny_clip, pictures):
+def test_a_real_clip_model_and_evaluators_of_text(trainer, tiny_clip, image_folder):
     sizes = {"batch_size": 16, "train_samples": 64, "val_samples": 16, "loss_samples": 64, "buffer_samples": 600}
     data = ClipImages(
         tiny_clip,
         "visual.transformer.resblocks.0",
-        ImageFolder(pictures, heldout_every=3),
+        ImageFolder(image_folder, heldout_every=3),
         images_per_forward=8,
         **sizes,
     )
