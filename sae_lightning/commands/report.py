@@ -24,14 +24,14 @@ def main(args: list[str]) -> None:
     from sae_lightning import cpu_settings
     from sae_lightning.report.explorer import explorer_of
     from sae_lightning.report.page import page
-    from sae_lightning.report.run import read
+    from sae_lightning.runs import read_runs
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
-    runs = [read(folder) for folder in {folder.resolve(): folder for folder in options.RUN}.values()]
+    runs = read_runs(options.RUN)
     if options.split:
         page_file.parent.mkdir(exist_ok=True)
-    explorer = explorer_of(runs[0].folder, options.latents, page_file.parent if options.split else None)
+    explorer = explorer_of(runs[0], options.latents, page_file.parent if options.split else None)
     page_file.write_text(page(runs, explorer), encoding="utf-8", errors="replace")
     print(page_file)
 

@@ -99,9 +99,7 @@ def energy_charts(results: Mapping[str, Any]) -> list[Chart]:
     shown = np.linspace(0, len(hooks) - 1, min(len(hooks), _MOST_ENERGY_CHARTS)).round().astype(int)
     charts: list[Chart] = []
     for hook in (hooks[i] for i in shown):
-        energy = {
-            view: row["energy"] for view, rows in _views(results).items() for row in rows if row["hook"] == hook
-        }
+        energy = {view: row["energy"] for view, rows in _views(results).items() for row in rows if row["hook"] == hook}
         series = {view: ([100 * float(share) for share in own], list(own.values())) for view, own in energy.items()}
         charts.append(
             Lines(
@@ -129,7 +127,11 @@ def direction_charts(results: Mapping[str, Any]) -> list[Chart]:
             if rows:
                 heights = [names.index(row["directions"]) for row in rows]
                 series.append(Series(name=reading, x=[row[measure] for row in rows], y=heights, style=style))
-        charts.append(Scatter(title=title, name=measure, series=series, x="", y="", y_names=[policy_label(name) for name in names]))
+        charts.append(
+            Scatter(
+                title=title, name=measure, series=series, x="", y="", y_names=[policy_label(name) for name in names]
+            )
+        )
     return charts
 
 

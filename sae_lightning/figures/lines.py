@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import nan
+from operator import mul
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
@@ -13,7 +15,7 @@ from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.look import CHANCE, PAPER
 from sae_lightning.members import Style, policy_label
 
-_MOST_MARKERS = 60
+_MOST_MARKERS = 40
 _FEW_MARKERS = 10
 """Of a longer series, so that they do not hide its line."""
 _MOST_X_NAMES = 12
@@ -176,7 +178,7 @@ class Lines(Chart):
             axes.xaxis.set_major_locator(MaxNLocator(5))
         if self.x_on_top:
             name, factor = self.x_on_top
-            top = axes.secondary_xaxis("top", functions=(lambda x: x * factor, lambda x: x / factor))
+            top = axes.secondary_xaxis("top", functions=(partial(mul, factor), partial(mul, 1 / factor)))
             top.set_xlabel(name)
             top.xaxis.set_major_formatter("{x:g}")
             top.xaxis.set_minor_formatter(NullFormatter())

@@ -97,7 +97,9 @@ def explained_variance_vs_recovery_charts(runs: Sequence[Run]) -> list[Chart]:
     """
     points = [_points(run) for run in runs]
     if not any(points):
-        raise FigureSkipped(f"no run has measured both explained_variance and {RECOVERY}, as the callback Recovery does")
+        raise FigureSkipped(
+            f"no run has measured both explained_variance and {RECOVERY}, as the callback Recovery does"
+        )
     is_several = len(runs) > 1
     policies = in_order(policy for of_run in points for policy, _, recovery in of_run if recovery is not None)
     series, numbers = [], []

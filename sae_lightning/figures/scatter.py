@@ -52,7 +52,8 @@ class Scatter(Lines):
     def draw_series(self, axes: Axes, series: Series, style: Style) -> None:
         look: dict[str, Any] = line_of(style) | {"linestyle": "none", "label": series.text if series.is_listed else "_"}
         if self.numbers:
-            look |= {"markerfacecolor": PAPER, "markeredgecolor": style.colour, "markeredgewidth": 1.8, "markersize": 12}
+            look |= {"markerfacecolor": PAPER, "markeredgecolor": style.colour}
+            look |= {"markeredgewidth": 1.8, "markersize": 12}
         elif sum(len(each.x) for each in self.series) > _MANY:
             look |= {"markersize": 3, "alpha": 0.6, "markeredgewidth": 0}
         else:

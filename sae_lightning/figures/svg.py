@@ -79,7 +79,7 @@ def svg_of(chart: Chart, chart_id: str) -> Markup:
 
 
 def _attribute(key: str, value: str, chart_id: str) -> tuple[str, str] | None:
-    """Return an attribute with ids that are this chart's alone, and the colours and fonts of the page; None for none."""
+    """Return an attribute with ids of this chart alone, and colours and fonts of the page; None leaves it out."""
     if key == "id":
         return ("id", f"{chart_id}-{value}") if _REFERRED_TO.fullmatch(value) else None
     if key == _XLINK + "href":

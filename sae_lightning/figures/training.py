@@ -63,8 +63,8 @@ def training_chart(run: Run, tag: Tag) -> Lines | None:
     series = []
     for policy in in_order(by_policy):
         curve = by_policy[policy]
-        band = {"low": curve.least, "high": curve.greatest} if has_bands else {}
-        series.append(Series(name=policy, x=curve.samples, y=curve.mean, **band))
+        low, high = (curve.least, curve.greatest) if has_bands else ([], [])
+        series.append(Series(name=policy, x=curve.samples, y=curve.mean, low=low, high=high))
     floors = [floor for validation in run.validations if (floor := validation.floors.get(tag)) is not None]
     return Lines(
         title=f"{run.measurements.label(tag)}, over training",

@@ -58,6 +58,7 @@ def read_truth(run: Run, part: str = "") -> Truth:
     if not members:
         raise FigureSkipped(f"there is no {run.folder / 'saes'}: the run has not finished")
     features = datamodule.source.features
+    assert features is not None
     best: dict[str, list[np.ndarray]] = {}
     for member in members:
         W_dec = run.load(member).W_dec.detach()  # noqa: N806
