@@ -9,6 +9,7 @@ import torch
 import yaml
 from PIL import Image
 from report.runs import fit, panel, unpack
+from sae_lightning.report.pictured import pictures as pictures_section
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
@@ -16,7 +17,6 @@ from sae_lightning.datamodules import ClipImages
 from sae_lightning.images import ImageFolder
 from sae_lightning.report.explorer import context_of
 from sae_lightning.report.latents import gather
-from sae_lightning.report.pictured import pictures as pictures_section
 from sae_lightning.runs import Run
 from sae_lightning.saes import TopK
 
