@@ -66,7 +66,7 @@ class MetricsFile(Callback):
         run = run_folder(trainer)
         if run is None or not trainer.is_global_zero:
             return
-        measured = measured_scores(trainer)
+        measured = measured_scores(trainer.callbacks)  # type: ignore[attr-defined]
         about = {scores.metric.name: scores.metric for scores in measured}
         values, floors = collect(trainer.callback_metrics, stage)
         datamodule = datamodule_of(trainer)
@@ -98,15 +98,14 @@ class MetricsFile(Callback):
         self._seconds_before_restart = state_dict["seconds"]
 
 
-def measured_scores(trainer: Trainer) -> list[Scores]:
-    """Return what the evaluators of a trainer measured last.
+def measured_scores(callbacks: Iterable[Callback]) -> list[Scores]:
+    """Return what the evaluators among callbacks measured last.
 
     Raises:
         ValueError: if two evaluators give a metric of one name different descriptions.
     """
     measured: list[Scores] = []
     about: dict[str, Metric] = {}
-    callbacks: Iterable[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for scores in [scores for one in callbacks if isinstance(one, Evaluator) for scores in one.measured.values()]:
         name = scores.metric.name
         if about.setdefault(name, scores.metric) != scores.metric:

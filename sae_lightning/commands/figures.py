@@ -19,11 +19,7 @@ def main(args: list[str]) -> None:
     parser = make_parser("figures", __doc__)
     parser.add_argument("RUN", nargs="+", type=Path, help=RUN_HELP)
     parser.add_argument(
-        "--out",
-        type=Path | None,
-        default=None,
-        metavar="FOLDER",
-        help="For the figure of all runs. Default: figures/ of the first run.",
+        "--out", type=Path, metavar="FOLDER", help="For the figure of all runs. Default: figures/ of the first run."
     )
     options = parse(parser, args[1:])
     from sae_lightning.figures.runs import FOLDER, draw

@@ -30,18 +30,20 @@ from sae_lightning.callbacks import (
 from sae_lightning.causal import EntityPrompts
 from sae_lightning.class_paths import accept_old_class_paths
 from sae_lightning.commands.parser import parse
-from sae_lightning.compare import METRICS_FILE, read_run, told, write_verdict
 from sae_lightning.datamodules import ActivationDataModule, Text
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Images
 from sae_lightning.interpretation import Judge
-from sae_lightning.loggers import MemberTensorBoardLogger, run_folder
+from sae_lightning.loggers import MemberTensorBoardLogger
 from sae_lightning.panel import SanityPanel
 from sae_lightning.probing import ProbingTask
+from sae_lightning.run_folder import run_folder
+from sae_lightning.runs import METRICS_FILE, Run, experiments_of
 from sae_lightning.saes import DecoderInit, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
+from sae_lightning.verdict import experiment_texts, write_verdict
 
 _NAMED_CLASSES = (
     SAEModule,
@@ -226,9 +228,9 @@ class SAECLI(LightningCLI):
         if run is None or not self.trainer.is_global_zero:
             return None
         if (run / METRICS_FILE).is_file():
-            finished = read_run(run)
+            finished = Run(run)
             write_verdict(finished)
-            print("\n" + "\n\n".join(told([[finished]])) + "\n")
+            print("\n" + "\n\n".join(experiment_texts(experiments_of([finished]))) + "\n")
         return run
 
 

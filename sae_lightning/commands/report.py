@@ -11,6 +11,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from sae_lightning.commands.parser import RUN_HELP, make_parser, parse
+from sae_lightning.runs import read_runs
 
 FILE_NAME, FOLDER_NAME, INDEX = "report.html", "report", "index.html"
 
@@ -24,7 +25,6 @@ def main(args: list[str]) -> None:
     from sae_lightning import cpu_settings
     from sae_lightning.report.explorer import explorer_of
     from sae_lightning.report.page import page
-    from sae_lightning.runs import read_runs
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
@@ -41,8 +41,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("RUN", nargs="+", type=Path, help=RUN_HELP)
     parser.add_argument(
         "--out",
-        type=Path | None,
-        default=None,
+        type=Path,
         metavar="PATH",
         help=f"The page, or with --split its folder. Default: {FILE_NAME}, or {FOLDER_NAME}, in the first RUN.",
     )

@@ -27,31 +27,25 @@ class LabelledImages:
 
     Args:
         evaluator: name of the evaluator, for messages.
-        datamodule: of the run, with a CLIP model.
+        datamodule: whose source is a CLIP model.
         images: which images; by default those of the datamodule.
         attributes: which attributes; by default all that have two values or more.
 
     Attributes:
-        datamodule: whose model reads the images.
         attributes: names of the attributes.
         labels: [n_images, n_attributes] int64, index of the value, -1 where the attribute does not apply.
 
     Raises:
-        ValueError: if there is no CLIP model, or no attribute to ask about.
+        ValueError: if there are no images, or there is no attribute to ask about.
     """
 
     def __init__(
         self,
         evaluator: str,
-        datamodule: ActivationDataModule | None,
+        datamodule: ActivationDataModule,
         images: Images | None = None,
         attributes: Sequence[str] | None = None,
     ) -> None:
-        if datamodule is None or not datamodule.source.embeds_images:
-            raise ValueError(
-                f"{evaluator} needs a CLIP model, and data={type(datamodule).__name__} has none: "
-                f"take ClipImages, or leave out {evaluator}"
-            )
         if images is None:
             images = datamodule.images
         if images is None:
@@ -68,7 +62,7 @@ class LabelledImages:
         self.attributes = several if attributes is None else list(attributes)
         if unknown := [name for name in self.attributes if name not in several]:
             raise ValueError(f"attributes: {unknown[0]} is none of these images; expected some of {several}")
-        self.images, self.datamodule = images, datamodule
+        self.images = images
         # A source around a ClipSource, as that of nulls or of a cache, is in everything else the source inside.
         self.source = cast("ClipSource", datamodule.source)
         self.labels = torch.stack([images.labels(name) for name in self.attributes], 1)
@@ -172,21 +166,3 @@ class ZeroShot:
         logits = logits.masked_fill(self._others[attribute], -torch.inf)
         target = self._first[attribute] + label
         return F.cross_entropy(logits, target, reduction="none"), logits.argmax(1) == target
-
-
-def image_tower_data(evaluator: str, datamodule: ActivationDataModule | None) -> ActivationDataModule:
-    """Return the datamodule, if its activations are those of an image tower.
-
-    Args:
-        evaluator: name of the evaluator, for the message.
-        datamodule: of the run.
-
-    Raises:
-        ValueError: if they are not.
-    """
-    if datamodule is None or not datamodule.source.reads_images:
-        raise ValueError(
-            f"{evaluator} needs the image tower of a CLIP model, and data={type(datamodule).__name__} has none: "
-            f"take ClipImages, or leave out {evaluator}"
-        )
-    return datamodule

@@ -33,7 +33,7 @@ class Reading:
         return len(self.input_ids)
 
     def token_at(self, character: int) -> int | None:
-        """Return the index of the token that holds this character of the text; None where the text was cut before it."""
+        """Return the index of the token that holds this character; None where the text was cut before it."""
         held = (self.spans[:, 0] <= character) & (character < self.spans[:, 1])
         return int(held.nonzero()[0, 0]) if held.any() else None
 
@@ -90,7 +90,7 @@ class TextReader:
     def activations(
         self, readings: Sequence[Reading]
     ) -> Iterator[tuple[list[int], Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]]:
-        """Yield activations float32 on the model's device and mask of each batch, and which of the readings they are."""
+        """Yield which readings a batch has, their activations in float32 on the model's device, and their mask."""
         for which, batch in self.batches(readings):
             activations, mask = self.source.capture(batch)
             yield which, activations.float(), mask

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from sae_lightning.causal.image_pairs import EditedImages, find_known_images
 from sae_lightning.causal.swaps import Swaps
-from sae_lightning.datamodules.labelled_images import LabelledImages, image_tower_data
-from sae_lightning.evaluators.base import Scores, datamodule_of
+from sae_lightning.datamodules.labelled_images import LabelledImages
+from sae_lightning.evaluators.base import Scores
 from sae_lightning.evaluators.editing import Editing, mean_of_shares
 from sae_lightning.evaluators.edits import check_one_hook
+from sae_lightning.evaluators.image_evaluator import image_tower_data
 from sae_lightning.metric import Metric, Question
 from sae_lightning.saes.module import SAEModule
 
@@ -121,8 +122,7 @@ class AttributeEditing(Editing):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Ask the model what it knows, before anything is trained."""
         super().setup(trainer, pl_module, stage)
-        assert isinstance(pl_module, SAEModule)
-        datamodule = image_tower_data("AttributeEditing", datamodule_of(trainer))
+        datamodule = image_tower_data(self, trainer)
         self._images = LabelledImages("AttributeEditing", datamodule, attributes=self.attributes)
         check_one_hook("AttributeEditing", datamodule, pl_module)
         with torch.inference_mode(False):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
-from sae_lightning.datamodules.labelled_images import LabelledImages, image_tower_data
-from sae_lightning.evaluators.base import datamodule_of
+from sae_lightning.datamodules.labelled_images import LabelledImages
+from sae_lightning.evaluators.image_evaluator import image_tower_data
 from sae_lightning.evaluators.probes import Probing
 from sae_lightning.probing.prepared_images import PreparedImages
 
@@ -51,7 +51,7 @@ class AttributeProbing(Probing):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Draw the images, so that what is wrong with them shows before training."""
         super().setup(trainer, pl_module, stage)
-        datamodule = image_tower_data("AttributeProbing", datamodule_of(trainer))
+        datamodule = image_tower_data(self, trainer)
         if not self._prepared:
             images = LabelledImages("AttributeProbing", datamodule, attributes=self.attributes)
             self._prepared = [PreparedImages(images, self.train_images, self.test_images)]

@@ -201,6 +201,11 @@ def datamodule_of(trainer: Trainer) -> ActivationDataModule | None:
     return datamodule if isinstance(datamodule, ActivationDataModule) else None
 
 
+def data_name(trainer: Trainer) -> str:
+    """Return the name of the class of the trainer's data, for messages."""
+    return type(trainer.datamodule).__name__  # type: ignore[attr-defined]
+
+
 def evaluate_across_ranks(members: Mapping[Member, M], measure: Callable[[Member, M], T]) -> dict[Member, T]:
     """Return `measure(member, value)` of every member; each is measured on one rank, and every rank gets all results.
 
@@ -245,7 +250,7 @@ def log_histogram(trainer: Trainer, stage: str, name: str, member: Member, value
         experiment = getattr(logger, "experiment", None)
         if hasattr(logger, "log_histogram"):
             logger.log_histogram(logged_name, values, trainer.global_step)
-        elif hasattr(experiment, "add_histogram"):
+        elif experiment is not None and hasattr(experiment, "add_histogram"):
             experiment.add_histogram(str(logged_name), values, trainer.global_step)
 
 
@@ -265,6 +270,6 @@ def log_image(trainer: Trainer, stage: str, tag: Tag, member: Member | None, ima
         experiment = getattr(logger, "experiment", None)
         if hasattr(logger, "log_image"):
             logger.log_image(f"{stage}/{tag}", member, image, trainer.global_step)
-        elif hasattr(experiment, "add_image"):
+        elif experiment is not None and hasattr(experiment, "add_image"):
             name = f"{stage}/{tag}" if member is None else str(LoggedName(stage, tag, member))
             experiment.add_image(name, image, trainer.global_step, dataformats="HWC")

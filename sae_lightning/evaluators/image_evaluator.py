@@ -8,8 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from sae_lightning import metrics
-from sae_lightning.datamodules import ClipImages
-from sae_lightning.evaluators.base import Evaluator, datamodule_of, evaluated_members
+from sae_lightning.datamodules import ActivationDataModule, ClipImages
+from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of, evaluated_members
 from sae_lightning.interpretation.latents_on_images import ReadLatents
 from sae_lightning.members import Member
 from sae_lightning.saes.module import SAEModule, Step
@@ -45,7 +45,7 @@ class ImageEvaluator(Evaluator):
         datamodule, name = datamodule_of(trainer), type(self).__name__
         if not isinstance(datamodule, ClipImages):
             raise ValueError(
-                f"{name} needs a model that reads images, and data={type(datamodule).__name__} has none: "
+                f"{name} needs a model that reads images, and data={data_name(trainer)} has none: "
                 f"take ClipImages, or leave out {name}"
             )
         self.datamodule = datamodule
@@ -87,3 +87,32 @@ class ImageEvaluator(Evaluator):
         """Return what reads these latents of a member."""
         sae, latents = self.saes[member], latents.to(module.device)
         return lambda x: sae.encode(module.activations_for(member, x)).columns(latents).float()
+
+
+def clip_data(evaluator: Evaluator, trainer: Trainer) -> ActivationDataModule:
+    """Return the datamodule of a trainer, whose model must be a CLIP model.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    datamodule, name = datamodule_of(trainer), type(evaluator).__name__
+    if datamodule is None or not datamodule.source.embeds_images:
+        raise ValueError(
+            f"{name} needs a CLIP model, and data={data_name(trainer)} has none: take ClipImages, or leave out {name}"
+        )
+    return datamodule
+
+
+def image_tower_data(evaluator: Evaluator, trainer: Trainer) -> ActivationDataModule:
+    """Return the datamodule of a trainer, whose activations must be those of an image tower.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    datamodule, name = datamodule_of(trainer), type(evaluator).__name__
+    if datamodule is None or not datamodule.source.reads_images:
+        raise ValueError(
+            f"{name} needs the image tower of a CLIP model, and data={data_name(trainer)} has none: "
+            f"take ClipImages, or leave out {name}"
+        )
+    return datamodule

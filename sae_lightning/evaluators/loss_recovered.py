@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.datamodules.base import ActivationDataModule
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, datamodule_of
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of
 from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
@@ -102,7 +102,7 @@ class LossRecovered(Evaluator):
         datamodule = datamodule_of(trainer)
         if datamodule is None or not datamodule.source.predicts_tokens:
             raise ValueError(
-                f"LossRecovered needs a language model with held-out text, and data={type(datamodule).__name__} has "
+                f"LossRecovered needs a language model with held-out text, and data={data_name(trainer)} has "
                 "none: take LanguageModelDataModule, or leave out LossRecovered"
             )
         check_one_hook("LossRecovered", datamodule, pl_module)

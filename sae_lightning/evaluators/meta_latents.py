@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sae_lightning.datamodules import DecoderDirections
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, datamodule_of, evaluate_across_ranks
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of, evaluate_across_ranks
 from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import best_cosine, best_match, evenly_spaced_rows, nearest_other, recovered_fraction
@@ -137,7 +137,7 @@ class MetaLatents(Evaluator):
         datamodule = datamodule_of(trainer)
         if not isinstance(datamodule, DecoderDirections):
             raise ValueError(
-                f"MetaLatents needs a meta-SAE, and data={type(datamodule).__name__} are not the decoder directions of "
+                f"MetaLatents needs a meta-SAE, and data={data_name(trainer)} are not the decoder directions of "
                 "an SAE: take DecoderDirections, or leave out MetaLatents"
             )
         self._datamodule = datamodule

@@ -19,7 +19,7 @@ from sae_lightning.code import Code
 from sae_lightning.datamodules import ClipImages, DecoderDirections
 from sae_lightning.datamodules.from_settings import make_datamodule
 from sae_lightning.datamodules.labelled_images import LabelledImages
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, datamodule_of, evaluate_across_ranks
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of, evaluate_across_ranks
 from sae_lightning.evaluators.meta_latents import MADE_OF_META_LATENTS
 from sae_lightning.evaluators.steering import Steering, selectivity, shares
 from sae_lightning.members import Member, by_part
@@ -122,7 +122,7 @@ class MetaSteering(Evaluator):
         datamodule = datamodule_of(trainer)
         if not isinstance(datamodule, DecoderDirections):
             raise ValueError(
-                f"MetaSteering needs a meta-SAE, and data={type(datamodule).__name__} are not the decoder directions "
+                f"MetaSteering needs a meta-SAE, and data={data_name(trainer)} are not the decoder directions "
                 "of an SAE: take DecoderDirections, or leave out MetaSteering"
             )
         self._datamodule = datamodule

@@ -6,7 +6,7 @@ averaged over. They differ in what the model reads.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -99,6 +99,7 @@ def auroc_metric(name: Probe, set_name: SetName) -> Metric:
     )
 
 
+@runtime_checkable
 class Task(Protocol):
     """Problems, and the activations that probes are fitted to.
 

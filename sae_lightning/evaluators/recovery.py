@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sae_lightning.code import Code
 from sae_lightning.datamodules.base import ActivationDataModule
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, datamodule_of
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import FiringMatch, best_cosine, best_match, matched_cosine, uniqueness
@@ -211,7 +211,7 @@ def data_with_truth(
     if datamodule is None or features is None or (what == "codes" and datamodule.held_out() is None):
         name = type(evaluator).__name__
         raise ValueError(
-            f"{name} needs data whose true {what} are known, and data={type(datamodule).__name__} has none: "
+            f"{name} needs data whose true {what} are known, and data={data_name(trainer)} has none: "
             f"take SyntheticDataModule, or leave out {name}"
         )
     return datamodule, features

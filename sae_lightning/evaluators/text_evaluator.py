@@ -4,7 +4,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.text_reader import TextReader
-from sae_lightning.evaluators.base import Evaluator, datamodule_of
+from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of
 
 
 class TextEvaluator(Evaluator):
@@ -26,7 +26,7 @@ class TextEvaluator(Evaluator):
         datamodule, name = datamodule_of(trainer), type(self).__name__
         if datamodule is None or datamodule.packing is None or not datamodule.source.predicts_tokens:
             raise ValueError(
-                f"{name} needs a language model, and data={type(datamodule).__name__} has none: "
+                f"{name} needs a language model, and data={data_name(trainer)} has none: "
                 f"take LanguageModelDataModule or CachedActivations, or leave out {name}"
             )
         self.datamodule, self.reader = datamodule, TextReader(datamodule)

@@ -16,11 +16,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.distributed import all_gather_object, rank, world_size
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, datamodule_of
+from sae_lightning.evaluators.base import Evaluator, Items, Scores
 from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part
+from sae_lightning.evaluators.image_evaluator import clip_data
 from sae_lightning.images.base import Images
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
@@ -136,14 +136,14 @@ class ZeroShotRecovered(Evaluator):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is a CLIP model, and that something is known of the images."""
         super().setup(trainer, pl_module, stage)
-        assert isinstance(pl_module, SAEModule)
-        self._images = LabelledImages("ZeroShotRecovered", datamodule_of(trainer), self.images)
+        self._datamodule = clip_data(self, trainer)
+        self._images = LabelledImages("ZeroShotRecovered", self._datamodule, self.images)
         self._numbers = self._images.numbers("heldout", self.n_images)
-        check_one_hook("ZeroShotRecovered", self._images.datamodule, pl_module)
+        check_one_hook("ZeroShotRecovered", self._datamodule, pl_module)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Run the model once for each thing that can stand at the hook."""
-        answers = self._answers(self._images.datamodule, module)
+        answers = self._answers(module)
         applies = ~next(iter(answers.values()))[..., 0].isnan()
         present = applies.any(0)
         # Weights of the answers, which sum to 1 over the images of each attribute, and then over all answers.
@@ -162,11 +162,11 @@ class ZeroShotRecovered(Evaluator):
             alone = torch.zeros_like(weights).index_copy(1, torch.tensor([i]), in_attribute[:, [i]])
             yield _accuracy(accuracy_of(self._images.attributes[i]), answers, alone, float(chances[i]))
 
-    def _answers(self, datamodule: ActivationDataModule, module: SAEModule) -> Answers:
+    def _answers(self, module: SAEModule) -> Answers:
         """Return the answers for all images, the same on every rank: each reads a part of the images."""
         source, images = self._images.source, self._images
         edits: dict[tuple[str, str | Member], Edit] = {}
-        for part, edits_of_part in edits_by_part(datamodule, module).items():
+        for part, edits_of_part in edits_by_part(self._datamodule, module).items():
             edits[part, "clean"] = _leave
             edits |= {(part, name): edit for name, edit in edits_of_part.items()}
         own: dict[tuple[str, str | Member], list[Tensor]] = {key: [] for key in edits}
@@ -211,7 +211,7 @@ class ZeroShotRecovered(Evaluator):
 
 def _accuracy(metric: Metric, answers: Answers, weights: Tensor, chance: float) -> Scores:
     """Return the share of correct answers of each member; items are images with their weights."""
-    correct = _weighted_correct(answers, weights)
+    correct = {key: _weighted_correct(table, weights).sum(1) for key, table in answers.items()}
     of_members = {name: shares for (_, name), shares in correct.items() if isinstance(name, Member)}
     values: dict[Member, Tensor | float] = {member: shares.sum() for member, shares in of_members.items()}
     for part, _ in answers:
@@ -222,15 +222,14 @@ def _accuracy(metric: Metric, answers: Answers, weights: Tensor, chance: float) 
 
 def _unedited(metric: Metric, answers: Answers, weights: Tensor, name: str) -> Scores:
     """Return the accuracy without an SAE, for every member."""
-    correct = _weighted_correct(answers, weights)
-    by_part = {part: correct[part, name].sum() for part, _ in answers}
+    by_part = {part: _weighted_correct(answers[part, name], weights).sum() for part, _ in answers}
     members = {member: by_part[part] for part, member in answers if isinstance(member, Member)}
     return Scores(metric, members, by_part)
 
 
-def _weighted_correct(answers: Answers, weights: Tensor) -> dict[tuple[str, str | Member], Tensor]:
-    """Return for each image the sum of the weights of its correct answers."""
-    return {key: (weights * (1 - table[..., 0]).nan_to_num()).sum(1) for key, table in answers.items()}
+def _weighted_correct(table: Tensor, weights: Tensor) -> Tensor:
+    """Return the weight [n_images, n_attributes] of each answer that is correct, else 0."""
+    return weights * (1 - table[..., 0]).nan_to_num()
 
 
 def _leave(x: Tensor) -> Tensor:

@@ -52,18 +52,22 @@ class Validation:
     sizes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     better: Mapping[Tag, Any] = field(default_factory=dict)
 
-    def as_json(self) -> str:
-        """Return the line."""
+    def plain_values(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """Return the values by metric, policy and seed, as they stand in the line."""
         metrics: dict[str, dict[str, dict[str, float | None]]] = {}
         for tag, values in self.values.items():
             for member, value in values.items():
                 metrics.setdefault(str(tag), {}).setdefault(member.policy, {})[str(member.seed)] = value
+        return metrics
+
+    def as_json(self) -> str:
+        """Return the line."""
         line: dict[str, Any] = {
             "format": FORMAT,
             "step": self.step,
             "samples": self.samples,
             "seconds": self.seconds,
-            "metrics": metrics,
+            "metrics": self.plain_values(),
             "floors": {str(tag): floor for tag, floor in self.floors.items()},
         }
         line |= {"about": {name: metric.as_json() for name, metric in self.about.items()}} if self.about else {}

@@ -17,7 +17,7 @@ from sae_lightning.metrics.random_dictionary import isotropic_directions
 class DecoderInit(ABC):
     """Start of the decoder directions."""
 
-    def look_at(self, datamodule: Any) -> None:  # noqa: B027
+    def prepare(self, datamodule: Any) -> None:  # noqa: B027
         """Take from the datamodule what else is needed, before `directions`; called only where samples are needed."""
 
     def n_samples(self, d_in: int) -> int:
@@ -114,7 +114,7 @@ class TrueFeatures(DecoderInit):
         """Return 1: no sample is read, but only starts that need samples are shown the datamodule."""
         return 1
 
-    def look_at(self, datamodule: Any) -> None:
+    def prepare(self, datamodule: Any) -> None:
         """Take the features of a synthetic source, most frequent first.
 
         Raises:

@@ -139,7 +139,7 @@ class JumpReLU(SparseAutoencoder):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Also keep thresholds at 0 or above: below it latents could be negative."""
+        """Keep decoder directions at unit norm, and thresholds at 0 or above, below which latents could be negative."""
         super().constrain()
         self.threshold.clamp_min_(0.0)
 

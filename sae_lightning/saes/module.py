@@ -114,7 +114,7 @@ class SAEModule(LightningModule):
                     "initialise(seed, samples) of each SAE before training"
                 )
             for sae in self.members.values():
-                sae.init.look_at(data)
+                sae.init.prepare(data)
             samples = self.trainer.strategy.broadcast(data.calibration_sample(n))
         for member, sae in self.members.items():
             sae.initialise(sae.seed, None if samples is None else self.activations_for(member, samples))

@@ -92,7 +92,7 @@ class Stitched(SparseAutoencoder):
         super().setup(stage)
 
     def losses(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
-        """Refuse: which latents are active is decided by two SAEs that have been trained.
+        """Refuse to be trained: two SAEs that have been trained decide which latents are active.
 
         Raises:
             ValueError: always.

@@ -43,7 +43,7 @@ class Null(ABC):
     def __init__(self) -> None:
         self.state: dict[str, Tensor] = {}
 
-    def look_at(self, source: ActivationSource) -> None:  # noqa: B027
+    def prepare(self, source: ActivationSource) -> None:  # noqa: B027
         """Take from the source what this null needs.
 
         Raises:
@@ -191,7 +191,7 @@ class RandomRotation(Null):
         self._rotation = torch.empty(0, 0)
 
     @override
-    def look_at(self, source: ActivationSource) -> None:
+    def prepare(self, source: ActivationSource) -> None:
         random = torch.Generator().manual_seed(self.seed)
         q, r = torch.linalg.qr(torch.randn(source.d_in, source.d_in, generator=random, dtype=torch.float64))
         # QR alone does not give uniform q: fixing the signs of r's diagonal does (Mezzadri 2007, math-ph/0609050).
@@ -228,7 +228,7 @@ class Reinitialised(Null):
         self.embeddings, self.seed = embeddings, seed
 
     @override
-    def look_at(self, source: ActivationSource) -> None:
+    def prepare(self, source: ActivationSource) -> None:
         if not isinstance(source, HookedModel):
             raise ValueError(
                 "nulls: Reinitialised needs a model, and these data have none: take LanguageModelDataModule, "

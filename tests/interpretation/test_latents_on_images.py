@@ -1,11 +1,12 @@
-"""Latents on pictures against the dense latents of all pictures, by one process and by two ranks."""
+"""Latents on images against the dense latents of all images, by one process and by two ranks."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sae_lightning.interpretation import pictures
+from sae_lightning.datamodules import ClipImages
+from sae_lightning.interpretation import latents_on_images
 from sae_lightning.interpretation.image_examples import PERCENTILES, as_grid, at_percentiles
 from sae_lightning.interpretation.latents_on_images import LatentsOnImages
 
@@ -13,8 +14,8 @@ N, SEQ, D_IN = 23, 5, 4
 MASK = torch.tensor([False, True, True, True, True])
 
 
-class Data:
-    """Activations of 40 pictures, rounded so that latents have equals."""
+class Data(ClipImages):
+    """Activations of 40 images, rounded so that latents have equals."""
 
     rows_at_once, batch_size = 4, 7
 
@@ -65,18 +66,18 @@ def in_two_ranks(monkeypatch, ask):
         own.append(value)
         raise MetError
 
-    monkeypatch.setattr(pictures, "world_size", lambda: 2)
-    monkeypatch.setattr(pictures, "all_gather_object", wait)
+    monkeypatch.setattr(latents_on_images, "world_size", lambda: 2)
+    monkeypatch.setattr(latents_on_images, "all_gather_object", wait)
     for rank in range(2):
-        monkeypatch.setattr(pictures, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(latents_on_images, "rank", lambda rank=rank: rank)
         with pytest.raises(MetError):
             ask()
-    monkeypatch.setattr(pictures, "all_gather_object", lambda value: own)
+    monkeypatch.setattr(latents_on_images, "all_gather_object", lambda value: own)
     return [ask(), ask()]
 
 
 @pytest.mark.parametrize("n", [1, 6, 20])
-def test_the_strongest_pictures_of_each_latent(latents, data, numbers, n, monkeypatch):
+def test_the_strongest_images_of_each_latent(latents, data, numbers, n, monkeypatch):
     one = latents.strongest(n)
     for name, (values, places) in one.items():
         peaks = dense(data, numbers, name).amax(1)
@@ -88,14 +89,14 @@ def test_the_strongest_pictures_of_each_latent(latents, data, numbers, n, monkey
         assert all(torch.equal(found[name][i], one[name][i]) for name in one for i in range(2))
 
 
-def test_a_rank_may_be_without_pictures(latents, data, numbers, monkeypatch):
+def test_a_rank_may_be_without_images(latents, data, numbers, monkeypatch):
     few = LatentsOnImages(data, torch.device("cpu"), numbers[:3], latents.readers)
     one = few.strongest(2)
     for found in in_two_ranks(monkeypatch, lambda: few.strongest(2)):
         assert torch.equal(found["relu/0"][1], one["relu/0"][1])
 
 
-def test_peaks_on_all_pictures(latents, data, numbers, monkeypatch):
+def test_peaks_on_all_images(latents, data, numbers, monkeypatch):
     one = latents.all_peaks()
     for name, peaks in one.items():
         assert torch.equal(peaks, dense(data, numbers, name).amax(1))
@@ -103,7 +104,7 @@ def test_peaks_on_all_pictures(latents, data, numbers, monkeypatch):
         assert all(torch.equal(found[name], one[name]) for name in one)
 
 
-def test_single_latents_everywhere_on_single_pictures(latents, data, numbers, monkeypatch):
+def test_single_latents_everywhere_on_single_images(latents, data, numbers, monkeypatch):
     wanted = [("relu/0", 20, 1), ("linear/0", 3, 2), ("relu/0", 3, 0), ("relu/0", 9, 0)]
     one = latents.everywhere(wanted)
     assert data.n_read == 3
@@ -116,7 +117,7 @@ def test_single_latents_everywhere_on_single_pictures(latents, data, numbers, mo
     assert latents.everywhere([]) == {}
 
 
-def test_percentiles_are_of_the_pictures_that_make_the_latent_fire():
+def test_percentiles_are_of_the_images_that_make_the_latent_fire():
     peaks = torch.zeros(300)
     fires = torch.randperm(300, generator=torch.Generator().manual_seed(0))[:101]
     peaks[fires] = torch.arange(1.0, 102.0)
@@ -127,7 +128,7 @@ def test_percentiles_are_of_the_pictures_that_make_the_latent_fire():
 
 
 @pytest.mark.parametrize("n", [0, 1, 4, 6])
-def test_few_pictures_are_shown_once_each(n):
+def test_few_images_are_shown_once_each(n):
     chosen = at_percentiles(torch.cat([torch.arange(1.0, n + 1), torch.zeros(5)]), 3)
     assert sorted(place for _, place in chosen) == list(range(n))
     assert len({percentile for percentile, _ in chosen}) == min(n, 4)

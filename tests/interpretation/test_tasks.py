@@ -1,10 +1,10 @@
 import pytest
 import torch
-from sae_lightning.interpretation.questions import QuestionSettings, choose_latents
 from tiny import WORDS
 
 from sae_lightning.interpretation.excerpts import Excerpts, token_texts
 from sae_lightning.interpretation.firings import Counts
+from sae_lightning.interpretation.tasks import TaskSettings, choose_latents
 from sae_lightning.sources import TokenBatch
 
 
@@ -43,27 +43,27 @@ def test_the_strongest_are_shown_and_all_strengths_judged(excerpts, planted):
     assert all("moon" not in excerpt.text for excerpt in planted.contrast)
 
 
-def test_judged_strengths_reach_from_the_strongest_to_the_weakest(excerpts, ask_about):
+def test_judged_strengths_reach_from_the_strongest_to_the_weakest(excerpts, task_for):
     active = torch.zeros(len(excerpts), excerpts.length)
     active[excerpts.judged, 2] = torch.arange(int(excerpts.judged.sum())) + 1.0
     active[excerpts.judged.nonzero()[:60, 0]] = 0
-    question = ask_about(active.flatten())
-    judged = [i for i, fires in zip(where(excerpts, question.judged), question.fires, strict=True) if fires]
+    task = task_for(active.flatten())
+    judged = [i for i, fires in zip(where(excerpts, task.judged), task.fires, strict=True) if fires]
     strengths = sorted(active[judged].amax(1).tolist())
     assert strengths[0] == 61
     assert strengths[-1] == excerpts.judged.sum()
     assert torch.tensor(strengths).diff().max() <= 4
 
 
-def test_a_latent_that_always_fires_leaves_nothing_to_judge(excerpts, ask_about):
-    question = ask_about(torch.ones(excerpts.ids.numel()))
-    assert not question.judged
-    assert len(question.shown) == 15
+def test_a_latent_that_always_fires_leaves_nothing_to_judge(excerpts, task_for):
+    task = task_for(torch.ones(excerpts.ids.numel()))
+    assert not task.judged
+    assert len(task.shown) == 15
 
 
 def test_the_same_latents_are_chosen_for_every_member_as_far_as_they_are_alive():
     n = torch.full((100,), 20)
-    settings = QuestionSettings(n_latents=30, n_shown=15, n_judged=50, min_excerpts=10, min_frequency=1e-6)
+    settings = TaskSettings(n_latents=30, n_shown=15, n_judged=50, min_excerpts=10, min_frequency=1e-6)
     chosen, alive = choose_latents(Counts(n, n, n, 1000), settings)
     assert len(chosen) == 30
     assert alive == 1
@@ -76,17 +76,17 @@ def test_the_same_latents_are_chosen_for_every_member_as_far_as_they_are_alive()
     assert len(others) == 30
     assert not set(chosen[:20]) & set(others)
     frequent = n.masked_fill(dead, 1)
-    rare_settings = QuestionSettings(n_latents=30, n_shown=15, n_judged=50, min_excerpts=1, min_frequency=0.001)
+    rare_settings = TaskSettings(n_latents=30, n_shown=15, n_judged=50, min_excerpts=1, min_frequency=0.001)
     assert choose_latents(Counts(frequent, n, n, 1000), rare_settings)[1] == 0.8
     assert choose_latents(Counts(0 * n, 0 * n, 0 * n, 1000), settings) == ([], 0.0)
 
 
-def test_questions_leave_the_global_random_state_alone(excerpts, ask_about):
+def test_tasks_leave_the_global_random_state_alone(excerpts, task_for):
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    ask_about((excerpts.ids.flatten() == 9).float())
+    task_for((excerpts.ids.flatten() == 9).float())
     n = torch.full((100,), 20)
-    choose_latents(Counts(n, n, n, 1000), QuestionSettings(30, 15, 50, 10, 1e-6))
+    choose_latents(Counts(n, n, n, 1000), TaskSettings(30, 15, 50, 10, 1e-6))
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -9,6 +9,7 @@ import torch
 import yaml
 from PIL import Image
 from report.runs import fit, panel, unpack
+from sae_lightning.report.pictured import pictures as pictures_section
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
@@ -16,7 +17,6 @@ from sae_lightning.datamodules import ClipImages
 from sae_lightning.images import ImageFolder
 from sae_lightning.report.explorer import context_of
 from sae_lightning.report.latents import gather
-from sae_lightning.report.pictured import pictures as pictures_section
 from sae_lightning.runs import Run
 from sae_lightning.saes import TopK
 
@@ -31,16 +31,16 @@ def folder(tmp_path_factory):
     torch.set_float32_matmul_precision(before)
 
 
-def fit_clip(folder, name, tiny_clip, pictures, **settings):
-    images = {"class_path": "ImageFolder", "init_args": {"folder": pictures, "heldout_every": 2}}
+def fit_clip(folder, name, tiny_clip, image_folder, **settings):
+    images = {"class_path": "ImageFolder", "init_args": {"folder": image_folder, "heldout_every": 2}}
     sizes = SIZES | {"n_workers": 1} | settings
     sae = panel(k=3, d_sae=D_SAE, scale_input=True)
     return fit(folder, name, sae, "ClipImages", model=tiny_clip, hook=HOOK, images=images, **sizes)
 
 
 @pytest.fixture(scope="module")
-def run(folder, tiny_clip, pictures):
-    return fit_clip(folder, "clip", tiny_clip, pictures)
+def run(folder, tiny_clip, image_folder):
+    return fit_clip(folder, "clip", tiny_clip, image_folder)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def gathered(run):
 
 
 @pytest.fixture(scope="module")
-def activations(tiny_clip, pictures):
+def activations(tiny_clip, image_folder):
     """[picture, position, d_in] of the held-out pictures, and their numbers."""
-    datamodule = ClipImages(tiny_clip, HOOK, ImageFolder(pictures, heldout_every=2), **SIZES, n_workers=1)
+    datamodule = ClipImages(tiny_clip, HOOK, ImageFolder(image_folder, heldout_every=2), **SIZES, n_workers=1)
     numbers = datamodule.images.numbers("heldout")
     x, _ = datamodule.source.capture(datamodule.inputs(numbers[:, None]))
     return x, numbers.tolist()
@@ -88,16 +88,16 @@ def test_frequencies_and_examples_are_what_the_sae_says_of_the_model(run, gather
         assert n_maps > 50
 
 
-def test_words_are_what_most_of_the_top_pictures_show(gathered, pictures):
-    images = ImageFolder(pictures, heldout_every=2)
+def test_words_are_what_most_of_the_top_pictures_show(gathered, image_folder):
+    images = ImageFolder(image_folder, heldout_every=2)
     for record in gathered.members[0].latents:
         colours = [images.shown(example["image"])["class"] for example in record["examples"]]
         most = [colour for colour in set(colours) if 2 * colours.count(colour) > len(colours)]
         assert record["tokens"] == most
 
 
-def test_each_picture_is_stored_once_and_small(gathered, pictures):
-    images = ImageFolder(pictures, heldout_every=2)
+def test_each_picture_is_stored_once_and_small(gathered, image_folder):
+    images = ImageFolder(image_folder, heldout_every=2)
     context = context_of(gathered, None)
     manifest = unpack(context["manifest"])
     stored = [of for name, part in context["parts"].items() if name.startswith("images-") for of in unpack(part)]
@@ -113,8 +113,10 @@ def test_each_picture_is_stored_once_and_small(gathered, pictures):
             assert image.convert("RGB").getpixel((30, 30)) == pytest.approx(original, abs=6)
 
 
-def test_the_class_token_has_no_map(folder, tiny_clip, pictures):
-    run = fit_clip(folder, "cls", tiny_clip, pictures, positions="cls", batch_size=8, val_samples=16, train_samples=80)
+def test_the_class_token_has_no_map(folder, tiny_clip, image_folder):
+    run = fit_clip(
+        folder, "cls", tiny_clip, image_folder, positions="cls", batch_size=8, val_samples=16, train_samples=80
+    )
     found = gather(Run(run), D_SAE)
     assert found.n_read == found.n_images == 30
     examples = [of for record in found.members[0].latents for of in record["examples"]]
@@ -154,11 +156,11 @@ def test_explain_names_the_strongest_pictures(run, gathered, activations, capsys
     main([*arguments, "--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["text"] is found["logits"] is None
-    assert found["pictures"]["frequency"] == pytest.approx(record["frequency"], rel=0.01)
-    assert [of["picture"] for of in found["pictures"]["examples"]] == [
-        example["image"] for example in record["examples"]
-    ][:3]
-    first = found["pictures"]["examples"][0]
+    assert found["images"]["frequency"] == pytest.approx(record["frequency"], rel=0.01)
+    assert [of["image"] for of in found["images"]["examples"]] == [example["image"] for example in record["examples"]][
+        :3
+    ]
+    first = found["images"]["examples"][0]
     assert first["name"].endswith(".png")
     assert first["shows"]["class"] in first["name"]
     main(arguments)
