@@ -48,8 +48,6 @@ def shares(values: Float[np.ndarray, "..."], edges: Float[np.ndarray, " n_edges"
 
 def series_of_shares(
     values: Mapping[str, Float[np.ndarray, "..."]],
-    most_marks: ClassVar[int] = 1000  # a value between empty bins is its mark alone
-
     edges: Float[np.ndarray, " n_edges"],
     labels: Mapping[str, str] | None = None,
 ) -> list[Series]:
