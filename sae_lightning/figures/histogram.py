@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -22,6 +23,8 @@ class Histogram(Lines):
         behind: shares to compare with, drawn as an area behind the others; None for none.
         behind_label: what they are.
     """
+
+    most_marks: ClassVar[int] = 1000  # a value between empty bins is its mark alone
 
     edges: Float[np.ndarray, " n_edges"]
     behind: Float[np.ndarray, " n_bins"] | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
 from operator import mul
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
@@ -15,9 +15,6 @@ from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.look import CHANCE, PAPER
 from sae_lightning.members import Style, policy_label
 
-_MOST_MARKERS = 40
-_FEW_MARKERS = 10
-"""Of a longer series, so that they do not hide its line."""
 _MOST_X_NAMES = 12
 
 
@@ -92,6 +89,9 @@ class Lines(Chart):
         y_limits: ends of the y axis; None takes those of the values.
     """
 
+    most_marks: ClassVar[int] = 20
+    """Where a series is longer, not every value has a mark, so that they do not hide the line."""
+
     series: Sequence[Series]
     x: str
     y: str
@@ -153,9 +153,8 @@ class Lines(Chart):
     def draw_series(self, axes: Axes, series: Series, style: Style) -> None:
         """Draw one of the series."""
         y = [value if value > 0 else nan for value in series.y] if self.log_y else series.y  # a gap where there is none
-        n = len(series.x)
-        marks = 1 if n <= _MOST_MARKERS else n // _FEW_MARKERS
-        axes.plot(series.x, y, **line_of(style), label=series.text if series.is_listed else "_", markevery=marks)
+        every = 1 if len(series.x) <= self.most_marks else len(series.x) // (self.most_marks // 2)
+        axes.plot(series.x, y, **line_of(style), label=series.text if series.is_listed else "_", markevery=every)
         if len(series.low) and self.has_bars:
             axes.vlines(series.x, series.low, series.high, color=style.colour, linewidth=1.2)
         elif len(series.low):

@@ -21,7 +21,7 @@ MUTED: Final = "#666666"
 LINE: Final = "#e5e5e5"
 SHADE: Final = "#d9d9d9"
 _COLOURED = (TRAINED, "frozen_decoder", "soft_frozen_decoder", "frozen_encoder", "untrained")
-CSS_PROPERTIES = {INK: "ink", PAPER: "paper", MUTED: "muted", LINE: "line", SHADE: "shade"}
+CSS_PROPERTIES = {INK: "ink", PAPER: "paper", MUTED: "muted", LINE: "line", SHADE: "line"}
 CSS_PROPERTIES |= {style.colour.lower(): name.replace("_", "-") for name, style in policy_styles(_COLOURED).items()}
 CSS_PROPERTIES |= {"#56b4e9": "sky", "#f0e442": "yellow"}
 """Names of the custom properties by colour."""

@@ -19,7 +19,7 @@ from sae_lightning.members import policy_styles
 WIDTH = 8.0
 """Inches of a figure."""
 _LOOK = LOOK | {"figure.dpi": 150, "font.size": 9.5, "axes.titlesize": 9.5, "figure.titlesize": 11}  # 1200 pixels wide
-_CHARACTERS = 90
+CHARACTERS = 90
 """Characters of a legend that fit side by side in that width, marks included."""
 
 
@@ -62,7 +62,7 @@ def figure_of(
         for empty in axes[len(charts) :]:
             empty.remove()
         figure.suptitle(title)
-        n_rows = add_legend(figure, axes[: len(charts)], 3, _CHARACTERS, numbered)
+        n_rows = add_legend(figure, axes[: len(charts)], 3, CHARACTERS, numbered)
         figure.set_size_inches(WIDTH, 0.6 + sum(heights) + 0.2 * n_rows)
     return figure
 

@@ -73,7 +73,7 @@ def training_chart(run: Run, tag: Tag) -> Lines | None:
         series=series,
         x="activations seen",
         y=tag.metric.replace("_", " "),
-        guides=[Guide(floor, "floor: an SAE that does nothing, or chance") for floor in floors[-1:]],
+        guides=[Guide(floor, "floor") for floor in floors[-1:]],
         percent=tag.metric == RECOVERY,
     )
 

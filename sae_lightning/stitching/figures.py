@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sae_lightning.figures.chart import Chart
 from sae_lightning.figures.lines import Guide, Lines, Series
-from sae_lightning.figures.look import INK, MUTED, SHADE
+from sae_lightning.figures.look import INK, MUTED
 from sae_lightning.figures.png import figure_of, write
 from sae_lightning.figures.scatter import Scatter
 from sae_lightning.members import Style
@@ -48,7 +48,7 @@ def curve_charts(comparison: Mapping[str, Any]) -> list[Chart]:
         """Return the points of each phase, and before them the path that joins them."""
         xs = list(range(n_steps)) if x is None else [row[x] for row in curve["steps"]]
         ys = [row[y] for row in curve["steps"]]
-        path = Series(name="path", x=xs, y=ys, style=Style(SHADE, "", "-"), is_listed=False)
+        path = Series(name="path", x=xs, y=ys, style=Style(MUTED, "", ":"), is_listed=False)
         return [path] + [
             Series(name=phase, x=[xs[i] for i in steps], y=[ys[i] for i in steps], style=_PHASES[phase])
             for phase, steps in phases.items()
