@@ -11,8 +11,8 @@ from sae_lightning import class_paths
 from sae_lightning.commands.data_options import add_data, parse_data
 from sae_lightning.commands.fit import SAECLI
 from sae_lightning.datamodules.cache.manifest import FORMAT, FORMAT_VERSION, parse_manifest
-from sae_lightning.figures.runs import data_of
 from sae_lightning.pocket import PocketText
+from sae_lightning.runs import Run
 
 TEXT = {"class_path": "sae_lightning.datamodules.PocketText", "init_args": {"seed": 3}}
 DATA = {
@@ -44,7 +44,7 @@ def test_commands_on_the_data_of_an_old_run(config):
     add_data(parser)
     text = parse_data(parser, [f"--config={config}"]).data.init_args.text
     assert (text.class_path, text.init_args.seed) == ("sae_lightning.pocket.PocketText", 3)
-    assert data_of(config)[0].__name__ == "LanguageModelDataModule"
+    assert isinstance(Run(config.parent).datamodule().text, PocketText)
 
 
 def test_an_old_run_goes_on(config, capsys):

@@ -45,8 +45,9 @@ class LanguageModelSource(HookedModel):
         dtype: Dtype = "auto",
     ) -> None:
         hooks_by_name(hook)  # a mistake in the names ends here, before the model is loaded
-        super().__init__(load_model(model, revision, dtype), model, hook, hook_input)
-        self.vocabulary: int = self.model.get_input_embeddings().num_embeddings
+        loaded: Any = load_model(model, revision, dtype)
+        self.vocabulary: int = loaded.get_input_embeddings().num_embeddings
+        super().__init__(loaded, model, hook, hook_input)
 
     @property
     @override
