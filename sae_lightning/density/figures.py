@@ -184,7 +184,7 @@ def _views(results: Mapping[str, Any]) -> dict[tuple[str, str], list[Mapping[str
     return {view: own for view, own in views.items() if own}
 
 
-def _of_views(values: Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]) -> list[Series]:
+def _of_views(values: Mapping[tuple[str, str], tuple[Sequence[float | int], Sequence[float]]]) -> list[Series]:
     return [Series(name=", ".join(view), x=x, y=y, style=_VIEWS[view]) for view, (x, y) in values.items()]
 
 

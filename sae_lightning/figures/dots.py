@@ -33,7 +33,7 @@ class Row:
     """
 
     policy: str
-    seeds: Sequence[float]
+    seeds: Sequence[float | int]
     interval: tuple[float, float] | None = None
     verdict: str = ""
     noise: str = ""
@@ -61,7 +61,7 @@ class Dots(Chart):
     """
 
     rows: Sequence[Row]
-    floor: float | None = None
+    floor: float | int | None = None
     better: str = ""
     unit: str = ""
 

@@ -34,10 +34,10 @@ class Series:
     """
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float] = ()
-    high: Sequence[float] = ()
+    x: Sequence[float | int]
+    y: Sequence[float | int]
+    low: Sequence[float | int] = ()
+    high: Sequence[float | int] = ()
     label: str = ""
     style: Style | None = None
     is_listed: bool = True
@@ -59,7 +59,7 @@ class Guide:
         style: colour and line.
     """
 
-    value: float
+    value: float | int
     label: str = ""
     of: Literal["x", "y"] = "y"
     style: Style = CHANCE
@@ -97,12 +97,12 @@ class Lines(Chart):
     y: str
     guides: Sequence[Guide] = ()
     x_names: Sequence[str] = ()
-    x_on_top: tuple[str, float] | None = None
+    x_on_top: tuple[str, float | int] | None = None
     has_bars: bool = False
     log_x: bool = False
     log_y: bool = False
     percent: bool = False
-    y_limits: tuple[float, float] | None = None
+    y_limits: tuple[float | int, float | int] | None = None
 
     @property
     @override
@@ -189,7 +189,7 @@ def line_of(style: Style) -> dict[str, Any]:
     return {"color": style.colour, "marker": style.marker, "linestyle": style.line, "markeredgecolor": edge}
 
 
-def _aside(x: Sequence[float], places: float) -> list[float]:
+def _aside(x: Sequence[float | int], places: float) -> list[float]:
     """Return values moved by a few hundredths of the step between them, so that bars do not hide each other."""
     step = x[1] / x[0] if len(x) > 1 else 1.0
     return [value * step ** (0.12 * places) for value in x]

@@ -27,7 +27,7 @@ class Scatter(Lines):
 
     y_names: Sequence[str] = ()
     numbers: Sequence[int] = ()
-    linear_below: float | None = None
+    linear_below: float | int | None = None
 
     @property
     @override

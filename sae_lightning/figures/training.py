@@ -59,7 +59,7 @@ def training_chart(run: Run, tag: Tag) -> Lines | None:
     by_policy = {policy: curve for policy, curve in curves(run.validations, tag).items() if policy in saes}
     if not by_policy:
         return None
-    has_bands = any(curve.least != curve.greatest for curve in by_policy.values())
+    has_bands = len({member.seed for own in run.validations for member in own.values.get(tag, ())}) > 1
     series = []
     for policy in in_order(by_policy):
         curve = by_policy[policy]
