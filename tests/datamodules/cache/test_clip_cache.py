@@ -71,6 +71,9 @@ def test_evaluators_get_what_they_would_get_of_the_datamodule(made):
     assert cached.source.scale == datamodule.source.scale
     is_text = isinstance(datamodule, ClipText)
     assert (cached.packing is not None, cached.images is not None) == (is_text, not is_text)
+    assert (cached.source.embeds_images, cached.source.reads_images) == (True, not is_text)
+    assert cached.rows_at_once == datamodule.rows_at_once
+    assert cached.mask is None if is_text else torch.equal(cached.mask, datamodule.mask)
     assert isinstance(cached.heldout_rows(50), TokenBatch if is_text else ImageBatch)
 
 
