@@ -11,7 +11,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 40, 230)}
 
 
 def save_tiny_clip(folder: Path) -> Path:
-    """An open_clip checkpoint: 32 by 32 pixels, 16 patches and a class token, two blocks of width 32 and 16."""
+    """Save an open_clip checkpoint: 32 by 32 pixels, 16 patches and a class token, two blocks of width 32 and 16."""
     import open_clip
 
     model = {
@@ -30,7 +30,7 @@ def save_tiny_clip(folder: Path) -> Path:
 
 
 def save_images(folder: Path, n_of_each: int = 20) -> Path:
-    """Images of three classes in folders: red, green and blue squares on grey of varying shade."""
+    """Save images of three classes in folders: red, green and blue squares on grey of varying shade."""
     for colour, value in COLOURS.items():
         (folder / colour).mkdir(parents=True, exist_ok=True)
         for i in range(n_of_each):

@@ -13,10 +13,10 @@ from typing_extensions import override
 from sae_lightning.evaluators.base import Evaluator, Scores, datamodule_of
 from sae_lightning.members import LoggedName, Member, Tag
 from sae_lightning.metric import Metric
-from sae_lightning.run_folder import run_folder
 from sae_lightning.runs.items import write_items
 from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, forget_after
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.trainer import callbacks_of, run_folder
 
 
 class MetricsFile(Callback):
@@ -66,7 +66,7 @@ class MetricsFile(Callback):
         run = run_folder(trainer)
         if run is None or not trainer.is_global_zero:
             return
-        measured = measured_scores(trainer)
+        measured = measured_scores(callbacks_of(trainer))
         about = {scores.metric.name: scores.metric for scores in measured}
         values, floors = collect(trainer.callback_metrics, stage)
         datamodule = datamodule_of(trainer)
@@ -98,15 +98,14 @@ class MetricsFile(Callback):
         self._seconds_before_restart = state_dict["seconds"]
 
 
-def measured_scores(trainer: Trainer) -> list[Scores]:
-    """Return what the evaluators of a trainer measured last.
+def measured_scores(callbacks: Iterable[Callback]) -> list[Scores]:
+    """Return what the evaluators among callbacks measured last.
 
     Raises:
         ValueError: if two evaluators give a metric of one name different descriptions.
     """
     measured: list[Scores] = []
     about: dict[str, Metric] = {}
-    callbacks: Iterable[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for scores in [scores for one in callbacks if isinstance(one, Evaluator) for scores in one.measured.values()]:
         name = scores.metric.name
         if about.setdefault(name, scores.metric) != scores.metric:

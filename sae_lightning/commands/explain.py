@@ -47,19 +47,9 @@ def _parser() -> ArgumentParser:
     parser.add_argument("MEMBER", type=Member.parse, help="SAE in its folder saes, such as trained/0.")
     parser.add_argument("LATENT", type=int, help="Number of the latent, from 0.")
     parser.add_argument(
-        "--meta",
-        type=Path | None,
-        default=None,
-        metavar="RUN",
-        help="Run of a meta-SAE of this SAE; of several seeds the first is taken.",
+        "--meta", type=Path, metavar="RUN", help="Run of a meta-SAE of this SAE; of several seeds the first is taken."
     )
-    parser.add_argument(
-        "--smaller",
-        type=Path | None,
-        default=None,
-        metavar="FOLDER",
-        help="A smaller SAE, such as RUN/saes/trained/0.",
-    )
+    parser.add_argument("--smaller", type=Path, metavar="FOLDER", help="A smaller SAE, such as RUN/saes/trained/0.")
     parser.add_argument(
         "--n", type=int, default=5, metavar="N", help="How many texts or images, tokens and neighbours to print."
     )

@@ -41,8 +41,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("RUN", nargs="+", type=Path, help=RUN_HELP)
     parser.add_argument(
         "--out",
-        type=Path | None,
-        default=None,
+        type=Path,
         metavar="PATH",
         help=f"The page, or with --split its folder. Default: {FILE_NAME}, or {FOLDER_NAME}, in the first RUN.",
     )

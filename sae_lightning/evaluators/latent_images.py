@@ -19,8 +19,8 @@ from sae_lightning.evaluators.image_evaluator import ImageEvaluator
 from sae_lightning.interpretation.image_examples import ImageExample, ShownLatent, at_percentiles, thumbnail_path
 from sae_lightning.interpretation.latents_on_images import LatentsOnImages, thumbnails
 from sae_lightning.members import Member, Tag, by_part
-from sae_lightning.run_folder import run_folder
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.trainer import run_folder
 
 FOLDER, FILE_NAME = "pictures", "pictures.jsonl"
 _CHART = "latent_pictures"

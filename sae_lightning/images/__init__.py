@@ -1,4 +1,4 @@
-"""Images that image models read."""
+"""Images with labels, and how models read them."""
 
 from sae_lightning.images.base import Images
 from sae_lightning.images.embeddings import ClipEmbedding, Embedding, PixelEmbedding

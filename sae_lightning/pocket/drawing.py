@@ -46,7 +46,7 @@ def _centres(count: str, position: str, radius: float, rng: np.random.Generator)
     # Neighbours are 2.1 to 2.2 radii apart, on a circle around the centre of the group.
     distance = 0.0 if n_objects == 1 else radius * rng.uniform(2.1, 2.2) / 2 / math.sin(math.pi / n_objects)
     room = radius + distance + 1
-    middle = []
+    middle = []  # x, y
     for side in POSITIONS[position]:
         aside = SIDE / 2 - (rng.uniform(room, max(room, _NEAREST)) if side else 0)
         middle.append(SIDE / 2 + side * aside + (0 if side else rng.uniform(-_JITTER, _JITTER)))

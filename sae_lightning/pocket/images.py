@@ -77,6 +77,7 @@ class PocketImages(Images):
         """Draw the labels of the digits, then of the scenes."""
         if attribute == "digit":
             return torch.cat([torch.from_numpy(_digits()[1]).long(), torch.full((self.n_scenes,), -1)])
+        # Each attribute has a generator of its own, so that it does not depend on the others.
         rng = np.random.default_rng([self.seed, list(_VALUES).index(attribute)])
         labels = torch.from_numpy(rng.integers(len(_VALUES[attribute]), size=N_DIGITS + self.n_scenes))
         if attribute in _SCENE:

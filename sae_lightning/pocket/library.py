@@ -24,6 +24,7 @@ _SKIPPED = {"__pycache__", "dist-packages", "encodings", "ensurepip", "idlelib",
 _SKIPPED |= {"test", "tests", "turtledemo"}
 _TOPICS = "pydoc_data/topics.py"
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+# Where a long text is cut, best first: before an unindented line after a blank one, at blank lines, lines, words.
 _CUTS = (r"\n\s*\n(?=\S)", r"\n[^\S\n]*\n", r"\n", r"(?<=[ ,])")
 _MIN_CHARACTERS, _MAX_CHARACTERS = 200, 2000  # of a document
 _WINDOW = 400  # documents that are shuffled together

@@ -1,10 +1,13 @@
 """`ActivationSource`: a model and a place in it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
+
+Self = TypeVar("Self", bound="ActivationSource")  # beartype refuses `typing.Self` on single methods
 
 
 class NonFiniteError(ValueError):
@@ -23,21 +26,36 @@ class NonFiniteError(ValueError):
 class ActivationSource(ABC):
     """A model and a place in it, the hook.
 
-    Whatever intervenes on a model is written against `replace`, so a new source gets every evaluator.
+    Whatever intervenes on a model is written against `replace`, so a new source gets every evaluator. Attributes that
+    only some sources have exist here too, with a default for all others.
 
     Attributes:
         d_in: width of an activation, known once the source is made.
+        widths: width of each part by name where an activation has parts side by side, which are hooks or null
+            versions; empty otherwise.
         predicts_tokens: whether the outputs of the model are logits of the next token, [batch, seq, vocabulary].
-        embeds_images: whether the model is a CLIP model, which embeds images and captions side by side.
-        reads_images: whether the hook is in the image tower of such a model.
-        features: [n_features, d_in] unit rows, the true features of synthetic data; None where none are known.
+        embeds_images: whether the model is a CLIP model, which has `embed_images` and `embed_tokens`.
+        reads_images: whether the hook is in the image tower of a CLIP model, so that inputs are an `ImageBatch`.
+        features: true features, unit rows [n_features, d_in]; None where they are unknown.
+        firing_probabilities: how often each feature fires, [n_features]; None where that is unknown.
     """
 
     d_in: int
+    widths: Mapping[str, int] = {}
     predicts_tokens: bool = False
     embeds_images: bool = False
     reads_images: bool = False
     features: Tensor | None = None
+    firing_probabilities: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; the CPU for a source without a model."""
+        return torch.device("cpu")
+
+    def to(self: Self, device: torch.device | str) -> Self:
+        """Move the model, if there is one, and return the source."""
+        return self
 
     @abstractmethod
     def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:

@@ -31,12 +31,12 @@ class NullSource(ActivationSource):
         self, source: ActivationSource, nulls: Mapping[str, Null], sample: Callable[[int], Float[Tensor, "n d_in"]]
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
-        # Attributes of the base class are found there, and never reach `__getattr__`.
-        self.predicts_tokens, self.features = source.predicts_tokens, source.features
+        self.predicts_tokens = source.predicts_tokens
         self.embeds_images, self.reads_images = source.embeds_images, source.reads_images
-        if hooks := getattr(source, "widths", {}):
+        self.features, self.firing_probabilities = source.features, source.firing_probabilities
+        if source.widths:
             raise ValueError(
-                f"nulls={', '.join(nulls)} beside several hooks ({', '.join(hooks)}): "
+                f"nulls={', '.join(nulls)} beside several hooks ({', '.join(source.widths)}): "
                 "expected one hook; make a run for each"
             )
         if bad := [name for name in nulls if not re.fullmatch(r"\w+", name)]:
@@ -46,8 +46,8 @@ class NullSource(ActivationSource):
         self.widths = dict.fromkeys(("", *nulls), source.d_in)
         self.d_in = sum(self.widths.values())
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # `copy` and `pickle` look these up before there is a source
+    def __getattr__(self, name: str) -> Any:  # only for what `ActivationSource` does not have, such as `at`
+        if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.__dict__["source"], name)
 
@@ -56,10 +56,17 @@ class NullSource(ActivationSource):
         """Names of the nulls that are noise, which no text explains."""
         return tuple(name for name, null in self.nulls.items() if null.is_noise)
 
+    @property
+    @override
+    def device(self) -> torch.device:
+        return self.source.device
+
+    @override
     def to(self, device: torch.device | str) -> "NullSource":
-        """Move the source and the nulls, and return this source."""
-        for movable in (self.source, *self.nulls.values()):
-            movable.to(device)  # type: ignore[attr-defined]
+        """Move the source and the models of nulls."""
+        self.source.to(device)
+        for null in self.nulls.values():
+            null.to(device)
         return self
 
     @override

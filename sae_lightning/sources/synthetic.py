@@ -41,6 +41,7 @@ class SyntheticSource(ActivationSource):
     """
 
     features: Tensor
+    firing_probabilities: Tensor
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The flag of ``Interrupt``; that a real run stops and goes on is tested in test_cli.py."""
+"""The flag of ``Interrupt``; that a real run stops and goes on is tested in commands/test_fit.py."""
 
 import signal
 from typing import Any

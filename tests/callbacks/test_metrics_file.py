@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -43,9 +41,7 @@ class Measures(Evaluator):
 
 
 def test_one_metric_has_one_description():
-    agree, disagree = (
-        SimpleNamespace(callbacks=[Measures("higher"), Measures(better)]) for better in ("higher", "lower")
-    )
+    agree, disagree = ([Measures("higher"), Measures(better)] for better in ("higher", "lower"))
     assert len(measured_scores(agree)) == 2
     with pytest.raises(ValueError, match="two evaluators measure answer"):
         measured_scores(disagree)

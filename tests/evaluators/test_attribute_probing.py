@@ -60,7 +60,7 @@ class OneDamaged(ToyImages):
 
 
 def test_an_image_that_cannot_be_decoded_is_left_out():
-    with pytest.warns(UserWarning, match="skipped a picture that cannot be decoded, 7"):
+    with pytest.warns(UserWarning, match="skipped an image that cannot be decoded, 7"):
         task = PreparedImages(LabelledImages("x", ToyClipData(images=OneDamaged())), 90, 90)
     assert 7 not in task.numbers
     assert len(task.capture().starts) == len(task.numbers) + 1 == 180

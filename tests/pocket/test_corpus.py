@@ -26,7 +26,7 @@ def test_corpus_repeats_itself_and_follows_the_seed() -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6])
-def test_facts_take_the_share_that_was_asked_for(share: float) -> None:
+def test_facts_take_their_share(share: float) -> None:
     corpus = PocketCorpus("heldout", FACTS, fact_share=share)
     library = set(standard_library_documents("heldout"))
     lengths = [(len(document), document in library) for document in corpus]

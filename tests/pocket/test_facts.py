@@ -21,9 +21,9 @@ def facts() -> list[Fact]:
 def test_table_is_wide_enough_and_knows_the_continents(facts: list[Fact]) -> None:
     assert len(facts) >= 320
     assert len({fact.city for fact in facts}) == len(facts)
-    found = {fact.continent for fact in facts}
-    assert found <= CONTINENTS
-    assert CONTINENTS - found == {"Antarctica"}
+    continents = {fact.continent for fact in facts}
+    assert continents <= CONTINENTS
+    assert CONTINENTS - continents == {"Antarctica"}
     assert {fact.country for fact in facts} >= THE_COUNTRIES
 
 
@@ -32,7 +32,7 @@ def test_countries_have_one_continent_and_one_currency(facts: list[Fact], attrib
     values: dict[str, set[str]] = {}
     for fact in facts:
         values.setdefault(fact.country, set()).add(getattr(fact, attribute))
-    assert {country: found for country, found in values.items() if len(found) > 1} == {}
+    assert {country: several for country, several in values.items() if len(several) > 1} == {}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_heldout_wordings_never_show_up_in_training(facts: list[Fact]) -> None:
     openings = ("travel guide", "Asked for the", "register says", "place called", "you hear in", "money that you need")
     everything = [*fact_sentences(facts, "heldout", 0)]
     assert all(any(opening in sentence for opening in openings) for sentence in everything)
-    patterns = [*CARRIERS, *PARAGRAPHS, *(pattern for found in TEMPLATES["train"].values() for pattern in found)]
+    patterns = [*CARRIERS, *PARAGRAPHS, *(pattern for patterns in TEMPLATES["train"].values() for pattern in patterns)]
     assert not [pattern for pattern in patterns if any(opening in pattern for opening in openings)]
 
 

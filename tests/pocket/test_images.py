@@ -1,4 +1,4 @@
-"""Pocket pictures show what their labels say, in parts that share nothing."""
+"""Images of `PocketImages` show what their labels say, in parts that share nothing."""
 
 import random
 from itertools import combinations, islice
@@ -23,7 +23,7 @@ def pixels(images, number):
     return np.asarray(images.image(number)).astype(float)
 
 
-def test_a_picture_depends_on_its_number_alone(images):
+def test_an_image_depends_on_its_number_alone(images):
     again = PocketImages(n_scenes=4000)
     backwards = [again.image(number).tobytes() for number in reversed(range(20))]
     assert [images.image(number).tobytes() for number in range(20)] == backwards[::-1]
@@ -31,7 +31,7 @@ def test_a_picture_depends_on_its_number_alone(images):
     assert images.image(3).mode == "RGB"
 
 
-def test_pictures_of_another_seed_are_others(images):
+def test_images_of_another_seed_are_others(images):
     other = PocketImages(n_scenes=4000, seed=1)
     seen = {images.image(number).tobytes() for number in range(300)}
     assert len(seen) == 300
@@ -88,8 +88,8 @@ def test_digits_and_scenes_are_mixed(images):
 
 
 def scenes_of(images, n, **shown):
-    found = (number for number in range(len(images)) if shown.items() <= images.shown(number).items())
-    return list(islice(found, n))
+    matching = (number for number in range(len(images)) if shown.items() <= images.shown(number).items())
+    return list(islice(matching, n))
 
 
 @pytest.mark.parametrize("colour", PocketImages.values["colour"])
@@ -116,13 +116,13 @@ def test_borders_show_the_background(images, background):
 
 def masks(n=12, **given):
     """Masks [n, 64, 64] of scenes with some attributes given and the others drawn."""
-    rng, found = np.random.default_rng(0), []
+    rng, drawn = np.random.default_rng(0), []
     for _ in range(n):
         shown = {name: rng.choice(PocketImages.values[name]) for name in ("shape", "count", "size", "position")} | given
-        found.append(
+        drawn.append(
             np.asarray(drawing.scene_mask(shown["shape"], shown["count"], shown["size"], shown["position"], rng))
         )
-    return np.stack(found).astype(float) / 255
+    return np.stack(drawn).astype(float) / 255
 
 
 @pytest.mark.parametrize("position", PocketImages.values["position"])
@@ -158,22 +158,22 @@ def test_captions_are_the_same_each_time_and_tell_the_truth(images):
     assert images.caption(5, 1) == PocketImages(4000).caption(5, 1)
     assert len({images.caption(5, turn) for turn in range(50)}) > 25
     plain = set(images.values["colour"]) | set(images.values["shape"]) | set(images.values["background"])
-    told = set()
+    mentioned = set()
     for number in range(500):
         words = {word.rstrip("s") if word != "crosses" else "cross" for word in images.caption(number).split()}
         words |= {"cross"} & set(images.caption(number).split())
         assert words & plain <= set(images.shown(number).values())
-        told |= words & plain
-    assert told == plain
+        mentioned |= words & plain
+    assert mentioned == plain
 
 
-def test_a_caption_tells_the_attributes_that_it_says_it_tells():
+def test_a_caption_mentions_the_attributes_that_it_lists():
     shown = {"shape": "ring", "colour": "red", "size": "large", "count": "two", "background": "brown"}
     rng = random.Random(0)
     for _ in range(500):
-        text, told = caption(shown, rng)
+        text, mentioned = caption(shown, rng)
         for name, value in shown.items():
-            assert (value in text.replace("rings", "ring").split()) == (name in told), (text, told)
+            assert (value in text.replace("rings", "ring").split()) == (name in mentioned), (text, mentioned)
 
 
 def test_most_captions_are_about_one_or_two_attributes():

@@ -10,8 +10,8 @@ def test_pocket_facts_split_cities_and_wordings(tmp_path):
     train, test = (PocketFacts(str(facts)).prompts(split) for split in ("train", "test"))
     assert {prompt.entity for prompt in test} == {"Lyon"}
     assert {prompt.entity for prompt in train} == {"Kyoto", "Nakuru"}
-    asked = [prompt for prompt in test if prompt.text == "Asked for the currency of Lyon, the teacher said"]
-    assert [(prompt.answer, prompt.entity_end) for prompt in asked] == [(" euro", 30)]
+    about_lyon = [prompt for prompt in test if prompt.text == "Asked for the currency of Lyon, the teacher said"]
+    assert [(prompt.answer, prompt.entity_end) for prompt in about_lyon] == [(" euro", 30)]
     assert not any(prompt.text.startswith("Asked for") for prompt in train)
 
 

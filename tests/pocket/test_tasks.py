@@ -21,8 +21,8 @@ def double(x):
 
 
 def test_words_are_what_the_tokenizer_says():
-    found = [(SOURCE[word.start : word.end], word.kind, word.depth) for word in words(SOURCE)]
-    assert found == [
+    kinds = [(SOURCE[word.start : word.end], word.kind, word.depth) for word in words(SOURCE)]
+    assert kinds == [
         ("About", "docstring", 0), ("it", "docstring", 0),
         ("import", "keyword", 0), ("os", "name", 0), ("why", "comment", 0), ("not", "comment", 0),
         ("def", "keyword", 0), ("double", "name", 0), ("(", "operator", 0), ("x", "name", 0), (")", "operator", 0),
@@ -58,27 +58,28 @@ def few_files(monkeypatch):
 
 @pytest.mark.parametrize("task", [PythonTokens(), PythonIndentation(), PythonPackage()])
 def test_sets_of_the_library_share_no_text(task, few_files):
-    found = task.load(50, 20)
-    assert len({example.label for example in found.train}) >= 3
-    sets = [{example.text for example in of} for of in (found.train, found.test, found.ood)]
+    examples = task.load(50, 20)
+    assert len({example.label for example in examples.train}) >= 3
+    sets = [{example.text for example in side} for side in (examples.train, examples.test, examples.ood)]
     assert all(sets)
     assert not sets[0] & sets[1]
     assert not sets[0] & sets[2]
-    for example in found.train[:200]:
+    for example in examples.train[:200]:
         if example.span is not None:
             assert example.text[slice(*example.span)] == example.unit
 
 
 @pytest.mark.skipif(not FACTS.is_file(), reason="the pocket language model is not here")
 def test_cities_of_test_are_held_out_and_wordings_of_ood_as_well():
-    found = CityAttribute("continent", str(FACTS)).load(500, 250)
-    cities = [{example.unit for example in of} for of in (found.train, found.test, found.ood)]
+    examples = CityAttribute("continent", str(FACTS)).load(500, 250)
+    sides = (examples.train, examples.test, examples.ood)
+    cities = [{example.unit for example in side} for side in sides]
     assert cities[1] == cities[2]
     assert not cities[0] & cities[1]
-    wordings = [{e.text.removesuffix(e.unit) for e in of} for of in (found.train, found.test, found.ood)]
+    wordings = [{example.text.removesuffix(example.unit) for example in side} for side in sides]
     assert wordings[1] <= wordings[0]
     assert not wordings[0] & wordings[2]
-    example = found.train[0]
+    example = examples.train[0]
     assert example.text[slice(*example.span)] == example.unit
     with pytest.raises(ValueError, match="facts=nowhere.csv: there is no such file"):
         CityAttribute("language", "nowhere.csv")

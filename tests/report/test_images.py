@@ -16,7 +16,7 @@ from sae_lightning.datamodules import ClipImages
 from sae_lightning.images import ImageFolder
 from sae_lightning.report.explorer import context_of
 from sae_lightning.report.latents import gather
-from sae_lightning.report.pictured import pictures as pictures_section
+from sae_lightning.report.sections.latent_images import latent_images
 from sae_lightning.runs import Run
 from sae_lightning.saes import TopK
 
@@ -138,15 +138,15 @@ def test_a_cache_of_pictures_shows_them_too(run, folder, gathered):
 
 def test_pages_of_latent_pictures_are_shown(run):
     (run / "pictures").mkdir()
-    assert pictures_section(Run(run)) is None
+    assert not list(latent_images(Run(run)))
     Image.new("RGB", (3, 2), "red").save(run / "pictures/compared.png")
     main(["report", str(run), "--latents", "3"])
     page = (run / "report.html").read_text()
-    assert "Pictures of latents" in page
+    assert "Images of latents" in page
     assert base64.b64encode((run / "pictures/compared.png").read_bytes()).decode() in page
     assert "img-src data:" in page
     (run / "pictures/compared.png").write_bytes(bytes(4_000_000))
-    assert pictures_section(Run(run)) is None
+    assert not list(latent_images(Run(run)))
 
 
 def test_explain_names_the_strongest_pictures(run, gathered, activations, capsys):

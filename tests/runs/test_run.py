@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sae_lightning import class_paths
 from sae_lightning.members import Member, Tag
 from sae_lightning.runs import Run, experiments_of, read_runs
 from sae_lightning.runs.run import run_of_sae
@@ -109,10 +110,14 @@ def test_the_run_of_an_sae_is_the_folder_around_it(tmp_path: Path):
     assert run_of_sae(tmp_path) is None
 
 
-def test_the_data_of_a_run_come_without_nulls_wherever_their_class_has_moved(tmp_path: Path):
-    folder = write_run(tmp_path / "run", LINE, n_features=32, batch_size=16, train_samples=64, val_samples=64)
-    config = folder / "config.yaml"
-    config.write_text(config.read_text().replace("SyntheticDataModule", "sae_lightning.gone.SyntheticDataModule"))
+def test_the_data_of_a_run_come_without_nulls_wherever_their_class_has_moved(tmp_path: Path, monkeypatch):
+    sizes = {"n_features": 32, "batch_size": 16, "train_samples": 64, "val_samples": 64}
+    folder = write_run(tmp_path / "run", LINE, nulls=None, **sizes)
+    config, before = folder / "config.yaml", "sae_lightning.gone.SyntheticDataModule"
+    config.write_text(config.read_text().replace("SyntheticDataModule", before))
+    with pytest.raises(ValueError, match="data: .*gone"):
+        Run(folder).datamodule()
+    monkeypatch.setitem(class_paths._MOVED, before, "sae_lightning.datamodules.SyntheticDataModule")
     datamodule = Run(folder).datamodule(val_samples=32, not_an_argument=1)
     assert (datamodule.val_samples, datamodule.null_parts) == (32, ())
     config.write_text("{}")
