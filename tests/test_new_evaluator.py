@@ -92,7 +92,7 @@ def test_tensorboard_has_it(run: Path):
 def test_the_page_shows_it_with_its_label_and_question(run: Path):
     main(["report", str(run), "--latents", "0"])
     page = (run / "report.html").read_text()
-    first_screen = page.partition("<section")[0]
+    first_screen = page.partition("<main")[2].partition('id="run1-about"')[0]
     assert "Smiles a latent" in first_screen, "the headline of its question"
     assert "Does it please?" in page
     assert "<h2>Pleasing</h2>" in page, "a section for what has no verdict"
