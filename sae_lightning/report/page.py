@@ -124,7 +124,7 @@ def _glance(experiments: Sequence[Experiment]) -> Table:
 
 
 def _policies(experiment: Experiment) -> Iterable[str]:
-    """What is shown at a glance: the trained SAE and random baselines, of a family all sizes."""
+    """Return what is shown at a glance: the trained SAE and random baselines, of a family all sizes."""
     return dict.fromkeys(size for run in experiment.runs for size in run.measurements.sizes) or (
         TRAINED,
         *RANDOM_BASELINES,
