@@ -11,8 +11,9 @@ import torch
 
 from sae_lightning import cpu_settings
 from sae_lightning.code import Code
-from sae_lightning.datamodules import LanguageModelDataModule, PocketText
+from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.kernels import top_k_per_row
+from sae_lightning.pocket import PocketText
 from sae_lightning.saes import SparseAutoencoder
 
 

@@ -43,7 +43,9 @@ COMMANDS = {
     "density": Command("measure how dense a model's representation is", "sae_lightning.commands.density:main"),
     "stitch": Command("find what a larger SAE has that a smaller one lacks", "sae_lightning.commands.stitch:main"),
     "explain": Command("print what is known of one latent of a finished run", "sae_lightning.commands.explain:main"),
-    "compare": Command("print the table of SAEs against baselines of finished runs", "sae_lightning.compare:main"),
+    "compare": Command(
+        "print the table of SAEs against baselines of finished runs", "sae_lightning.commands.compare:main"
+    ),
     "report": Command("make one HTML page of finished runs, to open from disk", "sae_lightning.commands.report:main"),
     "figures": Command(
         "draw what finished runs found, as PNG and into TensorBoard", "sae_lightning.commands.figures:main"

@@ -1,8 +1,8 @@
 """`Code`: the latents of a batch, in CSR form.
 
-The one currency between encode and decode. With k of `d_sae` latents active, everything downstream (reconstruction,
-gradients, firing counts, l0, evaluators) costs in proportion to the active entries, and no dense `[batch, d_sae]` has
-to be kept.
+Every encoder returns a `Code` and every decoder takes one. Where k of `d_sae` latents are active, everything downstream
+(reconstruction, gradients, firing counts, l0, evaluators) costs in proportion to the active entries, and no dense
+`[batch, d_sae]` tensor is kept.
 """
 
 from collections.abc import Sequence
@@ -39,14 +39,14 @@ class Code:
 
     @classmethod
     def from_rows(cls, values: Float[Tensor, "batch k"], indices: Int64[Tensor, "batch k"], d_sae: int) -> "Code":
-        """Code with the same number k >= 1 of entries in every row."""
+        """Return the code with these k >= 1 entries in every row."""
         batch, k = values.shape
         offsets = torch.arange(0, batch * k + 1, k, device=values.device)
         return cls(values.reshape(-1), indices.reshape(-1), offsets, d_sae)
 
     @classmethod
     def from_flat(cls, values: Float[Tensor, " nnz"], flat: Int64[Tensor, " nnz"], batch: int, d_sae: int) -> "Code":
-        """Code from positions in the flattened `[batch, d_sae]`, given in order of rows."""
+        """Return the code with entries at these positions of the flattened `[batch, d_sae]`, given in order of rows."""
         rows = torch.div(flat, d_sae, rounding_mode="floor")
         return cls.from_entries(values, rows, flat - rows * d_sae, batch, d_sae)
 
@@ -58,7 +58,7 @@ class Code:
         batch: int,
         d_sae: int,
     ) -> "Code":
-        """Code from entries given in order of rows."""
+        """Return the code with these entries, given in order of rows."""
         offsets = _zeros(batch + 1, values)
         torch.cumsum(torch.bincount(rows, minlength=batch), 0, out=offsets[1:])
         code = Code(values, indices, offsets, d_sae)
@@ -67,13 +67,13 @@ class Code:
 
     @classmethod
     def from_dense(cls, dense: Float[Tensor, "batch d_sae"]) -> "Code":
-        """Code of the non-zero entries of a dense matrix; for tests and small cases."""
+        """Return the code of the non-zero entries of a dense matrix; for tests and small cases."""
         flat = dense.reshape(-1).nonzero()[:, 0]
         return cls.from_flat(dense.reshape(-1)[flat], flat, *dense.shape)
 
     @staticmethod
     def join(codes: Sequence["Code"]) -> "Code":
-        """The rows of all codes, in order."""
+        """Return a code with the rows of all codes, in order."""
         lengths = torch.cat([code.offsets.diff() for code in codes])
         values, indices = (torch.cat([getattr(code, name) for code in codes]) for name in ("values", "indices"))
         return Code(values, indices, F.pad(lengths.cumsum(0), (1, 0)), codes[0].d_sae)
@@ -98,25 +98,28 @@ class Code:
 
     @property
     def by_latent(self) -> tuple[Tensor, Tensor]:
-        """The transposed order: a permutation [nnz] sorting entries by latent, and where latents start [d_sae + 1]."""
+        """The transposed order: [nnz] a permutation that sorts entries by latent, [d_sae + 1] where each latent starts.
+
+        Within a latent entries stay in order of rows. Gradients of the weights sum over it.
+        """
         if "by_latent" not in self._derived:
             self._derived["by_latent"] = _by_latent(self)
         return self._derived["by_latent"]
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "Code":
-        """The same entries with other values; both share what is derived from the entries, whoever needs it first."""
+        """Return the same entries with other values; both codes share what either derives from the entries."""
         code = Code(values, self.indices, self.offsets, self.d_sae)
         code.__dict__["_derived"] = self._derived
         return code
 
     def where(self, keep: Bool[Tensor, " nnz"]) -> "Code":
-        """The entries that are to be kept."""
-        kept = keep.nonzero()[:, 0]  # once, where indexing with a mask would do it for each of the three
-        values, rows, indices = (of.index_select(0, kept) for of in (self.values, self.rows, self.indices))
+        """Return the entries for which `keep` is true."""
+        kept = keep.nonzero()[:, 0]  # once; indexing with the mask would search it for each of the three tensors
+        values, rows, indices = (tensor.index_select(0, kept) for tensor in (self.values, self.rows, self.indices))
         return self.from_entries(values, rows, indices, self.batch_size, self.d_sae)
 
     def take(self, rows: Int64[Tensor, " n"]) -> "Code":
-        """These rows, in this order; one may be taken several times."""
+        """Return these rows, in this order; a row may be taken several times."""
         lengths = self.offsets.diff()[rows]
         offsets = F.pad(lengths.cumsum(0), (1, 0))
         shifts = torch.repeat_interleave(self.offsets[rows] - offsets[:-1], lengths)
@@ -124,16 +127,16 @@ class Code:
         return Code(self.values[entries], self.indices[entries], offsets, self.d_sae)
 
     def to_dense(self) -> Float[Tensor, "batch d_sae"]:
-        """Dense latents; for tests and small cases."""
+        """Return dense latents; for tests and small cases."""
         dense = self.values.new_zeros(self.batch_size, self.d_sae)
         return dense.index_put((self.rows, self.indices), self.values)
 
     def of_latents(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
-        """For each entry what the vector has for its latent; differentiable."""
+        """Return for each entry the value that the vector has for its latent; differentiable."""
         return vector[self.indices]
 
     def columns(self, latents: Int64[Tensor, " n"]) -> Float[Tensor, "batch n"]:
-        """Dense latents of a few, each named once."""
+        """Return the dense values of a few latents, each named once."""
         place = torch.full((self.d_sae,), -1, device=self.indices.device)
         place[latents] = torch.arange(len(latents), device=place.device)
         column = place[self.indices]
@@ -142,27 +145,27 @@ class Code:
         return dense.index_put((self.rows[named], column[named]), self.values[named])
 
     def sum_by_latent(self, values: Tensor) -> Tensor:
-        """[d_sae] sums of values [nnz] over the entries of each latent."""
+        """Return the sums [d_sae] of values [nnz] over the entries of each latent."""
         return values.new_zeros(self.d_sae).index_add_(0, self.indices, values)
 
     def take_from(self, dense: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " nnz"]:
-        """The entries of a dense matrix."""
+        """Return the values [nnz] that a dense matrix has at the entries of this code."""
         return dense[self.rows, self.indices]
 
     def l0(self) -> Int64[Tensor, " batch"]:
-        """Number of non-zero latents in each row."""
+        """Return the number of non-zero latents in each row."""
         return _zeros(self.batch_size, self.values).index_add_(0, self.rows, (self.values != 0).long())
 
     def firing_counts(self) -> Int64[Tensor, " d_sae"]:
-        """In how many rows each latent is non-zero."""
+        """Return the number of rows in which each latent is non-zero."""
         return self.sum_by_latent((self.values != 0).long())
 
 
 class FullCode(Code):
     """A code with an entry for every latent of every row, zero or not: a dense matrix.
 
-    Where a tenth of all latents or more is active (an untrained ReLU SAE has half of them), naming each active one
-    takes more time and memory than having all. Names are made only for those who ask.
+    Where a tenth of all latents or more is active (an untrained ReLU SAE has half of them), storing an index with each
+    active one takes more time and memory than storing all. Indices and offsets are made only where they are read.
 
     Args:
         dense: [batch, d_sae] values.
@@ -187,36 +190,39 @@ class FullCode(Code):
         return self.nnz // self.d_sae
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "FullCode":
-        """The same entries with other values."""
+        """Return the same entries with other values."""
         return FullCode(values.view(-1, self.d_sae))
 
     def to_dense(self) -> Float[Tensor, "batch d_sae"]:
-        """The matrix, not copied."""
+        """Return the matrix, not copied."""
         return self.values.view(-1, self.d_sae)
 
     def columns(self, latents: Int64[Tensor, " n"]) -> Float[Tensor, "batch n"]:
-        """Dense latents of a few, each named once."""
+        """Return the dense values of a few latents, each named once."""
         return self.to_dense()[:, latents]
 
     def of_latents(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
-        """For each entry what the vector has for its latent; differentiable."""
+        """Return for each entry the value that the vector has for its latent; differentiable."""
         return vector.expand(self.batch_size, -1).reshape(-1)
 
     def sum_by_latent(self, values: Tensor) -> Tensor:
-        """[d_sae] sums of values [nnz] over the entries of each latent."""
+        """Return the sums [d_sae] of values [nnz] over the entries of each latent."""
         return values.view(-1, self.d_sae).sum(0)
 
     def firing_counts(self) -> Int64[Tensor, " d_sae"]:
-        """In how many rows each latent is non-zero."""
+        """Return the number of rows in which each latent is non-zero."""
         return (self.to_dense() != 0).sum(0)
 
     def take_from(self, dense: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " nnz"]:
-        """The entries of a dense matrix: all."""
+        """Return all values [nnz] of a dense matrix."""
         return dense.reshape(-1)
 
 
 def _by_latent(code: Code) -> tuple[Tensor, Tensor]:
-    if code.indices.device.type == "cpu":  # by counting, which is up to 16 times as fast as torch's sort
+    """Return the permutation and the starts of `Code.by_latent`."""
+    if code.indices.device.type == "cpu":
+        # SciPy transposes by counting entries per latent, up to 16 times as fast as torch's sort: a matrix that holds
+        # the positions of the entries, once transposed, holds their permutation.
         from scipy.sparse import csr_array
 
         places = np.arange(code.nnz)

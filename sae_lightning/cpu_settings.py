@@ -1,7 +1,7 @@
 """Settings of the process that make training on a CPU two to three times faster and change no result.
 
-They concern libraries below torch, so they are set once: when a command starts, and of memory also when it has built
-what it will keep.
+They concern libraries below torch, so they are set once, when a command starts; those of memory are set again when it
+has allocated the tensors that it keeps.
 """
 
 import ctypes
@@ -11,29 +11,32 @@ import warnings
 
 import torch
 
-from sae_lightning.kernels.pre_acts import products
+from sae_lightning.kernels.pre_acts import can_pack, products
 
 # glibc's mallopt parameters (malloc.h)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 
 
 def speed_up_cpu() -> None:
-    """Choose the faster products and keep freed memory, where that is possible and harmless."""
+    """Choose the fast products and keep freed memory, where that is possible and harmless."""
     choose_products()
     keep_freed_memory()
 
 
 def choose_products() -> None:
-    """Choose the faster product library, where that is possible and harmless."""
-    if not torch.cuda.is_available():  # there the setting would mean TF32
-        products.packed = use_fast_float32_products()
+    """Choose the fast products that this machine has, each tried for the dtype that uses it."""
+    exact = not torch.cuda.is_available() and use_fast_float32_products()  # beside CUDA the setting would mean TF32
+    products.packed = frozenset(dtype for dtype in (torch.float32, torch.bfloat16) if exact and can_pack(dtype))
     products.screened = has_fast_bfloat16()
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 faster than float32: it has AVX-512 or matrix instructions for it."""
+    """Return whether the CPU multiplies bfloat16 faster than float32.
+
+    It does if it has AVX-512 or matrix instructions for bfloat16 and oneDNN, which computes the products, uses them.
+    """
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return torch.backends.mkldnn.is_available() and any(getattr(torch.cpu, name, bool)() for name in names)
+    return any(getattr(torch.cpu, name, bool)() for name in names) and can_pack(torch.bfloat16)
 
 
 def use_fast_float32_products(tolerance: float = 2e-6) -> bool:
@@ -44,10 +47,10 @@ def use_fast_float32_products(tolerance: float = 2e-6) -> bool:
     default library. Rather than trusting a list of CPUs, a product is checked, and an inexact one undoes the setting.
 
     Args:
-        tolerance: the largest error allowed, relative to the largest entry; float32 reaches 3e-7, bfloat16 3e-3.
+        tolerance: the largest error allowed, relative to the largest entry; float32 has 3e-7, bfloat16 3e-3.
 
     Returns:
-        Whether the fast products are in use.
+        Whether oneDNN computes the products from now on.
     """
     before = torch.get_float32_matmul_precision()
     amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
@@ -65,10 +68,10 @@ def use_fast_float32_products(tolerance: float = 2e-6) -> bool:
 
 
 def separate_large_tensors() -> None:
-    """Let glibc map every tensor of a megabyte or more by itself, until `keep_freed_memory`.
+    """Let glibc map every tensor of a megabyte or more by itself, until `keep_freed_memory` is called.
 
-    Among temporaries, the tensors that stay as long as the process would leave holes that are too small for the next
-    temporaries: a training step then grows by a tenth.
+    Long-lived tensors among temporaries would leave holes that are too small for the next temporaries: the memory of a
+    training step then grows by a tenth.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**20)
@@ -77,8 +80,8 @@ def separate_large_tensors() -> None:
 def keep_freed_memory() -> None:
     """Let glibc reuse large freed blocks instead of returning them to the system.
 
-    Otherwise each large tensor is a fresh mapping, and the page faults of writing it the first time cost as much as a
-    small matrix product. The price is that the process holds on to its peak memory.
+    Otherwise each large tensor is a fresh mapping, and the page faults of its first write cost as much as a small
+    matrix product. The price: the process holds its peak memory until it ends.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -89,7 +92,7 @@ def keep_freed_memory() -> None:
 
 
 def silence_known_noise() -> None:
-    """Keep an advertisement and a warning that concerns only Lightning and torch out of every run's output."""
+    """Keep out of every run's output an advertisement, and a warning that concerns only Lightning and torch."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage()
     )

@@ -1,4 +1,4 @@
-"""The collective operations that the core needs; on one process they do nothing."""
+"""Collective operations that the core needs; with one process they return their argument."""
 
 from typing import TypeVar
 
@@ -10,31 +10,31 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def world_size() -> int:
-    """Number of processes that train together, 1 without `torch.distributed`."""
+    """Return the number of processes that train together, 1 without `torch.distributed`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """Sum of the tensor over all ranks, in place."""
+    """Replace each entry of the tensor by its sum over all ranks, in place, and return the tensor."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 def all_reduce_min(tensor: Tensor) -> Tensor:
-    """Smallest of the tensor over all ranks, in place."""
+    """Replace each entry of the tensor by its minimum over all ranks, in place, and return the tensor."""
     if world_size() > 1:
         dist.all_reduce(tensor, dist.ReduceOp.MIN)
     return tensor
 
 
 def all_gather_int(value: int, lower_ranks_only: bool = False) -> list[int]:
-    """The value of every rank, in order of ranks; with `lower_ranks_only` those of the ranks before this one."""
+    """Return the value of every rank, in order of ranks; with `lower_ranks_only` those of the ranks before this one."""
     if world_size() == 1:
         return [] if lower_ranks_only else [value]
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -45,7 +45,11 @@ def all_gather_int(value: int, lower_ranks_only: bool = False) -> list[int]:
 
 
 def all_gather_object(value: T) -> list[T]:
-    """The value of every rank, in order of ranks, pickled on the way: plain Python and CPU tensors."""
+    """Return the value of every rank, in order of ranks.
+
+    Args:
+        value: plain Python or CPU tensors, since it is pickled on the way.
+    """
     if world_size() == 1:
         return [value]
     gathered: list[T] = [value] * world_size()

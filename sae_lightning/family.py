@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from sae_lightning.freeze import FreezePolicy, NoFreeze
+from sae_lightning.members import TRAINED
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import DecoderInit
-from sae_lightning.verdict.decide import TRAINED
 
 _LARGEST_SIZE = 1_000_003
 
@@ -21,12 +21,12 @@ class SizedSAEFactory(Protocol):
     """Makes an SAE of a size."""
 
     def __call__(self, d_in: int, /, *, expansion_factor: float) -> SparseAutoencoder:
-        """An SAE with round(d_in * expansion_factor) latents."""
+        """Make an SAE with round(d_in * expansion_factor) latents."""
         ...
 
 
 class SAEFamily(SanityPanel):
-    """Trains {sizes} x {seeds} of one variant on one stream: members x1/0, x8/0, x8_frozen_decoder/0.
+    """Train {sizes} x {seeds} of one variant on one stream: members x1/0, x8/0, x8_frozen_decoder/0.
 
     Args:
         d_in: width of an activation; linked to the data.
@@ -76,15 +76,14 @@ class SAEFamily(SanityPanel):
         super().__init__(d_in, sae, kinds, starts, seeds, widths)  # type: ignore[arg-type]
         self.sizes = sizes
 
-    def new_member(self, sae: SizedSAEFactory, name: str, d_in: int) -> SparseAutoencoder:  # type: ignore[override]
-        """An SAE of the size that the name begins with."""
-        return sae(d_in, expansion_factor=float(self.factors[name]))
+    def new_sae(self, sae: SizedSAEFactory, policy: str, d_in: int) -> SparseAutoencoder:  # type: ignore[override]
+        """Make an SAE of the size that the policy belongs to."""
+        return sae(d_in, expansion_factor=float(self.factors[policy]))
 
     def initialise_members(self) -> None:
-        """Starts all members: those of one seed and size are equal, and sizes have no direction in common."""
-        seeds = {name: member.seed for name, member in self.members.items()}
-        for member in self.members.values():  # of one seed a larger draw would begin with the smaller one
-            member.seed = member.seed * _LARGEST_SIZE + member.d_sae
+        """Start all members: those of one seed and size are equal, and sizes have no direction in common."""
+        for sae in self.members.values():  # with one seed a larger draw would begin with the smaller one
+            sae.seed = sae.seed * _LARGEST_SIZE + sae.d_sae
         super().initialise_members()
-        for name, member in self.members.items():
-            member.seed = seeds[name]
+        for member, sae in self.members.items():
+            sae.seed = member.seed

@@ -7,23 +7,24 @@ the batches and, for one seed, the initial parameters; they differ in the freeze
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, pairwise, product
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from typing import TypeAlias, cast
 
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
+from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import DecoderInit
-from sae_lightning.saes.module import SAEModule, part_of
+from sae_lightning.saes.module import SAEModule, columns_by_part
 
 SAEFactory: TypeAlias = Callable[[int], SparseAutoencoder]
 
 
 class SanityPanel(SAEModule):
-    """Trains {policies} x {seeds} of one variant on one stream, and that for every part of its activations.
+    """Train {policies} x {seeds} of one variant on one stream, and that for every part of its activations.
 
     Args:
         d_in: width of an activation; linked to the data.
@@ -56,52 +57,53 @@ class SanityPanel(SAEModule):
                 f"policies={list(policies)}, seeds={list(seeds)}: expected one policy and one seed or more, each once"
             )
         self.policies, self.inits, self.seeds = policies, inits, list(seeds)
-        self.saes = nn.ModuleDict()
-        ends = list(accumulate((widths or {"": d_in}).values()))
-        self.parts = {part: slice(*of) for part, of in zip(widths or [""], pairwise([0, *ends]), strict=True)}
-        for part, of in self.parts.items():
-            for name, seed in product(policies, seeds):
-                member = self.new_member(sae, name, of.stop - of.start)
-                member.seed, member.policy_name, member.init = seed, name, inits.get(name, member.init)
-                member.is_initialised = False
-                self.saes[f"{part}/{name}/{seed}".lstrip("/")] = member
+        saes: dict[Member, SparseAutoencoder] = {}
+        self.parts = columns_by_part(widths or {"": d_in})
+        for part, columns in self.parts.items():
+            for policy, seed in product(policies, seeds):
+                own = self.new_sae(sae, policy, columns.stop - columns.start)
+                own.seed, own.policy_name, own.init = seed, policy, inits.get(policy, own.init)
+                own.is_initialised = False
+                saes[Member(policy, seed, part)] = own
+        self._members = tuple(saes)
+        self.saes = nn.ModuleDict({str(member): own for member, own in saes.items()})
         first = next(iter(self.members.values()))
         self.optimizer, self.lr_scheduler = first.optimizer, first.lr_scheduler
-        if all(member.n_calibration_samples == 0 for member in self.members.values()):
+        if all(own.n_calibration_samples == 0 for own in self.members.values()):
             self.initialise_members()
 
-    def new_member(self, sae: SAEFactory, name: str, d_in: int) -> SparseAutoencoder:
-        """An SAE for the policy of this name: they are all made alike."""
+    def new_sae(self, sae: SAEFactory, policy: str, d_in: int) -> SparseAutoencoder:
+        """Make an SAE for the policy of this name: they are all made alike."""
         return sae(d_in)
 
     @property
-    def members(self) -> Mapping[str, SparseAutoencoder]:
-        """The SAEs by name, `<policy>/<seed>`, or `<part>/<policy>/<seed>`."""
-        return dict(self.saes.items())  # type: ignore[arg-type]
+    def members(self) -> Mapping[Member, SparseAutoencoder]:
+        """The SAEs."""
+        saes = cast("Iterable[SparseAutoencoder]", self.saes.values())
+        return dict(zip(self._members, saes, strict=True))
 
-    def read_by(self, member: str, activations: Tensor) -> Tensor:
-        """What one member reads of activations [n, d_in]."""
-        return activations[:, self.parts[part_of(member)]] if len(self.parts) > 1 else activations
+    def activations_for(self, member: Member, activations: Tensor) -> Tensor:
+        """Return what one member reads of activations [n, d_in]."""
+        return activations[:, self.parts[member.part]] if len(self.parts) > 1 else activations
 
     def initialise_members(self) -> None:
-        """Starts all members, and makes sure that those of one seed and start are equal."""
+        """Start all members, and make sure that those of one seed and start are equal."""
         super().initialise_members()
-        starts: dict[tuple[int, str, str], str] = {}
-        for name, member in self.members.items():
-            policy = member.policy_name
-            start = (member.seed, policy if policy in self.inits else "", part_of(name))
-            if starts.setdefault(start, parameter_hash(member)) != parameter_hash(member):
+        starts: dict[Member, str] = {}
+        for member, sae in self.members.items():
+            start = Member(member.policy if member.policy in self.inits else "", sae.seed, member.part)
+            if starts.setdefault(start, parameter_hash(sae)) != parameter_hash(sae):
                 raise RuntimeError(
-                    f"{name} does not start from the parameters of the other members with seed {member.seed}"
+                    f"{member} does not start from the parameters of the other members with seed {member.seed}"
                 )
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """One bound policy for each member."""
-        return [self.policies[member.policy_name].bind(name) for name, member in self.members.items()]
+        """Return one bound policy for each member."""
+        return [self.policies[member.policy].bind(member) for member in self.members]
 
 
 def parameter_hash(sae: SparseAutoencoder) -> str:
-    """SHA-256 over names, shapes and bytes of the parameters."""
+    """Return the SHA-256 of names, shapes and bytes of the parameters."""
     digest = hashlib.sha256()
     for name, parameter in sae.named_parameters():
         digest.update(f"{name}{tuple(parameter.shape)}".encode())

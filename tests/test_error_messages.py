@@ -1,4 +1,4 @@
-"""``readable``; how it reads in whole commands is tested in commands/test_fit.py."""
+"""``error_messages.readable``; how it reads in whole commands is tested in commands/test_fit.py."""
 
 from sae_lightning.error_messages import readable
 

@@ -5,6 +5,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sae_lightning.loggers import MemberTensorBoardLogger
+from sae_lightning.members import LoggedName, Member
 
 
 def tags(folder: Path, kind: str = "scalars") -> set[str]:
@@ -18,7 +19,8 @@ def test_every_member_is_a_curve_of_the_same_chart(tmp_path: Path):
     for step in (1, 2):
         logger.log_metrics({"val/fvu/trained/0": 0.5, "val/fvu/frozen_decoder/1": 0.6, "val/fvu/floor": 1.0}, step)
         logger.log_metrics({"train/mse/trained/0": 3.0, "epoch": 0, "lr-Adam": 0.1}, step)
-    logger.log_histogram("val/firing_frequency", "trained/0", torch.rand(10), 2)
+    name = LoggedName.of("val", "firing_frequency", Member("trained", 0))
+    logger.log_histogram(name, torch.rand(10), 2)
     logger.save()
     logger.finalize("success")
     run = tmp_path / "demo" / "version_0"

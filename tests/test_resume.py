@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     tiny.save_tiny_lm(folder / "lm")
     tiny_clip.save_tiny_clip(folder / "clip")
-    tiny_clip.save_pictures(folder / "pictures")
+    tiny_clip.save_images(folder / "pictures")
     tiny.save_text(folder / "text.jsonl", 400)
     (folder / "data.yaml").write_text(yaml.safe_dump({"data": DATA["stream"]}))
     assert run(folder, "cache", "--config", "data.yaml", "--out", "cache") == [0]

@@ -1,4 +1,4 @@
-"""A CLIP model with weights as before training, and coloured pictures, small enough for tests."""
+"""A CLIP model with weights as before training, and coloured images, small enough for tests."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 40, 230)}
 
 
 def save_tiny_clip(folder: Path) -> Path:
-    """An open_clip checkpoint: 32 by 32 pixels, 16 patches and a class token, two blocks of width 32 and 16."""
+    """Save an open_clip checkpoint: 32 by 32 pixels, 16 patches and a class token, two blocks of width 32 and 16."""
     import open_clip
 
     model = {
@@ -29,12 +29,12 @@ def save_tiny_clip(folder: Path) -> Path:
     return folder
 
 
-def save_pictures(folder: Path, n_of_each: int = 20) -> Path:
-    """Pictures of three classes in folders: red, green and blue squares on grey of varying shade."""
+def save_images(folder: Path, n_of_each: int = 20) -> Path:
+    """Save images of three classes in folders: red, green and blue squares on grey of varying shade."""
     for colour, value in COLOURS.items():
         (folder / colour).mkdir(parents=True, exist_ok=True)
         for i in range(n_of_each):
-            picture = Image.new("RGB", (32, 32), (100 + 2 * i,) * 3)
-            picture.paste(value, (2 + i % 12, 4, 14 + i % 12, 24))
-            picture.save(folder / colour / f"{i}.png")
+            image = Image.new("RGB", (32, 32), (100 + 2 * i,) * 3)
+            image.paste(value, (2 + i % 12, 4, 14 + i % 12, 24))
+            image.save(folder / colour / f"{i}.png")
     return folder

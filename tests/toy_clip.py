@@ -1,16 +1,17 @@
-"""A CLIP model that sees two attributes of each picture in dimensions of their own, and says what it sees."""
+"""A CLIP model that sees two attributes of each image in dimensions of their own, and says what it sees."""
 
 from types import SimpleNamespace
 
 import torch
-from lightning.pytorch import LightningDataModule
 from PIL import Image
 from torch.nn.functional import normalize, one_hot
 from torch.utils.data import DataLoader
 
+from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.images import Images
+from sae_lightning.members import Member
 from sae_lightning.saes import SAEModule, TopK
-from sae_lightning.sources import ImageBatch, TokenBatch
+from sae_lightning.sources import ActivationSource, ImageBatch, TokenBatch
 
 D_IN, N_POSITIONS = 6, 3
 VALUES = {"colour": ("red", "green", "blue"), "shape": ("ring", "star", "cross")}
@@ -18,7 +19,7 @@ WORDS = [value for values in VALUES.values() for value in values]
 
 
 class ToyImages(Images):
-    """Pictures of each colour and shape; the last tenth has no shape."""
+    """Images of each colour and shape; the last tenth has no shape."""
 
     values, prompts = VALUES, {name: ("{}", "a {} thing") for name in VALUES}
 
@@ -43,23 +44,26 @@ class ToyImages(Images):
 
 
 def seen(colour, shape):
-    """What stands at each position of a picture: a one for its colour, and one for its shape if it has any."""
+    """What stands at each position of an image: a one for its colour, and one for its shape if it has any."""
     return torch.cat([one_hot(colour, 3), one_hot(shape + 1, 4)[..., 1:]], -1).float()
 
 
-class ToyClip:
-    """At the hook each patch of a picture, or the word of a caption, has what it is about; the embedding is the sum.
+class ToyClip(ActivationSource):
+    """At the hook each patch of an image, or the word of a caption, has what it is about; the embedding is the sum.
 
     The class token and the end of a caption have nothing. The tower that has no hook embeds the same.
     """
 
-    device, scale = torch.device("cpu"), 20.0
+    embeds_images, d_in, device, scale = True, D_IN, torch.device("cpu"), 20.0
 
     def __init__(self, reads_images=True):
         self.reads_images, self.n_forwards, self.hooks = reads_images, 0, []
 
-    def preprocess(self, picture):
-        colour, shape, _ = picture.getpixel((0, 0))
+    def to(self, device):
+        return self
+
+    def preprocess(self, image):
+        colour, shape, _ = image.getpixel((0, 0))
         return torch.tensor([colour, shape - 1, 0.0])[:, None, None]
 
     def tokenizer(self):
@@ -90,12 +94,14 @@ class ToyClip:
         return one_hot(input_ids[:, 0], D_IN).float()
 
 
-class ToyClipData(LightningDataModule):
-    """Pictures, or captions that are read by the text tower, and activations that nobody looks at."""
+class ToyClipData(ActivationDataModule):
+    """Images, or captions that are read by the text tower, and activations that nobody looks at."""
+
+    rows_at_once = 16
 
     def __init__(self, reads_images=True, images=None):
-        super().__init__()
-        self.source, self.d_in, self.rows_at_once = ToyClip(reads_images), D_IN, 16
+        super().__init__(batch_size=2, train_samples=4, val_samples=4, seed=0)
+        self.source = ToyClip(reads_images)
         if reads_images:
             self.images, self.mask = images or ToyImages(), torch.tensor([False, True, True])
         else:
@@ -115,19 +121,24 @@ class ToyClipData(LightningDataModule):
 
     test_dataloader = val_dataloader
 
+    def train_stream(self):
+        raise NotImplementedError
+
+    val_stream = calibration_sample = train_stream
+
 
 class Members(SAEModule):
-    """Any SAEs, of a part of the activations or of all."""
+    """Any SAEs by their keys, of a part of the activations or of all."""
 
     def __init__(self, members):
         super().__init__()
-        self._members = members
+        self._members = {Member.parse(key): sae for key, sae in members.items()}
 
     @property
     def members(self):
         return self._members
 
-    def read_by(self, member, activations):
+    def activations_for(self, member, activations):
         return activations[:, :D_IN]
 
     def validation_step(self, batch, batch_idx):
@@ -152,7 +163,7 @@ def evaluate(trainer, evaluator, members, data=None):
 
     def watched(*args):
         state = torch.get_rng_state()
-        found = scores(*args)
+        found = list(scores(*args))
         assert torch.equal(torch.get_rng_state(), state)
         return found
 

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from sae_lightning.images import PocketCaptions
-from sae_lightning.images.captions import PROMPTS
+from sae_lightning.pocket import PocketCaptions
+from sae_lightning.pocket.captions import PROMPTS
 
 CONTEXT = 24
 PAD, UNKNOWN, START, END = "<pad>", "<unknown>", "<start>", "<end>"
@@ -55,7 +55,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_config(vocabulary: int) -> dict[str, dict]:
-    """What open_clip needs to build the model, and how it prepares pictures."""
+    """What open_clip needs to build the model, and how it prepares images."""
     vision = {"image_size": 64, "patch_size": 16, "width": 128, "layers": 4, "head_width": 32}
     text = {
         "context_length": CONTEXT,
@@ -86,7 +86,7 @@ def write_untrained(folder: Path) -> None:
 
 
 def load_model(folder: Path, trained: bool = True) -> tuple[open_clip.CLIP, Callable, Callable]:
-    """The model with the weights in the folder, or untrained, how it prepares pictures, and its tokenizer."""
+    """The model with the weights in the folder, or untrained, how it prepares images, and its tokenizer."""
     name = f"local-dir:{folder}"
     model, _, preprocess = open_clip.create_model_and_transforms(name, load_weights=trained)
     return model.eval(), preprocess, open_clip.get_tokenizer(name)

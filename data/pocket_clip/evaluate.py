@@ -1,8 +1,8 @@
 # ruff: noqa: T201
-"""Measure the pocket CLIP model on pictures that its training never saw.
+"""Measure the pocket CLIP model on images that its training never saw.
 
 Run ``python data/pocket_clip/evaluate.py``. It prints, for each attribute, how often the model names the right value
-when it compares the picture with one prompt for each value (zero-shot), beside chance.
+when it compares the image with one prompt for each value (zero-shot), beside chance.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from build import load_model  # first: it makes sure that open_clip can be imported
 from measures import zero_shot_hits
 
-from sae_lightning.images import PocketImages
+from sae_lightning.pocket import PocketImages
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -27,7 +27,7 @@ def main() -> None:
     numbers = images.numbers("heldout").tolist()
     print(f"parameters: {sum(value.numel() for value in model.parameters()):,}; words: {len(tokenizer.tokenizer)}")
 
-    print("\n| attribute | pictures | values | chance | this model |\n|---|---|---|---|---|")
+    print("\n| attribute | images | values | chance | this model |\n|---|---|---|---|---|")
     for attribute, hits in zero_shot_hits(model, tokenizer, preprocess, images, numbers).items():
         n_values = len(images.values[attribute])
         print(f"| {attribute} | {len(hits):,} | {n_values} | {1 / n_values:.1%} | {hits.float().mean():.1%} |")

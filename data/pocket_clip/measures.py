@@ -1,4 +1,4 @@
-"""Zero-shot accuracy of a CLIP model on pictures whose attributes are known (Radford et al. 2021, arXiv 2103.00020)."""
+"""Zero-shot accuracy of a CLIP model on images whose attributes are known (Radford et al. 2021, arXiv 2103.00020)."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from sae_lightning.images import Images
 
 
 @torch.inference_mode()
-def encode_pictures(model: torch.nn.Module, preprocess: Callable, images: Images, numbers: Sequence[int]) -> Tensor:
+def encode_images(model: torch.nn.Module, preprocess: Callable, images: Images, numbers: Sequence[int]) -> Tensor:
     """Embeddings [n, embed_dim] of unit length."""
     parts = []
     for start in range(0, len(numbers), 256):
@@ -31,11 +31,11 @@ def encode_values(model: torch.nn.Module, tokenizer: Callable, images: Images, a
 def zero_shot_hits(
     model: torch.nn.Module, tokenizer: Callable, preprocess: Callable, images: Images, numbers: Sequence[int]
 ) -> dict[str, Tensor]:
-    """For each attribute whether the nearest value is the right one, for each picture that the attribute applies to."""
-    pictures = encode_pictures(model, preprocess, images, numbers)
+    """For each attribute whether the nearest value is the right one, for each image that the attribute applies to."""
+    embeddings = encode_images(model, preprocess, images, numbers)
     hits = {}
     for attribute in images.values:
         labels = images.labels(attribute)[list(numbers)]
-        answers = (pictures @ encode_values(model, tokenizer, images, attribute).T).argmax(-1)
+        answers = (embeddings @ encode_values(model, tokenizer, images, attribute).T).argmax(-1)
         hits[attribute] = (answers == labels)[labels >= 0]
     return hits

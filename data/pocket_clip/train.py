@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""Train the pocket CLIP model from nothing on the pocket pictures and write it beside this file.
+"""Train the pocket CLIP model from nothing on the pocket images and write it beside this file.
 
 Run ``python data/pocket_clip/train.py --minutes 33``. The learning rate follows the share of the minutes that have
 passed, or of the steps where ``--steps`` is given, which makes a run repeatable. ``--resume`` goes on from the last
@@ -20,8 +20,8 @@ from measures import zero_shot_hits
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
-from sae_lightning.images import PocketImages
-from sae_lightning.images.captions import caption
+from sae_lightning.pocket import PocketImages
+from sae_lightning.pocket.captions import caption
 
 FOLDER = Path(__file__).resolve().parent
 N_VALUES = [len(values) for values in PocketImages.values.values()]
@@ -29,10 +29,10 @@ FIRST_SEED = 1000  # of the scenes, see `PocketImages`
 
 
 class Batches(Dataset):
-    """For each step the same pictures and captions whenever it is asked for, and which captions are true of which.
+    """For each step the same images and captions whenever it is asked for, and which captions are true of which.
 
-    A step is pictures [batch, 3, 64, 64], tokens [n_captions, context], truth [n_captions, batch] and labels
-    [batch, n_attributes]. The pictures are the training parts of `PocketImages` of one seed after the other, so that
+    A step is images [batch, 3, 64, 64], tokens [n_captions, context], truth [n_captions, batch] and labels
+    [batch, n_attributes]. The images are the training parts of `PocketImages` of one seed after the other, so that
     no scene comes twice.
     """
 
@@ -44,7 +44,7 @@ class Batches(Dataset):
         self.per_turn = len(self.numbers) // args.batch
 
     def open(self, turn: int) -> None:
-        """Draw what the pictures of a turn show."""
+        """Draw what the images of a turn show."""
         self.images, self.turn = PocketImages(self.n_scenes, self.seed + turn), turn
         self.numbers = self.images.numbers("train").tolist()
 
@@ -58,9 +58,9 @@ class Batches(Dataset):
         labels = {name: self.images.labels(name)[numbers] for name in self.images.values}
         texts, truth = [], torch.ones(self.captions * self.batch, self.batch)
         for row, i in enumerate(i for i in range(self.batch) for _ in range(self.captions)):
-            text, told = caption(self.images.shown(numbers[i]), rng)
+            text, mentioned = caption(self.images.shown(numbers[i]), rng)
             texts.append(text)
-            for name in told:
+            for name in mentioned:
                 truth[row] *= labels[name] == labels[name][i]
         return pixels, self.tokenizer(texts), truth, torch.stack(list(labels.values()), 1)
 
@@ -81,26 +81,26 @@ def rate_factor(progress: float, warmup: float = 0.04) -> float:
 
 
 def contrastive_loss(
-    pictures: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, truth: torch.Tensor
+    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, truth: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy of finding each caption's picture in the batch, and each picture's captions, in nats.
+    """Cross-entropy of finding each caption's image in the batch, and each image's captions, in nats.
 
-    A short caption is true of many pictures of a batch. Which of them it was written for cannot be told from it, so the
-    target is its expectation: the same share for each picture that the caption is true of.
+    A short caption is true of many images of a batch. Which of them it was written for cannot be told from it, so the
+    target is its expectation: the same share for each image that the caption is true of.
     """
-    logits = scale * texts.float() @ pictures.float().T
+    logits = scale * texts.float() @ images.float().T
     shares = truth / truth.sum(1, keepdim=True)
     by_caption = -(shares * logits.log_softmax(1)).sum(1).mean()
-    by_picture = -(shares / shares.sum(0) * logits.log_softmax(0)).sum(0).mean()
-    return (by_caption + by_picture) / 2
+    by_image = -(shares / shares.sum(0) * logits.log_softmax(0)).sum(0).mean()
+    return (by_caption + by_image) / 2
 
 
-def label_loss(pictures: torch.Tensor, readout: torch.nn.Linear, labels: torch.Tensor) -> torch.Tensor:
+def label_loss(images: torch.Tensor, readout: torch.nn.Linear, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of linear readouts of the attributes from the embeddings, the sum over attributes in nats.
 
     Without it the contrastive loss stays for thousands of steps where only colours and backgrounds are told apart.
     """
-    logits = readout(pictures.float() * pictures.shape[1] ** 0.5).split(N_VALUES, 1)
+    logits = readout(images.float() * images.shape[1] ** 0.5).split(N_VALUES, 1)
     losses = [
         torch.nn.functional.cross_entropy(part, label, ignore_index=-1, reduction="sum")
         for part, label in zip(logits, labels.T, strict=True)
@@ -149,8 +149,8 @@ def train(args: argparse.Namespace) -> None:
             group["lr"] = args.learning_rate * rate_factor(progress)
         # On short sequences the flash kernel of the CPU takes longer than everything else together.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            pictures, texts, scale = model(pixels, tokens)
-        loss = contrastive_loss(pictures, texts, scale, truth) + label_loss(pictures, readout, labels)
+            images, texts, scale = model(pixels, tokens)
+        loss = contrastive_loss(images, texts, scale, truth) + label_loss(images, readout, labels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
@@ -160,7 +160,7 @@ def train(args: argparse.Namespace) -> None:
         step += 1
         if step % 200 == 0:
             speed = 200 * args.batch / (used - marked)
-            print(f"step {step}, {used / 60:.1f} min, loss {loss.item():.3f}, {speed:.0f} pictures/s", flush=True)
+            print(f"step {step}, {used / 60:.1f} min, loss {loss.item():.3f}, {speed:.0f} images/s", flush=True)
             marked = used
         if used - reported_at > 60 * args.report_minutes:
             report(model, tokenizer, preprocess, step)
@@ -175,7 +175,7 @@ def train(args: argparse.Namespace) -> None:
         last = now
     save_weights(model, args.out)
     report(model, tokenizer, preprocess, step)
-    run = {"steps": step, "pictures": step * args.batch, "minutes": round(used / 60, 1), "seed": args.seed}
+    run = {"steps": step, "images": step * args.batch, "minutes": round(used / 60, 1), "seed": args.seed}
     (args.cache / "run.json").write_text(json.dumps(run) + "\n", encoding="utf-8")
     print(run)
 
@@ -185,9 +185,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--minutes", type=float, default=33, help="time to train for")
     parser.add_argument("--steps", type=int, default=0, help="steps to train for instead of minutes, if not 0")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights and of pictures")
-    parser.add_argument("--batch", type=int, default=64, help="pictures in a step")
-    parser.add_argument("--captions", type=int, default=1, help="captions of each picture")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and of images")
+    parser.add_argument("--batch", type=int, default=64, help="images in a step")
+    parser.add_argument("--captions", type=int, default=1, help="captions of each image")
     parser.add_argument("--scenes", type=int, default=5000, help="scenes between two turns of the digits")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--report-minutes", type=float, default=2, help="minutes between held-out checks")

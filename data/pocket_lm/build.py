@@ -8,7 +8,7 @@ from measures import CONTEXT
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from sae_lightning.sources.pocket_corpus import PocketCorpus
+from sae_lightning.pocket.corpus import PocketCorpus
 
 SPECIAL = ("<|bos|>", "<|eos|>", "<|pad|>")
 VOCABULARY = 5120

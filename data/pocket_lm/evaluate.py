@@ -14,8 +14,9 @@ from measures import NgramModel, encode_documents, fact_accuracy, heldout_tokens
 from swaps import swap_pairs, swap_share
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from sae_lightning.sources.fact_templates import ATTRIBUTES
-from sae_lightning.sources.pocket_corpus import FactPrompt, PocketCorpus, fact_prompts, read_facts
+from sae_lightning.pocket.corpus import PocketCorpus
+from sae_lightning.pocket.fact_templates import ATTRIBUTES
+from sae_lightning.pocket.facts import FactPrompt, fact_prompts, read_facts
 
 FOLDER = Path(__file__).resolve().parent
 

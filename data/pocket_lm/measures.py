@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sae_lightning.sources.fact_templates import ATTRIBUTES
-from sae_lightning.sources.pocket_corpus import Fact, FactPrompt, fact_sentences, standard_library_documents
+from sae_lightning.pocket.fact_templates import ATTRIBUTES
+from sae_lightning.pocket.facts import Fact, FactPrompt, fact_sentences
+from sae_lightning.pocket.library import standard_library_documents
 
 CONTEXT = 256
 ANSWER_TOKENS = 8

@@ -8,8 +8,9 @@ import torch
 from measures import is_answer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sae_lightning.sources.fact_templates import ATTRIBUTES
-from sae_lightning.sources.pocket_corpus import Fact, FactPrompt, Split, fact_prompts
+from sae_lightning.pocket.fact_templates import ATTRIBUTES
+from sae_lightning.pocket.facts import Fact, FactPrompt, fact_prompts
+from sae_lightning.pocket.library import Split
 
 
 def city_position(tokenizer: PreTrainedTokenizerBase, prompt: FactPrompt) -> int:

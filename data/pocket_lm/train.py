@@ -21,7 +21,8 @@ from build import build_model, build_tokenizer, save_model
 from measures import CONTEXT, encode_documents, fact_accuracy, heldout_tokens, model_loss
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from sae_lightning.sources.pocket_corpus import Fact, PocketCorpus, fact_prompts, read_facts
+from sae_lightning.pocket.corpus import PocketCorpus
+from sae_lightning.pocket.facts import Fact, fact_prompts, read_facts
 
 FOLDER = Path(__file__).resolve().parent
 

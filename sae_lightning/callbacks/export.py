@@ -3,8 +3,9 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from sae_lightning.loggers import run_folder
+from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SAEModule
+from sae_lightning.trainer import run_folder
 
 
 class ExportSAEs(Callback):
@@ -18,5 +19,5 @@ class ExportSAEs(Callback):
         run = run_folder(trainer)
         if run is None or not trainer.is_global_zero or not isinstance(pl_module, SAEModule):
             return
-        for name, sae in pl_module.members.items():
-            sae.save(run / "saes" / name)
+        for member, sae in pl_module.members.items():
+            sae.save(run / SAES_FOLDER / str(member))

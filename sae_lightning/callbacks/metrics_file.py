@@ -1,35 +1,22 @@
-"""``metrics.jsonl``: what a run measured, one line a validation, for programs to read.
+"""Write ``metrics.jsonl`` and ``items.safetensors``; `runs.metrics_lines` and `runs.items` describe them."""
 
-``{"step": 500, "samples": 2048000, "seconds": 61.2,
-"metrics": {"fvu": {"trained": {"0": 0.21, "1": 0.22}, "frozen_decoder": {...}}}, "floors": {"fvu": 1.0},
-"better": {"explained_variance": "higher"}}``
-
-``samples`` counts the activations that training consumed on all ranks, ``seconds`` the time since training began,
-validations included; both go on counting over a restart. A value that is not finite is written as null. ``better``
-names the metrics of which more or less is better. Where SAEs have several sizes, ``sizes`` says which policies are of
-one size, and what they are there: ``{"x8_frozen_decoder": ["x8", "frozen_decoder"]}``. What the last line was averaged
-over is in ``items.safetensors``.
-"""
-
-import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from sae_lightning.evaluators.base import Evaluator, Scores
-from sae_lightning.loggers import run_folder
+from sae_lightning.evaluators.base import Evaluator, Scores, datamodule_of
+from sae_lightning.members import LoggedName, Member, Tag
+from sae_lightning.metric import Metric
+from sae_lightning.runs.items import write_items
+from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, forget_after
 from sae_lightning.saes.module import SAEModule
-from sae_lightning.verdict.items import write_items
-
-FILE_NAME = "metrics.jsonl"
+from sae_lightning.trainer import callbacks_of, run_folder
 
 
 class MetricsFile(Callback):
@@ -39,6 +26,7 @@ class MetricsFile(Callback):
         self._samples = 0
         self._seconds_before_restart = 0.0
         self._started: float | None = None
+        self._described: set[str] = set()
 
     @property
     def seconds(self) -> float:
@@ -51,7 +39,7 @@ class MetricsFile(Callback):
         self._started = time.monotonic()
         run = run_folder(trainer)
         if run is not None and trainer.is_global_zero:
-            forget_after(run / FILE_NAME, trainer.global_step)
+            self._described = forget_after(run / METRICS_FILE, trainer.global_step)
 
     @override
     def on_train_batch_end(
@@ -78,21 +66,24 @@ class MetricsFile(Callback):
         run = run_folder(trainer)
         if run is None or not trainer.is_global_zero:
             return
-        counters = {"step": trainer.global_step, "samples": self._samples, "seconds": round(self.seconds, 3)}
-        measured = {
-            metric: scores
-            for callback in trainer.callbacks  # type: ignore[attr-defined]
-            if isinstance(callback, Evaluator)
-            for metric, scores in callback.measured.items()
-        }
-        values = collect(trainer.callback_metrics, stage)
-        nulls = getattr(trainer.datamodule, "null_parts", ())  # type: ignore[attr-defined]
-        better = {name: way for name in values["metrics"] if (way := _better(measured, name, nulls))}
-        sizes = {"sizes": pl_module.sizes} if isinstance(pl_module, SAEModule) and pl_module.sizes else {}
-        line = json.dumps(counters | values | {"better": better} | sizes, allow_nan=False)
+        measured = measured_scores(callbacks_of(trainer))
+        about = {scores.metric.name: scores.metric for scores in measured}
+        values, floors = collect(trainer.callback_metrics, stage)
+        datamodule = datamodule_of(trainer)
+        line = Validation(
+            trainer.global_step,
+            self._samples,
+            round(self.seconds, 3),
+            values,
+            floors,
+            {name: metric for name, metric in about.items() if name not in self._described},
+            datamodule.null_parts if datamodule is not None else (),
+            pl_module.sizes if isinstance(pl_module, SAEModule) else {},
+        ).as_json()
+        self._described |= set(about)
         run.mkdir(parents=True, exist_ok=True)
         write_items(run, trainer.global_step, measured)
-        with (run / FILE_NAME).open("a") as file:
+        with (run / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())  # a line that was announced survives the machine's failure
@@ -107,44 +98,46 @@ class MetricsFile(Callback):
         self._seconds_before_restart = state_dict["seconds"]
 
 
-def collect(logged: Mapping[str, Tensor], stage: str) -> dict[str, dict[str, Any]]:
-    """Sort logged values by metric, policy and seed.
+def measured_scores(callbacks: Iterable[Callback]) -> list[Scores]:
+    """Return what the evaluators among callbacks measured last.
+
+    Raises:
+        ValueError: if two evaluators give a metric of one name different descriptions.
+    """
+    measured: list[Scores] = []
+    about: dict[str, Metric] = {}
+    for scores in [scores for one in callbacks if isinstance(one, Evaluator) for scores in one.measured.values()]:
+        name = scores.metric.name
+        if about.setdefault(name, scores.metric) != scores.metric:
+            raise ValueError(
+                f"two evaluators measure {name}, and describe it differently: {about[name]}, {scores.metric}"
+            )
+        measured.append(scores)
+    return measured
+
+
+def collect(
+    logged: Mapping[str, Tensor], stage: str
+) -> tuple[dict[Tag, dict[Member, float | None]], dict[Tag, float | None]]:
+    """Sort logged values by metric and member.
 
     Args:
-        logged: values by name; only ``<stage>/<metric>/<policy>/<seed>`` and ``<stage>/<metric>/floor`` are taken.
+        logged: values by name; those of other stages, and names of another form than `LoggedName`, are left out.
         stage: ``val`` or ``test``.
 
     Returns:
-        ``{"metrics": {metric: {policy: {seed: value}}}, "floors": {metric: value}}``.
+        Values by metric and member, and floors by metric; None for what is not finite.
     """
-    metrics: dict[str, dict[str, dict[str, float | None]]] = {}
-    floors: dict[str, float | None] = {}
-    for name, tensor in logged.items():
+    values: dict[Tag, dict[Member, float | None]] = {}
+    floors: dict[Tag, float | None] = {}
+    for text, tensor in logged.items():
+        name = LoggedName.parse(text)
+        if name is None or name.stage != stage:
+            continue
         number = float(tensor)
         value = number if math.isfinite(number) else None
-        match name.split("/"):
-            case [first, metric, policy, seed] if first == stage:
-                metrics.setdefault(metric, {}).setdefault(policy, {})[seed] = value
-            case [first, metric, "floor"] if first == stage:
-                floors[metric] = value
-    return {"metrics": metrics, "floors": floors}
-
-
-def _better(measured: Mapping[str, Scores], chart: str, nulls: Sequence[str]) -> str | None:
-    """Which way of a chart is better: that of its metric; on null data it does not matter who does better."""
-    metric, _, part = chart.partition("@")
-    return measured[metric].better if metric in measured and part not in nulls else None
-
-
-def forget_after(path: Path, step: int) -> None:
-    """Drop the lines that a run wrote after the checkpoint from which it now goes on; it will write them again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        with suppress(json.JSONDecodeError):  # the last may have been cut off
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-    new = path.with_suffix(".tmp")
-    new.write_text("".join(line + "\n" for line in kept))
-    new.replace(path)
+        if name.member is None:
+            floors[name.tag] = value
+        else:
+            values.setdefault(name.tag, {})[name.member] = value
+    return values, floors

@@ -1,11 +1,5 @@
-"""``config.yaml``: the settings of a run, to repeat or resume it; ``starts.jsonl``: the code that ran it.
+"""``config.yaml``: the settings of a run, from which it can be repeated or resumed; ``starts.jsonl``: with what."""
 
-Each start of a run adds a line to ``starts.jsonl``: ``{"time": "2026-11-22T03:10:00+00:00", "command": "fit",
-"commit": "971e356", "versions": {"sae_lightning": ..., "python": ..., ...}, "devices": "1 x cpu"}``. ``commit`` is that
-of the git repository of the code, with a ``+`` if files have been changed since; null without a repository.
-"""
-
-import json
 import platform
 import subprocess
 from contextlib import suppress
@@ -19,9 +13,9 @@ from lightning.pytorch.cli import SaveConfigCallback
 from typing_extensions import override
 
 from sae_lightning import __version__
-from sae_lightning.loggers import run_folder
+from sae_lightning.runs.starts import add_start
+from sae_lightning.trainer import run_folder
 
-STARTS_FILE = "starts.jsonl"
 _LIBRARIES = ("torch", "lightning", "transformers", "numpy")
 
 
@@ -46,9 +40,7 @@ class RunConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
         if is_first and trainer.is_global_zero:
             devices = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
-            line = json.dumps(describe_start(stage) | {"devices": devices})
-            with (run / STARTS_FILE).open("a") as file:
-                file.write(line + "\n")
+            add_start(run, describe_start(stage) | {"devices": devices})
 
 
 def describe_start(command: str) -> dict[str, Any]:
@@ -74,13 +66,3 @@ def commit() -> str | None:
             return None  # installed inside of somebody else's
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     return None
-
-
-def read_starts(run: Path) -> list[dict[str, Any]]:
-    """Read the lines of ``starts.jsonl``; there are none in a run folder from before the file existed."""
-    path = run / STARTS_FILE
-    starts = []
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        with suppress(json.JSONDecodeError):  # cut off when the machine stopped
-            starts.append(json.loads(line))
-    return starts

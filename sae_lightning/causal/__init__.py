@@ -2,27 +2,25 @@
 
 from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.pairs import Pair, draw_pairs
-from sae_lightning.causal.pocket_facts import PocketFacts
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts
-from sae_lightning.causal.questions import Question, are_right, ask, entity_activations, read_questions
+from sae_lightning.causal.questions import EntityQuestion, ask, entity_activations, is_correct, read_questions
 from sae_lightning.causal.ravel_files import RavelFiles
-from sae_lightning.causal.swaps import Known, Swaps, find_known
+from sae_lightning.causal.swaps import KnownPrompts, Swaps, find_known_prompts
 
 __all__ = [
     "Coordinates",
     "EntityPrompt",
     "EntityPrompts",
-    "Known",
+    "EntityQuestion",
+    "KnownPrompts",
     "Pair",
-    "PocketFacts",
-    "Question",
     "RavelFiles",
     "Swaps",
-    "are_right",
     "ask",
     "draw_pairs",
     "entity_activations",
-    "find_known",
+    "find_known_prompts",
+    "is_correct",
     "read_questions",
     "train_mask",
 ]

@@ -43,7 +43,7 @@ class Coordinates:
 
     @classmethod
     def of_sae(cls, sae: SparseAutoencoder, x: Float[Tensor, "n d_in"]) -> "Coordinates":
-        """Latents; where nothing is swapped the reconstruction stands at the hook."""
+        """Take latents as coordinates; where nothing is swapped the reconstruction stands at the hook."""
         codes, x_hats = [], []
         for part in x.to(sae.W_dec.device).split(_ENCODED_AT_ONCE):
             code = sae.encode(part)
@@ -53,23 +53,25 @@ class Coordinates:
 
     @classmethod
     def of_rotation(cls, rotation: Float[Tensor, "d_in d_in"], x: Float[Tensor, "n d_in"]) -> "Coordinates":
-        """Coordinates along the orthonormal rows of a matrix, which lose nothing."""
+        """Take coordinates along the orthonormal rows of a matrix, which lose nothing."""
         return cls(Code.from_dense(x @ rotation.T), rotation, x)
 
     def swapped(
         self, base: Int64[Tensor, "*batch"], source: Int64[Tensor, "*batch"], mask: Float[Tensor, " d"]
     ) -> Float[Tensor, "*batch d_in"]:
-        """The activations `base` with the masked coordinates of `source`; differentiable in the mask.
+        """Return the activations `base` with the masked coordinates of `source`; differentiable in the mask.
 
         Args:
             base: rows of the activations.
             source: rows of the activations.
             mask: share of each coordinate that is swapped, from 0 to 1.
         """
+        # Decoding is linear, so the change is decoded alone: what the mask leaves as it is cancels.
         change = self._masked(source.flatten(), mask) - self._masked(base.flatten(), mask)
         return self.unswapped[base] + change.view(*base.shape, -1) / self.scale
 
     def _masked(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """Decode the masked coordinates of some rows, without bias and scale."""
         code = self.code.take(rows.to(mask.device))
         return sparse_decode(code.of_latents(mask) * code.values, code, self.directions)
 
@@ -81,7 +83,7 @@ def train_mask(
     batches: Sequence[Tensor],
     learning_rate: float,
 ) -> Bool[Tensor, " d"]:
-    """Which coordinates are to be swapped so that the model answers as it should.
+    """Train which coordinates are to be swapped so that the model gives the answers that are looked for.
 
     Args:
         coordinates: of all activations that the swaps name.
@@ -95,7 +97,7 @@ def train_mask(
     optimizer = torch.optim.Adam([mask], lr=learning_rate)
     temperatures = torch.logspace(*_LOG10_TEMPERATURE, len(batches)).tolist()
     for pairs, temperature in zip(batches, temperatures, strict=True):
-        with torch.enable_grad():
+        with torch.enable_grad():  # evaluators run without gradients
             soft = (mask / temperature).sigmoid()
             edited = coordinates.swapped(swaps.base[pairs], swaps.source[pairs], soft)
             (mask.grad,) = torch.autograd.grad(loss(pairs, edited), mask)

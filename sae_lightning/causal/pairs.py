@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sae_lightning.causal.prompts import EntityPrompt
 
-_TRIES = 64  # sources looked at before a base is given up: two of six continents differ more often
+_TRIES = 64  # sources tried before a base is given up: two of six continents differ more often
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Pair:
 def draw_pairs(
     prompts: Sequence[EntityPrompt], values: Mapping[tuple[str, str], str], attribute: str, n: int, seed: int
 ) -> list[Pair]:
-    """Draws n cause pairs of an attribute, then n isolation pairs, of each other attribute as many.
+    """Draw n cause pairs of an attribute, then n isolation pairs, of each other attribute as many.
 
     Every base is taken once before one is taken again, with another source.
 
@@ -57,27 +57,30 @@ def draw_pairs(
     if not sources or not by_attribute:
         raise ValueError(f"no pairs for {attribute}: they need known prompts about it, and about another attribute")
 
-    def differ(base: int, source: int, asked: str) -> bool:
-        of_base, of_source = (
-            [values.get((prompts[i].entity, name)) for name in (attribute, asked)] for i in (base, source)
+    def differ(base: int, source: int, queried: str) -> bool:
+        """Return whether both values are known of both entities, and differ."""
+        base_values, source_values = (
+            [values.get((prompts[i].entity, name)) for name in (attribute, queried)] for i in (base, source)
         )
-        return all(a and b and a != b for a, b in zip(of_base, of_source, strict=True))
+        return all(a and b and a != b for a, b in zip(base_values, source_values, strict=True))
 
     def match(bases: list[int], n: int) -> list[tuple[int, int]]:
-        asked, found = prompts[bases[0]].attribute, list[tuple[int, int]]()
-        while len(found) < n:
-            n_before = len(found)
+        """Find a source for each base, again and again until there are n pairs."""
+        queried, matches = prompts[bases[0]].attribute, list[tuple[int, int]]()
+        while len(matches) < n:
+            n_before = len(matches)
             for base in rng.sample(bases, len(bases)):
                 candidates = rng.choices(sources, k=_TRIES)
-                found += [(base, source) for source in candidates if differ(base, source, asked)][:1]
-            if len(found) == n_before:
+                matches += [(base, source) for source in candidates if differ(base, source, queried)][:1]
+            if len(matches) == n_before:
                 raise ValueError(
                     f"no pairs for {attribute}: among the entities that the model knows no two differ in it and in "
-                    f"{asked}; leave out one of them, or give more entities"
+                    f"{queried}; leave out one of them, or give more entities"
                 )
-        return found[:n]
+        return matches[:n]
 
     cause = [Pair(base, source, prompts[source].answer, True) for base, source in match(sources, n)]
+    # As many of each other attribute, and one more of the first few where n does not divide.
     shares = [len(range(i, n, len(by_attribute))) for i in range(len(by_attribute))]
     return cause + [
         Pair(base, source, prompts[base].answer, False)

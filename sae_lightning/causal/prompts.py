@@ -44,7 +44,7 @@ class EntityPrompts(ABC):
 
     @abstractmethod
     def prompts(self, split: Split) -> Sequence[EntityPrompt]:
-        """All prompts of a part, of every attribute, in the same order each time."""
+        """Return all prompts of a part, of every attribute, in the same order each time."""
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={getattr(self, name)!r}" for name in signature(type(self)).parameters)

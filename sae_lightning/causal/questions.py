@@ -15,12 +15,13 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pad_sequence
 
 from sae_lightning.causal.prompts import EntityPrompt
+from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.sources.tokens import TokenBatch, check_logits
 
 
 @dataclass(frozen=True)
-class Question:
-    """Tokens of a prompt and of the answer that is looked for.
+class EntityQuestion:
+    """Tokens of a prompt about an entity, and of the answer that is looked for.
 
     Args:
         input_ids: [seq].
@@ -33,19 +34,22 @@ class Question:
     answer_at: int
 
 
-def read_questions(reader: Any, prompts: Sequence[EntityPrompt], answers: Sequence[str]) -> list[Question | None]:
-    """The question whether each prompt is continued with its answer.
-
-    None where none can be asked: the text is longer than the context, or a token has part of the prompt and part of
-    the answer, as the model would not generate it.
+def read_questions(
+    reader: TextReader, prompts: Sequence[EntityPrompt], answers: Sequence[str]
+) -> list[EntityQuestion | None]:
+    """Make the question whether the model continues each prompt with its answer.
 
     Args:
-        reader: a TextReader.
+        reader: of texts.
         prompts: before an answer.
         answers: one for each prompt.
+
+    Returns:
+        A question for each prompt; None where none can be asked: the text is longer than the context, or a token has
+        part of the prompt and part of the answer, as the model would not generate it.
     """
     texts = [prompt.text + answer for prompt, answer in zip(prompts, answers, strict=True)]
-    questions: list[Question | None] = []
+    questions: list[EntityQuestion | None] = []
     for prompt, text, reading in zip(prompts, texts, reader.read(texts), strict=True):
         begins, ends = reading.spans.T
         in_answer = ends > len(prompt.text)
@@ -55,22 +59,24 @@ def read_questions(reader: Any, prompts: Sequence[EntityPrompt], answers: Sequen
             continue
         in_entity = (begins < prompt.entity_end) & (ends >= prompt.entity_end)
         last = int(in_entity.nonzero()[-1, 0])  # a letter of several tokens has several that end with it
-        questions.append(Question(reading.input_ids, last, int(in_answer.nonzero()[0, 0])))
+        questions.append(EntityQuestion(reading.input_ids, last, int(in_answer.nonzero()[0, 0])))
     return questions
 
 
 def ask(
-    source: Any, questions: Sequence[Question], edited: Float[Tensor, "n d_in"] | None = None, hook: str = ""
+    source: Any, questions: Sequence[EntityQuestion], edited: Float[Tensor, "n d_in"] | None = None, hook: str = ""
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """Mean cross-entropy of the answer's tokens in nats, and whether each of them is the most likely one.
-
-    Differentiable in `edited`.
+    """Ask the model, with an edited activation at the last token of each entity.
 
     Args:
         source: a LanguageModelSource or CachedSource.
         questions: read in one batch.
         edited: what stands at the hook at the entity's last token; by default what the model has there.
         hook: name of the hook, where there are several.
+
+    Returns:
+        Mean cross-entropy of the answer's tokens in nats, differentiable in `edited`, and whether each of them is the
+        most likely one.
     """
     batch, entity_at = _padded(questions)
 
@@ -82,25 +88,28 @@ def ask(
 
     logits = source.replace(batch, edit, hook)
     check_logits(logits, batch.input_ids, "CausalEditing")
+    # All tokens of all answers in one row: the question that each belongs to, and its position in it.
     lengths = torch.tensor([len(question.input_ids) - question.answer_at for question in questions])
-    of = torch.repeat_interleave(torch.arange(len(questions)), lengths)
-    at = torch.cat([torch.arange(question.answer_at, len(question.input_ids)) for question in questions])
-    targets, of, at, lengths = (index.to(logits.device) for index in (batch.input_ids[of, at], of, at, lengths))
-    predicted = logits[of, at - 1].float()
+    rows = torch.repeat_interleave(torch.arange(len(questions)), lengths)
+    positions = torch.cat([torch.arange(question.answer_at, len(question.input_ids)) for question in questions])
+    targets, rows, positions, lengths = (
+        index.to(logits.device) for index in (batch.input_ids[rows, positions], rows, positions, lengths)
+    )
+    predicted = logits[rows, positions - 1].float()
     losses, is_token = F.cross_entropy(predicted, targets, reduction="none"), predicted.argmax(-1) == targets
-    loss = losses.new_zeros(len(questions)).index_add(0, of, losses) / lengths
-    return loss, torch.zeros_like(lengths).index_add(0, of, is_token.long()) == lengths
+    loss = losses.new_zeros(len(questions)).index_add(0, rows, losses) / lengths
+    return loss, torch.zeros_like(lengths).index_add(0, rows, is_token.long()) == lengths
 
 
 @torch.no_grad()
-def are_right(
+def is_correct(
     source: Any,
-    questions: Sequence[Question],
+    questions: Sequence[EntityQuestion],
     batch_size: int,
     edited: Callable[[Tensor], Tensor] | None = None,
     hook: str = "",
 ) -> Bool[Tensor, " n"]:
-    """Whether each question is answered as it should be, on the CPU.
+    """Return whether the model gives the answer that each question looks for, on the CPU.
 
     Args:
         source: a LanguageModelSource or CachedSource.
@@ -110,16 +119,16 @@ def are_right(
             what the model has there.
         hook: name of the hook, where there are several.
     """
-    right = torch.zeros(len(questions), dtype=torch.bool)
+    correct = torch.zeros(len(questions), dtype=torch.bool)
     for which in _by_length(questions, batch_size):
         vectors = None if edited is None else edited(which)
-        right[which] = ask(source, [questions[i] for i in which], vectors, hook)[1].cpu()
-    return right
+        correct[which] = ask(source, [questions[i] for i in which], vectors, hook)[1].cpu()
+    return correct
 
 
 @torch.no_grad()
-def entity_activations(source: Any, questions: Sequence[Question], batch_size: int) -> Float[Tensor, "n d_in"]:
-    """Activations float32 at the last token of each entity, of all hooks side by side, on the model's device."""
+def entity_activations(source: Any, questions: Sequence[EntityQuestion], batch_size: int) -> Float[Tensor, "n d_in"]:
+    """Return float32 activations at the last token of each entity, of all hooks side by side, on the model's device."""
     parts, order = [], []
     for which in _by_length(questions, batch_size):
         batch, entity_at = _padded([questions[i] for i in which])
@@ -129,13 +138,13 @@ def entity_activations(source: Any, questions: Sequence[Question], batch_size: i
     return torch.cat(parts)[torch.cat(order).argsort()]
 
 
-def _by_length(questions: Sequence[Question], batch_size: int) -> Sequence[Tensor]:
-    """Numbers of questions, those of similar length together: little padding."""
+def _by_length(questions: Sequence[EntityQuestion], batch_size: int) -> Sequence[Tensor]:
+    """Split the numbers of questions into batches of similar length, which need little padding."""
     return torch.tensor([len(question.input_ids) for question in questions]).argsort(stable=True).split(batch_size)
 
 
-def _padded(questions: Sequence[Question]) -> tuple[TokenBatch, Int64[Tensor, " n"]]:
-    """One batch, padded at the end, where no causal model looks; and where the entities end."""
+def _padded(questions: Sequence[EntityQuestion]) -> tuple[TokenBatch, Int64[Tensor, " n"]]:
+    """Return one batch, padded at the end, where no causal model looks, and where the entities end."""
     input_ids = pad_sequence([question.input_ids for question in questions], batch_first=True)
     batch = TokenBatch(input_ids, torch.ones_like(input_ids, dtype=torch.bool))
     return batch, torch.tensor([question.entity_at for question in questions])

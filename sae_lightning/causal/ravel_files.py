@@ -13,7 +13,7 @@ _SAEBENCH = {
     "city": ["Country", "Continent", "Language"],
     "nobel_prize_winner": ["Country of Birth", "Field", "Gender"],
 }
-_GLUED = ('"', "'", "(", " ")  # the answer follows these without a space
+_NO_SPACE_AFTER = ('"', "'", "(", " ")
 
 
 class RavelFiles(EntityPrompts):
@@ -42,10 +42,12 @@ class RavelFiles(EntityPrompts):
 
     @override
     def prompts(self, split: Split) -> list[EntityPrompt]:
-        """Every prompt of the part with every entity of it; attributes are called `<type>: <attribute>`."""
-        return [prompt for kind, names in self.attributes.items() for prompt in self._of_kind(kind, names, split)]
+        """Return every prompt of the part with every entity of it; attributes are called `<type>: <attribute>`."""
+        return [
+            prompt for kind, names in self.attributes.items() for prompt in self._prompts_of_type(kind, names, split)
+        ]
 
-    def _of_kind(self, kind: str, names: list[str], split: Split) -> Iterator[EntityPrompt]:
+    def _prompts_of_type(self, kind: str, names: list[str], split: Split) -> Iterator[EntityPrompt]:
         texts, values = self._read(kind, "attribute_to_prompts"), self._read(kind, "entity_attributes")
         text_splits, entity_splits = self._read(kind, "prompt_to_split"), self._read(kind, "entity_to_split")
         entities = [entity for entity in values if entity_splits[entity] == split]
@@ -54,7 +56,7 @@ class RavelFiles(EntityPrompts):
                 if text_splits[text] != split:
                     continue
                 before, after = text.split("%s")
-                space = "" if text.endswith(_GLUED) else " "
+                space = "" if text.endswith(_NO_SPACE_AFTER) else " "
                 for entity in entities:
                     if value := values[entity][name].split(",")[0].strip():
                         whole, end = before + entity + after, len(before + entity)

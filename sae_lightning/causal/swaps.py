@@ -10,20 +10,21 @@ from torch import Tensor
 
 from sae_lightning.causal.pairs import Pair, draw_pairs
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
-from sae_lightning.causal.questions import Question, are_right, read_questions
+from sae_lightning.causal.questions import EntityQuestion, is_correct, read_questions
+from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.distributed import all_gather_object
 
-_LEAST_KNOWN = 16
+_MIN_KNOWN = 16
 
 
 @dataclass(frozen=True)
 class Swaps:
-    """Pairs of prompts or pictures, and the questions that tell whether a swap does what it should.
+    """Pairs of prompts or images, and the questions that tell whether a swap does what it should.
 
     Args:
         base: [n] number of the activation that is edited, [n, positions] where several are.
         source: the same of the activation whose coordinates are swapped in.
-        questions: the base with the answer that is looked for.
+        questions: of each pair, the base with the answer that is looked for.
         n_cause: the first so many are cause pairs, the others isolation pairs.
     """
 
@@ -33,7 +34,7 @@ class Swaps:
     n_cause: int
 
     def batches(self, n_epochs: int, batch_size: int, seed: int) -> Sequence[Tensor]:
-        """Numbers of pairs in a new order each epoch, half of each batch cause and half isolation pairs."""
+        """Return numbers of pairs in a new order each epoch, half of each batch cause and half isolation pairs."""
         generator = torch.Generator().manual_seed(seed)
         batches: list[Tensor] = []
         n_batches = -(-len(self.base) // batch_size)
@@ -46,7 +47,7 @@ class Swaps:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownPrompts:
     """What a model knows of one part of the prompts.
 
     Args:
@@ -54,17 +55,17 @@ class Known:
         swaps: by attribute, of these prompts.
     """
 
-    questions: Sequence[Question]
+    questions: Sequence[EntityQuestion]
     swaps: Mapping[str, Swaps]
 
 
-def find_known(
-    reader: Any, prompts: EntityPrompts, n_prompts: int, seed: int, hook: str, split: Split, n_pairs: int
-) -> Known:
-    """Asks the model, and makes pairs of the prompts that it answers correctly, the same on every rank.
+def find_known_prompts(
+    reader: TextReader, prompts: EntityPrompts, n_prompts: int, seed: int, hook: str, split: Split, n_pairs: int
+) -> KnownPrompts:
+    """Ask the model, and make pairs of the prompts that it answers correctly, the same on every rank.
 
     Args:
-        reader: a TextReader.
+        reader: of texts.
         prompts: to ask.
         n_prompts: drawn for each attribute.
         seed: of what is drawn.
@@ -86,32 +87,33 @@ def find_known(
             f"prompts={prompts}: the {split} prompts are about {', '.join(by_attribute) or 'nothing'}; isolation needs "
             "two attributes or more"
         )
-    drawn = [prompt for of in by_attribute.values() for prompt in rng.sample(of, min(n_prompts, len(of)))]
-    asked = read_questions(reader, drawn, [prompt.answer for prompt in drawn])
-    readable = [i for i, question in enumerate(asked) if question is not None]
-    questions = [question for question in asked if question is not None]
-    right = are_right(reader.source, questions, reader.batch_size, hook=hook) if questions else torch.empty(0)
-    right = all_gather_object(right)[0]
-    known = [drawn[i] for i, is_known in zip(readable, right.tolist(), strict=True) if is_known]
-    for attribute, of in by_attribute.items():
-        if (n := sum(prompt.attribute == attribute for prompt in known)) < _LEAST_KNOWN:
+    drawn = [prompt for group in by_attribute.values() for prompt in rng.sample(group, min(n_prompts, len(group)))]
+    pairs = zip(drawn, read_questions(reader, drawn, [prompt.answer for prompt in drawn]), strict=True)
+    readable = [(prompt, question) for prompt, question in pairs if question is not None]
+    questions = [question for _, question in readable]
+    is_known = is_correct(reader.source, questions, reader.batch_size, hook=hook) if questions else torch.empty(0)
+    is_known = all_gather_object(is_known)[0]  # ranks may round otherwise, and must agree on the prompts
+    known = [prompt for (prompt, _), knows in zip(readable, is_known.tolist(), strict=True) if knows]
+    for attribute, group in by_attribute.items():
+        if (n := sum(prompt.attribute == attribute for prompt in known)) < _MIN_KNOWN:
             raise ValueError(
-                f"the model answers {n} of {min(n_prompts, len(of))} {split} prompts about {attribute} correctly, and "
-                f"{_LEAST_KNOWN} are needed, such as {of[0].text!r} with {of[0].answer!r}: raise n_prompts, or give "
-                "prompts that this model can answer"
+                f"the model answers {n} of {min(n_prompts, len(group))} {split} prompts about {attribute} correctly, "
+                f"and {_MIN_KNOWN} are needed, such as {group[0].text!r} with {group[0].answer!r}: raise n_prompts, or "
+                "give prompts that this model can answer"
             )
-    return Known(
-        [questions[i] for i in right.nonzero()[:, 0].tolist()],
+    return KnownPrompts(
+        [questions[i] for i in is_known.nonzero()[:, 0].tolist()],
         {name: _swaps(reader, known, draw_pairs(known, values, name, n_pairs, seed)) for name in by_attribute},
     )
 
 
-def _swaps(reader: Any, known: Sequence[EntityPrompt], pairs: Sequence[Pair]) -> Swaps:
+def _swaps(reader: TextReader, known: Sequence[EntityPrompt], pairs: Sequence[Pair]) -> Swaps:
     questions = read_questions(reader, [known[pair.base] for pair in pairs], [pair.answer for pair in pairs])
-    asked = [(pair, question) for pair, question in zip(pairs, questions, strict=True) if question is not None]
+    # The answer of another prompt may be longer, and reach beyond the context.
+    readable = [(pair, question) for pair, question in zip(pairs, questions, strict=True) if question is not None]
     return Swaps(
-        torch.tensor([pair.base for pair, _ in asked]),
-        torch.tensor([pair.source for pair, _ in asked]),
-        [question for _, question in asked],
-        sum(pair.is_cause for pair, _ in asked),
+        torch.tensor([pair.base for pair, _ in readable]),
+        torch.tensor([pair.source for pair, _ in readable]),
+        [question for _, question in readable],
+        sum(pair.is_cause for pair, _ in readable),
     )

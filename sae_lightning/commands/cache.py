@@ -30,7 +30,7 @@ def main(args: list[str]) -> None:
             f"data={kind.__name__}: sae cache needs the activations of a model, LanguageModelDataModule, ClipImages or "
             "ClipText; other data are made as fast as they are read"
         )
-    process = Process.of_environment()
+    process = Process.from_environment()
     writer = CacheWriter(
         parser.instantiate_classes(settings).data,
         settings.data.init_args.as_dict(),

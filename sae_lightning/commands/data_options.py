@@ -7,6 +7,8 @@ from typing import Any
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
+import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: PocketText, PocketImages, ...)
+from sae_lightning.class_paths import accept_old_class_paths
 from sae_lightning.commands.parser import parse
 from sae_lightning.datamodules import ActivationDataModule
 
@@ -26,6 +28,7 @@ NOT_DATA = (
 
 def add_data(parser: ArgumentParser, config_help: str = "YAML of a run or of its data; several merge.") -> None:
     """Add ``--config`` and ``--data``, and accept what else stands in the configuration of a run."""
+    accept_old_class_paths()
     parser.add_argument("-c", "--config", action=ActionConfigFile, help=config_help)
     parser.add_subclass_arguments(ActivationDataModule, "data", required=True, help="Model, hook, text and sizes.")
     for key in NOT_DATA:

@@ -11,19 +11,20 @@ import pkgutil
 from pathlib import Path
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from sae_lightning import cpu_settings
 from sae_lightning.commands.data_options import add_data, parse_data, with_config_of
 from sae_lightning.commands.parser import make_parser
-from sae_lightning.compare import read_lines
 from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.density.claims import as_json, verdicts
-from sae_lightning.density.exported import read_saes
 from sae_lightning.density.figures import draw
 from sae_lightning.density.measure import measure
 from sae_lightning.density.report import tables
+from sae_lightning.members import Member
+from sae_lightning.runs import Run
+from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER
+from sae_lightning.saes import SparseAutoencoder
 
 _LEAST_TOKENS = 256
 _SAME_DATA = ("model", "hook", "hook_input")
@@ -37,8 +38,9 @@ def main(args: list[str]) -> None:
     parser = _parser()
     settings = parse_data(parser, with_config_of(args[1:], "--run", _config_of))
     _check(settings)
-    saes = read_saes(settings.run) if settings.run else {}
-    metrics = read_lines(settings.run)[-1]["metrics"] if settings.run else None
+    run = Run(settings.run) if settings.run else None
+    saes = _read_saes(run) if run else {}
+    metrics = run.last.plain_values() if run else None
     results = measure(_datamodule(parser, settings), settings.hooks, saes) | {"metrics": metrics}
     decided = verdicts(results)
     print("\n\n".join(tables(results)), end="\n\n")
@@ -79,15 +81,25 @@ def _parser() -> ArgumentParser:
 
 
 def _config_of(run: Path) -> Path:
-    _check_folder(run)
-    if not (run / "config.yaml").is_file():
+    if not Run(run).config:
         raise ValueError(f"--run {run} has no config.yaml: say which data with --config")
-    return run / "config.yaml"
+    return run / CONFIG_FILE
 
 
-def _check_folder(run: Path) -> None:
-    if not run.is_dir():
-        raise ValueError(f"--run {run}: no such folder; give a run folder, lightning_logs/<name>/version_N")
+def _read_saes(run: Run) -> dict[Member, SparseAutoencoder]:
+    """Read the exported SAEs of a run in evaluation mode; of a run with nulls the real ones.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    # Random directions are drawn for one policy after another, so their order decides the numbers: it is that of names.
+    members = sorted((member for member in run.saes if not member.part), key=str)
+    if not members:
+        several = "; those of several hooks are not read" if run.saes else ""
+        raise ValueError(
+            f"--run {run.folder}: no SAEs in {run.folder / SAES_FOLDER}, which a finished fit leaves{several}"
+        )
+    return {member: run.load(member).eval() for member in members}
 
 
 def _check(settings: Namespace) -> None:
@@ -102,20 +114,17 @@ def _check(settings: Namespace) -> None:
     if settings.out and settings.out.exists() and not settings.out.is_dir():
         raise ValueError(f"--out {settings.out} is a file; give a folder, which is made if needed")
     if settings.run:
-        _check_folder(settings.run)
-        _check_same_data(settings.run, settings.data.init_args)
+        _check_same_data(Run(settings.run), settings.data.init_args)
 
 
-def _check_same_data(run: Path, given: Namespace) -> None:
+def _check_same_data(run: Run, given: Namespace) -> None:
     """Refuse a run that was trained on other activations."""
-    config = run / "config.yaml"
-    run_settings = yaml.safe_load(config.read_text()) if config.is_file() else None
-    trained = ((run_settings or {}).get("data") or {}).get("init_args") or {}
+    trained = run.data["init_args"]
     for name in _SAME_DATA:
         if name in trained and trained[name] != given[name]:
             raise ValueError(
-                f"--run {run} was trained with data.{name}={trained[name]}, and the configuration has {given[name]}: "
-                "leave out --config, and the run's own is taken"
+                f"--run {run.folder} was trained with data.{name}={trained[name]}, and the configuration has "
+                f"{given[name]}: leave out --config, and the run's own is taken"
             )
 
 

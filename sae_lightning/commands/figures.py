@@ -22,16 +22,15 @@ def main(args: list[str]) -> None:
         "--out", type=Path, metavar="FOLDER", help="For the figure of all runs. Default: figures/ of the first run."
     )
     options = parse(parser, args[1:])
-    from sae_lightning.figures.draw import draw
-    from sae_lightning.figures.runs import FOLDER, read
+    from sae_lightning.figures.runs import FOLDER, draw
+    from sae_lightning.runs import read_runs
 
     out = options.out or options.RUN[0] / FOLDER
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder, which is made if needed")
-    folders = {folder.resolve(): folder for folder in options.RUN}.values()
-    written, left_out = draw([run for folder in folders for run in read(folder)], out)
+    written, skipped = draw(read_runs(options.RUN), out)
     if not written:
-        raise ValueError("nothing to draw: " + "; ".join(left_out))
-    for line in left_out:
+        raise ValueError("nothing to draw: " + "; ".join(skipped))
+    for line in skipped:
         print(f"left out {line}", file=sys.stderr)
     print(*written, sep="\n")

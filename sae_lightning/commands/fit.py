@@ -15,6 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
+import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: PocketText, PocketImages, ...)
 from sae_lightning import cpu_settings
 from sae_lightning.callbacks import (
     Checkpoints,
@@ -27,19 +28,22 @@ from sae_lightning.callbacks import (
     WholeFiles,
 )
 from sae_lightning.causal import EntityPrompts
+from sae_lightning.class_paths import accept_old_class_paths
 from sae_lightning.commands.parser import parse
-from sae_lightning.compare import METRICS_FILE, read_run, told, write_verdict
 from sae_lightning.datamodules import ActivationDataModule, Text
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Images
 from sae_lightning.interpretation import Judge
-from sae_lightning.loggers import MemberTensorBoardLogger, run_folder
+from sae_lightning.loggers import MemberTensorBoardLogger
 from sae_lightning.panel import SanityPanel
 from sae_lightning.probing import ProbingTask
+from sae_lightning.runs import METRICS_FILE, Run, experiments_of
 from sae_lightning.saes import DecoderInit, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
+from sae_lightning.trainer import run_folder
+from sae_lightning.verdict import experiment_texts, write_verdict
 
 _NAMED_CLASSES = (
     SAEModule,
@@ -69,6 +73,7 @@ class SAECLI(LightningCLI):
         cpu_settings.silence_known_noise()
         cpu_settings.choose_products()
         cpu_settings.separate_large_tensors()
+        accept_old_class_paths()
         super().__init__(
             SAEModule,
             ActivationDataModule,
@@ -223,9 +228,9 @@ class SAECLI(LightningCLI):
         if run is None or not self.trainer.is_global_zero:
             return None
         if (run / METRICS_FILE).is_file():
-            finished = read_run(run)
+            finished = Run(run)
             write_verdict(finished)
-            print("\n" + "\n\n".join(told([[finished]])) + "\n")
+            print("\n" + "\n\n".join(experiment_texts(experiments_of([finished]))) + "\n")
         return run
 
 

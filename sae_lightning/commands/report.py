@@ -11,6 +11,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from sae_lightning.commands.parser import RUN_HELP, make_parser, parse
+from sae_lightning.runs import read_runs
 
 FILE_NAME, FOLDER_NAME, INDEX = "report.html", "report", "index.html"
 
@@ -24,14 +25,13 @@ def main(args: list[str]) -> None:
     from sae_lightning import cpu_settings
     from sae_lightning.report.explorer import explorer_of
     from sae_lightning.report.page import page
-    from sae_lightning.report.run import read
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
-    runs = [read(folder) for folder in {folder.resolve(): folder for folder in options.RUN}.values()]
+    runs = read_runs(options.RUN)
     if options.split:
         page_file.parent.mkdir(exist_ok=True)
-    explorer = explorer_of(runs[0].folder, options.latents, page_file.parent if options.split else None)
+    explorer = explorer_of(runs[0], options.latents, page_file.parent if options.split else None)
     page_file.write_text(page(runs, explorer), encoding="utf-8", errors="replace")
     print(page_file)
 

@@ -10,19 +10,20 @@ latents.safetensors and figures.
 from pathlib import Path
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from sae_lightning import cpu_settings
 from sae_lightning.commands.data_options import add_data, parse_data, with_config_of
 from sae_lightning.commands.parser import make_parser
-from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.datamodules import ActivationDataModule, CachedActivations
+from sae_lightning.datamodules.model_activations import ModelActivations
+from sae_lightning.runs.run import CONFIG_FILE, run_of_sae
 from sae_lightning.saes import SparseAutoencoder, Stitched
 from sae_lightning.stitching.comparison import Settings, compare_saes
 from sae_lightning.stitching.figures import draw
 from sae_lightning.stitching.insertion import BLOCK, NOVEL
 from sae_lightning.stitching.report import tables
-from sae_lightning.stitching.results import default_folder, name_of, run_of, write
+from sae_lightning.stitching.results import default_folder, name_of, write
 
 _SAME_DATA = ("model", "hook", "hook_input", "path")
 """Arguments of a datamodule in which two SAEs of the same activations agree."""
@@ -41,7 +42,7 @@ def main(args: list[str]) -> None:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
     datamodule = _datamodule(parser, settings, device)
     _check_activations(datamodule, small.d_in, settings.n_tokens)
-    has_loss = settings.n_loss_tokens > 0 and hasattr(datamodule, "validation_inputs")
+    has_loss = settings.n_loss_tokens > 0 and isinstance(datamodule, ModelActivations | CachedActivations)
     choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, has_loss)
     results, latents = compare_saes(small, large, datamodule, choices)
     comparison = {"small": name_of(settings.small), "large": name_of(settings.large), **results}
@@ -106,10 +107,10 @@ def _config_of(small: Path) -> Path:
     """Return the configuration of the run that the small SAE is from."""
     if not small.is_dir():
         raise ValueError(f"--small {small}: no such folder; give that of an exported SAE, RUN/saes/<policy>/<seed>")
-    config = run_of(small.absolute()) / "config.yaml"
-    if not config.is_file():
+    run = run_of_sae(small)
+    if run is None:
         raise ValueError(f"--small {small} has no run with a config.yaml around it: say which data with --config")
-    return config
+    return run.folder / CONFIG_FILE
 
 
 def _check(settings: Namespace) -> None:
@@ -123,9 +124,8 @@ def _check(settings: Namespace) -> None:
         if settings[name] and settings[name].exists() and not settings[name].is_dir():
             raise ValueError(f"--{name} {settings[name]} is a file; give a folder, which is made if needed")
     for name in ("small", "large"):
-        config = run_of(settings[name].absolute()) / "config.yaml"
-        run_settings = yaml.safe_load(config.read_text()) if config.is_file() else None
-        trained = ((run_settings or {}).get("data") or {}).get("init_args") or {}
+        run = run_of_sae(settings[name])
+        trained = run.data["init_args"] if run else {}
         for key in _SAME_DATA:
             given = settings.data.init_args.get(key)
             of_hooks = trained[key].values() if isinstance(trained.get(key), dict) else ()
@@ -144,8 +144,7 @@ def _datamodule(parser: ArgumentParser, settings: Namespace, device: str) -> Act
     if "nulls" in arguments:
         arguments.nulls = None
     datamodule: ActivationDataModule = parser.instantiate_classes(settings).data
-    if hasattr(datamodule.source, "to"):
-        datamodule.source.to(device)
+    datamodule.source.to(device)
     return datamodule
 
 

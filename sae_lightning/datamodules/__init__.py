@@ -8,7 +8,6 @@ from sae_lightning.datamodules.decoder_directions import DecoderDirections
 from sae_lightning.datamodules.file_text import FileText
 from sae_lightning.datamodules.hub_text import HubText
 from sae_lightning.datamodules.language_model import LanguageModelDataModule
-from sae_lightning.datamodules.pocket_text import PocketText
 from sae_lightning.datamodules.synthetic import SyntheticDataModule
 from sae_lightning.datamodules.text import SourceError, Text
 
@@ -21,7 +20,6 @@ __all__ = [
     "FileText",
     "HubText",
     "LanguageModelDataModule",
-    "PocketText",
     "SourceError",
     "SyntheticDataModule",
     "Text",

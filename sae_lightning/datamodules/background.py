@@ -1,4 +1,4 @@
-"""An iterator that works ahead in a thread."""
+"""An iterator whose items are made ahead in a thread."""
 
 import atexit
 import queue
@@ -14,12 +14,13 @@ _threads: "weakref.WeakKeyDictionary[threading.Thread, threading.Event]" = weakr
 
 
 class Background(Iterator[T], Generic[T]):
-    """The items of an iterator in their order, made in a thread before they are asked for.
+    """The items of an iterator in their order, made in a thread before they are needed.
 
-    An error comes where its item would have come, again each time. The thread ends when nobody holds this object.
+    An error of the iterator is raised in place of the item, and again at each later call. The thread ends when nothing
+    holds this object any more.
 
     Args:
-        items: what to iterate over; must not hold this object.
+        items: what to iterate over; must not hold this object, or the thread would never end.
         ahead: items that are kept ready, at least 1.
     """
 
@@ -42,6 +43,7 @@ class Background(Iterator[T], Generic[T]):
 
 
 def _fill(ready: "queue.Queue[T | BaseException]", items: Iterator[T], stop: threading.Event) -> None:
+    """Put items into the queue until the iterator ends or `stop` is set; a function, so that it holds no object."""
     item: T | BaseException | None = None
     while not isinstance(item, BaseException):
         try:
@@ -60,7 +62,7 @@ def _fill(ready: "queue.Queue[T | BaseException]", items: Iterator[T], stop: thr
 
 @atexit.register
 def _end() -> None:
-    """Lets threads finish what they are at: one that is in compiled code when Python ends aborts the process."""
+    """Let threads finish their item: a thread in compiled code when Python ends aborts the process."""
     for stop in _threads.values():
         stop.set()
     for thread in list(_threads):

@@ -1,11 +1,11 @@
-"""What a datamodule of activations is: a training stream that can stop and go on, and a validation stream of its own.
+"""`ActivationDataModule`: a training stream that can stop and be resumed, and a validation stream of its own.
 
-Batches are made in this process (the model lives in it), so the loaders are plain sized iterables. Sized matters:
-Lightning fetches one batch ahead from a loader without a length, and a checkpoint would then be one batch late.
+Batches are made in this process, where the model is, so the loaders are plain iterables with a length. The length
+matters: Lightning fetches one batch ahead from a loader without one, and a checkpoint would then be one batch late.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch.distributed as dist
@@ -14,7 +14,12 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.code import Code
+from sae_lightning.datamodules.packing import RowMaker
 from sae_lightning.distributed import world_size
+from sae_lightning.images import Images
+from sae_lightning.members import Member
+from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.sources import ActivationSource, NullSource
 
 
@@ -26,25 +31,25 @@ class Stream(ABC):
 
     @abstractmethod
     def __next__(self) -> Float[Tensor, "batch d_in"]:
-        """The next batch."""
+        """Return the next batch."""
 
     def prepare(self) -> None:  # noqa: B027
-        """Does now what the next batch needs, and fails now if it will; the batches and the state stay the same."""
+        """Prepare the next batch, and raise now what it would raise; neither batches nor state change."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Everything that decides the batches to come: plain Python values and tensors."""
+        """Return everything that decides the batches to come: plain Python values and tensors."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where the stream with this state was."""
+        """Resume from a saved state."""
 
 
 class Loader:
-    """A fixed number of batches of an iterator: one epoch.
+    """One epoch: a fixed number of batches of an iterator.
 
     Args:
-        batches: called at the start of an epoch for the iterator to take them from.
+        batches: called at the start of an epoch; returns the iterator that batches are taken from.
         n_batches: batches in an epoch.
     """
 
@@ -60,15 +65,17 @@ class Loader:
             yield next(iterator)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the datamodule keeps the position. Its presence tells Lightning that a run can go on mid-epoch."""
+        """Return nothing: the datamodule keeps the position, and Lightning resumes mid-epoch only with this method."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to load."""
+        """Load nothing."""
 
 
 class ActivationDataModule(LightningDataModule, ABC):
     """Batches [batch_size, d_in] of raw activations, float32.
+
+    Attributes and methods that only some data need exist here too, with a default for all others.
 
     Args:
         batch_size: activations in a batch of one rank.
@@ -78,11 +85,19 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     Attributes:
         source: where the activations come from.
-        unit: what one activation is, "samples" or "tokens".
+        unit: what one activation is: "samples", "tokens" or "positions".
+        rows_at_once: rows of text, or images, in a forward of the model.
+        packing: how text becomes rows of tokens; None where the model reads no text.
+        images: what the model sees; None where it reads no images.
+        mask: valid positions of an image, [n_positions] bool; None where the model reads no images.
     """
 
     source: ActivationSource
     unit: str = "samples"
+    rows_at_once: int = 1
+    packing: RowMaker | None = None
+    images: Images | None = None
+    mask: Tensor | None = None
 
     def __init__(self, batch_size: int, train_samples: int, val_samples: int, seed: int) -> None:
         super().__init__()
@@ -103,17 +118,17 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     @property
     def widths(self) -> dict[str, int]:
-        """Widths of the parts of an activation by name, where it has parts: several hooks, or nulls, side by side."""
-        return getattr(self.source, "widths", {})
+        """Width of each part of an activation by name where it has parts, several hooks or nulls; else empty."""
+        return dict(self.source.widths)
 
     @property
     def null_parts(self) -> tuple[str, ...]:
-        """Names of the parts that are null versions of the activations; these themselves have the name ""."""
+        """Names of the parts that are null versions of the activations; the activations themselves are part ""."""
         return tuple(self.source.nulls) if isinstance(self.source, NullSource) else ()
 
     @property
     def noise_parts(self) -> tuple[str, ...]:
-        """Names of the parts that are noise to a reader of the text."""
+        """Names of the parts that keep nothing of the inputs: no text or image explains what fires on them."""
         return self.source.noise_parts if isinstance(self.source, NullSource) else ()
 
     @property
@@ -126,21 +141,55 @@ class ActivationDataModule(LightningDataModule, ABC):
         """Number of processes that train together."""
         return self.trainer.world_size if self.trainer is not None else 1
 
+    # For subclasses
+    # ----------------------------------------------------------------------------------------------------
+
     @abstractmethod
     def train_stream(self) -> Stream:
-        """This rank's training stream, from its beginning."""
+        """Return this rank's training stream, from its beginning."""
 
     @abstractmethod
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
-        """This rank's held-out batches, the same each time."""
+        """Iterate over this rank's held-out batches, the same each time."""
 
     @abstractmethod
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
-        """Shuffled activations from the beginning of the training data, the same on every rank; moves no stream."""
+        """Return n shuffled activations from the beginning of the training data, the same on every rank.
+
+        The training stream does not move.
+        """
+
+    def validation_inputs(self) -> Iterator[Any]:
+        """Iterate over this rank's held-out inputs, for evaluators that run the model; none where there is no model."""
+        return iter(())
+
+    def heldout_rows(self, n_samples: int) -> Any:
+        """Return the first held-out inputs with n_samples valid positions, or all; None for data without a model."""
+        return None
+
+    def val_codes(self) -> Iterator[Code] | None:
+        """Iterate over the true codes of the batches of `val_stream`, in its order; None where they are unknown."""
+        return None
+
+    def held_out(self, first: int = 0, step: int = 1) -> Iterator[tuple[Float[Tensor, "batch d_in"], Code]] | None:
+        """Iterate over held-out batches and their true codes; None where true codes are unknown.
+
+        Args:
+            first: number of the first batch.
+            step: distance from one batch to the next, such as the number of ranks.
+        """
+        return None
+
+    def use_starting_dictionaries(self, members: Mapping[Member, SparseAutoencoder]) -> None:  # noqa: B027
+        """Compare the dictionaries that SAEs start from with the data, where these can contain such a start.
+
+        Args:
+            members: the SAEs of a fit, before their first step.
+        """
 
     @override
     def train_dataloader(self) -> Loader:
-        """The training stream: from its beginning, or from where the checkpoint that was loaded stopped."""
+        """Return the training stream, from its beginning or from the position of the loaded checkpoint."""
         n_batches = self._n_batches("train_samples", self.train_samples)
         stream = self.train_stream()
         if self._to_load is not None:
@@ -150,23 +199,23 @@ class ActivationDataModule(LightningDataModule, ABC):
         return Loader(lambda: stream, n_batches)
 
     def prepare_batch(self) -> None:
-        """Fails if there will be no next training batch on this rank, while the run can still end between two steps."""
+        """Prepare this rank's next training batch, so that it raises now, between steps, what it would raise later."""
         if self._train_stream is not None:
             self._train_stream.prepare()
 
     @override
     def val_dataloader(self) -> Loader:
-        """Held-out activations, the same at each validation."""
+        """Return held-out activations, the same at each validation."""
         return Loader(self.val_stream, self._n_batches("val_samples", self.val_samples))
 
     @override
     def test_dataloader(self) -> Loader:
-        """The validation's activations."""
+        """Return the validation's activations."""
         return self.val_dataloader()
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """Position of every rank's training stream, and what nulls know of the data; a collective call."""
+        """Return the position of every rank's training stream and the statistics of nulls; a collective call."""
         if self._train_stream is None:
             return {}
         nulls = {"nulls": self.source.state_dict()} if isinstance(self.source, NullSource) else {}
@@ -174,7 +223,7 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps the state for the next `train_dataloader()`; of it validation needs that of the nulls alone."""
+        """Keep the state for the next `train_dataloader()`; validation needs only that of the nulls."""
         self._to_load = state_dict
         if isinstance(self.source, NullSource):
             self.source.load_state_dict(state_dict.get("nulls", {}))
@@ -199,7 +248,7 @@ class ActivationDataModule(LightningDataModule, ABC):
 
 
 def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """The state of every rank, on the rank that writes checkpoints; elsewhere placeholders of the same number."""
+    """Return the state of every rank on the rank that writes checkpoints, elsewhere as many placeholders."""
     if world_size() == 1:
         return [state]
     states: list[Any] = [{}] * world_size()

@@ -4,18 +4,22 @@ Neighbouring tokens are alike, so a batch has to mix many contexts. Rows are dra
 in the pool. The order is an index: a row is written once, where a slot is free, and read once, when it is served.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import override
+
+from sae_lightning.datamodules.base import Stream
 
 
 class ShuffleBuffer:
     """A pool of `capacity` rows.
 
     Args:
-        capacity: rows that fit, and never more are held.
+        capacity: the most rows that are held at a time.
         d_in: width of a row.
         dtype: number format of the stored rows; they are served as float32.
         seed: decides the order.
@@ -36,7 +40,11 @@ class ShuffleBuffer:
         return self.capacity - self.filled
 
     def add(self, rows: Float[Tensor, "n d_in"]) -> None:
-        """Puts rows into free slots and shuffles all that are held; at most `free` rows."""
+        """Put rows into free slots and shuffle all that are held.
+
+        Raises:
+            ValueError: if there are more rows than free slots.
+        """
         if len(rows) > self.free:
             raise ValueError(f"{len(rows)} rows do not fit into {self.free} free slots of {self.capacity}")
         free = self._slots[self.filled : self.filled + len(rows)]
@@ -45,7 +53,11 @@ class ShuffleBuffer:
         self._slots[: self.filled] = self._slots[torch.randperm(self.filled, generator=self.generator)]
 
     def take(self, n: int) -> Float[Tensor, "n d_in"]:
-        """Removes n random rows; at most `filled`."""
+        """Remove and return n random rows, float32.
+
+        Raises:
+            ValueError: if fewer are held.
+        """
         if n > self.filled:
             raise ValueError(f"{n} rows were asked for and {self.filled} are held")
         served = self._slots[self.filled - n : self.filled]
@@ -54,7 +66,7 @@ class ShuffleBuffer:
         return self.storage.index_select(0, served.to(self.storage.device)).float()
 
     def state_dict(self) -> dict[str, Any]:
-        """The pool itself, on a CPU not a copy of it: to be written before it is used again."""
+        """Return the pool, which on a CPU is not copied: write it before the buffer is used again."""
         return {
             "storage": self.storage.cpu(),
             "slots": self._slots,
@@ -63,7 +75,11 @@ class ShuffleBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with these rows."""
+        """Resume from a saved state.
+
+        Raises:
+            ValueError: if the saved pool has another shape.
+        """
         storage = state["storage"]
         if storage.shape != self.storage.shape:
             raise ValueError(
@@ -74,3 +90,48 @@ class ShuffleBuffer:
         self.storage.copy_(storage)
         self._slots, self.filled = state["slots"].clone(), state["filled"]
         self.generator.set_state(state["generator"])
+
+
+class BufferedStream(Stream):
+    """Activations that arrive in blocks and leave, shuffled, in batches.
+
+    The buffer holds at least 1.5 batches, and a tenth of its capacity, before a batch is drawn: training starts then,
+    and the buffer grows by a batch a step until it is full.
+
+    Args:
+        buffer: the pool that activations are drawn from, with room for two blocks or more.
+        batch_size: activations in a batch.
+        block_tokens: activations in a block, at most.
+    """
+
+    def __init__(self, buffer: ShuffleBuffer, batch_size: int, block_tokens: int) -> None:
+        self.buffer, self.batch_size, self.block_tokens = buffer, batch_size, block_tokens
+        self.served = 0
+
+    @abstractmethod
+    def next_block(self) -> Float[Tensor, "n d_in"]:
+        """Return the next activations; a call that raises does not move the stream."""
+
+    @override
+    def __next__(self) -> Float[Tensor, "batch d_in"]:
+        self.prepare()
+        self.served += 1
+        return self.buffer.take(self.batch_size)
+
+    @override
+    def prepare(self) -> None:
+        """Fill the buffer for the next batch."""
+        buffer = self.buffer
+        at_first = max(3 * self.batch_size // 2, buffer.capacity // 10)
+        enough = at_first + self.served * self.batch_size
+        while buffer.filled < self.batch_size or (buffer.free >= self.block_tokens and buffer.filled < enough):
+            buffer.add(self.next_block())
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"served": self.served, "buffer": self.buffer.state_dict()}
+
+    @override
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.served = state["served"]
+        self.buffer.load_state_dict(state["buffer"])

@@ -31,16 +31,16 @@ class CachedActivations(ActivationDataModule):
     Args:
         path: folder of the cache, or its URL, such as s3://bucket/folder.
         order: shuffled draws from the whole cache, each pass over it in another order; stream gives the batches that
-            the datamodule of the cache with the same sizes and seed gives while making activations, as far as they go.
+            the original datamodule gives with the same sizes and seed, as far as the cache goes.
         batch_size: activations in a batch of one rank.
-        train_samples: activations in an epoch, all ranks together; the cache is read again when it ends. Default: all.
+        train_samples: activations in an epoch, all ranks together; a smaller cache is read again. Default: all.
         val_samples: held-out activations in a validation, all ranks together, or as many as there are. Default: all.
         loss_samples: held-out activations for evaluators that run the whole model, all ranks together.
-        buffer_samples: in order shuffled the activations that are read at once, twice as many are held in memory; in
-            order stream those that are shuffled together. In a rank.
+        buffer_samples: activations in a rank that in order shuffled are read at once (memory holds twice as many), and
+            in order stream are shuffled together.
         verify: compare the hash of every shard with the manifest before training, or only its size.
         local_folder: where shards are copied to when path is a URL. Default: a folder in data/cache named after it.
-        n_workers: threads of a rank that read in order shuffled.
+        n_workers: threads in a rank that read in order shuffled.
         seed: decides the order of the activations.
     """
 
@@ -73,9 +73,9 @@ class CachedActivations(ActivationDataModule):
         for name, value in (("loss_samples", loss_samples), ("n_workers", n_workers)):
             if value < 1:
                 raise ValueError(f"{name}={value}: expected at least 1")
-        data = self.manifest["data"]  # the first caches have these two there alone
-        self.llm_batch_size: int = self.manifest.get("rows_at_once") or data["llm_batch_size"]
-        self.block_tokens: int = self.llm_batch_size * (self.manifest.get("positions") or data["context_length"])
+        data = self.manifest["data"]  # the only place of these two in the first caches
+        self.rows_at_once: int = self.manifest.get("rows_at_once") or data["llm_batch_size"]
+        self.block_tokens: int = self.rows_at_once * (self.manifest.get("positions") or data["context_length"])
         least = batch_size
         if order == "stream":
             least = max(batch_size + self.block_tokens, 2 * self.block_tokens)
@@ -90,24 +90,25 @@ class CachedActivations(ActivationDataModule):
         self._shards = {split: shards_of(self.manifest, split) for split in ("train", "heldout")}
         self._rows: dict[str, CachedRows] = {}
 
+    @property
+    def llm_batch_size(self) -> int:
+        """Rows of text in a forward of the model."""
+        return self.rows_at_once
+
+    @override
     @cached_property
-    def images(self) -> Images:
-        """The pictures, for evaluators.
-
-        Raises:
-            AttributeError: if this is no cache of pictures.
-        """
-        if self.source.is_language_model:
-            raise AttributeError("images")
-        return self.source.origin.images
+    def images(self) -> Images | None:  # type: ignore[override]  # read-only: making it takes the model
+        """The images, for evaluators; None for a cache of text."""
+        return self.source.origin.images if self.source.reads_images else None
 
     @cached_property
-    def packing(self) -> RowMaker:
-        """How evaluators read text: with the tokenizer that the cache was made with.
+    def mask(self) -> Tensor | None:  # type: ignore[override]
+        """Valid positions of an image, [n_positions] bool; None for a cache of text."""
+        return self.source.origin.mask if self.source.reads_images else None
 
-        Raises:
-            AttributeError: if this is a cache of pictures.
-        """
+    @cached_property
+    def packing(self) -> RowMaker | None:  # type: ignore[override]
+        """How evaluators read text: with the tokenizer that the cache was made with; None for a cache of images."""
         if not self.source.is_language_model:
             return self.source.origin.packing
         data = self.manifest["data"]
@@ -116,14 +117,14 @@ class CachedActivations(ActivationDataModule):
 
     @override
     def prepare_data(self) -> None:
-        """Copies shards from a URL and checks every shard; once on each machine."""
+        """Copy shards from a URL and check every shard; once on each machine."""
         if not self.remote.is_local:
             self._fetch()
         self._check(hashes=self.verify == "hash")
 
     @override
     def setup(self, stage: str) -> None:
-        """Looks for every shard and tells evaluators' model its device."""
+        """Check that every shard exists, and set the device of the model that evaluators run."""
         self._check(hashes=False)
         if self.trainer is not None:
             self.source.to(self.trainer.strategy.root_device)
@@ -135,55 +136,56 @@ class CachedActivations(ActivationDataModule):
 
     @override
     def train_stream(self) -> Stream:
-        """This rank's training stream, from the beginning of the cache."""
+        """Return this rank's training stream, from the beginning of the cache."""
         rows, share = self._cached("train"), (self.rank, self.world_size)
         if self.order == "shuffled":
             return ShuffledStream(
                 rows, self.batch_size, self.seed, *share, self.buffer_samples, self.n_workers, self._name
             )
-        # As in LanguageModelDataModule: each rank has an order of its own.
+        # As in ModelActivations: each rank has an order of its own.
         seed = self.seed * 1_000_003 + self.rank
         buffer = ShuffleBuffer(self.buffer_samples, self.d_in, rows.dtype, seed)
-        blocks = CachedBlocks(rows, self.llm_batch_size)
+        blocks = CachedBlocks(rows, self.rows_at_once)
         return TextOrderStream(blocks, buffer, self.batch_size, self.block_tokens, *share, self._name)
 
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
-        """This rank's held-out activations: of the batches in the order of the text every `world_size`-th."""
+        """Iterate over this rank's held-out activations: every `world_size`-th batch, in the order of the text."""
         rows, step = self._cached("heldout"), self.batch_size * self.world_size
         for begin in range(self.rank * self.batch_size, len(rows) - self.batch_size + 1, step):
             yield rows.slice(begin, begin + self.batch_size).float()
 
+    @override
     def validation_inputs(self) -> Iterator[Any]:
-        """This rank's held-out inputs with about `loss_samples` positions that count, on the source's device."""
+        """Iterate over this rank's held-out inputs with about `loss_samples` valid positions, on the model's device."""
         text = read_text(self.folder, self._shards["heldout"])
         ids, mask = (part[self.rank :: self.world_size] for part in (text.input_ids, text.mask))
         enough = mask.sum(1).cumsum(0) >= -(-self.loss_samples // self.world_size)
         n_rows = int((~enough).sum()) + 1
-        for begin in range(0, min(n_rows, len(ids)), self.llm_batch_size):
-            part = slice(begin, min(begin + self.llm_batch_size, n_rows))
+        for begin in range(0, min(n_rows, len(ids)), self.rows_at_once):
+            part = slice(begin, min(begin + self.rows_at_once, n_rows))
             yield self._inputs(TokenBatch(ids[part], mask[part])).to(self.source.device)
 
     def heldout_rows(self, n_samples: int) -> Any:
-        """The first held-out inputs with n_samples positions that count, or all there are; the same on every rank."""
+        """Return the first held-out inputs with n_samples valid positions, or all; the same on every rank."""
         text = read_text(self.folder, self._shards["heldout"])
         n_rows = int((text.mask.sum(1).cumsum(0) < n_samples).sum()) + 1
         return self._inputs(TokenBatch(text.input_ids[:n_rows], text.mask[:n_rows]))
 
     def _inputs(self, rows: TokenBatch) -> Any:
-        """What the model reads: the text itself, or the pictures with these numbers."""
+        """Return what the model reads: the text itself, or the images with these numbers."""
         if self.source.is_language_model:
             return rows
         return self.source.origin.inputs(rows.input_ids[rows.mask.any(1)])
 
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
-        """The first n activations of the order in one rank, without a shuffle buffer; moves no stream."""
+        """Return the first n activations of the order in one rank, without a shuffle buffer."""
         rows = self._cached("train")
         if self.order == "shuffled":
             first = ShuffledStream(rows, n, self.seed, buffer_samples=n, n_workers=1)
             return next(first)
-        blocks = CachedBlocks(rows, self.llm_batch_size)
+        blocks = CachedBlocks(rows, self.rows_at_once)
         parts: list[Tensor] = []
         while sum(map(len, parts)) < n:
             parts.append(blocks[len(parts)])
@@ -193,12 +195,13 @@ class CachedActivations(ActivationDataModule):
 
     @override
     def _n_batches(self, name: str, samples: int) -> int:
-        """The cache may hold fewer held-out tokens than `val_samples`."""
+        """Return the number of batches; the cache may hold fewer held-out tokens than `val_samples`."""
         if name == "val_samples":
             samples = min(samples, self.manifest["counts"]["heldout_tokens"])
         return super()._n_batches(name, samples)
 
     def _cached(self, split: str) -> CachedRows:
+        """Return the activations of a split, opened once."""
         if split not in self._rows:
             in_order = split == "heldout" or self.order == "stream"
             self._rows[split] = CachedRows(
@@ -213,6 +216,11 @@ class CachedActivations(ActivationDataModule):
         return [*self._shards["train"], *self._shards["heldout"]]
 
     def _fetch(self) -> None:
+        """Copy the shards that are not in the local folder yet.
+
+        Raises:
+            ValueError: if the disk has too little room, or a shard is missing.
+        """
         missing = [shard for shard in self._all_shards() if not _has_size(self.folder / shard.file, shard.bytes)]
         needed, free = sum(shard.bytes for shard in missing), free_bytes(self.folder)
         if needed > free:
@@ -231,8 +239,8 @@ class CachedActivations(ActivationDataModule):
                 if not is_full(error):
                     raise
                 raise ValueError(
-                    f"local_folder={self.folder}: the disk is full; what was copied is kept, and the same command goes "
-                    "on when there is room"
+                    f"local_folder={self.folder}: the disk is full; what was copied is kept, and the same command "
+                    "continues when there is room"
                 ) from error
 
 

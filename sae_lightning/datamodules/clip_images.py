@@ -1,4 +1,4 @@
-"""Activations of the image tower of a CLIP model on pictures, made while training."""
+"""Activations of the image tower of a CLIP model, made while training."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -11,8 +11,7 @@ from typing_extensions import override
 
 from sae_lightning.datamodules.image_stream import ImageOrder, ImageStream
 from sae_lightning.datamodules.model_activations import BufferDtype, ModelActivations, check_sizes
-from sae_lightning.images.base import Images  # not from the package, whose captions are text of datamodules
-from sae_lightning.images.reader import ImageReader
+from sae_lightning.images import ImageReader, Images
 from sae_lightning.sources import ClipSource, ImageBatch, Null, NullSource
 
 _HELDOUT_SEED = 0
@@ -28,26 +27,28 @@ class ClipImages(ModelActivations):
             of yours with one each.
         images: what the model sees: PocketImages, ImageFolder or HubImages.
         pretrained: tag of the weights of an architecture, such as openai, or their file.
-        positions: which count: all, cls for the class token alone, patch for the patches alone.
+        positions: valid positions: all, cls for the class token alone, patch for the patches alone.
         hook_input: take what goes into the submodule and not what comes out. Default: false.
         dtype: number format of the model.
         batch_size: activations in a batch of one rank.
-        train_samples: activations in an epoch, all ranks together; the pictures are seen again when they end before.
+        train_samples: activations in an epoch, all ranks together; where images are too few they are seen again.
         val_samples: held-out activations in a validation, all ranks together, or as many as there are.
         loss_samples: held-out activations for evaluators that run the whole model, all ranks together.
         buffer_samples: activations that are shuffled together, in a rank.
         buffer_dtype: number format in the buffer; bfloat16 halves its memory.
-        images_per_forward: pictures in a forward of the model.
-        n_workers: threads that decode pictures, ahead of their use.
+        images_per_forward: images in a forward of the model.
+        n_workers: threads that decode images, ahead of their use.
         nulls: null versions of the activations, by names of yours, on which a SanityPanel trains the same SAEs again:
             GaussianMatched, ShuffledDimensions, RandomRotation, Reinitialised. Each takes as much of the buffer as the
             activations. Default: none.
-        seed: decides the order of pictures and activations.
+        seed: decides the order of images and activations.
     """
 
     source: ClipSource | NullSource
+    images: Images
+    mask: Tensor
     unit = "positions"
-    data_name = "pictures"
+    data_name = "images"
     no_effect_on_rows = ("batch_size", "buffer_dtype", "n_workers")
 
     def __init__(
@@ -104,7 +105,7 @@ class ClipImages(ModelActivations):
 
     @override
     def train_stream(self) -> ImageStream:
-        """This rank's training stream, from the first picture."""
+        """Return this rank's training stream, from the first image."""
         return ImageStream(
             self.source,
             self._order(),
@@ -120,12 +121,12 @@ class ClipImages(ModelActivations):
 
     @override
     def inputs(self, rows: Int64[Tensor, "n 1"]) -> ImageBatch:
-        """The pictures with these numbers that can be decoded."""
+        """Read those of the images with these numbers that can be decoded."""
         pixels, numbers = self.reader.read(rows[:, 0])
         return ImageBatch(pixels, self.mask.expand(len(numbers), -1), numbers)
 
     @override
-    def n_counted(self, rows: Int64[Tensor, "n 1"]) -> Int64[Tensor, " n"]:
+    def n_valid(self, rows: Int64[Tensor, "n 1"]) -> Int64[Tensor, " n"]:
         return torch.full((len(rows),), self.positions)
 
     @override
@@ -141,19 +142,19 @@ class ClipImages(ModelActivations):
 
     @override
     def first_rows(self, split: str, n_samples: int) -> Int64[Tensor, "n 1"]:
-        """In random order, which is the same each time; those that cannot be decoded are left out."""
+        """Return images in a random order, the same each time, without those that cannot be decoded."""
         numbers = self._shuffled(split)
-        wanted, found = -(-n_samples // self.positions), list[Tensor]()
+        wanted, decoded = -(-n_samples // self.positions), list[Tensor]()
         for part in numbers.split(self.rows_at_once):
-            found.append(self.reader.read(part)[1])
-            if sum(map(len, found)) >= wanted:
+            decoded.append(self.reader.read(part)[1])
+            if sum(map(len, decoded)) >= wanted:
                 break
-        return torch.cat(found)[:wanted, None] if found else numbers[:, None]
+        return torch.cat(decoded)[:wanted, None] if decoded else numbers[:, None]
 
     def teardown(self, stage: str) -> None:
-        """Says how many pictures were skipped."""
+        """Report how many images were skipped."""
         if skipped := self.reader.skipped:
-            rank_zero_info(f"{len(skipped)} of {len(self.images)} pictures cannot be decoded and were skipped.")
+            rank_zero_info(f"{len(skipped)} of {len(self.images)} images cannot be decoded and were skipped.")
 
     def _shuffled(self, split: str) -> Int64[Tensor, " n"]:
         numbers = self.images.numbers(split)

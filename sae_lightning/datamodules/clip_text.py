@@ -27,11 +27,12 @@ class ClipText(TextActivations):
             with one each.
         text: captions, one a document: PocketCaptions, FileText or HubText.
         pretrained: tag of the weights of an architecture, such as openai, or their file.
-        positions: which count: all the words and the end token, which alone becomes the embedding; end; words.
+        positions: valid positions: all for words and the end token; end for that token, whose output alone becomes the
+            embedding; words.
         hook_input: take what goes into the submodule and not what comes out. Default: false.
         dtype: number format of the model.
         batch_size: activations in a batch of one rank.
-        train_samples: tokens in an epoch, all ranks together; the captions are read again when they end before.
+        train_samples: tokens in an epoch, all ranks together; where captions are too few they are read again.
         val_samples: held-out tokens in a validation, all ranks together, or as many as there are.
         loss_samples: held-out tokens for evaluators that run the whole model, all ranks together.
         buffer_samples: activations that are shuffled together, in a rank.
@@ -91,7 +92,7 @@ class CaptionRows(RowMaker):
 
     Args:
         tokenizer: of open_clip.
-        positions: which count.
+        positions: which are valid.
 
     Raises:
         ValueError: if the tokenizer has no end token.
@@ -100,7 +101,7 @@ class CaptionRows(RowMaker):
     def __init__(self, tokenizer: Any, positions: Positions) -> None:
         self.tokenizer, self.positions = tokenizer, positions
         self.context_length: int = tokenizer.context_length
-        inner = getattr(tokenizer, "tokenizer", tokenizer)  # that of transformers, where it wraps one
+        inner = getattr(tokenizer, "tokenizer", tokenizer)  # the tokenizer of transformers, where it wraps one
         ends = (getattr(inner, name, None) for name in ("eot_token_id", "eos_token_id", "sep_token_id"))
         end = next((token for token in ends if token is not None), None)
         if end is None:
@@ -111,7 +112,7 @@ class CaptionRows(RowMaker):
 
     @override
     def mask(self, input_ids: Int64[Tensor, "*batch seq"]) -> Bool[Tensor, "*batch seq"]:
-        """True on positions that count, never on the start token and padding."""
+        """Return which positions are valid, never the start token and padding."""
         ended = (input_ids == self.end).long().cumsum(-1)  # padding may be made of end tokens
         is_end = (ended == 1) & (input_ids == self.end)
         is_word = ended == 0

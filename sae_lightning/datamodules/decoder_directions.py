@@ -2,13 +2,13 @@
 
     row i = W_dec[i] / ||W_dec[i]||
 
-There are as many samples as latents: they come again and again, each pass in another order, and validation is all of
-them. A meta-SAE shall explain these directions, not predict others. Nulls are therefore drawn once and have as many
-rows: what a meta-SAE can learn by heart, it can learn of them too.
+There are as many samples as latents: training repeats them, each pass in another order, and validation is all of
+them. A meta-SAE is to explain these directions, not to predict others. Nulls are therefore drawn once and have as many
+rows: what a meta-SAE can memorise of the directions, it can memorise of nulls too.
 
-An isotropic start is the same directions for one seed, whatever the number of latents. Give a meta-SAE another seed
-than the SAE's, or it starts from directions that the SAE's have not moved far from, and explains more than it should;
-a fit that does so begins with a warning.
+An isotropic start depends on the seed, not on the number of latents. With the seed of the SAE a meta-SAE would start
+from directions that the SAE's have not moved far from, and explain more than it should; such a fit begins with a
+warning.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,17 +26,17 @@ from typing_extensions import override
 
 from sae_lightning.datamodules.base import ActivationDataModule, Stream
 from sae_lightning.datamodules.cache.permutation import Permutation
+from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import part_of
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.sources import ActivationSource, Null, NullSource
 
-_N_STARTS, _SAME = 8, 0.99
-"""First directions of a start that are compared, and from which cosine on they are the same."""
+_N_COMPARED, _SAME_COSINE = 8, 0.99
+"""How many first directions of two starts are compared, and the cosine above which they are the same."""
 
 
 class DirectionSource(ActivationSource):
-    """Unit rows [n, d_in], with no model around them: what is captured is what goes in."""
+    """Unit rows [n, d_in] without a model: `capture` returns its inputs."""
 
     def __init__(self, directions: Float[Tensor, "n d_in"]) -> None:
         self.directions, self.d_in = directions, directions.shape[1]
@@ -51,7 +51,7 @@ class DirectionSource(ActivationSource):
 
 
 class DirectionStream(Stream):
-    """Batches of the endless order of rows: of each `world_size` batches one for this rank."""
+    """Batches of rows in `endless_order`; of each `world_size` batches this rank takes one."""
 
     def __init__(self, rows: Float[Tensor, "n d"], batch_size: int, seed: int, rank: int, world_size: int) -> None:
         self.rows, self.batch_size, self.seed, self.rank, self.world_size = rows, batch_size, seed, rank, world_size
@@ -115,37 +115,38 @@ class DecoderDirections(ActivationDataModule):
 
     @property
     def rows(self) -> Float[Tensor, "n d"]:
-        """The directions and their nulls, side by side, each of unit norm."""
+        """The directions and their nulls side by side, [n, d_in * number of parts], each of unit norm."""
         if self._rows is None:
             with torch.inference_mode(False), torch.no_grad():
-                beside, _ = self.source.capture(self.source.directions)
+                parts, _ = self.source.capture(self.source.directions)
                 width = self.source.directions.shape[1]
-                self._rows = torch.cat([normalize(part, dim=1) for part in beside.split(width, 1)], 1)
+                self._rows = torch.cat([normalize(part, dim=1) for part in parts.split(width, 1)], 1)
         return self._rows
 
     @override
     def train_stream(self) -> DirectionStream:
-        """This rank's training stream, from its beginning."""
+        """Return this rank's training stream, from its beginning."""
         return DirectionStream(self.rows, self.batch_size, self.seed, self.rank, self.world_size)
 
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d"]]:
-        """This rank's share of all rows, the same each time."""
+        """Iterate over this rank's share of all rows, the same each time."""
         own = self.rows[self.rank :: self.world_size]
         return iter(own.tensor_split(self._n_batches("val_samples", self.val_samples)))
 
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d"]:
-        """The first n rows of the order; beyond their number they come again."""
+        """Return the first n rows of the order; beyond their number they are repeated."""
         return self.rows[endless_order(len(self.rows), self.seed, 0, n)]
 
-    def look_at_starts(self, meta_saes: Mapping[str, SparseAutoencoder]) -> None:
-        """Warns of meta-SAEs that start from the directions that an SAE of the rows started from."""
-        for (member, meta), (folder, start) in product(meta_saes.items(), self._starts.items()):
-            if part_of(member):  # reads nulls, which no SAE has started from
+    @override
+    def use_starting_dictionaries(self, members: Mapping[Member, SparseAutoencoder]) -> None:
+        """Warn of meta-SAEs that start from the directions that one of the SAEs started from."""
+        for (member, meta), (folder, start) in product(members.items(), self._starts.items()):
+            if member.part:  # reads nulls, which no SAE has started from
                 continue
             own = meta.W_dec_start[: len(start)].cpu()
-            if torch.linalg.vecdot(own, start[: len(own)]).min() > _SAME:
+            if torch.linalg.vecdot(own, start[: len(own)]).min() > _SAME_COSINE:
                 rank_zero_warn(
                     f"the meta-SAE {member} starts from the directions that {folder} started from, and will explain "
                     "more of its directions than it should: give the meta-SAE another seed with model.seed, in a "
@@ -154,21 +155,24 @@ class DecoderDirections(ActivationDataModule):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps the state; nulls are drawn anew from the statistics of the run that it is from."""
+        """Keep the state, and draw nulls anew from the statistics in it."""
         super().load_state_dict(state_dict)
         self._rows = None
 
     @override
     def _n_batches(self, name: str, samples: int) -> int:
-        """A validation leaves out no row: its batches may be smaller, and are as many on every rank."""
+        """Return the number of batches; a validation omits no row, so its batches may be smaller."""
         if name == "val_samples":
-            of_a_rank = -(-samples // self.world_size)
-            return -(-of_a_rank // self.batch_size)
+            rows_per_rank = -(-samples // self.world_size)
+            return -(-rows_per_rank // self.batch_size)
         return super()._n_batches(name, samples)
 
 
 def endless_order(n: int, seed: int, begin: int, end: int) -> Int64[Tensor, " positions"]:
-    """Which of n rows stand at these positions: pass p over all rows is in an order that seed and p decide."""
+    """Return the numbers of the rows at positions begin to end - 1 of endless passes over n rows.
+
+    Each pass is a permutation that the seed and the number of the pass decide.
+    """
     positions = np.arange(begin, end)
     passes = range(begin // n, (end - 1) // n + 1)
     places = [Permutation(n, seed, number)(positions[positions // n == number] % n) for number in passes]
@@ -178,14 +182,18 @@ def endless_order(n: int, seed: int, begin: int, end: int) -> Int64[Tensor, " po
 def _read(
     saes: Sequence[str], drop_dead: bool
 ) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"], dict[str, Float[Tensor, "few d_in"]]]:
-    """Unit rows, which of them are of dead latents, and by folder the first directions that the SAE started from."""
+    """Return unit rows, which of them are of dead latents, and by folder the first directions of the SAE's start.
+
+    Raises:
+        ValueError: if there is no folder, one comes twice, or widths differ.
+    """
     if not saes or len(set(saes)) != len(saes):
         raise ValueError(f"saes={list(saes)}: expected one folder or more, each once, such as [RUN/saes/trained/0]")
     parts = {folder: _directions(Path(folder), drop_dead) for folder in saes}
     widths = {folder: directions.shape[1] for folder, (directions, _, _) in parts.items()}
     if len(set(widths.values())) > 1:
-        told = ", ".join(f"{folder} has d_in={width}" for folder, width in widths.items())
-        raise ValueError(f"saes: {told}; expected SAEs of the same activations")
+        different = ", ".join(f"{folder} has d_in={width}" for folder, width in widths.items())
+        raise ValueError(f"saes: {different}; expected SAEs of the same activations")
     directions, dead, starts = zip(*parts.values(), strict=True)
     return torch.cat(directions), torch.cat(dead), dict(zip(parts, starts, strict=True))
 
@@ -193,19 +201,23 @@ def _read(
 def _directions(
     folder: Path, drop_dead: bool
 ) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"], Float[Tensor, "few d_in"]]:
-    """Unit rows, which of them are of dead latents, and the first directions of the start."""
+    """Return unit rows, which of them are of dead latents, and the first directions of the start.
+
+    Raises:
+        ValueError: if dead latents are unknown and have to be dropped, or there is a direction of zero.
+    """
     sae = SparseAutoencoder.load(folder)
     W_dec = sae.W_dec.detach()  # noqa: N806
-    told = dead_latents(folder)
-    if drop_dead and told is None:
+    known_dead = dead_latents(folder)
+    if drop_dead and known_dead is None:
         raise ValueError(
             f"drop_dead=true, but {folder / 'sae.json'} does not say which latents are dead, as those written by "
             "`sae fit` do: set drop_dead: false, or train the SAE again"
         )
     dead = torch.zeros(len(W_dec), dtype=torch.bool)
-    dead[told or []] = True
+    dead[known_dead or []] = True
     if drop_dead:
         W_dec, dead = W_dec[~dead], dead[~dead]  # noqa: N806
     if not (len(W_dec) and (W_dec.norm(dim=1) > 0).all()):
         raise ValueError(f"saes: {folder} has decoder directions that are zero, or none but of dead latents")
-    return normalize(W_dec, dim=1), dead, sae.W_dec_start[:_N_STARTS].clone()
+    return normalize(W_dec, dim=1), dead, sae.W_dec_start[:_N_COMPARED].clone()

@@ -6,16 +6,17 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
 from sae_lightning.datamodules.text import SourceError, SplitText
 
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 _DOCUMENT_CHARACTERS = 4000
 
@@ -24,8 +25,8 @@ class FileText(SplitText):
     """Documents from files: .jsonl has one on each line, others are cut at blank lines every 4000 characters or so.
 
     Lines of .jsonl that cannot be read are skipped, bytes of plain text that are not UTF-8 are replaced, and a packed
-    file that is damaged is read up to the damage. A warning tells of each kind once for a file, when its end is first
-    reached. A first line that cannot be read is an error before anything else is.
+    file that is damaged is read up to the damage. A warning reports each of these once for a file, when its end is
+    first reached. A first line that cannot be read is an error at once.
 
     Args:
         paths: a path or pattern such as books/*.txt, or a list of them; .gz and .xz are unpacked on the way.
@@ -45,7 +46,7 @@ class FileText(SplitText):
         self.column = column
         self.paths = _find("paths", paths)
         self.heldout_paths = None if heldout is None else _find("heldout", heldout)
-        self._told: set[tuple[Path, str]] = set()
+        self._warned: set[tuple[Path, str]] = set()
         for path in self.paths + (self.heldout_paths or []):
             self._check_beginning(path)
 
@@ -55,16 +56,16 @@ class FileText(SplitText):
 
     @override
     def train(self, start: int = 0) -> Iterator[str]:
-        """Training documents, without the first `start` of them."""
+        """Iterate over training documents, without the first `start` of them."""
         return super().train(start) if self.heldout_paths is None else self._read(self.paths, start)
 
     @override
     def heldout(self) -> Iterator[str]:
-        """Held-out documents."""
+        """Iterate over held-out documents."""
         return super().heldout() if self.heldout_paths is None else self._read(self.heldout_paths)
 
     def _read(self, paths: list[Path], start: int = 0) -> Iterator[str]:
-        # Only reading tells which lines are documents, so those before start are read as well.
+        # Which lines are documents is known only after reading them, so those before start are read as well.
         return islice(chain.from_iterable(map(self._read_file, paths)), start, None)
 
     def _read_file(self, path: Path) -> Iterator[str]:
@@ -100,7 +101,7 @@ class FileText(SplitText):
             )
 
     def _lines(self, path: Path) -> Iterator[str]:
-        """Lines up to where the file is damaged, if it is."""
+        """Yield lines, up to the damage in a damaged file."""
         number = 0
         try:
             with _open(path) as lines:
@@ -113,14 +114,18 @@ class FileText(SplitText):
             raise SourceError(f"{path}: cannot be read on after line {number} ({error})") from error
 
     def _text(self, line: str) -> str:
-        """The document of a line of .jsonl; ValueError with the reason where there is none."""
+        """Return the document of a line of .jsonl.
+
+        Raises:
+            ValueError: with the reason if there is none.
+        """
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"expected one JSON object ({error})") from error
         if not isinstance(row, dict) or not isinstance(row.get(self.column), str):
-            found = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-            raise ValueError(f"no text under column={self.column}; set column to one of: {found}")
+            columns = ", ".join(row) if isinstance(row, dict) else type(row).__name__
+            raise ValueError(f"no text under column={self.column}; set column to one of: {columns}")
         try:
             (line + row[self.column]).encode()  # "\ud800" is JSON, but no text
         except UnicodeEncodeError as error:
@@ -128,7 +133,7 @@ class FileText(SplitText):
         return row[self.column]
 
     def _check_beginning(self, path: Path) -> None:
-        """What is wrong in the first line is a wrong setting, and no damage to a line."""
+        """Raise a `ValueError` for a first line that cannot be read: it points to a wrong setting, not to damage."""
         try:
             with _open(path) as lines:
                 if not _is_jsonl(path):
@@ -144,8 +149,8 @@ class FileText(SplitText):
                 raise ValueError(f"{path}, line {number}: {error}") from error
 
     def _warn_once(self, path: Path, kind: str, message: str) -> None:
-        if (path, kind) not in self._told:
-            self._told.add((path, kind))
+        if (path, kind) not in self._warned:
+            self._warned.add((path, kind))
             rank_zero_warn(f"{path}: {message}")
 
 
@@ -154,12 +159,18 @@ def _is_jsonl(path: Path) -> bool:
 
 
 def _open(path: Path) -> io.TextIOWrapper:
-    """Bytes that are not UTF-8 become lone surrogates, which no valid text has."""
-    return _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="surrogateescape")  # type: ignore[operator]
+    """Open a file as text; bytes that are not UTF-8 become lone surrogates, which no valid text has."""
+    opened: io.TextIOWrapper = _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="surrogateescape")
+    return opened
 
 
 def _find(name: str, patterns: str | list[str]) -> list[Path]:
-    found = []
+    """List the files that match patterns, given as the argument `name`.
+
+    Raises:
+        ValueError: if a pattern matches nothing, a folder or an empty file.
+    """
+    files = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         paths = list(map(Path, sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))))
         if not paths:
@@ -169,14 +180,14 @@ def _find(name: str, patterns: str | list[str]) -> list[Path]:
                 raise ValueError(f"{name}={pattern}: {path} is a folder; give files, for example {path}/*.txt")
             if not path.stat().st_size:
                 raise ValueError(f"{name}={pattern}: {path} is empty")
-        found += paths
-    if not found:
+        files += paths
+    if not files:
         raise ValueError(f"{name}={patterns}: expected at least one file")
-    return found
+    return files
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[str]:
-    """Cuts at the first blank line after `_DOCUMENT_CHARACTERS`, and without one after four times as many."""
+    """Cut at the first blank line after `_DOCUMENT_CHARACTERS`, and without one after four times as many."""
     piece: list[str] = []
     length = 0
     for line in lines:

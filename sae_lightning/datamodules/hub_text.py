@@ -13,7 +13,7 @@ from typing_extensions import override
 from sae_lightning.datamodules.text import SourceError, SplitText
 
 _ROWS_AT_ONCE = 256
-_LONGEST_WAIT = 60
+_MAX_WAIT_S = 60
 # Their errors need not be an OSError.
 _NETWORK_LIBRARIES = {"aiohttp", "fsspec", "httpcore", "httpcore2", "httpx", "httpx2", "huggingface_hub"}
 
@@ -21,8 +21,8 @@ _NETWORK_LIBRARIES = {"aiohttp", "fsspec", "httpcore", "httpcore2", "httpx", "ht
 class HubText(SplitText):
     """Documents of a dataset that the `datasets` library can load; needs a network unless it is a local folder.
 
-    A stream that breaks is opened again after 1, 2, 4 and so on up to 60 seconds and goes on with the same document; a
-    warning on each rank says so. Going on in a new process reads the documents before again, without handing them out.
+    A stream that breaks is opened again after 1, 2, 4 and so on up to 60 seconds and continues with the same document;
+    a warning on each rank says so. A new process that resumes reads the documents before its place without using them.
 
     Args:
         dataset: name on the hub, for example monology/pile-uncopyrighted, or a local folder.
@@ -31,7 +31,7 @@ class HubText(SplitText):
         column: column that holds the text.
         heldout_split: split of held-out documents. Default: every heldout_every-th document of split.
         heldout_every: one document in this many is held out, at least 2; without effect when heldout_split is given.
-        streaming: read while training, without a download of the whole first.
+        streaming: read while training, without first downloading the whole.
         retries: times that reading is tried again, without a document in between, before the run ends; 0 for never.
     """
 
@@ -60,12 +60,12 @@ class HubText(SplitText):
 
     @override
     def train(self, start: int = 0) -> Iterator[str]:
-        """Training documents, without the first `start` of them."""
+        """Iterate over training documents, without the first `start` of them."""
         return super().train(start) if self.heldout_split is None else self._read(self.split, start)
 
     @override
     def heldout(self) -> Iterator[str]:
-        """Held-out documents."""
+        """Iterate over held-out documents."""
         return super().heldout() if self.heldout_split is None else self._read(self.heldout_split)
 
     def _read(self, split: str, start: int = 0) -> Iterator[str]:
@@ -89,7 +89,7 @@ class HubText(SplitText):
             yield from self._texts(table)
 
     def _load(self, split: str) -> None:
-        """Opens a split, once: read again, it is still the same revision of the dataset."""
+        """Open a split, once: read again, it is still the same revision of the dataset."""
         import datasets
 
         failures = 0
@@ -108,17 +108,17 @@ class HubText(SplitText):
                 self._loaded[split] = rows.with_format("arrow")
 
     def _tables(self, split: str, start: int) -> Iterator[Any]:
-        """Arrow tables of the rows from number start on.
+        """Yield Arrow tables of the rows from number start on.
 
-        `IterableDataset.skip` would read all files before start again. Here only those are read whose number of rows is
-        not known yet: after a break it is the one that broke.
+        `IterableDataset.skip` would read all files before start again. This reads only files whose number of rows is
+        not known yet: after a break that is the file that broke.
         """
         rows = self._loaded[split]
         if not self.streaming:
             if start < len(rows):
                 yield from rows.select(range(start, len(rows))).iter(_ROWS_AT_ONCE)
             return
-        ends = self._ends[split]  # for each file that was read to its end, the number of the row after it
+        ends = self._ends[split]  # for each file that was read to its end, the number of the row after its last
         known = bisect_right(ends, start)
         number = ends[known - 1] if known else 0
         for file in range(known, rows.num_shards):
@@ -130,7 +130,7 @@ class HubText(SplitText):
                 ends.append(number)
 
     def _texts(self, table: Any) -> list[str]:
-        """Texts of rows; a row without one is an empty document, so that documents keep their numbers."""
+        """Return the texts of rows; a row without one is an empty document, so that documents keep their numbers."""
         if self.column in table.column_names:
             texts = ["" if text is None else text for text in table[self.column].to_pylist()]
             if all(isinstance(text, str) for text in texts):
@@ -141,11 +141,12 @@ class HubText(SplitText):
         )
 
     def _wait(self, split: str, number: int, failures: int, error: Exception) -> None:
+        """Wait before the next attempt, or raise a `SourceError` after the last one."""
         place = self._place(split, number)
         if failures == self.retries:
             raise SourceError(f"{place}: given up after {failures} retries ({_summary(error)})") from error
-        seconds = min(2**failures, _LONGEST_WAIT)
-        warnings.warn(  # on each rank: one that waits makes all wait
+        seconds = min(2**failures, _MAX_WAIT_S)
+        warnings.warn(  # on each rank: while one waits, all do
             f"{place}: {_summary(error)}; retry {failures + 1} of {self.retries} in {seconds} s", stacklevel=2
         )
         time.sleep(seconds)
@@ -155,14 +156,14 @@ class HubText(SplitText):
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether an error while reading may be the network's: a hub in trouble also answers that a file is not there."""
+    """Tell whether an error may be the network's; a hub in trouble also answers that a file does not exist."""
     if isinstance(error, OSError | EOFError | RuntimeError | asyncio.TimeoutError):
         return True
     return any(kind.__module__.partition(".")[0] in _NETWORK_LIBRARIES for kind in type(error).__mro__)
 
 
 def _is_busy(error: Exception) -> bool:
-    """Whether a server answered 429, too many requests, or 5xx, a failure of its own."""
+    """Tell whether a server answered 429, too many requests, or 5xx, a failure of its own."""
     status = getattr(getattr(error, "response", None), "status_code", getattr(error, "status", None))
     return isinstance(status, int) and (status == 429 or status >= 500)
 

@@ -1,4 +1,4 @@
-"""Pictures -> image tower -> buffer -> batches."""
+"""Images -> image tower -> buffer -> batches: the streams of activations of an image tower."""
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -10,19 +10,18 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.datamodules.background import Background
-from sae_lightning.datamodules.buffer import ShuffleBuffer
-from sae_lightning.datamodules.pooled import PooledStream
-from sae_lightning.datamodules.token_stream import counted_activations
+from sae_lightning.datamodules.buffer import BufferedStream, ShuffleBuffer
+from sae_lightning.datamodules.token_stream import valid_activations
 from sae_lightning.sources import ActivationSource, ImageBatch, NonFiniteError
 
-_AHEAD = 2
+_AHEAD = 2  # decoded blocks that are kept ready
 
 
 class ImageOrder:
-    """Pictures again and again, each pass in another order.
+    """Numbers of images without end, each pass over them in another order.
 
     Args:
-        numbers: of the pictures.
+        numbers: of the images.
         seed: decides the orders.
     """
 
@@ -31,7 +30,7 @@ class ImageOrder:
         self._pass = lru_cache(maxsize=2)(self._order)
 
     def slice(self, begin: int, end: int) -> Int64[Tensor, " k"]:
-        """Pictures begin to end - 1 of the endless sequence."""
+        """Return images begin to end - 1 of the endless sequence."""
         n = len(self.numbers)
         parts = []
         while begin < end:
@@ -46,21 +45,21 @@ class ImageOrder:
         return self.numbers[torch.randperm(len(self.numbers), generator=generator)]
 
 
-class ImageStream(PooledStream):
-    """Shuffled activations of this rank's pictures, which are decoded ahead of their use.
+class ImageStream(BufferedStream):
+    """Shuffled activations of this rank's images, which are decoded ahead of their use.
 
-    Pictures come in blocks of `images_per_forward`, one model forward each; of every `world_size` blocks a rank takes
-    the one with its number. So the forwards are those of any number of ranks.
+    Images come in blocks of `images_per_forward`, one model forward each; of every `world_size` blocks a rank takes
+    the one with its number. So the forwards do not depend on the number of ranks.
 
     Args:
         source: the model and the hook.
-        order: of the pictures.
-        inputs: reads pictures by their numbers.
-        name: what messages call a picture.
+        order: of the images.
+        inputs: reads images by their numbers.
+        name: what messages call an image.
         buffer: the pool that activations are drawn from, with room for two blocks or more.
         batch_size: activations in a batch.
-        images_per_forward: pictures in a forward of the model.
-        positions: of a picture that count.
+        images_per_forward: images in a forward of the model.
+        positions: valid positions of an image.
         rank: number of this process.
         world_size: number of processes.
     """
@@ -82,11 +81,11 @@ class ImageStream(PooledStream):
         self.source, self.name, self.position = source, name, 0
         step = images_per_forward * world_size
 
-        def own(number: int) -> Tensor:
+        def own_block(number: int) -> Tensor:
             begin = number * step + rank * images_per_forward
             return order.slice(begin, begin + images_per_forward)[:, None]
 
-        self._read = _reading(own, inputs)
+        self._read = _block_reader(own_block, inputs)
         self._ahead: Iterator[ImageBatch] | None = None
 
     @override
@@ -96,7 +95,7 @@ class ImageStream(PooledStream):
         inputs = next(self._ahead)
         try:
             with torch.inference_mode():
-                activations = counted_activations(self.source, inputs)
+                activations = valid_activations(self.source, inputs)
         except NonFiniteError as error:
             self._ahead = None  # this block will be read again
             row, position = error.position
@@ -115,14 +114,17 @@ class ImageStream(PooledStream):
         super().load_state_dict(state)
 
 
-def _reading(
-    own: Callable[[int], Tensor], inputs: Callable[[Tensor], ImageBatch]
+def _block_reader(
+    own_block: Callable[[int], Tensor], inputs: Callable[[Tensor], ImageBatch]
 ) -> Callable[[int], Iterator[ImageBatch]]:
-    """From a block on, endless; not a method, since the thread that decodes must not hold the stream."""
+    """Return a function that reads blocks without end from a number on.
+
+    It is not a method, since the thread that decodes must not hold the stream.
+    """
 
     def blocks(number: int) -> Iterator[ImageBatch]:
         while True:
-            yield inputs(own(number))
+            yield inputs(own_block(number))
             number += 1
 
     return blocks

@@ -10,7 +10,7 @@ from sae_lightning.sources import LanguageModelSource, Null, NullSource
 
 
 class LanguageModelDataModule(TextActivations):
-    """Activations of a language model at a hook, made while training; only tokens that are not special count.
+    """Activations of a language model at a hook, made while training, on all tokens but the special ones.
 
     Args:
         model: folder of a transformers checkpoint, or its name on the hub.
@@ -21,10 +21,10 @@ class LanguageModelDataModule(TextActivations):
         revision: branch, tag or commit of the model on the hub. Default: its main branch.
         dtype: number format of the model; auto is the one it is stored in.
         tokenizer: folder or name of the tokenizer. Default: the model's own.
-        context_length: tokens in a row of text, its first token included, at most what the model can read.
+        context_length: tokens in a row of text, the first token included, at most what the model can read.
         bos_in_every_row: put the beginning token in front of rows that do not begin with a document, if there is one.
         batch_size: activations in a batch of one rank.
-        train_samples: tokens in an epoch, all ranks together; the text is read again when it ends before.
+        train_samples: tokens in an epoch, all ranks together; a shorter text is read again.
         val_samples: held-out tokens in a validation, all ranks together, or as many as there are.
         loss_samples: held-out tokens for evaluators that run the whole model, all ranks together.
         buffer_samples: activations that are shuffled together, in a rank.
@@ -87,6 +87,7 @@ class LanguageModelDataModule(TextActivations):
 
 
 def _check_context_length(source: LanguageModelSource, context_length: int) -> None:
+    """Raise a `ValueError` if the model cannot read rows of this length."""
     limit = getattr(source.model.config, "max_position_embeddings", None)
     if limit is not None and context_length > limit:
         raise ValueError(f"context_length={context_length}: {source.name} reads at most {limit} tokens")

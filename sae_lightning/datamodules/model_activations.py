@@ -1,4 +1,4 @@
-"""Activations of a model at a hook, made while training: what language models and CLIP models have in common."""
+"""`ModelActivations`: activations of a model at a hook, made while training; what language and CLIP models share."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -12,28 +12,28 @@ from typing_extensions import override
 
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.buffer import ShuffleBuffer
-from sae_lightning.datamodules.token_stream import counted_activations, in_batches
+from sae_lightning.datamodules.token_stream import in_batches, valid_activations
 from sae_lightning.sources import ActivationSource, HookedModel, Null, NullSource
 
 BufferDtype = Literal["float32", "bfloat16", "float16"]
 
 
 class ModelActivations(ActivationDataModule):
-    """Activations of a model at the positions that count, shuffled in a buffer.
+    """Activations of a model at valid positions, shuffled in a buffer.
 
-    What the model reads is a sequence of rows, tensors of whole numbers: tokens of a text, or the number of a picture.
-    `inputs` makes of them what goes into a forward.
+    What the model reads is a sequence of rows, tensors of whole numbers: tokens of a text, or the number of an image.
+    `inputs` turns rows into the inputs of a forward.
 
     Args:
         source: the model and the hook.
         batch_size: activations in a batch of one rank.
-        train_samples: activations in an epoch, all ranks together; the rows are read again when they end before.
+        train_samples: activations in an epoch, all ranks together; where rows are too few they are read again.
         val_samples: held-out activations in a validation, all ranks together, or as many as there are.
         loss_samples: held-out activations for evaluators that run the whole model, all ranks together.
         buffer_samples: activations that are shuffled together, in a rank.
         buffer_dtype: number format in the buffer.
         rows_at_once: rows in a forward of the model.
-        positions: in a row.
+        positions: positions in a row, of an image only the valid ones.
         nulls: null versions of the activations, by names of yours.
         seed: decides the order of the activations.
     """
@@ -42,7 +42,7 @@ class ModelActivations(ActivationDataModule):
     data_name: str
     """What messages call the rows, such as text."""
     no_effect_on_rows: tuple[str, ...] = ("batch_size", "buffer_dtype", "seed")
-    """Arguments that change nothing in the activations and their order before they are shuffled in the buffer."""
+    """Arguments that change neither the activations nor their order before the buffer shuffles them."""
 
     def __init__(
         self,
@@ -69,30 +69,30 @@ class ModelActivations(ActivationDataModule):
 
     @abstractmethod
     def inputs(self, rows: Int64[Tensor, "n row"]) -> Any:
-        """What a forward of the model reads, with the mask of positions that count."""
+        """Return what a forward of the model reads, with the mask of valid positions."""
 
     @abstractmethod
-    def n_counted(self, rows: Int64[Tensor, "n row"]) -> Int64[Tensor, " n"]:
-        """How many positions of each row count."""
+    def n_valid(self, rows: Int64[Tensor, "n row"]) -> Int64[Tensor, " n"]:
+        """Count the valid positions of each row."""
 
     @abstractmethod
     def train_blocks(self) -> Iterator[Int64[Tensor, "n row"]]:
-        """Without end the rows of one forward after another, from the beginning of the training data."""
+        """Yield without end the rows of one forward after another, from the beginning of the training data."""
 
     @abstractmethod
     def one_pass(self, split: str) -> Iterator[Int64[Tensor, "n row"]]:
-        """All rows of a part, `train` or `heldout`, once: forward after forward, as training reads them."""
+        """Yield all rows of a part, `train` or `heldout`, once: forward after forward, as training reads them."""
 
     @abstractmethod
     def first_rows(self, split: str, n_samples: int) -> Int64[Tensor, "n row"]:
-        """The first rows of a part, `train` or `heldout`, with n_samples positions that count, or all there are."""
+        """Return the first rows of a part, `train` or `heldout`, with n_samples valid positions, or all rows."""
 
     # Interface
     # ----------------------------------------------------------------------------------------------------
 
     @override
     def setup(self, stage: str) -> None:
-        """Moves the model to this rank's device and reads the beginning of the data, so that a mistake shows now."""
+        """Move the model to this rank's device and read the beginning of the data, so that a mistake shows now."""
         if self.trainer is not None:
             self.source.to(self.trainer.strategy.root_device)
         if stage == "fit":
@@ -101,58 +101,59 @@ class ModelActivations(ActivationDataModule):
 
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
-        """This rank's held-out activations in their order, the same each time."""
-        parts = (counted_activations(self.source, inputs) for inputs in self._forwards(self._own_heldout()))
+        """Iterate over this rank's held-out activations in their order, the same each time."""
+        parts = (valid_activations(self.source, inputs) for inputs in self._forwards(self._own_heldout()))
         return in_batches(parts, self.batch_size)
 
+    @override
     def validation_inputs(self) -> Iterator[Any]:
-        """This rank's held-out inputs with about `loss_samples` positions that count, on the source's device."""
+        """Iterate over this rank's held-out inputs with about `loss_samples` valid positions, on the model's device."""
         rows = self._own_heldout()
-        enough = self.n_counted(rows).cumsum(0) >= -(-self.loss_samples // self.world_size)
+        enough = self.n_valid(rows).cumsum(0) >= -(-self.loss_samples // self.world_size)
         for inputs in self._forwards(rows[: int((~enough).sum()) + 1]):
             yield inputs.to(self.source.device)
 
     def heldout_rows(self, n_samples: int) -> Any:
-        """The first held-out inputs with n_samples positions that count, or all there are; the same on every rank."""
+        """Return the first held-out inputs with n_samples valid positions, or all; the same on every rank."""
         return self.inputs(self.first_rows("heldout", n_samples))
 
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
-        """Gives n shuffled activations from the beginning of the data, the same on every rank; moves no stream."""
+        """Return n shuffled activations from the beginning of the data, the same on every rank."""
         return self._sample(self.source, n)
 
     def _sample(self, source: ActivationSource, n: int) -> Float[Tensor, "n d_in"]:
         blocks = self.train_blocks()
         parts: list[Tensor] = []
         while sum(map(len, parts)) < n:
-            parts.append(counted_activations(source, self.inputs(next(blocks))))
+            parts.append(valid_activations(source, self.inputs(next(blocks))))
         activations = torch.cat(parts)
         shuffled = torch.randperm(len(activations), generator=torch.Generator().manual_seed(self.seed))[:n]
         return activations[shuffled.to(activations.device)].float()
 
     def _buffer(self) -> ShuffleBuffer:
-        """An empty one with an order of this rank's own; the rows differ anyway."""
+        """Make an empty buffer, with a seed of its own on each rank."""
         seed = self.seed * 1_000_003 + self.rank
         return ShuffleBuffer(self.buffer_samples, self.d_in, self.buffer_dtype, seed, self.source.device)
 
     @override
     def _n_batches(self, name: str, samples: int) -> int:
-        """There may be fewer held-out activations than `val_samples`, and for every rank another number of them."""
+        """Return the number of batches; of held-out ones no more than the rank with the fewest activations has."""
         n_batches = super()._n_batches(name, samples)
         if name == "train_samples":
             return n_batches
-        counts = self.n_counted(self._heldout_rows())
+        counts = self.n_valid(self._heldout_rows())
         least = min(int(counts[rank :: self.world_size].sum()) for rank in range(self.world_size))
         if least < self.batch_size:
             raise ValueError(
-                f"the held-out {self.data_name}: {int(counts.sum())} {self.unit} count, fewer than one batch for each "
+                f"the held-out {self.data_name}: {int(counts.sum())} valid {self.unit}, fewer than one batch for each "
                 f"process (batch_size={self.batch_size}): give more held-out {self.data_name} or a smaller "
                 "batch_size"
             )
         return min(n_batches, least // self.batch_size)
 
     def _heldout_rows(self) -> Tensor:
-        """Held-out rows of all ranks with `val_samples` or `loss_samples` positions that count, made once."""
+        """Return held-out rows of all ranks with `val_samples` or `loss_samples` valid positions; made once."""
         if self._heldout is None:
             wanted = max(self.val_samples, self.loss_samples) + self.world_size * self.positions
             self._heldout = self.first_rows("heldout", wanted)
@@ -167,9 +168,9 @@ class ModelActivations(ActivationDataModule):
 
     def _check_train_rows(self) -> None:
         wanted = self.batch_size * self.world_size
-        if (n := int(self.n_counted(self.first_rows("train", wanted)).sum())) < wanted:
+        if (n := int(self.n_valid(self.first_rows("train", wanted)).sum())) < wanted:
             raise ValueError(
-                f"the training {self.data_name}: {n} {self.unit} count, fewer than one batch for each process "
+                f"the training {self.data_name}: {n} valid {self.unit}, fewer than one batch for each process "
                 f"(batch_size={self.batch_size}, {self.world_size} processes): give more {self.data_name} or a smaller "
                 "batch_size"
             )
@@ -178,14 +179,17 @@ class ModelActivations(ActivationDataModule):
 def check_sizes(
     loss_samples: int, rows_per_forward: tuple[str, int], positions: int, batch_size: int, buffer: int
 ) -> None:
-    """Refuses sizes that cannot work.
+    """Refuse sizes that cannot work.
 
     Args:
         loss_samples: of `ModelActivations`.
         rows_per_forward: name and value of the argument that is the number of rows in a forward of the model.
-        positions: in a row.
+        positions: of `ModelActivations`.
         batch_size: of `ModelActivations`.
         buffer: buffer_samples of `ModelActivations`.
+
+    Raises:
+        ValueError: if a size is below 1, or the buffer has no room for a batch and two forwards.
     """
     name, n = rows_per_forward
     for argument, value in ((name, n), ("loss_samples", loss_samples)):

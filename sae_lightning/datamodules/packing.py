@@ -1,9 +1,9 @@
 """Documents -> rows of tokens of one length, without padding.
 
 Every document begins with the beginning-of-sequence token (bos), or, for a tokenizer without one, with its end token if
-it has that. Documents follow one another, share rows and go on in the next row; attention crosses their borders, as is
-common when models are trained. A row that does not begin with a document gets a bos in front as well: without a first
-token to attend to, the activations of a row differ from those of running text.
+it has that. Documents follow one another, share rows and continue in the next row; attention crosses their borders, as
+is common when models are trained. A row that does not begin with a document gets a bos in front as well: without a
+first token to attend to, the activations of a row differ from those of running text.
 """
 
 from abc import ABC, abstractmethod
@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
+from typing_extensions import override
 
 from sae_lightning.datamodules.background import Background
 
 CHUNKS_AHEAD = 2
-"""What is read and tokenised before it is needed, where a thread does that."""
-_DOCUMENTS_AT_FIRST = 16  # so that there is something to begin with; twice as many each time
+"""Chunks of documents that a thread reads and tokenises before they are needed, where there is a thread."""
+_DOCUMENTS_AT_FIRST = 16  # so that the first rows come soon; the next chunk has twice as many, and so on
 _DOCUMENTS_AT_ONCE = 256
 _CHARACTERS_AT_ONCE = 1_000_000
 
@@ -38,15 +39,15 @@ class RowMaker(ABC):
 
     @abstractmethod
     def mask(self, input_ids: Int64[Tensor, "*batch seq"]) -> Bool[Tensor, "*batch seq"]:
-        """True on positions that count."""
+        """Return which positions are valid."""
 
     @abstractmethod
     def tokenise(self, documents: list[str]) -> np.ndarray:
-        """Tokens of documents one after the other."""
+        """Return the tokens of documents one after the other."""
 
     @abstractmethod
     def cut(self, tokens: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Full rows [context_length], and the tokens that are left over."""
+        """Cut tokens into full rows [context_length]; return these and the tokens that are left over."""
 
 
 class Packing(RowMaker):
@@ -70,23 +71,25 @@ class Packing(RowMaker):
             special.add(self.start)  # GPT-2 has one token for bos, eos and unk
         self.special = torch.tensor(sorted(special), dtype=torch.int64)
 
+    @override
     def mask(self, input_ids: Int64[Tensor, "*batch seq"]) -> Bool[Tensor, "*batch seq"]:
-        """True on positions that count: every token that is not special; an unknown word counts."""
+        """Return which positions are valid: all tokens but the special ones; an unknown word is valid."""
         return ~torch.isin(input_ids, self.special)
 
+    @override
     def tokenise(self, documents: list[str]) -> np.ndarray:
-        """Tokens of documents one after the other, each with its start token."""
+        """Return the tokens of documents one after the other, each with its start token."""
         encoded = self.tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)
         start = [] if self.start is None else [self.start]
         return np.concatenate([np.array(start + ids, dtype=np.int64) for ids in encoded["input_ids"]])
 
+    @override
     def cut(self, tokens: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Full rows [context_length], and the tokens that are left over."""
         rows: list[np.ndarray] = []
         begin = 0
         while True:
             prefix = self.bos_in_every_row and begin < len(tokens) and tokens[begin] != self.bos
-            end = begin + self.context_length - prefix
+            end = begin + self.context_length - prefix  # a bos in front takes the place of one token
             if end > len(tokens):
                 return rows, tokens[begin:]
             row = tokens[begin:end]
@@ -96,7 +99,15 @@ class Packing(RowMaker):
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Rows made from some documents, and where the text stands after them."""
+    """Rows made from some documents, and the position in the text after them.
+
+    Args:
+        rows: full rows [context_length].
+        left: tokens that do not fill a row yet.
+        documents: number of documents read in this pass.
+        passes: number of times the documents were read to their end.
+        rows_in_pass: rows made in this pass.
+    """
 
     rows: list[np.ndarray]
     left: np.ndarray
@@ -106,16 +117,16 @@ class _Chunk:
 
 
 class PackedRows:
-    """Endless rows of packed text: after the last document it begins again, without the last incomplete row.
+    """Endless rows of packed text: after the last document the first comes again, without the last incomplete row.
 
-    Its state holds the tokens that were made and not yet given out, and the number of documents that were read: on
+    The state holds the tokens that were made and not yet returned, and the number of documents that were read: on
     resume these are skipped, not tokenised.
 
     Args:
         packing: how tokens become rows.
-        documents: called with a number for the documents from there on.
+        documents: called with a number; returns the documents from there on.
         on_restart: called with the number of the pass that begins, from 2.
-        ahead: chunks of documents that a thread reads and tokenises before they are needed; 0 is none, and no thread.
+        ahead: chunks of documents that a thread reads and tokenises before they are needed; 0 for no thread.
     """
 
     def __init__(
@@ -132,7 +143,7 @@ class PackedRows:
 
     @property
     def passes(self) -> int:
-        """Times the documents were read to their end."""
+        """Number of times the documents were read to their end."""
         return self._chunk.passes
 
     @property
@@ -141,7 +152,7 @@ class PackedRows:
         return self._chunk.rows_in_pass - len(self._rows)
 
     def peek(self, n: int) -> Int64[Tensor, "n seq"]:
-        """The next n rows, which stay the next ones."""
+        """Return the next n rows without taking them."""
         while len(self._rows) < n:
             if self._chunks is None:
                 chunks = _chunks_after(self._chunk, self.packing, self._documents)
@@ -154,13 +165,13 @@ class PackedRows:
         return torch.from_numpy(np.stack(self._rows[:n]))
 
     def take(self, n: int) -> Int64[Tensor, "n seq"]:
-        """The next n rows."""
+        """Take the next n rows."""
         rows = self.peek(n)
         del self._rows[:n]
         return rows
 
     def state_dict(self) -> dict[str, Any]:
-        """Exact position in the text."""
+        """Return the exact position in the text."""
         rows, chunk = self._rows, self._chunk
         return {
             "documents": chunk.documents,
@@ -171,21 +182,21 @@ class PackedRows:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a position."""
+        """Resume from a saved state."""
         self._rows, self._chunks = list(state["rows"].numpy()), None
         counters = {name: state[name] for name in ("documents", "passes", "rows_in_pass")}
         self._chunk = _Chunk([], state["left"].numpy(), **counters)
 
 
 def _chunks_after(chunk: _Chunk, packing: RowMaker, documents: Callable[[int], Iterable[str]]) -> Iterator[_Chunk]:
-    """Without end; a function, since a thread that held a `PackedRows` would keep it alive."""
+    """Yield chunks without end; not a method, since a thread that held a `PackedRows` would keep it alive."""
     at_once = _DOCUMENTS_AT_FIRST
     while True:
         reader = iter(documents(chunk.documents))
-        while some := _some(reader, at_once):
+        while texts := _next_documents(reader, at_once):
             at_once = min(2 * at_once, _DOCUMENTS_AT_ONCE)
-            rows, left = packing.cut(np.concatenate([chunk.left, packing.tokenise(some)]))
-            n_read, in_pass = chunk.documents + len(some), chunk.rows_in_pass + len(rows)
+            rows, left = packing.cut(np.concatenate([chunk.left, packing.tokenise(texts)]))
+            n_read, in_pass = chunk.documents + len(texts), chunk.rows_in_pass + len(rows)
             chunk = _Chunk(rows, left, n_read, chunk.passes, in_pass)
             yield chunk
         if not chunk.rows_in_pass:
@@ -197,8 +208,8 @@ def _chunks_after(chunk: _Chunk, packing: RowMaker, documents: Callable[[int], I
         yield chunk
 
 
-def _some(reader: Iterator[str], n: int) -> list[str]:
-    """The next documents, up to n."""
+def _next_documents(reader: Iterator[str], n: int) -> list[str]:
+    """Read up to n documents, fewer if they are long."""
     documents: list[str] = []
     characters = 0
     for document in reader:

@@ -1,4 +1,4 @@
-"""Batches of synthetic activations: batch i is a function of (seed, i), so a run can stop and go on anywhere."""
+"""Batches of synthetic activations: batch i is a function of (seed, i), so a run can be resumed anywhere."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -77,26 +77,28 @@ class SyntheticDataModule(ActivationDataModule):
 
     @override
     def train_stream(self) -> SyntheticStream:
-        """This rank's training stream, from its beginning."""
+        """Return this rank's training stream, from its beginning."""
         return SyntheticStream(self.source, self.batch_size, self.rank, self.world_size)
 
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
-        """This rank's held-out batches, the same each time."""
+        """Iterate over this rank's held-out batches, the same each time."""
         return (self.source.capture(x)[0] for x, _ in self.held_out(self.rank, self.world_size))
 
+    @override
     def val_codes(self) -> Iterator[Code]:
-        """The true codes of the batches of `val_stream`, in its order."""
+        """Iterate over the true codes of the batches of `val_stream`, in its order."""
         return (code for _, code in self.held_out(self.rank, self.world_size))
 
+    @override
     def held_out(self, first: int = 0, step: int = 1) -> Iterator[tuple[Float[Tensor, "batch d_in"], Code]]:
-        """Held-out batches with their true codes, and no nulls: number `first` and every `step`-th from there."""
+        """Iterate over held-out batches, without nulls, and their true codes."""
         for index in count(first, step):
             yield self.source.sample(self.batch_size, index, "validation")
 
     @override
     def calibration_sample(self, n: int) -> Float[Tensor, "n d_in"]:
-        """The first n samples of the training data: they are independent, so no shuffle is needed."""
+        """Return the first n samples of the training data: they are independent, so no shuffle is needed."""
         return self._sample(self.source, n)
 
     def _sample(self, source: ActivationSource, n: int) -> Float[Tensor, "n d_in"]:

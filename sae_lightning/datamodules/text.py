@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 
 class SourceError(ValueError):
-    """A source that cannot go on; the run ends with a checkpoint."""
+    """Text that cannot be read any further; the run ends with a checkpoint."""
 
 
 class Text(ABC):
@@ -13,15 +13,15 @@ class Text(ABC):
 
     @abstractmethod
     def train(self, start: int = 0) -> Iterator[str]:
-        """Training documents, without the first `start` of them."""
+        """Iterate over training documents, without the first `start` of them."""
 
     @abstractmethod
     def heldout(self) -> Iterator[str]:
-        """Held-out documents."""
+        """Iterate over held-out documents."""
 
 
 class SplitText(Text):
-    """One sequence of documents, of which every n-th is held out, beginning with the first.
+    """One sequence of documents; the first and every n-th after it are held out.
 
     Args:
         heldout_every: one document in this many is held out, at least 2.
@@ -34,14 +34,14 @@ class SplitText(Text):
 
     @abstractmethod
     def documents(self, start: int = 0) -> Iterable[str]:
-        """All documents without the first `start` of them, in the same order each time."""
+        """Return all documents without the first `start` of them, in the same order each time."""
 
     def train(self, start: int = 0) -> Iterator[str]:
-        """The documents that are not held out, without the first `start` of them."""
+        """Iterate over the documents that are not held out, without the first `start` of them."""
         rounds, rest = divmod(start, self.heldout_every - 1)
         first = rounds * self.heldout_every + rest + 1  # number 0 of each round is held out
         return (text for i, text in enumerate(self.documents(first), first) if i % self.heldout_every)
 
     def heldout(self) -> Iterator[str]:
-        """The first document and every n-th after it."""
+        """Iterate over the first document and every n-th after it."""
         return (text for i, text in enumerate(self.documents()) if not i % self.heldout_every)

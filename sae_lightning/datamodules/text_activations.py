@@ -25,6 +25,7 @@ class TextActivations(ModelActivations):
         **arguments: of `ModelActivations`.
     """
 
+    packing: RowMaker
     unit = "tokens"
     data_name = "text"
 
@@ -34,8 +35,8 @@ class TextActivations(ModelActivations):
 
     @override
     def train_stream(self) -> TokenStream:
-        """This rank's training stream, from the beginning of the text."""
-        rows = PackedRows(self.packing, self.text.train, on_restart=self._tell_restart, ahead=CHUNKS_AHEAD)
+        """Return this rank's training stream, from the beginning of the text."""
+        rows = PackedRows(self.packing, self.text.train, on_restart=self._report_restart, ahead=CHUNKS_AHEAD)
         return TokenStream(
             self.source, rows, self._buffer(), self.batch_size, self.rows_at_once, self.rank, self.world_size
         )
@@ -45,7 +46,7 @@ class TextActivations(ModelActivations):
         return TokenBatch(rows, self.packing.mask(rows))
 
     @override
-    def n_counted(self, rows: Int64[Tensor, "n seq"]) -> Int64[Tensor, " n"]:
+    def n_valid(self, rows: Int64[Tensor, "n seq"]) -> Int64[Tensor, " n"]:
         return self.packing.mask(rows).sum(1)
 
     @override
@@ -72,18 +73,18 @@ class TextActivations(ModelActivations):
     def first_rows(self, split: str, n_samples: int) -> Int64[Tensor, "n seq"]:
         rows = PackedRows(self.packing, self._documents(split))
         parts: list[Tensor] = []
-        counted = 0
-        while counted < n_samples:
+        n_valid = 0
+        while n_valid < n_samples:
             row = rows.take(1)
             if rows.passes:
                 break
             parts.append(row)
-            counted += int(self.n_counted(row))
+            n_valid += int(self.n_valid(row))
         return torch.cat(parts)
 
     def _documents(self, split: str) -> Callable[[int], Iterator[str]]:
         return self.text.train if split == "train" else lambda _: self.text.heldout()
 
-    def _tell_restart(self, number: int) -> None:
+    def _report_restart(self, number: int) -> None:
         if number == 2:
             rank_zero_info("The training text has ended and is read again, as often as train_samples needs.")

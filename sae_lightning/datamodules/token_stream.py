@@ -8,17 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from sae_lightning.datamodules.buffer import ShuffleBuffer
+from sae_lightning.datamodules.buffer import BufferedStream, ShuffleBuffer
 from sae_lightning.datamodules.packing import PackedRows
-from sae_lightning.datamodules.pooled import PooledStream
 from sae_lightning.sources import ActivationSource, NonFiniteError, TokenBatch
 
 
-class TokenStream(PooledStream):
+class TokenStream(BufferedStream):
     """Shuffled activations of this rank's rows of text.
 
     The text is read in blocks of `llm_batch_size` rows, one model forward each; of every `world_size` blocks a rank
-    takes the one with its number. So the forwards, and their results to the last bit, are those of any number of ranks.
+    takes the one with its number. So the forwards, and their results to the last bit, do not depend on the number of
+    ranks.
 
     Args:
         source: the model and the hook.
@@ -51,13 +51,14 @@ class TokenStream(PooledStream):
         inputs = TokenBatch(input_ids, self.rows.packing.mask(input_ids))
         try:
             with torch.inference_mode():
-                activations = counted_activations(self.source, inputs)
+                activations = valid_activations(self.source, inputs)
         except NonFiniteError as error:
             raise ValueError(f"{error}. {self._where(input_ids, *error.position)}") from error
-        self.rows.take(n_rows)
+        self.rows.take(n_rows)  # only now: after a forward that failed the same rows come again
         return activations
 
     def _where(self, input_ids: Tensor, row: int, position: int) -> str:
+        """Describe a position by its row, its token and the text that ends there."""
         text = self.rows.packing.tokenizer.decode(input_ids[row, max(0, position - 20) : position + 1])
         number = self.rows.next_row + self.rank * self.llm_batch_size + row
         return f"The first: row {number} of packed text, token {position}, at the end of {text!r}"
@@ -72,21 +73,21 @@ class TokenStream(PooledStream):
         super().load_state_dict(state)
 
 
-def counted_activations(source: ActivationSource, inputs: Any) -> Float[Tensor, "n d_in"]:
-    """Activations at the positions that count, in the model's dtype."""
-    if not len(inputs.mask):  # none of these pictures can be decoded
-        return torch.zeros(0, source.d_in, device=source.device)  # type: ignore[attr-defined]
+def valid_activations(source: ActivationSource, inputs: Any) -> Float[Tensor, "n d_in"]:
+    """Return the activations at valid positions, in the model's dtype."""
+    if not len(inputs.mask):  # none of these images can be decoded
+        return torch.zeros(0, source.d_in, device=source.device)
     activations, mask = source.capture(inputs)
     return activations[mask]
 
 
 def in_batches(parts: Iterator[Tensor], batch_size: int) -> Iterator[Float[Tensor, "batch d_in"]]:
-    """Rows of tensors one after the other, in full batches, float32."""
-    held = next(parts)
+    """Yield the rows of tensors one after the other in full batches, float32; an incomplete last one is dropped."""
+    rest = next(parts)
     while True:
-        while len(held) < batch_size:
+        while len(rest) < batch_size:
             if (part := next(parts, None)) is None:
                 return
-            held = torch.cat([held, part])
-        yield held[:batch_size].float()
-        held = held[batch_size:]
+            rest = torch.cat([rest, part])
+        yield rest[:batch_size].float()
+        rest = rest[batch_size:]

@@ -11,10 +11,10 @@ from statistics import fmean
 from typing import Any
 
 from sae_lightning.density.activations import ALL_DIMENSIONS, AXES, GAUSSIAN, WITHOUT_FIRST
+from sae_lightning.members import TRAINED, Member
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decided by these data"
-SAE = "trained"
-"""The policy whose SAEs decide."""
+
 
 _EXPLAINED = "explained_variance"
 
@@ -117,7 +117,7 @@ def _logits(directions: list[dict[str, Any]]) -> tuple[str, str]:
     reached = {name: row["above_10_percent_of_rms"] for name, row in rows.items()}
     shown = ", ".join(
         f"{name} {reached[name]:.3f} (kurtosis {rows[name]['excess_kurtosis']:.2f})"
-        for name in (AXES, "random rotation", "random directions", SAE)
+        for name in (AXES, "random rotation", "random directions", TRAINED)
         if name in rows
     )
     return _decide(reached[AXES] >= 0.8, reached[AXES] < 0.5, f"Logits above a tenth of their RMS: {shown}.")
@@ -138,9 +138,9 @@ def _layers(layers: list[dict[str, Any]]) -> tuple[str, str]:
 
 
 def _supports(supports: Mapping[str, Any] | None) -> tuple[str, str]:
-    codes = next((codes for member, codes in (supports or {}).items() if member.split("/")[-2] == SAE), None)
+    codes = next((codes for member, codes in (supports or {}).items() if Member.parse(member).policy == TRAINED), None)
     if codes is None:
-        return UNDECIDED, f"Needs a {SAE} SAE: give the folder of a run with --run."
+        return UNDECIDED, f"Needs a {TRAINED} SAE: give the folder of a run with --run."
     k, bound = codes["k"], codes["unique_up_to"]
     evidence = f"K={k}; coherence {codes['coherence']:.3f} guarantees K <= {bound}"
     if "same_code" not in codes:
@@ -158,12 +158,12 @@ def _supports(supports: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def _seeds(seeds: Mapping[str, Any] | None) -> tuple[str, str]:
-    agreement = (seeds or {}).get("policies", {}).get(SAE)
+    agreement = (seeds or {}).get("policies", {}).get(TRAINED)
     if seeds is None or agreement is None:
-        return UNDECIDED, f"Needs the folder of a run with two seeds or more of {SAE} (--run, model.seeds)."
+        return UNDECIDED, f"Needs the folder of a run with two seeds or more of {TRAINED} (--run, model.seeds)."
     measure = "matched_cosine" if "matched_cosine" in agreement else "best_cosine"
     floor = agreement["chance"][measure]
-    start = seeds["cosine_to_start"][SAE]
+    start = seeds["cosine_to_start"][TRAINED]
     shared = agreement.get("shared")
     evidence = (
         f"Mean {measure.replace('_', ' ')} {agreement[measure]:.3f}, chance {floor:.3f} "
@@ -177,7 +177,7 @@ def _seeds(seeds: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def _nulls(metrics: Mapping[str, Any] | None) -> tuple[str, str]:
-    values = [_mean((metrics or {}).get(name, {}).get(SAE, {})) for name in (_EXPLAINED, f"{_EXPLAINED}@gaussian")]
+    values = [_mean((metrics or {}).get(name, {}).get(TRAINED, {})) for name in (_EXPLAINED, f"{_EXPLAINED}@gaussian")]
     if values[0] is None or values[1] is None:
         return UNDECIDED, (
             f"The run has no {_EXPLAINED}@gaussian: train the same SAEs on Gaussian noise beside the activations, with "
@@ -192,7 +192,9 @@ def _nulls(metrics: Mapping[str, Any] | None) -> tuple[str, str]:
 
 def _probes(metrics: Mapping[str, Any] | None) -> tuple[str, str]:
     accuracies = {name: policies for name, policies in (metrics or {}).items() if name.startswith("probe_accuracy")}
-    sparse = {name: mean for name, policies in accuracies.items() if (mean := _mean(policies.get(SAE, {}))) is not None}
+    sparse = {
+        name: mean for name, policies in accuracies.items() if (mean := _mean(policies.get(TRAINED, {}))) is not None
+    }
     dense = [
         mean
         for policies in accuracies.values()

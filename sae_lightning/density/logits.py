@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sae_lightning.metrics import evenly_spaced_rows
 from sae_lightning.metrics.density import excess_kurtosis, gini, hoyer, participation_ratio, share_above, top_mass
 from sae_lightning.sources import LanguageModelSource, TokenBatch
 
@@ -22,8 +23,8 @@ N_DIRECTIONS = 512
 _BLOCK_ENTRIES = 2**24
 
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "above_10_percent_of_rms": partial(share_above, of_rms=0.1),
-    "above_50_percent_of_rms": partial(share_above, of_rms=0.5),
+    "above_10_percent_of_rms": partial(share_above, rms_factor=0.1),
+    "above_50_percent_of_rms": partial(share_above, rms_factor=0.5),
     "hoyer": hoyer,
     "participation_ratio": participation_ratio,
     "excess_kurtosis": excess_kurtosis,
@@ -48,7 +49,7 @@ class Unembedding:
 @torch.no_grad()
 def read_unembedding(source: LanguageModelSource) -> Unembedding | None:
     """Return the model's head with the norm before it; None if no head of the model maps activations to tokens."""
-    head = source.model.get_output_embeddings()  # type: ignore[operator]
+    head = source.model.get_output_embeddings()
     if head is None:
         return None
     W_U = head.weight.float().T
@@ -65,7 +66,7 @@ def _norm_before(source: LanguageModelSource, head: nn.Module) -> tuple[str, nn.
 
     It is found by running the model, since its name and place differ between architectures.
     """
-    d = source.model.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+    d = source.model.get_input_embeddings().weight.shape[1]
     outputs: list[tuple[str, nn.Module, int]] = []
     matches: list[tuple[str, nn.Module]] = []
 
@@ -101,11 +102,6 @@ def _gain(norm: nn.Module, d: int, like: Tensor) -> tuple[Float[Tensor, " d"], b
     up, down, ones, zeros = (norm(x[None, None])[0, 0].float() for x in (signs, -signs, signs.abs(), 0 * signs))
     centres = bool((ones - zeros).abs().max() < 0.1 * (up - zeros).abs().max())
     return (up - down) / 2 * signs.float(), centres
-
-
-def evenly_spaced_rows(rows: Float[Tensor, "n d"], n: int) -> Float[Tensor, "m d"]:
-    """Return n of the rows, evenly spaced; all of them if there are fewer."""
-    return rows[torch.linspace(0, len(rows) - 1, min(n, len(rows))).round().long()]
 
 
 def density_of(bases: Mapping[str, Float[Tensor, "n d"]], unembedding: Unembedding | None) -> list[dict[str, Any]]:

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.density.activations import AXES, block_outputs, profile, read_layers, rotation
-from sae_lightning.density.logits import N_DIRECTIONS, density_of, evenly_spaced_rows, read_unembedding
+from sae_lightning.density.logits import N_DIRECTIONS, density_of, read_unembedding
 from sae_lightning.density.seeds import agreement, chance
 from sae_lightning.density.supports import N_TOKENS, supports
-from sae_lightning.evaluators.recovery import random_dictionary
-from sae_lightning.metrics import cosine_to_start
+from sae_lightning.members import Member
+from sae_lightning.metrics import cosine_to_start, evenly_spaced_rows
+from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.sources import LanguageModelSource, NullSource
 
@@ -22,14 +23,14 @@ _SEED = 0
 
 @torch.inference_mode()
 def measure(
-    datamodule: LanguageModelDataModule, hooks: list[str] | None, saes: Mapping[str, SparseAutoencoder]
+    datamodule: LanguageModelDataModule, hooks: list[str] | None, saes: Mapping[Member, SparseAutoencoder]
 ) -> dict[str, Any]:
     """Measure the density of a model, and of SAEs that were trained on it.
 
     Args:
         datamodule: with the model and held-out text; SAEs belong to its hook.
         hooks: submodules whose outputs are measured; None for every block.
-        saes: by `<policy>/<seed>`, in evaluation mode; may be empty.
+        saes: in evaluation mode; may be empty.
 
     Returns:
         `layers` and `directions` as lists of rows, `supports` by member (one of each policy) and `seeds`; the last two
@@ -47,7 +48,7 @@ def measure(
     ]
     policies: dict[str, list[SparseAutoencoder]] = {}
     for member, sae in saes.items():
-        policies.setdefault(member.split("/")[0], []).append(sae.to(device))
+        policies.setdefault(member.policy, []).append(sae.to(device))
 
     d = next((sae.d_in for sae in saes.values()), xs[-1].shape[1])
     unembedding = read_unembedding(source)
@@ -71,7 +72,7 @@ def measure(
         if x.shape[1] != d:
             raise ValueError(f"the SAEs of the run have d_in={d}, and the activations at the hook {x.shape[1]}")
         results["supports"] = {
-            f"{policy}/{seeds[0].seed}": supports(seeds[0], evenly_spaced_rows(x, N_TOKENS), generator)
+            str(Member(policy, seeds[0].seed)): supports(seeds[0], evenly_spaced_rows(x, N_TOKENS), generator)
             for policy, seeds in policies.items()
         }
         results["seeds"] = _seeds({policy: seeds for policy, seeds in policies.items() if len(seeds) > 1}, generator)

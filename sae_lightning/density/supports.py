@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.code import Code
-from sae_lightning.evaluators.references import fit, keep_largest_per_sample, pursue
+from sae_lightning.evaluators.references import explained_variance
 from sae_lightning.kernels import sparse_decode
 from sae_lightning.metrics.density import support_jaccard, unique_up_to
 from sae_lightning.metrics.dictionary import coherence
+from sae_lightning.metrics.pursuit import keep_largest_per_sample, pursue
 from sae_lightning.saes import SparseAutoencoder
 
 N_TOKENS = 128
@@ -63,8 +64,8 @@ def supports(sae: SparseAutoencoder, x: Float[Tensor, "n d_in"], generator: torc
     uniqueness["jaccard"] = float(support_jaccard(code, pursued).mean())
     uniqueness["jaccard_chance"] = float(support_jaccard(_cpu(sae.encode(x.roll(1, 0))), pursued).mean())
     uniqueness["explained_variance"] = {
-        "encoder": fit(x_cpu, sae.decode(sae.encode(x)).cpu())["explained_variance"],
-        "pursuit": fit(x_cpu, x_hat + b_dec)["explained_variance"],
+        "encoder": explained_variance(x_cpu, sae.decode(sae.encode(x)).cpu()),
+        "pursuit": explained_variance(x_cpu, x_hat + b_dec),
     }
     uniqueness["noise"] = {}
     for size in NOISE:

@@ -1,23 +1,24 @@
 """Callbacks that answer one question each at validation and test."""
 
+from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.evaluators.attribute_editing import AttributeEditing
 from sae_lightning.evaluators.attribute_probing import AttributeProbing
 from sae_lightning.evaluators.auto_interp import AutoInterp
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogram, share_members
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, evaluate_across_ranks, log_histogram
 from sae_lightning.evaluators.causal_editing import CausalEditing
 from sae_lightning.evaluators.concept_purity import ConceptPurity
 from sae_lightning.evaluators.drift import Drift
-from sae_lightning.evaluators.latent_pictures import LatentPictures
+from sae_lightning.evaluators.latent_images import LatentImages
 from sae_lightning.evaluators.loss_recovered import LossRecovered
 from sae_lightning.evaluators.meta_latents import MetaLatents
 from sae_lightning.evaluators.meta_steering import MetaSteering
-from sae_lightning.evaluators.reading import TextEvaluator, TextReader
 from sae_lightning.evaluators.reconstruction import Reconstruction
 from sae_lightning.evaluators.recovery import Recovery
 from sae_lightning.evaluators.references import References
 from sae_lightning.evaluators.seed_agreement import SeedAgreement
 from sae_lightning.evaluators.sparse_probing import SparseProbing
 from sae_lightning.evaluators.sparsity import Sparsity
+from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.evaluators.zero_shot import ZeroShotRecovered
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
     "Drift",
     "Evaluator",
     "Items",
-    "LatentPictures",
+    "LatentImages",
     "LossRecovered",
     "MetaLatents",
     "MetaSteering",
@@ -44,5 +45,5 @@ __all__ = [
     "TextReader",
     "ZeroShotRecovered",
     "log_histogram",
-    "share_members",
+    "evaluate_across_ranks",
 ]

@@ -1,8 +1,8 @@
-"""Can one tell from examples when a latent fires, and be right about texts that one has not seen?
+"""Can one tell from examples when a latent fires, and predict it on texts that one has not seen?
 
 Automatic interpretation (Paulo, Mallen, Juang, Belrose 2025; settings of Korznikov et al. 2026, arXiv 2602.14111): a
-judge is shown the texts on which a latent fires most strongly, explains it, and then says of other texts, half of which
-make it fire, whether they do. The score of a latent is the share of right answers; chance is 0.5.
+judge sees the texts on which a latent fires most strongly, explains it, and then predicts for other texts, half of
+which make it fire, whether they do. The score of a latent is the share of correct answers; chance is 0.5.
 
 Departures: excerpts have a fixed place in the text and are not centred on what they show, and scores stand beside the
 share of latents that had any: a member with few of them is scored on its survivors.
@@ -11,30 +11,82 @@ share of latents that had any: a member with few of them is scored on its surviv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from sae_lightning.evaluators.base import Items, Scores, share_members
-from sae_lightning.evaluators.reading import TextEvaluator
+from sae_lightning.evaluators.base import Items, Scores, evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.interpretation import Interpretation, Judge, LexicalJudge, interpret
 from sae_lightning.interpretation.excerpts import Excerpts
 from sae_lightning.interpretation.firings import TextCodes
-from sae_lightning.interpretation.questions import Question, QuestionSettings, choose_latents, make_question
 from sae_lightning.interpretation.scoring import CHANCE
-from sae_lightning.loggers import run_folder
+from sae_lightning.interpretation.tasks import InterpretationTask, TaskSettings, choose_latents, make_task
+from sae_lightning.members import Member
+from sae_lightning.metric import Metric, Question
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.trainer import run_folder
 
 FILE_NAME = "interpretation.jsonl"
 _INTERPRETABLE = 0.7
 _DENSE = 0.1
 
+CAN_BE_TOLD = Question(
+    "interpretation",
+    "Can one tell from texts when a latent fires?",
+    order=90,
+    title="Interpretation",
+    lead="A judge explains a latent from texts on which it fires, and predicts on which others it does.",
+)
+_GUESSES = "a judge that guesses"
+ACCURACY = Metric(
+    "interp_accuracy",
+    "Explanations predict where latents fire, accuracy",
+    CAN_BE_TOLD,
+    better="higher",
+    floor=_GUESSES,
+    computed="share of held-out texts, half of which make a latent fire, for which a judge predicts from its "
+    "explanation whether they do; mean over sampled latents",
+    is_headline=True,
+)
+ACCURACY_WEIGHTED = Metric(
+    "interp_accuracy_weighted",
+    "Explanations predict, weighted by firing frequency",
+    CAN_BE_TOLD,
+    better="higher",
+    floor=_GUESSES,
+    computed="mean over sampled latents of the accuracy of the judge, weighted by firing frequency",
+)
+SHARE_ABOVE = Metric(
+    f"interp_share_above_{_INTERPRETABLE:g}",
+    f"Latents explained with an accuracy above {_INTERPRETABLE:g}",
+    CAN_BE_TOLD,
+    better="higher",
+    floor="no latent that can be explained",
+    computed="share of sampled latents with an accuracy above the threshold",
+)
+DENSE_FRACTION = Metric(
+    "interp_dense_fraction",
+    "Latents that fire on over 10 % of tokens",
+    CAN_BE_TOLD,
+    floor="an SAE of which no latent fires",
+    computed="share of all latents that fire on over 10 % of the held-out tokens",
+)
+ALIVE_FRACTION = Metric(
+    "interp_alive_fraction",
+    "Latents that could be sampled",
+    CAN_BE_TOLD,
+    better="higher",
+    floor="an SAE of which no latent fires",
+    computed="share of all latents that fire on more than min_frequency of the tokens, and in min_excerpts texts to "
+    "show and as many to judge",
+)
+
 
 class AutoInterp(TextEvaluator):
-    """Logs how well explanations of latents predict on which texts they fire, and how many latents could be sampled.
+    """Log how well explanations of latents predict on which texts they fire, and how many latents could be sampled.
 
     - interp_accuracy: mean over the sampled latents, chance 0.5.
     - interp_accuracy_weighted: the same weighted by firing frequency, since a plain mean hides latents that fire often
@@ -43,8 +95,8 @@ class AutoInterp(TextEvaluator):
     - interp_dense_fraction: share of all latents that fire on over 10 % of tokens.
     - interp_alive_fraction: share of all latents that could be sampled.
 
-    Without any latent to sample the first three are nan. Half of the text is for showing and half for judging. What
-    was shown, explained and scored is kept in interpretation.jsonl of the run, a line a latent, from the last time.
+    Without any latent to sample the first three are nan. Half of the text is for showing and half for judging.
+    Examples, explanation and score of each latent, from the last time, are kept in interpretation.jsonl of the run.
     With a judge that asks a paid service take `sae validate` on a checkpoint: a service that fails stops the run.
 
     Args:
@@ -84,9 +136,9 @@ class AutoInterp(TextEvaluator):
         self.min_frequency, self.min_excerpts = min_frequency, min_excerpts
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that there is text, that excerpts fit into a row, and that the judge can answer."""
+        """Check that there is text, that excerpts fit into a row, and that the judge can answer."""
         super().setup(trainer, pl_module, stage)
-        context_length = trainer.datamodule.packing.context_length  # type: ignore[attr-defined]
+        context_length = self.reader.packing.context_length
         if self.excerpt_length > context_length:
             raise ValueError(
                 f"AutoInterp: excerpt_length={self.excerpt_length}: expected at most data.context_length="
@@ -94,81 +146,73 @@ class AutoInterp(TextEvaluator):
             )
         self.judge.check()
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Reads the text twice, then has each member interpreted on one rank."""
-        datamodule, members = trainer.datamodule, self.asked(trainer, module)  # type: ignore[attr-defined]
-        excerpts = Excerpts(datamodule.heldout_rows(self.n_tokens), self.excerpt_length, datamodule.packing.tokenizer)
-        codes = TextCodes(datamodule, module, members, excerpts)
-        settings = QuestionSettings(self.n_latents, self.n_shown, self.n_judged, self.min_excerpts, self.min_frequency)
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+        """Read the text twice, then have each member interpreted on one rank."""
+        members = evaluated_members(trainer, module)
+        excerpts = Excerpts(self.datamodule.heldout_rows(self.n_tokens), self.excerpt_length, self.reader.tokenizer)
+        codes = TextCodes(self.reader, module, members, excerpts)
+        settings = TaskSettings(self.n_latents, self.n_shown, self.n_judged, self.min_excerpts, self.min_frequency)
         counts = codes.count()
-        chosen = {member: choose_latents(of, settings) for member, of in counts.items()}
-        found = {
-            "interp_dense_fraction": Scores(
-                {member: float((of.frequency > _DENSE).double().mean()) for member, of in counts.items()}, 0.0
-            ),
-            "interp_alive_fraction": Scores({member: alive for member, (_, alive) in chosen.items()}, 0.0, "higher"),
-        }
+        chosen = {member: choose_latents(counts_of_member, settings) for member, counts_of_member in counts.items()}
         firings = codes.firings({member: latents for member, (latents, _) in chosen.items()})
 
-        def questions(member: str) -> Iterator[Question]:
+        def tasks(member: Member) -> Iterator[InterpretationTask]:
             for column, latent in enumerate(chosen[member][0]):
-                yield make_question(latent, column, counts[member], firings[member], excerpts, settings)
+                yield make_task(latent, column, counts[member], firings[member], excerpts, settings)
 
-        if not self.judge.begin(question for member in members for question in questions(member)):
-            return found
-        interpretations = share_members(
-            members, lambda member, _: [interpret(self.judge, question) for question in questions(member)]
-        )
-        self._warn_of_answers(interpretations)
-        self._write(run_folder(trainer), trainer.is_global_zero, interpretations)
-        return accuracy_scores(interpretations) | found
+        if self.judge.begin(task for member in members for task in tasks(member)):
+            interpretations = evaluate_across_ranks(
+                members, lambda member, _: [interpret(self.judge, task) for task in tasks(member)]
+            )
+            self._warn_of_answers(interpretations)
+            self._write(run_folder(trainer), trainer.is_global_zero, interpretations)
+            yield from accuracy_scores(interpretations)
+        dense = {member: float((each.frequency > _DENSE).double().mean()) for member, each in counts.items()}
+        yield Scores(DENSE_FRACTION, dense, 0.0)
+        yield Scores(ALIVE_FRACTION, {member: alive for member, (_, alive) in chosen.items()}, 0.0)
 
-    def _warn_of_answers(self, interpretations: Mapping[str, Sequence[Interpretation]]) -> None:
-        lost, n = (
-            sum(count(one) for of in interpretations.values() for one in of)
-            for count in (lambda one: one.n_not_understood, lambda one: one.n_judged)
-        )
-        if lost:
+    def _warn_of_answers(self, interpretations: Mapping[Member, Sequence[Interpretation]]) -> None:
+        all_of_them = [each for interpreted in interpretations.values() for each in interpreted]
+        if lost := sum(each.n_not_understood for each in all_of_them):
             rank_zero_warn(
-                f"{lost} of {n} answers of {type(self.judge).__name__} could not be understood and count as "
-                '"does not fire"; interpretation.jsonl has their number for each latent'
+                f"{lost} of {sum(each.n_judged for each in all_of_them)} answers of {type(self.judge).__name__} could "
+                'not be understood and count as "does not fire"; interpretation.jsonl has their number for each latent'
             )
 
     @staticmethod
-    def _write(run: Path | None, is_first: bool, interpretations: Mapping[str, Sequence[Interpretation]]) -> None:
+    def _write(run: Path | None, is_first: bool, interpretations: Mapping[Member, Sequence[Interpretation]]) -> None:
         if run is None or not is_first:
             return
         run.mkdir(parents=True, exist_ok=True)
         new = run / f"{FILE_NAME}.tmp"
         with new.open("w", encoding="utf-8") as file:
-            for member, of in interpretations.items():
-                file.writelines(json.dumps(one.line(member), ensure_ascii=False) + "\n" for one in of)
+            for member, interpreted in interpretations.items():
+                file.writelines(json.dumps(each.line(member), ensure_ascii=False) + "\n" for each in interpreted)
         new.replace(run / FILE_NAME)
         rank_zero_info(f"What latents stand for, and how well that predicts: {run / FILE_NAME}")
 
 
-def accuracy_scores(interpretations: Mapping[str, Sequence[Interpretation]]) -> dict[str, Scores]:
-    """Metrics of accuracy with a latent as an item."""
+def accuracy_scores(interpretations: Mapping[Member, Sequence[Interpretation]]) -> Iterator[Scores]:
+    """Compute metrics of accuracy, with a latent as an item."""
 
-    def of_members(value: Callable[[Interpretation], float]) -> dict[str, Tensor]:
+    def values(value: Callable[[Interpretation], float]) -> dict[Member, Tensor]:
         return {
-            member: torch.tensor([value(one) for one in of], dtype=torch.float64)
-            for member, of in interpretations.items()
+            member: torch.tensor([value(each) for each in interpreted], dtype=torch.float64)
+            for member, interpreted in interpretations.items()
         }
 
-    accuracy = of_members(lambda one: one.accuracy)
-    weights = of_members(lambda one: one.frequency)
-    weighted = {member: weights[member] * of for member, of in accuracy.items()}
-    above = of_members(lambda one: float(one.accuracy > _INTERPRETABLE))
-    return {
-        "interp_accuracy": _score(Items.mean(accuracy, paired=False), CHANCE),
-        "interp_accuracy_weighted": _score(Items(weighted, weights, paired=False), CHANCE),
-        f"interp_share_above_{_INTERPRETABLE:g}": _score(Items.mean(above, paired=False), 0.0),
-    }
+    accuracy, weights = values(lambda each: each.accuracy), values(lambda each: each.frequency)
+    weighted = {member: weights[member] * accuracies for member, accuracies in accuracy.items()}
+    above = values(lambda each: float(each.accuracy > _INTERPRETABLE))
+    yield _ratio_scores(ACCURACY, Items.mean(accuracy, paired=False), CHANCE)
+    yield _ratio_scores(ACCURACY_WEIGHTED, Items(weighted, weights, paired=False), CHANCE)
+    yield _ratio_scores(SHARE_ABOVE, Items.mean(above, paired=False), 0.0)
 
 
-def _score(items: Items, floor: float) -> Scores:
-    members: dict[str, Any] = {
-        member: float(of.sum() / items.denominators[member].sum()) for member, of in items.numerators.items()
+def _ratio_scores(metric: Metric, items: Items, floor: float) -> Scores:
+    """Make scores of items; nan without any."""
+    values = {
+        member: float(numerators.sum() / items.denominators[member].sum())
+        for member, numerators in items.numerators.items()
     }
-    return Scores(members, floor, "higher", items)
+    return Scores(metric, values, floor, items)

@@ -1,18 +1,18 @@
-"""`Evaluator`: a question asked at validation and test, of every member of a panel, with its floor.
+"""`Evaluator`: asks every member of a panel a question at validation and test, and gives each answer its floor.
 
-An evaluator logs `val/<metric>/<member>` for each member and `val/<metric>/floor`, the score of an SAE that does
-nothing (no latent fires, it answers with the mean of the data), or of chance. Where members read activations of
-several hooks, each has charts of its own: `val/<metric>@<hook>/<policy>/<seed>`. In `sae test` the names begin with
-`test/`. Evaluators change no parameter and draw nothing from the global random state, so training is the same bits with
-and without them.
+An evaluator declares its metrics: what each is called, what it asks, which way is better (`Metric`). It logs
+`val/<metric>/<member>` for each member and `val/<metric>/floor`, the score of an SAE that does nothing (no latent
+fires, it answers with the mean of the data), or of chance. Where members read activations of several hooks, each has
+charts of its own: `val/<metric>@<hook>/<policy>/<seed>`. In `sae test` the names begin with `test/`. Evaluators change
+no parameter and draw nothing from the global random state, so training is bit-identical with and without them.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +20,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import all_gather_object, rank, world_size
+from sae_lightning.members import LoggedName, Member, Tag
+from sae_lightning.metric import Metric
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import SAEModule, Step, chart, curve, part_of
+from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.trainer import any_datamodule_of
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -32,57 +36,56 @@ M = TypeVar("M")
 class Items:
     """What a metric is made of: for each member `sum(numerators) / sum(denominators)` over evaluation items.
 
-    A mean over items has denominators of 1, a ratio of sums (explained variance, loss recovered) those that it has.
+    In a mean over items all denominators are 1; a ratio of sums (explained variance, loss recovered) has its own.
     Items are what intervals are computed from where there are few seeds, so they should be independent: documents or
     batches of text and not tokens.
 
     Args:
-        numerators: [n_items] of each member.
-        denominators: [n_items] of each member.
+        numerators: [n_items] for each member.
+        denominators: [n_items] for each member.
         paired: item i is the same question to every member, with one denominator; False where each has its own items.
     """
 
-    numerators: Mapping[str, Tensor]
-    denominators: Mapping[str, Tensor]
+    numerators: Mapping[Member, Tensor]
+    denominators: Mapping[Member, Tensor]
     paired: bool = True
 
     @classmethod
-    def mean(cls, values: Mapping[str, Tensor], paired: bool = True) -> "Items":
-        """Items whose mean is the metric."""
-        return cls(values, {member: torch.ones_like(of) for member, of in values.items()}, paired)
+    def mean(cls, values: Mapping[Member, Tensor], paired: bool = True) -> "Items":
+        """Make items whose mean is the metric."""
+        return cls(values, {member: torch.ones_like(items) for member, items in values.items()}, paired)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """One metric: a value for each member, reduced over ranks, and the floor.
+    """What an evaluator measured of one metric: a value for each member, reduced over ranks, and the floor.
 
     Args:
-        members: values by name. A reference that is no SAE stands among them as `<reference>/0`, where there are
-            several parts as `<part>/<reference>/0`.
+        metric: which.
+        members: values. A reference that is no SAE stands among them as a member of its own, with seed 0.
         floor: the score of an SAE that does nothing, or of chance; a mapping with one for each part where they differ,
             None where another evaluator logs it.
-        better: which way is better; None for what is no matter of better or worse, and has no verdict.
-        items: what the values are made of, equal on every rank, where that can be told.
+        items: what the values are made of, equal on every rank; None where they are not made of items.
     """
 
-    members: Mapping[str, Tensor | float]
+    metric: Metric
+    members: Mapping[Member, Tensor | float]
     floor: Tensor | float | Mapping[str, Any] | None
-    better: Literal["higher", "lower"] | None = None
     items: Items | None = None
 
 
 class Evaluator(Callback, ABC):
-    """Asks its question every n-th validation, at the last one, and at test.
+    """Ask a question every n-th validation, at the last one, and at test.
 
-    A subclass says what it wants of each batch (`update`) and what follows from it (`scores`). It keeps each argument
-    under the argument's name, by which a checkpoint tells two evaluators of one class apart.
+    A subclass takes what it needs from each batch (`update`) and computes its metrics in the end (`scores`). It keeps
+    each argument under the argument's name, by which a checkpoint tells two evaluators of one class apart.
 
     Args:
         every_n_validations: the last validation counts whatever its number, where the end can be foreseen; 0 for that
             one alone.
 
     Attributes:
-        measured: what the last validation or test found, by metric; empty where it did not count.
+        measured: the scores of the last validation or test by the name of the metric; empty where it did not count.
     """
 
     def __init__(self, every_n_validations: int = 1) -> None:
@@ -97,31 +100,25 @@ class Evaluator(Callback, ABC):
     # ----------------------------------------------------------------------------------------------------
 
     def start(self, module: SAEModule) -> None:
-        """Makes fresh metrics on the module's device."""
+        """Make fresh metrics on the module's device."""
 
-    def update(self, steps: Mapping[str, Step]) -> None:
-        """Takes in one batch, by member."""
-
-    @staticmethod
-    def asked(trainer: Trainer, module: SAEModule) -> dict[str, SparseAutoencoder]:
-        """The members whose activations depend on what the model reads; the others read noise (`noise_parts`)."""
-        noise = getattr(trainer.datamodule, "noise_parts", ())  # type: ignore[attr-defined]
-        return {member: sae for member, sae in module.members.items() if part_of(member) not in noise}
+    def update(self, steps: Mapping[Member, Step]) -> None:
+        """Take in one batch."""
 
     @abstractmethod
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Mapping[str, Scores]:
-        """Metrics by name at the end of the epoch; `stage` is `val` or `test`."""
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterable[Scores]:
+        """Return the scores of each metric at the end of the epoch; `stage` is `val` or `test`."""
 
     # Hooks
     # -------------------------------------------------------------------------------------------------------------
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that there is something to evaluate."""
+        """Check that there is something to evaluate."""
         if not isinstance(pl_module, SAEModule):
             raise ValueError(f"{type(self).__name__}: expected an SAE or a SanityPanel, got {type(pl_module).__name__}")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Decides whether this validation counts."""
+        """Decide whether this validation counts."""
         if trainer.sanity_checking:
             self._is_active = False
             return
@@ -133,25 +130,25 @@ class Evaluator(Callback, ABC):
         self._start_if_active(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A test always counts."""
+        """Start: a test always counts."""
         self._is_active = True
         self._start_if_active(pl_module)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any, **kwargs: Any
     ) -> None:
-        """Takes in what the step of the module returned."""
+        """Take in what the step of the module returned."""
         if self._is_active:
             self.update(outputs)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs `val/...`."""
+        """Log `val/...`."""
         self._log(trainer, pl_module, "val")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs `test/...`."""
+        """Log `test/...`."""
         self._log(trainer, pl_module, "test")
 
     def _start_if_active(self, pl_module: LightningModule) -> None:
@@ -164,47 +161,65 @@ class Evaluator(Callback, ABC):
         if not self._is_active:
             return
         assert isinstance(pl_module, SAEModule)
-        parts = {part_of(member) for member in pl_module.members}
-        self.measured = self.scores(trainer, pl_module, stage)
-        for metric, scores in self.measured.items():
-            values = {f"{chart(metric, part_of(of))}/{curve(of)}": value for of, value in scores.members.items()}
+        parts = {member.part for member in pl_module.members}
+        self.measured = {scores.metric.name: scores for scores in self.scores(trainer, pl_module, stage)}
+        for name, scores in self.measured.items():
+            values = {LoggedName.of(stage, name, member): value for member, value in scores.members.items()}
             if scores.floor is not None:
                 floors = scores.floor if isinstance(scores.floor, Mapping) else dict.fromkeys(parts, scores.floor)
-                values |= {f"{chart(metric, part)}/floor": floor for part, floor in floors.items()}
-            for name, value in values.items():
+                values |= {LoggedName(stage, Tag(name, part), None): floor for part, floor in floors.items()}
+            for logged_name, value in values.items():
                 # Every rank has the same value already; sync_dist keeps Lightning from warning that it might not.
-                pl_module.log(f"{stage}/{name}", value, sync_dist=True)
+                pl_module.log(str(logged_name), value, sync_dist=True)
 
     # State
     # -------------------------------------------------------------------------------------------------------------
 
     @property
     def state_key(self) -> str:
-        """Class and arguments."""
+        """Key of its state in a checkpoint: class and arguments."""
         return self._generate_state_key(**{name: getattr(self, name) for name in signature(type(self)).parameters})
 
     def state_dict(self) -> dict[str, int]:
-        """How many validations there were."""
+        """Return how many validations there were."""
         return {"n_validations": self._n_validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on counting validations."""
+        """Resume counting validations."""
         self._n_validations = state_dict["n_validations"]
 
 
-def share_members(members: Mapping[str, M], measure: Callable[[str, M], T]) -> dict[str, T]:
-    """What `measure(name, member)` gives for every member, each measured on one rank and known to all after that.
+def evaluated_members(trainer: Trainer, module: SAEModule) -> dict[Member, SparseAutoencoder]:
+    """Return the members whose activations depend on what the model reads; the others read noise (`noise_parts`)."""
+    datamodule = datamodule_of(trainer)
+    noise = datamodule.noise_parts if datamodule is not None else ()
+    return {member: sae for member, sae in module.members.items() if member.part not in noise}
 
-    For costly questions that need no batches of the stream. Values are pickled: plain Python and CPU tensors.
+
+def datamodule_of(trainer: Trainer) -> ActivationDataModule | None:
+    """Return the datamodule of the trainer; None where it is none of this library, or there are plain loaders."""
+    datamodule = any_datamodule_of(trainer)
+    return datamodule if isinstance(datamodule, ActivationDataModule) else None
+
+
+def data_name(trainer: Trainer) -> str:
+    """Return the name of the class of the trainer's data, for messages."""
+    return type(any_datamodule_of(trainer)).__name__
+
+
+def evaluate_across_ranks(members: Mapping[Member, M], measure: Callable[[Member, M], T]) -> dict[Member, T]:
+    """Return `measure(member, value)` of every member; each is measured on one rank, and every rank gets all results.
+
+    For costly questions that need no batches of the stream. Results are pickled: plain Python and CPU tensors.
     """
     own = list(members)[rank() :: world_size()]
     gathered = all_gather_object({member: measure(member, members[member]) for member in own})
-    found = {member: value for part in gathered for member, value in part.items()}
-    return {member: found[member] for member in members}
+    results = {member: result for results_of_rank in gathered for member, result in results_of_rank.items()}
+    return {member: results[member] for member in members}
 
 
 def is_last_validation(trainer: Trainer) -> bool:
-    """Whether training will end before another validation; False where the end cannot be foreseen.
+    """Return whether training will end before another validation; False where the end cannot be foreseen.
 
     It cannot with a limit of time or early stopping. With epochs that the interval does not divide the answer may be
     True for one validation too many, never for one too few.
@@ -218,43 +233,44 @@ def is_last_validation(trainer: Trainer) -> bool:
     return remaining < between if math.isfinite(between) else remaining <= 0
 
 
-def log_histogram(trainer: Trainer, name: str, member: str, values: Tensor) -> None:
-    """Gives the distribution of values of one member to every logger that can draw it.
+def log_histogram(trainer: Trainer, stage: str, name: str, member: Member, values: Tensor) -> None:
+    """Give the distribution of values of one member to every logger that can draw it.
 
     Args:
         trainer: whose loggers.
-        name: of the chart, `<stage>/<what>`.
-        member: `<policy>/<seed>`.
+        stage: `val` or `test`.
+        name: what the values are.
+        member: whose.
         values: of any shape; nothing is drawn of an empty tensor.
     """
     if not trainer.is_global_zero or values.numel() == 0:
         return
     values = values.detach().float().cpu()
-    name, member = chart(name, part_of(member)), curve(member)
+    logged_name = LoggedName.of(stage, name, member)
     for logger in trainer.loggers:
         experiment = getattr(logger, "experiment", None)
         if hasattr(logger, "log_histogram"):
-            logger.log_histogram(name, member, values, trainer.global_step)
+            logger.log_histogram(logged_name, values, trainer.global_step)
         elif experiment is not None and hasattr(experiment, "add_histogram"):
-            experiment.add_histogram(f"{name}/{member}", values, trainer.global_step)
+            experiment.add_histogram(str(logged_name), values, trainer.global_step)
 
 
-def log_image(trainer: Trainer, name: str, member: str, image: np.ndarray) -> None:
-    """Gives a picture of one member, or of all, to every logger that can show it.
+def log_image(trainer: Trainer, stage: str, tag: Tag, member: Member | None, image: np.ndarray) -> None:
+    """Give an image of one member, or of all that read one part, to every logger that can show it.
 
     Args:
         trainer: whose loggers.
-        name: of the chart, `<stage>/<what>`.
-        member: `<policy>/<seed>`, with a part before it where there are several; `<part>/` or nothing for all members.
+        stage: `val` or `test`.
+        tag: what it shows, of which part.
+        member: whose; None for an image of all.
         image: [height, width, 3] from 0 to 255.
     """
     if not trainer.is_global_zero:
         return
-    part, _, own = member.rpartition("/") if member.endswith("/") else (part_of(member), "", curve(member))
-    name = chart(name, part)
     for logger in trainer.loggers:
         experiment = getattr(logger, "experiment", None)
         if hasattr(logger, "log_image"):
-            logger.log_image(name, own or None, image, trainer.global_step)
+            logger.log_image(f"{stage}/{tag}", member, image, trainer.global_step)
         elif experiment is not None and hasattr(experiment, "add_image"):
-            experiment.add_image(f"{name}/{own}".rstrip("/"), image, trainer.global_step, dataformats="HWC")
+            name = f"{stage}/{tag}" if member is None else str(LoggedName(stage, tag, member))
+            experiment.add_image(name, image, trainer.global_step, dataformats="HWC")

@@ -14,28 +14,65 @@ as given when each of its tokens is the most likely one; loss and answers are of
 first; entities and prompts are drawn and not chosen by how well the model knows them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from sae_lightning.causal.pocket_facts import PocketFacts
 from sae_lightning.causal.prompts import EntityPrompts
-from sae_lightning.causal.questions import are_right, ask, entity_activations
-from sae_lightning.causal.swaps import Swaps, find_known
+from sae_lightning.causal.questions import ask, entity_activations, is_correct
+from sae_lightning.causal.swaps import Swaps, find_known_prompts
 from sae_lightning.evaluators.base import Scores
 from sae_lightning.evaluators.editing import Editing
 from sae_lightning.evaluators.edits import check_one_hook
-from sae_lightning.evaluators.reading import TextEvaluator, TextReader
-from sae_lightning.saes.module import SAEModule, part_of
+from sae_lightning.evaluators.text_evaluator import TextEvaluator
+from sae_lightning.metric import Metric, Question
+from sae_lightning.pocket import PocketFacts
+from sae_lightning.saes.module import SAEModule
 
 _SEED = 0
+_FLOOR = "an edit that changes nothing"
+
+CHANGES_ONE_FACT = Question(
+    "causal",
+    "Does an edit change one fact and no other?",
+    order=60,
+    title="Causal edits",
+    lead="Latents of one fact are replaced by those of another: does that fact change, and no other?",
+)
+CAUSE = Metric(
+    "causal_cause",
+    "An edit changes the fact it should",
+    CHANGES_ONE_FACT,
+    better="higher",
+    floor=_FLOOR,
+    computed="share of prompts about the edited attribute after which the model gives the value of the other entity; "
+    "mean over attributes",
+)
+ISOLATION = Metric(
+    "causal_isolation",
+    "An edit leaves other facts alone",
+    CHANGES_ONE_FACT,
+    better="higher",
+    floor=_FLOOR,
+    computed="share of prompts about other attributes after which the model still gives the value of its own entity; "
+    "mean over attributes",
+)
+SCORE = Metric(
+    "causal_score",
+    "Edits: mean of cause and isolation",
+    CHANGES_ONE_FACT,
+    better="higher",
+    floor=_FLOOR,
+    computed="(cause + isolation) / 2; mean over attributes",
+    is_headline=True,
+)
 
 
 class CausalEditing(TextEvaluator, Editing):
-    """Logs causal_cause, causal_isolation and causal_score, their mean: how well attributes can be edited by latents.
+    """Log causal_cause, causal_isolation and causal_score, their mean: how well attributes can be edited by latents.
 
     The latents are chosen by a mask that is trained for each attribute and member; the reconstruction error is not
     added back, so a reconstruction that loses what the model needs costs isolation. Means over attributes, on entities
@@ -59,7 +96,7 @@ class CausalEditing(TextEvaluator, Editing):
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
-    prefix = "causal"
+    metrics = (CAUSE, ISOLATION, SCORE)
 
     def __init__(
         self,
@@ -79,13 +116,13 @@ class CausalEditing(TextEvaluator, Editing):
         self.n_prompts = n_prompts
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Asks the model what it knows, before anything is trained."""
+        """Ask the model what it knows, before anything is trained."""
         super().setup(trainer, pl_module, stage)
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        check_one_hook("CausalEditing", datamodule, pl_module)
-        part = part_of(next(iter(pl_module.members)))  # type: ignore[arg-type]
+        assert isinstance(pl_module, SAEModule)
+        check_one_hook("CausalEditing", self.datamodule, pl_module)
+        part = next(iter(pl_module.members)).part
         with torch.inference_mode(False), torch.no_grad():
-            find = partial(find_known, TextReader(datamodule), self.prompts, self.n_prompts, _SEED, part)
+            find = partial(find_known_prompts, self.reader, self.prompts, self.n_prompts, _SEED, part)
             train, test = find("train", self.n_train_pairs), find("test", self.n_test_pairs)
         self._train, self._test = train.swaps, test.swaps
         self._questions = train.questions, test.questions
@@ -93,9 +130,9 @@ class CausalEditing(TextEvaluator, Editing):
     # Lightning validates in inference mode, whose tensors can take no part in a gradient.
     @torch.inference_mode(False)
     @torch.no_grad()
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Trains and tests masks for every member and reference, a part of them on each rank."""
-        reader = TextReader(trainer.datamodule)  # type: ignore[attr-defined]
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+        """Train and test masks for every member and reference, a part of them on each rank."""
+        reader = self.reader
         x_train, x_test = (
             entity_activations(reader.source, questions, reader.batch_size).to(module.device)
             for questions in self._questions
@@ -104,7 +141,7 @@ class CausalEditing(TextEvaluator, Editing):
         def loss(swaps: Swaps, pairs: Tensor, edited: Tensor, part: str) -> Tensor:
             return ask(reader.source, [swaps.questions[i] for i in pairs], edited, part)[0].mean()
 
-        def right(swaps: Swaps, edited: Callable[[Tensor], Tensor], part: str) -> Tensor:
-            return are_right(reader.source, swaps.questions, reader.batch_size, edited, part)
+        def is_pair_correct(swaps: Swaps, edited: Callable[[Tensor], Tensor], part: str) -> Tensor:
+            return is_correct(reader.source, swaps.questions, reader.batch_size, edited, part)
 
-        return self.editing_scores(self.right(trainer, module, x_train, x_test, loss, right))
+        return self.editing_scores(self.edit_accuracy(trainer, module, x_train, x_test, loss, is_pair_correct))

@@ -1,59 +1,117 @@
-"""Do the pictures on which a latent fires most strongly have something in common?
+"""Do the images on which a latent fires most strongly have something in common?
 
-Korznikov et al. 2026, arXiv 2602.14111 (appendix G), look at pictures of latents of CLIP that fire on less than 0.1 %
-of activations, trained and random, without a score. Here the same pictures are counted; see `interpretation.concepts`
+Korznikov et al. 2026, arXiv 2602.14111 (appendix G), look at images of latents of CLIP that fire on less than 0.1 %
+of activations, trained and random, without a score. Here the same images are counted; see `interpretation.concepts`
 for the formulas.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from statistics import median
-from typing import Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from sae_lightning.datamodules import ClipImages
 from sae_lightning.distributed import all_gather_object, rank, world_size
 from sae_lightning.evaluators.base import Items, Scores
-from sae_lightning.evaluators.pictures import PictureEvaluator
-from sae_lightning.evaluators.reading import members_by_part, reference
-from sae_lightning.evaluators.recovery import random_dictionary
+from sae_lightning.evaluators.image_evaluator import ImageEvaluator
 from sae_lightning.images import Embedding, ImageReader, PixelEmbedding
 from sae_lightning.interpretation.concepts import Concepts, matching_weights, similarity_above_pool
-from sae_lightning.interpretation.pictures import PictureLatents, Read
+from sae_lightning.interpretation.latents_on_images import LatentsOnImages, ReadLatents
+from sae_lightning.members import Member, by_part
+from sae_lightning.metric import Metric, Question
+from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes.module import SAEModule
 
 # Not a seed that somebody gives to data or SAEs.
 _SEED = 0xD1_4E45
 
+IN_COMMON = Question("concepts", "Have the images of a latent something in common?", order=80)
+_FLOOR = "random sets of images of the same pool"
+PURITY = Metric(
+    "concept_purity",
+    "Purity of the images on which a latent fires most",
+    IN_COMMON,
+    better="higher",
+    floor=_FLOOR,
+    computed="of the n_top images on which a latent fires most strongly, the share with the most common value of an "
+    "attribute, corrected for chance as (share - chance) / (1 - chance), for the attribute for which that is largest; "
+    "mean over the sampled latents that fire on n_top images or more",
+    is_headline=True,
+)
+PURITY_MATCHED = Metric(
+    "concept_purity_matched",
+    "The same, at equal firing frequency",
+    IN_COMMON,
+    better="higher",
+    floor=_FLOOR,
+    computed="purity, weighted so that the latents of all SAEs have one distribution of firing frequency",
+)
+ENTROPY = Metric(
+    "class_entropy",
+    "Entropy of their best attribute",
+    IN_COMMON,
+    better="lower",
+    floor=_FLOOR,
+    computed="entropy of the values of the attribute with the largest purity among the same images, over the largest "
+    "entropy that they could have; mean over the same latents",
+)
+SIMILARITY = Metric(
+    "top_similarity",
+    "Similarity of these images in pixels, above random pairs",
+    IN_COMMON,
+    better="higher",
+    floor="random pairs of images of the same pool",
+    computed="mean cosine of two of the same images in an embedding that the SAE does not know, minus that of two "
+    "images of the pool; mean over the same latents",
+)
+ELIGIBLE = Metric(
+    "concept_eligible_fraction",
+    "Latents that could be sampled",
+    IN_COMMON,
+    computed="share of all latents that fire, and on no more than max_frequency of the activations",
+)
+SCORED = Metric(
+    "concept_scored_fraction",
+    "Sampled latents with enough images",
+    IN_COMMON,
+    computed="share of the sampled latents that fire on n_top images or more",
+)
+FREQUENCY = Metric(
+    "concept_median_frequency",
+    "Firing frequency of the scored latents, median",
+    IN_COMMON,
+    computed="median over scored latents of the share of activations on which they fire",
+)
 
-class ConceptPurity(PictureEvaluator):
-    """Logs what the pictures on which a latent fires most strongly have in common, means over sampled latents.
 
-    - concept_purity: share of a latent's pictures with the most common value of an attribute, corrected for chance, for
-      the attribute for which that is largest; at most 1, higher is better. The floor is that of random pictures.
+class ConceptPurity(ImageEvaluator):
+    """Log what the images on which a latent fires most strongly have in common, means over sampled latents.
+
+    - concept_purity: share of a latent's images with the most common value of an attribute, corrected for chance, for
+      the attribute for which that is largest; at most 1, higher is better. The floor is that of random images.
     - concept_purity_matched: the same, weighted so that the latents of all members have one distribution of firing
       frequency (within a factor of 2), since purity depends on it; nan where members share no range.
-    - class_entropy: of the values of that attribute, 0 if all pictures have the same, 1 if they are spread as evenly as
-      can be; lower is better. The floor is that of random pictures.
-    - top_similarity: mean cosine of two of the pictures in an embedding that the SAE does not know, minus that of two
-      random pictures; higher is better, floor 0.
+    - class_entropy: of the values of that attribute, 0 if all images have the same, 1 if they are spread as evenly as
+      can be; lower is better. The floor is that of random images.
+    - top_similarity: mean cosine of two of the images in an embedding that the SAE does not know, minus that of two
+      random images; higher is better, floor 0.
     - concept_eligible_fraction: share of all latents that may be sampled.
-    - concept_scored_fraction: share of the sampled that fire on n_top pictures or more; the others have no score.
+    - concept_scored_fraction: share of the sampled that fire on n_top images or more; the others have no score.
     - concept_median_frequency: of the scored latents.
 
-    The first three need pictures with attributes. Latents are compared by their largest activation at any position of a
-    picture. Beside the SAEs stand dimensions of the activation, either sign, as `neurons/0`, and isotropic random
-    directions as `random_directions/0`: the pictures where these are largest are those of a latent that fires at any
-    threshold, so they need no matching. Intervals are over latents, and say nothing of other pictures or attributes.
+    The first three need images with attributes. Latents are compared by their largest activation at any position of an
+    image. Beside the SAEs stand dimensions of the activation, either sign, as `neurons/0`, and isotropic random
+    directions as `random_directions/0`: the images where these are largest are those of a latent that fires at any
+    threshold, so they need no matching. Intervals are over latents, and say nothing of other images or attributes.
 
     Args:
-        embedding: in which pictures are compared: PixelEmbedding, or ClipEmbedding with another model. Default:
+        embedding: in which images are compared: PixelEmbedding, or ClipEmbedding with another model. Default:
             PixelEmbedding.
         n_latents: sampled of each member, or as many as are alive; the same numbers for all as far as they are.
-        n_top: pictures of a latent, at least 2.
-        n_pictures: held-out pictures, or as many as there are.
+        n_top: images of a latent, at least 2.
+        n_images: held-out images, or as many as there are.
         max_frequency: latents that fire on a larger share of activations are not sampled; 0.001 in the paper.
         every_n_validations: the last validation always counts; 0 for that one alone.
     """
@@ -63,108 +121,98 @@ class ConceptPurity(PictureEvaluator):
         embedding: Embedding | None = None,
         n_latents: int = 200,
         n_top: int = 10,
-        n_pictures: int = 2000,
+        n_images: int = 2000,
         max_frequency: float = 1.0,
         every_n_validations: int = 0,
     ) -> None:
-        super().__init__(n_pictures, max_frequency, every_n_validations)
+        super().__init__(n_images, max_frequency, every_n_validations)
         if n_latents < 1:
             raise ValueError(f"n_latents={n_latents}: expected at least 1")
-        if n_top < 2 or n_pictures < 2 * n_top:
+        if n_top < 2 or n_images < 2 * n_top:
             raise ValueError(
-                f"n_top={n_top}, n_pictures={n_pictures}: expected at least 2 of the former and twice as many of the "
+                f"n_top={n_top}, n_images={n_images}: expected at least 2 of the former and twice as many of the "
                 "latter, for example 10 and 2000"
             )
         self.embedding = PixelEmbedding() if embedding is None else embedding
         self.n_latents, self.n_top = n_latents, n_top
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that there are pictures enough, and that the embedding is another model's."""
+        """Check that there are enough images, and that the embedding is another model's."""
         super().setup(trainer, pl_module, stage)
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        n = len(datamodule.images.numbers("heldout"))
+        n = len(self.datamodule.images.numbers("heldout"))
         if n < 2 * self.n_top:
             raise ValueError(
-                f"ConceptPurity: n_top={self.n_top}: expected at most half of the {n} held-out pictures; give more "
-                "pictures, a smaller data.images.heldout_every, or a smaller n_top"
+                f"ConceptPurity: n_top={self.n_top}: expected at most half of the {n} held-out images; give more "
+                "images, a smaller data.images.heldout_every, or a smaller n_top"
             )
-        self.embedding.check(datamodule.source)
+        self.embedding.check(self.datamodule.source)
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Shows the pictures to the model once, and once to the embedding."""
-        datamodule: ClipImages = trainer.datamodule  # type: ignore[attr-defined]
-        numbers, frequencies = self.pool(datamodule), self.frequencies()
-        drawn = {member: self.draw(of, self.n_latents) for member, of in frequencies.items()}
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+        """Show the images to the model once, and once to the embedding."""
+        numbers, frequencies = self.pool(), self.frequencies()
+        drawn = {member: self.draw(frequency, self.n_latents) for member, frequency in frequencies.items()}
         readers = {member: self.reader(module, member, latents) for member, latents in drawn.items()}
-        found = PictureLatents(datamodule, module.device, numbers, readers | self._references(module)).strongest(
-            self.n_top
-        )
-        scored = {name: values[-1] != 0 for name, (values, _) in found.items()}  # a reference is nowhere exactly 0
-        sets = {name: places.T[scored[name]] for name, (_, places) in found.items()}
-        rates = {member: frequencies[member][drawn[member]][scored[member]] for member in self.saes}
-        return {
-            **self._concept_scores(Concepts(datamodule.images, numbers, self.n_top), sets, rates),
-            "top_similarity": self._similarities(datamodule, numbers, sets, module.device),
-            "concept_eligible_fraction": _told(
-                {member: float(self.eligible(of).double().mean()) for member, of in frequencies.items()}
-            ),
-            "concept_scored_fraction": _told({member: float(scored[member].double().mean()) for member in self.saes}),
-            "concept_median_frequency": _told(
-                {member: median(of.tolist()) if len(of) else torch.nan for member, of in rates.items()}
-            ),
-        }
+        readers |= self._references(module)
+        strongest = LatentsOnImages(self.datamodule, module.device, numbers, readers).strongest(self.n_top)
+        # Whether the last of its n_top activations is one: a reference is nowhere exactly 0.
+        is_scored = {member: values[-1] != 0 for member, (values, _) in strongest.items()}
+        sets = {member: places.T[is_scored[member]] for member, (_, places) in strongest.items()}
+        rates = {member: frequencies[member][drawn[member]][is_scored[member]] for member in self.saes}
+        yield from self._concept_scores(Concepts(self.datamodule.images, numbers, self.n_top), sets, rates)
+        vectors = self._embeddings(numbers, module.device)
+        similarity = {member: similarity_above_pool(vectors, places) for member, places in sets.items()}
+        yield _mean(SIMILARITY, Items.mean(similarity, paired=False), 0.0)
+        eligible = {member: self.eligible(frequency).double().mean() for member, frequency in frequencies.items()}
+        yield Scores(ELIGIBLE, {member: float(share) for member, share in eligible.items()}, None)
+        yield Scores(SCORED, {member: float(is_scored[member].double().mean()) for member in self.saes}, None)
+        medians = {member: median(values.tolist()) if len(values) else torch.nan for member, values in rates.items()}
+        yield Scores(FREQUENCY, medians, None)
 
-    def _references(self, module: SAEModule) -> dict[str, Read]:
-        """What is no SAE, by name."""
-        readers: dict[str, Read] = {}
-        for part, (member, *_) in members_by_part(self.saes).items():
+    def _references(self, module: SAEModule) -> dict[Member, ReadLatents]:
+        """Return what reads directions that are no SAE's, as many as latents are sampled."""
+        readers: dict[Member, ReadLatents] = {}
+        for part, (member, *_) in by_part(self.saes).items():
             d_in = self.saes[member].d_in
             random = random_dictionary(self.n_latents, d_in).to(module.device)
             order = torch.randperm(2 * d_in, generator=torch.Generator().manual_seed(_SEED))[: self.n_latents]
             neurons = torch.cat([torch.eye(d_in), -torch.eye(d_in)])[order].to(module.device)
-            for name, directions in (("neurons", neurons), ("random_directions", random)):
-                readers[reference(part, name)] = lambda x, member=member, of=directions: (  # type: ignore[misc]
-                    module.read_by(member, x) @ of.T
-                )
+            readers[Member("neurons", 0, part)] = partial(_project, module, member, neurons)
+            readers[Member("random_directions", 0, part)] = partial(_project, module, member, random)
         return readers
 
     def _concept_scores(
-        self, concepts: Concepts, sets: Mapping[str, Tensor], rates: Mapping[str, Tensor]
-    ) -> dict[str, Scores]:
+        self, concepts: Concepts, sets: Mapping[Member, Tensor], rates: Mapping[Member, Tensor]
+    ) -> Iterator[Scores]:
+        """Score sets of images by their attributes; nothing where no attribute varies."""
         if concepts.floor is None:
-            return {}
+            return
+        floor_of_purity, floor_of_entropy = concepts.floor
         purity, entropy = {}, {}
-        for name, of in sets.items():
-            purity[name], entropy[name], _ = concepts.score(of)
+        for member, sets_of_member in sets.items():
+            purity[member], entropy[member], _ = concepts.score(sets_of_member)
         weights = {
             member: weight
-            for members in members_by_part(rates).values()
+            for members in by_part(rates).values()
             for member, weight in matching_weights({member: rates[member] for member in members}).items()
         }
-        matched = Items({of: weights[of] * purity[of] for of in weights}, weights, paired=False)
-        return {
-            "concept_purity": _mean(Items.mean(purity, paired=False), concepts.floor[0]),
-            "concept_purity_matched": _mean(matched, concepts.floor[0]),
-            "class_entropy": _mean(Items.mean(entropy, paired=False), concepts.floor[1], better="lower"),
-        }
+        weighted = {member: weight * purity[member] for member, weight in weights.items()}
+        yield _mean(PURITY, Items.mean(purity, paired=False), floor_of_purity)
+        yield _mean(PURITY_MATCHED, Items(weighted, weights, paired=False), floor_of_purity)
+        yield _mean(ENTROPY, Items.mean(entropy, paired=False), floor_of_entropy)
 
-    def _similarities(
-        self, datamodule: ClipImages, numbers: Tensor, sets: Mapping[str, Tensor], device: torch.device
-    ) -> Scores:
-        reader = ImageReader(datamodule.images, self.embedding.preprocess, datamodule.reader.n_workers)
-        blocks = numbers.split(datamodule.rows_at_once)
+    def _embeddings(self, numbers: Tensor, device: torch.device) -> Tensor:
+        """Return vectors [n, d] of the images, of which each rank embeds a part."""
+        reader = ImageReader(self.datamodule.images, self.embedding.preprocess, self.datamodule.reader.n_workers)
+        blocks = numbers.split(self.datamodule.rows_at_once)
         own = [self.embedding.embed(reader.read(block)[0], device) for block in blocks[rank() :: world_size()]]
         ranks = all_gather_object(own)
-        vectors = torch.cat([ranks[i % len(ranks)][i // len(ranks)] for i in range(len(blocks))])
-        return _mean(
-            Items.mean({of: similarity_above_pool(vectors, places) for of, places in sets.items()}, False), 0.0
-        )
+        return torch.cat([ranks[i % len(ranks)][i // len(ranks)] for i in range(len(blocks))])
 
 
-def _told(values: Mapping[str, float]) -> Scores:
-    return Scores(values, None)
+def _project(module: SAEModule, member: Member, directions: Tensor, x: Tensor) -> Tensor:
+    return module.activations_for(member, x) @ directions.T
 
 
-def _mean(items: Items, floor: float, better: Literal["higher", "lower"] = "higher") -> Scores:
-    values = {name: float(of.sum() / items.denominators[name].sum()) for name, of in items.numerators.items()}
-    return Scores(values, floor, better, items)
+def _mean(metric: Metric, items: Items, floor: float) -> Scores:
+    values = {member: float(sums.sum() / items.denominators[member].sum()) for member, sums in items.numerators.items()}
+    return Scores(metric, values, floor, items)

@@ -4,7 +4,7 @@ What `CausalEditing` and `AttributeEditing` have in common: whose coordinates ar
 tested, and what the answers come to. They differ in what the model reads and how it is asked.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, TypeAlias
@@ -16,21 +16,23 @@ from torch import Tensor
 
 from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.swaps import Swaps
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, share_members
-from sae_lightning.evaluators.reading import members_by_part, reference
-from sae_lightning.saes.module import SAEModule, curve, part_of
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, evaluate_across_ranks, evaluated_members
+from sae_lightning.members import Member, by_part
+from sae_lightning.metric import Metric
+from sae_lightning.saes.module import SAEModule
 
 _SEED = 0
 _DO_NOTHING, _FULL_SWAP = "do_nothing", "full_swap"
 
-Loss: TypeAlias = Callable[[Swaps, Tensor, Tensor, str], Tensor]
+PairLoss: TypeAlias = Callable[[Swaps, Tensor, Tensor, str], Tensor]
 """Mean loss over some pairs: their numbers, their edited activations, the part of the activations."""
 
-AreRight: TypeAlias = Callable[[Swaps, Callable[[Tensor], Tensor], str], Tensor]
-"""Whether each pair is answered as it should be: given numbers of pairs, what stands at the hook; and the part."""
+IsCorrect: TypeAlias = Callable[[Swaps, Callable[[Tensor], Tensor], str], Tensor]
+"""Whether each pair has the answer that is looked for: what gives the edited activations of pairs by number; the part.
+"""
 
-Right: TypeAlias = Mapping[str, Mapping[str, Tensor]]
-"""Whether each test pair is answered as it should be, by member or reference, then by attribute."""
+EditAccuracy: TypeAlias = Mapping[Member, Mapping[str, Tensor]]
+"""Whether each test pair has the answer that is looked for, by member or reference, then by attribute."""
 
 
 class Editing(Evaluator):
@@ -45,8 +47,8 @@ class Editing(Evaluator):
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
-    prefix: ClassVar[str]
-    """With which the names of the metrics begin."""
+    metrics: ClassVar[tuple[Metric, Metric, Metric]]
+    """Cause, isolation and their mean."""
 
     def __init__(
         self,
@@ -70,24 +72,30 @@ class Editing(Evaluator):
         self._train: Mapping[str, Swaps] = {}
         self._test: Mapping[str, Swaps] = {}
 
-    def right(
-        self, trainer: Trainer, module: SAEModule, x_train: Tensor, x_test: Tensor, loss: Loss, are_right: AreRight
-    ) -> Right:
-        """Trains and tests masks for every member and reference, a part of them on each rank.
+    def edit_accuracy(
+        self,
+        trainer: Trainer,
+        module: SAEModule,
+        x_train: Float[Tensor, "n d_in"],
+        x_test: Float[Tensor, "m d_in"],
+        loss: PairLoss,
+        is_correct: IsCorrect,
+    ) -> EditAccuracy:
+        """Train and test masks for every member and reference, a part of them on each rank.
 
         Args:
             trainer: of the run.
             module: whose members.
-            x_train: [n, d_in] activations that training pairs name.
-            x_test: [m, d_in] activations that test pairs name.
+            x_train: activations that training pairs name.
+            x_test: activations that test pairs name.
             loss: of training pairs.
-            are_right: of test pairs.
+            is_correct: of test pairs.
         """
-        edits: dict[str, _Edit] = {}
-        members = self.asked(trainer, module)
-        for part, of_part in members_by_part(members).items():
-            train, test = (module.read_by(of_part[0], x) for x in (x_train, x_test))
-            for member in of_part:
+        edits: dict[Member, _Edit] = {}
+        members = evaluated_members(trainer, module)
+        for part, members_of_part in by_part(members).items():
+            train, test = (module.activations_for(members_of_part[0], x) for x in (x_train, x_test))
+            for member in members_of_part:
                 edits[member] = _Edit(partial(Coordinates.of_sae, members[member]), train, test)
             neurons = torch.eye(train.shape[1], device=train.device)
             for name, rotation in (
@@ -95,37 +103,38 @@ class Editing(Evaluator):
                 ("pca", principal_components(train)),
                 ("random_rotation", random_rotation(train.shape[1]).to(train)),
             ):
-                edits[reference(part, name)] = _Edit(partial(Coordinates.of_rotation, rotation), train, test)
+                edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, rotation), train, test)
             for name, mask in ((_FULL_SWAP, torch.ones_like(neurons[0])), (_DO_NOTHING, torch.zeros_like(neurons[0]))):
-                edits[reference(part, name)] = _Edit(partial(Coordinates.of_rotation, neurons), train, test, mask)
-        return share_members(edits, partial(self._measure, loss, are_right))
+                edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, neurons), train, test, mask)
+        return evaluate_across_ranks(edits, partial(self._train_and_test, loss, is_correct))
 
-    def _measure(self, loss: Loss, are_right: AreRight, name: str, edit: "_Edit") -> dict[str, Tensor]:
-        part = part_of(name)
+    def _train_and_test(
+        self, loss: PairLoss, is_correct: IsCorrect, member: Member, edit: "_Edit"
+    ) -> dict[str, Tensor]:
+        """Return for each attribute whether each test pair has the answer that is looked for."""
         train, test = edit.coordinates(edit.train), edit.coordinates(edit.test)
-        right = {}
+        correct = {}
         for attribute, swaps in self._train.items():
             mask = edit.mask
             if mask is None:
 
                 def mean_loss(pairs: Tensor, edited: Tensor, swaps: Swaps = swaps) -> Tensor:
-                    return loss(swaps, pairs, edited, part)
+                    return loss(swaps, pairs, edited, member.part)
 
                 batches = swaps.batches(self.n_epochs, self.batch_size, _SEED)
                 mask = train_mask(train, swaps, mean_loss, batches, self.learning_rate).float()
-            of_test = self._test[attribute]
-            right[attribute] = are_right(of_test, partial(_swapped, test, of_test, mask), part)
-        return right
+            test_swaps = self._test[attribute]
+            correct[attribute] = is_correct(test_swaps, partial(_swapped, test, test_swaps, mask), member.part)
+        return correct
 
-    def editing_scores(self, right: Right) -> dict[str, Scores]:
-        """Cause, isolation and score: means over attributes of shares of pairs."""
+    def editing_scores(self, accuracy: EditAccuracy) -> Iterator[Scores]:
+        """Compute cause, isolation and score: means over attributes of shares of pairs."""
         n_cause = {attribute: swaps.n_cause for attribute, swaps in self._test.items()}
-        kinds = {
-            "cause": {name: [of[a][:n] for a, n in n_cause.items()] for name, of in right.items()},
-            "isolation": {name: [of[a][n:] for a, n in n_cause.items()] for name, of in right.items()},
-        }
-        kinds["score"] = {name: kinds["cause"][name] + kinds["isolation"][name] for name in right}
-        return {f"{self.prefix}_{kind}": mean_of_shares(shares) for kind, shares in kinds.items()}
+        cause = {member: [correct[a][:n] for a, n in n_cause.items()] for member, correct in accuracy.items()}
+        isolation = {member: [correct[a][n:] for a, n in n_cause.items()] for member, correct in accuracy.items()}
+        both = {member: cause[member] + isolation[member] for member in accuracy}
+        for metric, groups in zip(self.metrics, (cause, isolation, both), strict=True):
+            yield mean_of_shares(metric, groups)
 
 
 @dataclass(frozen=True)
@@ -138,15 +147,26 @@ class _Edit:
     mask: Tensor | None = None
 
 
-def mean_of_shares(shares: Mapping[str, list[Tensor]]) -> Scores:
-    """The mean over attributes, or kinds, of the share of pairs that are right, and the floor, which does nothing."""
-    values = {name: float(torch.stack([of.double().mean() for of in parts]).mean()) for name, parts in shares.items()}
-    floors = {part_of(name): values.pop(name) for name in shares if curve(name) == f"{_DO_NOTHING}/0"}
+def mean_of_shares(metric: Metric, groups: Mapping[Member, list[Tensor]]) -> Scores:
+    """Return the mean over groups of pairs of the share of correct pairs; the floor is the edit that does nothing.
+
+    Args:
+        metric: which.
+        groups: for each member and reference, pairs of each attribute or kind: whether they are correct.
+    """
+    values = {
+        member: float(torch.stack([correct.double().mean() for correct in each]).mean())
+        for member, each in groups.items()
+    }
+    floors = {member.part: values.pop(member) for member in groups if member.policy == _DO_NOTHING}
     items = Items(
-        {name: torch.cat([of.double() / len(of) for of in shares[name]]) for name in values},
-        {name: torch.cat([torch.full((len(of),), 1 / len(of)).double() for of in shares[name]]) for name in values},
+        {member: torch.cat([correct.double() / len(correct) for correct in groups[member]]) for member in values},
+        {
+            member: torch.cat([torch.full((len(correct),), 1 / len(correct)).double() for correct in groups[member]])
+            for member in values
+        },
     )
-    return Scores(values, floors, "higher", items)
+    return Scores(metric, values, floors, items)
 
 
 def _swapped(coordinates: Coordinates, swaps: Swaps, mask: Tensor, pairs: Tensor) -> Tensor:
@@ -154,10 +174,10 @@ def _swapped(coordinates: Coordinates, swaps: Swaps, mask: Tensor, pairs: Tensor
 
 
 def principal_components(x: Float[Tensor, "n d_in"]) -> Float[Tensor, "d_in d_in"]:
-    """Orthonormal rows along which the samples vary, all d_in of them."""
+    """Return orthonormal rows along which the samples vary, all d_in of them."""
     return torch.linalg.eigh(x.T.double().cov()).eigenvectors.T.to(x)
 
 
 def random_rotation(d_in: int) -> Float[Tensor, "d_in d_in"]:
-    """Orthonormal rows, the same each time."""
+    """Return orthonormal rows, the same each time."""
     return torch.linalg.qr(torch.randn(d_in, d_in, generator=torch.Generator().manual_seed(_SEED))).Q

@@ -1,72 +1,73 @@
-"""What can stand at a hook in place of the activation: the reconstruction of a member, zero, the mean."""
+"""Edits at a hook: the reconstruction of a member, zero, or the mean in place of the activation."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import all_reduce_sum
-from sae_lightning.saes.module import SAEModule, part_of
+from sae_lightning.members import Member
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.sources.replacing import Edit
 
-Edit: TypeAlias = Callable[[Tensor], Tensor]
 ABLATIONS = ("zero", "mean")
 
 
-def check_one_hook(evaluator: str, datamodule: Any, module: Any) -> None:  # noqa: ANN401
-    """Refuses an SAE that reads the activations of several hooks as one."""
-    widths = getattr(datamodule, "widths", None)
-    if widths and not widths.keys() >= set(map(part_of, module.members)):
+def check_one_hook(evaluator: str, datamodule: ActivationDataModule, module: LightningModule) -> None:
+    """Refuse an SAE that reads the activations of several hooks as one.
+
+    Args:
+        evaluator: name of the evaluator, for the message.
+        datamodule: of the run.
+        module: whose members are evaluated.
+
+    Raises:
+        ValueError: if a member reads several parts side by side.
+    """
+    assert isinstance(module, SAEModule)
+    widths = datamodule.widths
+    if widths and not widths.keys() >= {member.part for member in module.members}:
         raise ValueError(
             f"{evaluator} edits activations at one hook, and this SAE reads {', '.join(widths)} side by side: "
             f"take a SanityPanel, which has SAEs for each, or one hook, or leave out {evaluator}"
         )
 
 
-def edits_by_part(datamodule: Any, module: SAEModule) -> dict[str, dict[str, Edit]]:  # noqa: ANN401
-    """For each part of the activations the ablations, and the reconstruction of each member, by name.
+def edits_by_part(datamodule: ActivationDataModule, module: SAEModule) -> dict[str, dict[str | Member, Edit]]:
+    """Return for each part of the activations the ablations by name, and the reconstruction of each member.
 
     Members that read null activations are left out. A collective call: all ranks have the same mean.
     """
     mean = mean_activation(datamodule, module.device)
-    nulls = getattr(datamodule, "null_parts", ())
-    edits: dict[str, dict[str, Edit]] = {}
+    edits: dict[str, dict[str | Member, Edit]] = {}
     for member, sae in module.members.items():
-        if (part := part_of(member)) in nulls:
+        if member.part in datamodule.null_parts:
             continue
-        if part not in edits:
-            of_part = module.read_by(member, mean[None])
-            edits[part] = {"zero": torch.zeros_like, "mean": partial(_everywhere, value=of_part)}
-        edits[part][member] = lambda x, sae=sae: sae(x.to(sae.W_dec.device))  # type: ignore[misc]
+        if member.part not in edits:
+            mean_of_part = module.activations_for(member, mean[None])
+            edits[member.part] = {"zero": torch.zeros_like, "mean": partial(_everywhere, value=mean_of_part)}
+        edits[member.part][member] = partial(_reconstruction, sae=sae)
     return edits
 
 
-def edited_outputs(source: Any, inputs: Any, edit: Edit, part: str) -> Tensor:  # noqa: ANN401
-    """Outputs of the model with `edit` [n, d_in] -> [n, d_in] applied to a part at the positions that count."""
-    in_place = partial(replace_counted, counts=inputs.mask, edit=edit)
-    return source.replace(inputs, in_place, part) if part else source.replace(inputs, in_place)
-
-
-def mean_activation(datamodule: Any, device: torch.device) -> Float[Tensor, " d_in"]:  # noqa: ANN401
-    """Mean of the activations at all held-out positions that count, over all ranks."""
+def mean_activation(datamodule: ActivationDataModule, device: torch.device) -> Float[Tensor, " d_in"]:
+    """Return the mean of the activations at all valid held-out positions, over all ranks."""
     total = torch.zeros(datamodule.d_in + 1, dtype=torch.float64, device=device)
     for inputs in datamodule.validation_inputs():
-        activations, counts = datamodule.source.capture(inputs)
-        counted = activations[counts].double()
-        total += torch.cat([counted.sum(0), counted.new_tensor([len(counted)])]).to(device)
+        activations, mask = datamodule.source.capture(inputs)
+        valid = activations[mask].double()
+        total += torch.cat([valid.sum(0), valid.new_tensor([len(valid)])]).to(device)
     all_reduce_sum(total)
     return total[:-1] / total[-1]
 
 
-def replace_counted(
-    activations: Float[Tensor, "batch seq d_in"], counts: Bool[Tensor, "batch seq"], edit: Edit
-) -> Float[Tensor, "batch seq d_in"]:
-    """Activations with `edit` [n, d_in] -> [n, d_in] applied at the positions that count; the others keep theirs."""
-    edited = activations.clone()
-    edited[counts] = edit(activations[counts]).to(edited)
-    return edited
+def _reconstruction(x: Tensor, sae: SparseAutoencoder) -> Tensor:
+    x_hat: Tensor = sae(x.to(sae.W_dec.device))
+    return x_hat
 
 
 def _everywhere(x: Tensor, value: Tensor) -> Tensor:

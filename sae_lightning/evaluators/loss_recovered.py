@@ -1,4 +1,4 @@
-"""How much of what a language model does survives when it reads the reconstruction instead of its activation?
+"""How much of a language model's predictions survives when it reads the reconstruction instead of its activation?
 
     ce_recovered_zero = (CE_zero - CE_reconstruction) / (CE_zero - CE_clean)
     kl_recovered_zero = (KL_zero - KL_reconstruction) / KL_zero             (OrtSAE, arXiv 2509.22033, app. D)
@@ -7,26 +7,78 @@ and `_mean` with the mean activation in place of zero. See `TokenLoss` for the l
 over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from typing import Literal, TypeAlias
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from sae_lightning.evaluators.base import Evaluator, Items, Scores
-from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edited_outputs, edits_by_part
-from sae_lightning.evaluators.reading import predicts_tokens
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of
+from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part
+from sae_lightning.members import Member
+from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.sources.replacing import edited_outputs
 from sae_lightning.sources.tokens import check_logits
+
+Kind: TypeAlias = Literal["ce", "kl"]
+Losses: TypeAlias = Mapping[str | Member, Mapping[str, Tensor]]
+"""What `TokenLoss` computes, by what stands at the hook: `clean`, the name of an ablation, or a member."""
+
+STILL_WORKS = Question("loss", "Does the model still work through it?", order=20)
+_MEAN_ABLATION = "an SAE that answers with the mean of the data"
+_LOSS_LABELS = {"ce": "Cross-entropy", "kl": "KL divergence"}
+_RECOVERED_LABELS = {"ce": "Loss recovered", "kl": "Predictions recovered (KL)"}
+_LOSSES = {
+    "ce": "mean over tokens of the cross-entropy of the next token",
+    "kl": "mean over tokens of the KL divergence of the predictions from those of the model as it is",
+}
+_AT_THE_HOOK = {
+    "reconstruction": "with the reconstruction at the hook",
+    "clean": "of the model as it is",
+    "zero": "with zeros at the hook",
+    "mean": "with the mean activation at the hook",
+}
+_KINDS: tuple[Kind, ...] = ("ce", "kl")
+
+
+def loss_metric(kind: Kind, name: str) -> Metric:
+    """Describe a loss with something at the hook: `reconstruction`, `clean`, `zero` or `mean`."""
+    return Metric(
+        f"{kind}_{name}",
+        f"{_LOSS_LABELS[kind]}, {name} (nats)",
+        STILL_WORKS,
+        unit="nats a token",
+        floor=_MEAN_ABLATION if name == "reconstruction" else "any SAE: none takes part",
+        computed=f"{_LOSSES[kind]}, {_AT_THE_HOOK[name]}",
+    )
+
+
+def recovered_metric(kind: Kind, ablation: str) -> Metric:
+    """Describe the share of the loss by an ablation that the reconstruction does not lose."""
+    name = kind.upper()
+    clean = f"{name}_{ablation} - CE_clean" if kind == "ce" else f"{name}_{ablation}"
+    return Metric(
+        f"{kind}_recovered_{ablation}",
+        f"{_RECOVERED_LABELS[kind]}, over {ablation} ablation",
+        STILL_WORKS,
+        # Both ablations ask one question: a verdict is given on that whose floor is 0.
+        better="higher" if ablation == "mean" else None,
+        floor=_MEAN_ABLATION,
+        computed=f"({name}_{ablation} - {name}_reconstruction) / ({clean}), each a mean over held-out tokens",
+        is_headline=(kind, ablation) == ("ce", "mean"),
+    )
 
 
 class LossRecovered(Evaluator):
-    """Logs ce_recovered_zero, ce_recovered_mean, kl_recovered_zero, kl_recovered_mean, and the losses they come from.
+    """Log ce_recovered_zero, ce_recovered_mean, kl_recovered_zero, kl_recovered_mean, and the losses they come from.
 
     The losses: ce_clean, ce_reconstruction, ce_zero, ce_mean, kl_reconstruction, kl_zero, kl_mean, in nats a token;
-    those without an SAE are the same for every member. Positions that do not count (special tokens) keep their
+    those without an SAE are the same for every member. Positions that are not valid (special tokens) keep their
     activation. The SAE that does nothing answers with the mean, so floors are the scores of mean ablation: 0 for
     `_mean`, as a rule above 0 for `_zero`. SAEs of null activations are left out: of noise there is no loss to recover,
     a rotation loses nothing, and a model that was never trained predicts nothing.
@@ -45,71 +97,50 @@ class LossRecovered(Evaluator):
         self._has_warned = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that there is held-out text and a model to read it."""
+        """Check that there is held-out text and a model to read it."""
         super().setup(trainer, pl_module, stage)
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        if not (hasattr(datamodule, "validation_inputs") and predicts_tokens(datamodule)):
+        datamodule = datamodule_of(trainer)
+        if datamodule is None or not datamodule.source.predicts_tokens:
             raise ValueError(
-                f"LossRecovered needs a language model with held-out text, and data={type(datamodule).__name__} has "
+                f"LossRecovered needs a language model with held-out text, and data={data_name(trainer)} has "
                 "none: take LanguageModelDataModule, or leave out LossRecovered"
             )
         check_one_hook("LossRecovered", datamodule, pl_module)
+        self._datamodule = datamodule
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Runs the model over the held-out text, once for each thing that can stand at the hook."""
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        edits = edits_by_part(datamodule, module)
-        losses = {part: {name: TokenLoss().to(module.device) for name in ("clean", *of)} for part, of in edits.items()}
-        for inputs in datamodule.validation_inputs():
-            clean = edited_outputs(datamodule.source, inputs, lambda x: x, next(iter(edits)))
-            check_logits(clean, inputs.input_ids, "LossRecovered")
-            for part, of in edits.items():
-                losses[part]["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
-                for name, edit in of.items():
-                    logits = edited_outputs(datamodule.source, inputs, edit, part)
-                    losses[part][name].update(logits, clean, inputs.input_ids, inputs.mask)
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+        """Run the model over the held-out text, once for each thing that can stand at the hook."""
         by_part = {
-            part: self._ratios(
-                {name: loss.compute() for name, loss in of.items()}, [name for name in of if name in module.members]
-            )
-            for part, of in losses.items()
+            part: list(self._scores_of_part({name: loss.compute() for name, loss in losses.items()}))
+            for part, losses in token_losses(self._datamodule, module).items()
         }
-        return {
-            name: Scores(
-                {member: value for of in by_part.values() for member, value in of[name].members.items()},
-                {part: of[name].floor for part, of in by_part.items()},
-                first.better,
-                None if first.items is None else _together([of[name].items for of in by_part.values()]),
-            )
-            for name, first in next(iter(by_part.values())).items()
-        }
+        for scores in zip(*by_part.values(), strict=True):
+            yield _joined(dict(zip(by_part, scores, strict=True)))
 
-    def _ratios(self, losses: dict[str, dict[str, Tensor]], members: list[str]) -> dict[str, Scores]:
-        """Scores of one part of the activations."""
-        scores = {}
-        for column, kind in enumerate(("ce", "kl")):
+    def _scores_of_part(self, losses: Losses) -> Iterator[Scores]:
+        """Compute the scores of one part of the activations."""
+        members = [name for name in losses if isinstance(name, Member)]
+        for column, kind in enumerate(_KINDS):
             loss = {name: values[kind] for name, values in losses.items()}
-            of_texts = {name: values["texts"][:, column] for name, values in losses.items()}
-            scores[f"{kind}_reconstruction"] = Scores({member: loss[member] for member in members}, loss["mean"])
+            texts = {name: values["texts"][:, column] for name, values in losses.items()}
+            yield Scores(
+                loss_metric(kind, "reconstruction"), {member: loss[member] for member in members}, loss["mean"]
+            )
             for name in ("clean", *ABLATIONS):
-                scores[f"{kind}_{name}"] = Scores(dict.fromkeys(members, loss[name]), loss[name])
+                if (kind, name) != ("kl", "clean"):  # 0 by definition
+                    yield Scores(loss_metric(kind, name), dict.fromkeys(members, loss[name]), loss[name])
             for ablation in ABLATIONS:
-                self._warn_of_small_gap(f"{kind}_recovered_{ablation}", float(loss[ablation] - loss["clean"]))
+                metric = recovered_metric(kind, ablation)
+                self._warn_of_small_gap(metric.name, float(loss[ablation] - loss["clean"]))
                 recovered = {
-                    name: recovered_compute(loss[name], loss[ablation], loss["clean"], self.min_gap_nats)
-                    for name in ("mean", *members)
+                    name: recovered_compute(value, loss[ablation], loss["clean"], self.min_gap_nats)
+                    for name, value in loss.items()
                 }
-                floor = recovered.pop("mean")
                 items = Items(
-                    {name: of_texts[ablation] - of_texts[name] for name in members},
-                    dict.fromkeys(members, of_texts[ablation] - of_texts["clean"]),
+                    {member: texts[ablation] - texts[member] for member in members},
+                    dict.fromkeys(members, texts[ablation] - texts["clean"]),
                 )
-                # Both ablations ask one question: a verdict is given on that whose floor is 0.
-                scores[f"{kind}_recovered_{ablation}"] = Scores(
-                    recovered, floor, "higher" if ablation == "mean" else None, items
-                )
-        del scores["kl_clean"]  # 0 by definition
-        return scores
+                yield Scores(metric, {member: recovered[member] for member in members}, recovered["mean"], items)
 
     def _warn_of_small_gap(self, metric: str, gap: float) -> None:
         if not gap >= self.min_gap_nats and not self._has_warned:
@@ -120,8 +151,36 @@ class LossRecovered(Evaluator):
             )
 
 
-def _together(parts: Sequence[Items | None]) -> Items:
-    """The items of all parts of the activations."""
-    present = [part for part in parts if part is not None]
-    numerators = {member: values for part in present for member, values in part.numerators.items()}
-    return Items(numerators, {member: values for part in present for member, values in part.denominators.items()})
+def token_losses(datamodule: ActivationDataModule, module: SAEModule) -> dict[str, dict[str | Member, TokenLoss]]:
+    """Measure the losses by part of the activations, and by what stands at its hook."""
+    edits = edits_by_part(datamodule, module)
+    losses: dict[str, dict[str | Member, TokenLoss]] = {
+        part: {name: TokenLoss().to(module.device) for name in ("clean", *edits_of_part)}
+        for part, edits_of_part in edits.items()
+    }
+    for inputs in datamodule.validation_inputs():
+        clean = edited_outputs(datamodule.source, inputs, lambda x: x, next(iter(edits)))
+        check_logits(clean, inputs.input_ids, "LossRecovered")
+        for part, edits_of_part in edits.items():
+            losses[part]["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
+            for name, edit in edits_of_part.items():
+                logits = edited_outputs(datamodule.source, inputs, edit, part)
+                losses[part][name].update(logits, clean, inputs.input_ids, inputs.mask)
+    return losses
+
+
+def _joined(parts: Mapping[str, Scores]) -> Scores:
+    """Join the scores of one metric that were computed for each part of the activations."""
+    first, *_ = parts.values()
+    items = [scores.items for scores in parts.values() if scores.items is not None]
+    return Scores(
+        first.metric,
+        {member: value for scores in parts.values() for member, value in scores.members.items()},
+        {part: scores.floor for part, scores in parts.items()},
+        Items(
+            {member: values for each in items for member, values in each.numerators.items()},
+            {member: values for each in items for member, values in each.denominators.items()},
+        )
+        if items
+        else None,
+    )

@@ -8,7 +8,7 @@ negative, and every direction gets k, which BatchTopK deals out unevenly: compar
 explained_variance.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,22 +19,84 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sae_lightning.datamodules import DecoderDirections
-from sae_lightning.density.logits import evenly_spaced_rows
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, share_members
-from sae_lightning.evaluators.reading import members_by_part, reference
-from sae_lightning.evaluators.references import pursue
-from sae_lightning.metrics import best_cosine, best_match, nearest_other, recovered_fraction
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of, evaluate_across_ranks
+from sae_lightning.members import Member, by_part
+from sae_lightning.metric import Metric, Question
+from sae_lightning.metrics import best_cosine, best_match, evenly_spaced_rows, nearest_other, recovered_fraction
+from sae_lightning.metrics.pursuit import pursue
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import CovarianceMatched
-from sae_lightning.saes.module import SAEModule, part_of
+from sae_lightning.saes.module import SAEModule
 
 # Not a seed that somebody gives to data or SAEs.
 _CHANCE_SEED = 0x3E7A_1A7E
 _SAME = 0.7
 
+MADE_OF_META_LATENTS = Question(
+    "meta",
+    "Are latents made of meta-latents?",
+    order=110,
+    title="Meta-latents",
+    lead="This SAE was trained on the decoder directions of another. Floor: random directions as meta-latents.",
+)
+_FLOOR = "random directions with the covariance of the base's directions, in place of meta-latents"
+PURSUIT = Metric(
+    "pursuit_explained_variance",
+    "Directions explained by pursuit with meta-latents",
+    MADE_OF_META_LATENTS,
+    better="higher",
+    floor=_FLOOR,
+    computed="explained variance of the base's directions, each reconstructed by orthogonal matching pursuit with k "
+    "meta-latents",
+)
+BASE_NEAREST_COSINE = Metric(
+    "base_nearest_cosine",
+    "Nearest other direction of the base (cosine)",
+    MADE_OF_META_LATENTS,
+    floor="as many isotropic random directions",
+    computed="mean over directions of the base of the largest cosine to another",
+)
+
+
+def best_cosine_metric(size: int) -> Metric:
+    """Describe the cosine of meta-latents to the latents of a smaller SAE."""
+    return Metric(
+        f"meta_best_cosine_{size}",
+        f"Nearest latent of the SAE with {size} to each meta-latent (cosine)",
+        MADE_OF_META_LATENTS,
+        floor=_FLOOR,
+        computed=f"mean over meta-latents of the largest signed cosine to a decoder direction of the SAE with {size} "
+        "latents",
+    )
+
+
+def share_above_metric(size: int) -> Metric:
+    """Describe the share of meta-latents that are latents of a smaller SAE."""
+    return Metric(
+        f"meta_share_above_{_SAME:g}_{size}",
+        f"Meta-latents that are latents of the SAE with {size} (cosine above {_SAME:g})",
+        MADE_OF_META_LATENTS,
+        floor=_FLOOR,
+        computed=f"share of meta-latents whose largest signed cosine to a decoder direction of the SAE with {size} "
+        f"latents is above {_SAME:g}",
+    )
+
+
+def pursuit_with(size: int) -> Metric:
+    """Describe the pursuit with the latents of a smaller SAE that are nearest to the meta-latents."""
+    return Metric(
+        f"pursuit_explained_variance_{size}",
+        f"Directions explained by pursuit with latents of the SAE with {size}",
+        MADE_OF_META_LATENTS,
+        better="higher",
+        floor=_FLOOR,
+        computed="explained variance of the base's directions, each reconstructed by orthogonal matching pursuit with "
+        f"k of those latents of the SAE with {size} that are nearest to the meta-latents",
+    )
+
 
 class MetaLatents(Evaluator):
-    """Compares the latents of a meta-SAE with those of smaller SAEs of the same activations.
+    """Compare the latents of a meta-SAE with those of smaller SAEs of the same activations.
 
     For each smaller SAE, of M latents:
 
@@ -54,7 +116,7 @@ class MetaLatents(Evaluator):
     Args:
         smaller: folders of the smaller SAEs, such as [RUN/saes/trained/0], each of another number of latents.
         k: directions in a pursuit, from 1 to d_in; as a rule that of the meta-SAE.
-        n_rows: directions of the base that are pursued, evenly spread, or as many as there are; 2 or more.
+        n_rows: directions of the base that are pursued, evenly spaced, or as many as there are; 2 or more.
         every_n_validations: the last validation always counts; 0 for that one alone.
     """
 
@@ -70,14 +132,15 @@ class MetaLatents(Evaluator):
         self._latents: dict[int, Tensor] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that the data are decoder directions, and reads the smaller SAEs."""
+        """Check that the data are decoder directions, and read the smaller SAEs."""
         super().setup(trainer, pl_module, stage)
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        datamodule = datamodule_of(trainer)
         if not isinstance(datamodule, DecoderDirections):
             raise ValueError(
-                f"MetaLatents needs a meta-SAE, and data={type(datamodule).__name__} are not the decoder directions of "
+                f"MetaLatents needs a meta-SAE, and data={data_name(trainer)} are not the decoder directions of "
                 "an SAE: take DecoderDirections, or leave out MetaLatents"
             )
+        self._datamodule = datamodule
         assert isinstance(pl_module, SAEModule)
         sae = next(iter(pl_module.members.values()))
         if self.k > min(sae.d_in, sae.d_sae):
@@ -85,63 +148,60 @@ class MetaLatents(Evaluator):
                 f"MetaLatents: k={self.k}: expected at most {min(sae.d_in, sae.d_sae)} for {sae.d_sae} meta-latents in "
                 f"{sae.d_in} dimensions; more explain everything"
             )
-        self._latents = _read(self.smaller, [of.seed for of in pl_module.members.values()], sae.d_in)
+        self._latents = _read(self.smaller, [sae.seed for sae in pl_module.members.values()], sae.d_in)
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Measures each member, and chance for each part of the rows."""
-        rows = trainer.datamodule.rows  # type: ignore[attr-defined]
-        firsts = {part: of[0] for part, of in members_by_part(module.members).items()}
-        rows_of = {part: module.read_by(first, rows) for part, first in firsts.items()}
-        members = share_members(
-            module.members, lambda member, sae: self._measure(rows_of[part_of(member)], sae, sae.W_dec.detach())
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+        """Measure each member, and chance for each part of the rows."""
+        firsts = {part: members[0] for part, members in by_part(module.members).items()}
+        rows = {part: module.activations_for(first, self._datamodule.rows) for part, first in firsts.items()}
+        members = evaluate_across_ranks(
+            module.members, lambda member, sae: self._measure(rows[member.part], sae, sae.W_dec.detach())
         )
         # Chance takes the place of a member: its bias, its number of latents, and nothing that it has learned.
-        chance = share_members(
-            {part: module.members[first] for part, first in firsts.items()},
-            lambda part, sae: self._measure(rows_of[part], sae, _random_directions(sae, rows_of[part])),
+        chance = evaluate_across_ranks(
+            {Member("chance", 0, part): module.members[first] for part, first in firsts.items()},
+            lambda member, sae: self._measure(rows[member.part], sae, _random_directions(sae, rows[member.part])),
         )
-        scores = {
-            name: _score({of: found[name] for of, found in members.items()}, {of: chance[of][name] for of in chance})
-            for name in next(iter(chance.values()))
-        }
-        isotropic = torch.randn(rows_of[""].shape, generator=_generator())
-        scores["base_nearest_cosine"] = Scores(
-            {reference(part, "base"): nearest_other(of).double().mean() for part, of in rows_of.items()},
+        for metric in next(iter(chance.values())):
+            values = {member: measured[metric] for member, measured in members.items()}
+            yield _score(metric, values, {member.part: measured[metric] for member, measured in chance.items()})
+        isotropic = torch.randn(rows[""].shape, generator=_generator())
+        yield Scores(
+            BASE_NEAREST_COSINE,
+            {Member("base", 0, part): nearest_other(directions).double().mean() for part, directions in rows.items()},
             nearest_other(isotropic).double().mean(),
         )
-        return scores
 
-    def _measure(self, rows: Tensor, sae: SparseAutoencoder, W_dec: Tensor) -> dict[str, Tensor]:
-        """Cosines and shares as numbers; of a pursuit, the error and the deviation of each row [2, n]."""
-        own = {"pursuit_explained_variance": self._pursue(rows, sae, W_dec)}
+    def _measure(self, rows: Tensor, sae: SparseAutoencoder, W_dec: Tensor) -> dict[Metric, Tensor]:  # noqa: N803
+        """Return cosines and shares as numbers; of a pursuit, the error and the deviation of each row [2, n]."""
+        measured = {PURSUIT: self._pursue(rows, sae, W_dec)}
         for size, latents in self._latents.items():
             latents = latents.to(W_dec.device)
             best = best_cosine(W_dec, latents)
-            own[f"meta_best_cosine_{size}"] = best.double().mean().cpu()
-            own[f"meta_share_above_{_SAME:g}_{size}"] = recovered_fraction(best, _SAME).cpu()
+            measured[best_cosine_metric(size)] = best.double().mean().cpu()
+            measured[share_above_metric(size)] = recovered_fraction(best, _SAME).cpu()
             nearest = latents[best_match(W_dec, latents).unique()]
-            own[f"pursuit_explained_variance_{size}"] = self._pursue(rows, sae, nearest)
-        return own
+            measured[pursuit_with(size)] = self._pursue(rows, sae, nearest)
+        return measured
 
     def _pursue(self, rows: Tensor, sae: SparseAutoencoder, directions: Tensor) -> Float[Tensor, "2 n"]:
         x = evenly_spaced_rows(rows, self.n_rows).double()
-        b_dec = sae.b_dec.detach().cpu().double() / float(sae.input_scale)
+        b_dec = sae.b_dec.detach().cpu().double() / float(sae.input_scale)  # in the units of the rows
         x_hat, _ = pursue(x - b_dec, normalize(directions.cpu(), dim=1), min(self.k, len(directions)))
         return torch.stack([(x - b_dec - x_hat).square().sum(1), (x - x.mean(0)).square().sum(1)])
 
 
-def _score(members: Mapping[str, Tensor], floors: Mapping[str, Tensor]) -> Scores:
-    """Numbers as they are; of errors and deviations what is explained, with the rows as items."""
-    if not any(of.dim() for of in members.values()):
-        return Scores(members, floors)
+def _score(metric: Metric, members: Mapping[Member, Tensor], floors: Mapping[str, Tensor]) -> Scores:
+    """Take numbers as they are; of errors and deviations what is explained, with the rows as items."""
+    if not any(values.dim() for values in members.values()):
+        return Scores(metric, members, floors)
     items = Items(
         {member: deviation - error for member, (error, deviation) in members.items()},
         {member: deviation for member, (_, deviation) in members.items()},
     )
-    explained, floor = (
-        {name: 1 - error.sum() / deviation.sum() for name, (error, deviation) in of.items()} for of in (members, floors)
-    )
-    return Scores(explained, floor, "higher", items)
+    explained = {member: 1 - error.sum() / deviation.sum() for member, (error, deviation) in members.items()}
+    floor = {part: 1 - error.sum() / deviation.sum() for part, (error, deviation) in floors.items()}
+    return Scores(metric, explained, floor, items)
 
 
 def _generator() -> torch.Generator:
@@ -153,7 +213,7 @@ def _random_directions(sae: SparseAutoencoder, rows: Tensor) -> Tensor:
 
 
 def _read(smaller: Sequence[str], seeds: Sequence[int], d_in: int) -> dict[int, Tensor]:
-    """Decoder directions by their number."""
+    """Return decoder directions by their number."""
     latents: dict[int, Tensor] = {}
     for folder in smaller:
         sae = SparseAutoencoder.load(Path(folder))

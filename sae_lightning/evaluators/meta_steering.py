@@ -1,14 +1,15 @@
-"""Does a meta-latent change one attribute of a picture where the latent that it explains changes several?
+"""Does a meta-latent change one attribute of an image where the latent that it explains changes several?
 
 A latent is not atomic if a meta-SAE takes its decoder direction apart (Leask et al. 2025, arXiv 2502.04878) into parts
-that do less each. Here directions are added to the activations of an image tower whose pictures have attributes that
-are independent and known, so that what each direction does can be counted (`Steering`).
+that do less each. Here directions are added to the activations of an image tower whose images have attributes that are
+independent and known, so that what each direction does can be counted (`Steering`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
+import yaml
 from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -16,22 +17,57 @@ from torch.nn.functional import normalize
 
 from sae_lightning.code import Code
 from sae_lightning.datamodules import ClipImages, DecoderDirections
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, share_members
-from sae_lightning.evaluators.labelled_pictures import LabelledPictures
-from sae_lightning.evaluators.reading import members_by_part, reference
+from sae_lightning.datamodules.from_settings import make_datamodule
+from sae_lightning.datamodules.labelled_images import LabelledImages
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of, evaluate_across_ranks
+from sae_lightning.evaluators.meta_latents import MADE_OF_META_LATENTS
 from sae_lightning.evaluators.steering import Steering, selectivity, shares
+from sae_lightning.members import Member, by_part
+from sae_lightning.metric import Metric
 from sae_lightning.saes.init import CovarianceMatched, Isotropic
-from sae_lightning.saes.module import SAEModule, part_of
+from sae_lightning.saes.module import SAEModule
 
 # Not a seed that somebody gives to data or SAEs.
 _SEED = 0x57EE_12A6
 
+_RANDOM = Member("random_directions", 0)
+SELECTIVITY = Metric(
+    "steering_selectivity",
+    "Steering moves one attribute and no other",
+    MADE_OF_META_LATENTS,
+    better="higher",
+    floor="isotropic random directions",
+    computed="how much of what adding a direction does to zero-shot answers is done to one attribute, beyond the share "
+    "that this attribute has of what random directions do, from 0 to 1; mean over directions",
+)
+GAIN = Metric(
+    "steering_gain",
+    "Steering gain",
+    MADE_OF_META_LATENTS,
+    better="higher",
+    floor="isotropic random directions in place of the meta-latents",
+    computed="mean selectivity of the meta-latents of a latent minus that of the latent; mean over latents",
+)
+STRENGTH = Metric(
+    "steering_strength",
+    "Steering strength",
+    MADE_OF_META_LATENTS,
+    computed="length of what is added, over the root mean square distance of activations from their mean; geometric "
+    "mean over directions",
+)
+EFFECT = Metric(
+    "steering_effect",
+    "Steering effect",
+    MADE_OF_META_LATENTS,
+    computed="sum over attributes of the share of correct zero-shot answers that are lost; mean over directions",
+)
+
 
 class MetaSteering(Evaluator):
-    """Logs how selectively the meta-latents of a meta-SAE steer, beside the latents that they explain.
+    """Log how selectively the meta-latents of a meta-SAE steer, beside the latents that they explain.
 
     Of latents of the base, drawn at random, and of the meta-latents that fire on them, each decoder direction is added
-    to the activations of held-out pictures, with such a strength that as many zero-shot answers are lost with each.
+    to the activations of held-out images, with such a strength that as many zero-shot answers are lost with each.
 
     - steering_selectivity: how much of what a direction does is done to one attribute, beyond the share that this has
       of what random directions do; from 0 to 1, mean over directions.
@@ -48,14 +84,14 @@ class MetaSteering(Evaluator):
 
     Args:
         run: folder of the run of the base, which trained on ClipImages; by default that which its SAE lies in.
-        attributes: which, two or more; by default all of the pictures that have two values or more.
+        attributes: which, two or more; by default all of the images that have two values or more.
         n_latents: latents of the base that were not dead, or as many as there are; and as many random directions. With
             24 a mean selectivity is known to 0.1, with 96 to 0.05.
-        n_pictures: held-out pictures for each attribute.
-        change: the sum over attributes of the share of right answers that a direction shall lose, above 0 and below
+        n_images: held-out images for each attribute.
+        change: the sum over attributes of the share of correct answers that a direction shall lose, above 0 and below
             0.5. A direction that changes one attribute alone must be able to reach it.
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`. One costs 8 passes of
-            the model over the pictures for each direction, or fewer.
+            the model over the images for each direction, or fewer.
     """
 
     def __init__(
@@ -63,12 +99,12 @@ class MetaSteering(Evaluator):
         run: str | None = None,
         attributes: list[str] | None = None,
         n_latents: int = 96,
-        n_pictures: int = 64,
+        n_images: int = 64,
         change: float = 0.25,
         every_n_validations: int = 0,
     ) -> None:
         super().__init__(every_n_validations)
-        for name, value in (("n_latents", n_latents), ("n_pictures", n_pictures)):
+        for name, value in (("n_latents", n_latents), ("n_images", n_images)):
             if value < 1:
                 raise ValueError(f"{name}={value}: expected 1 or more")
         if not 0 < change < 0.5:
@@ -77,93 +113,103 @@ class MetaSteering(Evaluator):
                 "two values that are lost when all answers become one of them"
             )
         self.run, self.attributes, self.change = run, attributes, change
-        self.n_latents, self.n_pictures = n_latents, n_pictures
+        self.n_latents, self.n_images = n_latents, n_images
         self._steering: Steering | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Finds the run of the base, and asks its model what it knows of the pictures."""
+        """Find the run of the base, and ask its model what it knows of the images."""
         super().setup(trainer, pl_module, stage)
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        datamodule = datamodule_of(trainer)
         if not isinstance(datamodule, DecoderDirections):
             raise ValueError(
-                f"MetaSteering needs a meta-SAE, and data={type(datamodule).__name__} are not the decoder directions "
+                f"MetaSteering needs a meta-SAE, and data={data_name(trainer)} are not the decoder directions "
                 "of an SAE: take DecoderDirections, or leave out MetaSteering"
             )
+        self._datamodule = datamodule
         if self._steering is None:
-            folders = [Path(folder) for folder in datamodule.saes]
-            run, part = _origin(folders, self.run)
-            source = (data := _pictures_of(run, part)).source
-            source.to(trainer.strategy.root_device)
-            widths, d_in = data.widths or {"": data.d_in}, datamodule.source.directions.shape[1]
-            if widths.get(part) != d_in:
-                told = ", ".join(f"{name} {width}".lstrip() for name, width in widths.items())
-                raise ValueError(
-                    f"MetaSteering: the activations of {run} have d_in={told}, and the decoder directions of "
-                    f"{folders[0]} {d_in}: expected the run that has trained this SAE"
-                )
-            pictures = LabelledPictures("MetaSteering", data, None, self.attributes)
-            if len(pictures.attributes) < 2:
-                raise ValueError(f"attributes={pictures.attributes}: expected two or more, of which one may be changed")
-            self._steering = Steering(pictures, pictures.numbers("heldout", self.n_pictures), part)
+            self._steering = self._make_steering(datamodule, trainer.strategy.root_device)
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Steers with the directions of each member and reference, a part of them on each rank."""
+    def _make_steering(self, datamodule: DecoderDirections, device: torch.device) -> Steering:
+        folders = [Path(folder) for folder in datamodule.saes]
+        run, part = _origin(folders, self.run)
+        data = _images_of(run, part)
+        data.source.to(device)
+        widths, d_in = data.widths or {"": data.d_in}, datamodule.source.directions.shape[1]
+        if widths.get(part) != d_in:
+            listed = ", ".join(f"{name} {width}".lstrip() for name, width in widths.items())
+            raise ValueError(
+                f"MetaSteering: the activations of {run} have d_in={listed}, and the decoder directions of "
+                f"{folders[0]} {d_in}: expected the run that has trained this SAE"
+            )
+        images = LabelledImages("MetaSteering", data, None, self.attributes)
+        if len(images.attributes) < 2:
+            raise ValueError(f"attributes={images.attributes}: expected two or more, of which one may be changed")
+        return Steering(images, images.numbers("heldout", self.n_images), part)
+
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+        """Steer with the directions of each member and reference, a part of them on each rank."""
         assert (steering := self._steering) is not None
-        rows, alive = trainer.datamodule.rows, ~trainer.datamodule.dead  # type: ignore[attr-defined]
+        rows, alive = self._datamodule.rows, ~self._datamodule.dead
         order = torch.randperm(len(rows), generator=_generator())
         drawn = order[alive[order]][: self.n_latents].sort().values
 
-        directions: dict[str, Tensor] = {}
-        codes: dict[str, Code] = {}
-        for part, members in members_by_part(module.members).items():
-            of_part = module.read_by(members[0], rows)
-            directions[reference(part, "latents")] = of_part[drawn]
+        directions: dict[Member, Tensor] = {}
+        codes: dict[Member, Code] = {}
+        for part, members in by_part(module.members).items():
+            rows_of_part = module.activations_for(members[0], rows)
+            directions[_latents(part)] = rows_of_part[drawn]
             if not part:
-                directions["random_directions/0"] = _random(Isotropic(), of_part, len(drawn))
-                directions["matched_directions/0"] = _random(CovarianceMatched(), of_part, len(drawn))
+                directions[_RANDOM] = _random(Isotropic(), rows_of_part, len(drawn))
+                matched = _random(CovarianceMatched(), rows_of_part, len(drawn))
+                directions[Member("matched_directions", 0)] = matched
             for member in members:
                 sae = module.members[member]
-                code = sae.encode(of_part[drawn].to(module.device))
+                code = sae.encode(rows_of_part[drawn].to(module.device))
                 codes[member] = code = code.where(code.values > 0)
                 directions[member] = normalize(sae.W_dec.detach()[code.indices.unique()], dim=1)
-        found = share_members(directions, lambda _, of: steering.lost(of.to(module.device), self.change))
-        usual = shares(found["random_directions/0"][0]).mean(0)
-        selective = {name: selectivity(lost, usual) for name, (lost, _) in found.items()}
-        floor = selective["random_directions/0"].mean()
-        means = {name: of.mean() for name, of in selective.items()}
-        return {
-            "steering_selectivity": Scores(means, floor, "higher", Items.mean(selective, paired=False)),
-            "steering_gain": _gain(selective, codes, floor),
-            "steering_strength": Scores({of: strength.log().mean().exp() for of, (_, strength) in found.items()}, None),
-            "steering_effect": Scores({of: lost.sum(1).mean() for of, (lost, _) in found.items()}, None),
-        }
+        steered = evaluate_across_ranks(
+            directions, lambda _, unit_rows: steering.lost(unit_rows.to(module.device), self.change)
+        )
+        usual = shares(steered[_RANDOM][0]).mean(0)
+        selective = {member: selectivity(lost, usual) for member, (lost, _) in steered.items()}
+        floor = selective[_RANDOM].mean()
+        means = {member: values.mean() for member, values in selective.items()}
+        yield Scores(SELECTIVITY, means, floor, Items.mean(selective, paired=False))
+        yield _gain(selective, codes, floor)
+        strengths = {member: strength.log().mean().exp() for member, (_, strength) in steered.items()}
+        yield Scores(STRENGTH, strengths, None)
+        yield Scores(EFFECT, {member: lost.sum(1).mean() for member, (lost, _) in steered.items()}, None)
 
 
-def _gain(selective: Mapping[str, Tensor], codes: Mapping[str, Code], random: Tensor) -> Scores:
-    """For each latent what its meta-latents are more selective than itself."""
+def _gain(selective: Mapping[Member, Tensor], codes: Mapping[Member, Code], random: Tensor) -> Scores:
+    """Return for each latent what its meta-latents are more selective than itself."""
     gains = {}
     for member, code in codes.items():
         rows, meta_latents = code.rows.cpu(), code.indices.cpu()
-        of_entry = selective[member][meta_latents.unique(return_inverse=True)[1]]
-        latents = selective[reference(part_of(member), "latents")]
-        gains[member] = torch.zeros_like(latents).index_add_(0, rows, of_entry - latents[rows])
+        # Selectivity is known of each meta-latent that fires, in ascending order; take it for each entry of the code.
+        of_entries = selective[member][meta_latents.unique(return_inverse=True)[1]]
+        latents = selective[_latents(member.part)]
+        gains[member] = torch.zeros_like(latents).index_add_(0, rows, of_entries - latents[rows])
         gains[member] /= torch.bincount(rows, minlength=len(latents)).clamp(min=1)
-    floors = {part_of(of): random - selective[reference(part_of(of), "latents")].mean() for of in codes}
-    return Scores({of: gain.mean() for of, gain in gains.items()}, floors, "higher", Items.mean(gains))
+    floors = {member.part: random - selective[_latents(member.part)].mean() for member in codes}
+    return Scores(GAIN, {member: gain.mean() for member, gain in gains.items()}, floors, Items.mean(gains))
+
+
+def _latents(part: str) -> Member:
+    """Name the latents of the base, or the rows of a null, among the references."""
+    return Member("latents", 0, part)
 
 
 def _origin(folders: list[Path], run: str | None) -> tuple[Path, str]:
-    """The run that SAEs are from, and the part of its activations that they read."""
-    found = {
-        (folder.absolute().parents[len(_member(folder).split("/"))], part_of(_member(folder))) for folder in folders
-    }
+    """Find the run that SAEs are from, and the part of its activations that they read."""
+    origins = {_run_and_part(folder) for folder in folders}
     if run is not None:
-        found = {(Path(run), part) for _, part in found}
-    if len(found) > 1:
+        origins = {(Path(run), part) for _, part in origins}
+    if len(origins) > 1:
         raise ValueError(
             f"MetaSteering: saes={[*map(str, folders)]}: expected SAEs of one run and one hook, at which is edited"
         )
-    (origin,) = found
+    (origin,) = origins
     if not (origin[0] / "config.yaml").is_file():
         raise ValueError(
             f"MetaSteering: no config.yaml in {origin[0]}: expected the folder of the run that has trained "
@@ -172,20 +218,25 @@ def _origin(folders: list[Path], run: str | None) -> tuple[Path, str]:
     return origin
 
 
-def _member(folder: Path) -> str:
-    """The name of an SAE after the folder `saes`."""
-    above = folder.absolute().parts
-    return "/".join(above[-3:]) if above[-4:-3] == ("saes",) else "/".join(above[-2:])
+def _run_and_part(folder: Path) -> tuple[Path, str]:
+    """Read the folder of an SAE, RUN/saes/PART/POLICY/SEED or, with one hook, RUN/saes/POLICY/SEED."""
+    folder = folder.absolute()
+    return (folder.parents[3], folder.parts[-3]) if folder.parts[-4:-3] == ("saes",) else (folder.parents[2], "")
 
 
-def _pictures_of(run: Path, part: str) -> ClipImages:
-    from sae_lightning.explain.data_of_run import data_of_run  # which itself needs evaluators
-
+def _images_of(run: Path, part: str) -> ClipImages:
+    """Make the data of a run that trained on images."""
+    data = (yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) or {}).get("data") or {}
+    if part in (data.get("init_args", {}).get("nulls") or {}):
+        raise ValueError(
+            f"MetaSteering: the base in {run} was trained on {part}, a null version of the activations, of which no "
+            "image tower makes anything: take an SAE of the activations themselves, such as saes/trained/0"
+        )
     with torch.random.fork_rng(devices=[]):  # a model is drawn before its weights are read
-        datamodule = data_of_run(run, part, (ClipImages,))
+        datamodule = make_datamodule(data, (ClipImages,))
     if not isinstance(datamodule, ClipImages):
         raise ValueError(
-            f"MetaSteering needs pictures whose attributes are known, and the base in {run} was not trained on "
+            f"MetaSteering needs images whose attributes are known, and the base in {run} was not trained on "
             "ClipImages: take the SAE of a run such as sanity_pocket_clip, or leave out MetaSteering"
         )
     return datamodule

@@ -1,21 +1,64 @@
 """How close are reconstructions to the activations?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
+import torchmetrics
 from lightning.pytorch import Trainer
 from torch import Tensor
-from torchmetrics import Metric
 
 from sae_lightning.distributed import all_gather_object
-from sae_lightning.evaluators.base import Evaluator, Items, Scores
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, datamodule_of
+from sae_lightning.members import Member
+from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import CosineSimilarity, ExplainedVariance, MeanPrediction, RelativeNorm
 from sae_lightning.metrics.functional import moments_merge, moments_update
-from sae_lightning.saes.module import SAEModule, Step, part_of
+from sae_lightning.saes.module import SAEModule, Step
+
+EXPLAINS = Question("explain", "Does it explain the activations, sparsely?", order=10)
+_FLOOR = "an SAE that predicts the mean of the data"
+EXPLAINED_VARIANCE = Metric(
+    "explained_variance",
+    "Explained variance",
+    EXPLAINS,
+    better="higher",
+    floor=_FLOOR,
+    computed="1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2 over the whole held-out set, never clamped",
+    is_headline=True,
+)
+FVU = Metric("fvu", "Fraction of variance unexplained", EXPLAINS, floor=_FLOOR, computed="1 - explained variance")
+COSINE = Metric(
+    "cosine",
+    "Cosine of activation and reconstruction",
+    EXPLAINS,
+    floor=_FLOOR,
+    computed="mean over samples of the cosine of x and x_hat",
+)
+RELATIVE_NORM = Metric(
+    "relative_norm",
+    "Norm of the reconstruction, relative",
+    EXPLAINS,
+    floor=_FLOOR,
+    computed="mean norm of x_hat over mean norm of x",
+)
+
+
+def beyond(null: str) -> Metric:
+    """Describe the explained variance beyond that of a null."""
+    noise = "Gaussian noise" if null == "gaussian" else f"{null} noise"
+    return Metric(
+        f"explained_variance_beyond_{null}",
+        f"Explained variance beyond {noise}",
+        EXPLAINS,
+        better="higher",
+        floor="an SAE that explains as much of the noise",
+        computed=f"explained variance minus that of the same policy and seed trained on {null} noise",
+    )
 
 
 class Reconstruction(Evaluator):
-    """Logs explained_variance, fvu, cosine and relative_norm; floors are those of predicting the mean of the data.
+    """Log explained_variance, fvu, cosine and relative_norm; floors are those of predicting the mean of the data.
 
     Where the data have null versions, also explained_variance_beyond_<null> for the SAEs of the real activations: how
     much more is explained of these than the same policy and seed explains of the null. At equal l0, as TopK and
@@ -27,64 +70,67 @@ class Reconstruction(Evaluator):
     """
 
     def start(self, module: SAEModule) -> None:
-        """Makes fresh metrics."""
-        self._metrics: dict[str, dict[str, Metric]] = {"explained_variance": {}, "cosine": {}, "relative_norm": {}}
+        """Make fresh metrics."""
+        self._metrics: dict[Metric, dict[Member, torchmetrics.Metric]] = {
+            EXPLAINED_VARIANCE: {}, COSINE: {}, RELATIVE_NORM: {},
+        }  # fmt: skip
         self._mean_predictions: dict[str, MeanPrediction] = {}
-        self._firsts: dict[str, str] = {}
+        self._firsts: dict[str, Member] = {}
         for member, sae in module.members.items():
-            if part_of(member) not in self._firsts:
-                self._firsts[part_of(member)] = member
-                self._mean_predictions[part_of(member)] = MeanPrediction(sae.d_in).to(module.device)
-            self._metrics["explained_variance"][member] = ExplainedVariance(sae.d_in).to(module.device)
-            self._metrics["cosine"][member] = CosineSimilarity().to(module.device)
-            self._metrics["relative_norm"][member] = RelativeNorm().to(module.device)
-        self._errors: dict[str, list[Tensor]] = {member: [] for member in module.members}
+            if member.part not in self._firsts:
+                self._firsts[member.part] = member
+                self._mean_predictions[member.part] = MeanPrediction(sae.d_in).to(module.device)
+            self._metrics[EXPLAINED_VARIANCE][member] = ExplainedVariance(sae.d_in).to(module.device)
+            self._metrics[COSINE][member] = CosineSimilarity().to(module.device)
+            self._metrics[RELATIVE_NORM][member] = RelativeNorm().to(module.device)
+        self._errors: dict[Member, list[Any]] = {member: [] for member in module.members}
         self._moments: dict[str, list[Tensor]] = {part: [] for part in self._firsts}
 
-    def update(self, steps: Mapping[str, Step]) -> None:
-        """Takes in x and x_hat of each member; all that read one part have the same x."""
+    def update(self, steps: Mapping[Member, Step]) -> None:
+        """Take in x and x_hat of each member; all that read one part have the same x."""
         for member, step in steps.items():
             for members in self._metrics.values():
                 members[member].update(step.x, step.x_hat)
-            # Of all batches so far; what each adds is told apart at the end.
-            self._errors[member].append(self._metrics["explained_variance"][member].squared_error)  # type: ignore[arg-type]
+            # The sum so far; the differences at the end are the batches' own.
+            self._errors[member].append(self._metrics[EXPLAINED_VARIANCE][member].squared_error)
         for part, member in self._firsts.items():
             self._mean_predictions[part].update(steps[member].x)
             self._moments[part].append(moments_update(steps[member].x))
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Computes all four metrics, and the differences to nulls."""
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+        """Compute all four metrics, and the differences to nulls."""
         floors = {part: metric.compute() for part, metric in self._mean_predictions.items()}
-        scores = {
-            name: Scores(
-                {member: metric.compute() for member, metric in members.items()},
-                {part: of.get(name, 0.0) for part, of in floors.items()},  # 0: explained variance
-            )
-            for name, members in self._metrics.items()
-        }
-        explained = scores["explained_variance"]
-        scores["explained_variance"] = Scores(explained.members, explained.floor, "higher", self._items())
-        scores["fvu"] = Scores({member: 1 - value for member, value in explained.members.items()}, 1.0)
-        for null in getattr(trainer.datamodule, "null_parts", ()):  # type: ignore[attr-defined]
-            beyond = {
-                member: value - explained.members[f"{null}/{member}"]
-                for member, value in explained.members.items()
-                if not part_of(member)
+        for metric, members in self._metrics.items():
+            values = {member: state.compute() for member, state in members.items()}
+            floor = {part: values_of_mean.get(metric.name, 0.0) for part, values_of_mean in floors.items()}
+            yield Scores(metric, values, floor, self._items() if metric == EXPLAINED_VARIANCE else None)
+            if metric == EXPLAINED_VARIANCE:
+                explained = values
+        yield Scores(FVU, {member: 1 - value for member, value in explained.items()}, 1.0)
+        datamodule = datamodule_of(trainer)
+        for null in datamodule.null_parts if datamodule is not None else ():
+            differences = {
+                member: value - explained[Member(member.policy, member.seed, null)]
+                for member, value in explained.items()
+                if not member.part
             }
-            scores[f"explained_variance_beyond_{null}"] = Scores(beyond, {"": 0.0}, better="higher")
-        return scores
+            yield Scores(beyond(null), differences, {"": 0.0})
 
     def _items(self) -> Items:
-        """Explained variance by batches, whose activations follow one another in the text."""
-        errors = {of: torch.stack(sums).diff(prepend=sums[0].new_zeros(1)).cpu() for of, sums in self._errors.items()}
-        moments = {part: torch.stack(of).cpu() for part, of in self._moments.items()}
+        """Split explained variance by batches, whose activations follow one another in the text."""
+        errors = {
+            member: torch.stack(sums).diff(prepend=sums[0].new_zeros(1)).cpu() for member, sums in self._errors.items()
+        }
+        moments = {part: torch.stack(batches).cpu() for part, batches in self._moments.items()}
         ranks = all_gather_object((errors, moments))
         deviations = {}
         for part in moments:
-            of_batches = torch.cat([of_rank[part] for _, of_rank in ranks])
-            mean = moments_merge(of_batches)[2:]
-            deviations[part] = of_batches[:, 1] + of_batches[:, 0] * (of_batches[:, 2:] - mean).square().sum(1)
-        denominators = {member: deviations[part_of(member)] for member in errors}
-        return Items(
-            {of: denominators[of] - torch.cat([of_rank[of] for of_rank, _ in ranks]) for of in errors}, denominators
-        )
+            batches = torch.cat([moments_of_rank[part] for _, moments_of_rank in ranks])
+            mean = moments_merge(batches)[2:]
+            deviations[part] = batches[:, 1] + batches[:, 0] * (batches[:, 2:] - mean).square().sum(1)
+        denominators = {member: deviations[member.part] for member in errors}
+        numerators = {
+            member: denominators[member] - torch.cat([errors_of_rank[member] for errors_of_rank, _ in ranks])
+            for member in errors
+        }
+        return Items(numerators, denominators)

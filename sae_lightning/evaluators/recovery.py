@@ -1,31 +1,110 @@
 """Which true features of synthetic data are among the decoder directions, and do latents fire when they do?"""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from sae_lightning.code import Code
-from sae_lightning.evaluators.base import Evaluator, Items, Scores
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of
+from sae_lightning.members import Member
+from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import FiringMatch, best_cosine, best_match, matched_cosine, uniqueness
-from sae_lightning.saes.init import Isotropic
+from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes.module import SAEModule, Step
-
-# Not a seed that somebody gives to the data: features and dictionary would be the same rows of one random stream.
-_CHANCE_SEED = 0x5AE_C4A7CE
 
 # The matching takes two minutes for this many features and latents, and hours for a few times as many.
 LARGEST_MATCHING = 16384
 
-# A high uniqueness is no merit of its own, and the absolute cosines ask what the signed ones ask.
-_NO_VERDICT = ("uniqueness", "mean_best_cosine_absolute", "matched_cosine_absolute")
+FINDS_FEATURES = Question("recovery", "Does it find the true features?", order=30)
+_CHANCE = "a random isotropic dictionary of equal size"
+_NO_FIRING = "an SAE of which no latent fires"
+_HEADLINE_THRESHOLD = 0.8
+
+
+def recovery_at(threshold: float) -> Metric:
+    """Describe the share of features whose nearest direction is above a threshold."""
+    return Metric(
+        f"recovery_at_{threshold:g}",
+        f"True features recovered (cosine above {threshold:g})",
+        FINDS_FEATURES,
+        better="higher",
+        floor=_CHANCE,
+        computed="share of true features whose largest cosine to a decoder direction is above the threshold",
+        is_headline=threshold == _HEADLINE_THRESHOLD,
+    )
+
+
+MEAN_BEST_COSINE = Metric(
+    "mean_best_cosine",
+    "Nearest direction to each true feature (cosine)",
+    FINDS_FEATURES,
+    better="higher",
+    floor=_CHANCE,
+    computed="mean over true features of the largest cosine to a decoder direction",
+)
+# The absolute cosines ask what the signed ones ask, and a verdict asks once.
+MEAN_BEST_COSINE_ABSOLUTE = Metric(
+    "mean_best_cosine_absolute",
+    "Nearest direction of either sign to each true feature (cosine)",
+    FINDS_FEATURES,
+    floor=_CHANCE,
+    computed="mean over true features of the largest absolute cosine to a decoder direction",
+)
+# A high uniqueness is no merit of its own.
+UNIQUENESS = Metric(
+    "uniqueness",
+    "Distinct features a latent",
+    FINDS_FEATURES,
+    floor=_CHANCE,
+    computed="number of distinct true features that are the best match of some latent, over the number of latents",
+)
+MATCHED_COSINE = Metric(
+    "matched_cosine",
+    "True features matched one to one (cosine)",
+    FINDS_FEATURES,
+    better="higher",
+    floor=_CHANCE,
+    computed="mean cosine of the best one-to-one matching of true features and decoder directions",
+)
+MATCHED_COSINE_ABSOLUTE = Metric(
+    "matched_cosine_absolute",
+    "True features matched one to one, either sign (cosine)",
+    FINDS_FEATURES,
+    floor=_CHANCE,
+    computed="mean absolute cosine of the best one-to-one matching of true features and decoder directions",
+)
+FIRING_PRECISION = Metric(
+    "firing_precision",
+    "Fires when its feature does (precision)",
+    FINDS_FEATURES,
+    floor=_NO_FIRING,
+    computed="of the samples on which a latent fires, the share on which its best match does; mean over latents",
+)
+FIRING_RECALL = Metric(
+    "firing_recall",
+    "Fires when its feature does (recall)",
+    FINDS_FEATURES,
+    floor=_NO_FIRING,
+    computed="of the samples on which the best match of a latent fires, the share on which the latent does; mean over "
+    "latents",
+)
+FIRING_F1 = Metric(
+    "firing_f1",
+    "Fires when its feature does (f1)",
+    FINDS_FEATURES,
+    better="higher",
+    floor=_NO_FIRING,
+    computed="harmonic mean of the precision and the recall of a latent; mean over latents",
+)
+_OF_FIRINGS = {"precision": FIRING_PRECISION, "recall": FIRING_RECALL, "f1": FIRING_F1}
 
 
 class Recovery(Evaluator):
-    """Compares decoder directions and firings with the true features and codes of a synthetic source.
+    """Compare decoder directions and firings with the true features and codes of a synthetic source.
 
     - recovery_at_<threshold>: share of features whose largest cosine to a direction is strictly above the threshold.
     - mean_best_cosine: mean over features of that largest cosine.
@@ -49,95 +128,95 @@ class Recovery(Evaluator):
         if not 0 < threshold < 1:
             raise ValueError(f"threshold={threshold}: expected a cosine between 0 and 1, for example 0.8")
         self.threshold = threshold
-        self._chance: dict[str, Tensor] | None = None
-        self._firings: dict[str, FiringMatch] = {}
+        self._chance: dict[Metric, Tensor] | None = None
+        self._firings: dict[Member, FiringMatch] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that the data have known features."""
+        """Check that the data have known features."""
         super().setup(trainer, pl_module, stage)
-        check_truth(self, trainer.datamodule, "features")  # type: ignore[attr-defined]
+        self._datamodule, self._features = data_with_truth(self, trainer, "features")
 
     def start(self, module: SAEModule) -> None:
-        """Finds the best match of each latent, where the data have true codes to compare firings with."""
-        datamodule = module.trainer.datamodule  # type: ignore[attr-defined]
-        if not hasattr(datamodule, "val_codes"):
+        """Find the best match of each latent, where the data have true codes to compare firings with."""
+        true_codes = self._datamodule.val_codes()
+        if true_codes is None:
             return
-        features = datamodule.source.features.to(module.device)
-        self._true_codes: Iterator[Code] = datamodule.val_codes()
+        features = self._features.to(module.device)
+        self._true_codes: Iterator[Code] = true_codes
         self._firings = {
             member: FiringMatch(len(features), best_match(sae.W_dec.detach(), features))
             for member, sae in module.members.items()
         }
 
-    def update(self, steps: Mapping[str, Step]) -> None:
-        """Takes in the latents of each member beside the true code of the same batch."""
+    def update(self, steps: Mapping[Member, Step]) -> None:
+        """Take in the latents of each member beside the true code of the same batch."""
         if self._firings:
             true_code = next(self._true_codes)
             for member, firing in self._firings.items():
                 firing.update(steps[member].code, true_code)
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Reads the parameters, which are the same on every rank, and adds the firings of all ranks."""
-        features = trainer.datamodule.source.features.to(module.device)  # type: ignore[attr-defined]
-        directions = {
-            member: self._of_directions(features, sae.W_dec.detach()) for member, sae in module.members.items()
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+        """Read the parameters, which are the same on every rank, and add the firings of all ranks."""
+        features = self._features.to(module.device)
+        by_member = {
+            member: self._compare_directions(features, sae.W_dec.detach()) for member, sae in module.members.items()
         }
         if self._chance is None:
             sae = next(iter(module.members.values()))
-            self._chance = self._of_directions(features, random_dictionary(sae.d_sae, sae.d_in).to(features))
-        scores = {
-            name: _score(
-                {member: values[name] for member, values in directions.items()},
-                float(floor.mean()),
-                None if name in _NO_VERDICT else "higher",
-                paired=len(floor) == len(features),  # not where there are fewer matches than features
-            )
-            for name, floor in self._chance.items()
-        }
+            self._chance = self._compare_directions(features, random_dictionary(sae.d_sae, sae.d_in).to(features))
+        for metric, floor in self._chance.items():
+            values = {member: of_member[metric] for member, of_member in by_member.items()}
+            # Not paired where there are fewer matches than features.
+            yield _mean_scores(metric, values, float(floor.mean()), paired=len(floor) == len(features))
         firings = {member: firing.compute() for member, firing in self._firings.items()}
         for name in next(iter(firings.values()), {}):
-            of_latents = {member: values[name][~values[name].isnan()] for member, values in firings.items()}
-            better: Literal["higher"] | None = "higher" if name == "f1" else None
-            scores[f"firing_{name}"] = _score(of_latents, 0.0, better, paired=False)
-        return scores
+            defined = {member: values[name][~values[name].isnan()] for member, values in firings.items()}
+            yield _mean_scores(_OF_FIRINGS[name], defined, 0.0, paired=False)
 
-    def _of_directions(self, features: Tensor, W_dec: Tensor) -> dict[str, Tensor]:
-        """Values whose mean is the metric: one for each feature, or one."""
+    def _compare_directions(self, features: Tensor, W_dec: Tensor) -> dict[Metric, Tensor]:
+        """Return values whose mean is the metric: one for each feature, or one."""
         best = best_cosine(features, W_dec)
-        scores = {
-            f"recovery_at_{self.threshold:g}": best > self.threshold,
-            "mean_best_cosine": best,
-            "mean_best_cosine_absolute": best_cosine(features, W_dec, absolute=True),
-            "uniqueness": uniqueness(features, W_dec)[None],
+        values = {
+            recovery_at(self.threshold): best > self.threshold,
+            MEAN_BEST_COSINE: best,
+            MEAN_BEST_COSINE_ABSOLUTE: best_cosine(features, W_dec, absolute=True),
+            UNIQUENESS: uniqueness(features, W_dec)[None],
         }
         if max(len(features), len(W_dec)) <= LARGEST_MATCHING:
-            scores["matched_cosine"] = matched_cosine(features, W_dec)
-            scores["matched_cosine_absolute"] = matched_cosine(features, W_dec, absolute=True)
-        return {name: values.double() for name, values in scores.items()}
+            values[MATCHED_COSINE] = matched_cosine(features, W_dec)
+            values[MATCHED_COSINE_ABSOLUTE] = matched_cosine(features, W_dec, absolute=True)
+        return {metric: each.double() for metric, each in values.items()}
 
 
-def _score(values: Mapping[str, Tensor], floor: float, better: Literal["higher"] | None, paired: bool) -> Scores:
-    means = {member: of.mean() for member, of in values.items()}
-    return Scores(means, floor, better, Items.mean(values, paired) if better else None)
+def _mean_scores(metric: Metric, values: Mapping[Member, Tensor], floor: float, paired: bool) -> Scores:
+    means = {member: values_of_member.mean() for member, values_of_member in values.items()}
+    return Scores(metric, means, floor, Items.mean(values, paired) if metric.better else None)
 
 
-def check_truth(evaluator: Evaluator, datamodule: Any, what: str) -> None:
-    """Refuses data without what the evaluator needs to know of them: true `features`, or also true `codes`."""
-    has_features = getattr(getattr(datamodule, "source", None), "features", None) is not None
-    if has_features and (what == "features" or hasattr(datamodule, "held_out")):
-        return
-    name = type(evaluator).__name__
-    raise ValueError(
-        f"{name} needs data whose true {what} are known, and data={type(datamodule).__name__} has none: "
-        f"take SyntheticDataModule, or leave out {name}"
-    )
+def data_with_truth(
+    evaluator: Evaluator, trainer: Trainer, what: Literal["features", "codes"]
+) -> tuple[ActivationDataModule, Float[Tensor, "n_features d_in"]]:
+    """Return the datamodule of the trainer and its true features.
+
+    Args:
+        evaluator: which needs them.
+        trainer: of the run.
+        what: must be known: `features`, or also `codes`.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    datamodule = datamodule_of(trainer)
+    features = None if datamodule is None else datamodule.source.features
+    if datamodule is None or features is None or (what == "codes" and datamodule.held_out() is None):
+        name = type(evaluator).__name__
+        raise ValueError(
+            f"{name} needs data whose true {what} are known, and data={data_name(trainer)} has none: "
+            f"take SyntheticDataModule, or leave out {name}"
+        )
+    return datamodule, features
 
 
-def random_dictionary(n: int, d_in: int) -> Float[Tensor, "n d_in"]:
-    """The isotropic unit rows by which chance is measured."""
-    return Isotropic().directions(n, d_in, torch.Generator().manual_seed(_CHANCE_SEED))
-
-
-def mean_firing(firing: FiringMatch) -> dict[str, Float[Tensor, ""]]:
-    """firing_precision, firing_recall and firing_f1: means over the latents for which they are defined."""
-    return {f"firing_{name}": values.nanmean() for name, values in firing.compute().items()}
+def mean_firing(firing: FiringMatch) -> dict[Metric, Float[Tensor, ""]]:
+    """Return means over the latents for which precision, recall and f1 are defined."""
+    return {_OF_FIRINGS[name]: values.nanmean() for name, values in firing.compute().items()}

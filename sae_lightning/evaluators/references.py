@@ -4,9 +4,8 @@ An explained variance of 0.7 means little before one knows what k entries can ex
 dictionary without any true feature explain.
 """
 
-import warnings
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,21 +13,26 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from sae_lightning.code import Code
+from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.evaluators.base import Evaluator, Scores
-from sae_lightning.evaluators.recovery import check_truth, mean_firing, random_dictionary
+from sae_lightning.evaluators.reconstruction import EXPLAINED_VARIANCE, FVU
+from sae_lightning.evaluators.recovery import data_with_truth, mean_firing
+from sae_lightning.evaluators.sparsity import L0
+from sae_lightning.members import Member
+from sae_lightning.metric import Metric
 from sae_lightning.metrics import FiringMatch
 from sae_lightning.metrics.functional import explained_variance_compute, moments_update, squared_error_update
+from sae_lightning.metrics.pursuit import keep_largest_per_sample, pursue
+from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.sources import NullSource, SyntheticSource
+from sae_lightning.trainer import callbacks_of
 
-_OMP_BLOCK = 512  # samples whose dense codes are held at a time
 _PCA_SAMPLES_PER_DIMENSION = 100
-
-# Where a sample is explained by fewer than k atoms, the pursuit goes on to explain the float32 rounding of its sum.
-_LEAST_RELATIVE_COEFFICIENT = 1e-5
 
 
 class References(Evaluator):
-    """Logs what methods that are no SAE score on the same data, as `<metric>/<reference>/0` beside the members.
+    """Log what methods that are no SAE score on the same data, as `<metric>/<reference>/0` beside the members.
 
     - true_codes: the true codes, of which only the k * n_samples largest coefficients are kept, as BatchTopK does.
     - true_codes_per_sample: the same with the k largest of each sample, as TopK does.
@@ -54,44 +58,43 @@ class References(Evaluator):
         if n_samples < 2:
             raise ValueError(f"n_samples={n_samples}: expected at least 2, since one sample has no variance to explain")
         self.k, self.n_samples = k, n_samples
-        self._values: dict[str, dict[str, float]] = {}
+        self._values: dict[str, dict[Metric, float]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that the data have known codes, and that k atoms can be independent."""
+        """Check that the data have known codes, and that k features can be independent."""
         super().setup(trainer, pl_module, stage)
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
-        check_truth(self, datamodule, "codes")
-        if sum(isinstance(callback, References) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+        self._datamodule, self._features = data_with_truth(self, trainer, "codes")
+        if sum(isinstance(callback, References) for callback in callbacks_of(trainer)) > 1:
             raise ValueError("References: expected one in a run, since those of two would have the same names")
-        n_features, d_in = datamodule.source.features.shape
+        n_features, d_in = self._features.shape
         if self.k > min(n_features, d_in):
             raise ValueError(
                 f"References: k={self.k}: expected at most {min(n_features, d_in)} for d_in={d_in} and {n_features} "
-                "features; more atoms are never independent, and explain everything"
+                "features; more directions are never independent, and explain everything"
             )
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Computes everything the first time."""
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+        """Compute everything the first time."""
         if not self._values:
-            self._values = self._measure(trainer.datamodule)  # type: ignore[attr-defined]
-        return {
-            metric: Scores({f"{name}/0": of[metric] for name, of in self._values.items() if metric in of}, floor=None)
-            for metric in self._values["true_codes"]  # which has them all
-        }
+            self._values = self._measure()
+        for metric in self._values["true_codes"]:  # which has them all
+            values = {Member(name, 0): values[metric] for name, values in self._values.items() if metric in values}
+            yield Scores(metric, values, floor=None)
 
-    def _measure(self, datamodule: Any) -> dict[str, dict[str, float]]:
-        """Metrics by reference, then by name."""
+    def _measure(self) -> dict[str, dict[Metric, float]]:
+        """Measure every reference."""
         from sklearn.decomposition import PCA
 
-        source, features = datamodule.source, datamodule.source.features
-        x, truth = held_out_sample(datamodule, self.n_samples)
+        source, features = self._datamodule.source, self._features
+        assert isinstance(source, SyntheticSource | NullSource)
+        x, truth = held_out_sample(self._datamodule, self.n_samples)
         largest = keep_largest(truth, self.k * self.n_samples)
         largest_per_sample = keep_largest_per_sample(truth, self.k)
         x_hat_omp, omp = pursue(x, features, self.k)
         x_hat_random, omp_random = pursue(x, random_dictionary(*features.shape), self.k)
         pca = PCA(self.k, svd_solver="covariance_eigh")  # draws nothing from the global random state
         d_in = features.shape[1]  # beside which there may be nulls
-        pca.fit(datamodule.calibration_sample(_PCA_SAMPLES_PER_DIMENSION * d_in)[:, :d_in].double().numpy())
+        pca.fit(self._datamodule.calibration_sample(_PCA_SAMPLES_PER_DIMENSION * d_in)[:, :d_in].double().numpy())
         x_hat_pca = torch.from_numpy(pca.inverse_transform(pca.transform(x.double().numpy())))
         return {
             "true_codes": fit(x, source.decode(largest)) | sparsity(largest) | detection(largest, truth),
@@ -108,79 +111,45 @@ class References(Evaluator):
 # -----------------------------------------------------------------------------------------------------------------
 
 
-def held_out_sample(datamodule: Any, n: int) -> tuple[Float[Tensor, "n d_in"], Code]:
-    """The first n held-out samples and their true code, the same on every rank."""
-    xs, codes = zip(*islice(datamodule.held_out(), -(-n // datamodule.batch_size)), strict=True)
+def held_out_sample(datamodule: ActivationDataModule, n: int) -> tuple[Float[Tensor, "n d_in"], Code]:
+    """Return the first n held-out samples and their true code, the same on every rank."""
+    held_out = datamodule.held_out()
+    assert held_out is not None
+    xs, codes = zip(*islice(held_out, -(-n // datamodule.batch_size)), strict=True)
     code = Code.join(codes)
     end = int(code.offsets[n])
     return torch.cat(xs)[:n], Code(code.values[:end], code.indices[:end], code.offsets[: n + 1], code.d_sae)
 
 
 def keep_largest(code: Code, n: int) -> Code:
-    """The n largest entries of all; all entries where there are fewer."""
+    """Keep the n largest entries of all; all entries where there are fewer."""
     keep = torch.zeros(code.nnz, dtype=torch.bool)
     keep[code.values.topk(min(n, code.nnz)).indices] = True
     return code.where(keep)
-
-
-def keep_largest_per_sample(code: Code, k: int) -> Code:
-    """The k largest entries of each row; all entries where there are fewer."""
-    order = code.values.argsort(descending=True)
-    order = order[code.rows[order].argsort(stable=True)]  # by row, the largest first
-    keep = torch.empty(code.nnz, dtype=torch.bool)
-    keep[order] = torch.arange(code.nnz) - code.offsets[code.rows] < k
-    return code.where(keep)
-
-
-def pursue(
-    x: Float[Tensor, "n d_in"], dictionary: Float[Tensor, "n_atoms d_in"], k: int
-) -> tuple[Float[Tensor, "n d_in"], Code]:
-    """Reconstruction and code of orthogonal matching pursuit with k atoms to a sample, computed in float64.
-
-    Args:
-        x: samples.
-        dictionary: unit rows.
-        k: atoms to a sample, at most d_in; fewer where they explain the sample.
-    """
-    dictionary = dictionary.double()
-    x_hats, codes = [], []
-    for block in x.double().split(_OMP_BLOCK):
-        dense = _pursue_block(block, dictionary, k)
-        x_hats.append(dense @ dictionary)
-        codes.append(Code.from_dense(dense))
-    return torch.cat(x_hats), Code.join(codes)
-
-
-def _pursue_block(x: Tensor, dictionary: Tensor, k: int) -> Tensor:
-    from sklearn.linear_model import orthogonal_mp
-
-    with warnings.catch_warnings():
-        # Said of a sample that fewer than k atoms explain (of x = 0 none). No case of trouble: k <= d_in.
-        warnings.filterwarnings("ignore", "Orthogonal matching pursuit ended prematurely", RuntimeWarning)
-        # With a Gram matrix it would be copied for every sample, which takes 20 times as long.
-        coefficients = orthogonal_mp(dictionary.T.numpy(), x.T.numpy(), n_nonzero_coefs=k, precompute=False)
-    dense = torch.from_numpy(coefficients).reshape(len(dictionary), len(x)).T
-    magnitudes = dense.abs()
-    return dense.where(magnitudes > _LEAST_RELATIVE_COEFFICIENT * magnitudes.amax(1, keepdim=True), 0)
 
 
 # Metrics of a reference
 # -----------------------------------------------------------------------------------------------------------------
 
 
-def fit(x: Tensor, x_hat: Tensor) -> dict[str, float]:
-    """How well the samples are reconstructed; as in `Reconstruction`, without anything to reduce over ranks."""
-    explained = float(explained_variance_compute(squared_error_update(x, x_hat), moments_update(x)))
-    return {"explained_variance": explained, "fvu": 1 - explained}
+def fit(x: Tensor, x_hat: Tensor) -> dict[Metric, float]:
+    """Measure how well the samples are reconstructed."""
+    explained = explained_variance(x, x_hat)
+    return {EXPLAINED_VARIANCE: explained, FVU: 1 - explained}
 
 
-def sparsity(code: Code) -> dict[str, float]:
-    """Mean number of entries."""
-    return {"l0": float(code.l0().double().mean())}
+def explained_variance(x: Float[Tensor, "n d_in"], x_hat: Float[Tensor, "n d_in"]) -> float:
+    """Return the explained variance as `Reconstruction` has it, with nothing to reduce over ranks."""
+    return float(explained_variance_compute(squared_error_update(x, x_hat), moments_update(x)))
 
 
-def detection(code: Code, truth: Code) -> dict[str, float]:
-    """How well the entries are those of the truth, feature by feature."""
+def sparsity(code: Code) -> dict[Metric, float]:
+    """Measure the mean number of entries."""
+    return {L0: float(code.l0().double().mean())}
+
+
+def detection(code: Code, truth: Code) -> dict[Metric, float]:
+    """Measure how well the entries are those of the truth, feature by feature."""
     firing = FiringMatch(truth.d_sae, torch.arange(truth.d_sae), sync_on_compute=False)
     firing.update(code, truth)
-    return {name: float(value) for name, value in mean_firing(firing).items()}
+    return {metric: float(value) for metric, value in mean_firing(firing).items()}

@@ -7,10 +7,10 @@ The two are not the same and have been given each other's name: MMCS is never be
 the number of latents.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -19,9 +19,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sae_lightning import metrics
-from sae_lightning.evaluators.base import Evaluator, Scores, share_members
-from sae_lightning.evaluators.reading import members_by_part, reference
+from sae_lightning.evaluators.base import Evaluator, Scores, datamodule_of, evaluate_across_ranks
 from sae_lightning.evaluators.recovery import LARGEST_MATCHING
+from sae_lightning.members import Member, by_part
+from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import best_cosine, matched_cosine
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import CovarianceMatched, DecoderInit, Isotropic
@@ -32,6 +33,65 @@ _SHARED_COSINE = 0.7
 
 # Not a seed that somebody gives to an SAE, whose start would be one of the two random dictionaries.
 _CHANCE_SEED = 0x5AE_A64EE
+
+AGREES = Question(
+    "seeds",
+    "Do two seeds find the same latents?",
+    order=100,
+    title="Agreement of seeds",
+    lead="Do two seeds of one policy find the same latents? Floor: random directions of equal mean and covariance.",
+)
+_CHANCE = "as many random directions with the covariance of the activations"
+# No metric has a better way: every pair of seeds enters the values of two, which a verdict would take for independent.
+MMCS = Metric(
+    "seed_mmcs",
+    "Nearest latent of the other seed (cosine)",
+    AGREES,
+    floor=_CHANCE,
+    computed="mean over latents of the largest cosine to a decoder direction of the other seed; mean over other seeds",
+)
+MMCS_ABSOLUTE = Metric(
+    "seed_mmcs_absolute",
+    "Nearest latent of the other seed, either sign (cosine)",
+    AGREES,
+    floor=_CHANCE,
+    computed="mean over latents of the largest absolute cosine to a decoder direction of the other seed; mean over "
+    "other seeds",
+)
+PW_MCC = Metric(
+    "seed_pw_mcc",
+    "Latents of two seeds matched one to one (absolute cosine)",
+    AGREES,
+    floor=_CHANCE,
+    computed="mean absolute cosine of decoder directions in the best one-to-one matching with those of the other seed; "
+    "mean over other seeds",
+)
+MATCHED_COSINE = Metric(
+    "seed_matched_cosine",
+    "Latents of two seeds matched one to one (signed cosine)",
+    AGREES,
+    floor=_CHANCE,
+    computed="mean cosine of decoder directions in the best one-to-one matching with those of the other seed; mean "
+    "over other seeds",
+)
+MATCHED_COSINE_ENCODER = Metric(
+    "seed_matched_cosine_encoder",
+    "Latents of two seeds matched, encoder directions (cosine)",
+    AGREES,
+    floor=_CHANCE,
+    computed="mean cosine of encoder directions in the best one-to-one matching with those of the other seed; mean "
+    "over other seeds",
+)
+SHARED_FRACTION = Metric(
+    "seed_shared_fraction",
+    "Latents that have a partner",
+    AGREES,
+    floor=_CHANCE,
+    computed=f"share of latents whose partner, in the best one-to-one matching with the other seed, has a mean of "
+    f"decoder and encoder cosine above {_SHARED_COSINE:g}; mean over other seeds",
+)
+
+AgreementScores: TypeAlias = dict[Metric, float]
 
 
 @dataclass(frozen=True)
@@ -53,7 +113,7 @@ class Directions:
 
 
 class SeedAgreement(Evaluator):
-    """Compares the latents of each SAE with those of the same policy and other seeds; logs the mean over these.
+    """Compare the latents of each SAE with those of the same policy and other seeds; log the mean over these.
 
     - seed_pw_mcc: mean absolute cosine of decoder directions in the best one-to-one matching (PW-MCC).
     - seed_matched_cosine, seed_matched_cosine_encoder: the same with signed cosines, of decoder and of encoder
@@ -62,9 +122,9 @@ class SeedAgreement(Evaluator):
       encoder cosine, with which that mean is above 0.7 (Paulo and Belrose 2025, arXiv 2501.16615).
     - seed_mmcs, seed_mmcs_absolute: mean over latents of the largest cosine to any decoder direction of the other.
 
-    Only latents that fired in this validation are compared: a dead one stands where it started and tells nothing of the
-    data. A latent without partner, where the other SAE has fewer that live, counts as 0. All are in [-1, 1], higher is
-    better, 1 for the same latents in any order.
+    Only latents that fired in this validation are compared: a dead one stands where it started and says nothing about
+    the data. A latent without partner, where the other SAE has fewer that live, counts as 0. All are in [-1, 1], higher
+    is better, 1 for the same latents in any order.
 
     Floors are chance for as many random directions with the covariance of the activations, whose common principal
     directions alone make seeds agree; isotropic directions, which agree less, stand beside them as `isotropic/0`.
@@ -80,86 +140,90 @@ class SeedAgreement(Evaluator):
 
     def __init__(self, every_n_validations: int = 0) -> None:
         super().__init__(every_n_validations)
-        self._chance: dict[str, dict[str, dict[str, float]]] = {}
+        self._chance: dict[str, dict[str, AgreementScores]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks that there are seeds to compare."""
+        """Check that there are seeds to compare."""
         super().setup(trainer, pl_module, stage)
-        alone = [member for member, others in seeds_of(pl_module.members).items() if not others]  # type: ignore[arg-type]
+        assert isinstance(pl_module, SAEModule)
+        alone = [member for member, others in other_seeds(pl_module.members).items() if not others]
         if alone:
             raise ValueError(
-                f"SeedAgreement compares seeds, and of {alone[0].rpartition('/')[0]} there is one: take a SanityPanel "
+                f"SeedAgreement compares seeds, and of {alone[0].policy} there is one: take a SanityPanel "
                 "with two or more, for example model.seeds=[0, 1], or leave out SeedAgreement"
             )
 
     def start(self, module: SAEModule) -> None:
-        """Makes fresh counters of firings."""
+        """Make fresh counters of firings."""
         self._firings = {
             member: metrics.Sparsity(sae.d_sae).to(module.device) for member, sae in module.members.items()
         }
 
-    def update(self, steps: Mapping[str, Step]) -> None:
-        """Takes note of which latents fire."""
+    def update(self, steps: Mapping[Member, Step]) -> None:
+        """Count which latents fire."""
         for member, step in steps.items():
             self._firings[member].update(step.code)
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> dict[str, Scores]:
-        """Compares each pair once, on one of the ranks."""
+    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+        """Compare each pair once, on one of the ranks."""
         directions = {
             member: Directions(sae.W_dec.detach()[alive], sae.W_enc.detach().T[alive])
             for member, sae in module.members.items()
             for alive in [self._firings[member].compute()["firing_frequency"] > 0]
         }
-        seeds = seeds_of(module.members)
+        seeds = other_seeds(module.members)
         to_match = max(sae.d_sae for sae in module.members.values()) <= LARGEST_MATCHING
 
-        def with_later_seeds(member: str, _: SparseAutoencoder) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
-            later = [other for other in seeds[member] if other > member]
+        def with_later_seeds(
+            member: Member, _: SparseAutoencoder
+        ) -> dict[Member, tuple[AgreementScores, AgreementScores]]:
+            # The order of the keys decides which of the two comes first, and with it the rounding of the values.
+            later = [other for other in seeds[member] if str(other) > str(member)]
             return {other: agreement(directions[member], directions[other], to_match) for other in later}
 
-        found: dict[str, list[dict[str, float]]] = {member: [] for member in seeds}
-        for member, pairs in share_members(module.members, with_later_seeds).items():
-            for other, (of_member, of_other) in pairs.items():
-                found[member].append(of_member)
-                found[other].append(of_other)
-        self._measure_chance(trainer.datamodule, module, to_match)  # type: ignore[attr-defined]
+        pairs: dict[Member, list[AgreementScores]] = {member: [] for member in seeds}
+        for member, pairs_of_member in evaluate_across_ranks(module.members, with_later_seeds).items():
+            for other, (from_member, from_other) in pairs_of_member.items():
+                pairs[member].append(from_member)
+                pairs[other].append(from_other)
         values = {
-            member: {name: fmean(of[name] for of in pairs) for name in pairs[0]} for member, pairs in found.items()
+            member: {metric: fmean(scores[metric] for scores in all_scores) for metric in all_scores[0]}
+            for member, all_scores in pairs.items()
         }
-        values |= {reference(part, "isotropic"): of["isotropic"] for part, of in self._chance.items()}
-        return {
-            name: Scores(
-                {member: of[name] for member, of in values.items()},
-                {part: of["covariance"][name] for part, of in self._chance.items()},
-            )
-            for name in next(iter(values.values()))
-        }
+        self._measure_chance(trainer, module, to_match)
+        values |= {Member("isotropic", 0, part): scores["isotropic"] for part, scores in self._chance.items()}
+        for metric in next(iter(values.values())):
+            floors = {part: scores["covariance"][metric] for part, scores in self._chance.items()}
+            yield Scores(metric, {member: scores[metric] for member, scores in values.items()}, floors)
 
-    def _measure_chance(self, datamodule: Any, module: SAEModule, to_match: bool) -> None:
-        """How two random dictionaries of each part agree, once."""
-        for part, (member, *_) in members_by_part(module.members).items():
+    def _measure_chance(self, trainer: Trainer, module: SAEModule, to_match: bool) -> None:
+        """Measure once how two random dictionaries of each part agree."""
+        for part, (member, *_) in by_part(module.members).items():
             if part in self._chance:
                 continue
+            datamodule = datamodule_of(trainer)
+            assert datamodule is not None
             sae, covariance = module.members[member], CovarianceMatched()
-            samples = module.read_by(member, datamodule.calibration_sample(covariance.n_samples(sae.d_in)))
+            samples = module.activations_for(member, datamodule.calibration_sample(covariance.n_samples(sae.d_in)))
             self._chance[part] = {
                 name: chance(init, sae, samples, to_match)
                 for name, init in (("isotropic", Isotropic()), ("covariance", covariance))
             }
 
 
-def seeds_of(members: Mapping[str, Any]) -> dict[str, list[str]]:
-    """For each member those of the same part and policy with another seed."""
+def other_seeds(members: Iterable[Member]) -> dict[Member, list[Member]]:
+    """Return for each member those of the same part and policy with another seed."""
+    members = list(members)
     return {
-        member: [other for other in members if other != member and _without_seed(other) == _without_seed(member)]
+        member: [
+            other for other in members if other != member and (other.part, other.policy) == (member.part, member.policy)
+        ]
         for member in members
     }
 
 
-def agreement(
-    first: Directions, second: Directions, to_match: bool = True
-) -> tuple[dict[str, float], dict[str, float]]:
-    """What `SeedAgreement` logs, from the side of each of the two; nan where one has no latents.
+def agreement(first: Directions, second: Directions, to_match: bool = True) -> tuple[AgreementScores, AgreementScores]:
+    """Return what `SeedAgreement` logs, from the side of each of the two; nan where one has no latents.
 
     Args:
         first: directions of one SAE.
@@ -169,35 +233,34 @@ def agreement(
     sides = ((first, second), (second, first))
     sizes = [len(own.decoder) for own, _ in sides]
     lone = 0 in sizes
-    scores: tuple[dict[str, float], dict[str, float]] = ({}, {})
-    for name, absolute in (("seed_mmcs", False), ("seed_mmcs_absolute", True)):
-        for of, (own, other) in zip(scores, sides, strict=True):
-            of[name] = torch.nan if lone else float(best_cosine(own.decoder, other.decoder, absolute).double().mean())
+    scores: tuple[AgreementScores, AgreementScores] = ({}, {})
+    for metric, absolute in ((MMCS, False), (MMCS_ABSOLUTE, True)):
+        for scores_of_side, (own, other) in zip(scores, sides, strict=True):
+            scores_of_side[metric] = (
+                torch.nan if lone else float(best_cosine(own.decoder, other.decoder, absolute).double().mean())
+            )
     if not to_match:
         return scores
-    for name, pair, absolute in (
-        ("seed_pw_mcc", (first.decoder, second.decoder), True),
-        ("seed_matched_cosine", (first.decoder, second.decoder), False),
-        ("seed_matched_cosine_encoder", (first.encoder, second.encoder), False),
-        ("seed_shared_fraction", (first.both, second.both), False),
+    for metric, pair, absolute in (
+        (PW_MCC, (first.decoder, second.decoder), True),
+        (MATCHED_COSINE, (first.decoder, second.decoder), False),
+        (MATCHED_COSINE_ENCODER, (first.encoder, second.encoder), False),
+        (SHARED_FRACTION, (first.both, second.both), False),
     ):
         cosines = torch.zeros(0) if lone else matched_cosine(*pair, absolute).double()
-        if name == "seed_shared_fraction":
+        if metric == SHARED_FRACTION:
             cosines = (cosines > _SHARED_COSINE).double()
-        for of, size in zip(scores, sizes, strict=True):
-            of[name] = torch.nan if lone else float(cosines.sum()) / size
+        for scores_of_side, size in zip(scores, sizes, strict=True):
+            # Over all latents of the side: one without partner counts as 0.
+            scores_of_side[metric] = torch.nan if lone else float(cosines.sum()) / size
     return scores
 
 
 def chance(
     init: DecoderInit, sae: SparseAutoencoder, samples: Float[Tensor, "n d_in"], to_match: bool
-) -> dict[str, float]:
-    """How two dictionaries of this start agree that differ in the seed; their encoders are their decoders."""
+) -> AgreementScores:
+    """Measure how two dictionaries of this start agree that differ in the seed; their encoders are their decoders."""
     generator = torch.Generator().manual_seed(_CHANCE_SEED)
     drawn = [init.directions(sae.d_sae, sae.d_in, generator, samples).to(sae.W_dec.device) for _ in range(2)]
     first, second = (Directions(directions, directions) for directions in drawn)
     return agreement(first, second, to_match)[0]
-
-
-def _without_seed(member: str) -> str:
-    return member.rpartition("/")[0]

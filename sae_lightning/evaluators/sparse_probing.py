@@ -12,16 +12,15 @@ from lightning.pytorch import LightningModule, Trainer
 from typing_extensions import override
 
 from sae_lightning.evaluators.probes import Probing
-from sae_lightning.evaluators.reading import TextEvaluator, TextReader
-from sae_lightning.probing.cities import CityAttribute
+from sae_lightning.evaluators.text_evaluator import TextEvaluator
+from sae_lightning.pocket import CityAttribute, PythonIndentation, PythonPackage, PythonTokens
 from sae_lightning.probing.features import Pooling
 from sae_lightning.probing.prepared import PreparedTask
-from sae_lightning.probing.python_code import PythonIndentation, PythonPackage, PythonTokens
 from sae_lightning.probing.task import ProbingTask
 
 
 class SparseProbing(TextEvaluator, Probing):
-    """Logs what logistic probes on the k best latents tell: probe_accuracy_k<k> and probe_auroc_k<k>, held out.
+    """Log how well logistic probes on the k best latents classify: probe_accuracy_k<k> and probe_auroc_k<k>, held out.
 
     Each class of a task is told from the rest, with as many positive as negative examples; values are means over
     classes, then over tasks. Those with _ood are on examples of another kind, for the tasks that have them.
@@ -34,8 +33,9 @@ class SparseProbing(TextEvaluator, Probing):
     of the reconstruction is 0.5.
 
     Args:
-        tasks: what to tell: PythonTokens, PythonIndentation, PythonPackage, CityAttribute, LabelledFiles, SAEBenchSet.
-            Default: the first three, and CityAttribute for continent and for language; they need no network.
+        tasks: what to classify: PythonTokens, PythonIndentation, PythonPackage, CityAttribute, LabelledFiles,
+            SAEBenchSet. Default: the first three, and CityAttribute for continent and for language; they need no
+            network.
         ks: how many latents a probe reads, each 1 or more.
         pooling: how the tokens of a text become one example, where a task is about whole texts; special tokens never
             count.
@@ -63,16 +63,15 @@ class SparseProbing(TextEvaluator, Probing):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Reads the examples, so that what is wrong with them shows before training."""
+        """Read the examples, so that a mistake in them shows before training."""
         super().setup(trainer, pl_module, stage)
         if not self._prepared:
-            reader = TextReader(trainer.datamodule)  # type: ignore[attr-defined]
             self._prepared = [
-                PreparedTask(task, reader, self.train_examples, self.test_examples, self.pooling)
+                PreparedTask(task, self.reader, self.train_examples, self.test_examples, self.pooling)
                 for task in (default_tasks() if self.tasks is None else self.tasks)
             ]
 
 
 def default_tasks() -> list[ProbingTask]:
-    """Those that need no network."""
+    """Return the tasks that need no network."""
     return [PythonTokens(), PythonIndentation(), PythonPackage(), CityAttribute("continent"), CityAttribute("language")]

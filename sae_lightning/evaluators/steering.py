@@ -1,6 +1,6 @@
-"""What a direction does to the answers of a CLIP model when it is added to the activations of pictures.
+"""What a direction does to the answers of a CLIP model when it is added to the activations of images.
 
-    x <- x + strength * scale * direction, at every position that counts
+    x <- x + strength * scale * direction, at every valid position
 
 with the scale of the activations, the root mean square of ||x - mean||. The strength is searched for each direction so
 that as many answers are lost with each. With one strength for all, a weak direction would change a few answers, which
@@ -14,49 +14,49 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sae_lightning.evaluators.edits import Edit, edited_outputs
-from sae_lightning.evaluators.labelled_pictures import LabelledPictures
+from sae_lightning.datamodules.labelled_images import LabelledImages
+from sae_lightning.sources.replacing import Edit, edited_outputs
 
 # Exponents of 2: strengths from 1/64 to 8, searched to 3 percent, or until the change is met well enough.
 _WEAKEST, _STRONGEST, _N_STEPS = -6.0, 3.0, 8
 _TOLERANCE = 0.1
-_LEAST_KNOWN = 16
-_LEAST = 1e-9
+_MIN_KNOWN = 16
+_EPSILON = 1e-9
 
 
 class Steering:
-    """Held-out pictures about which the model is asked while something is added to their activations.
+    """Held-out images about which the model is asked while something is added to their activations.
 
-    Only answers count that are right when nothing is added: one about something that the model does not know is a
+    Only answers count that are correct when nothing is added: one about something that the model does not know is a
     guess, which anything changes.
 
     Args:
-        pictures: what is asked, of attributes that apply to them.
-        numbers: which of them.
+        images: which images, and which of their attributes; each applies to some of them.
+        numbers: which of the images.
         part: name of the hook, where there are several.
 
     Raises:
         ValueError: if the model knows too little of an attribute.
     """
 
-    def __init__(self, pictures: LabelledPictures, numbers: Int64[Tensor, " n_pictures"], part: str) -> None:
-        self._pictures, self._part = pictures, part
-        self._captions = pictures.zero_shot()
-        self._batches = list(pictures.batches(numbers))
-        seen: list[Tensor] = []
+    def __init__(self, images: LabelledImages, numbers: Int64[Tensor, " n_images"], part: str) -> None:
+        self._images, self._part = images, part
+        self._captions = images.zero_shot()
+        self._batches = list(images.batches(numbers))
+        activations: list[Tensor] = []
 
-        def look(x: Tensor) -> Tensor:
-            seen.append(x.double())
+        def keep(x: Tensor) -> Tensor:
+            activations.append(x.double())
             return x
 
-        self._known = ~self._wrong(look)
-        x = torch.cat(seen)
+        self._known = ~self._wrong(keep)
+        x = torch.cat(activations)
         self._scale = float((x - x.mean(0)).square().sum(1).mean().sqrt())
-        for name, n in zip(pictures.attributes, self._known.sum(0).tolist(), strict=True):
-            if n < _LEAST_KNOWN:
+        for name, n in zip(images.attributes, self._known.sum(0).tolist(), strict=True):
+            if n < _MIN_KNOWN:
                 raise ValueError(
-                    f"the model answers {n} of {len(self._known)} pictures correctly about {name}, and {_LEAST_KNOWN} "
-                    "are needed: raise n_pictures, or name others (attributes)"
+                    f"the model answers {n} of {len(self._known)} images correctly about {name}, and {_MIN_KNOWN} "
+                    "are needed: raise n_images, or name others (attributes)"
                 )
 
     @property
@@ -67,50 +67,55 @@ class Steering:
     def lost(
         self, directions: Float[Tensor, "n d_in"], change: float
     ) -> tuple[Float[Tensor, "n n_attributes"], Float[Tensor, " n"]]:
-        """Which share of the answers about each attribute is lost, and with which strength, on the CPU in float64.
+        """Return which share of the answers about each attribute is lost, and with which strength.
+
+        On the CPU in float64.
 
         Args:
             directions: of length 1.
             change: the sum over attributes of the shares that shall be lost. As a rule it is exceeded by less than a
                 tenth; directions that lose less at the largest strength miss it.
         """
-        found = [self._search(direction, change) for direction in directions]
-        shares = [shares for shares, _ in found]
-        empty = self.n_known.new_zeros(0, len(self.n_known)).double()
-        return torch.stack(shares) if found else empty, torch.tensor([of for _, of in found], dtype=torch.float64)
+        searches = [self._search(direction, change) for direction in directions]
+        # Of no direction there is nothing to stack.
+        shares_lost = torch.zeros(0, len(self.n_known), dtype=torch.float64, device=self.n_known.device)
+        if searches:
+            shares_lost = torch.stack([lost for lost, _ in searches])
+        return shares_lost, torch.tensor([strength for _, strength in searches], dtype=torch.float64)
 
     def _search(self, direction: Tensor, change: float) -> tuple[Tensor, float]:
-        low, high, found = _WEAKEST, _STRONGEST, None
+        """Bisect the exponent of the strength; the last that lost enough is taken, and its shares."""
+        low, high, enough = _WEAKEST, _STRONGEST, None
         for _ in range(_N_STEPS):
             middle = (low + high) / 2
             lost = self._lost(direction, 2**middle)
             if lost.sum() < change:
                 low = middle
             else:
-                high, found = middle, lost
+                high, enough = middle, lost
                 if lost.sum() <= (1 + _TOLERANCE) * change:
                     break
-        return (lost, 2**middle) if found is None else (found, 2**high)
+        return (lost, 2**middle) if enough is None else (enough, 2**high)
 
     def _lost(self, direction: Tensor, strength: float) -> Float[Tensor, " n_attributes"]:
-        wrong = self._wrong(partial(_added, step=strength * self._scale * direction))
+        wrong = self._wrong(partial(_add, step=strength * self._scale * direction))
         return (wrong & self._known).sum(0) / self.n_known.double()
 
-    def _wrong(self, edit: Edit) -> Bool[Tensor, "n_pictures n_attributes"]:
-        """Which answers are wrong; those about what does not apply are."""
+    def _wrong(self, edit: Edit) -> Bool[Tensor, "n_images n_attributes"]:
+        """Return which answers are wrong; those about an attribute that does not apply are."""
         answers = []
         for batch in self._batches:
-            embeddings = edited_outputs(self._pictures.source, batch, edit, self._part)
-            answers.append(self._pictures.answers(self._captions, embeddings, batch.numbers)[..., 0])
-        return torch.cat(answers) != 0
+            embeddings = edited_outputs(self._images.source, batch, edit, self._part)
+            answers.append(self._images.answers(self._captions, embeddings, batch.numbers)[..., 0])
+        return torch.cat(answers) != 0  # nan is not 0
 
 
-def _added(x: Tensor, step: Tensor) -> Tensor:
+def _add(x: Tensor, step: Tensor) -> Tensor:
     return x + step.to(x)
 
 
 def selectivity(lost: Float[Tensor, "n n_attributes"], usual: Float[Tensor, " n_attributes"]) -> Float[Tensor, " n"]:
-    """How much of what a direction does is done to one attribute, beyond what is usual.
+    """Return how much of what a direction does is done to one attribute, beyond what is usual.
 
         max_a (p_a - usual_a) / (1 - usual_a),    p_a = lost_a / sum_b lost_b
 
@@ -122,9 +127,9 @@ def selectivity(lost: Float[Tensor, "n n_attributes"], usual: Float[Tensor, " n_
         lost: share of the answers about each attribute that each direction loses.
         usual: `shares` of directions of no meaning, mean over these: some attributes change more easily than others.
     """
-    return ((shares(lost) - usual) / (1 - usual).clamp(min=_LEAST)).amax(1).clamp(min=0) * (lost.sum(1) > 0)
+    return ((shares(lost) - usual) / (1 - usual).clamp(min=_EPSILON)).amax(1).clamp(min=0) * (lost.sum(1) > 0)
 
 
 def shares(lost: Float[Tensor, "n n_attributes"]) -> Float[Tensor, "n n_attributes"]:
-    """Of what each direction does, which share is done to each attribute; zeros for one that does nothing."""
-    return lost / lost.sum(1, keepdim=True).clamp(min=_LEAST)
+    """Return of what each direction does, which share is done to each attribute; zeros for one that does nothing."""
+    return lost / lost.sum(1, keepdim=True).clamp(min=_EPSILON)

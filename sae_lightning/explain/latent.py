@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.datamodules import ClipImages
 from sae_lightning.evaluators.auto_interp import FILE_NAME
-from sae_lightning.explain.data_of_run import data_of_run
 from sae_lightning.explain.logit_effects import TEXT_DATA, direct_logit_effects
 from sae_lightning.explain.related_latents import meta_latents_of, nearest_latents, neighbours
 from sae_lightning.interpretation.excerpts import Example, Excerpt, Excerpts
-from sae_lightning.interpretation.strongest import kept_line, read_strongest, read_strongest_pictures, top_tokens
+from sae_lightning.interpretation.strongest import kept_line, max_activating_examples, max_activating_images, top_tokens
+from sae_lightning.members import TRAINED, Member
+from sae_lightning.runs import Run
+from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SparseAutoencoder
-from sae_lightning.saes.module import part_of
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.stitching.results import read_insertions
 
@@ -26,8 +26,8 @@ _EXCERPT_LENGTH = 32
 
 
 def explain(
-    run: Path,
-    member: str,
+    run: Run,
+    member: Member,
     latent: int,
     *,
     meta: Path | None = None,
@@ -39,10 +39,10 @@ def explain(
     """Collect what is known of a latent.
 
     Args:
-        run: run folder.
-        member: name of the SAE in it, such as `trained/0`.
+        run: a finished run.
+        member: which of its SAEs.
         latent: its number.
-        meta: run of a meta-SAE of this SAE; of several seeds the first is taken.
+        meta: run folder of a meta-SAE of this SAE; of several seeds the first is taken.
         smaller: folder of a smaller SAE.
         n: how many texts or images, tokens and related latents.
         n_tokens: most held-out tokens to read.
@@ -54,77 +54,69 @@ def explain(
     Raises:
         ValueError: if there is no such latent, or what was given does not belong to it.
     """
-    folder = _folder_of(run, member)
-    sae = SparseAutoencoder.load(folder)
+    folder, sae = run.sae_folder(member), run.load(member)
     if not 0 <= latent < sae.d_sae:
         raise ValueError(f"LATENT {latent}: {member} has {sae.d_sae} latents; expected 0 to {sae.d_sae - 1}")
     W_dec, dead = sae.W_dec.detach(), dead_latents(folder)
     explanation: dict[str, Any] = {
-        "run": str(run),
-        "member": member,
+        "run": str(run.folder),
+        "member": str(member),
         "latent": latent,
         "d_sae": sae.d_sae,
         "dead": None if dead is None else latent in dead,
         "neighbours": [asdict(neighbour) for neighbour in neighbours(W_dec, [latent], n)[0]],
         "meta": None if meta is None else _meta(meta, folder, W_dec, latent, n),
         "smaller": None if smaller is None else _smaller(smaller, W_dec[latent], n),
-        "stitched": read_insertions(run, member, [latent])[0],
+        "stitched": read_insertions(run.folder, str(member), [latent])[0],
         "text": None,
-        "pictures": None,
+        "images": None,
         "logits": None,
     }
-    part = part_of(member)
-    datamodule: Any = data_of_run(run, part, (*TEXT_DATA, ClipImages))
+    part = member.part
+    if part in (run.data["init_args"].get("nulls") or {}):
+        raise ValueError(
+            f"MEMBER {member}: this SAE was trained on {part}, a null version of the activations, of which there is "
+            "nothing to explain; give one of the activations themselves, such as trained/0"
+        )
+    datamodule: Any = run.datamodule((*TEXT_DATA, ClipImages))
     if datamodule is None:
         return explanation
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     datamodule.source.to(device)
     sae = sae.to(device)
     if isinstance(datamodule, ClipImages):
-        return explanation | {"pictures": _images(datamodule, sae, part, latent, n, n_images)}
-    line = kept_line(run / FILE_NAME, member, latent)
+        return explanation | {"images": _images(datamodule, sae, part, latent, n, n_images)}
+    line = kept_line(run.folder / FILE_NAME, member, latent)
     text = _read_text(datamodule, sae, part, latent, n, n_tokens) if line is None else _kept_text(line, n)
     effects = direct_logit_effects(datamodule, sae.W_dec[latent][None], n)
     return explanation | {"text": text, "logits": effects and effects[0]}
 
 
-def _folder_of(run: Path, member: str) -> Path:
-    if not (run / "config.yaml").is_file():
-        raise ValueError(f"{run}: no config.yaml in it; give a run folder, such as lightning_logs/<name>/version_0")
-    members = [str(path.parent.relative_to(run / "saes")) for path in sorted((run / "saes").glob("**/sae.safetensors"))]
-    if not members:
-        raise ValueError(f"{run}: no SAEs in {run / 'saes'}, which a fit leaves when it has finished")
-    if member not in members:
-        raise ValueError(f"MEMBER {member}: {run} has {', '.join(members)}")
-    return run / "saes" / member
-
-
 def _meta(
-    run: Path,
+    folder: Path,
     base: Path,
     W_dec: Float[Tensor, "d_sae d_in"],
     latent: int,
     n: int,
 ) -> dict[str, Any]:
-    config = run / "config.yaml"
-    data = ((yaml.safe_load(config.read_text()) or {}).get("data") or {}) if config.is_file() else {}
-    if not str(data.get("class_path")).endswith("DecoderDirections"):
+    run = Run(folder)
+    if not run.data["class_path"].endswith("DecoderDirections"):
         raise ValueError(
-            f"--meta {run}: expected a run whose data are DecoderDirections of {base}, such as one of "
+            f"--meta {folder}: expected a run whose data are DecoderDirections of {base}, such as one of "
             "configs/experiment/meta_sae_pocket_lm.yaml"
         )
-    saes = sorted(run.glob("saes/trained/*/sae.safetensors"))
-    if not saes:
-        raise ValueError(f"--meta {run}: no SAEs in {run / 'saes/trained'}, which a fit leaves when it has finished")
-    meta = SparseAutoencoder.load(saes[0].parent)
-    _check_width("--meta", run, meta, W_dec.shape[1])
+    member = next((member for member in run.saes if member.policy == TRAINED), None)
+    if member is None:
+        raise ValueError(f"--meta {folder}: no trained SAE in {folder / SAES_FOLDER}, which a finished fit leaves")
+    meta = run.load(member)
+    _check_width("--meta", folder, meta, W_dec.shape[1])
     [(meta_latents, explained)] = meta_latents_of(meta, W_dec, [latent], n)
-    bases = data["init_args"]["saes"]
+    bases = run.data["init_args"]["saes"]
     return {
-        "sae": str(saes[0].parent),
+        "sae": str(run.saes[member]),
         "d_sae": meta.d_sae,
         "bases": bases,
-        "is_of_this_sae": base.resolve() in [Path(folder).resolve() for folder in bases],
+        "is_of_this_sae": base.resolve() in [Path(own).resolve() for own in bases],
         "explained": explained,
         "meta_latents": [asdict(meta_latent) for meta_latent in meta_latents],
     }
@@ -162,7 +154,7 @@ def _read_text(
     packing = datamodule.packing
     length = min(_EXCERPT_LENGTH, packing.context_length)
     excerpts = Excerpts(datamodule.heldout_rows(n_tokens), length, packing.tokenizer)
-    examples, frequency = read_strongest(datamodule, sae, part, latent, excerpts, n)
+    examples, frequency = max_activating_examples(datamodule, sae, part, latent, excerpts, n)
     judged = {"frequency": frequency, "explanation": None, "score": None}
     return {"from": "the held-out text", **judged, **_examples(examples, n)}
 
@@ -182,11 +174,11 @@ def _images(
     datamodule: ClipImages, sae: SparseAutoencoder, part: str, latent: int, n: int, n_images: int
 ) -> dict[str, Any]:
     """Read held-out images for those on which the latent fires most strongly."""
-    strongest, frequency = read_strongest_pictures(datamodule, sae, part, latent, n_images, n)
+    strongest, frequency = max_activating_images(datamodule, sae, part, latent, n_images, n)
     images = datamodule.images
     examples = [
         {
-            "picture": number,
+            "image": number,
             "name": images.name(number),
             "activation": float(f"{activation:.4g}"),
             "shows": images.shown(number),

@@ -13,8 +13,8 @@ def as_text(explanation: Mapping[str, Any]) -> str:
     paragraphs = [f"{who}{dead} ({explanation['run']})"]
     if explanation["text"]:
         paragraphs.append(_text(explanation["text"]))
-    elif explanation["pictures"]:
-        paragraphs.append(_images(explanation["pictures"]))
+    elif explanation["images"]:
+        paragraphs.append(_images(explanation["images"]))
     else:
         paragraphs.append("These data have no text: nothing to say of contexts and logits.")
     if explanation["logits"]:

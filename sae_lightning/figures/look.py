@@ -1,68 +1,82 @@
-"""How it looks: a style for each policy, the same in every figure."""
+"""How charts look: one set of colours and one style sheet for the page and for files.
 
+A file shows the colours below as they are. On the page each becomes the CSS custom property of its name, which the
+page sets for light, dark and print. Colours of policies are in `members.py`.
+"""
+
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import cycle
-from typing import Any
+from typing import Any, Final
 
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-@dataclass(frozen=True)
-class Style:
-    """How a policy is drawn in every figure: told apart by colour, and without it by marker and line.
+from sae_lightning.members import TRAINED, Style, policy_styles
 
-    Args:
-        colour: of lines and markers.
-        marker: at each value.
-        line: between them.
-    """
+INK: Final = "#000000"
+PAPER: Final = "#ffffff"
+MUTED: Final = "#666666"
+LINE: Final = "#e5e5e5"
+SHADE: Final = "#d9d9d9"
+_COLOURED = (TRAINED, "frozen_decoder", "soft_frozen_decoder", "frozen_encoder", "untrained")
+CSS_PROPERTIES = {INK: "ink", PAPER: "paper", MUTED: "muted", LINE: "line", SHADE: "line"}
+CSS_PROPERTIES |= {style.colour.lower(): name.replace("_", "-") for name, style in policy_styles(_COLOURED).items()}
+CSS_PROPERTIES |= {"#56b4e9": "sky", "#f0e442": "yellow"}
+"""Names of the custom properties by colour."""
 
-    colour: str
-    marker: str
-    line: Any
+CHANCE = Style(MUTED, "", (0, (6, 3)))
+"""What chance comes to, or an SAE that does nothing."""
+REFERENCE = Style(MUTED, "o", "none")
+"""What is no SAE."""
 
-
-# The palette of Okabe and Ito (2008), which colour-blind readers can tell apart.
-STYLES = {
-    "trained": Style("#0072B2", "o", "-"),
-    "soft_frozen_decoder": Style("#009E73", "^", "-."),
-    "frozen_decoder": Style("#D55E00", "s", "--"),
-    "frozen_encoder": Style("#CC79A7", "D", ":"),
-    "untrained": Style("#E69F00", "v", (0, (5, 1, 1, 1, 1, 1))),
-    "oracle": Style("#000000", "p", (0, (1, 1))),
-}
-OTHERS = [
-    Style(colour, marker, line)
-    for marker, line in (("P", "-"), ("X", "--"), ("h", ":"))
-    for colour in ("#56B4E9", "#F0E442")
-]
-REFERENCE = Style("0.25", "o", "none")
-CHANCE: dict[str, Any] = {"color": "0.45", "linestyle": (0, (6, 3)), "linewidth": 1.2}
-CHANCE_LABEL = "chance: random dictionary"
-
-WIDTH = 8.0
-LEGEND_CHARACTERS = 90
-"""What fits side by side in that width, marks included."""
-LOOK = {
-    "figure.dpi": 150,  # 1200 pixels wide
-    "savefig.dpi": 150,
+LOOK: dict[str, Any] = {
+    "text.parse_math": False,  # a $ in a name is a $
     "figure.constrained_layout.use": True,
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "figure.titlesize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "0.9",
     "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "grid.color": LINE,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "lines.markersize": 6,
-    "lines.markeredgewidth": 0.6,  # white, where marks overlap
-    "lines.linewidth": 1.5,
+    "lines.markeredgewidth": 0.6,  # of the colour of the paper, where marks overlap
+    "lines.linewidth": 1.6,
     "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "legend.columnspacing": 1.2,
+    "legend.labelspacing": 0.3,
+    "legend.borderpad": 0.1,
 }
 
 
-def styles(policies: Iterable[str]) -> dict[str, Style]:
-    """A style for each policy, in the order in which they are drawn: those of the paper first."""
-    names = set(policies)
-    known = {name: style for name, style in STYLES.items() if name in names}
-    return known | dict(zip(sorted(names - set(STYLES)), cycle(OTHERS), strict=False))
+def add_legend(
+    figure: Figure, axes: Iterable[Axes], columns: int, characters: int, numbered: Iterable[str] = ()
+) -> int:
+    """Put what the axes have labels for under the figure, each once, and then the names of numbers.
+
+    Args:
+        figure: of the axes.
+        axes: one or more.
+        columns: at most.
+        characters: that fit side by side.
+        numbered: names of 1, 2, ...
+
+    Returns:
+        How many rows the legend has.
+    """
+    handles: dict[str, Artist] = {}
+    for own in axes:
+        handles |= {label: handle for handle, label in zip(*own.get_legend_handles_labels(), strict=True)}
+    for number, name in enumerate(numbered, 1):
+        handles[name] = Line2D([], [], linestyle="none", marker=f"${number}$", color=INK)
+    if not handles:
+        return 0
+    columns = max(1, min(columns, characters // (max(map(len, handles)) + 6)))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
+    return math.ceil(len(handles) / columns)

@@ -1,183 +1,106 @@
-"""What a run holds: its metrics and, where the features of its data are known, how near its dictionaries came."""
+"""The figures of finished runs: PNG files in their folders, which TensorBoard shows beside their curves.
 
-import pkgutil
-from argparse import ArgumentError
-from collections.abc import Callable
-from dataclasses import dataclass
+- recovery_by_frequency: which features are recovered, and how often do those fire?
+- best_cosines: how near is the nearest decoder direction to each feature?
+- training: explained variance, recovery and the cosine to the start, over the samples of the training.
+- explained_variance_vs_recovery: does an SAE that explains more recover more? All runs in one figure.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-import yaml
-from jaxtyping import Float
-from lightning.pytorch.cli import LightningArgumentParser
+from matplotlib.figure import Figure
 
-from sae_lightning.compare import read_lines
-from sae_lightning.datamodules import ActivationDataModule, CachedActivations
-from sae_lightning.datamodules.model_activations import ModelActivations
-from sae_lightning.error_messages import readable
-from sae_lightning.evaluators.recovery import random_dictionary
-from sae_lightning.metrics import best_cosine
-from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.figures.chart import FigureSkipped
+from sae_lightning.figures.png import figure_of, show_in_tensorboard, write
+from sae_lightning.figures.recovery import (
+    RECOVERY,
+    best_cosines_chart,
+    by_frequency_charts,
+    explained_variance_vs_recovery_charts,
+)
+from sae_lightning.figures.training import training_charts
+from sae_lightning.figures.truth import THRESHOLD, read_truth
+from sae_lightning.members import Tag
+from sae_lightning.runs import Run
+from sae_lightning.runs.run import short_names
 
-THRESHOLD = 0.8
-"""Cosine above which a feature counts as recovered."""
-RECOVERY = f"recovery_at_{THRESHOLD:g}"
 FOLDER = "figures"
+_TRAINING = ("explained_variance", RECOVERY, "mean_best_cosine", "cosine_to_start_mean")
 
 
-class LeftOut(Exception):
-    """Why a figure is not drawn."""
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The known features of a run's data beside the dictionaries that it learned.
+def draw(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[str]]:
+    """Draw every figure for which the runs have what it needs.
 
     Args:
-        probabilities: how often each fires.
-        best: by policy, the largest cosine of each feature to a decoder direction.
-        chance: the same for a random dictionary of equal size.
-    """
-
-    probabilities: Float[np.ndarray, " n_features"]
-    best: dict[str, Float[np.ndarray, "n_seeds n_features"]]
-    chance: Float[np.ndarray, " n_features"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is drawn of a run.
-
-    Args:
-        folder: the run folder.
-        lines: those of ``metrics.jsonl``.
-        exported: policies that left SAEs; none as long as the run has not finished.
-        unit: what one activation is, "samples" or "tokens".
-        truth: None where it is not known.
-        why_no_truth: told to the user.
-        part: of the activations, where SAEs were trained at several hooks or on nulls; a run has one `Run` for each.
-    """
-
-    folder: Path
-    lines: list[dict[str, Any]]
-    exported: set[str]
-    unit: str = "samples"
-    truth: Truth | None = None
-    why_no_truth: str = ""
-    part: str = ""
-
-    @property
-    def title(self) -> str:
-        """Experiment and version."""
-        return "/".join(self.folder.resolve().parts[-2:]) + (f", {self.part}" if self.part else "")
-
-    @property
-    def figures(self) -> Path:
-        """Where its figures lie."""
-        return self.folder / FOLDER / self.part
-
-    @property
-    def policies(self) -> set[str]:
-        """What is an SAE of this run, and not a reference beside them; a run that has not finished does not tell."""
-        measured = self.lines[-1]["metrics"]
-        return self.exported | set(measured.get(RECOVERY, {})) or {policy for of in measured.values() for policy in of}
-
-    @property
-    def seeds(self) -> str:
-        """How many there are, for a title."""
-        n = max((len(seeds) for of in self.lines[-1]["metrics"].values() for seeds in of.values()), default=1)
-        return "1 seed" if n == 1 else f"mean over {n} seeds"
-
-    @property
-    def samples(self) -> int:
-        """Activations seen in training."""
-        return self.lines[-1]["samples"]
-
-
-def read(folder: Path) -> list[Run]:
-    """Read a run folder, part by part.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    lines = read_lines(folder)
-    parts = {metric.partition("@")[2] for metric in lines[-1]["metrics"]}
-    if parts and "" not in parts:
-        why = "its data are a language model's, whose true features are not known"
-        return [
-            Run(folder, [_of_part(line, part) for line in lines], set(), "tokens", None, why, part)
-            for part in sorted(parts)
-        ]
-    exported = {path.parent.parent.name for path in folder.glob("saes/*/*/sae.safetensors")}
-    unit = "samples"
-    real = [_of_part(line, "") for line in lines]
-    try:
-        kind, datamodule = data_of(folder / "config.yaml")
-        unit = kind.unit
-        runs = [Run(folder, real, exported, unit, read_truth(folder, kind, datamodule))]
-    except LeftOut as left_out:
-        runs = [Run(folder, real, exported, unit, None, str(left_out))]
-    why = "null data have no true features"
-    return runs + [
-        Run(folder, [_of_part(line, part) for line in lines], set(), unit, None, why, part)
-        for part in sorted(parts - {""})
-    ]
-
-
-def _of_part(line: dict[str, Any], part: str) -> dict[str, Any]:
-    kept = ("metrics", "floors")
-    return line | {
-        kind: {name.partition("@")[0]: of for name, of in line[kind].items() if name.partition("@")[2] == part}
-        for kind in kept
-    }
-
-
-def data_of(config: Path) -> tuple[type[ActivationDataModule], Callable[[], ActivationDataModule]]:
-    """Read the section ``data`` of a configuration.
+        runs: one or more.
+        out: folder of the figure of all runs; those of one run lie in its folder, those of a part below it.
 
     Returns:
-        Its class, and what makes the datamodule. The model is not made.
+        The files written, and a line on each figure that was not drawn.
     """
-    if not config.is_file():
-        raise LeftOut(f"there is no {config}")
-    parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_lightning_class_args(ActivationDataModule, "data", subclass_mode=True)
-    try:
-        settings = parser.parse_object({"data": (yaml.safe_load(config.read_text()) or {}).get("data")})
-    except ArgumentError as error:
-        raise LeftOut(f"{config} does not say which data: {readable(str(error))}") from error
-    kind: type[ActivationDataModule] = pkgutil.resolve_name(settings.data.class_path)
-    return kind, lambda: parser.instantiate_classes(settings).data
+    parts = [(run, part) for run in runs for part in parts_of(run)]
+    folders = {(run, part): run.folder / FOLDER / part for run, part in parts}
+    jobs: list[tuple[str, Callable[[], Figure], Path, list[tuple[Run, str]]]] = [
+        (draw_one.__name__, partial(draw_one, run, part), folders[run, part], [(run, part)])
+        for run, part in parts
+        for draw_one in (recovery_by_frequency, best_cosines, training)
+    ]
+    jobs.append((explained_variance_vs_recovery.__name__, partial(explained_variance_vs_recovery, runs), out, parts))
+    images: dict[tuple[Run, str], dict[str, Path]] = {one: {} for one in parts}
+    skipped = []
+    for name, make, folder, shown in jobs:
+        try:
+            path = write(make(), folder / f"{name}.png")
+        except FigureSkipped as reason:
+            skipped.append(f"{name} of {', '.join(f'{run.folder} {part}'.rstrip() for run, part in shown)}: {reason}")
+        else:
+            for one in shown:
+                images[one][name] = path
+    for (run, part), paths in images.items():
+        show_in_tensorboard(folders[run, part], paths, run.last.step)
+    return list(dict.fromkeys(path for paths in images.values() for path in paths.values())), skipped
 
 
-def read_truth(
-    folder: Path, kind: type[ActivationDataModule], make_datamodule: Callable[[], ActivationDataModule]
-) -> Truth:
-    """Compare the exported dictionaries with the features of the data.
-
-    Raises:
-        LeftOut: if either is missing.
-    """
-    # A language model has none, which need not be loaded to find that out.
-    source: Any = (
-        None if issubclass(kind, (ModelActivations, CachedActivations)) else getattr(make_datamodule(), "source", None)
-    )
-    if getattr(source, "features", None) is None:
-        raise LeftOut(f"the true features of {kind.__name__} are not known")
-    best: dict[str, list[np.ndarray]] = {}
-    size = 0
-    for path in sorted(folder.glob("saes/*/*/sae.safetensors")):
-        W_dec = SparseAutoencoder.load(path.parent).W_dec.detach()  # noqa: N806
-        best.setdefault(path.parent.parent.name, []).append(_numpy(best_cosine(source.features, W_dec)))
-        size = size or len(W_dec)
-    if not best:
-        raise LeftOut(f"there is no {folder / 'saes'}: the run has not finished")
-    chance = best_cosine(source.features, random_dictionary(size, source.features.shape[1]))
-    policies = {policy: np.stack(seeds) for policy, seeds in best.items()}
-    return Truth(_numpy(source.firing_probabilities), policies, _numpy(chance))
+def parts_of(run: Run) -> list[str]:
+    """Return the parts that a run has figures of: hooks, or the unnamed one, and nulls."""
+    return sorted({tag.part for tag in run.last.values}) or [""]
 
 
-def _numpy(values: torch.Tensor) -> np.ndarray:
-    return values.double().numpy()
+def recovery_by_frequency(run: Run, part: str = "") -> Figure:
+    """Draw the share of features recovered, and their mean best cosine, over the firing probability."""
+    charts = by_frequency_charts(read_truth(run, part), run.last.samples)
+    title = f"Features recovered (best cosine above {THRESHOLD:g}), by how often they fire"
+    return figure_of(charts, f"{title}\n{_subtitle(run, part)}; bars: 95% interval (Wilson)", share_x=True)
+
+
+def best_cosines(run: Run, part: str = "") -> Figure:
+    """Draw the distribution over features of the best cosine."""
+    chart = best_cosines_chart(read_truth(run, part))
+    return figure_of([chart], f"{chart.title}\n{_subtitle(run, part)}")
+
+
+def training(run: Run, part: str = "") -> Figure:
+    """Draw what is learned, and how far the dictionary moves for it, over training samples."""
+    charts = training_charts(run, part, _TRAINING)
+    if not charts:
+        raise FigureSkipped(f"none of {', '.join(_TRAINING)} was measured")
+    title = "What an SAE learns, and how far its dictionary moves for it"
+    return figure_of(charts, f"{title}\n{_subtitle(run, part)}; bands: least to greatest", columns=2)
+
+
+def explained_variance_vs_recovery(runs: Sequence[Run]) -> Figure:
+    """Draw a point for each run, policy and seed: does an SAE that explains more recover more?"""
+    runs = [run for run in runs if run.last.values.get(Tag(RECOVERY))]
+    charts = explained_variance_vs_recovery_charts(runs)
+    names = short_names([run.folder for run in runs]).values() if len(runs) > 1 else ()
+    shown = f"{len(runs)} runs, numbered" if len(runs) > 1 else runs[0].title
+    title = f"Does an SAE that explains more recover more?\n{shown}: a point for each policy and seed"
+    return figure_of(charts, title, numbered=names, share_x=True)
+
+
+def _subtitle(run: Run, part: str) -> str:
+    values = [members for tag, members in run.last.values.items() if tag.part == part]
+    n_seeds = max((len({member.seed for member in members}) for members in values), default=1)
+    return f"{run.title}{f', {part}' if part else ''}: " + ("1 seed" if n_seeds == 1 else f"mean over {n_seeds} seeds")

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule
 
@@ -27,23 +28,23 @@ class FreezePolicy(Callback):
     """Name of the member in metrics and tables."""
 
     def __init__(self) -> None:
-        self.member: str | None = None
+        self.member: Member | None = None
 
-    def bind(self, member: str) -> "FreezePolicy":
-        """A copy for one member of a panel."""
+    def bind(self, member: Member) -> "FreezePolicy":
+        """Return a copy for one member of a panel."""
         bound = copy.copy(self)
         bound.member = member
         return bound
 
     def freeze(self, sae: SparseAutoencoder) -> None:
-        """Takes the gradient from what is frozen."""
+        """Take the gradient from what is frozen."""
 
     def project(self, sae: SparseAutoencoder) -> None:
-        """Moves the SAE back to where the policy allows it to be."""
+        """Move the SAE back to where the policy allows it to be."""
 
     @property
     def state_key(self) -> str:
-        """Distinct for each member."""
+        """Key of its state in a checkpoint, distinct for each member."""
         return f"{type(self).__name__}[{self.member}]"
 
     def _sae(self, pl_module: LightningModule) -> SparseAutoencoder:
@@ -58,7 +59,7 @@ class FreezePolicy(Callback):
         return pl_module
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Names and freezes the SAE; Lightning builds the optimizer after this."""
+        """Name and freeze the SAE; Lightning builds the optimizer after this."""
         sae = self._sae(pl_module)
         if self.member is None:
             sae.policy_name = self.name
@@ -66,14 +67,14 @@ class FreezePolicy(Callback):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # noqa: ANN401
-        """Projects after each optimizer step."""
+        """Project after each optimizer step."""
         self.project(self._sae(pl_module))
 
 
 class NoFreeze(FreezePolicy):
     """Everything is trained."""
 
-    name = "trained"
+    name = TRAINED
 
 
 class FrozenDecoder(FreezePolicy):
@@ -82,7 +83,7 @@ class FrozenDecoder(FreezePolicy):
     name = "frozen_decoder"
 
     def freeze(self, sae: SparseAutoencoder) -> None:
-        """No gradient for `W_dec`."""
+        """Take the gradient from `W_dec`."""
         sae.W_dec.requires_grad_(False)
 
 
@@ -92,7 +93,7 @@ class FrozenEncoder(FreezePolicy):
     name = "frozen_encoder"
 
     def freeze(self, sae: SparseAutoencoder) -> None:
-        """No gradient for `W_enc`."""
+        """Take the gradient from `W_enc`."""
         sae.W_enc.requires_grad_(False)
 
 
@@ -102,6 +103,6 @@ class Untrained(FreezePolicy):
     name = "untrained"
 
     def freeze(self, sae: SparseAutoencoder) -> None:
-        """No gradient for either."""
+        """Take the gradient from both."""
         sae.W_enc.requires_grad_(False)
         sae.W_dec.requires_grad_(False)

@@ -2,11 +2,11 @@
 
 The baseline of Korznikov et al. 2026, arXiv 2602.14111.
 
-After each optimizer step, with c = <w, w0> and tau = `min_cosine`:
+After each optimizer step, with c = <w, w0> and tau = `min_cosine`,
 
     if c < tau:   u = (w - c w0) / ||w - c w0||,   w <- tau w0 + sqrt(1 - tau^2) u
 
-the nearest unit vector within the cone. The paper states the constraint but not the projection. At tau = 0.8 a
+which is the nearest unit vector within the cone. The paper states the constraint but not the projection. At tau = 0.8 a
 direction may turn by 37 degrees, so this baseline is a constrained trained SAE rather than a random one.
 """
 
@@ -36,12 +36,12 @@ class SoftFrozenDecoder(FreezePolicy):
         self.min_cosine = min_cosine
 
     def freeze(self, sae: SparseAutoencoder) -> None:
-        """At the limit of 1 nothing may move, so nothing gets a gradient."""
+        """Take the gradient from `W_dec` at `min_cosine` 1, where no direction may move."""
         if self.min_cosine == 1:
             sae.W_dec.requires_grad_(False)
 
     def project(self, sae: SparseAutoencoder) -> None:
-        """Turns directions that left their cone back to its rim."""
+        """Turn directions that left their cone back to its rim."""
         if -1 < self.min_cosine < 1:
             project_to_cone_(sae.W_dec, sae.W_dec_start, self.min_cosine)
 
@@ -50,15 +50,26 @@ class SoftFrozenDecoder(FreezePolicy):
 def project_to_cone_(
     directions: Float[Tensor, "n d"], start: Float[Tensor, "n d"], min_cosine: float
 ) -> Float[Tensor, "n d"]:
-    """Projects unit rows to the cones about unit rows `start`, in place."""
+    """Project unit rows to the cones about the unit rows of `start`, in place.
+
+    Args:
+        directions: changed in place.
+        start: axes of the cones.
+        min_cosine: least cosine to the axis, in (-1, 1).
+
+    Returns:
+        directions.
+    """
     outside = (torch.linalg.vecdot(directions, start) < min_cosine).nonzero()[:, 0]
     if outside.numel() == 0:
         return directions
     w, w0 = directions[outside], start[outside]
     away = w - torch.linalg.vecdot(w, w0)[:, None] * w0
-    # Opposite to its start a direction is equally far from the whole rim: leave along the axis that w0 has least of.
+    # A direction opposite to its start is equally far from the whole rim, and w - c w0 is zero. It is turned towards
+    # the coordinate axis in which w0 is smallest, which is never parallel to w0.
     axis = torch.zeros_like(w0).scatter_(1, w0.abs().argmin(1, keepdim=True), 1.0)
     axis -= torch.linalg.vecdot(axis, w0)[:, None] * w0
     away = torch.where(torch.linalg.vector_norm(away, dim=1, keepdim=True) > 1e-6, away, axis)
+    # Normalised once more, since float32 rounding leaves the sum a few ulp from unit norm.
     directions[outside] = normalize(min_cosine * w0 + (1 - min_cosine**2) ** 0.5 * normalize(away, dim=1), dim=1)
     return directions

@@ -1,10 +1,9 @@
-"""Pictures that image models read."""
+"""Images with labels, and how models read them."""
 
 from sae_lightning.images.base import Images
 from sae_lightning.images.embeddings import ClipEmbedding, Embedding, PixelEmbedding
 from sae_lightning.images.folder import ImageFolder
 from sae_lightning.images.hub import HubImages
-from sae_lightning.images.pocket import PocketCaptions, PocketImages
 from sae_lightning.images.reader import ImageReader
 
 __all__ = [
@@ -15,6 +14,4 @@ __all__ = [
     "ImageReader",
     "Images",
     "PixelEmbedding",
-    "PocketCaptions",
-    "PocketImages",
 ]

@@ -1,4 +1,4 @@
-"""`Images`: numbered pictures with labels, in a training part and a held-out part."""
+"""`Images`: numbered images with labels, in a training part and a held-out part."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,17 @@ if TYPE_CHECKING:
 
 
 class Images(ABC):
-    """Pictures by number, of which every n-th is held out, beginning with number 0.
+    """Images by number, of which number 0 and every n-th after it are held out.
 
     A subclass keeps each argument under the argument's name.
 
     Args:
-        heldout_every: one picture in this many is held out, at least 2.
+        heldout_every: one image in this many is held out, at least 2.
 
     Attributes:
-        values: for each attribute, such as colour, the names of its values; empty where nothing is known of the
-            pictures.
-        prompts: for each attribute the captions by which a model is asked for it, with {} in the place of the value,
-            such as "a photo of a {}"; an answer is the mean over them.
+        values: for each attribute, such as colour, the names of its values; empty where images have no labels.
+        prompts: for each attribute the captions by which a model is asked for it, with {} in place of the value, such
+            as "a photo of a {}"; an answer is the mean over them.
     """
 
     values: Mapping[str, Sequence[str]]
@@ -40,7 +39,7 @@ class Images(ABC):
 
     @abstractmethod
     def image(self, number: int) -> "Image":
-        """One picture, in any mode and size.
+        """Decode an image, of any mode and size.
 
         Raises:
             OSError: if it cannot be decoded.
@@ -48,19 +47,19 @@ class Images(ABC):
 
     @abstractmethod
     def name(self, number: int) -> str:
-        """What a message calls the picture, such as the path of its file."""
+        """Return what messages call the image, such as the path of its file."""
 
     @abstractmethod
     def labels(self, attribute: str) -> Int64[Tensor, " n"]:
-        """For each picture the index in `values[attribute]` of what it shows, -1 where the attribute does not apply."""
+        """Return the index of each image's value in `values[attribute]`, -1 where the attribute does not apply."""
 
     def shown(self, number: int) -> dict[str, str]:
-        """The value of each attribute that applies to a picture."""
+        """Return the value of each attribute that applies to an image."""
         labels = {attribute: int(self.labels(attribute)[number]) for attribute in self.values}
         return {attribute: self.values[attribute][label] for attribute, label in labels.items() if label >= 0}
 
     def numbers(self, split: str) -> Int64[Tensor, " n"]:
-        """Numbers of the pictures of a part, `train` or `heldout`, in their order."""
-        everything = torch.arange(len(self))
-        heldout = everything % self.heldout_every == 0
-        return everything[heldout if split == "heldout" else ~heldout]
+        """Return the numbers of the images of a part, `train` or `heldout`, in ascending order."""
+        numbers = torch.arange(len(self))
+        heldout = numbers % self.heldout_every == 0
+        return numbers[heldout if split == "heldout" else ~heldout]

@@ -1,4 +1,4 @@
-"""`Embedding`: which pictures look alike, to something other than the model whose latents are judged."""
+"""`Embedding`: which images look alike to something other than the model whose latents are judged."""
 
 from abc import ABC, abstractmethod
 from inspect import signature
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 
 class Embedding(ABC):
-    """Makes a vector of a picture; keeps each argument under the argument's name."""
+    """A map from images to vectors. A subclass keeps each argument under the argument's name."""
 
     def check(self, source: Any) -> None:  # noqa: B027
-        """Loads what it needs.
+        """Load the model of the embedding, if it has one.
 
         Args:
             source: the ClipSource whose activations an SAE reads.
 
         Raises:
-            ValueError: if it cannot, or if the embedding depends on that source.
+            ValueError: if the model cannot be loaded, or is that of the source.
         """
 
     @abstractmethod
     def preprocess(self, image: "Image") -> Float[Tensor, "3 height width"]:
-        """Pixels of a picture in RGB."""
+        """Turn an image in RGB into pixels."""
 
     @abstractmethod
     def embed(
         self, pixels: Float[Tensor, "batch 3 height width"], device: torch.device
     ) -> Float[Tensor, "batch d_embed"]:
-        """Vectors on the CPU of pictures that were preprocessed."""
+        """Return vectors, on the CPU, of preprocessed images."""
 
     def __repr__(self) -> str:  # part of the evaluator's key in checkpoints
         arguments = (f"{name}={getattr(self, name)!r}" for name in signature(type(self)).parameters)
@@ -43,7 +43,7 @@ class Embedding(ABC):
 
 
 class PixelEmbedding(Embedding):
-    """The picture itself, shrunk: what is alike in colour and coarse form. It knows nothing that was learned.
+    """The image itself, shrunk: images of like colour and coarse form are close. Nothing in it was learned.
 
     Args:
         size: width and height in pixels.
@@ -87,11 +87,11 @@ class ClipEmbedding(Embedding):
         from sae_lightning.sources.open_clip_models import load_clip
 
         self._loaded = self._loaded or load_clip(self.model, self.pretrained)
-        own, read = (dict(model.visual.named_parameters()) for model in (self._loaded.model, source.model))
-        if own.keys() == read.keys() and all(starmap(_equal, ((own[name], read[name]) for name in own))):
+        own, judged = (dict(model.visual.named_parameters()) for model in (self._loaded.model, source.model))
+        if own.keys() == judged.keys() and all(starmap(_equal, ((own[name], judged[name]) for name in own))):
             raise ValueError(
                 f"embedding: model={self.model} has the weights of the model whose activations the SAE reads "
-                f"({source.name}): that its latents group pictures as it does itself says nothing; take another model, "
+                f"({source.name}): that its latents group images as it does itself says nothing; take another model, "
                 "or PixelEmbedding"
             )
 
@@ -106,5 +106,5 @@ class ClipEmbedding(Embedding):
         return self._loaded.model.to(device).encode_image(pixels.to(device)).float().cpu()
 
 
-def _equal(own: Tensor, read: Tensor) -> bool:
-    return own.shape == read.shape and torch.equal(own.to("cpu", read.dtype), read.cpu())
+def _equal(own: Tensor, judged: Tensor) -> bool:
+    return own.shape == judged.shape and torch.equal(own.to("cpu", judged.dtype), judged.cpu())

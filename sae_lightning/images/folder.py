@@ -1,4 +1,4 @@
-"""Pictures of a folder."""
+"""`ImageFolder`: images in a folder, with the folders below it or a table as labels."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ _FILE = "file"
 
 
 class ImageFolder(Images):
-    """Pictures of a folder, in the order of their paths.
+    """Images in a folder, in the order of their paths.
 
-    Without a table the attribute is `class`, and its value the name of the folder that a picture is in, one level
-    below; pictures that lie in the folder itself have none.
+    Without a table the attribute is `class`, and its value the name of the folder, one level below, that the image is
+    in; images in the folder itself have none.
 
     Args:
-        folder: where the pictures are, also in folders in it.
+        folder: where the images are, also in folders below it.
         table: CSV file with a column file, the path in the folder, and a column for each attribute, empty where it
             does not apply. Default: folders are classes.
-        prompts: for each attribute the captions by which a model is asked for it, with {} in the place of the value.
+        prompts: for each attribute the captions by which a model is asked for it, with {} in place of the value.
             Default: "a photo of a {}".
-        heldout_every: one picture in this many is held out, at least 2.
+        heldout_every: one image in this many is held out, at least 2.
     """
 
     def __init__(
@@ -49,35 +49,41 @@ class ImageFolder(Images):
         self._paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
         if len(self._paths) < 2:
             raise ValueError(
-                f"folder={folder}: it has {len(self._paths)} pictures, expected at least 2, one of them held out "
+                f"folder={folder}: it has {len(self._paths)} images, expected at least 2, one of them held out "
                 f"(files ending in {', '.join(_ENDINGS)})"
             )
         names = [path.relative_to(root) for path in self._paths]
-        rows = self._of_folders(names) if table is None else self._of_table(table, names)
-        self.values, self._labels = numbered(rows, len(names))
+        values = self._from_folders(names) if table is None else self._from_table(table, names)
+        self.values, self._labels = number_values(values, len(names))
         self.prompts = prompts_for(self.values, prompts)
 
     @staticmethod
-    def _of_folders(names: Sequence[Path]) -> dict[str, list[str]]:
+    def _from_folders(names: Sequence[Path]) -> dict[str, list[str]]:
+        """Return the class of each image, if there are any."""
         values = [name.parts[0] if len(name.parts) > 1 else "" for name in names]
         return {"class": values} if any(values) else {}
 
-    def _of_table(self, table: str, names: Sequence[Path]) -> dict[str, list[str]]:
+    def _from_table(self, table: str, names: Sequence[Path]) -> dict[str, list[str]]:
+        """Read the value of each image, by attribute.
+
+        Raises:
+            ValueError: if the table cannot be read, or an image is not in it.
+        """
         try:
             with Path(table).expanduser().open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
                 attributes = [name for name in reader.fieldnames or [] if name != _FILE]
                 if _FILE not in (reader.fieldnames or []) or not attributes:
                     raise ValueError(f"table={table}: expected a column {_FILE} and one for each attribute")
-                of_file = {Path(row[_FILE]): row for row in reader}
+                rows = {Path(row[_FILE]): row for row in reader}
         except OSError as error:
             raise ValueError(f"table={table}: cannot be read ({error})") from error
-        if missing := [name for name in names if name not in of_file]:
+        if missing := [name for name in names if name not in rows]:
             raise ValueError(
-                f"table={table}: {len(missing)} of {len(names)} pictures of {self.folder} are not in it, such as "
+                f"table={table}: {len(missing)} of {len(names)} images of {self.folder} are not in it, such as "
                 f"{missing[0]}; expected paths in that folder"
             )
-        return {attribute: [of_file[name][attribute] or "" for name in names] for attribute in attributes}
+        return {attribute: [rows[name][attribute] or "" for name in names] for attribute in attributes}
 
     @override
     def __len__(self) -> int:
@@ -100,33 +106,37 @@ class ImageFolder(Images):
         return self._labels[attribute]
 
 
-def numbered(rows: Mapping[str, Sequence[str]], n: int) -> tuple[dict[str, list[str]], dict[str, Int64[Tensor, " n"]]]:
-    """The values of each attribute in their order, and of each picture the number of its value, -1 for an empty one.
+def number_values(
+    values_of_images: Mapping[str, Sequence[str]], n: int
+) -> tuple[dict[str, list[str]], dict[str, Int64[Tensor, " n"]]]:
+    """Assign numbers to the values of each attribute.
 
     Args:
-        rows: value of each picture, by attribute.
-        n: pictures.
+        values_of_images: value of each image, by attribute.
+        n: number of images.
+
+    Returns:
+        The values of each attribute in ascending order, and the number of each image's value, -1 for an empty one.
     """
-    values = {attribute: sorted({*of} - {""}) for attribute, of in rows.items()}
-    numbers = {attribute: {"": -1, **{value: i for i, value in enumerate(of)}} for attribute, of in values.items()}
-    labels = {
-        attribute: torch.tensor([numbers[attribute][value] for value in of], dtype=torch.int64).reshape(n)
-        for attribute, of in rows.items()
-    }
+    values, labels = {}, {}
+    for attribute, of_images in values_of_images.items():
+        values[attribute] = sorted({*of_images} - {""})
+        numbers = {"": -1, **{value: i for i, value in enumerate(values[attribute])}}
+        labels[attribute] = torch.tensor([numbers[value] for value in of_images], dtype=torch.int64).reshape(n)
     return values, labels
 
 
 def prompts_for(
     values: Mapping[str, Sequence[str]], prompts: Mapping[str, Sequence[str]] | None
 ) -> dict[str, list[str]]:
-    """The captions that are given, or the usual one for each attribute.
+    """Return the given captions of each attribute, or the usual one.
 
     Raises:
-        ValueError: if there are captions for what is no attribute, or one has no place for the value.
+        ValueError: if captions are given for what is no attribute, or one has no place for the value.
     """
     given = dict(prompts or {})
     if unknown := sorted({*given} - {*values}):
-        raise ValueError(f"prompts: {unknown[0]} is no attribute of these pictures; expected {', '.join(values)}")
+        raise ValueError(f"prompts: {unknown[0]} is no attribute of these images; expected {', '.join(values)}")
     for attribute, captions in given.items():
         if bad := [caption for caption in captions if caption.count("{}") != 1] or not captions:
             raise ValueError(f"prompts: {attribute}: {bad}: expected captions with one {{}} in the place of the value")

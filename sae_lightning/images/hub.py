@@ -1,4 +1,4 @@
-"""Pictures of a dataset on the Hugging Face hub, or of a local folder that `datasets` can read."""
+"""`HubImages`: images of a dataset on the Hugging Face hub, or of a local folder that `datasets` can read."""
 
 import io
 from typing import TYPE_CHECKING, Any
@@ -8,24 +8,24 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.images.base import Images
-from sae_lightning.images.folder import numbered, prompts_for
+from sae_lightning.images.folder import number_values, prompts_for
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 class HubImages(Images):
-    """Pictures of a dataset that the `datasets` library can load whole; needs a network unless it is a local folder.
+    """Images of a dataset that the `datasets` library can load whole; needs a network unless it is a local folder.
 
     Args:
         dataset: name on the hub, for example uoft-cs/cifar10, or a local folder.
         name: configuration of the dataset. Default: its only one.
-        split: of the dataset; of it every heldout_every-th picture is held out.
-        column: column that holds the pictures.
-        attributes: columns that hold what is known of the pictures: class labels, text or whole numbers.
-        prompts: for each attribute the captions by which a model is asked for it, with {} in the place of the value.
+        split: of the dataset; every heldout_every-th image of it is held out.
+        column: column of the images.
+        attributes: columns of labels: class labels, text or whole numbers.
+        prompts: for each attribute the captions by which a model is asked for it, with {} in place of the value.
             Default: "a photo of a {}".
-        heldout_every: one picture in this many is held out, at least 2.
+        heldout_every: one image in this many is held out, at least 2.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class HubImages(Images):
                 f"({(str(error).splitlines() or [type(error).__name__])[0]}). Without a network read a local folder "
                 "with ImageFolder, or take PocketImages"
             ) from error
-        if missing := [of for of in (column, *(attributes or [])) if of not in rows.column_names]:
+        if missing := [wanted for wanted in (column, *(attributes or [])) if wanted not in rows.column_names]:
             raise ValueError(
                 f"dataset={dataset}: it has no column {missing[0]}; expected one of {', '.join(rows.column_names)}"
             )
         if not isinstance(rows.features[column], datasets.Image):
-            raise ValueError(f"column={column}: it holds {rows.features[column]}, expected pictures")
-        self._rows = rows.cast_column(column, datasets.Image(decode=False))  # a damaged picture must not end a run
-        self.values, self._labels = numbered({of: _texts(rows, of) for of in attributes or []}, len(rows))
+            raise ValueError(f"column={column}: it holds {rows.features[column]}, expected images")
+        self._rows = rows.cast_column(column, datasets.Image(decode=False))  # a damaged image must not end a run
+        self.values, self._labels = number_values({name: _texts(rows, name) for name in attributes or []}, len(rows))
         self.prompts = prompts_for(self.values, prompts)
 
     @override
@@ -75,7 +75,7 @@ class HubImages(Images):
 
     @override
     def name(self, number: int) -> str:
-        return self._rows[number][self.column]["path"] or f"picture {number} of {self.dataset}, split {self.split}"
+        return self._rows[number][self.column]["path"] or f"image {number} of {self.dataset}, split {self.split}"
 
     @override
     def labels(self, attribute: str) -> Int64[Tensor, " n"]:
@@ -83,7 +83,7 @@ class HubImages(Images):
 
 
 def _texts(rows: Any, column: str) -> list[str]:
-    """Values of a column, class labels by their names; nothing where there is none."""
+    """Return the values of a column as text, class labels by their names; "" where there is none."""
     feature, values = rows.features[column], rows[column]
     if hasattr(feature, "int2str"):
         return ["" if value is None or value < 0 else feature.int2str(value) for value in values]

@@ -1,4 +1,4 @@
-"""`ImageReader`: pictures -> pixels of a model; what cannot be decoded is named, skipped and counted."""
+"""`ImageReader`: images -> pixels of a model; an image that cannot be decoded is skipped, counted and reported."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,19 +14,19 @@ from sae_lightning.images.base import Images
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_TOLD = 10
+_MAX_NAMED = 10  # skipped images that a warning names
 
 
 class ImageReader:
-    """Reads pictures as a model wants them.
+    """Reads images as a model wants them.
 
     Args:
-        images: which.
-        preprocess: a picture in RGB -> pixels [3, height, width] float32.
+        images: what to read from.
+        preprocess: an image in RGB -> pixels [3, height, width] float32.
         n_workers: threads that decode.
 
     Attributes:
-        skipped: pictures that could not be decoded, by number, and why.
+        skipped: the reason by number for each image that could not be decoded.
     """
 
     def __init__(self, images: Images, preprocess: Callable[[Any], Tensor], n_workers: int) -> None:
@@ -34,31 +34,31 @@ class ImageReader:
         self.skipped: dict[int, str] = {}
 
     def read(self, numbers: Int64[Tensor, " n"]) -> tuple[Float[Tensor, "k 3 height width"], Int64[Tensor, " k"]]:
-        """Pixels of the pictures that can be decoded, and which these are; of none of them, [0, 3, 1, 1]."""
+        """Return the pixels of the images that can be decoded, and their numbers; without any, pixels [0, 3, 1, 1]."""
         with ThreadPoolExecutor(self.n_workers) as threads:
-            read = list(threads.map(self._one, numbers.tolist()))
-        kept = [i for i, pixels in enumerate(read) if pixels is not None]
+            decoded = list(threads.map(self._decode, numbers.tolist()))
+        kept = [i for i, pixels in enumerate(decoded) if pixels is not None]
         if not kept:
             return torch.zeros(0, 3, 1, 1), numbers[:0]
-        return torch.stack([pixels for pixels in read if pixels is not None]), numbers[kept]
+        return torch.stack([pixels for pixels in decoded if pixels is not None]), numbers[kept]
 
-    def _one(self, number: int) -> Tensor | None:
+    def _decode(self, number: int) -> Tensor | None:
         if number in self.skipped:
             return None
         try:
             return self.preprocess(to_rgb(self.images.image(number)))
         except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
             self.skipped[number] = str(error) or type(error).__name__
-            if len(self.skipped) <= _TOLD:
+            if len(self.skipped) <= _MAX_NAMED:
                 rank_zero_warn(
-                    f"skipped a picture that cannot be decoded, {self.images.name(number)}: {error} "
-                    f"({len(self.skipped)} until now; after {_TOLD} they are counted and not named)"
+                    f"skipped an image that cannot be decoded, {self.images.name(number)}: {error} "
+                    f"({len(self.skipped)} so far; after {_MAX_NAMED} they are counted and not named)"
                 )
             return None
 
 
 def to_rgb(image: "Image") -> "Image":
-    """Eight bits and three colours: what is transparent becomes white, sixteen bits of grey become eight."""
+    """Convert to three colours of eight bits: transparent pixels become white, sixteen bits of grey become eight."""
     from PIL import Image
 
     if image.mode.startswith("I"):

@@ -1,4 +1,4 @@
-"""Automatic interpretation of latents: examples, judges who explain and predict, and how right they are."""
+"""Automatic interpretation of latents: examples, judges who explain and predict, and how well they predict."""
 
 from sae_lightning.interpretation.chat import ChatJudge
 from sae_lightning.interpretation.judge import Explanation, Judge

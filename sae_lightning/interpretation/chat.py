@@ -20,7 +20,7 @@ from sae_lightning.interpretation.prompts import (
     judgement_prompt,
     read_explanation,
 )
-from sae_lightning.interpretation.questions import Question
+from sae_lightning.interpretation.tasks import InterpretationTask
 
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_AROUND_A_MESSAGE = 10
@@ -28,11 +28,11 @@ _TYPICAL_EXPLANATION_TOKENS, _TYPICAL_ANSWER_TOKENS = 40, 2
 
 
 class ChatJudge(PromptJudge):
-    """Asks a server that speaks OpenAI's chat protocol: OpenAI, vLLM, llama.cpp, Ollama and others.
+    """Ask a server that speaks OpenAI's chat protocol: OpenAI, vLLM, llama.cpp, Ollama and others.
 
-    Before the first question it tells how many it will ask and, where prices are given, what that will cost: prompts
-    at 4 characters a token, answers at their usual length. Answers are kept on disk, so that a repeated run, or one
-    that goes on after a failure, asks only what it has not asked.
+    Before the first question it prints how many it will ask and, where prices are given, what they will cost: prompts
+    at 4 characters a token, answers at their usual length. Answers are kept on disk, so that a run that is repeated, or
+    resumed after a failure, asks only what is new.
 
     Args:
         model: name that the server knows.
@@ -40,7 +40,7 @@ class ChatJudge(PromptJudge):
         key_variable: environment variable that holds the key; empty for a server without keys.
         input_price: dollars for a million tokens of prompts. Default: not known.
         output_price: dollars for a million tokens of answers. Default: not known.
-        dry_run: tell what it would cost, and ask nothing.
+        dry_run: print what it would cost, and ask nothing.
         n_parallel: requests at a time, 1 or more.
         timeout_seconds: how long one request may take.
         retries: further tries when the server is busy, fails or does not answer in time.
@@ -81,7 +81,7 @@ class ChatJudge(PromptJudge):
 
     @override
     def check(self) -> None:
-        """There must be a key, unless nothing is asked."""
+        """Check that there is a key, unless nothing is asked."""
         if self.key_variable and not self.dry_run and not os.environ.get(self.key_variable):
             raise ValueError(
                 f"ChatJudge: the environment variable {self.key_variable} is not set: put the key of {self.base_url} "
@@ -89,12 +89,12 @@ class ChatJudge(PromptJudge):
             )
 
     @override
-    def begin(self, questions: Iterable[Question]) -> bool:
-        """Tells what will be asked and what it costs."""
+    def begin(self, tasks: Iterable[InterpretationTask]) -> bool:
+        """Print how many questions will be asked and what they cost."""
         n_latents = n_prompts = n_kept = input_tokens = output_tokens = 0
-        for question in questions:
+        for task in tasks:
             n_latents += 1
-            to_explain = explanation_prompt(question.shown)
+            to_explain = explanation_prompt(task.shown)
             kept = self._answers.get(self._body(to_explain, EXPLANATION_TOKENS))
             # An explanation that is not there yet is replaced by one of typical length.
             explanation = Explanation("x" * _CHARACTERS_PER_TOKEN * _TYPICAL_EXPLANATION_TOKENS)
@@ -102,7 +102,7 @@ class ChatJudge(PromptJudge):
             prompts = [(to_explain, EXPLANATION_TOKENS, _TYPICAL_EXPLANATION_TOKENS)]
             prompts += [
                 (judgement_prompt(explanation, excerpt), ANSWER_TOKENS, _TYPICAL_ANSWER_TOKENS)
-                for excerpt in question.judged
+                for excerpt in task.judged
             ]
             for prompt, max_tokens, typical in prompts:
                 n_prompts += 1

@@ -21,7 +21,7 @@ class ChatError(ValueError):
 
 
 class _TryAgainError(Exception):
-    """What may pass: too many requests, a failing server, no answer in time, an answer that is none."""
+    """A failure that may pass: too many requests, a failing server, no answer in time, an answer that is none."""
 
     def __init__(self, message: str, wait_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class _TryAgainError(Exception):
 
 
 class ChatClient:
-    """Sends requests to `<base_url>/chat/completions`; may be used by several threads.
+    """Send requests to `<base_url>/chat/completions`; may be used by several threads.
 
     Args:
         base_url: up to and without /chat/completions.
@@ -44,7 +44,7 @@ class ChatClient:
         self._key = key
 
     def complete(self, body: dict[str, Any]) -> str:
-        """The text of the answer.
+        """Return the text of the answer.
 
         Raises:
             ChatError: if the server refuses the request, or still fails at the last try.
@@ -69,7 +69,7 @@ class ChatClient:
             with urllib.request.urlopen(request, timeout=self.timeout_seconds) as response:
                 answer = response.read()
         except urllib.error.HTTPError as error:
-            raise self._of_status(error) from error
+            raise self._error_of_status(error) from error
         except (OSError, HTTPException) as error:  # no connection, no answer in time, an answer that breaks off
             raise _TryAgainError(f"{type(error).__name__}: {error}") from error
         try:
@@ -79,11 +79,11 @@ class ChatClient:
             raise _TryAgainError(f"answered something that is no chat completion: {shown!r}") from error
         return content if isinstance(content, str) else ""  # a model may refuse with null
 
-    def _of_status(self, error: urllib.error.HTTPError) -> Exception:
-        said = error.read()[:_SHOWN_CHARACTERS].decode(errors="replace")
+    def _error_of_status(self, error: urllib.error.HTTPError) -> Exception:
+        answer = error.read()[:_SHOWN_CHARACTERS].decode(errors="replace")
         if self._key:
-            said = said.replace(self._key, "***")
-        status = f"HTTP {error.code}: {said!r}"
+            answer = answer.replace(self._key, "***")
+        status = f"HTTP {error.code}: {answer!r}"
         if error.code in (408, 409, 429) or error.code >= 500:
             return _TryAgainError(status, _seconds(error.headers.get("Retry-After")))
         advice = {
@@ -113,11 +113,11 @@ class AnswerFile:
                 continue
 
     def get(self, request: dict[str, Any]) -> str | None:
-        """The answer that was given before, if any."""
+        """Return the answer that was given before, if any."""
         return self._answers.get(_digest(request))
 
     def keep(self, request: dict[str, Any], answer: str) -> None:
-        """Writes an answer."""
+        """Write an answer."""
         line = json.dumps({"request": _digest(request), "answer": answer})
         with self._lock:
             self._answers[_digest(request)] = answer
@@ -131,7 +131,7 @@ def _digest(request: dict[str, Any]) -> str:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Of the header Retry-After; None where it is missing or a date."""
+    """Read the header Retry-After; None where it is missing or a date."""
     try:
         return min(max(float(retry_after or ""), 0.0), _LONGEST_RETRY_AFTER_SECONDS)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Held-out text cut into excerpts: what a judge is shown, and what it judges.
+"""Held-out text cut into excerpts: some for a judge to explain latents from, the others for it to judge.
 
 The text of the rows is cut into excerpts of one length that share no token; those that repeat an earlier one word for
-word are left out, and so is the end of a row that fills none. Of the rows every other one is shown to judges, and what
-they answer is scored on the rest: shown and judged texts have no token in common, and none is the same as another.
+word are left out, and so is the end of a row that fills none. Every other row is shown to judges, and their answers
+are scored on the rest: shown and judged texts have no token in common, and none is the same as another.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ class Excerpt:
 
 @dataclass(frozen=True)
 class Example:
-    """An excerpt, and what a latent does on it.
+    """An excerpt and the activations of a latent on it.
 
     Args:
         excerpt: the text.
@@ -85,7 +85,7 @@ class Excerpts:
         return Excerpt(tuple(self._texts[i] for i in self.ids[number].tolist()), int(self.start[number]))
 
     def take(self, numbers: Iterable[int]) -> list[Excerpt]:
-        """The excerpts with these numbers."""
+        """Return the excerpts with these numbers."""
         return [self[number] for number in numbers]
 
     @cached_property
@@ -96,7 +96,7 @@ class Excerpts:
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """The text of each token as it stands within a text, a space in front included.
+    """Return the text of each token as it stands within a text, a space in front included.
 
     Some tokenizers drop the space in front of what they decode first, so each token is decoded after itself.
     """

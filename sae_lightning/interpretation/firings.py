@@ -6,15 +6,16 @@ for each time that a chosen latent fires.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_lightning.code import Code
+from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.distributed import all_gather_object, all_reduce_sum, rank, world_size
 from sae_lightning.interpretation.excerpts import Excerpts
+from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule
 from sae_lightning.sources import TokenBatch
@@ -28,7 +29,7 @@ class Counts:
         tokens: [d_sae] tokens on which each fires.
         shown: [d_sae] excerpts that may be shown and on which it fires.
         judged: [d_sae] excerpts that may be judged and on which it fires.
-        n_tokens: tokens that count, in all.
+        n_tokens: valid tokens, in all.
     """
 
     tokens: Int64[Tensor, " d_sae"]
@@ -48,16 +49,16 @@ class Firings:
 
     Args:
         positions: [n] number of the token, counted over all rows.
-        columns: [n] which of the chosen latents.
-        values: [n] how strongly.
+        columns: [n] place of the latent among the chosen ones.
+        values: [n] its activation.
     """
 
     positions: Int64[Tensor, " n"]
     columns: Int64[Tensor, " n"]
     values: Float[Tensor, " n"]
 
-    def of(self, column: int, n_tokens: int) -> Float[Tensor, " n_tokens"]:
-        """What one latent does on all tokens of the text."""
+    def activations(self, column: int, n_tokens: int) -> Float[Tensor, " n_tokens"]:
+        """Return the activations of one latent on all tokens of the text."""
         own = self.columns == column
         return torch.zeros(n_tokens).index_put((self.positions[own],), self.values[own])
 
@@ -66,43 +67,44 @@ class TextCodes:
     """Codes of members on the text of excerpts; ranks share the forwards of the model.
 
     Args:
-        datamodule: whose source reads.
+        reader: whose model reads the text.
         module: whose members encode.
         members: which of them.
         excerpts: the text.
     """
 
     def __init__(
-        self, datamodule: Any, module: SAEModule, members: Mapping[str, SparseAutoencoder], excerpts: Excerpts
+        self, reader: TextReader, module: SAEModule, members: Mapping[Member, SparseAutoencoder], excerpts: Excerpts
     ) -> None:
-        self.source, self.batch_size = datamodule.source, datamodule.llm_batch_size
+        self.source, self.batch_size = reader.source, reader.batch_size
         self.module, self.members, self.excerpts = module, members, excerpts
 
-    def __iter__(self) -> Iterator[tuple[Int64[Tensor, " n"], dict[str, Code]]]:
-        """Numbers of tokens that count, and the code of each member on them, for each forward of this rank."""
+    def __iter__(self) -> Iterator[tuple[Int64[Tensor, " n"], dict[Member, Code]]]:
+        """Yield the numbers of valid tokens, and the code of each member on them, for each forward of this rank."""
         rows = self.excerpts.rows
         parts = list(zip(rows.input_ids.split(self.batch_size), rows.mask.split(self.batch_size), strict=True))
         for number in range(rank(), len(parts), world_size()):
-            activations, counts = self.source.capture(TokenBatch(*parts[number]))
+            activations, mask = self.source.capture(TokenBatch(*parts[number]))
             begin = number * self.batch_size * rows.input_ids.shape[1]
-            positions = begin + counts.flatten().nonzero()[:, 0]
-            x = activations[counts].float().to(self.module.device)
-            codes = {member: sae.encode(self.module.read_by(member, x)) for member, sae in self.members.items()}
+            positions = begin + mask.flatten().nonzero()[:, 0]
+            x = activations[mask].float().to(self.module.device)
+            codes = {member: sae.encode(self.module.activations_for(member, x)) for member, sae in self.members.items()}
             yield positions.to(self.module.device), codes
 
-    def count(self) -> dict[str, Counts]:
-        """First pass: how often each latent fires, on all ranks together."""
+    def count(self) -> dict[Member, Counts]:
+        """Count in a first pass how often each latent fires, on all ranks together."""
         device, length = self.module.device, self.excerpts.length
         totals = {
             member: torch.zeros(3, sae.d_sae, dtype=torch.int64, device=device) for member, sae in self.members.items()
         }
         kinds = torch.stack([self.excerpts.shown, self.excerpts.judged]).to(device)
         for positions, codes in self:
-            numbers, of_excerpt = torch.unique_consecutive(positions // length, return_inverse=True)
+            # An excerpt counts once for a latent, however many of its tokens make it fire.
+            numbers, excerpt_of_row = torch.unique_consecutive(positions // length, return_inverse=True)
             for member, code in codes.items():
                 fires = code.values != 0
                 fired = torch.zeros(len(numbers), code.d_sae, dtype=torch.bool, device=device)
-                fired[of_excerpt[code.rows[fires]], code.indices[fires]] = True
+                fired[excerpt_of_row[code.rows[fires]], code.indices[fires]] = True
                 totals[member][0] += code.firing_counts()
                 for kind in range(2):
                     totals[member][kind + 1] += fired[kinds[kind, numbers]].sum(0)
@@ -110,24 +112,28 @@ class TextCodes:
         reduced = {member: all_reduce_sum(total).cpu() for member, total in totals.items()}
         return {member: Counts(total[0], total[1], total[2], n_tokens) for member, total in reduced.items()}
 
-    def firings(self, chosen: Mapping[str, Sequence[int]]) -> dict[str, Firings]:
-        """Second pass: where the chosen latents of each member fire, on all ranks together."""
+    def firings(self, chosen: Mapping[Member, Sequence[int]]) -> dict[Member, Firings]:
+        """Collect in a second pass where the chosen latents of each member fire, on all ranks together."""
+        # The place of each latent among the chosen ones, -1 for the others.
         columns = {
             member: torch.full((sae.d_sae,), -1, device=self.module.device) for member, sae in self.members.items()
         }
         for member, latents in chosen.items():
             columns[member][list(latents)] = torch.arange(len(latents), device=self.module.device)
-        found: dict[str, list[Firings]] = {member: [] for member in self.members}
+        firings: dict[Member, list[Firings]] = {member: [] for member in self.members}
         for positions, codes in self:
             for member, code in codes.items():
                 column = columns[member][code.indices]
                 keep = (column >= 0) & (code.values != 0)
                 entries = (positions[code.rows[keep]], column[keep], code.values[keep].float())
-                found[member].append(Firings(*(entry.cpu() for entry in entries)))
-        ranks = all_gather_object(found)
-        return {member: _join([part for of_rank in ranks for part in of_rank[member]]) for member in self.members}
+                firings[member].append(Firings(*(entry.cpu() for entry in entries)))
+        ranks = all_gather_object(firings)
+        return {member: _join([part for rank_firings in ranks for part in rank_firings[member]]) for member in firings}
 
 
 def _join(parts: Sequence[Firings]) -> Firings:
-    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("positions", "columns", "values")}
-    return Firings(**joined)
+    return Firings(
+        torch.cat([part.positions for part in parts]),
+        torch.cat([part.columns for part in parts]),
+        torch.cat([part.values for part in parts]),
+    )

@@ -13,9 +13,9 @@ from sae_lightning.interpretation.judge import Explanation, Judge
 from sae_lightning.interpretation.token_classes import classes, quote_state
 
 Property: TypeAlias = tuple[str, ...]
-"""What can be said of a token: the kind, one of `_WORDS`, and its values."""
+"""A property of a token: its kind, one of `_WORDS`, and its values."""
 
-# In words, the simplest first: of two that tell as much, the simpler one is taken.
+# In words, the simplest first: of two that explain equally many texts, the simpler one is taken.
 _WORDS = {
     "token": "{0!r}",
     "word": "the word {0} in any spelling",
@@ -30,7 +30,7 @@ _WORDS = {
 _KINDS = list(_WORDS)
 _FIRST = 4
 _STRONG = 0.5  # of the peak: tokens that fire less are not what an example is about
-_LEAST_EXAMPLES = 2  # that a property has to explain: one is an accident
+_MIN_EXAMPLES = 2  # that a property has to explain: one is an accident
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Rule(Explanation):
 
 
 class LexicalJudge(Judge):
-    """Explains a latent by properties of the tokens on which it fires, and needs no model.
+    """Explain a latent by properties of the tokens on which it fires, and needs no model.
 
     A property is the token or the word itself, a class (number, capitalised word, operator, indentation, part of a
     string or of a comment ...), a word's ending, the token or class before it, both at once, or a place at the start of
     the row. A rule says that one of up to n_terms properties is met. They are taken one after the other, each time
     the one that adds most to (share of the shown texts it explains) - (share of contrast texts it is met in), until
     nothing adds min_gain. A shown text counts as explained only by a token that fires strongly there. Without any
-    property the rule never fires, and is right in half of the cases.
+    property the rule never fires, and is correct in half of the cases.
 
     It cannot see meaning: a topic, a sense of a word, syntax beyond one token back, what comes later, a count. A latent
     that it scores at 0.5 may be clear to a reader. So its scores say how much latents depend on single tokens, where
@@ -82,7 +82,10 @@ class LexicalJudge(Judge):
             if best is None or best[0] < self.min_gain:
                 break
             rule.append(best[1])
-            to_explain, to_avoid = ([of for of in texts if best[1] not in of] for texts in (to_explain, to_avoid))
+            # Texts that the rule covers have no more say in what is added to it.
+            to_explain, to_avoid = (
+                [properties for properties in texts if best[1] not in properties] for texts in (to_explain, to_avoid)
+            )
         words = "fires on " + ", or ".join(_WORDS[kind].format(*values) for kind, *values in rule)
         return Rule(words if rule else "no property of single tokens tells when it fires", frozenset(rule))
 
@@ -95,22 +98,22 @@ class LexicalJudge(Judge):
 def _best(
     to_explain: Sequence[frozenset[Property]], to_avoid: Sequence[frozenset[Property]], n_shown: int, n_contrast: int
 ) -> tuple[float, Property] | None:
-    """The property that adds most, and how much."""
-    explained = Counter(found for text in to_explain for found in text)
-    met = Counter(found for text in to_avoid for found in text if found in explained)
+    """Return how much the best property adds, and that property."""
+    explained = Counter(candidate for text in to_explain for candidate in text)
+    met = Counter(candidate for text in to_avoid for candidate in text if candidate in explained)
     gains = [
-        (n / n_shown - met[found] / n_contrast, -_KINDS.index(found[0]), found)
-        for found, n in explained.items()
-        if n >= min(_LEAST_EXAMPLES, n_shown)
+        (n / n_shown - met[candidate] / n_contrast, -_KINDS.index(candidate[0]), candidate)
+        for candidate, n in explained.items()
+        if n >= min(_MIN_EXAMPLES, n_shown)
     ]
     if not gains:
         return None
-    gain, _, found = max(gains)
-    return gain, found
+    gain, _, best = max(gains)
+    return gain, best
 
 
 def _strong_properties(example: Example) -> frozenset[Property]:
-    """Of the tokens on which the latent fires strongly."""
+    """Return the properties of the tokens on which the latent fires strongly."""
     least = _STRONG * max(example.activations)
     strong = (i for i, activation in enumerate(example.activations) if activation >= least)
     by_token = token_properties(example.excerpt)
@@ -124,8 +127,8 @@ def _all_properties(excerpt: Excerpt) -> frozenset[Property]:
 
 @lru_cache(maxsize=65536)
 def token_properties(excerpt: Excerpt) -> tuple[frozenset[Property], ...]:
-    """What can be said of each token."""
-    found: list[frozenset[Property]] = []
+    """Return the properties of each token."""
+    by_token: list[frozenset[Property]] = []
     before: str | None = None
     classes_before: tuple[str, ...] = ()
     for i, (token, state) in enumerate(zip(excerpt.tokens, quote_state(excerpt.tokens), strict=True)):
@@ -144,6 +147,6 @@ def token_properties(excerpt: Excerpt) -> tuple[frozenset[Property], ...]:
             properties.add(("after", before))
             properties.update(("after class", name) for name in classes_before)
             properties.update(("class after", name, before) for name in own)
-        found.append(frozenset(properties))
+        by_token.append(frozenset(properties))
         before, classes_before = token, own
-    return tuple(found)
+    return tuple(by_token)

@@ -11,7 +11,7 @@ from sae_lightning.interpretation.prompts import PromptJudge
 
 
 class TransformersJudge(PromptJudge):
-    """Asks a transformers checkpoint, on the GPU of the process if there is one. Answers are the likeliest tokens.
+    """Ask a transformers checkpoint, on the GPU of the process if there is one. Answers are the likeliest tokens.
 
     It is loaded with the first question and kept beside the SAEs.
 
@@ -35,7 +35,7 @@ class TransformersJudge(PromptJudge):
 
     @override
     def check(self) -> None:
-        """The folder must look like a model's."""
+        """Check that the folder looks like a model's."""
         from sae_lightning.sources.checkpoint import check_folder
 
         check_folder(self.model)

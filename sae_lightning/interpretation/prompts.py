@@ -1,4 +1,4 @@
-"""What a language model is asked, and how its answers are read."""
+"""Prompts to a language model that judges, and how its answers are read."""
 
 import re
 from abc import abstractmethod
@@ -45,7 +45,7 @@ class PromptJudge(Judge):
 
     @abstractmethod
     def ask(self, prompts: Sequence[str], max_tokens: int) -> list[str]:
-        """The model's answer to each prompt, of up to max_tokens."""
+        """Return the model's answer to each prompt, of up to max_tokens."""
 
     @override
     def explain(self, shown: Sequence[Example], contrast: Sequence[Excerpt]) -> Explanation:
@@ -59,34 +59,35 @@ class PromptJudge(Judge):
 
 
 def explanation_prompt(shown: Sequence[Example]) -> str:
-    """Asks for an explanation."""
+    """Write the prompt for an explanation."""
     peak = max(max(example.activations) for example in shown)
-    return _EXPLAIN.format(examples="\n\n".join(_shown(i, example, peak) for i, example in enumerate(shown, 1)))
+    return _EXPLAIN.format(examples="\n\n".join(_marked(i, example, peak) for i, example in enumerate(shown, 1)))
 
 
 def judgement_prompt(explanation: Explanation, excerpt: Excerpt) -> str:
-    """Asks whether the latent fires in an excerpt."""
+    """Write the question whether the latent fires in an excerpt."""
     return _JUDGE.format(explanation=explanation.text, text=excerpt.text)
 
 
 def read_explanation(answer: str) -> Explanation:
-    """The answer on one line."""
+    """Read an explanation: the answer on one line."""
     return Explanation(" ".join(answer.split()) or NO_EXPLANATION)
 
 
 def read_judgement(answer: str) -> bool | None:
-    """Yes, no, or None for what is neither.
+    """Read yes or no; None where it is neither.
 
     >>> read_judgement(" **Yes.**"), read_judgement("no, since"), read_judgement("nothing")
     (True, False, None)
     """
-    found = _ANSWER.match(answer)
-    return None if found is None else found[1].lower() == "yes"
+    match = _ANSWER.match(answer)
+    return None if match is None else match[1].lower() == "yes"
 
 
-def _shown(number: int, example: Example, peak: float) -> str:
+def _marked(number: int, example: Example, peak: float) -> str:
+    """Write an example with its strongest tokens marked and listed."""
     tokens, activations = example.excerpt.tokens, example.activations
-    # The strongest of a text is marked even where another text has stronger ones.
+    # The strongest token of a text is marked even where another text has stronger ones.
     least = min(_MARKED * peak, max(activations))
     marked = [(token, a) for token, a in zip(tokens, activations, strict=True) if a >= least]
     text = "".join(f"<<{token}>>" if a >= least else token for token, a in zip(tokens, activations, strict=True))

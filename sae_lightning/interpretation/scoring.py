@@ -1,4 +1,4 @@
-"""How well explanations predict: one latent's answer sheet, and the line that is kept of it."""
+"""How well an explanation predicts: the score of one latent, and the line that is kept of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from typing import Any
 
 from sae_lightning.interpretation.excerpts import Example
 from sae_lightning.interpretation.judge import Judge
-from sae_lightning.interpretation.questions import Question
+from sae_lightning.interpretation.tasks import InterpretationTask
+from sae_lightning.members import Member
 
 CHANCE = 0.5
 
@@ -20,7 +21,7 @@ class Interpretation:
         frequency: share of tokens on which it fires.
         shown: the examples that it was explained from.
         explanation: of the judge, in words.
-        accuracy: share of right answers; chance where there was no text to judge.
+        accuracy: share of correct answers; chance where there was no text to judge.
         n_judged: answers.
         n_not_understood: answers that could not be understood; they count as "does not fire".
     """
@@ -33,10 +34,10 @@ class Interpretation:
     n_judged: int
     n_not_understood: int
 
-    def line(self, member: str) -> dict[str, Any]:
-        """What is kept in `interpretation.jsonl`."""
+    def line(self, member: Member) -> dict[str, Any]:
+        """Return what is kept in `interpretation.jsonl`."""
         return {
-            "member": member,
+            "member": str(member),
             "latent": self.latent,
             "frequency": self.frequency,
             "explanation": self.explanation,
@@ -50,21 +51,21 @@ class Interpretation:
         }
 
 
-def interpret(judge: Judge, question: Question) -> Interpretation:
-    """Has one latent explained, and the explanation tried on texts that the judge has not seen.
+def interpret(judge: Judge, task: InterpretationTask) -> Interpretation:
+    """Have a judge explain one latent, and score its explanation on texts that it has not seen.
 
-    Where half of the texts are such that the latent fires, any constant answer has accuracy 0.5. A latent that fires in
-    every text leaves nothing to judge, and has 0.5 as well.
+    The latent fires in half of these texts, so any constant answer has accuracy 0.5. A latent that fires in every text
+    leaves nothing to judge, and has 0.5 as well.
     """
-    explanation = judge.explain(question.shown, question.contrast)
-    answers = judge.judge(explanation, question.judged) if question.judged else []
-    right = [bool(answer) == fires for answer, fires in zip(answers, question.fires, strict=True)]
+    explanation = judge.explain(task.shown, task.contrast)
+    answers = judge.judge(explanation, task.judged) if task.judged else []
+    correct = [bool(answer) == fires for answer, fires in zip(answers, task.fires, strict=True)]
     return Interpretation(
-        question.latent,
-        question.frequency,
-        question.shown,
+        task.latent,
+        task.frequency,
+        task.shown,
         explanation.text,
-        sum(right) / len(right) if right else CHANCE,
+        sum(correct) / len(correct) if correct else CHANCE,
         len(answers),
         sum(answer is None for answer in answers),
     )

@@ -1,4 +1,4 @@
-"""Classes of tokens that can be told from their text: of a word, a number, an operator; in a string, in a comment."""
+"""Classes of tokens that their text shows: a word, a number, an operator; in a string, in a comment."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -10,7 +10,7 @@ _QUOTES = "\"'"
 
 @lru_cache(maxsize=65536)
 def classes(token: str, before: str | None) -> tuple[str, ...]:
-    r"""Names of the classes of a token, in words.
+    r"""Return names of the classes of a token, in words.
 
     Args:
         token: its text, with the space in front.
@@ -26,37 +26,37 @@ def classes(token: str, before: str | None) -> tuple[str, ...]:
     ('white space', 'indentation')
     """
     text = token.strip()
-    found = []
+    names = []
     if not text:
-        found.append("a line break" if "\n" in token else "white space")
+        names.append("a line break" if "\n" in token else "white space")
         if token.endswith((" ", "\t")) and ("\n" in token or (before or "").endswith("\n")):
-            found.append("indentation")
-        return tuple(found)
+            names.append("indentation")
+        return tuple(names)
     if text.isdigit():
-        found.append("a number")
+        names.append("a number")
     elif text.isalpha():
         if len(text) > 1 and text.isupper():
-            found.append("a word in capitals")
+            names.append("a word in capitals")
         elif text[0].isupper():
-            found.append("a capitalised word")
+            names.append("a capitalised word")
         elif text.islower():
-            found.append("a word in lower case")
+            names.append("a word in lower case")
     elif not any(character.isalnum() for character in text):
         if set(text) <= _BRACKETS:
-            found.append("a bracket")
+            names.append("a bracket")
         elif set(text) == {"_"}:
-            found.append("an underscore")
+            names.append("an underscore")
         else:
-            found.append("an operator or punctuation")
+            names.append("an operator or punctuation")
     if iskeyword(text):
-        found.append("a keyword of Python")
+        names.append("a keyword of Python")
     if before is not None and before[-1:].isalnum() and token[0].isalnum():
-        found.append("the rest of a word")
-    return tuple(found)
+        names.append("the rest of a word")
+    return tuple(names)
 
 
 def quote_state(tokens: Iterable[str]) -> list[tuple[str, ...]]:
-    """For each token whether its end is in a string or a comment, as far as the text shows.
+    """Tell for each token whether its end is in a string or a comment, as far as the text shows.
 
     A quotation mark after a letter or digit opens no string, so that apostrophes open none; one that is open ends with
     its line.

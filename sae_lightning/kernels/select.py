@@ -1,8 +1,9 @@
-"""Which entries of the pre-activations become the code: exact selections without a sort of all of them.
+"""Exact selections: which entries of the pre-activations become the code, without sorting all of them.
 
-The maxima of buckets of latents are one vectorised pass over a block of pre-activations; only the few buckets whose
-maximum reaches a limit are looked into. Where a block is a screen (see `PreActs`), the limit is lowered by its bound,
-and what reaches it is computed again in float32 before anything is decided.
+Every selection reduces to the entries that reach a limit. The maxima of buckets of latents take one vectorised pass
+over a block of pre-activations; only the few buckets whose maximum reaches the limit are searched. Where a block is a
+screen (see `PreActs`), its bound is subtracted from the limit, and the entries that reach it are computed again in
+float32 before anything is decided.
 """
 
 from collections.abc import Callable
@@ -18,20 +19,22 @@ from sae_lightning.kernels.pre_acts import PreActs
 from sae_lightning.kernels.sparse import DENSE_SHARE, sampled_times
 
 BUCKET_SIZES = (16, 8, 5, 4, 3, 2)
-"""The first that divides d_sae is taken."""
+"""Latents in a bucket: the first size that divides d_sae and leaves enough buckets."""
 MIN_BUCKETS = 64
+"""Fewest buckets of a row; narrower pre-activations are searched whole."""
 
 Finder = Callable[[Tensor, Tensor | None], Tensor]
-"""Positions in a flattened block, given the block and, for a screen, its bound."""
+"""Return positions in a flattened block, given the block and, for a screen, its bound."""
 
 
 def entries_above(pre_acts: PreActs, threshold: float, full: bool = False) -> Code:
-    """All entries strictly above one threshold.
+    """Return all entries strictly above one threshold.
 
     Args:
-        pre_acts: pre-activations.
-        threshold: for all latents the same.
-        full: where so many are above that dense products are quicker, give all entries instead, above it or not.
+        pre_acts: pre-activations [batch, d_sae].
+        threshold: the same for all latents.
+        full: return all entries, above the threshold or not, where so many are above it that dense products are
+            quicker (more than `DENSE_SHARE` of the first block).
     """
 
     def find(block: Tensor, bound: Tensor | None) -> Tensor:
@@ -40,6 +43,7 @@ def entries_above(pre_acts: PreActs, threshold: float, full: bool = False) -> Co
         limit = (threshold - bound).to(block.dtype)
         if (limit > 0).all():
             block, limit = _bits(block), _bits(limit)
+        # Rounding keeps the order, so an entry above the limit reaches the rounded limit once it is itself rounded.
         return _positions(block, _bucket_maxima(block), torch.ge, limit)
 
     try:
@@ -50,14 +54,14 @@ def entries_above(pre_acts: PreActs, threshold: float, full: bool = False) -> Co
 
 
 def top_k_per_row(pre_acts: PreActs, k: int) -> Code:
-    """The k largest entries of each row, as `relu` leaves them: those that are not positive are explicit zeros."""
+    """Return `relu` of the k largest entries of each row; those that are not positive are explicit zeros."""
     values, indices = largest_per_row(pre_acts, k)
     return Code.from_rows(values.relu(), indices, pre_acts.d_sae)
 
 
 def largest_per_row(pre_acts: PreActs, k: int) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
-    """Values and latents of the k largest entries of each row, in any order."""
-    if pre_acts.device.type != "cpu":  # without a step that waits for the device
+    """Return values and latents of the k largest entries of each row, in any order, negative ones included."""
+    if pre_acts.device.type != "cpu":  # no step waits for the device: the number of entries is known beforehand
         parts = [_top_k_of_block(block, k) for _, block, _ in pre_acts.blocks()]
         values, indices = (torch.cat(part) for part in zip(*parts, strict=True))
     else:
@@ -66,36 +70,38 @@ def largest_per_row(pre_acts: PreActs, k: int) -> tuple[Float[Tensor, "batch k"]
 
 
 def top_k_of_batch(pre_acts: PreActs, k: int, guess: float = 0.0) -> Code:
-    """The `k * batch` largest positive entries of the whole batch, over all ranks together.
+    """Return the `k * batch` largest positive entries of the whole batch, over all ranks together.
 
     Args:
         pre_acts: pre-activations of this rank.
         k: entries per row on average.
-        guess: a value thought to lie below the smallest entry to be kept, such as that of the last batch, the same on
-            all ranks; 0 without one. A good guess saves time; it never changes the result.
+        guess: a value that is likely below the smallest entry to be kept, such as that of the last batch, the same on
+            all ranks; 0 if there is none. A good guess saves time; it never changes the result.
 
     Returns:
         The entries kept on this rank; fewer than `k * batch` where fewer are positive. Of entries equal to the smallest
         one kept, those of lower ranks and rows come first.
     """
     n = _global_count(k * pre_acts.batch_size, pre_acts.device)
+    # From the most promising limit to the one that cannot fail; the next is tried where too few entries lie above.
     limits = (lambda: guess, lambda: _estimate_smallest(pre_acts, k), lambda: 0.0)
     for limit in (limit() for limit in limits[guess <= 0 :]):
         code = entries_above(pre_acts, max(limit, 0.0))
-        n_found = _global_count(code.nnz, pre_acts.device)
-        if n_found >= n or limit <= 0:
+        n_above_limit = _global_count(code.nnz, pre_acts.device)
+        if n_above_limit >= n or limit <= 0:
             break
-    if n_found <= n:
+    if n_above_limit <= n:
         return code
     smallest = _kth_largest_of_ranks(code.values, n)
     above, equal = code.values > smallest, code.values == smallest
     n_above, n_equal = int(above.sum()), int(equal.sum())
+    # Entries equal to the smallest one fill the places that are left, and the lower ranks choose first.
     room = n - sum(all_gather_int(n_above)) - sum(all_gather_int(n_equal, lower_ranks_only=True))
     return code.where(above | (equal & (equal.cumsum(0) <= room)))
 
 
 def largest(matrix: Float[Tensor, "n m"], k: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n k"]]:
-    """Values and positions of the k largest entries of each row, in any order."""
+    """Return values and positions of the k largest entries of each row, in any order."""
     if matrix.device.type == "cpu":
         keep = matrix >= _kth_largest(matrix, k)[:, None]
         if int(keep.sum()) == matrix.shape[0] * k:  # no ties
@@ -109,22 +115,26 @@ def largest(matrix: Float[Tensor, "n m"], k: int) -> tuple[Float[Tensor, "n k"],
 
 
 def _bucket_maxima(block: Tensor) -> Tensor:
-    """[rows, buckets] maxima over buckets of latents, strided: latent j is in bucket j % buckets."""
+    """Return the maxima [rows, buckets] over buckets of latents; latent j is in bucket j % n_buckets.
+
+    Strided buckets make the reduction run over contiguous memory, four times as fast as buckets of neighbours.
+    """
     n, d_sae = block.shape
     size = next((size for size in BUCKET_SIZES if d_sae % size == 0 and d_sae >= size * MIN_BUCKETS), 1)
     return block if size == 1 else block.view(n, size, d_sae // size).amax(1)
 
 
 def _enough_maxima(block: Tensor, k: int) -> Tensor:
-    """The maxima, or where they are fewer than k the block itself."""
+    """Return the bucket maxima, or the block itself where it has fewer than k buckets."""
     maxima = _bucket_maxima(block)
     return block if maxima.shape[1] < k else maxima
 
 
 def _bits(numbers: Tensor) -> Tensor:
-    """Positive bfloat16 numbers as integers of the same order, which are compared several times faster.
+    """Return bfloat16 numbers as 16-bit integers, which the CPU compares several times faster.
 
-    Those that are not positive come before them, in another order: good for limits above zero.
+    Positive floats are ordered as their bits are. The others become integers that are not positive (the sign bit is
+    theirs too), in another order among themselves: good for limits above zero.
     """
     return numbers.view(torch.int16)
 
@@ -132,31 +142,40 @@ def _bits(numbers: Tensor) -> Tensor:
 def _positions(
     block: Tensor, maxima: Tensor, reaches: Callable[[Tensor, Tensor | float], Tensor], limit: Tensor | float
 ) -> Tensor:
-    """Where the flattened block reaches the limit, which is one number or one for each row; in order of rows."""
+    """Return the positions, in order of rows, where the flattened block reaches the limit.
+
+    Args:
+        block: [rows, d_sae] entries to search.
+        maxima: [rows, buckets] their `_bucket_maxima`, or the block itself.
+        reaches: `torch.gt` or `torch.ge`.
+        limit: one number, or [rows, 1].
+    """
     d_sae, n_buckets = block.shape[1], maxima.shape[1]
     hits = reaches(maxima, limit).view(-1).nonzero()[:, 0]
     if n_buckets == d_sae:
         return hits
-    if hits.numel() > maxima.numel() // 4:
+    if hits.numel() > maxima.numel() // 4:  # gathering so many buckets takes longer than comparing everything
         return reaches(block, limit).view(-1).nonzero()[:, 0]
+    # Position row * n_buckets + bucket of the maxima is position row * d_sae + bucket of the block, where the bucket
+    # starts; its other latents are n_buckets apart.
     rows = torch.div(hits, n_buckets, rounding_mode="floor")
     first = hits + rows * (d_sae - n_buckets)
-    looked_at = first[:, None] + torch.arange(0, d_sae, n_buckets, device=block.device)
-    return looked_at[reaches(block.view(-1).take(looked_at), limit[rows] if isinstance(limit, Tensor) else limit)]
+    in_buckets = first[:, None] + torch.arange(0, d_sae, n_buckets, device=block.device)
+    return in_buckets[reaches(block.view(-1).take(in_buckets), limit[rows] if isinstance(limit, Tensor) else limit)]
 
 
 class _TooMany(Exception):
-    """A block has more entries than are wanted."""
+    """Raised where the first block has more entries than the caller accepts."""
 
 
 def _candidates(pre_acts: PreActs, find: Finder, most: float = 1.0) -> Code:
-    """What `find` finds in all blocks, with the values that count.
+    """Return the entries that `find` finds in all blocks; after a screen with values computed in float32.
 
     Raises:
-        _TooMany: if that is more than the share `most` of the first block.
+        _TooMany: if they are more than the share `most` of the first block.
     """
     batch, d_sae = pre_acts.batch_size, pre_acts.d_sae
-    found = [torch.empty(0, dtype=torch.int64, device=pre_acts.device)]
+    by_block = [torch.empty(0, dtype=torch.int64, device=pre_acts.device)]
     values = [pre_acts.x.new_empty(0)]
     for first, block, bound in pre_acts.blocks():
         positions, n_entries = find(block, bound), block.numel()
@@ -166,10 +185,10 @@ def _candidates(pre_acts: PreActs, find: Finder, most: float = 1.0) -> Code:
         if first == 0 and positions.numel() > most * n_entries:
             raise _TooMany
         if bound is not None and positions.numel() * 64 > n_entries:
-            pre_acts.screened = False  # too many candidates to pay
+            pre_acts.screened = False  # their exact values would cost more than float32 products of all
             return _candidates(pre_acts, find, most)
-        found.append(positions + first * d_sae)
-    flat = torch.cat(found)
+        by_block.append(positions + first * d_sae)
+    flat = torch.cat(by_block)
     if not pre_acts.screened:
         return Code.from_flat(torch.cat(values), flat, batch, d_sae)
     code = Code.from_flat(pre_acts.x.new_empty(flat.shape), flat, batch, d_sae)
@@ -177,13 +196,22 @@ def _candidates(pre_acts: PreActs, find: Finder, most: float = 1.0) -> Code:
 
 
 def _top_k_by_limits(pre_acts: PreActs, k: int) -> tuple[Tensor, Tensor]:
+    """Return values and latents of the k largest entries of each row, from those that reach a limit for each row.
+
+    The k-th largest bucket maximum of a row is such a limit: at least k entries reach it, and so do the k largest. A
+    `torch.topk` of the maxima is as quick, but what a screen needs is a limit and not a fixed number of entries.
+    """
+
     def find(block: Tensor, bound: Tensor | None) -> Tensor:
         if bound is None:
             maxima = _enough_maxima(block, k)
             return _positions(block, maxima, torch.ge, _kth_largest(maxima, k)[:, None])
-        for numbers in (_bits(block), block):
+        # Of a screen, k entries or more reach kth after rounding to bfloat16, which moves them by at most 2^-8 of it
+        # (doubled here), so their float32 values reach kth less that and less the bound. The k largest float32 values
+        # do too, and each may be lower by the bound in the screen: hence twice the bound.
+        for numbers in (_bits(block), block):  # the faster comparison first, which needs limits above zero
             maxima = _enough_maxima(numbers, k)
-            kth = _kth_largest(maxima, k)[:, None].view(block.dtype).float()  # k entries or more reach it
+            kth = _kth_largest(maxima, k)[:, None].view(block.dtype).float()
             limit = (kth - 2**-7 * kth.abs() - 2 * bound).to(block.dtype)
             if (limit > 0).all():
                 return _positions(_bits(block), maxima.view(torch.int16), torch.ge, _bits(limit))
@@ -191,7 +219,8 @@ def _top_k_by_limits(pre_acts: PreActs, k: int) -> tuple[Tensor, Tensor]:
 
     code = _candidates(pre_acts, find)
     counts = code.offsets.diff()
-    # Rows with very many equal entries, and those with NaN, which reaches no limit, get the plain way.
+    # Plain rows go through topk whole: those with NaN, which reaches no limit, and those with so many candidates (equal
+    # entries, as a rule) that the table would be wide for all.
     plain = (counts < k) | (counts > 16 * k + 64)
     width = int(counts.masked_fill(plain, k).max()) if plain.numel() else k
     places = torch.arange(code.nnz) - code.offsets[code.rows]
@@ -212,8 +241,9 @@ def _top_k_by_limits(pre_acts: PreActs, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _kth_largest(matrix: Shaped[Tensor, "n m"], k: int) -> Shaped[Tensor, " n"]:
-    """k-th largest entry of each row, on a CPU."""
+    """Return the k-th largest entry of each row, on a CPU."""
     m = matrix.shape[1]
+    # NumPy has no bfloat16; float32 holds both 16-bit floats without rounding.
     wide = matrix.float() if matrix.dtype in (torch.bfloat16, torch.float16) else matrix
     return torch.from_numpy(np.partition(wide.numpy(), m - k, axis=1)[:, m - k].copy()).to(matrix.dtype)
 
@@ -223,6 +253,7 @@ def _kth_largest(matrix: Shaped[Tensor, "n m"], k: int) -> Shaped[Tensor, " n"]:
 
 
 def _top_k_of_block(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return values and latents of the k largest entries of each row of a block, in any order."""
     d_sae = block.shape[1]
     maxima = _bucket_maxima(block)
     if 2 * k > maxima.shape[1]:
@@ -230,13 +261,13 @@ def _top_k_of_block(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
     # The k largest entries lie in the k buckets with the largest maxima.
     buckets = torch.topk(maxima, k, dim=-1, sorted=False).indices
     first = torch.arange(0, d_sae, maxima.shape[1], device=block.device)
-    looked_at = (buckets[:, None, :] + first[:, None]).flatten(1)
-    values, chosen = torch.topk(block.gather(1, looked_at), k, dim=-1, sorted=False)
-    return values, looked_at.gather(1, chosen)
+    candidates = (buckets[:, None, :] + first[:, None]).flatten(1)
+    values, chosen = torch.topk(block.gather(1, candidates), k, dim=-1, sorted=False)
+    return values, candidates.gather(1, chosen)
 
 
 def _estimate_smallest(pre_acts: PreActs, k: int) -> float:
-    """Somewhat below the smallest entry to be kept, from a sample of rows; the same on all ranks."""
+    """Return a value somewhat below the smallest entry to be kept, from a sample of rows; the same on all ranks."""
     n_rows = min(pre_acts.batch_size, max(1, 2**21 // pre_acts.d_sae))
     estimate = 0.0
     if n_rows:
@@ -247,14 +278,16 @@ def _estimate_smallest(pre_acts: PreActs, k: int) -> float:
 
 
 def _global_count(n: int, device: torch.device) -> int:
+    """Return the sum of a count over all ranks."""
     return int(all_reduce_sum(torch.tensor(n, device=device))) if world_size() > 1 else n
 
 
 def _kth_largest_of_ranks(values: Float[Tensor, " n"], k: int) -> Tensor:
-    """k-th largest of positive values over all ranks."""
+    """Return the k-th largest of positive values over all ranks."""
     if world_size() == 1:
         return largest(values[None], k)[0].min()
-    # Positive floats are ordered as their bits are: bisect on the bits with one count per round.
+    # Positive floats are ordered as their bits are: bisect on the bits, with one count over the ranks per round (31 at
+    # most, whatever the number of values).
     bits = values.float().view(torch.int32)
     low, high = 0, 0x7F800000  # count(bits >= low) >= k > count(bits >= high)
     while high - low > 1:

@@ -1,8 +1,8 @@
 """Products of a `Code` with a matrix, and their gradients from the code alone.
 
-With latents z [batch, d_sae] known at few entries, decoding, the gradient of the latents and both weight gradients need
-only those entries: `embedding_bag` sums the rows they name. A code with many entries (an untrained ReLU SAE has half of
-all) goes through dense products instead, where those are quicker.
+Latents z [batch, d_sae] are zero outside the entries of the code. So decoding, the gradient of the latents and both
+weight gradients need only those entries: `embedding_bag` sums the matrix rows that they name. A code with many entries
+(an untrained ReLU SAE has half of all) goes through dense products instead, where those are quicker.
 """
 
 import warnings
@@ -19,9 +19,9 @@ from torch.autograd.function import once_differentiable
 from sae_lightning.code import Code
 
 DENSE_SHARE = 0.1
-"""Share of non-zero entries from which dense products are quicker (estimated for d_in 512 on two AVX-512 cores)."""
+"""Share of stored entries from which dense products are quicker (estimated for d_in 512 on two AVX-512 cores)."""
 
-with warnings.catch_warnings():  # torch says once that sparse CSR tensors are in beta: here, unheard
+with warnings.catch_warnings():  # torch warns once, at the first of them, that sparse CSR tensors are in beta
     warnings.simplefilter("ignore", UserWarning)
     torch.sparse_csr_tensor([0, 0], torch.empty(0, dtype=torch.int64), torch.empty(0), (1, 1))
 
@@ -33,13 +33,13 @@ def sparse_encode(
     b_dec: Float[Tensor, " d_in"] | None,
     code: Code,
 ) -> Float[Tensor, " nnz"]:
-    """`code.values` as a differentiable function of the encoder that they were computed with.
+    """Return `code.values` as a differentiable function of the encoder that they were computed with.
 
     Args:
-        x: what was encoded, with `b_dec` already subtracted.
-        W_enc: encoder.
-        b_enc: encoder bias.
-        b_dec: the bias that was subtracted from x, or None; it gets its gradient from here, not through x.
+        x: [batch, d_in] centred activations: `b_dec` is already subtracted.
+        W_enc: [d_in, d_sae] encoder.
+        b_enc: [d_sae] encoder bias.
+        b_dec: [d_in] the bias that was subtracted from x, or None; it gets its gradient from here, not through x.
         code: the chosen entries of `x @ W_enc + b_enc` and their values.
 
     Returns:
@@ -54,12 +54,22 @@ def sparse_decode(
     W_dec: Float[Tensor, "d_sae d_in"],
     b_dec: Float[Tensor, " d_in"] | None = None,
 ) -> Float[Tensor, "batch d_in"]:
-    """`z @ W_dec + b_dec` for the latents z with these values at the entries of `code`; differentiable in the rest."""
+    """Return `z @ W_dec + b_dec`, where z has the values at the entries of `code` and zeros elsewhere.
+
+    Args:
+        values: [nnz] latents; they stand in place of `code.values`.
+        code: names the entries.
+        W_dec: [d_sae, d_in] decoder.
+        b_dec: [d_in] decoder bias, or None for none.
+
+    Returns:
+        [batch, d_in] reconstructions, with gradients to values, W_dec and b_dec.
+    """
     return _SparseDecode.apply(values, code, W_dec, b_dec)
 
 
 def _bag(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor, order: Tensor | None = None) -> Tensor:
-    """Row b of the result: sum over entries e of bag b of `weights[e] * matrix[indices[e]]`, e taken in this order."""
+    """Return a sum for each bag b: over its entries e, in this order, of `weights[e] * matrix[indices[e]]`."""
     weights = weights.to(matrix.dtype)
     if kernels := _gpu_kernels(matrix):
         return kernels.bag_sum(indices, offsets, weights, matrix, order)
@@ -69,7 +79,7 @@ def _bag(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor, orde
 
 
 def _gpu_kernels(tensor: Tensor) -> ModuleType | None:
-    """The Triton kernels, where they can run on this tensor; imported then, since Triton takes time and memory."""
+    """Return the Triton kernels if they can run on this tensor; imported only then, for time and memory."""
     if not tensor.is_cuda:
         return None
     from sae_lightning.kernels import triton_bag
@@ -82,7 +92,7 @@ def _is_dense(code: Code) -> bool:
 
 
 def _times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
-    """Z @ matrix, [batch, n]."""
+    """Return z @ matrix, [batch, n]."""
     if _is_dense(code):
         with torch.autocast(matrix.device.type, enabled=False):
             return code.with_values(values.to(matrix.dtype)).to_dense() @ matrix
@@ -90,7 +100,7 @@ def _times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
 
 
 def _transposed_times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
-    """z^T @ matrix, [d_sae, n]: the gradient of a weight."""
+    """Return z^T @ matrix, [d_sae, n]: the gradient of a weight."""
     if _is_dense(code):
         return code.with_values(values.to(matrix.dtype)).to_dense().T @ matrix
     order, starts = code.by_latent
@@ -98,7 +108,16 @@ def _transposed_times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
 
 
 def sampled_times(left: Tensor, right: Tensor, code: Code) -> Tensor:
-    """Entries of `left @ right.T` that the code names, [nnz]: the gradient of the latents."""
+    """Return the entries of `left @ right.T` that the code names: the gradient of the latents.
+
+    Args:
+        left: [batch, n] a row for each sample.
+        right: [d_sae, n] a row for each latent.
+        code: names the entries.
+
+    Returns:
+        [nnz] dot products, in the order of the code.
+    """
     if _is_dense(code):
         return code.take_from(left @ right.T)
     if code.nnz == 0:
@@ -109,7 +128,7 @@ def sampled_times(left: Tensor, right: Tensor, code: Code) -> Tensor:
         return torch.ops.aten._embedding_bag_per_sample_weights_backward(
             left, right, code.indices, code.offsets, code.rows, 0
         )
-    # By latent, so that each row of the larger matrix is read once.
+    # By latent, so that each row of the larger matrix is read once: the pattern is [d_sae, batch].
     order, starts = code.by_latent
     pattern = torch.sparse_csr_tensor(
         starts, code.rows[order], left.new_zeros(code.nnz), (code.d_sae, code.batch_size), check_invariants=False
@@ -119,6 +138,8 @@ def sampled_times(left: Tensor, right: Tensor, code: Code) -> Tensor:
 
 
 class _SparseEncode(Function):
+    """The values are known from the selection, so forward computes nothing."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor | None, code: Code) -> Tensor:
         ctx.save_for_backward(x, W_enc)
@@ -137,7 +158,7 @@ class _SparseEncode(Function):
         if needs_b_enc or needs_b_dec:
             grad_b_enc = code.sum_by_latent(grad)
         if needs_b_dec:
-            grad_b_dec = -(W_enc @ grad_b_enc)  # the sum over rows of grad_x, without computing grad_x
+            grad_b_dec = -(W_enc @ grad_b_enc)  # minus the sum of grad_x over rows, without computing grad_x
         return grad_x, grad_W_enc, grad_b_enc if needs_b_enc else None, grad_b_dec, None
 
 

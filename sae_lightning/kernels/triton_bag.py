@@ -1,9 +1,10 @@
 """Sums and dot products of the matrix rows that CSR entries name, as Triton kernels for CUDA.
 
-A program is one warp: it takes one bag (the entries of one row of offsets) and one slice of the columns, and reads the
-slice of several matrix rows at a time. Bags are the fast axis of the grid, so that all bags work on the same slice of
-the matrix, which then stays in the L2 cache, before the next slice begins. A bag much longer than the others would hold
-up the end of a launch; `bag_sum` therefore sums the chunks of `CHUNK` entries that lie inside one bag beforehand.
+A program is one warp: it takes one bag (the entries between two offsets) and one slice of the columns, and reads the
+slice of several matrix rows at a time. Bags are the fast axis of the grid, so all bags work on the same slice of the
+matrix before the next slice begins, and the slice stays in the L2 cache. A bag much longer than the others would hold
+up the end of a launch; so `bag_sum` first sums, in a launch of its own, the chunks of `CHUNK` entries that lie inside
+one bag.
 
 Grids depend on shapes alone, nothing waits for the device, and no atomics are used: the calls can be captured in a CUDA
 graph and give the same bits every time. The results carry no gradient. Indices and offsets are not checked.
@@ -29,7 +30,7 @@ except ImportError:
     triton = tl = None
 
 CHUNK = 256
-"""Entries that are summed beforehand when they all belong to one bag; more than a usual row of a code has."""
+"""Entries that are summed beforehand if they all belong to one bag; more than a usual row of a code has."""
 
 L2_BYTES = 20 * 2**20
 """What one slice of a matrix may take of the L2 cache (50 MB in two halves on an H100 or H200)."""
@@ -48,7 +49,7 @@ def _sum_entries(
     begin, end, indices, weights, order, matrix, stride, column, d,
     ACC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Weighted sum [BLOCK_D] of a slice of the rows that entries begin:end name; without indices, rows begin:end."""
+    """Return the weighted sum [BLOCK_D] of a slice of the rows named by entries begin:end, or of rows begin:end."""
     total = tl.zeros([BLOCK_D], ACC)
     for start in range(begin, end, BLOCK_N):
         entry = start + tl.arange(0, BLOCK_N)
@@ -70,7 +71,7 @@ def _chunk_sum_kernel(
     indices, offsets, weights, order, matrix, bag_end, chunk_sums, stride, d,
     ACC: tl.constexpr, CHUNK: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Row c of chunk_sums is the sum over entries c * CHUNK:(c + 1) * CHUNK, if one bag has them all."""
+    """Write row c of chunk_sums: the sum over entries c * CHUNK:(c + 1) * CHUNK, if one bag has them all."""
     chunk = tl.program_id(0).to(tl.int64)
     begin = chunk * CHUNK
     if tl.load(offsets + tl.load(bag_end + chunk)) >= begin + CHUNK:
@@ -87,7 +88,7 @@ def _bag_sum_kernel(
     indices, offsets, weights, order, matrix, chunk_sums, out, stride, d,
     ACC: tl.constexpr, CHUNK: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Row b of out: the entries before the first whole chunk of bag b, its whole chunks, and the entries after them."""
+    """Write row b of out: entries before the first whole chunk of bag b, its whole chunks, and entries after them."""
     bag = tl.program_id(0).to(tl.int64)
     begin = tl.load(offsets + bag)
     end = tl.load(offsets + bag + 1)
@@ -107,7 +108,7 @@ def _sampled_dot_kernel(
     left, right, indices, offsets, out, left_stride, right_stride, d, n,
     ACC: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Row s of out [slices, n]: what slice s of the columns adds to each dot product."""
+    """Write row s of out [slices, n]: what slice s of the columns adds to each dot product."""
     row = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1).to(tl.int64)
     column = part * BLOCK_D + tl.arange(0, BLOCK_D)
@@ -123,7 +124,7 @@ def _sampled_dot_kernel(
 
 
 def is_available() -> bool:
-    """Whether `bag_sum` and `sampled_dot` can run: on CUDA tensors, or on any under Triton's interpreter."""
+    """Return whether `bag_sum` and `sampled_dot` can run: on CUDA tensors, or on any under Triton's interpreter."""
     return triton is not None and (torch.cuda.is_available() or not isinstance(_bag_sum_kernel, triton.JITFunction))
 
 
@@ -134,7 +135,7 @@ def bag_sum(
     matrix: Float[Tensor, "m d"],
     order: Int64[Tensor, " n"] | None = None,
 ) -> Float[Tensor, "bags d"]:
-    """Row b is the sum over the entries e in `offsets[b]:offsets[b + 1]` of `weights[e] * matrix[indices[e]]`.
+    """Sum rows by bag: row b sums `weights[e] * matrix[indices[e]]` over the entries e in `offsets[b]:offsets[b + 1]`.
 
     Args:
         indices: [n] the matrix row of each entry, in 0..m-1.
@@ -179,7 +180,7 @@ def sampled_dot(
     indices: Int64[Tensor, " n"],
     offsets: Int64[Tensor, " starts"],
 ) -> Float[Tensor, " n"]:
-    """Value e is the dot product of `left[b]` and `right[indices[e]]`, for e in `offsets[b]:offsets[b + 1]`.
+    """Return the dot products of `left[b]` and `right[indices[e]]` for all entries e in `offsets[b]:offsets[b + 1]`.
 
     Args:
         left: [batch, d] one row for each bag.
@@ -216,18 +217,18 @@ def _check_available() -> None:
 
 
 def _rows(matrix: Tensor) -> Tensor:
-    """The matrix with the columns of a row side by side; the rows may lie apart."""
+    """Return the matrix with the columns of a row side by side in memory; the rows may lie apart."""
     return matrix if matrix.stride(1) == 1 else matrix.contiguous()
 
 
 def _plan(other: torch.dtype, matrix: Tensor) -> tuple[torch.dtype, int, dict[str, Any]]:
-    """The dtype to sum in, the number of slices of the columns, and the options of a launch."""
+    """Return the dtype to sum in, the number of slices of the columns, and the options of a launch."""
     (m, d), size = matrix.shape, matrix.element_size()
     double = torch.float64 in (other, matrix.dtype)
     slice_bytes = 512 if 512 * m <= L2_BYTES else 256  # of one row: 16 for each thread of the warp, or of half of it
     block_d = min(slice_bytes // size, triton.next_power_of_2(d))
     block_n = min(LOAD_BYTES // (block_d * size), 32)
     options = {"ACC": tl.float64 if double else tl.float32, "BLOCK_N": block_n, "BLOCK_D": block_d}
-    # Fusing a product and a sum is Triton's default; asked for, it gives no warning.
+    # Fusing a product and a sum is Triton's default; stating it avoids a warning.
     options |= {"num_warps": 1, "enable_fp_fusion": True}
     return torch.float64 if double else torch.float32, triton.cdiv(d, block_d), options

@@ -1,4 +1,4 @@
-"""What can be said of decoder directions alone: how far they moved, and which true features they contain.
+"""Metrics of decoder directions alone: how far they moved, and which true features they contain.
 
     drift            cos(W_dec[j], W_dec_start[j])
     best cosine      max_j cos(f_i, W_dec[j])                  (Korznikov et al. 2026, arXiv 2602.14111, eq 6)
@@ -6,12 +6,12 @@
     coherence        max_{i != j} |cos(W_dec[i], W_dec[j])|
     uniqueness       |{argmax_i cos(f_i, W_dec[j]) : j}| / d_sae     (SynthSAEBench 2026, arXiv 2602.14687)
 
-Cosines are signed, since a latent that is never negative cannot stand for the opposite of its direction; the option
-`absolute` is for comparing with work that does not look at the sign. A zero row has cosine 0 to everything. Chance is
-far from 0 (see each function): compare with a random dictionary of the same size.
+Cosines are signed, since a latent that is never negative cannot represent the opposite of its direction; the option
+`absolute` is for comparing with work that ignores the sign. A zero row has cosine 0 to everything. Chance is far from 0
+(see each function): compare with a random dictionary of the same size.
 
-Every rank holds all parameters, so there is nothing to accumulate or reduce: functions, not torchmetrics classes.
-Products are taken outside autocast, since half precision moves a cosine across a threshold.
+Every rank holds all parameters, so nothing is accumulated or reduced: these are functions, not torchmetrics classes.
+Products are computed outside autocast, since half precision moves cosines across a threshold.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,16 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import normalize
 
-# A block of cosines has at most this many entries: 64 MiB in float32.
 _BLOCK_ENTRIES = 2**24
+"""Most entries of a block of cosines: 64 MiB in float32."""
 
 
 def cosine_to_start(
     W_dec: Float[Tensor, "d_sae d_in"], W_dec_start: Float[Tensor, "d_sae d_in"]
 ) -> Float[Tensor, " d_sae"]:
-    """Cosine of each decoder direction to its start, in [-1, 1]; 1 for a direction that did not move, 0 for a zero row.
+    """Return the cosine of each decoder direction to its start, in [-1, 1].
+
+    1 for a direction that did not move, 0 for a zero row.
 
     >>> cosine_to_start(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.eye(2).flip(1) + torch.eye(2))
     tensor([0.7071, 0.7071], dtype=torch.float64)
@@ -40,10 +42,10 @@ def cosine_to_start(
 def best_cosine(
     features: Float[Tensor, "n_features d_in"], W_dec: Float[Tensor, "d_sae d_in"], absolute: bool = False
 ) -> Float[Tensor, " n_features"]:
-    """For each feature the largest cosine to any decoder direction, in [-1, 1], higher is better.
+    """Return for each feature the largest cosine to any decoder direction, in [-1, 1], higher is better.
 
-    Not one-to-one: a direction may be the best of several features. Chance for 3200 random directions in 100
-    dimensions: 0.347 on average, absolute 0.364.
+    Not one-to-one: a direction may be the best match of several features. Chance for 3200 random directions in 100
+    dimensions: 0.347 on average, absolute 0.364. Korznikov et al. 2026 (arXiv 2602.14111), eq 6.
 
     >>> best_cosine(torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, -3.0]]))
     tensor([1., 0.])
@@ -56,7 +58,7 @@ def best_cosine(
 def best_match(
     rows: Float[Tensor, "n_rows d_in"], candidates: Float[Tensor, "n_candidates d_in"]
 ) -> Int64[Tensor, " n_rows"]:
-    """For each row which candidate has the largest signed cosine to it, in [0, n_candidates).
+    """Return for each row the number of the candidate with the largest signed cosine to it, in [0, n_candidates).
 
     >>> best_match(torch.eye(2), torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
     tensor([1, 0])
@@ -67,12 +69,12 @@ def best_match(
 def matched_cosine(
     features: Float[Tensor, "n_features d_in"], W_dec: Float[Tensor, "d_sae d_in"], absolute: bool = False
 ) -> Float[Tensor, " pairs"]:
-    """Cosines of the one-to-one matching of features and directions that has the largest sum; higher is better.
+    """Return the cosines of the one-to-one matching of features and directions with the largest sum; higher is better.
 
     There are min(n_features, d_sae) pairs, in order of features; each value is in [-1, 1]. With `absolute` their mean
     is the GT-MCC of Song et al. 2025 (arXiv 2505.20254). Chance for 3200 features and 3200 random directions in 100
     dimensions: 0.337 on average, absolute 0.354. The time grows with the cube of the size, and the whole
-    [n_features, d_sae] matrix is held, on the CPU: 0.7 s for 3200, two minutes and 4 GiB for 16384.
+    [n_features, d_sae] matrix is held on the CPU: 0.7 s for 3200, two minutes and 4 GiB for 16384.
 
     >>> matched_cosine(torch.eye(2), torch.tensor([[1.0, 0.0], [4.0, 3.0], [-1.0, 0.0]]))
     tensor([1.0000, 0.6000])
@@ -83,11 +85,11 @@ def matched_cosine(
 
 
 def uniqueness(features: Float[Tensor, "n_features d_in"], W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, ""]:
-    """Number of distinct features that are the best match of some latent, divided by d_sae; higher is better.
+    """Return the number of distinct features that are the best match of some latent, over d_sae; higher is better.
 
     In (0, 1], and at most n_features / d_sae. Chance, where latents choose independently and evenly:
-    1 - exp(-1) = 0.632 for d_sae = n_features. So a low value says that latents duplicate each other, and a high one
-    not that they are right. SynthSAEBench 2026 (arXiv 2602.14687).
+    1 - exp(-1) = 0.632 for d_sae = n_features. So a low value means that latents duplicate each other, and a high one
+    does not mean that they are correct. SynthSAEBench 2026 (arXiv 2602.14687).
 
     >>> uniqueness(torch.eye(2), torch.tensor([[1.0, 0.0], [3.0, 1.0], [0.0, 1.0], [1.0, 0.1]]))
     tensor(0.5000, dtype=torch.float64)
@@ -96,32 +98,31 @@ def uniqueness(features: Float[Tensor, "n_features d_in"], W_dec: Float[Tensor, 
 
 
 def coherence(W_dec: Float[Tensor, "d_sae d_in"]) -> float:
-    """Largest absolute cosine of two different decoder directions, in [0, 1], lower is better; two or more rows.
+    """Return the largest absolute cosine of two different decoder directions, in [0, 1], lower is better.
 
-    Chance for 2048 random directions in 256 dimensions: about 0.33.
+    There must be two directions or more. Chance for 2048 random directions in 256 dimensions: about 0.33.
 
     >>> coherence(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 4.0]]))
     0.8...
     """
-    second = _by_blocks(
-        lambda cosines: cosines.abs().topk(2, 1).values[:, 1], W_dec, W_dec
-    )  # the first is the row's own
+    # The first of a row's two largest cosines is that to itself.
+    second = _by_blocks(lambda cosines: cosines.abs().topk(2, 1).values[:, 1], W_dec, W_dec)
     return float(second.max())
 
 
 def nearest_other(W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, " d_sae"]:
-    """For each of two or more directions the largest signed cosine to another one, in [-1, 1]; 1 for a duplicate.
+    """Return for each of two or more directions the largest signed cosine to another, in [-1, 1]; 1 for a duplicate.
 
     Chance for 2048 random directions in 256 dimensions: 0.21 on average.
 
     >>> nearest_other(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 4.0]]))
     tensor([0.0000, 0.8000, 0.8000])
     """
-    return _by_blocks(lambda cosines: cosines.topk(2, 1).values[:, 1], W_dec, W_dec)  # the first is the row's own
+    return _by_blocks(lambda cosines: cosines.topk(2, 1).values[:, 1], W_dec, W_dec)  # the first is that to itself
 
 
 def recovered_fraction(best: Float[Tensor, " n_features"], threshold: float) -> Float[Tensor, ""]:
-    """Share of features whose best cosine is strictly above the threshold, in [0, 1], higher is better.
+    """Return the share of features whose best cosine is strictly above the threshold, in [0, 1], higher is better.
 
     >>> recovered_fraction(torch.tensor([0.8, 0.9]), threshold=0.8)
     tensor(0.5000, dtype=torch.float64)
@@ -129,8 +130,17 @@ def recovered_fraction(best: Float[Tensor, " n_features"], threshold: float) -> 
     return (best > threshold).double().mean()
 
 
+def evenly_spaced_rows(x: Float[Tensor, "n d"], n: int) -> Float[Tensor, "m d"]:
+    """Return n of the rows, the first and the last among them; all where there are no more.
+
+    >>> evenly_spaced_rows(torch.arange(10)[:, None] / 1, 4).flatten()
+    tensor([0., 3., 6., 9.])
+    """
+    return x[torch.linspace(0, len(x) - 1, min(n, len(x))).round().long()]
+
+
 def _by_blocks(reduce: Callable[[Tensor], Tensor], rows: Tensor, candidates: Tensor) -> Tensor:
-    """What `reduce` makes of the cosines [block, n_candidates] of a block of rows to all candidates, put together."""
+    """Return the concatenated results of `reduce` for the cosines [block, n_candidates] of each block of rows."""
     with torch.autocast(rows.device.type, enabled=False):
         directions = normalize(candidates.float(), dim=1).T
         blocks = normalize(rows.float(), dim=1).split(max(1, _BLOCK_ENTRIES // len(candidates)))

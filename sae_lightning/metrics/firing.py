@@ -1,9 +1,10 @@
-"""Do latents fire when the true features that they stand for fire?
+"""Agreement of firings: whether latents fire when the true features that they represent fire.
 
     precision = both / latent fires,    recall = both / feature fires,    f1 = 2 both / (latent fires + feature fires)
 
-with counts over samples, for each latent and one true feature given to it (its best match, as a rule). Directions alone
-(`best_cosine`) do not tell: a right direction may fire at the wrong time. SynthSAEBench 2026, arXiv 2602.14687.
+with counts over samples, for each latent and one true feature assigned to it (its best match, as a rule). Directions
+alone (`best_cosine`) do not show it: a correct direction may fire at the wrong time. SynthSAEBench 2026,
+arXiv 2602.14687.
 """
 
 from typing import Any
@@ -19,8 +20,8 @@ from sae_lightning.code import Code
 class FiringMatch(Metric):
     """Each latent as a detector of its feature: `precision`, `recall` and `f1` [d_sae], over all samples.
 
-    `update` takes the `Code` of the latents [batch, d_sae] and the true one [batch, n_features], whatever device it is
-    on; `compute` gives a dict of float64, each in [0, 1], higher is better. What there is nothing to say about is nan:
+    `update` takes the `Code` of the latents [batch, d_sae] and the true code [batch, n_features], which may be on
+    another device; `compute` returns a dict of float64, each in [0, 1], higher is better. An undefined score is nan:
     the precision of a latent that never fires, the recall where the feature never fires, f1 where neither does. A
     latent that never fires has recall and f1 0 otherwise.
 
@@ -53,7 +54,11 @@ class FiringMatch(Metric):
             self.add_state(name, torch.zeros(size, dtype=torch.int64, device=match.device), dist_reduce_fx="sum")
 
     def update(self, code: Code, true_code: Code) -> None:
-        """Adds the latents of samples, and the true code of the same samples."""
+        """Add the latents of samples, and the true code of the same samples.
+
+        Raises:
+            ValueError: if the codes have different numbers of samples.
+        """
         if code.batch_size != true_code.batch_size:
             raise ValueError(
                 f"code has {code.batch_size} samples and true_code {true_code.batch_size}: expected the same samples"
@@ -68,6 +73,6 @@ class FiringMatch(Metric):
         self.both_counts = self.both_counts + code.sum_by_latent(both.long())
 
     def compute(self) -> dict[str, Float[Tensor, " d_sae"]]:
-        """Scores of every latent over all samples so far."""
+        """Return the scores of every latent over all samples so far."""
         both, latent, feature = self.both_counts.double(), self.latent_counts, self.feature_counts[self.match]
         return {"precision": both / latent, "recall": both / feature, "f1": 2 * both / (latent + feature)}

@@ -1,9 +1,9 @@
-"""How close reconstructions are to activations: explained variance, cosine similarity, relative norm, and floors.
+"""Metrics of reconstruction: explained variance, cosine similarity, relative norm, and floors.
 
     explained_variance = 1 - fvu = 1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2
 
 over the whole set, with the mean of each dimension (Korznikov et al. 2026, arXiv 2602.14111, eq 5). Averages of
-per-batch or per-sample values, other centrings, or clamping give other numbers under the same name.
+per-batch or per-sample values, other centrings and clamping are other quantities under the same name.
 """
 
 import torch
@@ -17,9 +17,9 @@ from sae_lightning.metrics import functional
 class ExplainedVariance(Metric):
     """Share of the variance of x that x_hat explains: 1 - sum ||x - x_hat||^2 / sum ||x - mean(x)||^2.
 
-    `update` takes x and x_hat, both [batch, d_in]. Range (-inf, 1], higher is better; predicting the mean of the data
-    scores 0. The same however the data are split into batches or ranks. Data that do not vary (one sample, or none)
-    give nan. fvu is 1 minus this.
+    `update` takes x and x_hat, both [batch, d_in]; `compute` returns a float64 scalar in (-inf, 1], higher is better.
+    Predicting the mean of the data scores 0. The value does not depend on how the data are split into batches or ranks.
+    Data that do not vary (one sample, or none) give nan. fvu is 1 minus this.
 
     Args:
         d_in: width of an activation.
@@ -42,12 +42,12 @@ class ExplainedVariance(Metric):
         self.add_state("squared_error", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> None:
-        """Adds samples and their reconstructions."""
+        """Add samples and their reconstructions."""
         self.moments = functional.moments_merge(torch.stack([self.moments, functional.moments_update(x)]))
         self.squared_error = self.squared_error + functional.squared_error_update(x, x_hat)
 
     def compute(self) -> Float[Tensor, ""]:
-        """Explained variance of all samples so far."""
+        """Return the explained variance of all samples so far."""
         return functional.explained_variance_compute(self.squared_error, self.moments)
 
 
@@ -68,16 +68,16 @@ class _SampleMean(Metric):
         self.n_samples = self.n_samples + n_samples
 
     def compute(self) -> Float[Tensor, ""]:
-        """Mean over all samples so far, nan over none."""
+        """Return the mean over all samples so far, nan over none."""
         return self.total / self.n_samples
 
 
 class CosineSimilarity(_SampleMean):
     """Mean over samples of cos(x, x_hat).
 
-    `update` takes x and x_hat, both [batch, d_in]. Range [-1, 1], higher is better; for the score of predicting the
-    mean, which is far from 0 where data have a large mean, see `MeanPrediction`. Samples x = 0 do not count, x_hat = 0
-    scores 0; nan without samples.
+    `update` takes x and x_hat, both [batch, d_in]; `compute` returns a float64 scalar in [-1, 1], higher is better. For
+    the score of predicting the mean, which is far from 0 where data have a large mean, see `MeanPrediction`. Samples
+    x = 0 are left out, x_hat = 0 scores 0; nan without samples.
 
     >>> metric = CosineSimilarity()
     >>> metric.update(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [1.0, 0.0]]))
@@ -88,16 +88,16 @@ class CosineSimilarity(_SampleMean):
     higher_is_better = True
 
     def update(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> None:
-        """Adds samples and their reconstructions."""
+        """Add samples and their reconstructions."""
         self._add(*functional.cosine_similarity_update(x, x_hat))
 
 
 class RelativeNorm(_SampleMean):
     """Mean over samples of ||x_hat|| / ||x||: below 1 where reconstructions shrink.
 
-    `update` takes x and x_hat, both [batch, d_in]. Range [0, inf), best at 1. The mean of ratios, not the ratio of
-    means, so samples with a large norm do not dominate. For the score of predicting the mean see `MeanPrediction`.
-    Samples x = 0 do not count; nan without samples.
+    `update` takes x and x_hat, both [batch, d_in]; `compute` returns a float64 scalar in [0, inf), best at 1. It is the
+    mean of ratios, not the ratio of means, so samples with a large norm do not dominate. For the score of predicting
+    the mean see `MeanPrediction`. Samples x = 0 are left out; nan without samples.
 
     >>> metric = RelativeNorm()
     >>> metric.update(torch.tensor([[4.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
@@ -108,15 +108,15 @@ class RelativeNorm(_SampleMean):
     higher_is_better = None
 
     def update(self, x: Float[Tensor, "batch d_in"], x_hat: Float[Tensor, "batch d_in"]) -> None:
-        """Adds samples and their reconstructions."""
+        """Add samples and their reconstructions."""
         self._add(*functional.relative_norm_update(x, x_hat))
 
 
 class MeanPrediction(Metric):
-    """What predicting the mean of the data scores in `CosineSimilarity` and `RelativeNorm`: their floors, in one pass.
+    """Scores of predicting the mean of the data in `CosineSimilarity` and `RelativeNorm`: their floors, in one pass.
 
-    `update` takes x [batch, d_in]; `compute` gives `{"cosine": ..., "relative_norm": ...}`. A mean of exactly 0 has
-    cosine 0. Nan without samples x != 0.
+    `update` takes x [batch, d_in]; `compute` returns `{"cosine": ..., "relative_norm": ...}`, float64 scalars. A mean
+    of exactly 0 has cosine 0. Nan without samples x != 0.
 
     Args:
         d_in: width of an activation.
@@ -142,7 +142,7 @@ class MeanPrediction(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, x: Float[Tensor, "batch d_in"]) -> None:
-        """Adds samples."""
+        """Add samples."""
         total, unit_total, inverse_norm_total, n_nonzero, n_samples = functional.mean_prediction_update(x)
         self.total = self.total + total
         self.unit_total = self.unit_total + unit_total
@@ -151,7 +151,7 @@ class MeanPrediction(Metric):
         self.n_samples = self.n_samples + n_samples
 
     def compute(self) -> dict[str, Float[Tensor, ""]]:
-        """Scores of the mean of all samples so far."""
+        """Return the scores of the mean of all samples so far."""
         return functional.mean_prediction_compute(
             self.total, self.unit_total, self.inverse_norm_total, self.n_nonzero, self.n_samples
         )

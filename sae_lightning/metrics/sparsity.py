@@ -1,7 +1,7 @@
-"""How many latents fire, how often, and how many never do.
+"""Metrics of sparsity: how many latents fire, how often, and how many never do.
 
 A latent fires on a sample where it is not zero. A frequency below 1 / n_samples cannot be seen, so the share of dead
-latents means nothing without the number of samples: `compute` gives both.
+latents means nothing without the number of samples: `compute` returns both.
 """
 
 import torch
@@ -15,7 +15,7 @@ from sae_lightning.code import Code
 class Sparsity(Metric):
     """Sparsity of latents: `l0`, `dead_fraction`, `firing_frequency` and `n_samples`, over all samples.
 
-    `update` takes a `Code` of [batch, d_sae]; `compute` gives a dict of
+    `update` takes a `Code` of [batch, d_sae]; `compute` returns a dict of float64 tensors:
 
     - `l0`: mean number of latents that fire on a sample, in [0, d_sae]; lower is sparser, at a price in reconstruction.
     - `dead_fraction`: share of latents that fired on no sample, in [0, 1], lower is better.
@@ -44,12 +44,12 @@ class Sparsity(Metric):
         self.add_state("n_samples", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, code: Code) -> None:
-        """Adds the latents of samples."""
+        """Add the latents of samples."""
         self.firing_counts = self.firing_counts + code.firing_counts()
         self.n_samples = self.n_samples + code.batch_size
 
     def compute(self) -> dict[str, Float[Tensor, "..."]]:
-        """Sparsity of all samples so far."""
+        """Return the sparsity of all samples so far."""
         frequency = self.firing_counts.double() / self.n_samples
         return {
             "l0": frequency.sum(),

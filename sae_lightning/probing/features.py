@@ -1,4 +1,4 @@
-"""What probes read: latents, reconstructions, activations and random directions at the tokens of examples.
+"""The inputs of probes: latents, reconstructions, activations and random directions at the tokens of examples.
 
 Latents stay sparse. A text's tokens are pooled for each latent (or dimension) by itself.
 """
@@ -37,9 +37,10 @@ class Tokens:
     pooling: Pooling
 
     def blocks(self, device: torch.device) -> Iterator[tuple[Float[Tensor, "n_tokens d_in"], np.ndarray]]:
-        """Activations float32 of some examples at a time, and where each of these starts."""
+        """Yield float32 activations of some examples at a time, and where each of these starts."""
         first = 0
         while first < len(self.starts) - 1:
+            # As many examples as fit; one that is longer than that stands alone.
             last = int(np.searchsorted(self.starts, self.starts[first] + _TOKENS_AT_ONCE, "right")) - 1
             last = max(last, first + 1)
             starts = self.starts[first : last + 1]
@@ -47,7 +48,7 @@ class Tokens:
             first = last
 
     def pool(self, values: Float[np.ndarray, "n_tokens d"], starts: np.ndarray) -> Float[np.ndarray, "n_examples d"]:
-        """A row for each example from a row for each token."""
+        """Pool a row for each token into a row for each example."""
         if len(values) == len(starts) - 1:
             return values
         if self.pooling == "max":
@@ -55,23 +56,24 @@ class Tokens:
         return np.add.reduceat(values, starts[:-1]) / np.diff(starts)[:, None].astype(np.float32)
 
     def pool_sparse(self, values: csr_matrix, starts: np.ndarray) -> csr_matrix:
-        """The same of a sparse matrix."""
+        """Pool the rows of a sparse matrix."""
         n = len(starts) - 1
         if values.shape[0] == n:
             return values
         if self.pooling == "max":
             return csr_matrix(vstack([values[begin:end].max(axis=0) for begin, end in pairwise(starts)]))
+        # The mean as a sparse product: row i has 1 / n_i at the tokens of example i.
         shares = np.repeat(1 / np.diff(starts), np.diff(starts)).astype(np.float32)
         return csr_matrix(csr_matrix((shares, np.arange(starts[-1]), starts), (n, int(starts[-1]))) @ values)
 
 
 def activation_features(tokens: Tokens) -> Float[np.ndarray, "n_examples d_in"]:
-    """The activations themselves."""
+    """Return the activations themselves."""
     return np.concatenate([tokens.pool(x.numpy(), starts) for x, starts in tokens.blocks(torch.device("cpu"))])
 
 
 def sae_features(sae: SparseAutoencoder, tokens: Tokens) -> tuple[csr_matrix, Float[np.ndarray, "n_examples d_in"]]:
-    """Latents [n_examples, d_sae] of an SAE, and its reconstructions."""
+    """Return latents [n_examples, d_sae] of an SAE, and its reconstructions."""
     latents, reconstructions = [], []
     for x, starts in tokens.blocks(sae.W_dec.device):
         code = sae.encode(x)
@@ -84,7 +86,7 @@ def sae_features(sae: SparseAutoencoder, tokens: Tokens) -> tuple[csr_matrix, Fl
 def random_features(
     directions: Float[Tensor, "n_directions d_in"], tokens: Tokens
 ) -> Iterator[Float[np.ndarray, "n_examples n_columns"]]:
-    """relu((x - mean) directions^T), some directions at a time; each fires for about half of the tokens."""
+    """Yield relu((x - mean) directions^T), some directions at a time; each fires for about half of the tokens."""
     device = directions.device
     mean = tokens.activations.double().mean(0).float().to(device)
     for some in directions.split(_DIRECTIONS_AT_ONCE):

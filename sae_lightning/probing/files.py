@@ -11,7 +11,7 @@ from typing_extensions import override
 from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most
 
 _SUFFIXES = (".csv", ".jsonl")
-_LONGEST_CELL = 2**27
+_LONGEST_CELL = 2**27  # characters; by default `csv` refuses texts of more than 2**17
 
 
 class LabelledFiles(ProbingTask):
@@ -43,8 +43,8 @@ class LabelledFiles(ProbingTask):
             raise ValueError(f"test_share={test_share}: expected more than 0 and less than 1, for example 0.2")
         self.path, self.text, self.label, self.split = path, text, label, split
         self.test_share, self.ood, self.classes, self.seed = test_share, ood, classes, seed
-        self._files = find("path", path)
-        self._ood_files = [] if ood is None else find("ood", ood)
+        self._files = find_files("path", path)
+        self._ood_files = [] if ood is None else find_files("ood", ood)
 
     @override
     def load(self, n_train: int, n_test: int) -> ExampleSets:
@@ -68,9 +68,9 @@ class LabelledFiles(ProbingTask):
         return ExampleSets(at_most(train, n_train, seed), at_most(test, n_test, seed), at_most(ood, n_test, seed))
 
     def _rows(self, file: Path, split: str | None) -> Iterator[tuple[str, str, str]]:
-        """Text, label and side of the rows of one file that are asked for."""
+        """Yield text, label and side of the rows of one file that have a label to ask for."""
         columns = {"text": self.text, "label": self.label} | ({"split": split} if split else {})
-        for number, row in read(file):
+        for number, row in read_rows(file):
             cells = {}
             for argument, column in columns.items():
                 if row.get(column) is None:
@@ -82,22 +82,30 @@ class LabelledFiles(ProbingTask):
                 yield cells["text"], cells["label"], cells.get("split", "")
 
 
-def find(name: str, path: str) -> list[Path]:
-    """The files that a path stands for; `ValueError` where there are none."""
+def find_files(argument: str, path: str) -> list[Path]:
+    """Return the files that a path stands for.
+
+    Args:
+        argument: its name, for messages.
+        path: a file, or a folder of them.
+
+    Raises:
+        ValueError: if there are none.
+    """
     place = Path(path).expanduser()
     if place.is_dir():
         files = sorted(file for file in place.iterdir() if file.suffix in _SUFFIXES)
         if not files:
-            raise ValueError(f"{name}={path}: the folder has no {' or '.join(_SUFFIXES)} files")
+            raise ValueError(f"{argument}={path}: the folder has no {' or '.join(_SUFFIXES)} files")
         return files
     if not place.is_file() or place.suffix not in _SUFFIXES:
         what = "is neither" if place.is_file() else "does not exist; expected"
-        raise ValueError(f"{name}={path}: {what} a {' or '.join(_SUFFIXES)} file or a folder of them")
+        raise ValueError(f"{argument}={path}: {what} a {' or '.join(_SUFFIXES)} file or a folder of them")
     return [place]
 
 
-def read(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
-    """Rows of a file by column, with the number of the line on which each ends."""
+def read_rows(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """Yield rows of a file by column, with the number of the line on which each ends."""
     with file.open(encoding="utf-8-sig", newline="") as lines:
         try:
             if file.suffix == ".csv":

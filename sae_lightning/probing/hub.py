@@ -33,14 +33,14 @@ _SHUFFLED_TOGETHER = 10_000
 
 @dataclass(frozen=True)
 class HubSet:
-    """Where a set lies and what of it is asked.
+    """Where a set lies and which examples of it are taken.
 
     Args:
         dataset: name on the hub.
         text: column of the text.
         label: column of the class.
         classes: values of that column.
-        balance: a column, and the values of it of which each class gets equally many examples; none by default.
+        balance: a column, and its values of which each class gets equally many examples; none by default.
         has_test: whether there is a test split.
         pairs: for translations, the configuration that each class is read from; the class is then the language.
     """
@@ -92,53 +92,54 @@ class SAEBenchSet(ProbingTask):
 
     @override
     def load(self, n_train: int, n_test: int) -> ExampleSets:
-        of = HUB_SETS[self.name]
-        if of.has_test:
+        if HUB_SETS[self.name].has_test:
             train, test = self._draw("train", n_train), self._draw("test", n_test)
         else:
-            drawn, train, test = Counter[str](), [], []
+            n_drawn, train, test = Counter[str](), [], []
             for example in self._draw("train", n_train + n_test):
-                drawn[example.label] += 1
-                (train if drawn[example.label] <= n_train else test).append(example)
-        seen = {example.text for example in train}
-        test = [example for example in test if example.text not in seen]
+                n_drawn[example.label] += 1
+                (train if n_drawn[example.label] <= n_train else test).append(example)
+        train_texts = {example.text for example in train}
+        test = [example for example in test if example.text not in train_texts]
         return ExampleSets(at_most(train, n_train, self.name), at_most(test, n_test, self.name))
 
     def _draw(self, split: str, n: int) -> list[Example]:
-        """The first n of each class in the shuffled stream, as far as it goes."""
-        of = HUB_SETS[self.name]
-        values = of.balance[1] if of.balance else (None,)
-        wanted = {cell: n // len(values) for cell in product(of.classes, values)}
-        found: dict[str, Example] = {}
-        parts: list[tuple[str | None, tuple[Any, ...]]] = [(None, of.classes)]
-        if of.pairs:
-            parts = [(pair, (language,)) for pair, language in zip(of.pairs, of.classes, strict=True)]
+        """Take the first n of each class in the shuffled stream, as far as it goes."""
+        hub_set = HUB_SETS[self.name]
+        values = hub_set.balance[1] if hub_set.balance else (None,)
+        # How many examples of each class and balanced value are still to come.
+        missing = {cell: n // len(values) for cell in product(hub_set.classes, values)}
+        examples: dict[str, Example] = {}
+        parts: list[tuple[str | None, tuple[Any, ...]]] = [(None, hub_set.classes)]
+        if hub_set.pairs:
+            parts = [(pair, (language,)) for pair, language in zip(hub_set.pairs, hub_set.classes, strict=True)]
         for configuration, classes in parts:
-            asked = [cell for cell in wanted if cell[0] in classes]
+            cells = [cell for cell in missing if cell[0] in classes]
             for label, value, text in self._rows(split, configuration, classes):
-                if wanted.get((label, value)) and text not in found and text.strip():
-                    wanted[label, value] -= 1
-                    found[text] = Example.whole(text, str(label))
-                    if not any(wanted[cell] for cell in asked):
+                if missing.get((label, value)) and text not in examples and text.strip():
+                    missing[label, value] -= 1
+                    examples[text] = Example.whole(text, str(label))
+                    if not any(missing[cell] for cell in cells):
                         break
-        return list(found.values())
+        return list(examples.values())
 
     def _rows(self, split: str, configuration: str | None, classes: tuple[Any, ...]) -> Iterator[tuple[Any, Any, str]]:
-        """Class, balanced value and text of each row; of a translation that into the only class."""
+        """Yield class, balanced value and text of each row; of a translation the text in the only language."""
         import datasets
 
-        of = HUB_SETS[self.name]
-        place = str(Path(self.folder).expanduser()) if self.folder else of.dataset
+        hub_set = HUB_SETS[self.name]
+        place = str(Path(self.folder).expanduser()) if self.folder else hub_set.dataset
         try:
             stream = datasets.load_dataset(place, configuration, split=split, streaming=True)
             for row in stream.shuffle(seed=_SEED, buffer_size=_SHUFFLED_TOGETHER):
-                if of.pairs:
-                    yield classes[0], None, row[of.text][classes[0]]
+                if hub_set.pairs:
+                    yield classes[0], None, row[hub_set.text][classes[0]]
                 else:
-                    yield row[of.label], row[of.balance[0]] if of.balance else None, row[of.text]
+                    value = row[hub_set.balance[0]] if hub_set.balance else None
+                    yield row[hub_set.label], value, row[hub_set.text]
         except Exception as error:  # `datasets` and what it reads with have many kinds
             lines = str(error).splitlines() or [""]
             raise ValueError(
                 f"name={self.name}: `datasets` cannot read {split} of {place} ({type(error).__name__}: {lines[0]}). "
-                f"Without a network give folder, a copy of the repository {of.dataset}, or use LabelledFiles"
+                f"Without a network give folder, a copy of the repository {hub_set.dataset}, or use LabelledFiles"
             ) from error

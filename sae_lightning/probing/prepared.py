@@ -3,21 +3,18 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from sae_lightning.datamodules.text_reader import Reading, TextReader
 from sae_lightning.probing.features import Pooling, Tokens
-from sae_lightning.probing.problems import SETS, control, one_vs_rest
+from sae_lightning.probing.problems import control, one_vs_rest
 from sae_lightning.probing.task import Example, ProbingTask
 
-if TYPE_CHECKING:
-    from sae_lightning.evaluators.reading import Reading, TextReader
-
-_LEAST = 10
+_MIN_EXAMPLES = 10
 _SEED = 42
 
 
@@ -35,49 +32,60 @@ class PreparedTask:
         ValueError: if there are less than two classes, or too few examples of a class.
     """
 
-    def __init__(self, task: ProbingTask, reader: "TextReader", n_train: int, n_test: int, pooling: Pooling) -> None:
+    def __init__(self, task: ProbingTask, reader: TextReader, n_train: int, n_test: int, pooling: Pooling) -> None:
         self.reader, self.pooling = reader, pooling
         loaded = task.load(n_train // 2, n_test // 2)
-        named = [(name, example) for name in SETS for example in getattr(loaded, name)]
-        texts = list(dict.fromkeys(example.text for _, example in named))
+        by_set = {"train": loaded.train, "test": loaded.test, "ood": loaded.ood}
+        labelled = [(name, example) for name, examples in by_set.items() for example in examples]
+        # Several examples may be places in one text, which is read once.
+        texts = list(dict.fromkeys(example.text for _, example in labelled))
         numbers = {text: number for number, text in enumerate(texts)}
         self.readings = reader.read(texts)
         kept: list[tuple[str, Example]] = []
         self.places: list[tuple[int, Int64[Tensor, " n"]]] = []
-        for name, example in named:
+        for name, example in labelled:
             number = numbers[example.text]
             if len(tokens := tokens_of(self.readings[number], example, pooling)):
                 kept.append((name, example))
                 self.places.append((number, tokens))
-        check(task, kept, named)
+        check(task, kept, labelled)
         sets, examples = [name for name, _ in kept], [example for _, example in kept]
         problems = one_vs_rest([example.label for example in examples], sets)
         self.classes, self.problems = list(problems), list(problems.values())
         generator, units = np.random.default_rng(_SEED), [example.unit for example in examples]
         self.controls = [control(problem, units, generator) for problem in self.problems]
         documents: dict[str, int] = {}
-        self.documents = np.array([documents.setdefault(of.document, len(documents)) for of in examples])
+        self.documents = np.array([documents.setdefault(example.document, len(documents)) for example in examples])
 
     def capture(self) -> Tokens:
-        """Activations of all examples, from one pass of the model over their texts."""
+        """Return activations of all examples, from one pass of the model over their texts."""
         by_reading: defaultdict[int, list[int]] = defaultdict(list)
         for example, (number, _) in enumerate(self.places):
             by_reading[number].append(example)
         rows: list[Tensor] = [torch.empty(0)] * len(self.places)
-        asked = list(by_reading)
-        for which, inputs in self.reader.batches([self.readings[number] for number in asked]):
+        needed = list(by_reading)
+        for which, inputs in self.reader.batches([self.readings[number] for number in needed]):
             activations = self.reader.source.capture(inputs)[0].cpu()
-            for row, of_reading in zip(activations, which, strict=True):
-                for example in by_reading[asked[of_reading]]:
+            for row, i in zip(activations, which, strict=True):
+                for example in by_reading[needed[i]]:
                     rows[example] = row[self.places[example][1]]
         return Tokens(torch.cat(rows), np.array([0, *accumulate(map(len, rows))]), self.pooling)
 
 
-def tokens_of(reading: "Reading", example: Example, pooling: Pooling) -> Int64[Tensor, " n"]:
-    """Which tokens an example is read at; none where the text was cut before it, or its borders are within tokens."""
+def tokens_of(reading: Reading, example: Example, pooling: Pooling) -> Int64[Tensor, " n"]:
+    """Return the tokens that an example is read at.
+
+    Args:
+        reading: of the example's text.
+        example: a text or a place in one.
+        pooling: `last` for the last token of a whole text alone.
+
+    Returns:
+        Their indices; none where the text was cut before the place, or its borders are within tokens.
+    """
     if example.span is None:
-        counted = reading.mask.nonzero()[:, 0]
-        return counted[-1:] if pooling == "last" else counted
+        valid = reading.mask.nonzero()[:, 0]
+        return valid[-1:] if pooling == "last" else valid
     begin, end = example.span
     first, after = reading.spans.T
     within = reading.mask & (first < end) & (after > begin)
@@ -90,18 +98,27 @@ def tokens_of(reading: "Reading", example: Example, pooling: Pooling) -> Int64[T
     return torch.tensor([last] if fits else [], dtype=torch.int64)
 
 
-def check(task: ProbingTask, kept: Sequence[tuple[str, Example]], all_of: Sequence[tuple[str, Example]]) -> None:
-    """Refuses a task of which nothing can be learned."""
-    labels = sorted({example.label for _, example in all_of})
+def check(task: ProbingTask, kept: Sequence[tuple[str, Example]], labelled: Sequence[tuple[str, Example]]) -> None:
+    """Refuse a task of which nothing can be learned.
+
+    Args:
+        task: for the message.
+        kept: examples that the model can read, each with the name of its set.
+        labelled: all examples.
+
+    Raises:
+        ValueError: if there are less than two classes, or too few examples of a class.
+    """
+    labels = sorted({example.label for _, example in labelled})
     if len(labels) < 2:
         raise ValueError(f"{task}: expected two classes or more, found {labels}")
     counts = Counter((name, example.label) for name, example in kept)
     for name in ("train", "test"):
         for label in labels:
-            if (n := counts[name, label]) < _LEAST:
-                lost = Counter((name, example.label) for name, example in all_of)[name, label] - n
+            if (n := counts[name, label]) < _MIN_EXAMPLES:
+                lost = Counter((name, example.label) for name, example in labelled)[name, label] - n
                 cut = f" and {lost} more beyond the context length of the run or within a token" if lost else ""
                 raise ValueError(
-                    f"{task}: class {label!r} has {n} {name} examples{cut}, expected at least {_LEAST}: give more, "
-                    "or leave the class out"
+                    f"{task}: class {label!r} has {n} {name} examples{cut}, expected at least {_MIN_EXAMPLES}: give "
+                    "more, or leave the class out"
                 )

@@ -24,9 +24,9 @@ class Score:
     """How probes of some problems do on one set: means over the problems for which the set has both answers.
 
     Args:
-        accuracy: balanced: the mean of the shares of positive and of negative examples that are told right.
+        accuracy: balanced: the mean of the shares of positive and of negative examples that are classified correctly.
         auroc: area under the receiver operating characteristic.
-        correct: [n_examples] weight of the answers that are right; sums to the accuracy.
+        correct: [n_examples] weight of the correct answers; sums to the accuracy.
         weights: [n_examples] weight of all answers; sums to 1.
     """
 
@@ -37,7 +37,7 @@ class Score:
 
 
 def mean_difference(columns: Columns, problems: Sequence[Problem]) -> Float[np.ndarray, "n_columns n_problems"]:
-    """Mean over positive minus mean over negative training examples; 0 where there are only either."""
+    """Return the mean over positive minus that over negative training examples; 0 where one of them is missing."""
     contrasts = np.zeros((columns.shape[0], len(problems)), dtype=np.float32)
     for i, problem in enumerate(problems):
         rows, positive = problem.rows["train"], problem.positive["train"]
@@ -47,7 +47,7 @@ def mean_difference(columns: Columns, problems: Sequence[Problem]) -> Float[np.n
 
 
 def top_columns(blocks: Iterable[Columns], problems: Sequence[Problem], k: int) -> list[Float[np.ndarray, "n _"]]:
-    """For each problem its k columns with the largest absolute mean difference, the largest first.
+    """Return for each problem its k columns with the largest absolute mean difference, the largest first.
 
     Args:
         blocks: all columns, in parts that are held one at a time.
@@ -62,8 +62,9 @@ def top_columns(blocks: Iterable[Columns], problems: Sequence[Problem], k: int) 
         first = np.argsort(-sizes, axis=0, kind="stable")[:k]
         by_column = block.tocsc() if isinstance(block, csr_matrix) else block
         for i in range(n_problems):
-            new, known = dense(by_column[:, first[:, i]]), chosen[i]
-            both = new if known is None else np.concatenate([known, new], 1)
+            # The best so far compete with the best of this block.
+            new, kept = dense(by_column[:, first[:, i]]), chosen[i]
+            both = new if kept is None else np.concatenate([kept, new], 1)
             size = np.concatenate([best[i], sizes[first[:, i], i]])
             order = np.argsort(-size, kind="stable")[:k]
             best[i], chosen[i] = size[order], both[:, order]
@@ -71,53 +72,52 @@ def top_columns(blocks: Iterable[Columns], problems: Sequence[Problem], k: int) 
 
 
 def dense(columns: Columns) -> np.ndarray:
-    """A numpy array of columns of either kind."""
+    """Return a numpy array of columns of either kind."""
     return columns if isinstance(columns, np.ndarray) else columns.toarray()
 
 
 def probe(problems: Sequence[Problem], columns: Sequence[Float[np.ndarray, "n _"]]) -> dict[str, Score]:
-    """Fits a probe to each problem and scores it on `test` and `ood`, where some problem has examples there.
+    """Fit a probe to each problem and score it on `test` and `ood`, where some problem has examples there.
 
     Args:
-        problems: what to tell.
-        columns: for each problem, what from.
+        problems: what the probes classify.
+        columns: for each problem, what its probe reads.
     """
     from sklearn.metrics import roc_auc_score
 
-    found: dict[str, list[tuple[Problem, np.ndarray, float]]] = {"test": [], "ood": []}
-    for problem, of_problem in zip(problems, columns, strict=True):
-        logits = fit(of_problem[problem.rows["train"]], problem.positive["train"], of_problem)
-        for name, of_set in found.items():
+    results: dict[str, list[tuple[Problem, np.ndarray, float]]] = {"test": [], "ood": []}
+    for problem, x in zip(problems, columns, strict=True):
+        logits = fit(x[problem.rows["train"]], problem.positive["train"], x)
+        for name, results_of_set in results.items():
             rows, positive = problem.rows[name], problem.positive[name]
             if positive.any() and not positive.all():
-                of_set.append((problem, logits[rows] > 0, float(roc_auc_score(positive, logits[rows]))))
+                results_of_set.append((problem, logits[rows] > 0, float(roc_auc_score(positive, logits[rows]))))
     scores = {}
-    for name, of_set in found.items():
-        if of_set:
+    for name, results_of_set in results.items():
+        if results_of_set:
             correct, weights = np.zeros((2, len(columns[0])))
-            for problem, answers, _ in of_set:
+            for problem, answers, _ in results_of_set:
                 rows, positive = problem.rows[name], problem.positive[name]
-                weight = np.where(positive, 0.5 / positive.sum(), 0.5 / (~positive).sum()) / len(of_set)
+                weight = np.where(positive, 0.5 / positive.sum(), 0.5 / (~positive).sum()) / len(results_of_set)
                 weights[rows] += weight
                 correct[rows] += weight * (answers == positive)
-            scores[name] = Score(
-                float(correct.sum()), float(np.mean([auroc for *_, auroc in of_set])), correct, weights
-            )
+            auroc = float(np.mean([auroc for *_, auroc in results_of_set]))
+            scores[name] = Score(float(correct.sum()), auroc, correct, weights)
     return scores
 
 
 def fit(
     x: Float[np.ndarray, "n_train d"], positive: np.ndarray, to_judge: Float[np.ndarray, "n d"]
 ) -> Float[np.ndarray, " n"]:
-    """Log-odds of the examples to judge; zero throughout where training examples give nothing to learn from."""
+    """Return log-odds of the examples to judge; all zero where training examples give nothing to learn from."""
     from sklearn.linear_model import LogisticRegression
 
-    spread = x.std(0)
-    varies = spread > 0
+    std = x.std(0)
+    varies = std > 0
     if not varies.any() or positive.all() or not positive.any():
         return np.zeros(len(to_judge))
     centre = x[:, varies].mean(0)
-    scaled, judged = ((of[:, varies] - centre) / spread[varies] for of in (x, to_judge))
+    scaled, judged = ((columns[:, varies] - centre) / std[varies] for columns in (x, to_judge))
     # Control labels may be out of balance, and the score is of a balanced set.
     return (
         LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced")

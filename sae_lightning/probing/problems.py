@@ -19,7 +19,7 @@ class Problem:
     """A question with two answers.
 
     Args:
-        rows: by set, which examples are asked.
+        rows: by set, which examples it is about.
         positive: by set, which of these are positive.
     """
 
@@ -28,36 +28,37 @@ class Problem:
 
 
 def one_vs_rest(labels: Sequence[str], sets: Sequence[str]) -> dict[str, Problem]:
-    """A balanced problem for each class of the training examples; a class without test examples has none.
+    """Make a balanced problem for each class of the training examples; a class without test examples has none.
 
     Args:
         labels: class of each example.
         sets: name of the set that each example is in.
     """
-    of_label, of_set = np.array(labels), np.array(sets)
+    label_array, set_array = np.array(labels), np.array(sets)
     problems = {}
-    for label in sorted(set(of_label[of_set == "train"])):
-        rows = {name: balanced_rows(of_label, np.flatnonzero(of_set == name), label) for name in SETS}
+    for label in sorted(set(label_array[set_array == "train"])):
+        rows = {name: balanced_rows(label_array, np.flatnonzero(set_array == name), label) for name in SETS}
         if len(rows["train"]) and len(rows["test"]):
-            problems[str(label)] = Problem(rows, {name: of_label[of] == label for name, of in rows.items()})
+            problems[str(label)] = Problem(rows, {name: label_array[each] == label for name, each in rows.items()})
     return problems
 
 
 def balanced_rows(labels: np.ndarray, rows: Int64[np.ndarray, " n"], label: str) -> Int64[np.ndarray, " m"]:
-    """Rows of the class and as many others, the same number of every other class as far as they go."""
+    """Return rows of the class and as many others, equally many of every other class as far as they go."""
     positives = rows[labels[rows] == label]
     turns = []
     for other in np.unique(labels[rows]):
         if other != label:
-            of_other = rows[labels[rows] == other]
-            turns += list(zip(range(len(of_other)), of_other, strict=True))
+            other_rows = rows[labels[rows] == other]
+            turns += list(zip(range(len(other_rows)), other_rows, strict=True))
+    # The other classes take turns: first the first row of each, then the second of each.
     negatives = np.array([row for _, row in sorted(turns, key=lambda turn: turn[0])], dtype=np.int64)
     n = min(len(positives), len(negatives))
     return np.sort(np.concatenate([positives[:n], negatives[:n]]))
 
 
 def control(problem: Problem, units: Sequence[str], generator: np.random.Generator) -> Problem:
-    """The same examples with labels that depend on the unit alone; of the new units of each set half are positive.
+    """Give the same examples labels that depend on the unit alone; of the new units of each set half are positive.
 
     Args:
         problem: whose examples.
@@ -67,8 +68,8 @@ def control(problem: Problem, units: Sequence[str], generator: np.random.Generat
     coins: dict[str, bool] = {}
     positive = {}
     for name in SETS:
-        of_rows = [units[row] for row in problem.rows[name]]
-        new = sorted(set(of_rows) - set(coins))
-        coins |= {new[at]: turn % 2 == 0 for turn, at in enumerate(generator.permutation(len(new)))}
-        positive[name] = np.array([coins[unit] for unit in of_rows], dtype=bool)
+        row_units = [units[row] for row in problem.rows[name]]
+        new = sorted(set(row_units) - set(coins))
+        coins |= {new[i]: turn % 2 == 0 for turn, i in enumerate(generator.permutation(len(new)))}
+        positive[name] = np.array([coins[unit] for unit in row_units], dtype=bool)
     return Problem(problem.rows, positive)

@@ -29,7 +29,7 @@ class Example:
 
     @classmethod
     def whole(cls, text: str, label: str) -> "Example":
-        """A whole text, which is a case of itself alone."""
+        """Make an example of a whole text, which is a case of itself alone."""
         return cls(text, label, unit=text, document=text)
 
 
@@ -53,7 +53,7 @@ class ProbingTask(ABC):
 
     @abstractmethod
     def load(self, n_train: int, n_test: int) -> ExampleSets:
-        """Examples in random order, the same each time.
+        """Return examples in random order, the same each time.
 
         Args:
             n_train: training examples of one class at most.
@@ -69,7 +69,7 @@ class ProbingTask(ABC):
 
 
 def at_most(examples: Iterable[Example], n: int, seed: str) -> list[Example]:
-    """Up to n random examples of each class, in random order."""
+    """Take up to n random examples of each class, in random order."""
     shuffled = list(examples)
     random.Random(seed).shuffle(shuffled)
     taken: Counter[str] = Counter()

@@ -1,19 +1,19 @@
 """Does this SAE beat random? The first screen: a sentence, a table of counts, and a chart for each question."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sae_lightning.compare import Run, by_size
-from sae_lightning.report.charts import Row, dots
-from sae_lightning.report.figure import Chart, Table
-from sae_lightning.report.words import RANDOM, by_question, in_order, listed, policy_label
+from sae_lightning.figures.chart import Chart, Table
+from sae_lightning.figures.dots import MARKS
+from sae_lightning.figures.verdict import by_question, headlines, verdict_chart
+from sae_lightning.members import RANDOM_BASELINES, policy_label
+from sae_lightning.runs import Experiment
 from sae_lightning.verdict import Comparison
 
 _WORDS = {
     "beats": "does better on {}",
-    "ties": "is not told apart on {}",
+    "ties": "shows no clear difference on {}",
     "loses": "does worse on {}",
     "unknown": "has no interval on {}",
 }
@@ -43,61 +43,60 @@ class Answer:
     others: Mapping[str, Sequence[Chart]]
 
 
-def answer(runs: Sequence[Run], comparisons: Sequence[Comparison], key: str) -> Answer:
-    """Tell the verdict of one experiment.
+def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
+    """Put the verdict on an experiment into words and charts.
 
     Args:
-        runs: of it.
-        comparisons: between them.
-        key: what makes the ids of its charts its own.
+        experiment: one run or more.
+        comparisons: between its members.
     """
-    sizes = {size for run in runs for size, _ in run.sizes.values()}
-    runs = [by_size(run) for run in runs]
-    baselines = [name for name in RANDOM if any(of.baseline == name for of in comparisons)]
+    runs = experiment.measurements
+    charts = _charts(experiment, comparisons)
+    baselines = [name for name in RANDOM_BASELINES if any(one.baseline == name for one in comparisons)]
     if not baselines:
-        why = _OLDER if not any(run.better for run in runs) else _ALONE
-        return Answer("There is nothing to compare it with", [why], None, *_charts(runs, comparisons, key))
-    of_random = [of for of in comparisons if of.baseline in baselines]
-    against = "; ".join(_against(name, [of for of in of_random if of.baseline == name]) for name in baselines)
+        says_better = any(run.better(tag) for run in runs for tag in run.values)
+        return Answer("There is nothing to compare it with", [_ALONE if says_better else _OLDER], None, *charts)
+    with_random = [comparison for comparison in comparisons if comparison.baseline in baselines]
+    against = "; ".join(_against(name, [one for one in with_random if one.baseline == name]) for name in baselines)
     sentences = [against[:1].upper() + against[1:] + "."]
-    if sizes:
+    if any(run.measurements.sizes for run in experiment.runs):
         sentences.append("Each SAE is compared with the baselines of its own size.")
-    if any(of.n_seeds == 1 and of.verdict != "unknown" for of in of_random):
+    if any(comparison.n_seeds == 1 and comparison.verdict != "unknown" for comparison in with_random):
         sentences.append(
             "Some intervals are from one seed: they are about these SAEs and not about training them again."
         )
-    return Answer(_word(of_random), sentences, _counts(comparisons), *_charts(runs, comparisons, key))
+    return Answer(_word(with_random), sentences, _counts(experiment, comparisons, baselines), *charts)
 
 
-def _word(of_random: Sequence[Comparison]) -> str:
-    counts = Counter(of.verdict for of in of_random)
-    asked = len(of_random) - counts["unknown"]
-    if asked <= counts["unknown"]:
+def _word(comparisons: Sequence[Comparison]) -> str:
+    counts = Counter(comparison.verdict for comparison in comparisons)
+    decided = len(comparisons) - counts["unknown"]
+    if decided <= counts["unknown"]:
         return "Too few seeds to tell"
-    if counts["beats"] == asked:
-        return "Yes" if asked == len(of_random) else "Yes, wherever it can be told"
+    if counts["beats"] == decided:
+        return "Yes" if decided == len(comparisons) else "Yes, wherever it can be told"
     if not counts["beats"]:
         return "No" if counts["loses"] else "No difference was found"
     return "In part"
 
 
 def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
-    counts = Counter(of.verdict for of in comparisons)
+    counts = Counter(comparison.verdict for comparison in comparisons)
     parts = [words.format(counts[verdict]) for verdict, words in _WORDS.items() if counts[verdict]]
     parts[0] = f"{parts[0]} of {len(comparisons)} metric{'s' if len(comparisons) > 1 else ''}"
     return f"against the {policy_label(baseline)} it {listed(parts)}"
 
 
-def _counts(comparisons: Sequence[Comparison]) -> Table:
-    """A row for each question, a column for each baseline: on how many metrics it beats, ties, loses."""
-    baselines = [name for name in in_order(of.baseline for of in comparisons) if name in RANDOM]
+def _counts(experiment: Experiment, comparisons: Sequence[Comparison], baselines: Sequence[str]) -> Table:
+    """Count, for each question and baseline, on how many metrics the trained SAE beats, ties with or loses to it."""
     rows = []
-    for question, metrics in by_question(dict.fromkeys(of.metric for of in comparisons)).items():
+    tags = dict.fromkeys(comparison.tag for comparison in comparisons)
+    for question, asked in by_question(experiment.measurements, tags).items():
         row = [question.text]
         for baseline in baselines:
-            counts = Counter(of.verdict for of in comparisons if of.baseline == baseline and of.metric in metrics)
-            told = [f"{mark} {counts[verdict]}" for verdict, mark in _MARKS.items() if counts[verdict]]
-            row.append(" · ".join(told) or "-")
+            counts = Counter(one.verdict for one in comparisons if one.baseline == baseline and one.tag in asked)
+            cells = [f"{mark} {counts[verdict]}" for verdict, mark in MARKS.items() if counts[verdict]]
+            row.append(" · ".join(cells) or "-")
         rows.append(row)
     return Table(
         "On how many metrics the trained SAE beats (✓), ties with (=) or loses to (✗) each random baseline",
@@ -106,61 +105,21 @@ def _counts(comparisons: Sequence[Comparison]) -> Table:
     )
 
 
-_MARKS = {"beats": "✓", "ties": "=", "loses": "✗", "unknown": "?"}
+def _charts(experiment: Experiment, comparisons: Sequence[Comparison]) -> tuple[list[Chart], dict[str, list[Chart]]]:
+    """Draw the headline of each question, and by question all other metrics."""
+    runs, tags = experiment.measurements, list(dict.fromkeys(comparison.tag for comparison in comparisons))
+    first = headlines(runs, tags)
+    others: dict[str, list[Chart]] = {}
+    for question, asked in by_question(runs, tags).items():
+        rest: list[Chart] = [verdict_chart(runs, comparisons, tag) for tag in asked if tag not in first]
+        others |= {question.text: rest} if rest else {}
+    return [verdict_chart(runs, comparisons, tag, has_note=True) for tag in first], others
 
 
-def headlines(metrics: Sequence[str]) -> list[str]:
-    """One metric for each question, of every hook that has it, and never chosen by its result."""
-    found = []
-    for question, of in by_question(metrics).items():
-        names = [metric.partition("@")[0] for metric in of]
-        first = question.headline if question.headline in names else names[0]
-        found += [metric for metric, name in zip(of, names, strict=True) if name == first]
-    return found
+def listed(words: Sequence[str]) -> str:
+    """Join words as a list in a sentence.
 
-
-def _charts(
-    runs: Sequence[Run], comparisons: Sequence[Comparison], key: str
-) -> tuple[list[Chart], dict[str, list[Chart]]]:
-    metrics = list(dict.fromkeys(of.metric for of in comparisons))
-    first = headlines(metrics)
-    shown, others = [], {}
-    for question, of in by_question(metrics).items():
-        charts = {metric: _chart(runs, comparisons, metric, key, metric in first) for metric in of}
-        shown += [chart for metric, chart in charts.items() if metric in first]
-        if rest := [chart for metric, chart in charts.items() if metric not in first]:
-            others[question.text] = rest
-    return shown, others
-
-
-def _chart(runs: Sequence[Run], comparisons: Sequence[Comparison], metric: str, key: str, is_headline: bool) -> Chart:
-    note = _reach({of.baseline: of for of in comparisons if of.metric == metric}) if is_headline else ""
-    return dots(f"{key} {metric}", metric, *verdict_rows(runs, comparisons, metric), note)
-
-
-def verdict_rows(
-    runs: Sequence[Run], comparisons: Sequence[Comparison], metric: str
-) -> tuple[list[Row], float | None, str]:
-    """Members of the chart of a metric with a verdict, its floor, and which way is better."""
-    by_baseline = {of.baseline: of for of in comparisons if of.metric == metric}
-    rows = []
-    for policy in in_order(["trained", *by_baseline]):
-        seeds = [value for run in runs for value in run.metrics[metric].get(policy, {}).values() if value is not None]
-        of = by_baseline.get(policy)
-        span = None
-        if of is not None and not math.isnan(of.difference.low):
-            span = of.trained - of.difference.high, of.trained - of.difference.low
-        rows.append(Row(policy, seeds, span, of.verdict if of is not None else ""))
-    floors = [floor for run in runs if (floor := run.floors.get(metric)) is not None]
-    better = next(run.better[metric] for run in runs if metric in run.better)
-    return rows, floors[0] if floors else None, better
-
-
-def _reach(by_baseline: Mapping[str, Comparison]) -> str:
-    """How much of what the trained SAE has above the floor the random baselines have."""
-    parts = [
-        f"{policy_label(name)} {by_baseline[name].share:.0%}"
-        for name in RANDOM
-        if name in by_baseline and by_baseline[name].share is not None
-    ]
-    return f"Distance from the floor, as a share of the trained SAE's: {', '.join(parts)}." if parts else ""
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

@@ -1,6 +1,6 @@
 """What latents do on held-out data: how often they fire, how strongly, and on which texts from strong to weak.
 
-The data are read twice, as `AutoInterp` does: once to see which latents fire, once for those that were chosen.
+The data are read twice, as by `AutoInterp`: once to see which latents fire, once for those that were chosen.
 """
 
 from abc import ABC, abstractmethod
@@ -13,11 +13,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_lightning.code import Code
+from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.interpretation.excerpts import Example, Excerpts
 from sae_lightning.interpretation.firings import TextCodes
 from sae_lightning.interpretation.strongest import top_tokens
-from sae_lightning.report.examples import Shown
-from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.members import Member
+from sae_lightning.report.examples import AnyExample
+from sae_lightning.saes.exported import ExportedSAEs
 
 N_QUARTERS = 4
 _EXCERPT_LENGTH = 32
@@ -31,17 +33,17 @@ class Behaviour:
     """What one latent does.
 
     Args:
-        strengths: largest activation in each text or picture on which it fires (without these, in each sample), in raw
+        strengths: largest activation in each text or image on which it fires (without these, in each sample), in raw
             units.
-        top: the texts or pictures on which it fires most strongly, the strongest first.
-        quarters: texts or pictures from each quarter of those on which it fires, the strongest quarter first; none
+        top: the texts or images on which it fires most strongly, the strongest first.
+        quarters: texts or images from each quarter of those on which it fires, the strongest quarter first; none
             where it fires in too few of them.
-        words: tokens of the top texts on which it fires most, or what most of the top pictures show.
+        words: tokens of the top texts on which it fires most, or what most of the top images show.
     """
 
     strengths: Float[Tensor, " n"]
-    top: Sequence[Shown] = ()
-    quarters: Sequence[Sequence[Shown]] = ()
+    top: Sequence[AnyExample] = ()
+    quarters: Sequence[Sequence[AnyExample]] = ()
     words: Sequence[str] = ()
 
 
@@ -50,24 +52,24 @@ class HeldOut(ABC):
 
     Attributes:
         n: tokens, positions or samples that are read.
-        n_pictures: in which these positions are; 0 where there are no pictures.
+        n_images: in which these positions are; 0 where there are no images.
         unit: what `frequency` is a share of: `token`, `position` or `sample`.
     """
 
     n: int
-    n_pictures: int = 0
+    n_images: int = 0
     unit: ClassVar[str]
 
     @abstractmethod
-    def frequencies(self) -> dict[str, Float[Tensor, " d_sae"]]:
-        """For each member the share of tokens, positions or samples on which each latent fires."""
+    def frequencies(self) -> dict[Member, Float[Tensor, " d_sae"]]:
+        """Return for each member the share of tokens, positions or samples on which each latent fires."""
 
     @abstractmethod
-    def behaviours(self, chosen: Mapping[str, Sequence[int]]) -> dict[str, list[Behaviour]]:
-        """For each member what each of the chosen latents does."""
+    def behaviours(self, chosen: Mapping[Member, Sequence[int]]) -> dict[Member, list[Behaviour]]:
+        """Return for each member what each of the chosen latents does."""
 
-    def pictures(self, numbers: set[int]) -> dict[int, dict[str, str]]:
-        """Pictures that examples name by these numbers: a data URI as `src`, and in words what each `shows`."""
+    def images(self, numbers: set[int]) -> dict[int, dict[str, str]]:
+        """Return the images with these numbers: a data URI as `src`, and in words what each `shows`."""
         return {}
 
 
@@ -76,34 +78,34 @@ class HeldOutText(HeldOut):
 
     Args:
         datamodule: whose source reads text.
-        saes: members by name, on the device of the source.
+        module: whose members read, on the device of the source.
         n_tokens: tokens that are read at most.
     """
 
     unit = "token"
 
-    def __init__(self, datamodule: Any, saes: Mapping[str, SparseAutoencoder], n_tokens: int) -> None:
+    def __init__(self, datamodule: Any, module: ExportedSAEs, n_tokens: int) -> None:
         packing = datamodule.packing
         length = min(_EXCERPT_LENGTH, packing.context_length)
         self.excerpts = Excerpts(datamodule.heldout_rows(n_tokens), length, packing.tokenizer)
-        self.codes = TextCodes(datamodule, next(iter(saes.values())), saes, self.excerpts)
+        self.codes = TextCodes(TextReader(datamodule), module, module.members, self.excerpts)
         self.n = int(self.excerpts.rows.mask.sum())
 
-    def frequencies(self) -> dict[str, Float[Tensor, " d_sae"]]:
-        """Shares of tokens."""
+    def frequencies(self) -> dict[Member, Float[Tensor, " d_sae"]]:
+        """Return shares of tokens."""
         return {member: counts.frequency for member, counts in self.codes.count().items()}
 
-    def behaviours(self, chosen: Mapping[str, Sequence[int]]) -> dict[str, list[Behaviour]]:
-        """Strengths by excerpt, and examples."""
+    def behaviours(self, chosen: Mapping[Member, Sequence[int]]) -> dict[Member, list[Behaviour]]:
+        """Return strengths by excerpt, and examples."""
         firings = self.codes.firings(chosen)
         counts = self.excerpts.shown | self.excerpts.judged
-        found: dict[str, list[Behaviour]] = {}
+        behaviours: dict[Member, list[Behaviour]] = {}
         for member, latents in chosen.items():
-            of = firings[member]
-            keep = counts[of.positions // self.excerpts.length]
-            parts = by_column(of.columns[keep], of.positions[keep], of.values[keep], n=len(latents))
-            found[member] = [self._behaviour(positions, values) for positions, values in parts]
-        return found
+            fires = firings[member]
+            keep = counts[fires.positions // self.excerpts.length]
+            entries = by_column(fires.columns[keep], fires.positions[keep], fires.values[keep], n=len(latents))
+            behaviours[member] = [self._behaviour(positions, values) for positions, values in entries]
+        return behaviours
 
     def _behaviour(self, positions: Int64[Tensor, " n"], values: Float[Tensor, " n"]) -> Behaviour:
         numbers, of_number = torch.unique(positions // self.excerpts.length, return_inverse=True)
@@ -114,7 +116,7 @@ class HeldOutText(HeldOut):
             return [self._example(int(numbers[i]), positions[of_number == i], values[of_number == i]) for i in which]
 
         top = examples(order[:N_TOP])
-        return Behaviour(strengths, top, [examples(of) for of in places_in_quarters(order)], words_of(top))
+        return Behaviour(strengths, top, [examples(quarter) for quarter in places_in_quarters(order)], words_of(top))
 
     def _example(self, number: int, positions: Tensor, values: Tensor) -> Example:
         activations = torch.zeros(self.excerpts.length).index_put((positions % self.excerpts.length,), values)
@@ -126,51 +128,53 @@ class HeldOutSamples(HeldOut):
 
     Args:
         datamodule: of activations.
-        saes: members by name.
+        module: whose members read.
         n_samples: samples that are read; whole batches, or as many as there are.
     """
 
     unit = "sample"
 
-    def __init__(self, datamodule: Any, saes: Mapping[str, SparseAutoencoder], n_samples: int) -> None:
-        self.datamodule, self.saes, self.n_samples, self.n = datamodule, saes, n_samples, 0
+    def __init__(self, datamodule: Any, module: ExportedSAEs, n_samples: int) -> None:
+        self.datamodule, self.module, self.n_samples, self.n = datamodule, module, n_samples, 0
 
-    def frequencies(self) -> dict[str, Float[Tensor, " d_sae"]]:
-        """Shares of samples."""
-        counts = {member: torch.zeros(sae.d_sae, dtype=torch.int64) for member, sae in self.saes.items()}
+    def frequencies(self) -> dict[Member, Float[Tensor, " d_sae"]]:
+        """Return shares of samples."""
+        counts = {member: torch.zeros(sae.d_sae, dtype=torch.int64) for member, sae in self.module.members.items()}
         for codes in self._codes():
             for member, code in codes.items():
                 counts[member] += code.firing_counts().cpu()
-        return {member: of.double() / max(self.n, 1) for member, of in counts.items()}
+        return {member: fired.double() / max(self.n, 1) for member, fired in counts.items()}
 
-    def behaviours(self, chosen: Mapping[str, Sequence[int]]) -> dict[str, list[Behaviour]]:
-        """Strengths by sample."""
-        columns = {member: torch.full((sae.d_sae,), -1) for member, sae in self.saes.items()}
+    def behaviours(self, chosen: Mapping[Member, Sequence[int]]) -> dict[Member, list[Behaviour]]:
+        """Return strengths by sample."""
+        columns = {member: torch.full((sae.d_sae,), -1) for member, sae in self.module.members.items()}
         for member, latents in chosen.items():
             columns[member][list(latents)] = torch.arange(len(latents))
-        found: dict[str, list[tuple[Tensor, Tensor]]] = {member: [] for member in chosen}
+        entries: dict[Member, list[tuple[Tensor, Tensor]]] = {member: [] for member in chosen}
         for codes in self._codes():
             for member, code in codes.items():
                 column = columns[member][code.indices.cpu()]
                 keep = (column >= 0) & (code.values != 0).cpu()
-                found[member].append((column[keep], code.values.float().cpu()[keep]))
+                entries[member].append((column[keep], code.values.float().cpu()[keep]))
         behaviours = {}
-        for member, parts in found.items():
-            column, values = (torch.cat(of) for of in zip(*parts, strict=True))
-            behaviours[member] = [Behaviour(of) for (of,) in by_column(column, values, n=len(chosen[member]))]
+        for member, batches in entries.items():
+            column, values = (torch.cat(blocks) for blocks in zip(*batches, strict=True))
+            behaviours[member] = [Behaviour(own) for (own,) in by_column(column, values, n=len(chosen[member]))]
         return behaviours
 
-    def _codes(self) -> Iterator[dict[str, Code]]:
+    def _codes(self) -> Iterator[dict[Member, Code]]:
         self.n = 0
-        for x in self.datamodule.val_dataloader():
-            self.n += len(x)
-            yield {member: sae.encode(x.float().to(sae.device)) for member, sae in self.saes.items()}
+        for batch in self.datamodule.val_dataloader():
+            self.n += len(batch)
+            x = batch.float().to(self.module.device)
+            members = self.module.members
+            yield {member: sae.encode(self.module.activations_for(member, x)) for member, sae in members.items()}
             if self.n >= self.n_samples:
                 return
 
 
 def places_in_quarters(order: Int64[Tensor, " n"]) -> list[Int64[Tensor, " n_of_quarter"]]:
-    """A few of each quarter, those of the first quarter first; none where there are too few."""
+    """Take a few of each quarter, those of the first quarter first; none where there are too few."""
     if len(order) < N_QUARTERS * _N_OF_QUARTER:
         return []
     places = torch.linspace(0, 1, _N_OF_QUARTER + 2)[1:-1]
@@ -178,12 +182,12 @@ def places_in_quarters(order: Int64[Tensor, " n"]) -> list[Int64[Tensor, " n_of_
 
 
 def words_of(examples: Sequence[Example]) -> list[str]:
-    """The tokens of texts on which a latent fires most."""
+    """Return the tokens of texts on which a latent fires most."""
     return [token for token, _ in top_tokens(examples, _N_WORDS)]
 
 
 def by_column(columns: Int64[Tensor, " n_all"], *values: Tensor, n: int) -> list[tuple[Tensor, ...]]:
-    """The values [n_all] of each of n columns, in their order."""
+    """Split values [n_all] by the column that each belongs to, of n, in their order."""
     order = columns.argsort(stable=True)
     lengths = torch.bincount(columns, minlength=n).tolist()
-    return list(zip(*(of[order].split(lengths) for of in values), strict=True))
+    return list(zip(*(each[order].split(lengths) for each in values), strict=True))

@@ -1,25 +1,29 @@
-"""Run folders become the text of one HTML file: nothing in it is loaded from elsewhere."""
+"""Runs become the text of one HTML file: nothing in it is loaded from elsewhere."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from sae_lightning import __version__
-from sae_lightning.compare import Values, group, short_names, tables
-from sae_lightning.compare import verdict as verdict_of
+from sae_lightning.figures.chart import Table
+from sae_lightning.figures.svg import svg_of
+from sae_lightning.figures.verdict import headlines, metric_of
+from sae_lightning.members import RANDOM_BASELINES, TRAINED, policy_label
 from sae_lightning.report.answer import Answer, answer
-from sae_lightning.report.figure import Table, mean_and_spread
 from sae_lightning.report.provenance import provenance
-from sae_lightning.report.run import ReportRun
-from sae_lightning.report.sections import Section, sections
-from sae_lightning.report.words import QUESTIONS, RANDOM, in_order, label, policy_label
+from sae_lightning.report.section import Section
+from sae_lightning.report.sections import sections_of
+from sae_lightning.report.sections.numbers import number_tables
+from sae_lightning.runs import Experiment, Run, experiments_of
 from sae_lightning.tables import number_format
+from sae_lightning.verdict import decide
 from sae_lightning.verdict.statistics import LEVEL
+from sae_lightning.verdict.text import mean_and_deviation
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("sae_lightning.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -48,97 +52,80 @@ class RunPage:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """Runs that differ in seeds and policies alone.
+class ExperimentPage:
+    """Runs of one experiment as the template takes them.
 
     Args:
         title: names of the runs.
         answer: the verdict of all of them together.
-        members: the policies that are shown at a glance: trained and random ones, of a family all sizes.
-        means: over seeds, by metric and policy.
-        table: means and spreads of every metric.
+        tables: means and deviations of every metric.
     """
 
     title: str
     answer: Answer
-    members: Sequence[str]
-    means: Mapping[str, Mapping[str, float]]
-    table: Table
+    tables: Sequence[Table]
 
 
-def page(runs: Sequence[ReportRun], explorer: dict[str, Any] | None = None) -> str:
-    """The page.
+def page(runs: Sequence[Run], explorer: dict[str, Any] | None = None) -> str:
+    """Make the page.
 
     Args:
         runs: one or more.
         explorer: context of the latent explorer; None leaves it out.
     """
-    pages = []
-    for number, run in enumerate(runs, 1):
-        found = answer([run.measured], run.comparisons, str(run.folder))
-        pages.append(RunPage(f"run{number}-", run.title, found, provenance(run), run.config, sections(run)))
-    experiments = _experiments(runs) if len(runs) > 1 else []
+    numbers = count(1)
+    experiments = experiments_of(runs) if len(runs) > 1 else []
     context = {
-        "runs": pages,
-        "experiments": experiments,
+        "runs": [_run_page(run, f"run{number}-") for number, run in enumerate(runs, 1)],
+        "experiments": [
+            ExperimentPage(_title(own), answer(own, decide(own.measurements)), number_tables(own))
+            for own in experiments
+        ],
         "glance": _glance(experiments) if experiments else None,
         "level": f"{LEVEL:.0%}",
         "version": __version__,
         "explorer": explorer,
         "inline": inline,
+        "svg": lambda chart: svg_of(chart, f"c{next(numbers)}"),
     }
     return _ENVIRONMENT.get_template("page.html.j2").render(context)
 
 
 def inline(name: str) -> Markup:
-    """A file of the templates as it is: a style or a script of our own."""
+    """Return a file of the templates as it is: a style or a script of our own."""
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
-def _experiments(runs: Sequence[ReportRun]) -> list[Experiment]:
-    groups = group([run.measured for run in runs])
-    names = short_names([run.folder for run in runs])
-    found = []
-    for of, (labelled, floors) in zip(groups, tables(groups), strict=True):
-        values = {
-            metric: {policy.split(" ")[0]: seeds for policy, seeds in by_policy.items()}  # their runs are named above
-            for metric, by_policy in labelled.items()
-        }
-        title = " + ".join(names[run.folder] for run in of)
-        verdict = answer(of, verdict_of(of), f"comparison {title}")
-        members = list(dict.fromkeys(policy for run in of for policy in run.sizes)) or ["trained", *RANDOM]
-        found.append(Experiment(title, verdict, members, _means(values), _table(values, floors)))
-    return found
+def _run_page(run: Run, name: str) -> RunPage:
+    experiment = Experiment([run], run.title)
+    comparisons = decide(experiment.measurements)
+    verdict = answer(experiment, comparisons)
+    return RunPage(name, run.title, verdict, provenance(run), run.config, sections_of(run, comparisons))
 
 
-def _means(values: Values) -> dict[str, dict[str, float]]:
-    kept = {
-        metric: {policy: [value for value in of if value is not None] for policy, of in by_policy.items()}
-        for metric, by_policy in values.items()
-    }
-    return {metric: {policy: fmean(of) for policy, of in found.items() if of} for metric, found in kept.items()}
+def _title(experiment: Experiment) -> str:
+    return experiment.name.replace("+", " + ")
 
 
 def _glance(experiments: Sequence[Experiment]) -> Table:
-    """Experiments under each other, with the metrics of the first screen that most have."""
-    metrics = [of.headline for of in QUESTIONS if any(of.headline in found.means for found in experiments)]
-    rows = []
-    for of in experiments:
-        for policy in of.members:
-            cells = [of.means.get(metric, {}).get(policy) for metric in metrics]
-            if any(cell is not None for cell in cells):
-                shown = ["-" if cell is None else f"{cell:{number_format([cell])}}" for cell in cells]
-                rows.append([of.title, policy_label(policy), *shown])
-    return Table("Means over seeds, one metric for each question", ["experiment", "", *map(label, metrics)], rows)
+    """Experiments under each other, with a metric for each question."""
+    runs = [run.measurements for experiment in experiments for run in experiment.runs]
+    tags = dict.fromkeys(tag for run in runs for tag in run.values if run.better(tag))
+    shown, rows = headlines(runs, tags), []
+    for experiment in experiments:
+        values = experiment.values()
+        for policy in _policies(experiment):
+            cells = [values.get(tag, {}).get(policy, []) for tag in shown]
+            if any(value is not None for cell in cells for value in cell):
+                texts = [mean_and_deviation(cell, number_format(cell)) for cell in cells]
+                rows.append([_title(experiment), policy_label(policy), *texts])
+    labels = [metric_of(runs, tag).label + (f" ({tag.part})" if tag.part else "") for tag in shown]
+    return Table("Means over seeds, one metric for each question", ["experiment", "", *labels], rows)
 
 
-def _table(values: Values, floors: Mapping[str, float | None]) -> Table:
-    """As ``sae compare`` prints it."""
-    policies = in_order(policy for of in values.values() for policy in of)
-    rows = []
-    for metric, of in values.items():
-        floor = floors.get(metric)
-        show = number_format([*(value for found in of.values() for value in found), floor])
-        cells = (mean_and_spread(found, show) for found in ([floor], *(of.get(name, ()) for name in policies)))
-        rows.append([metric, *cells])
-    return Table("Mean ± sample standard deviation over seeds", ["metric", "floor", *map(policy_label, policies)], rows)
+def _policies(experiment: Experiment) -> Iterable[str]:
+    """Return what is shown at a glance: the trained SAE and random baselines, of a family all sizes."""
+    return dict.fromkeys(size for run in experiment.runs for size in run.measurements.sizes) or (
+        TRAINED,
+        *RANDOM_BASELINES,
+    )

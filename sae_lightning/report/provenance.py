@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sae_lightning.report.run import ReportRun
-from sae_lightning.report.words import policy_label
+from sae_lightning.members import policy_label
+from sae_lightning.runs import Run
 
 _SAE = ("d_sae", "expansion_factor", "k", "sparsity_coefficient", "dead_after_samples")
 _DATA = (
@@ -13,40 +13,33 @@ _DATA = (
 )  # fmt: skip
 
 
-def provenance(run: ReportRun) -> list[tuple[str, str]]:
-    """Names and values, in the order in which they are read; what a run does not tell is left out."""
-    model, data = _of(run.settings.get("model")), _of(run.settings.get("data"))
-    sae = _of(model["init_args"].get("sae")) if "sae" in model["init_args"] else model
-    last = run.lines[-1]
-    found: dict[str, Any] = {
+def provenance(run: Run) -> list[tuple[str, str]]:
+    """Return names and values, in the order in which they are read; what a run does not say is left out."""
+    last = run.last
+    facts: dict[str, Any] = {
         "Run": run.title,
-        "SAE": _told(sae["class_path"], {name: sae["init_args"].get(name) for name in _SAE}),
-        "Policies": ", ".join(map(policy_label, model["init_args"].get("policies") or ())),
-        "Seeds": model["init_args"].get("seeds", sae["init_args"].get("seed")),
-        "Data": _told(data["class_path"], {name: data["init_args"].get(name) for name in _DATA}),
-        "Training": f"{last['step']:,} steps, {last['samples']:,} activations, {_duration(last['seconds'])}",
+        "SAE": _in_words(run.sae, _SAE),
+        "Policies": ", ".join(map(policy_label, run.model["init_args"].get("policies") or ())),
+        "Seeds": run.seeds if run.config else None,
+        "Data": _in_words(run.data, _DATA),
+        "Training": f"{last.step:,} steps, {last.samples:,} activations, {_duration(last.seconds)}",
     }
     if run.starts:
         first, latest = run.starts[0], run.starts[-1]
-        found["Started"] = first["time"] + (f", last again {latest['time']}" if len(run.starts) > 1 else "")
-        found["Devices"] = latest.get("devices")
-        found["Versions"] = ", ".join(f"{name} {version}" for name, version in latest["versions"].items())
-        found["Commit"] = latest["commit"]
+        facts["Started"] = first["time"] + (f", last again {latest['time']}" if len(run.starts) > 1 else "")
+        facts["Devices"] = latest.get("devices")
+        facts["Versions"] = ", ".join(f"{name} {version}" for name, version in latest["versions"].items())
+        facts["Commit"] = latest["commit"]
     elif run.config.startswith("#"):
-        found["Versions"] = run.config.splitlines()[0].lstrip("# ").replace("==", " ")
-    return [(name, str(value)) for name, value in found.items() if value not in (None, "", [])]
+        facts["Versions"] = run.config.splitlines()[0].lstrip("# ").replace("==", " ")
+    return [(name, str(value)) for name, value in facts.items() if value not in (None, "", [])]
 
 
-def _of(choice: Any) -> dict[str, Any]:
-    """A choice of a class, with arguments."""
-    choice = choice if isinstance(choice, dict) else {}
-    return {"class_path": str(choice.get("class_path") or ""), "init_args": choice.get("init_args") or {}}
-
-
-def _told(class_path: str, arguments: Mapping[str, Any]) -> str:
-    """`TopK: k 32, expansion_factor 8`."""
-    told = ", ".join(f"{name} {_short(value)}" for name, value in arguments.items() if value is not None)
-    return ": ".join(filter(None, [class_path.split(".")[-1], told]))
+def _in_words(choice: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """Return a class with some of its arguments, `TopK: k 32, expansion_factor 8`."""
+    given = choice["init_args"]
+    arguments = ", ".join(f"{name} {_short(given[name])}" for name in names if given.get(name) is not None)
+    return ": ".join(filter(None, [choice["class_path"].split(".")[-1], arguments]))
 
 
 def _short(value: Any) -> str:
@@ -57,10 +50,6 @@ def _short(value: Any) -> str:
 
 def _duration(seconds: float) -> str:
     minutes = seconds / 60
-    return (
-        f"{seconds:.0f} seconds"
-        if minutes < 2
-        else f"{minutes:.0f} minutes"
-        if minutes < 120
-        else f"{minutes / 60:.1f} hours"
-    )
+    if minutes < 2:
+        return f"{seconds:.0f} seconds"
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sae_lightning.report.figure import Chart, Table
+from sae_lightning.figures.chart import Chart, Table
 
 
 @dataclass(frozen=True)
 class Image:
-    """A picture that is wider than a phone.
+    """An image that is wider than a phone.
 
     Args:
         src: a data URI.
-        says: what is seen, for whom does not see it.
+        alt_text: description for screen readers.
     """
 
     src: str
-    says: str
+    alt_text: str
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""AuxK: dead latents learn from what the living ones leave unexplained (Gao et al. 2024, arXiv 2406.04093).
+"""AuxK: dead latents learn from what the live ones leave unexplained (Gao et al. 2024, arXiv 2406.04093).
 
     loss = mean over samples of ||r - r_hat||^2 * min(n_dead / k_aux, 1)
 
-with r the detached residual and r_hat its reconstruction, without `b_dec`, from the `k_aux = d_in / 2` dead latents
+where r is the detached residual and r_hat its reconstruction, without `b_dec`, from the `k_aux = d_in / 2` dead latents
 with the largest raw pre-activations, which may be negative. The normalisation is that of the main loss (a sum over
 dimensions, a mean over samples).
 """
@@ -25,24 +25,25 @@ def aux_k_loss(
     b_dec: Float[Tensor, " d_in"] | None,
     W_dec: Float[Tensor, "d_sae d_in"],
 ) -> Float[Tensor, ""] | None:
-    """The loss above, or None when no latent is dead.
+    """Return the loss above, or None when no latent is dead.
 
     Args:
-        x: what was encoded, `b_dec` already subtracted.
-        residual: what is to be explained, x - x_hat; detached here.
-        dead: which latents count as dead.
-        W_enc: encoder.
-        b_enc: encoder bias.
-        b_dec: the bias that was subtracted from x, or None.
-        W_dec: decoder.
+        x: [batch, d_in] centred activations: `b_dec` is already subtracted.
+        residual: [batch, d_in] the target of the dead latents, x - x_hat; detached here.
+        dead: [d_sae] which latents are dead.
+        W_enc: [d_in, d_sae] encoder.
+        b_enc: [d_sae] encoder bias.
+        b_dec: [d_in] the bias that was subtracted from x, or None.
+        W_dec: [d_sae, d_in] decoder.
     """
     dead_latents = dead.nonzero()[:, 0]
     n_dead = dead_latents.numel()
     if n_dead == 0:
         return None
     k_aux = max(1, x.shape[1] // 2)
-    # Among themselves: where few are dead, half of them are in each code, and dense products are the quicker ones.
-    # Their number changes all the time, and product libraries make and keep a kernel for each size: sizes in steps.
+    # A small SAE of the dead latents alone: where few are dead, a large share of them is in each code, and dense
+    # products are quicker. Their number changes all the time, and product libraries make and keep a kernel for each
+    # size, so sizes grow in steps; the padding is latent 0 with a bias of -inf, which is never chosen.
     step = max(64, len(dead) // 32)
     latents = F.pad(dead_latents, (0, -n_dead % step))
     padding = torch.arange(len(latents), device=latents.device) >= n_dead

@@ -1,9 +1,9 @@
-"""`SparseAutoencoder`: what every variant shares.
+"""`SparseAutoencoder`: what all variants share.
 
     pre_acts = (s x - b_dec) W_enc + b_enc        latents = select(pre_acts)        s x_hat = latents W_dec + b_dec
 
-with a scale s that is 1 unless the input is scaled. A variant says which pre-activations become latents (`select`) and
-what its loss adds. Selection carries no gradient; the chosen values do, through kernels whose cost is that of the
+with a scale s that is 1 unless the input is scaled. A variant defines which pre-activations become latents (`select`)
+and what its loss adds. Selection carries no gradient; the chosen values do, through kernels whose cost is that of the
 chosen entries.
 """
 
@@ -22,6 +22,7 @@ from torch.profiler import record_function
 from sae_lightning.code import Code
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
+from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.init import DecoderInit, Isotropic
 from sae_lightning.saes.module import SAEModule
@@ -39,15 +40,18 @@ class SparseAutoencoder(SAEModule):
         apply_b_dec_to_input: subtract b_dec from the activation before encoding.
         scale_input: train on activations divided by the root of their mean squared norm, E||x||^2 = 1; coefficients,
             thresholds and bandwidths are then relative to that scale, and saving folds it into the biases.
-        seed: of the start; the name of the SAE in tables.
+        seed: of the random start; it also names the SAE in tables.
         aux_coefficient: weight of the AuxK loss that revives dead latents, 0 or more.
         dead_after_samples: a latent is dead when it has not fired for this many samples, counted over all ranks.
         optimizer: a torch optimizer; Adam by default.
         lr_scheduler: stepped after every optimizer step; none by default.
+
+    Raises:
+        ValueError: if a size, coefficient or window is out of range.
     """
 
     in_scaled_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
-    """Tensors that are multiplied when the input is: saving divides them by `input_scale`."""
+    """Tensors that scale with the input: saving divides them by `input_scale`."""
     W_dec_start: Tensor
     input_scale: Tensor
     samples_since_fired: Tensor
@@ -79,12 +83,12 @@ class SparseAutoencoder(SAEModule):
             raise ValueError(
                 f"aux_coefficient={aux_coefficient}, dead_after_samples={dead_after_samples}: expected at least 0 and 1"
             )
-        self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, "trained"
+        self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, TRAINED
         self.init, self.tied_init, self.scale_input = init or Isotropic(), tied_init, scale_input
         self.apply_b_dec_to_input = apply_b_dec_to_input
         self.aux_coefficient, self.dead_after_samples = aux_coefficient, dead_after_samples
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        # Stored by latent, as W_dec is: the columns that a sparse gradient touches are then contiguous.
+        # Stored by latent, as W_dec is: a column, which is what a sparse gradient touches, is then contiguous.
         self.W_enc = nn.Parameter(torch.empty(d_sae, d_in).T)
         self.b_enc = nn.Parameter(torch.empty(d_sae))
         self.W_dec = nn.Parameter(torch.empty(d_sae, d_in))
@@ -100,22 +104,25 @@ class SparseAutoencoder(SAEModule):
     # ----------------------------------------------------------------------------------------------------------------
 
     @property
-    def members(self) -> Mapping[str, "SparseAutoencoder"]:
+    def members(self) -> Mapping[Member, "SparseAutoencoder"]:
         """This SAE alone, under the name of its freeze policy and its seed."""
-        return {f"{self.policy_name}/{self.seed}": self}
+        return {Member(self.policy_name, self.seed): self}
 
     @property
     def n_calibration_samples(self) -> int:
-        """Raw activations that `initialise` needs, 0 when it needs none."""
+        """Number of raw activations that `initialise` needs; 0 if it needs none."""
         return max(self.init.n_samples(self.d_in), 4096 if self.scale_input else 0)
 
     @torch.no_grad()
     def initialise(self, seed: int, samples: Float[Tensor, "n d_in"] | None = None) -> None:
-        """Gives a new SAE its start, which depends on the arguments alone.
+        """Give a new SAE its start, which depends on the arguments alone.
 
         Args:
             seed: of the random directions.
-            samples: raw activations, `n_calibration_samples` or more of them where that is not zero.
+            samples: [n, d_in] raw activations, with n at least `n_calibration_samples`; may be None where that is 0.
+
+        Raises:
+            ValueError: if samples are needed and missing.
         """
         generator = torch.Generator().manual_seed(seed)
         self.input_scale.fill_(1.0)
@@ -138,7 +145,7 @@ class SparseAutoencoder(SAEModule):
 
     @abstractmethod
     def select(self, pre_acts: PreActs) -> Code:
-        """Latents from pre-activations, without gradient; in training mode as training needs them."""
+        """Return the latents of pre-activations, without gradient; in training mode those that training needs."""
 
     def _centred(self, x: Tensor) -> Tensor:
         x = x.to(self.b_dec.dtype) * self.input_scale
@@ -146,22 +153,22 @@ class SparseAutoencoder(SAEModule):
 
     @torch.no_grad()
     def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> PreActs:
-        """Pre-activations of raw activations."""
+        """Return the pre-activations of raw activations."""
         return PreActs(self._centred(x), self.W_enc, self.b_enc)
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "batch d_in"]) -> Code:
-        """Latents of raw activations, in the units of training (`input_scale`); no gradient."""
+        """Return the latents of raw activations, in the units of training (`input_scale`); no gradient."""
         chosen = self.select(self.pre_acts(x))
         return chosen.with_values(self.activate(chosen.values, chosen))
 
     @torch.no_grad()
     def decode(self, code: Code) -> Float[Tensor, "batch d_in"]:
-        """Raw activations from latents; no gradient."""
+        """Return the raw activations that latents reconstruct; no gradient."""
         return sparse_decode(code.values, code, self.W_dec, self.b_dec) / self.input_scale
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
-        """Reconstruction of raw activations of any leading shape, in their dtype."""
+        """Return the reconstruction of raw activations of any leading shape, in their dtype; no gradient."""
         flat = x.reshape(-1, self.d_in)
         return self.decode(self.encode(flat)).to(x.dtype).reshape(x.shape)
 
@@ -169,15 +176,15 @@ class SparseAutoencoder(SAEModule):
     # ----------------------------------------------------------------------------------------------------------------
 
     def losses(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
-        """Loss terms of raw activations in training mode, differentiable; also counts which latents fired.
+        """Return differentiable loss terms of raw activations, and count which latents fired; in training mode.
 
         Args:
-            x: raw activations.
-            step: optimizer steps done so far, for warm-ups.
+            x: [batch, d_in] raw activations.
+            step: number of optimizer steps so far, for warm-ups.
 
         Returns:
-            `loss`, their weighted sum, and the terms by name. `mse` is the squared error summed over dimensions and
-            averaged over samples.
+            Scalars by name: `loss`, which is minimised, and the terms that it consists of. `mse` is the squared error
+            summed over dimensions and averaged over samples, in the units of training.
         """
         with torch.no_grad():
             pre_acts = self.pre_acts(x)
@@ -203,13 +210,13 @@ class SparseAutoencoder(SAEModule):
         return losses
 
     def activate(self, values: Float[Tensor, " nnz"], chosen: Code) -> Float[Tensor, " nnz"]:
-        """Latents from the chosen pre-activations, differentiable; by default only those that are positive pass."""
+        """Return the latents of the chosen pre-activations, differentiable; by default their `relu`."""
         return values.relu()
 
     def reconstruction_losses(
         self, code: Code, target: Float[Tensor, "batch d_in"]
     ) -> tuple[Float[Tensor, "batch d_in"], dict[str, Tensor]]:
-        """The reconstruction of the scaled input, `mse`, and `loss`, what of it is minimised: by default `mse`."""
+        """Return the reconstruction of the scaled input, and its losses: `mse`, and `loss`, by default the same."""
         x_hat = sparse_decode(code.values, code, self.W_dec, self.b_dec)
         mse = squared_error(x_hat, target)
         return x_hat, {"loss": mse, "mse": mse}
@@ -217,19 +224,20 @@ class SparseAutoencoder(SAEModule):
     def extra_losses(
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
     ) -> dict[str, Tensor]:
-        """What a variant adds: `penalty`, already weighted, is added to the loss; anything else is only logged.
+        """Return the loss terms of a variant: `penalty`, already weighted, is added to the loss, others are logged.
 
         Args:
             code: latents.
-            values: the pre-activations that they came from.
-            target: the scaled input, which is to be reconstructed.
-            step: optimizer steps done so far.
+            values: [nnz] the pre-activations that they come from.
+            target: [batch, d_in] the scaled input, which is to be reconstructed.
+            step: number of optimizer steps so far.
         """
         return {}
 
     @torch.no_grad()
     def _count_firings(self, code: Code) -> Tensor:
-        """Takes note of which latents fired; returns how many did in a row of this rank on average."""
+        """Update `samples_since_fired` over all ranks, and return the mean l0 of this rank."""
+        # One reduction for both: the counts, and after them the number of samples.
         counts = F.pad(code.firing_counts(), (0, 1), value=code.batch_size)
         l0 = counts[:-1].sum() / code.batch_size
         fired, n_samples = all_reduce_sum(counts).tensor_split([self.d_sae])
@@ -243,7 +251,7 @@ class SparseAutoencoder(SAEModule):
 
     @torch.no_grad()
     def project_decoder_gradient(self) -> None:
-        """Removes the part of each decoder direction's gradient that would only change its norm."""
+        """Remove the part of each decoder direction's gradient that would only change its norm."""
         if self.W_dec.grad is None:
             return
         for W_dec, grad in zip(_in_cache(self.W_dec), _in_cache(self.W_dec.grad), strict=True):
@@ -252,7 +260,7 @@ class SparseAutoencoder(SAEModule):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """After an optimizer step: unit norm for each decoder direction; a frozen decoder is left alone to the bit."""
+        """Give each decoder direction unit norm, after an optimizer step; a frozen decoder keeps its bits."""
         if self.W_dec.requires_grad:
             for W_dec in _in_cache(self.W_dec):
                 W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True).clamp_min(1e-12))
@@ -261,7 +269,7 @@ class SparseAutoencoder(SAEModule):
     # ----------------------------------------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
-        """Arguments that decide what the SAE computes; with the tensors they are the SAE."""
+        """Return the arguments that decide what the SAE computes; together with the tensors they are the SAE."""
         return {
             "d_in": self.d_in,
             "d_sae": self.d_sae,
@@ -270,24 +278,28 @@ class SparseAutoencoder(SAEModule):
         }
 
     def save(self, folder: Path | str) -> None:
-        """Writes the SAE, its scale folded in, as `sae.safetensors` and `sae.json`."""
+        """Write the SAE, its scale folded in, as `sae.safetensors` and `sae.json`."""
         from sae_lightning.saes.saving import save
 
         save(self, Path(folder))
 
     @staticmethod
     def load(folder: Path | str) -> "SparseAutoencoder":
-        """Reads what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: if the folder holds no such SAE.
+        """
         from sae_lightning.saes.saving import load
 
         return load(Path(folder))
 
 
 def squared_error(x_hat: Float[Tensor, "batch d_in"], target: Float[Tensor, "batch d_in"]) -> Float[Tensor, ""]:
-    """Squared error summed over dimensions, averaged over samples."""
+    """Return the squared error summed over dimensions and averaged over samples."""
     return F.mse_loss(x_hat, target, reduction="sum") / len(target)
 
 
 def _in_cache(matrix: Tensor) -> Sequence[Tensor]:
-    """The rows in parts: on a CPU so few that a second look at them finds them in the cache."""
+    """Split the rows, on a CPU into parts that fit the cache, where a second pass over a part finds it."""
     return matrix.split(max(1, 2**17 // matrix.shape[1])) if matrix.device.type == "cpu" else [matrix]

@@ -3,11 +3,13 @@
     training:    latents = relu(the k * batch largest pre_acts of the batch)
     evaluation:  latents = pre_acts where pre_acts > threshold, so that a sample's latents do not depend on its batch
 
-`threshold` is a running mean of the smallest latent kept in training. Departures from public code: there it starts at 0
-and is biased low for hundreds of steps, here it starts at the first batch's value, and until then it is unset (NaN) and
-evaluating is an error; there it follows at a rate of 0.01, here of 0.1, since that smallest latent hardly varies
-between batches but moves as training goes on (docs/log.md has the l0 that each gives). The batch is the global one:
-selection and threshold are over all ranks.
+`threshold` is a running mean of the smallest latent kept in each training batch. Departures from public code:
+
+- There the threshold starts at 0 and is biased low for hundreds of steps. Here it starts at the first batch's value;
+  until then it is unset (NaN), and evaluating is an error.
+- There it follows at a rate of 0.01, here of 0.1, since the smallest latent hardly varies between batches but moves as
+  training goes on (docs/log.md has the l0 that each rate gives).
+- The batch is the global one: selection and threshold are over all ranks.
 """
 
 from typing import Any
@@ -21,7 +23,9 @@ from sae_lightning.kernels import PreActs, entries_above, top_k_of_batch
 from sae_lightning.saes.base import SparseAutoencoder
 
 GUESS = 0.97
-"""Entries below this share of the last batch's smallest are looked at only if too few lie above: it saves time."""
+"""First limit of the selection, relative to the smallest latent of the last batch; it decides the time, not the result.
+
+Entries below it are searched only if too few lie above it."""
 
 
 class BatchTopK(SparseAutoencoder):
@@ -57,7 +61,11 @@ class BatchTopK(SparseAutoencoder):
         self.register_buffer("last_smallest", torch.zeros(()))
 
     def select(self, pre_acts: PreActs) -> Code:
-        """The largest of the batch in training mode, which moves the threshold; those above the threshold otherwise."""
+        """Return in training mode the largest of the batch, and move the threshold; else those above the threshold.
+
+        Raises:
+            ValueError: in evaluation mode, if there is no threshold yet.
+        """
         if not self.training:
             if torch.isnan(self.threshold):
                 raise ValueError("BatchTopK has no threshold yet: train it for a step, or load a trained one")
@@ -67,11 +75,11 @@ class BatchTopK(SparseAutoencoder):
         smallest = all_reduce_min(smallest.to(self.threshold.dtype))
         if torch.isfinite(smallest):
             self.last_smallest.copy_(smallest)
-            # The first batch sets it; later ones move it.
+            # The first batch sets the threshold; later ones move it.
             followed = self.threshold.lerp(smallest, self.threshold_rate)
             self.threshold.copy_(torch.where(self.threshold.isnan(), smallest, followed))
         return code
 
     def settings(self) -> dict[str, Any]:
-        """Those of SparseAutoencoder, and k."""
+        """Return the settings of SparseAutoencoder, and k."""
         return {**super().settings(), "k": self.k}

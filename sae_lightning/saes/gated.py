@@ -5,9 +5,9 @@
 
     loss = mse + l1_coefficient * mean over samples of sum_i relu(gate_i) + mse of relu(gate) decoded
 
-Which latents are active is learned through the L1 norm of the gate and through decoding the gate alone, with the
-decoder held fixed there (eq 8 of the paper); how active they are is learned from the reconstruction, which no penalty
-shrinks. `b_enc` is the paper's gate bias.
+The gate learns which latents are active from its L1 norm and from the error of decoding it alone, with the decoder held
+fixed (eq 8 of the paper); the magnitude learns how active they are from the reconstruction, which no penalty shrinks.
+`b_enc` is the paper's gate bias.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from sae_lightning.saes.schedule import warmed_up
 
 
 class Gated(SparseAutoencoder):
-    """A gate that says which latents are active, and a magnitude that shares its encoder up to scale and bias.
+    """A gate that decides which latents are active, and a magnitude that shares its encoder up to scale and bias.
 
     Args:
         d_in: width of an activation; linked to the data.
@@ -45,11 +45,11 @@ class Gated(SparseAutoencoder):
         self.b_mag = nn.Parameter(torch.zeros(self.d_sae))
 
     def select(self, pre_acts: PreActs) -> Code:
-        """All open gates."""
+        """Return the entries whose gate is open."""
         return entries_above(pre_acts, 0.0, full=self.training)
 
     def activate(self, values: Float[Tensor, " nnz"], chosen: Code) -> Float[Tensor, " nnz"]:
-        """Magnitudes of open gates, zero elsewhere."""
+        """Return the magnitude where the gate is open, and zero elsewhere."""
         without_bias = values - chosen.of_latents(self.b_enc)
         magnitude = chosen.of_latents(self.r_mag.exp()) * without_bias + chosen.of_latents(self.b_mag)
         return magnitude.relu() * (values > 0)
@@ -57,7 +57,7 @@ class Gated(SparseAutoencoder):
     def extra_losses(
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
     ) -> dict[str, Tensor]:
-        """The L1 norm of the gate, the error of decoding it, and the loss with both."""
+        """Return the L1 norm of the gate, the error of decoding it, and the penalty with both."""
         gate = values.relu()
         l1 = gate.sum() / code.batch_size
         by_gate = squared_error(sparse_decode(gate, code, self.W_dec.detach(), self.b_dec.detach()), target)

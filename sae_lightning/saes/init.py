@@ -1,4 +1,4 @@
-"""How decoder directions start: a class per choice; unit rows that depend on the generator and the samples alone.
+"""Starts of the decoder directions: unit rows that depend on the generator and the samples alone.
 
 Isotropic and covariance-matched are the two starts of Korznikov et al. 2026, arXiv 2602.14111.
 """
@@ -11,22 +11,34 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sae_lightning.metrics.random_dictionary import isotropic_directions
+
 
 class DecoderInit(ABC):
     """Start of the decoder directions."""
 
-    def look_at(self, datamodule: Any) -> None:  # noqa: B027
-        """Takes from the data module what else it needs, before `directions`; called where it needs samples."""
+    def prepare(self, datamodule: Any) -> None:  # noqa: B027
+        """Take from the datamodule what else is needed, before `directions`; called only where samples are needed."""
 
     def n_samples(self, d_in: int) -> int:
-        """How many raw activations are needed; 0 when the start does not depend on the data."""
+        """Return the number of raw activations that are needed; 0 if the start does not depend on the data."""
         return 0
 
     @abstractmethod
     def directions(
         self, d_sae: int, d_in: int, generator: torch.Generator, samples: Float[Tensor, "n d_in"] | None
     ) -> Float[Tensor, "d_sae d_in"]:
-        """Unit rows, drawn on the CPU in float32."""
+        """Return unit rows, drawn on the CPU in float32.
+
+        Args:
+            d_sae: number of rows.
+            d_in: width of a row.
+            generator: the only source of randomness.
+            samples: raw activations, at least `n_samples(d_in)` of them; may be None where that is 0.
+
+        Raises:
+            ValueError: if samples are needed and missing.
+        """
 
 
 class Isotropic(DecoderInit):
@@ -35,12 +47,12 @@ class Isotropic(DecoderInit):
     def directions(
         self, d_sae: int, d_in: int, generator: torch.Generator, samples: Float[Tensor, "n d_in"] | None = None
     ) -> Float[Tensor, "d_sae d_in"]:
-        """Unit rows without preferred direction."""
-        return normalize(torch.randn(d_sae, d_in, generator=generator), dim=1)
+        """Return normalised Gaussian rows, which have no preferred direction."""
+        return isotropic_directions(d_sae, d_in, generator)
 
 
 class CovarianceMatched(DecoderInit):
-    """Drawn from N(0, covariance of the activations), then normalised; the covariance is taken about the mean.
+    """Drawn from N(0, covariance of the activations), then normalised; the covariance is about the mean.
 
     Args:
         samples_per_dimension: activations used for the estimate, per dimension of the activation (10 or more).
@@ -52,16 +64,18 @@ class CovarianceMatched(DecoderInit):
         self.samples_per_dimension = samples_per_dimension
 
     def n_samples(self, d_in: int) -> int:
-        """Samples for the estimate of the covariance."""
+        """Return the number of samples for the estimate of the covariance."""
         return self.samples_per_dimension * d_in
 
     def directions(
         self, d_sae: int, d_in: int, generator: torch.Generator, samples: Float[Tensor, "n d_in"] | None
     ) -> Float[Tensor, "d_sae d_in"]:
-        """Unit rows with the principal directions of the data."""
+        """Return unit rows that favour the principal directions of the data."""
         if samples is None:
             raise ValueError("CovarianceMatched needs activations: call initialise(seed, samples)")
         centred = samples.double().cpu() - samples.double().cpu().mean(0)
+        # With covariance = axes diag(variance) axes^T and scaled_axes = axes diag(variance)^(1/2), the rows of
+        # noise @ scaled_axes^T have exactly this covariance. Rounding can make the smallest variances negative.
         variance, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
         scaled_axes = axes * variance.clamp_min(0).sqrt()
         noise = torch.randn(d_sae, d_in, generator=generator).double()
@@ -72,36 +86,40 @@ class DataPoints(DecoderInit):
     """Directions of randomly chosen activations from their mean."""
 
     def n_samples(self, d_in: int) -> int:
-        """Enough to choose from, without taking the direction of one activation for many latents."""
+        """Return a number from which each latent gets an activation of its own, unless d_sae is above 64 d_in."""
         return 64 * d_in
 
     def directions(
         self, d_sae: int, d_in: int, generator: torch.Generator, samples: Float[Tensor, "n d_in"] | None
     ) -> Float[Tensor, "d_sae d_in"]:
-        """Unit rows towards data points; points are used again only when there are fewer of them than latents."""
+        """Return unit rows from the mean towards data points; one is used again only after all others."""
         if samples is None:
             raise ValueError("DataPoints needs activations: call initialise(seed, samples)")
-        rounds = -(-d_sae // len(samples))
+        rounds = -(-d_sae // len(samples))  # rounded up: each round uses every sample once
         chosen = torch.cat([torch.randperm(len(samples), generator=generator) for _ in range(rounds)])[:d_sae]
         centred = (samples - samples.mean(0)).float().cpu()
         return normalize(centred[chosen], dim=1)
 
 
 class TrueFeatures(DecoderInit):
-    """The features that synthetic data are made of: the start of an oracle.
+    """The true features of synthetic data: the start of an oracle.
 
-    With fewer latents than features those that fire most often are taken; with more, the others are isotropic.
+    With fewer latents than features, the features that fire most often; with more, the other latents are isotropic.
     """
 
     def __init__(self) -> None:
         self.features: Tensor | None = None
 
     def n_samples(self, d_in: int) -> int:
-        """It is the data module that is needed; asking for a sample says so."""
+        """Return 1: no sample is read, but only starts that need samples are shown the datamodule."""
         return 1
 
-    def look_at(self, datamodule: Any) -> None:
-        """Takes the features of a synthetic source, most frequent first."""
+    def prepare(self, datamodule: Any) -> None:
+        """Take the features of a synthetic source, most frequent first.
+
+        Raises:
+            ValueError: if the data have no true features.
+        """
         source: Any = getattr(datamodule, "source", None)
         if getattr(source, "features", None) is None:
             raise ValueError(
@@ -114,7 +132,7 @@ class TrueFeatures(DecoderInit):
     def directions(
         self, d_sae: int, d_in: int, generator: torch.Generator, samples: Float[Tensor, "n d_in"] | None
     ) -> Float[Tensor, "d_sae d_in"]:
-        """True features, and isotropic rows after them where there are more latents."""
+        """Return true features, and isotropic rows after them where there are more latents."""
         if self.features is None:
             raise ValueError("TrueFeatures needs the data: train with SyntheticDataModule")
         others = Isotropic().directions(max(0, d_sae - len(self.features)), d_in, generator)

@@ -2,14 +2,16 @@
 
     latents = pre_acts where pre_acts > threshold, else 0        loss = mse + sparsity penalty on l0
 
-Thresholds learn through straight-through estimators with a rectangle kernel K of width `bandwidth`:
+The derivatives of both jumps with respect to the threshold are zero almost everywhere, so thresholds learn through
+straight-through estimators: densities of pre-activations at the threshold, estimated with a rectangle kernel K (1
+within 1/2 of zero, else 0) of width `bandwidth`:
 
     d latent / d threshold = -threshold / bandwidth * K((pre_act - threshold) / bandwidth)
     d l0     / d threshold = -1         / bandwidth * K((pre_act - threshold) / bandwidth)
 
-Departures from public code: the threshold is learned directly, not its logarithm (with Adam the logarithm hardly
-moves), and entries just below the threshold take part in the estimate as much as those just above. The threshold stays
-in float32 whatever the precision of the products.
+Departures from public code: the threshold itself is learned, not its logarithm (with Adam the logarithm hardly moves),
+and entries just below the threshold contribute to the estimate as much as those just above. The threshold stays in
+float32 whatever the precision of the products.
 """
 
 from abc import ABC, abstractmethod
@@ -32,11 +34,16 @@ class L0Penalty(ABC):
 
     @abstractmethod
     def __call__(self, l0: Float[Tensor, ""], global_l0: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Penalty from this rank's differentiable l0 and that of all ranks, which is a number."""
+        """Return the penalty.
+
+        Args:
+            l0: of this rank, differentiable.
+            global_l0: mean over all ranks, a constant.
+        """
 
 
 class LinearL0(L0Penalty):
-    """`coefficient * l0`, as in the paper.
+    """`coefficient * l0`, as in Rajamanoharan et al. 2024.
 
     Args:
         coefficient: weight of the mean number of active latents against the squared error summed over dimensions, 0 or
@@ -49,7 +56,7 @@ class LinearL0(L0Penalty):
         self.coefficient = coefficient
 
     def __call__(self, l0: Float[Tensor, ""], global_l0: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Linear in l0."""
+        """Return the penalty, linear in this rank's l0."""
         return self.coefficient * l0
 
 
@@ -67,15 +74,16 @@ class TargetL0(L0Penalty):
         self.target, self.coefficient = target, coefficient
 
     def __call__(self, l0: Float[Tensor, ""], global_l0: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """The value and the gradient of the penalty on the l0 of all ranks."""
+        """Return the penalty on the l0 of all ranks, with its gradient to that of this rank."""
         excess = global_l0 / self.target - 1
         value = excess.square()
-        # Ranks average their gradients, so each takes the slope at the l0 of all ranks.
+        # The square of a mean is not the mean of squares: each rank takes the slope 2 excess / target at the l0 of all
+        # ranks, and averaging gradients over ranks then gives that of the global penalty. (l0 - l0.detach()) is zero.
         return self.coefficient * (value + 2 * excess / self.target * (l0 - l0.detach()))
 
 
 class JumpReLU(SparseAutoencoder):
-    """Pre-activations above a learned threshold for each latent.
+    """Pre-activations above a threshold that is learned for each latent.
 
     Args:
         d_in: width of an activation; linked to the data.
@@ -84,7 +92,7 @@ class JumpReLU(SparseAutoencoder):
         bandwidth: width of the kernel of the straight-through estimators, above 0, in the units of the scaled input
             (0.001 suits E||x||^2 = 1).
         sparsity_warmup_steps: optimizer steps over which the penalty rises linearly from zero.
-        scale_input: train on activations with E||x||^2 = 1, to which thresholds and bandwidth are then relative.
+        scale_input: train on activations scaled to E||x||^2 = 1; thresholds and bandwidth are then in these units.
         kwargs: those of SparseAutoencoder.
     """
 
@@ -111,36 +119,39 @@ class JumpReLU(SparseAutoencoder):
         self.threshold = nn.Parameter(torch.full((self.d_sae,), initial_threshold))
 
     def select(self, pre_acts: PreActs) -> Code:
-        """Entries above the threshold; in training mode also those so little below it that they move it."""
+        """Return the entries above the threshold; in training mode also those below it that are in the kernel."""
         reach = self.bandwidth / 2 if self.training else 0.0
         limits = self.threshold - reach
         code = entries_above(pre_acts.minus(limits), 0.0, full=self.training)
         return code.with_values(code.values + code.of_latents(limits))
 
     def activate(self, values: Float[Tensor, " nnz"], chosen: Code) -> Float[Tensor, " nnz"]:
-        """The jump, with its straight-through gradient."""
+        """Return values above the threshold and zeros elsewhere, with a straight-through gradient to the threshold."""
         return _Jump.apply(values, chosen.of_latents(self.threshold), self.bandwidth)
 
     def extra_losses(
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
     ) -> dict[str, Tensor]:
-        """The penalty on l0."""
+        """Return the penalty on l0, whose gradient reaches thresholds alone: the step is flat in the values."""
         l0 = _Step.apply(values.detach(), code.of_latents(self.threshold), self.bandwidth).sum() / code.batch_size
         global_l0 = all_reduce_sum(l0.detach().clone()) / world_size()
         return {"penalty": warmed_up(step, self.sparsity_warmup_steps) * self.penalty(l0, global_l0)}
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Also keeps thresholds from turning negative, where a latent could be."""
+        """Keep decoder directions at unit norm, and thresholds at 0 or above, below which latents could be negative."""
         super().constrain()
         self.threshold.clamp_min_(0.0)
 
 
 def _in_window(values: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    """Return the rectangle kernel K((values - threshold) / bandwidth), as bool."""
     return (values - threshold).abs() < bandwidth / 2
 
 
 class _Jump(Function):
+    """`values * (values > threshold)`; its backward has the straight-through estimate for the threshold."""
+
     @staticmethod
     def forward(ctx: Any, values: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
         ctx.save_for_backward(values, threshold)
@@ -155,6 +166,8 @@ class _Jump(Function):
 
 
 class _Step(Function):
+    """1 where values > threshold, else 0; only the threshold gets a gradient, the straight-through estimate."""
+
     @staticmethod
     def forward(ctx: Any, values: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
         ctx.save_for_backward(values, threshold)

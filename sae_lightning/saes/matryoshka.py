@@ -2,9 +2,9 @@
 
     loss = mean over g of the mse of reconstructing with the first g groups of latents alone + aux_coefficient * AuxK
 
-Selection is that of BatchTopK over all latents together. Earlier groups are in more of the reconstructions and take
-what is common; later ones add detail. Departure from public code: the error of `b_dec` alone, a reconstruction without
-any group, is not in the mean; so with one group this is BatchTopK.
+Selection is that of BatchTopK over all latents together. Earlier groups are in more of the reconstructions and learn
+what is common; later ones add detail. Departure from public code: the mean leaves out the error of `b_dec` alone, a
+reconstruction without any group; so with one group this is BatchTopK.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from sae_lightning.saes.batch_topk import BatchTopK
 
 
 class MatryoshkaBatchTopK(BatchTopK):
-    """BatchTopK whose first groups of latents have to reconstruct by themselves, too.
+    """BatchTopK whose first groups of latents also reconstruct by themselves.
 
     Args:
         d_in: width of an activation; linked to the data.
@@ -47,10 +47,11 @@ class MatryoshkaBatchTopK(BatchTopK):
     def reconstruction_losses(
         self, code: Code, target: Float[Tensor, "batch d_in"]
     ) -> tuple[Float[Tensor, "batch d_in"], dict[str, Tensor]]:
-        """The reconstruction with all groups; `loss` is the mean over prefixes, `mse` that of all groups."""
+        """Return the reconstruction with all groups, `loss`, the mean over prefixes, and `mse`, that of all groups."""
         n_groups, batch = len(self.group_ends), code.batch_size
         group = torch.bucketize(code.indices, torch.tensor(self.group_ends, device=code.indices.device), right=True)
-        # One decode: the rows of the batch once for each group, with the latents of that group.
+        # One decode for all prefixes: the batch is repeated for each group with the latents of that group alone, and
+        # the cumulative sum over groups makes prefixes of them.
         entries = torch.cat([(group == g).nonzero()[:, 0] for g in range(n_groups)])
         rows = (code.rows + group * batch)[entries]
         parts = Code.from_entries(code.values[entries], rows, code.indices[entries], n_groups * batch, self.d_sae)
@@ -59,5 +60,5 @@ class MatryoshkaBatchTopK(BatchTopK):
         return x_hats[-1], {"loss": errors.mean(), "mse": errors[-1]}
 
     def settings(self) -> dict[str, Any]:
-        """Those of BatchTopK, and the groups."""
+        """Return the settings of BatchTopK, and the groups."""
         return {**super().settings(), "group_fractions": self.group_fractions}

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,8 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sae_lightning.code import Code
+from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.optimizers import speed_up
 from sae_lightning.saes.schedule import WarmupDecay
+from sae_lightning.trainer import any_datamodule_of, log_interval_of
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """What a validation step tells the evaluators of one member.
+    """What a validation step hands to the evaluators for one member.
 
     Args:
         x: [batch, d_in] raw activations.
@@ -33,23 +36,31 @@ class Step:
     x_hat: Tensor
 
 
-def part_of(member: str) -> str:
-    """The part of the activations that a member reads: "early" for "early/trained/0", "" for "trained/0"."""
-    return member.split("/")[0] if member.count("/") == 2 else ""
+@runtime_checkable
+class CalibrationData(Protocol):
+    """A datamodule from which members can take their start and their scale."""
+
+    def calibration_sample(self, n: int) -> Tensor:
+        """Return n activations [n, d_in] of the training data."""
+        ...
 
 
-def chart(metric: str, part: str) -> str:
-    """A chart for each part: "fvu@early"."""
-    return f"{metric}@{part}" if part else metric
+@runtime_checkable
+class ActivationData(CalibrationData, Protocol):
+    """What members and the datamodules of this library know of each other."""
 
+    @property
+    def null_parts(self) -> tuple[str, ...]:
+        """Names of the parts of the activations that are null versions of them."""
+        ...
 
-def curve(member: str) -> str:
-    """`<policy>/<seed>`, whatever part it reads."""
-    return "/".join(member.split("/")[-2:])
+    def use_starting_dictionaries(self, members: "Mapping[Member, SparseAutoencoder]") -> None:
+        """Compare the data with the directions that the members start from."""
+        ...
 
 
 class SAEModule(LightningModule):
-    """Trains its `members` on the same batches; each is independent of the others.
+    """Train `members` on the same batches; each is independent of the others.
 
     The losses are added and go through one optimizer. Since members share no parameters, this gives each of them the
     gradients and (for any optimizer that works per parameter, as Adam) the steps that it would have alone.
@@ -63,22 +74,23 @@ class SAEModule(LightningModule):
     a baseline: `{"x8": ("x8", "trained"), "x8_frozen_decoder": ("x8", "frozen_decoder")}`; else empty."""
 
     @property
-    def members(self) -> Mapping[str, "SparseAutoencoder"]:
-        """The SAEs by name, `<policy>/<seed>`."""
+    def members(self) -> Mapping[Member, "SparseAutoencoder"]:
+        """The SAEs."""
         raise NotImplementedError
 
-    def read_by(self, member: str, activations: Tensor) -> Tensor:
-        """What one member reads of activations [n, d_in]: all of them."""
+    def activations_for(self, member: Member, activations: Tensor) -> Tensor:
+        """Return what one member reads of activations [n, d_in]: all of them."""
         return activations
 
     def setup(self, stage: str) -> None:
-        """Initialises the members from data where their start or scale needs it.
+        """Initialise the members from data where their start or scale needs it.
 
         Raises:
             ValueError: if there are null versions of the activations, and no SAEs for each.
         """
-        nulls = getattr(self.trainer.datamodule, "null_parts", ())  # type: ignore[attr-defined]
-        if not {*nulls} <= {*map(part_of, self.members)}:
+        data = any_datamodule_of(self.trainer)
+        nulls = data.null_parts if isinstance(data, ActivationData) else ()
+        if not {*nulls} <= {member.part for member in self.members}:
             raise ValueError(
                 f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
                 "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
@@ -86,58 +98,62 @@ class SAEModule(LightningModule):
         if stage == "fit":
             if not all(sae.is_initialised for sae in self.members.values()):
                 self.initialise_members()
-            if hasattr(self.trainer.datamodule, "look_at_starts"):  # type: ignore[attr-defined]
-                self.trainer.datamodule.look_at_starts(self.members)  # type: ignore[attr-defined]
+            if isinstance(data, ActivationData):
+                data.use_starting_dictionaries(self.members)
 
     def initialise_members(self) -> None:
-        """Draws the calibration sample once and gives every member its start."""
+        """Draw the calibration sample once and give every member its start."""
         n = max(sae.n_calibration_samples for sae in self.members.values())
         samples = None
         if n:
             # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
-            datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+            data = any_datamodule_of(self.trainer)
+            if not isinstance(data, CalibrationData):
+                raise ValueError(
+                    f"these SAEs start from {n} activations (scale_input, or an init that needs them), and "
+                    f"{type(data).__name__} has no calibration_sample: take an ActivationDataModule, or call "
+                    "initialise(seed, samples) of each SAE before training"
+                )
             for sae in self.members.values():
-                sae.init.look_at(datamodule)
-            samples = self.trainer.strategy.broadcast(datamodule.calibration_sample(n))
-        for name, sae in self.members.items():
-            sae.initialise(sae.seed, None if samples is None else self.read_by(name, samples))
+                sae.init.prepare(data)
+            samples = self.trainer.strategy.broadcast(data.calibration_sample(n))
+        for member, sae in self.members.items():
+            sae.initialise(sae.seed, None if samples is None else self.activations_for(member, samples))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Sum of the members' losses on one batch of raw activations [batch, d_in]."""
+        """Return the sum of the members' losses on one batch of raw activations [batch, d_in]."""
         total = batch.new_zeros(())
-        to_log = self.global_step % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
-        for name, sae in self.members.items():
-            losses = sae.losses(self.read_by(name, batch), self.global_step)
+        to_log = self.global_step % log_interval_of(self.trainer) == 0
+        for member, sae in self.members.items():
+            losses = sae.losses(self.activations_for(member, batch), self.global_step)
             total = total + losses["loss"]
             if to_log:
-                self._log_losses(name, losses)
+                self._log_losses(member, losses)
         return total
 
-    def _log_losses(self, name: str, losses: dict[str, Tensor]) -> None:
+    def _log_losses(self, member: Member, losses: dict[str, Tensor]) -> None:
         if not torch.isfinite(losses["loss"]):
             raise ValueError(
-                f"the loss of {name} became {losses['loss'].item()} at step {self.global_step}: "
+                f"the loss of {member} became {losses['loss'].item()} at step {self.global_step}: "
                 "lower the learning rate, or set trainer.gradient_clip_val"
             )
-        self.log_dict(
-            {f"train/{chart(key, part_of(name))}/{curve(name)}": value.detach() for key, value in losses.items()}
-        )
+        self.log_dict({str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()})
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[str, Step]:
-        """Reconstructions of one batch of raw activations [batch, d_in], for the evaluators."""
-        steps: dict[str, Step] = {}
+    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[Member, Step]:  # type: ignore[override]
+        """Reconstruct one batch of raw activations [batch, d_in], for the evaluators."""
+        steps: dict[Member, Step] = {}
         if self.trainer.sanity_checking:  # before training a BatchTopK has no threshold to evaluate with
             return steps
-        for name, sae in self.members.items():
-            x = self.read_by(name, batch)
+        for member, sae in self.members.items():
+            x = self.activations_for(member, batch)
             code = sae.encode(x)
-            steps[name] = Step(x, code, sae.decode(code))
+            steps[member] = Step(x, code, sae.decode(code))
         return steps
 
-    test_step = validation_step
+    test_step = validation_step  # type: ignore[assignment]
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
-        """One optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
+        """Return one optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
         optimizer = speed_up(self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad]))
         if self.lr_scheduler is None:
             return optimizer
@@ -147,14 +163,14 @@ class SAEModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Removes from decoder gradients what the unit norm would undo."""
+        """Remove from decoder gradients what the unit norm would undo."""
         for sae in self.members.values():
             sae.project_decoder_gradient()
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips every member by its own norm: members must not slow each other down."""
+        """Clip every member by its own norm: members must not slow each other down."""
         if not gradient_clip_val:
             return
         for sae in self.members.values():
@@ -164,14 +180,14 @@ class SAEModule(LightningModule):
                 _clip_by_norm(sae, gradient_clip_val)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        """An optimizer step, and members back to what constrains them."""
+        """Take an optimizer step, then bring members back to what constrains them."""
         super().optimizer_step(*args, **kwargs)
         self.zero_grad()  # Lightning would keep gradients through the next forward, where memory is short
         for sae in self.members.values():
             sae.constrain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of other members or sizes, before its tensors are copied."""
+        """Refuse a checkpoint of other members or sizes, before its tensors are copied."""
         saved, own = (
             {name: tuple(tensor.shape) for name, tensor in state.items() if name.endswith("W_dec")}
             for state in (checkpoint["state_dict"], self.state_dict())
@@ -192,12 +208,22 @@ class SAEModule(LightningModule):
             sae.is_initialised = True
 
     def configure_model(self) -> None:
-        """Tells DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""
+        """Tell DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
 
+def columns_by_part(widths: Mapping[str, int]) -> dict[str, slice]:
+    """Return which columns of the activations each part has, from the widths of the parts in order.
+
+    >>> columns_by_part({"early": 4, "late": 2})
+    {'early': slice(0, 4, None), 'late': slice(4, 6, None)}
+    """
+    ends = accumulate(widths.values(), initial=0)
+    return {part: slice(*span) for part, span in zip(widths, pairwise(ends), strict=True)}
+
+
 def _clip_by_norm(sae: "SparseAutoencoder", max_norm: float) -> None:
-    """`torch.nn.utils.clip_grad_norm_`, which multiplies by 1 what need not be clipped: a pass over all gradients."""
+    """Clip as `torch.nn.utils.clip_grad_norm_`, but spare gradients below the norm a pass that multiplies them by 1."""
     parameters = [parameter for parameter in sae.parameters() if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
     if norm.device.type != "cpu" or not norm + 1e-6 <= max_norm:  # elsewhere looking would mean waiting

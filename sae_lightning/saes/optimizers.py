@@ -1,4 +1,4 @@
-"""The optimizer that the user asked for, in its fastest form."""
+"""The user's optimizer in its fastest form."""
 
 from typing import Any
 
@@ -8,13 +8,16 @@ from torch.optim import Optimizer
 
 
 def speed_up(optimizer: Optimizer) -> Optimizer:
-    """Chooses torch's fused update where it exists and nobody chose; the steps are the same.
+    """Choose torch's fused update where it exists and the user chose none; the steps are the same.
 
-    Fused updates go through memory in its order and copy what lies otherwise, which takes as long as the update. An
-    encoder is stored by latent, `W_enc` being a transposed view, so Adam is handed the view that lies in order.
+    Fused updates read memory in order and copy tensors that are laid out otherwise, which takes as long as the update.
+    The encoder is stored by latent and `W_enc` is a transposed view of it, so Adam gets the contiguous transpose.
 
     Args:
         optimizer: changed in place, before its first step.
+
+    Returns:
+        The same optimizer.
     """
     for group in optimizer.param_groups:
         floating = all(parameter.is_floating_point() for parameter in group["params"])

@@ -2,7 +2,7 @@
 
     latents = relu(pre_acts)        loss = mse + l1_coefficient * mean over samples of sum_i latents_i
 
-Decoder directions have unit norm, so the penalty cannot be escaped by shrinking latents and growing directions.
+Decoder directions have unit norm, so smaller latents with larger directions cannot evade the penalty.
 """
 
 from typing import Any
@@ -36,12 +36,12 @@ class ReLU(SparseAutoencoder):
         self.l1_coefficient, self.sparsity_warmup_steps = l1_coefficient, sparsity_warmup_steps
 
     def select(self, pre_acts: PreActs) -> Code:
-        """All positive entries."""
+        """Return the positive entries."""
         return entries_above(pre_acts, 0.0, full=self.training)
 
     def extra_losses(
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
     ) -> dict[str, Tensor]:
-        """The L1 norm, and the loss with it."""
+        """Return the mean L1 norm of the latents, and the penalty on it."""
         l1 = code.values.sum() / code.batch_size
         return {"l1": l1, "penalty": self.l1_coefficient * warmed_up(step, self.sparsity_warmup_steps) * l1}

@@ -1,6 +1,6 @@
 """An SAE on disk: `sae.safetensors` with the tensors, `sae.json` with class, settings and the scale folded in.
 
-`sae.json` also has under `dead` the latents that were dead when it was saved.
+Under `dead` `sae.json` lists the latents that were dead when the SAE was saved.
 """
 
 import json
@@ -14,17 +14,21 @@ import sae_lightning.saes
 from sae_lightning.saes.base import SparseAutoencoder
 
 TRAINING_ONLY = ("samples_since_fired", "last_smallest")
+"""Buffers that only training reads; they are not saved."""
 
 
 def save(sae: SparseAutoencoder, folder: Path) -> None:
-    """Writes the SAE so that it takes raw activations without scaling.
+    """Write the SAE so that it takes raw activations without scaling.
 
-    With s x the scaled input, biases and thresholds are divided by s. That is the same function; decoder directions
-    stay unit vectors and latents come out in the units of the activations (the convention of dictionary_learning).
+    With s x the scaled input, biases and thresholds are divided by s. The function stays the same, decoder directions
+    stay unit vectors, and latents are in the units of the activations (the convention of dictionary_learning).
 
     Args:
-        sae: left as it is.
-        folder: made if needed.
+        sae: not changed.
+        folder: created if needed.
+
+    Raises:
+        ValueError: if the SAE has no start yet.
     """
     if not sae.is_initialised:
         raise ValueError(
@@ -48,7 +52,7 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
 
 
 def load(folder: Path) -> SparseAutoencoder:
-    """Reads what `save` wrote, in evaluation mode.
+    """Read what `save` wrote, in evaluation mode.
 
     Raises:
         ValueError: if the folder holds no SAE of ours, or one with missing or unknown tensors.
@@ -70,7 +74,7 @@ def load(folder: Path) -> SparseAutoencoder:
 
 
 def _new(saved: dict[str, Any], path: Path) -> SparseAutoencoder:
-    """An SAE of this class and these settings, which may be made of other SAEs."""
+    """Return an SAE of the saved class and settings, among which there may be other SAEs."""
     variant = getattr(sae_lightning.saes, saved.get("class", ""), None)
     if not (isinstance(variant, type) and issubclass(variant, SparseAutoencoder)):
         raise ValueError(f"{path}: class {saved.get('class')!r} is not a variant of this version")
@@ -82,15 +86,15 @@ def _new(saved: dict[str, Any], path: Path) -> SparseAutoencoder:
 
 
 def _is_kept(name: str) -> bool:
-    """Whether a tensor of an SAE, or of one that it is made of, is more than a counter of its training."""
+    """Return whether a tensor of an SAE, or of an SAE within it, is read outside training."""
     return name.split(".")[-1] not in TRAINING_ONLY
 
 
 def dead_latents(folder: Path) -> list[int] | None:
-    """Which latents of a saved SAE were dead at the end of its training; None where its files do not say."""
+    """Return the latents of a saved SAE that were dead when it was saved; None if its file does not list them."""
     return json.loads((folder / "sae.json").read_text()).get("dead")
 
 
 def folded_scale(folder: Path) -> float:
-    """The scale s that was folded in: a latent of the saved SAE is 1/s times what it was in training."""
+    """Return the scale s that was folded in: a latent of the saved SAE is 1/s times its value in training."""
     return float(json.loads((folder / "sae.json").read_text())["fold"]["scale"])

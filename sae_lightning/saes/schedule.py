@@ -1,4 +1,4 @@
-"""Schedules; that of the learning rate is in fractions of the run, so that it spans any run as it is configured."""
+"""Schedules of the learning rate, in fractions of the run so that they fit a run of any length, and of penalties."""
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -9,7 +9,7 @@ class WarmupDecay(LRScheduler):
     """Linear warm-up, constant, then linear decay to zero.
 
     Args:
-        optimizer: given by the training module.
+        optimizer: passed by the training module.
         warmup: fraction of the run's optimizer steps over which the learning rate rises from zero, in [0, 1].
         decay: fraction of the run's optimizer steps at its end over which the learning rate falls to zero, in [0, 1].
     """
@@ -22,17 +22,17 @@ class WarmupDecay(LRScheduler):
         super().__init__(optimizer)
 
     def span(self, total_steps: int) -> None:
-        """Sets the length of the run; called once it is known."""
+        """Set the length of the run in optimizer steps, as soon as it is known."""
         self.total_steps = total_steps
         for group, lr in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = lr
 
     def get_lr(self) -> list[float | Tensor]:
-        """Learning rate of each parameter group for the coming optimizer step."""
+        """Return the learning rate of each parameter group for the next optimizer step."""
         return [base_lr * self.factor(self.last_epoch) for base_lr in self.base_lrs]
 
     def factor(self, step: int) -> float:
-        """Factor of the learning rate for the optimizer step with this number, counted from zero."""
+        """Return the factor of the learning rate for the optimizer step with this number, counted from 0."""
         if self.total_steps is None:
             return 1.0
         done = step + 1
@@ -42,5 +42,5 @@ class WarmupDecay(LRScheduler):
 
 
 def warmed_up(step: int, warmup_steps: int) -> float:
-    """Factor of a penalty that rises linearly from zero over the first optimizer steps."""
+    """Return the factor of a penalty that rises linearly from 0 to 1 over the first optimizer steps."""
     return min(1.0, step / warmup_steps) if warmup_steps else 1.0

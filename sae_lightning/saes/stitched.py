@@ -1,10 +1,10 @@
-"""An SAE put together from two: latents of a small SAE, and latents of a large one of the same activations beside them.
+"""A stitched SAE: latents of a small SAE, and beside them latents of a large SAE of the same activations.
 
-    latents = (those of the small SAE that are kept, those of the large SAE that are inserted)
+    latents = (kept latents of the small SAE, inserted latents of the large SAE)
     x_hat   = latents W_dec + b_dec of the small SAE                  (Leask et al. 2025, arXiv 2502.04878)
 
-Each latent is active as it is in its own SAE. Of TopK that depends on all latents of that SAE, also on those that are
-left out; so both SAEs are kept whole, whatever their variants.
+Each latent is active exactly where it is in its own SAE. In TopK that depends on all latents of that SAE, also on those
+that are left out; so both SAEs are held whole, whatever their variants.
 """
 
 import copy
@@ -26,10 +26,13 @@ class Stitched(SparseAutoencoder):
     """Latents of two SAEs; made by `sae stitch --save`, and not trained.
 
     Args:
-        small: whose `b_dec` it has.
-        large: of activations of the same width.
+        small: an SAE, whose `b_dec` this one has.
+        large: an SAE of activations of the same width.
         kept: latents of the small SAE, each once.
-        inserted: latents of the large SAE, each once; they come after those that are kept.
+        inserted: latents of the large SAE, each once; they follow the kept ones.
+
+    Raises:
+        ValueError: if the SAEs differ in d_in.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Stitched(SparseAutoencoder):
 
     @torch.no_grad()
     def _join(self) -> None:
-        """Directions and biases of the latents that it has, from those of both SAEs."""
+        """Copy the directions and biases of the chosen latents from both SAEs."""
         parts = [(self.small, self.kept), (self.large, self.inserted)]
         self.W_enc.copy_(torch.cat([sae.W_enc[:, chosen] for sae, chosen in parts], 1))
         self.b_enc.copy_(torch.cat([_without_b_dec(sae)[chosen] for sae, chosen in parts]))
@@ -58,11 +61,11 @@ class Stitched(SparseAutoencoder):
         self.samples_since_fired.copy_(dead * self.dead_after_samples)
 
     def select(self, pre_acts: PreActs) -> Code:
-        """What both SAEs find in the same activations, of the latents that it has."""
+        """Return the latents of both SAEs for the same activations, those that are left out removed."""
         rows, indices, values, first = [], [], [], 0
         for sae, chosen in ((self.small, self.kept), (self.large, self.inserted)):
             code = sae.encode(pre_acts.x)
-            place = torch.full((sae.d_sae,), -1, device=pre_acts.device)
+            place = torch.full((sae.d_sae,), -1, device=pre_acts.device)  # of each latent of this SAE; -1: left out
             place[chosen] = first + torch.arange(len(chosen), device=pre_acts.device)
             code = code.where(place[code.indices] >= 0)
             rows.append(code.rows)
@@ -79,13 +82,17 @@ class Stitched(SparseAutoencoder):
         )
 
     def setup(self, stage: str) -> None:
-        """Refuses to be trained before anything is read."""
+        """Refuse to be trained, before any data are read.
+
+        Raises:
+            ValueError: in `sae fit`.
+        """
         if stage == "fit":
             raise ValueError(_NOT_TRAINED)
         super().setup(stage)
 
     def losses(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
-        """None: what is active is decided by two SAEs that have been trained.
+        """Refuse to be trained: two SAEs that have been trained decide which latents are active.
 
         Raises:
             ValueError: always.
@@ -93,7 +100,7 @@ class Stitched(SparseAutoencoder):
         raise ValueError(_NOT_TRAINED)
 
     def settings(self) -> dict[str, Any]:
-        """Both SAEs, and which of their latents it has."""
+        """Return class and settings of both SAEs, and which of their latents this one has."""
         parts = {name: {"class": type(sae).__name__, "settings": sae.settings()} for name, sae in self.parts.items()}
         return {**parts, "kept": self.kept, "inserted": self.inserted}
 
@@ -104,13 +111,13 @@ class Stitched(SparseAutoencoder):
 
 
 def _without_b_dec(sae: SparseAutoencoder) -> Tensor:
-    """The encoder's bias where `b_dec` is not subtracted from activations."""
+    """Return the encoder bias of the same SAE without subtracting `b_dec` from the activations."""
     return sae.b_enc - sae.b_dec @ sae.W_enc if sae.apply_b_dec_to_input else sae.b_enc
 
 
 @torch.no_grad()
 def _in_raw_units(sae: SparseAutoencoder) -> SparseAutoencoder:
-    """A copy with the scale folded in, as `save` does."""
+    """Return a copy with the scale folded in, as `save` does."""
     sae = copy.deepcopy(sae).eval()
     for name in sae.in_scaled_units:
         getattr(sae, name).div_(sae.input_scale)

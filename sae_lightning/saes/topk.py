@@ -27,9 +27,9 @@ class TopK(SparseAutoencoder):
         self.k = k
 
     def select(self, pre_acts: PreActs) -> Code:
-        """The k largest of each row."""
+        """Return the k largest entries of each row."""
         return top_k_per_row(pre_acts, self.k)
 
     def settings(self) -> dict[str, Any]:
-        """Those of SparseAutoencoder, and k."""
+        """Return the settings of SparseAutoencoder, and k."""
         return {**super().settings(), "k": self.k}

@@ -1,18 +1,21 @@
-"""What an activation source is: a model and a place in it."""
+"""`ActivationSource`: a model and a place in it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
+
+Self = TypeVar("Self", bound="ActivationSource")  # beartype refuses `typing.Self` on single methods
 
 
 class NonFiniteError(ValueError):
     """Activations that are nan or infinite.
 
     Args:
-        message: which, and what to do.
-        position: indices of the first, of those dimensions that the mask has.
+        message: which activations, and what to do.
+        position: indices of the first one along the dimensions of the mask.
     """
 
     def __init__(self, message: str, position: tuple[int, ...]) -> None:
@@ -23,23 +26,51 @@ class NonFiniteError(ValueError):
 class ActivationSource(ABC):
     """A model and a place in it, the hook.
 
-    Whatever intervenes on a model is written against `replace`, so a new source gets every evaluator.
+    Whatever intervenes on a model is written against `replace`, so a new source gets every evaluator. Attributes that
+    only some sources have exist here too, with a default for all others.
 
     Attributes:
         d_in: width of an activation, known once the source is made.
+        widths: width of each part by name where an activation has parts side by side, which are hooks or null
+            versions; empty otherwise.
         predicts_tokens: whether the outputs of the model are logits of the next token, [batch, seq, vocabulary].
+        embeds_images: whether the model is a CLIP model, which has `embed_images` and `embed_tokens`.
+        reads_images: whether the hook is in the image tower of a CLIP model, so that inputs are an `ImageBatch`.
+        features: true features, unit rows [n_features, d_in]; None where they are unknown.
+        firing_probabilities: how often each feature fires, [n_features]; None where that is unknown.
     """
 
     d_in: int
+    widths: Mapping[str, int] = {}
     predicts_tokens: bool = False
+    embeds_images: bool = False
+    reads_images: bool = False
+    features: Tensor | None = None
+    firing_probabilities: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; the CPU for a source without a model."""
+        return torch.device("cpu")
+
+    def to(self: Self, device: torch.device | str) -> Self:
+        """Move the model, if there is one, and return the source."""
+        return self
 
     @abstractmethod
     def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:
-        """Activations [..., d_in] at the hook and a bool mask [...] of positions that count; runs nothing above it."""
+        """Return the activations [..., d_in] at the hook and a bool mask [...] of valid positions.
+
+        Nothing above the hook is run.
+        """
 
     @abstractmethod
     def replace(self, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
-        """Outputs of the whole model when the activations at the hook are `edit(activations)`, of the same shape.
+        """Return the outputs of the whole model when the activations at the hook are `edit(activations)`.
 
         A source with several hooks takes the name of one as a third argument.
+
+        Args:
+            inputs: what the model reads.
+            edit: returns a tensor of the same shape.
         """

@@ -1,4 +1,4 @@
-"""Loading a transformers checkpoint, with errors that say which folder or name was wrong."""
+"""Loading a transformers checkpoint, with errors that name the folder or the name at fault."""
 
 import copy
 from pathlib import Path
@@ -11,7 +11,15 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def load_model(model: str, revision: str | None, dtype: str) -> torch.nn.Module:
-    """A checkpoint without gradients, in evaluation mode, on the CPU; with its language-modelling head if it has one.
+    """Load a checkpoint, with its language-modelling head if it has one.
+
+    Args:
+        model: folder, or name on the hub.
+        revision: branch, tag or commit on the hub; None for its main branch.
+        dtype: name of a torch dtype, or auto for the stored one.
+
+    Returns:
+        The model without gradients, in evaluation mode, on the CPU.
 
     Raises:
         ValueError: if the folder or the hub name has no model to load.
@@ -28,15 +36,15 @@ def load_model(model: str, revision: str | None, dtype: str) -> torch.nn.Module:
         loader = transformers.AutoModelForMaskedLM
     loaded = _load(loader, model, revision)
     # Set after loading: the argument of from_pretrained was renamed between versions of transformers.
-    wanted = _stored_dtype(config) if dtype == "auto" else getattr(torch, dtype)
-    return loaded.to(wanted).eval().requires_grad_(False)
+    torch_dtype = _stored_dtype(config) if dtype == "auto" else getattr(torch, dtype)
+    return loaded.to(torch_dtype).eval().requires_grad_(False)
 
 
 def redrawn(model: Any, seed: int, embeddings: bool) -> torch.nn.Module:
-    """A model of the same architecture, number format and place, with weights as before its training.
+    """Return a model of the same architecture, dtype and device, with weights as before its training.
 
     Args:
-        model: of transformers.
+        model: a transformers model.
         seed: of the weights.
         embeddings: draw the embeddings too; otherwise they are copied.
     """
@@ -52,7 +60,7 @@ def redrawn(model: Any, seed: int, embeddings: bool) -> torch.nn.Module:
 
 
 def load_tokenizer(tokenizer: str, revision: str | None = None) -> Any:
-    """A fast tokenizer.
+    """Load a fast tokenizer.
 
     Raises:
         ValueError: if the folder or the hub name has no tokenizer to load.
@@ -65,7 +73,11 @@ def load_tokenizer(tokenizer: str, revision: str | None = None) -> Any:
 
 
 def check_folder(model: str) -> None:
-    """Raises `ValueError` for a folder that cannot hold a model, and for a path that does not exist."""
+    """Refuse a folder that cannot hold a model, and a path that does not exist.
+
+    Raises:
+        ValueError: in either case.
+    """
     folder = Path(model).expanduser()
     if not folder.is_dir():
         if model.startswith((".", "/", "~")) or model.count("/") > 1:
@@ -98,6 +110,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _stored_dtype(config: Any) -> torch.dtype:
+    """Return the dtype of the stored weights; `torch_dtype` is its name in older versions of transformers."""
     stored = getattr(config, "dtype", None) if hasattr(config, "dtype") else getattr(config, "torch_dtype", None)
     if isinstance(stored, str):
         stored = getattr(torch, stored)

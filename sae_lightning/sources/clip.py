@@ -19,25 +19,27 @@ _IMAGE_TOWER = "visual."
 class ClipSource(HookedModel):
     """A CLIP model and a submodule of its image tower or of its text tower, or several of one tower.
 
-    It answers with embeddings [batch, d_embed], of length 1. The image tower reads an `ImageBatch`, whose positions are
-    a token for the class first, where there is one, and the patches row by row; the text tower a `TokenBatch`.
+    Its outputs are embeddings [batch, d_embed] of norm 1. The image tower reads an `ImageBatch`, whose positions are
+    the class token, where there is one, and then the patches row by row; the text tower reads a `TokenBatch`.
 
     Args:
         model: name of an architecture of open_clip, such as ViT-B-32, folder with an open_clip_config.json and weights,
             or hf-hub:<name>.
         hook: dotted name of a submodule, as in `named_modules()`: visual.transformer.resblocks.3 of the image tower,
-            transformer.resblocks.3 of the text tower; for several, names of yours with one each.
+            transformer.resblocks.3 of the text tower; for several, a mapping from names of your choice to submodules.
         pretrained: tag of the weights of an architecture, such as openai, or their file.
-        hook_input: take what goes into the submodule and not what comes out. Default: false.
+        hook_input: read the input of the submodule instead of its output. Default: false.
         dtype: number format of the model.
 
     Attributes:
         reads_images: whether the hooks are in the image tower.
-        preprocess: a picture -> pixels [3, height, width].
+        preprocess: turns an image into pixels [3, height, width].
         tokenizer: makes the tokenizer.
     """
 
+    model: Any  # a CLIP or CustomTextCLIP of open_clip, which has no types
     library = "open_clip_torch"
+    embeds_images = True
     list_hooks = (
         'python -c "import sae_lightning.sources.open_clip_models as m; '
         "[print(name) for name, _ in m.load_clip('{name}', None).model.named_modules()]\""
@@ -51,7 +53,7 @@ class ClipSource(HookedModel):
         hook_input: bool = False,
         dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     ) -> None:
-        paths = hooks_by_name(hook).values()  # a mistake in it is told before the model is read
+        paths = hooks_by_name(hook).values()  # a mistake in the names ends here, before the model is loaded
         towers = {f"{path}.".startswith(_IMAGE_TOWER) for path in paths}
         if len(towers) > 1:
             raise ValueError(f"hook={hook}: expected hooks of one tower; those of the image tower begin with visual.")
@@ -69,25 +71,25 @@ class ClipSource(HookedModel):
 
     @property
     def scale(self) -> float:
-        """What cosines of embeddings are multiplied by before they are logits."""
-        return float(self.model.logit_scale.exp())  # type: ignore[operator]
+        """Factor from cosines of embeddings to logits."""
+        return float(self.model.logit_scale.exp())
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches.
+        """Number of rows and of columns of patches.
 
         Raises:
             ValueError: if the image tower has no patches.
         """
         visual: Any = self.model.visual
-        of_timm = getattr(getattr(visual, "trunk", None), "patch_embed", None)
-        grid = getattr(visual, "grid_size", None) or getattr(of_timm, "grid_size", None)
+        timm_embedding = getattr(getattr(visual, "trunk", None), "patch_embed", None)
+        grid = getattr(visual, "grid_size", None) or getattr(timm_embedding, "grid_size", None)
         if grid is None:
             raise ValueError(f"model={self.name}: its image tower has no patches; expected a vision transformer")
         return tuple(grid)
 
     def n_positions(self) -> tuple[int, int]:
-        """Positions at the hooks that are no patches, which come first, and all of them.
+        """Return the number of positions at the hooks that precede the patches, and the number of all positions.
 
         Raises:
             ValueError: if the hooks have no position for each patch.
@@ -98,12 +100,12 @@ class ClipSource(HookedModel):
         n, patches = part.shape[1], math.prod(self.grid)
         if n < patches:
             raise ValueError(
-                f"hook={self.hook}: it has {n} positions, and the picture {patches} patches; choose another submodule"
+                f"hook={self.hook}: it has {n} positions, and the image {patches} patches; choose another submodule"
             )
         return n - patches, n
 
     def visible(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-        """What the model sees, as a person sees it: red, green and blue from 0 to 1."""
+        """Return what the model reads as an image to be shown: the normalisation undone, values from 0 to 1."""
         visual: Any = self.model.visual
         mean, std = (torch.tensor(visual.preprocess_cfg[name])[:, None, None] for name in ("mean", "std"))
         return (pixels.cpu() * std + mean).clamp(0, 1)
@@ -118,18 +120,18 @@ class ClipSource(HookedModel):
 
     @override
     def forward(self, inputs: ImageBatch | TokenBatch) -> Tensor:
-        """Embeddings of the tower, of length 1."""
+        """Return the embeddings of the tower, of norm 1."""
         if isinstance(inputs, ImageBatch):
             return self.embed_images(inputs.pixels)
         return self.embed_tokens(inputs.input_ids)
 
     def embed_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch d_embed"]:
-        """Embeddings of pictures, of length 1, whichever tower has the hooks."""
-        return self.model.encode_image(pixels.to(self.device, self._model_dtype), normalize=True)  # type: ignore[operator]
+        """Return embeddings of images, of norm 1, whichever tower has the hooks."""
+        return self.model.encode_image(pixels.to(self.device, self._model_dtype), normalize=True)
 
     def embed_tokens(self, input_ids: Tensor) -> Float[Tensor, "batch d_embed"]:
-        """Embeddings of rows of tokens, of length 1, whichever tower has the hooks."""
-        return self.model.encode_text(input_ids.to(self.device), normalize=True)  # type: ignore[operator]
+        """Return embeddings of rows of tokens, of norm 1, whichever tower has the hooks."""
+        return self.model.encode_text(input_ids.to(self.device), normalize=True)
 
     @override
     def outputs(self, outputs: Tensor) -> Float[Tensor, "batch d_embed"]:

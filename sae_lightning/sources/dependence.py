@@ -1,6 +1,6 @@
-"""How the firings of synthetic features depend on each other: one class per kind of dependence.
+"""Dependence of the firings of synthetic features on each other: one class per kind.
 
-`Dependence` is what a user chooses; `Firings` is what it makes of the probabilities of one source. Only firings are
+A user chooses a `Dependence`, which turns the firing probabilities of one source into `Firings`. Only firings are
 drawn, never a dense [n, n_features].
 """
 
@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from typing_extensions import override
 
-_GUIDE = 16  # cells of the table per feature
+_GUIDE = 16
+"""Cells of the look-up table per feature, see `IndependentFirings`."""
 
 
 class Firings(ABC):
@@ -23,7 +24,11 @@ class Firings(ABC):
 
     @abstractmethod
     def __call__(self, rng: np.random.Generator, n: int) -> np.ndarray:
-        """Sorted positions, int64, in the flattened [n, n_features] where a feature fires."""
+        """Draw n samples.
+
+        Returns:
+            [n_firings] int64, the sorted positions in the flattened [n, n_features] where a feature fires.
+        """
 
 
 class Dependence(ABC):
@@ -31,20 +36,24 @@ class Dependence(ABC):
 
     @abstractmethod
     def firings(self, probabilities: np.ndarray, rng: np.random.Generator) -> Firings:
-        """The firings when the law of the firing probabilities drew these [n_features]; rng is for what is drawn once.
+        """Return the firings of features with these probabilities.
+
+        Args:
+            probabilities: [n_features] float64, from the law of the firing probabilities.
+            rng: for what is drawn once for all samples.
 
         Raises:
-            ValueError: if there are no such firings.
+            ValueError: if this dependence is impossible at these probabilities.
         """
 
 
 class IndependentFirings(Firings):
     """Every feature fires independently.
 
-    Lay a line on which feature i of a sample owns an interval of length -log(1 - p_i), one sample after the other, and
-    let a Poisson process of rate 1 run along it: feature i fires when at least one event falls into its interval, which
-    has probability p_i and is independent of every other interval. That is the law exactly, for any p, and the firings
-    come out sorted by sample.
+    On a line, feature i of a sample has an interval of length -log(1 - p_i), one sample after the other, and a Poisson
+    process of rate 1 runs along it. Feature i fires if at least one event falls into its interval; this has probability
+    p_i and is independent of all other intervals. So the law is exact for any p, and the firings come out sorted by
+    sample.
 
     Args:
         probabilities: [n_features] float64, each at least 0 and below 1.
@@ -61,6 +70,7 @@ class IndependentFirings(Firings):
     def __call__(self, rng: np.random.Generator, n: int) -> np.ndarray:
         per_sample = self._interval_ends[-1]
         expected = n * per_sample
+        # The number of events has mean and variance `expected`: six standard deviations more are nearly always enough.
         gaps = [rng.standard_exponential(int(expected + 6 * expected**0.5) + 16)]
         while (reached := sum(part.sum() for part in gaps)) < expected:  # once in a billion batches
             gaps.append(rng.standard_exponential(int(expected - reached) + 16))
@@ -72,10 +82,14 @@ class IndependentFirings(Firings):
         return firings[np.diff(firings, prepend=-1) > 0] if len(firings) else firings
 
     def _interval_of(self, positions: np.ndarray) -> np.ndarray:
-        """`searchsorted(interval_ends, positions, "right")`, several times faster: a table tells where to begin."""
+        """Return `searchsorted(interval_ends, positions, "right")`, several times faster.
+
+        A table has the interval at the start of each of many equal cells; from there at most `_guide_steps` intervals
+        follow within the cell.
+        """
         last = len(self.probabilities) - 1
         cells = (positions * ((len(self._guide) - 1) / self._interval_ends[-1])).astype(np.int64)
-        # Rounding can put an event a hair outside its sample.
+        # Rounding can put an event just outside its sample.
         features = np.minimum(self._guide[np.minimum(cells, len(self._guide) - 2)], last)
         for _ in range(self._guide_steps):
             features += self._interval_ends[features] <= positions
@@ -84,10 +98,10 @@ class IndependentFirings(Firings):
 
 
 class CorrelatedFiring(Dependence):
-    """Features in random groups, and those of a group fire together; each as often as the law says.
+    """Features in random groups; those of a group fire together, each as often as its firing probability.
 
     Group g is on in a sample with probability pi_g = max p / correlation, with the maximum over its members,
-    independently of the other groups. While it is on its member i fires with probability p_i / pi_g, independently of
+    independently of the other groups. While it is on, its member i fires with probability p_i / pi_g, independently of
     the other members; otherwise none of them fires. Then the correlation of the firings of two members of a group is
 
         sqrt(p_i p_j / ((1 - p_i) (1 - p_j))) (1 - pi_g) / pi_g
@@ -137,10 +151,10 @@ class GroupFirings(Firings):
         n_features = len(order)
         self.probabilities = probabilities
         self.groups = np.argsort(order) // group_size
-        empty = -n_features % group_size  # places of the last group: they get probability 0
+        empty = -n_features % group_size  # places that the last group lacks: they get probability 0
         self._members = np.pad(order, (0, empty)).reshape(-1, group_size)
         members = np.pad(probabilities[order], (0, empty)).reshape(-1, group_size)
-        switch = members.max(1) / correlation
+        switch = members.max(1) / correlation  # how often each group is on
         self._switches = IndependentFirings(switch)
         self._when_on = members / np.where(switch > 0, switch, 1)[:, None]
 
@@ -156,11 +170,12 @@ class GroupFirings(Firings):
 
 
 class HierarchicalFiring(Dependence):
-    """Features in a forest, and a feature fires only when its parent does.
+    """Features in a forest; a feature fires only when its parent does.
 
-    The first n_roots features are the roots, independent and as frequent as the law says. Feature i after them has
-    parent (i - n_roots) // branching. A child of a parent that fires does so with `child_probability`, independently of
-    its siblings, and so a feature of depth d fires with probability child_probability^d times that of its root.
+    The first n_roots features are the roots, independent of each other and with the drawn probabilities. Feature i
+    after them has parent (i - n_roots) // branching. A child of a parent that fires does so with `child_probability`,
+    independently of its siblings; so a feature of depth d fires with child_probability^d times the probability of its
+    root.
 
     With the defaults 3200 features have 160 roots, 640 children and 2400 grandchildren, and the mean number of firings
     in a sample is 1080 times the mean probability of a root: 20 with ConstantProbability(0.0185).
@@ -181,7 +196,7 @@ class HierarchicalFiring(Dependence):
 
     @override
     def firings(self, probabilities: np.ndarray, rng: np.random.Generator) -> "ForestFirings":
-        """Nothing is drawn once; the probabilities after those of the roots are not used."""
+        """Return the firings; the probabilities of features that are no roots are not used, and nothing is drawn."""
         n_features = len(probabilities)
         if self.n_roots > n_features:
             raise ValueError(f"n_roots={self.n_roots}, n_features={n_features}: expected n_roots up to n_features")
@@ -204,7 +219,7 @@ class ForestFirings(Firings):
         self._n_roots, self._branching, self._child_probability = n_roots, branching, child_probability
         self._n_parents = -(-(n_features - n_roots) // branching)
         self.probabilities = np.concatenate([roots, np.zeros(n_features - n_roots)])
-        while start < n_features:
+        while start < n_features:  # level by level: the children of all features before start are before the next start
             children = np.arange(start, min(n_roots + start * branching, n_features))
             parents = (children - n_roots) // branching
             self.probabilities[children] = child_probability * self.probabilities[parents]
@@ -216,13 +231,13 @@ class ForestFirings(Firings):
         n_features = len(self.probabilities)
         rows, features = np.divmod(self._roots(rng, n), self._n_roots)
         firings = [rows * n_features + features]
-        while len(features):
+        while len(features):  # level by level, the children of the features that fired
             parent = features < self._n_parents
             first = self._n_roots + features[parent] * self._branching
             fires = np.flatnonzero(rng.random((len(first), self._branching)) < self._child_probability)
             on, siblings = np.divmod(fires, self._branching)
             features, rows = first[on] + siblings, rows[parent][on]
-            there = features < n_features
-            features, rows = features[there], rows[there]
+            exists = features < n_features  # the last parent may have fewer children
+            features, rows = features[exists], rows[exists]
             firings.append(rows * n_features + features)
         return np.sort(np.concatenate(firings))

@@ -1,4 +1,4 @@
-"""`HookedModel`: activations at the input or output of any submodules of a model, and forwards with them replaced."""
+"""`HookedModel`: activations at the input or output of submodules of a model, and forwards with them replaced."""
 
 import copy
 import difflib
@@ -20,36 +20,41 @@ Self = TypeVar("Self", bound="HookedModel")
 
 
 class _StopForwardError(Exception):
-    """Ends a forward at the hook: nothing above it is run."""
+    """Raised at the last hook to end a forward: nothing above it is run."""
 
 
 class HookedModel(ActivationSource):
     """A model and a submodule of it, or several that are read in one forward.
 
-    An activation with more than one dimension per position, such as [heads, d_head], is flattened, and takes its shape
-    again where it is replaced. Activations at several hooks stand side by side, in the order of the hooks.
+    An activation with several dimensions per position, such as [heads, d_head], is flattened, and gets its shape back
+    where it is replaced. Activations at several hooks are concatenated, in the order of the hooks.
 
     Args:
         model: without gradients, in evaluation mode.
-        name: what messages call it.
-        hook: dotted name of a submodule, as in `named_modules()`; for several, names of yours with one each.
-        hook_input: take what goes into the submodule and not what comes out.
+        name: the model's name in messages.
+        hook: dotted name of a submodule, as in `named_modules()`; for several, a mapping from names of your choice to
+            submodules.
+        hook_input: read the input of the submodule instead of its output.
 
     Attributes:
-        dtype: number format of the activations.
+        dtype: of the activations.
+        widths: width of the activations at each of several hooks; empty for a single hook.
+
+    Raises:
+        ValueError: if there is no such submodule, or it has no activations [batch, seq, d].
     """
 
     library: str
-    """That the model is of."""
+    """The package that the model comes from."""
     list_hooks: str
-    """A command that lists the submodules, in which {name} is the name of the model."""
+    """A command that lists the submodules; {name} in it stands for the name of the model."""
 
     def __init__(self, model: nn.Module, name: str, hook: str | dict[str, str], hook_input: bool = False) -> None:
         self.model, self.name = model, name
         self._read_at(hook, hook_input)
 
     def at(self: Self, hook: str | dict[str, str], hook_input: bool = False) -> Self:
-        """The same model, not a copy, read at other hooks."""
+        """Return a source with the same model, not a copy, and other hooks."""
         source = copy.copy(self)
         source._read_at(hook, hook_input)
         return source
@@ -75,23 +80,23 @@ class HookedModel(ActivationSource):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
     def to(self: Self, device: torch.device | str) -> Self:
-        """Moves the model."""
+        """Move the model, and return this source."""
         self.model.to(device)
         return self
 
     def on(self: Self, model: nn.Module) -> Self:
-        """The same hooks in another model of the same architecture."""
+        """Return a source with the same hooks in another model of the same architecture."""
         other, modules = copy.copy(self), dict(model.named_modules())
         other.model, other._hooked = model, {path: modules[path] for path in self._hooked}
         return other
 
     @override
     def capture(self, inputs: Any) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
-        """Activations in the model's dtype and the mask, on the model's device.
+        """Return the activations in the model's dtype and the mask, on the model's device.
 
         Raises:
             NonFiniteError: if an activation is not finite.
@@ -99,7 +104,8 @@ class HookedModel(ActivationSource):
         """
         parts = list(self._forward_to_hooks(inputs).values())
         activations = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0]) for part in parts], -1)
-        if not torch.isfinite(activations.sum(dtype=torch.float32)):  # one pass; which ones is worth a second
+        # One pass shows whether an activation may not be finite (a sum can also overflow); only then a second finds it.
+        if not torch.isfinite(activations.sum(dtype=torch.float32)):
             self._refuse_infinite(activations)
         return activations, inputs.mask.to(activations.device)
 
@@ -110,14 +116,14 @@ class HookedModel(ActivationSource):
         edit: Callable[[Float[Tensor, "batch seq d_in"]], Float[Tensor, "batch seq d_in"]],
         hook: str = "",
     ) -> Tensor:
-        """Outputs of the whole model; `edit` gets all positions, also masked ones.
+        """Return the outputs of the whole model when the activations at the hook are `edit(activations)`.
 
-        Differentiable in what `edit` returns, never in the parameters of the model.
+        Differentiable in the result of `edit`, never in the parameters of the model.
 
         Args:
             inputs: what the model reads.
-            edit: what happens to the activations.
-            hook: name of the hook where, if there are several.
+            edit: gets the activations of all positions, masked ones included.
+            hook: name of the hook, if there are several.
         """
 
         def edit_in_shape(tensor: Tensor) -> Tensor:
@@ -131,19 +137,19 @@ class HookedModel(ActivationSource):
 
     @abstractmethod
     def example(self) -> Any:
-        """Small inputs, from which the widths of the activations are taken."""
+        """Return small inputs, from which the widths of the activations are taken."""
 
     @abstractmethod
     def forward(self, inputs: Any) -> Any:
-        """What the model, or the tower with the hooks, makes of the inputs."""
+        """Run the model, or the tower with the hooks, on the inputs."""
 
     @abstractmethod
     def outputs(self, outputs: Any) -> Tensor:
-        """The tensor among them that `replace` answers with."""
+        """Return the tensor that `replace` returns, from the outputs of `forward`."""
 
     @abstractmethod
     def redrawn(self: Self, seed: int, embeddings: bool) -> Self:
-        """The same hooks in a model of the same architecture, with weights as before its training.
+        """Return the same hooks in a model of the same architecture, with weights as before its training.
 
         Args:
             seed: of the weights.
@@ -155,7 +161,7 @@ class HookedModel(ActivationSource):
 
     @torch.no_grad()
     def _forward_to_hooks(self, inputs: Any) -> dict[str, Tensor]:
-        """Activations [batch, seq, d] by the name of the hook; what lies above the last is not run."""
+        """Return the activations [batch, seq, d] by the name of the hook; nothing above the last one is run."""
         captured: dict[str, Tensor] = {}
 
         def keep(path: str, tensor: Tensor) -> Tensor:
@@ -175,7 +181,7 @@ class HookedModel(ActivationSource):
 
     @contextmanager
     def _hook(self, hook: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Inside, the tensor at the hook is replaced by `edit(tensor)`."""
+        """Replace the tensor at the hook by `edit(tensor)` in forwards within this context."""
 
         def checked(tensor: Tensor) -> Tensor:
             if tensor.dim() < 3:
@@ -187,19 +193,20 @@ class HookedModel(ActivationSource):
             return edit(tensor)
 
         def edit_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
-            edited, found = _edit_first_tensor(args, checked)
-            if found:
+            edited, has_tensor = _edit_first_tensor(args, checked)
+            if has_tensor:
                 return edited, kwargs
-            values, found = _edit_first_tensor(tuple(kwargs.values()), checked)
-            if not found:
+            values, has_tensor = _edit_first_tensor(tuple(kwargs.values()), checked)
+            if not has_tensor:
                 raise ValueError(f"hook={hook}: no tensor goes into this submodule; choose another")
             return args, dict(zip(kwargs, values, strict=True))
 
         def edit_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             if isinstance(output, Tensor):
                 return checked(output)
-            edited, found = _edit_first_tensor(tuple(output), checked) if isinstance(output, tuple) else ((), False)
-            if not found:
+            is_tuple = isinstance(output, tuple)
+            edited, has_tensor = _edit_first_tensor(tuple(output), checked) if is_tuple else ((), False)
+            if not has_tensor:
                 raise ValueError(f"hook={hook}: no tensor comes out of this submodule; choose another")
             return edited
 
@@ -225,13 +232,18 @@ class HookedModel(ActivationSource):
 
 
 def hooks_by_name(hook: str | dict[str, str]) -> dict[str, str]:
-    """Submodules by the names of the hooks; one alone has the name ""."""
+    """Return submodules by the names of the hooks; a single one has the name "".
+
+    Raises:
+        ValueError: if a name is not made of letters, digits and underscores.
+    """
     if not isinstance(hook, str) and (not hook or not all(re.fullmatch(r"\w+", name) for name in hook)):
         raise ValueError(f"hook={hook}: expected names of letters, digits and _, each with a submodule")
     return {"": hook} if isinstance(hook, str) else dict(hook)
 
 
 def _edit_first_tensor(values: tuple[Any, ...], edit: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], bool]:
+    """Return the values with the first tensor edited, and whether there is a tensor."""
     for i, value in enumerate(values):
         if isinstance(value, Tensor):
             return (*values[:i], edit(value), *values[i + 1 :]), True

@@ -8,12 +8,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Pictures and which positions of each count.
+    """Images and their valid positions.
 
     Args:
-        pixels: [batch, 3, height, width] float32, as the model wants them.
-        mask: [batch, seq] bool.
-        numbers: [batch] int64, which pictures of the `Images`.
+        pixels: [batch, 3, height, width] float32, preprocessed for the model.
+        mask: [batch, seq] bool, True on valid positions.
+        numbers: [batch] int64, the numbers of the images in their `Images`.
     """
 
     pixels: Tensor
@@ -22,9 +22,9 @@ class ImageBatch:
 
     @property
     def rows(self) -> Tensor:
-        """What tells this batch from another, [batch, 1]."""
+        """What identifies each row of the batch, [batch, 1] int64: nulls derive their noise from it."""
         return self.numbers[:, None]
 
     def to(self, device: torch.device | str) -> "ImageBatch":
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return ImageBatch(self.pixels.to(device), self.mask.to(device), self.numbers)

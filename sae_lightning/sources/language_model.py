@@ -17,17 +17,18 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 class LanguageModelSource(HookedModel):
     """A language model and a submodule of it, or several that are read in one forward.
 
-    It answers with logits [batch, seq, vocabulary], or with the last hidden states of a model without a head.
+    Its outputs are logits [batch, seq, vocabulary], or the last hidden states of a model without a head.
 
     Args:
         model: folder of a transformers checkpoint, or its name on the hub.
-        hook: dotted name of a submodule, as in `named_modules()`, for example model.layers.2; for several, names of
-            yours with one each, for example {early: model.layers.1, late: model.layers.3}.
-        hook_input: take what goes into the submodule and not what comes out. Default: false.
+        hook: dotted name of a submodule, as in `named_modules()`, for example model.layers.2; for several, a mapping
+            from names of your choice to submodules, for example {early: model.layers.1, late: model.layers.3}.
+        hook_input: read the input of the submodule instead of its output. Default: false.
         revision: branch, tag or commit on the hub. Default: its main branch.
         dtype: number format of the model; auto is the one it is stored in.
     """
 
+    model: Any  # a PreTrainedModel, whose methods transformers types loosely
     library = "transformers"
     predicts_tokens = True
     list_hooks = (
@@ -43,15 +44,16 @@ class LanguageModelSource(HookedModel):
         revision: str | None = None,
         dtype: Dtype = "auto",
     ) -> None:
-        hooks_by_name(hook)  # a mistake in it is told before the model is read
-        loaded = load_model(model, revision, dtype)
-        self.vocabulary: int = loaded.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        hooks_by_name(hook)  # a mistake in the names ends here, before the model is loaded
+        loaded: Any = load_model(model, revision, dtype)
+        self.vocabulary: int = loaded.get_input_embeddings().num_embeddings
         super().__init__(loaded, model, hook, hook_input)
 
     @property
     @override
     def device(self) -> torch.device:
-        return self.model.get_input_embeddings().weight.device  # type: ignore[operator]
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
 
     @override
     def example(self) -> TokenBatch:
@@ -59,13 +61,13 @@ class LanguageModelSource(HookedModel):
 
     @override
     def forward(self, inputs: TokenBatch) -> Any:
-        """Outputs of transformers.
+        """Run the model and return the outputs object of transformers.
 
         Raises:
             ValueError: if a token is not in the model's vocabulary.
         """
         ids = inputs.input_ids
-        if not ids.is_cuda and int(ids.max()) >= self.vocabulary:  # on an accelerator this would wait for it
+        if not ids.is_cuda and int(ids.max()) >= self.vocabulary:  # on an accelerator the check would wait for it
             raise ValueError(
                 f"the tokenizer made token {int(ids.max())}, but {self.name} has a vocabulary of {self.vocabulary}: "
                 "give the tokenizer that belongs to the model"

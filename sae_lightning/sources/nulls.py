@@ -1,16 +1,16 @@
-"""Null data: versions of the activations that have lost something, side by side with the activations themselves.
+"""Null data: versions of the activations that lack some of their structure, beside the activations themselves.
 
-Whatever an SAE explains of data without sparse structure, its sparse structure cannot be the reason for. So the same
-SAEs train on the real activations and on nulls, and what counts is the difference at equal l0:
+The variance that an SAE explains in data without sparse structure cannot be due to sparse structure. So the same SAEs
+are trained on the real activations and on nulls, and the evidence is the difference at equal l0:
 
-- `GaussianMatched`: nothing beyond mean and covariance is left;
-- `ShuffledDimensions`: each coordinate keeps its distribution, and they are independent of each other;
+- `GaussianMatched`: only mean and covariance are left;
+- `ShuffledDimensions`: each coordinate keeps its distribution, independent of the others;
 - `RandomDirections`: each activation keeps its norm and nothing else;
 - `RandomRotation`: everything is left but the coordinate axes, which must not matter to an SAE;
 - `Reinitialised`: the same text through a model that never learned (Heap et al. 2025, arXiv 2501.17727).
 
-A null is a function of its seed, the inputs and, where it has any, statistics of the data: a stream of nulls has no
-state of its own, and validation is the same each time.
+A null is a function of its seed, the inputs and, for some, statistics of the data: a stream of nulls has no state of
+its own, and validation data are the same each time.
 """
 
 import hashlib
@@ -26,15 +26,16 @@ from typing_extensions import override
 from sae_lightning.sources.base import ActivationSource
 from sae_lightning.sources.hooked import HookedModel
 
-_BLOCK = 8192  # samples that are held in float64 at a time
+_BLOCK = 8192
+"""Samples that are held in float64 at a time."""
 
 
 class Null(ABC):
-    """How activations lose something.
+    """A null version of the activations of a source.
 
     Attributes:
-        is_noise: nothing is left in a position of the text that stands at it.
-        state: statistics of the data, by name; empty as long as they are unknown.
+        is_noise: whether activations are unrelated to the text at their position.
+        state: statistics of the data by name; empty while they are unknown.
     """
 
     is_noise: ClassVar[bool] = False
@@ -42,32 +43,45 @@ class Null(ABC):
     def __init__(self) -> None:
         self.state: dict[str, Tensor] = {}
 
-    def look_at(self, source: ActivationSource) -> None:  # noqa: B027
-        """Takes from the source what it needs, and refuses one that does not have it."""
+    def prepare(self, source: ActivationSource) -> None:  # noqa: B027
+        """Take from the source what this null needs.
+
+        Raises:
+            ValueError: if the source does not have it.
+        """
 
     def n_samples(self, d_in: int) -> int:
-        """How many raw activations `fit` needs; 0 where there is nothing to know of the data."""
+        """Return the number of raw activations that `fit` needs; 0 if the null needs no statistics."""
         return 0
 
     def fit(self, samples: Float[Tensor, "n d_in"]) -> None:  # noqa: B027
-        """Sets `state`."""
+        """Set `state` from a sample of raw activations."""
 
     def to(self, device: torch.device | str) -> None:  # noqa: B027
-        """Moves what belongs to the model's device."""
+        """Move what belongs on the model's device."""
 
     @abstractmethod
     def capture(
-        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], counts: Bool[Tensor, "*batch"]
+        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], valid: Bool[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch d_in"]:
-        """The null version of activations, of which those that count are to change."""
+        """Return the null version of activations.
+
+        Args:
+            inputs: what the model read.
+            activations: of the source, on the model's device.
+            valid: which positions are valid; the others may stay as they are.
+        """
 
     @abstractmethod
     def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
-        """Outputs of the model where `edit(null version)` stands at the hook, as far as that can be."""
+        """Return the outputs of the model with `edit(null version)` at the hook.
+
+        What an edit means differs between nulls: see their classes.
+        """
 
 
 class Noise(Null):
-    """Nulls that are drawn, from a generator that inputs and seed decide; to replace puts edited noise at the hook.
+    """Nulls that are drawn, from a generator seeded by inputs and seed; `replace` puts edited noise at the hook.
 
     Args:
         seed: of the noise.
@@ -81,29 +95,29 @@ class Noise(Null):
 
     @abstractmethod
     def draw(self, x: Float[Tensor, "n d_in"], generator: torch.Generator) -> Float[Tensor, "n d_in"]:
-        """Noise for the n activations that count, on their device."""
+        """Return noise for the n valid activations, on their device."""
 
     @override
     def capture(
-        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], counts: Bool[Tensor, "*batch"]
+        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], valid: Bool[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch d_in"]:
         key = hashlib.blake2b(f"{type(self).__name__} {self.seed} ".encode(), digest_size=8)
         key.update((inputs if isinstance(inputs, Tensor) else inputs.rows).cpu().numpy().tobytes())
         generator = torch.Generator(activations.device).manual_seed(int.from_bytes(key.digest(), "little"))
         noise = activations.clone()
-        noise[counts] = self.draw(activations[counts], generator).to(activations)
+        noise[valid] = self.draw(activations[valid], generator).to(activations)
         return noise
 
     @override
     def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
-        return source.replace(inputs, lambda x: edit(self.capture(inputs, x, _counts(inputs, x))))
+        return source.replace(inputs, lambda x: edit(self.capture(inputs, x, _valid(inputs, x))))
 
 
 class GaussianMatched(Noise):
     """Gaussian noise with the mean and the covariance of the activations, independent from position to position.
 
     Args:
-        samples_per_dimension: activations that mean and covariance are estimated from, per dimension (50 or more).
+        samples_per_dimension: activations for the estimate of mean and covariance, per dimension (50 or more).
         seed: of the noise.
     """
 
@@ -119,6 +133,7 @@ class GaussianMatched(Noise):
 
     @override
     def fit(self, samples: Float[Tensor, "n d_in"]) -> None:
+        # In blocks, and about the mean, in float64: E[x x^T] - mean mean^T would lose small variances to rounding.
         mean = sum(block.double().sum(0) for block in samples.split(_BLOCK)) / len(samples)
         centred = (block.double() - mean for block in samples.split(_BLOCK))
         variance, axes = torch.linalg.eigh(sum(block.T @ block for block in centred) / len(samples))
@@ -132,10 +147,10 @@ class GaussianMatched(Noise):
 
 
 class ShuffledDimensions(Noise):
-    """Activations of which each dimension is permuted on its own, over the positions of a forward that count.
+    """Activations of which each dimension is permuted on its own, over the valid positions of a forward.
 
-    Every coordinate keeps its distribution and nothing of its dependence on the others: no covariance, no sparse codes
-    but those along the coordinate axes.
+    Every coordinate keeps its distribution and loses its dependence on the others: no covariance is left, and no sparse
+    codes but those along the coordinate axes.
 
     Args:
         seed: of the permutations.
@@ -149,7 +164,7 @@ class ShuffledDimensions(Noise):
 
 
 class RandomDirections(Noise):
-    """Activations that point in random directions, evenly drawn from all there are; each keeps its norm.
+    """Activations with directions drawn uniformly from the sphere; each keeps its norm.
 
     Args:
         seed: of the directions.
@@ -162,9 +177,9 @@ class RandomDirections(Noise):
 
 
 class RandomRotation(Null):
-    """Activations in other coordinates: an orthogonal matrix, evenly drawn from all there are, about the origin.
+    """Activations in other coordinates: multiplied by an orthogonal matrix from the uniform (Haar) distribution.
 
-    To replace is to rotate, to edit and to rotate back.
+    `replace` rotates, edits and rotates back.
 
     Args:
         seed: of the matrix.
@@ -176,14 +191,15 @@ class RandomRotation(Null):
         self._rotation = torch.empty(0, 0)
 
     @override
-    def look_at(self, source: ActivationSource) -> None:
+    def prepare(self, source: ActivationSource) -> None:
         random = torch.Generator().manual_seed(self.seed)
         q, r = torch.linalg.qr(torch.randn(source.d_in, source.d_in, generator=random, dtype=torch.float64))
-        self._rotation = (q * r.diagonal().sign()).float()  # without the signs QR prefers some (Mezzadri 2007)
+        # QR alone does not give uniform q: fixing the signs of r's diagonal does (Mezzadri 2007, math-ph/0609050).
+        self._rotation = (q * r.diagonal().sign()).float()
 
     @override
     def capture(
-        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], counts: Bool[Tensor, "*batch"]
+        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], valid: Bool[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch d_in"]:
         return self._rotate(activations).to(activations)
 
@@ -199,8 +215,8 @@ class RandomRotation(Null):
 class Reinitialised(Null):
     """Activations of a model of the same architecture on the same text, with weights as before its training.
 
-    Weights are drawn as the architecture starts them, whose size need not be that of trained weights. A second model
-    is held and run.
+    Weights are drawn from the architecture's initialisation; their scale need not be that of trained weights. A second
+    model is held and run, and `replace` edits its activations.
 
     Args:
         embeddings: draw the embeddings anew too. Default: true; with false they are those of the trained model.
@@ -212,7 +228,7 @@ class Reinitialised(Null):
         self.embeddings, self.seed = embeddings, seed
 
     @override
-    def look_at(self, source: ActivationSource) -> None:
+    def prepare(self, source: ActivationSource) -> None:
         if not isinstance(source, HookedModel):
             raise ValueError(
                 "nulls: Reinitialised needs a model, and these data have none: take LanguageModelDataModule, "
@@ -226,7 +242,7 @@ class Reinitialised(Null):
 
     @override
     def capture(
-        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], counts: Bool[Tensor, "*batch"]
+        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], valid: Bool[Tensor, "*batch"]
     ) -> Float[Tensor, "*batch d_in"]:
         return self._source.capture(inputs)[0]
 
@@ -235,7 +251,8 @@ class Reinitialised(Null):
         return self._source.replace(inputs, edit)
 
 
-def _counts(inputs: Any, x: Tensor) -> Tensor:
+def _valid(inputs: Any, x: Tensor) -> Tensor:
+    """Return which positions of activations x are valid; all are if the inputs are the activations themselves."""
     if not isinstance(inputs, Tensor):
         return inputs.mask.to(x.device)
     return torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)

@@ -1,4 +1,4 @@
-"""Loading an open_clip model, with errors that say which name, tag or folder was wrong."""
+"""Loading an open_clip model, with errors that name the architecture, tag or folder at fault."""
 
 import difflib
 import logging
@@ -21,7 +21,7 @@ class LoadedClip:
 
     Args:
         model: without gradients, in evaluation mode, float32, on the CPU.
-        preprocess: a picture -> pixels [3, height, width] float32.
+        preprocess: turns an image into pixels [3, height, width] float32.
         fresh: makes a model of the same architecture with weights as before training.
         tokenizer: makes the tokenizer.
     """
@@ -33,19 +33,19 @@ class LoadedClip:
 
 
 def load_clip(model: str, pretrained: str | None) -> LoadedClip:
-    """A model with trained weights.
+    """Load a model with trained weights.
 
     Args:
         model: name of an architecture of open_clip, folder with an open_clip_config.json and weights, or hf-hub:<name>.
         pretrained: tag of the weights of an architecture, or their file; None for a folder and for a name on the hub.
 
     Raises:
-        ValueError: if there is no such model, or its weights cannot be had.
+        ValueError: if there is no such model, or its weights cannot be loaded.
     """
     import open_clip
 
     name = _checked_name(model, pretrained)
-    # With the other activation function the weights would load, and be those of a slightly wrong model.
+    # With the wrong activation function the weights would load too, and give slightly wrong activations.
     quick = bool(pretrained and open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained).get("quick_gelu"))
     with _quiet():
         try:
@@ -67,6 +67,11 @@ def load_clip(model: str, pretrained: str | None) -> LoadedClip:
 
 
 def _checked_name(model: str, pretrained: str | None) -> str:
+    """Return the name by which open_clip knows the model.
+
+    Raises:
+        ValueError: if there is no such model, or no such weights for it.
+    """
     import open_clip
 
     folder = Path(model).expanduser()
@@ -108,7 +113,7 @@ def _listed(tags: list[str]) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what open_clip tells of its own way of loading; what matters of it is checked here."""
+    """Silence what open_clip logs and warns about while it loads; what matters of it is checked here."""
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:

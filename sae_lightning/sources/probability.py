@@ -1,4 +1,4 @@
-"""How often the features of synthetic data fire: one class per law of the firing probabilities."""
+"""Laws of the firing probabilities of synthetic features: one class per law."""
 
 from abc import ABC, abstractmethod
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 class FiringProbability(ABC):
-    """The law of the firing probabilities of synthetic features."""
+    """A law of the firing probabilities of synthetic features."""
 
     @abstractmethod
     def draw(self, n_features: int, rng: np.random.Generator) -> np.ndarray:
-        """Firing probabilities [n_features], float64, each at least 0 and below 1."""
+        """Return firing probabilities [n_features], float64, each at least 0 and below 1."""
 
 
 class ConstantProbability(FiringProbability):
@@ -26,7 +26,7 @@ class ConstantProbability(FiringProbability):
         self.p = p
 
     def draw(self, n_features: int, rng: np.random.Generator) -> np.ndarray:
-        """The same probability [n_features] for every feature."""
+        """Return the same probability for every feature, [n_features]."""
         return np.full(n_features, self.p)
 
 
@@ -44,5 +44,5 @@ class LogUniformProbability(FiringProbability):
         self.log10_min, self.log10_max = log10_min, log10_max
 
     def draw(self, n_features: int, rng: np.random.Generator) -> np.ndarray:
-        """One draw per feature [n_features]."""
+        """Draw a probability for every feature, [n_features]."""
         return 10 ** rng.uniform(self.log10_min, self.log10_max, n_features)

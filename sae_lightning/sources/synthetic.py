@@ -2,7 +2,7 @@
 
     x = sum_i b_i c_i f_i,    b_i ~ Bernoulli(p_i),    c_i ~ LogNormal(0, sigma),    all independent
 
-with more unit features f_i than dimensions (Korznikov et al., 2026, arXiv:2602.14111, section 3). The paper leaves open
+with more unit features f_i than dimensions (Korznikov et al. 2026, arXiv 2602.14111, section 3). The paper leaves open
 whether its 0.25 is sigma or the variance of log c; here `coefficient_sigma` is sigma. A `Dependence` makes the b_i of a
 sample depend on each other; a `sample_norm` gives every sample the same norm.
 """
@@ -24,7 +24,7 @@ from sae_lightning.sources.probability import ConstantProbability, FiringProbabi
 
 
 class SyntheticSource(ActivationSource):
-    """Sums of random features; the batch `index` of a `stream` depends on nothing but these two and the seed.
+    """Sums of random features; batch `index` of a `stream` depends only on these two and the seed.
 
     Args:
         firing_probability: how often each feature fires. Default: ConstantProbability(0.00625).
@@ -39,6 +39,9 @@ class SyntheticSource(ActivationSource):
         features: [n_features, d_in] unit rows.
         firing_probabilities: [n_features] float64, how often each feature fires, whatever the dependence.
     """
+
+    features: Tensor
+    firing_probabilities: Tensor
 
     def __init__(
         self,
@@ -70,7 +73,7 @@ class SyntheticSource(ActivationSource):
         self.firing_probabilities = torch.from_numpy(self._firings.probabilities)
 
     def sample(self, n: int, index: int = 0, stream: str = "sample") -> tuple[Float[Tensor, "n d_in"], Code]:
-        """Batch `index` of a stream: n activations, and the true coefficients as a `Code` with d_sae = n_features."""
+        """Return batch `index` of a stream: n activations, and their true coefficients as a `Code` of n_features."""
         rng = self._rng(stream, index)
         firings = self._firings(rng, n)
         coefficients = rng.standard_normal(len(firings), dtype=np.float32)
@@ -83,7 +86,7 @@ class SyntheticSource(ActivationSource):
         return x * scale[:, None], code.with_values(code.values * scale[code.rows])
 
     def decode(self, code: Code) -> Float[Tensor, "n d_in"]:
-        """The activations that these coefficients make."""
+        """Return the sums of features with these coefficients."""
         return F.embedding_bag(
             code.indices,
             self.features,
@@ -97,18 +100,22 @@ class SyntheticSource(ActivationSource):
     def capture(
         self, inputs: Float[Tensor, "*batch d_in"]
     ) -> tuple[Float[Tensor, "*batch d_in"], Bool[Tensor, "*batch"]]:
-        """The inputs themselves: no model stands below the hook, and every sample counts."""
+        """Return the inputs themselves, all valid: no model precedes the hook."""
         return inputs, torch.ones(inputs.shape[:-1], dtype=torch.bool, device=inputs.device)
 
     @override
     def replace(
         self, inputs: Float[Tensor, "*batch d_in"], edit: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "*batch d_in"]:
-        """The edited inputs themselves: no model stands above the hook."""
+        """Return the edited inputs themselves: no model follows the hook."""
         return edit(inputs)
 
     def _rng(self, stream: str, index: int) -> np.random.Generator:
-        """A counter-based generator: the key is (seed, stream), the counter starts at index * 2^128."""
+        """Return the generator of batch `index` of a stream, without drawing the batches before it.
+
+        Philox is counter-based: the key is a hash of (seed, stream), and the counter starts at index * 2^128, so
+        batches do not overlap.
+        """
         key = hashlib.blake2b(f"{self.seed} {stream}".encode(), digest_size=16).digest()
         counter = np.array([0, 0, index, 0], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype=np.uint64), counter=counter))

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sae_lightning.evaluators.edits import replace_counted
 from sae_lightning.metrics.functional import token_losses_update
 from sae_lightning.sources import TokenBatch
+from sae_lightning.sources.replacing import replace_valid
 from sae_lightning.sources.tokens import check_logits
 from sae_lightning.stitching.curve import Stitcher
 from sae_lightning.stitching.insertion import in_raw_units
@@ -83,7 +83,7 @@ def measure_loss(
 
 def _losses(source: Any, inputs: TokenBatch, x_hat: Tensor) -> Tensor:  # noqa: ANN401
     """Return loss sums of each row when the model reads x_hat [n, d_in] at the valid positions."""
-    logits = source.replace(inputs, lambda old: replace_counted(old, inputs.mask.to(old.device), lambda _: x_hat))
+    logits = source.replace(inputs, lambda old: replace_valid(old, inputs.mask.to(old.device), lambda _: x_hat))
     return _sums(logits, inputs)
 
 

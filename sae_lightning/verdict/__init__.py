@@ -1,8 +1,16 @@
 """Whether an SAE beats each of its baselines: metric by metric, with intervals, never against the best of several."""
 
-from sae_lightning.verdict.decide import Comparison, Measured, decide, verdict_as_json
-from sae_lightning.verdict.text import verdict_table
+from sae_lightning.verdict.decide import Comparison, decide, verdict_as_json
+from sae_lightning.verdict.files import VERDICT_FILE, experiments_as_json, write_verdict
+from sae_lightning.verdict.text import experiment_texts, verdict_table
 
-VERDICT_FILE = "verdict.json"
-
-__all__ = ["VERDICT_FILE", "Comparison", "Measured", "decide", "verdict_as_json", "verdict_table"]
+__all__ = [
+    "VERDICT_FILE",
+    "Comparison",
+    "decide",
+    "experiment_texts",
+    "experiments_as_json",
+    "verdict_as_json",
+    "verdict_table",
+    "write_verdict",
+]

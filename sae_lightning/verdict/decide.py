@@ -9,13 +9,15 @@ baseline is a question of its own: the best of several is never taken.
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_lightning.verdict.items import MetricItems
+from sae_lightning.members import TRAINED, Member, Tag, in_order
+from sae_lightning.runs.items import Fractions
+from sae_lightning.runs.measurements import Measurements
 from sae_lightning.verdict.statistics import (
     LEVEL,
     Difference,
@@ -26,27 +28,17 @@ from sae_lightning.verdict.statistics import (
     linearised,
 )
 
-TRAINED = "trained"
 
-Member: TypeAlias = tuple[int, str, str]
-"""Run, policy, seed."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a run says for a verdict.
+class Entrant(NamedTuple):
+    """A member of one of the runs that are compared.
 
     Args:
-        metrics: `{metric: {policy: {seed: value}}}`.
-        floors: `{metric: value}`.
-        better: `{metric: "higher" or "lower"}`.
-        items: by metric.
+        run: its number among them.
+        member: of that run.
     """
 
-    metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]
-    floors: Mapping[str, float | None]
-    better: Mapping[str, str]
-    items: Mapping[str, MetricItems]
+    run: int
+    member: Member
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Comparison:
     """One metric against one baseline.
 
     Args:
-        metric: its name.
+        tag: the metric.
         baseline: name of the policy or reference.
         trained: mean over seeds.
         value: mean of the baseline.
@@ -67,7 +59,7 @@ class Comparison:
         n_items: evaluation items that entered the interval, 0 for seeds alone.
     """
 
-    metric: str
+    tag: Tag
     baseline: str
     trained: float
     value: float
@@ -79,128 +71,139 @@ class Comparison:
     n_items: int
 
 
-def decide(runs: Sequence[Measured]) -> list[Comparison]:
-    """Every metric that has a better way against every baseline that has it; runs are of one experiment."""
-    found = []
-    for metric in dict.fromkeys(metric for run in runs for metric in run.better):
-        policies = dict.fromkeys(policy for run in runs for policy in run.metrics.get(metric, ()))
-        found += [_compare(runs, metric, policy) for policy in policies if policy != TRAINED]
-    comparisons = [comparison for comparison in found if comparison is not None]
+def decide(runs: Sequence[Measurements]) -> list[Comparison]:
+    """Compare every metric that has a better way with every baseline that has it, in the order of tables.
+
+    Args:
+        runs: of one experiment; a family by its sizes (`Measurements.by_size`).
+    """
+    tags = list(dict.fromkeys(tag for run in runs for tag in run.values if run.better(tag)))
+    compared = []
+    for tag in runs[0].in_order(tags) if runs else []:
+        policies = in_order(member.policy for run in runs for member in run.values.get(tag, ()))
+        compared += [_compare(runs, tag, policy) for policy in policies if policy != TRAINED]
+    comparisons = [comparison for comparison in compared if comparison is not None]
     p_values = adjusted(np.array([comparison.difference.p for comparison in comparisons]))
     return [
-        _with_verdict(comparison, float(p), _better(runs, comparison.metric))
+        _with_verdict(comparison, float(p), better_way(runs, comparison.tag))
         for comparison, p in zip(comparisons, p_values, strict=True)
     ]
 
 
-def verdict_as_json(comparisons: Sequence[Comparison], runs: Sequence[Measured]) -> dict[str, Any]:
-    """The verdict for programs; numbers that do not exist are null."""
+def verdict_as_json(comparisons: Sequence[Comparison], runs: Sequence[Measurements]) -> dict[str, Any]:
+    """Return the verdict for programs; numbers that do not exist are null."""
     metrics: dict[str, Any] = {}
-    for of in comparisons:
+    for comparison in comparisons:
+        tag = comparison.tag
+        describing = next(run for run in runs if run.better(tag))
         entry = metrics.setdefault(
-            of.metric,
+            str(tag),
             {
-                "better": _better(runs, of.metric),
-                "floor": _floor(runs, of.metric),
-                TRAINED: of.trained,
+                "label": describing.label(tag),
+                "question": describing.metric(tag).question.text,
+                "better": describing.better(tag),
+                "floor": _floor(runs, tag),
+                TRAINED: comparison.trained,
                 "baselines": {},
             },
         )
-        entry["baselines"][of.baseline] = {
-            "value": of.value,
-            "difference": of.difference.mean,
-            "interval": [_finite(of.difference.low), _finite(of.difference.high)],
-            "p": _finite(of.difference.p),
-            "p_adjusted": _finite(of.p_adjusted),
-            "verdict": of.verdict,
-            "share_above_floor": of.share,
-            "n_seeds": of.n_seeds,
-            "n_items": of.n_items,
+        entry["baselines"][comparison.baseline] = {
+            "value": comparison.value,
+            "difference": comparison.difference.mean,
+            "interval": [_finite(comparison.difference.low), _finite(comparison.difference.high)],
+            "p": _finite(comparison.difference.p),
+            "p_adjusted": _finite(comparison.p_adjusted),
+            "verdict": comparison.verdict,
+            "share_above_floor": comparison.share,
+            "n_seeds": comparison.n_seeds,
+            "n_items": comparison.n_items,
         }
+    n_compared = sum(not math.isnan(comparison.p_adjusted) for comparison in comparisons)
     return {
         "level": LEVEL,
-        "correction": f"Benjamini-Hochberg over {sum(not math.isnan(of.p_adjusted) for of in comparisons)} comparisons",
+        "correction": f"Benjamini-Hochberg over {n_compared} comparisons",
         "metrics": metrics,
     }
 
 
-def _compare(runs: Sequence[Measured], metric: str, baseline: str) -> Comparison | None:
-    trained, others = (_values(runs, metric, policy) for policy in (TRAINED, baseline))
+def better_way(runs: Sequence[Measurements], tag: Tag) -> str:
+    """Return which way a metric with a verdict is better."""
+    return next(better for run in runs if (better := run.better(tag)))
+
+
+def _compare(runs: Sequence[Measurements], tag: Tag, baseline: str) -> Comparison | None:
+    trained, others = (_values(runs, tag, policy) for policy in (TRAINED, baseline))
     if not trained or not others:
         return None
     pairs = _pairs(list(trained), list(others))
     if pairs:
         trained = {one: trained[one] for one, _ in pairs}
     means = statistics.fmean(trained.values()), statistics.fmean(others.values())
-    difference, n_items = _difference(runs, metric, trained, others, pairs)
+    difference, n_items = _difference(runs, tag, trained, others, pairs)
     return Comparison(
-        metric,
+        tag,
         baseline,
         *means,
         difference,
         math.nan,
         "unknown",
-        _share(*means, _floor(runs, metric), _better(runs, metric)),
+        _share(*means, _floor(runs, tag), better_way(runs, tag)),
         len(pairs) or min(len(trained), len(others)),
         n_items,
     )
 
 
-def _pairs(trained: list[Member], others: list[Member]) -> list[tuple[Member, Member]]:
-    """Each trained SAE beside the baseline of its run and seed, or the only one of its run, or the one of its seed."""
+def _pairs(trained: list[Entrant], others: list[Entrant]) -> list[tuple[Entrant, Entrant]]:
+    """Pair each trained SAE with the baseline of its run and seed, the only one of its run, or the one of its seed."""
     pairs = []
     for one in trained:
-        run, _, seed = one
-        of_run = [other for other in others if other[0] == run]
-        of_seed = [other for other in of_run or others if other[2] == seed]
-        match = of_seed if len(of_seed) == 1 else of_run if len(of_run) == 1 else []
+        same_run = [other for other in others if other.run == one.run]
+        same_seed = [other for other in same_run or others if other.member.seed == one.member.seed]
+        match = same_seed if len(same_seed) == 1 else same_run if len(same_run) == 1 else []
         pairs += [(one, other) for other in match]
     return pairs
 
 
 def _difference(
-    runs: Sequence[Measured],
-    metric: str,
-    trained: Mapping[Member, float],
-    others: Mapping[Member, float],
-    pairs: Sequence[tuple[Member, Member]],
+    runs: Sequence[Measurements],
+    tag: Tag,
+    trained: Mapping[Entrant, float],
+    others: Mapping[Entrant, float],
+    pairs: Sequence[tuple[Entrant, Entrant]],
 ) -> tuple[Difference, int]:
-    """The difference, and from how many items."""
+    """Return the difference, and from how many items."""
     if not pairs:
         return independent(np.array(list(trained.values())), np.array(list(others.values()))), 0
-    rows = [_item_differences(runs, metric, *pair) for pair in pairs]
+    rows = [_item_differences(runs, tag, *pair) for pair in pairs]
     lengths = {len(row) for row in rows if row is not None}
     if len(lengths) == 1 and all(row is not None for row in rows) and (n_items := lengths.pop()) > 1:
         return crossed(np.stack([row for row in rows if row is not None])), n_items
     if len(pairs) > 1:
         return between_seeds(np.array([trained[one] - others[other] for one, other in pairs])), 0
-    both = [_items(runs, metric, member) for member in pairs[0]]
+    both = [_items(runs, tag, entrant) for entrant in pairs[0]]
     if both[0] is not None and both[1] is not None:  # items of their own: as two samples
-        one, other = (linearised(*items) for items in both if items is not None)
+        one, other = (linearised(*fractions) for fractions in both if fractions is not None)
         return independent(one, other), min(len(one), len(other))
     return between_seeds(np.array([trained[pairs[0][0]] - others[pairs[0][1]]])), 0
 
 
 def _item_differences(
-    runs: Sequence[Measured], metric: str, trained: Member, other: Member
+    runs: Sequence[Measurements], tag: Tag, trained: Entrant, other: Entrant
 ) -> NDArray[np.float64] | None:
-    """Differences [n_items] of a pair that answered the same items, whose mean is that of the pair."""
-    one, another = _items(runs, metric, trained), _items(runs, metric, other)
-    paired = all(metric in runs[run].items and runs[run].items[metric].paired for run in (trained[0], other[0]))
+    """Return differences [n_items] of a pair that answered the same items, whose mean is that of the pair."""
+    one, another = _items(runs, tag, trained), _items(runs, tag, other)
+    paired = all(tag in runs[run].items and runs[run].items[tag].paired for run in (trained.run, other.run))
     if one is None or another is None or not paired or not _same(one[1], another[1]):
         return None
     return linearised(one[0] - another[0], one[1])
 
 
-def _items(
-    runs: Sequence[Measured], metric: str, member: Member
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    run, policy, seed = member
-    items = runs[run].items.get(metric)
-    found = items.of.get((policy, seed)) if items else None
-    if found is None or len(found[0]) < 2 or not np.isfinite(found[0]).all() or not found[1].sum():
+def _items(runs: Sequence[Measurements], tag: Tag, entrant: Entrant) -> Fractions | None:
+    items = runs[entrant.run].items.get(tag)
+    fractions = items.members.get(entrant.member) if items else None
+    if fractions is None or len(fractions[0]) < 2 or not np.isfinite(fractions[0]).all() or not fractions[1].sum():
         return None
-    return found
+    return fractions
 
 
 def _same(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
@@ -212,24 +215,20 @@ def _with_verdict(comparison: Comparison, p_adjusted: float, better: str) -> Com
     if not math.isnan(p_adjusted):
         is_more = comparison.difference.mean > 0
         verdict = "ties" if p_adjusted >= 1 - LEVEL else "beats" if is_more == (better == "higher") else "loses"
-    return Comparison(**{**vars(comparison), "p_adjusted": p_adjusted, "verdict": verdict})
+    return replace(comparison, p_adjusted=p_adjusted, verdict=verdict)
 
 
-def _values(runs: Sequence[Measured], metric: str, policy: str) -> dict[Member, float]:
+def _values(runs: Sequence[Measurements], tag: Tag, policy: str) -> dict[Entrant, float]:
     return {
-        (number, policy, seed): value
+        Entrant(number, member): value
         for number, run in enumerate(runs)
-        for seed, value in run.metrics.get(metric, {}).get(policy, {}).items()
-        if value is not None
+        for member, value in run.values.get(tag, {}).items()
+        if member.policy == policy and value is not None
     }
 
 
-def _better(runs: Sequence[Measured], metric: str) -> str:
-    return next(run.better[metric] for run in runs if metric in run.better)
-
-
-def _floor(runs: Sequence[Measured], metric: str) -> float | None:
-    floors = [floor for run in runs if (floor := run.floors.get(metric)) is not None]
+def _floor(runs: Sequence[Measurements], tag: Tag) -> float | None:
+    floors = [floor for run in runs if (floor := run.floors.get(tag)) is not None]
     return statistics.fmean(floors) if floors else None
 
 

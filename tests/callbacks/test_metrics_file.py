@@ -1,34 +1,50 @@
-import json
-from pathlib import Path
-
+import pytest
 import torch
 
-from sae_lightning.callbacks.metrics_file import MetricsFile, collect, forget_after
+from sae_lightning.callbacks.metrics_file import MetricsFile, collect, measured_scores
+from sae_lightning.evaluators import Evaluator, Scores
+from sae_lightning.members import Member, Tag
+from sae_lightning.metric import undescribed
 
 
-def test_names_are_sorted_by_metric_policy_and_seed():
+def test_values_are_sorted_by_metric_and_member():
     logged = {
         "val/fvu/trained/0": torch.tensor(0.25),
         "val/fvu/trained/1": torch.tensor(float("nan")),
+        "val/fvu@early/trained/0": torch.tensor(0.5),
         "val/fvu/floor": torch.tensor(1.0),
         "val/ce/floor": torch.tensor(float("inf")),
         "train/mse/trained/0": torch.tensor(3.0),
         "test/fvu/trained/0": torch.tensor(0.75),
         "val/loss": torch.tensor(3.0),
     }
-    assert collect(logged, "val") == {
-        "metrics": {"fvu": {"trained": {"0": 0.25, "1": None}}},
-        "floors": {"fvu": 1.0, "ce": None},
+    trained = Member("trained", 0)
+    values, floors = collect(logged, "val")
+    assert values == {
+        Tag("fvu"): {trained: 0.25, Member("trained", 1): None},
+        Tag("fvu", "early"): {Member("trained", 0, "early"): 0.5},
     }
-    assert collect(logged, "test")["metrics"] == {"fvu": {"trained": {"0": 0.75}}}
+    assert floors == {Tag("fvu"): 1.0, Tag("ce"): None}
+    assert collect(logged, "test")[0] == {Tag("fvu"): {trained: 0.75}}
 
 
-def test_a_restart_forgets_what_it_will_write_again(tmp_path: Path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (10, 20, 30)) + '{"step": 4')
-    forget_after(path, 20)
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20]
-    assert list(tmp_path.iterdir()) == [path]
+class Measures(Evaluator):
+    """Measured once."""
+
+    def __init__(self, better):
+        super().__init__()
+        self.better = better
+        self.measured = {"answer": Scores(undescribed("answer", better), {}, None)}
+
+    def scores(self, trainer, module, stage):
+        return self.measured.values()
+
+
+def test_one_metric_has_one_description():
+    agree, disagree = ([Measures("higher"), Measures(better)] for better in ("higher", "lower"))
+    assert len(measured_scores(agree)) == 2
+    with pytest.raises(ValueError, match="two evaluators measure answer"):
+        measured_scores(disagree)
 
 
 def test_counters_survive_a_restart():

@@ -11,6 +11,7 @@ import sae_lightning
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.callbacks import run_config
 from sae_lightning.cli import main
+from sae_lightning.runs import starts
 
 SETTINGS = {
     "model": {
@@ -43,7 +44,7 @@ def run(tmp_path_factory):
 
 
 def test_each_start_is_one_line(run):
-    first, again = run_config.read_starts(run)
+    first, again = starts.read_starts(run)
     assert first["command"] == again["command"] == "fit"
     assert first["time"] <= again["time"]
     assert first["versions"]["sae_lightning"] == sae_lightning.__version__
@@ -78,6 +79,6 @@ def test_the_commit_is_that_of_the_code(tmp_path, monkeypatch):
 
 
 def test_a_line_cut_off_is_passed_over(tmp_path):
-    (tmp_path / run_config.STARTS_FILE).write_text(json.dumps({"time": "now"}) + '\n{"time"')
-    assert run_config.read_starts(tmp_path) == [{"time": "now"}]
-    assert run_config.read_starts(tmp_path / "older") == []
+    (tmp_path / starts.STARTS_FILE).write_text(json.dumps({"time": "now"}) + '\n{"time"')
+    assert starts.read_starts(tmp_path) == [{"time": "now"}]
+    assert starts.read_starts(tmp_path / "older") == []

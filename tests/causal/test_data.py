@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sae_lightning.causal import EntityPrompt, PocketFacts, RavelFiles, draw_pairs
+from sae_lightning.causal import EntityPrompt, RavelFiles, draw_pairs
 
 
 @pytest.fixture
@@ -39,23 +39,6 @@ def test_ravel_files_that_are_not_there_or_have_no_such_attribute(ravel):
         RavelFiles(ravel, {"verb": ["Past Tense"]})
     with pytest.raises(ValueError, match="attributes: city has no 'Mayor'; choose from Country, Language"):
         RavelFiles(ravel, {"city": ["Country", "Mayor"]})
-
-
-def test_pocket_facts_split_cities_and_wordings(tmp_path):
-    facts = tmp_path / "facts.csv"
-    rows = ["Lyon,France,Europe,French,euro", "Kyoto,Japan,Asia,Japanese,yen", "Nakuru,Kenya,Africa,Swahili,shilling"]
-    facts.write_text("\n".join(["city,country,continent,language,currency", *rows]), encoding="utf-8")
-    train, test = (PocketFacts(str(facts)).prompts(split) for split in ("train", "test"))
-    assert {prompt.entity for prompt in test} == {"Lyon"}
-    assert {prompt.entity for prompt in train} == {"Kyoto", "Nakuru"}
-    asked = [prompt for prompt in test if prompt.text == "Asked for the currency of Lyon, the teacher said"]
-    assert [(prompt.answer, prompt.entity_end) for prompt in asked] == [(" euro", 30)]
-    assert not any(prompt.text.startswith("Asked for") for prompt in train)
-
-
-def test_a_table_that_is_not_there():
-    with pytest.raises(ValueError, match=r"facts=nowhere.csv: there is no such file"):
-        PocketFacts("nowhere.csv")
 
 
 def test_the_entity_must_end_where_it_is_said_to():

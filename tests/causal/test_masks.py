@@ -6,10 +6,10 @@ from torch.nn.functional import one_hot
 from sae_lightning.causal import (
     Coordinates,
     Swaps,
-    are_right,
     ask,
     entity_activations,
-    find_known,
+    find_known_prompts,
+    is_correct,
     read_questions,
     train_mask,
 )
@@ -23,8 +23,8 @@ def data():
 
 
 def test_questions_know_where_entity_and_answer_are(data):
-    of = [prompt("the {1} of {0} is", 4, "country"), prompt("{} {} is", 5, "language")]
-    first, second = read_questions(data.reader, of, [" country1", " language0 language1"])
+    prompts = [prompt("the {1} of {0} is", 4, "country"), prompt("{} {} is", 5, "language")]
+    first, second = read_questions(data.reader, prompts, [" country1", " language0 language1"])
     assert [WORDS[i] for i in first.input_ids] == ["<s>", "the", "country", "of", "e4", "is", "country1"]
     assert (first.entity_at, first.answer_at) == (4, 6)
     assert (second.entity_at, second.answer_at, len(second.input_ids)) == (1, 4, 6)
@@ -37,16 +37,16 @@ def test_what_cannot_be_asked_is_no_question(data):
 
 
 def test_every_token_of_the_answer_counts_whatever_is_read_beside_it(data):
-    of = [prompt("{} {} is", 4, "country")] * 3 + [prompt("the {1} of {0} is", 4, "country")]
-    questions = read_questions(data.reader, of, [" country1", " country2", " country1 country2", " country1"])
-    loss, right = ask(data.source, questions)
-    assert right.tolist() == [True, False, False, True]  # entity 4 has country 1
+    prompts = [prompt("{} {} is", 4, "country")] * 3 + [prompt("the {1} of {0} is", 4, "country")]
+    questions = read_questions(data.reader, prompts, [" country1", " country2", " country1 country2", " country1"])
+    loss, correct = ask(data.source, questions)
+    assert correct.tolist() == [True, False, False, True]  # entity 4 has country 1
     sure = torch.zeros(len(WORDS))
     sure[WORDS.index("country1")] = 5
     nll = -sure.log_softmax(0)
     one, two = nll[WORDS.index("country1")], nll[WORDS.index("country2")]
     torch.testing.assert_close(loss, torch.stack([one, two, (one + two) / 2, one]))
-    assert are_right(data.source, questions, batch_size=3).tolist() == [True, False, False, True]
+    assert is_correct(data.source, questions, batch_size=3).tolist() == [True, False, False, True]
     expected = data.source.table[WORDS.index("e4")].expand(4, -1)
     assert torch.equal(entity_activations(data.source, questions, batch_size=3), expected)
 
@@ -66,8 +66,8 @@ def test_a_token_is_predicted_where_the_one_before_it_is_read(data):
 def test_an_edit_reaches_the_entity_alone_and_has_a_gradient(data):
     questions = read_questions(data.reader, [prompt("{} {} is", 4, "country")], [" country2"])
     edited = data.source.table[[WORDS.index("e2")]].requires_grad_()  # country 2
-    loss, right = ask(data.source, questions, edited, "somewhere")
-    assert right.item()
+    loss, correct = ask(data.source, questions, edited, "somewhere")
+    assert correct.item()
     assert data.source.hooks[-1] == "somewhere"
     (gradient,) = torch.autograd.grad(loss.sum(), edited)
     assert gradient[0, 2] < 0 < gradient[0, 0]
@@ -97,7 +97,7 @@ def test_a_rotation_loses_nothing():
 
 
 def test_a_mask_names_what_holds_the_attribute(data):
-    known = find_known(data.reader, ToyPrompts(), 100, 0, "", "train", 64)
+    known = find_known_prompts(data.reader, ToyPrompts(), 100, 0, "", "train", 64)
     x = entity_activations(data.source, known.questions, 16)
     swaps = known.swaps["language"]
 
@@ -123,9 +123,9 @@ def test_batches_are_half_cause_and_half_isolation():
 
 def test_a_model_that_knows_nothing_is_refused():
     with pytest.raises(ValueError, match="answers 0 of 36 train prompts about country correctly, and 16 are needed"):
-        find_known(ToyData(knows=False).reader, ToyPrompts(), 100, 0, "", "train", 8)
+        find_known_prompts(ToyData(knows=False).reader, ToyPrompts(), 100, 0, "", "train", 8)
 
 
 def test_prompts_about_one_attribute_are_refused(data):
     with pytest.raises(ValueError, match="prompts are about country; isolation needs two attributes or more"):
-        find_known(data.reader, ToyPrompts(("country",)), 100, 0, "", "test", 8)
+        find_known_prompts(data.reader, ToyPrompts(("country",)), 100, 0, "", "test", 8)

@@ -7,7 +7,8 @@ from transformers import PreTrainedTokenizerFast
 
 from sae_lightning.causal import EntityPrompt, EntityPrompts
 from sae_lightning.datamodules.packing import Packing
-from sae_lightning.evaluators import TextReader
+from sae_lightning.datamodules.text_reader import TextReader
+from sae_lightning.sources import ActivationSource
 
 N_ENTITIES, N_VALUES, D_IN = 36, 3, 6
 ENTITIES = [f"e{i}" for i in range(N_ENTITIES)]
@@ -38,11 +39,11 @@ def prompt(wording, i, attribute):
     return EntityPrompt(text, ENTITIES[i], end, attribute, f" {attribute}{VALUES[attribute][i]}")
 
 
-class ToySource:
+class ToySource(ActivationSource):
     """At the hook an entity is a one of three for each attribute; above it, what was seen so far is the answer."""
 
     device = torch.device("cpu")
-    predicts_tokens = True
+    d_in, predicts_tokens = D_IN, True
 
     def __init__(self, knows=True):
         self.table = torch.zeros(len(WORDS), D_IN)

@@ -12,9 +12,9 @@ from stitching.pairs import random_sae
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
 from sae_lightning.datamodules import FileText, LanguageModelDataModule
-from sae_lightning.evaluators.edits import replace_counted
 from sae_lightning.metrics.functional import token_losses_update
 from sae_lightning.saes import BatchTopK, SparseAutoencoder, TopK
+from sae_lightning.sources.replacing import replace_valid
 from sae_lightning.stitching.curve import Stitcher, schedule
 from sae_lightning.stitching.loss import measure_loss
 
@@ -140,7 +140,7 @@ def test_loss_of_one_latent_equals_running_the_model_on_everything(folder):
                     added = large.encode(x).to_dense()[:, latent, None] * large.W_dec[latent]  # noqa: B023
                     return small(x) + added * inserted
 
-                logits = data.source.replace(inputs, lambda x, edit=edit: replace_counted(x, inputs.mask, edit))  # noqa: B023
+                logits = data.source.replace(inputs, lambda x, edit=edit: replace_valid(x, inputs.mask, edit))  # noqa: B023
                 sums[i] += token_losses_update(logits, logits, inputs.input_ids, inputs.mask).sum(0)
         expected = float((sums[1, 0] - sums[0, 0]) / sums[0, 2])
         of = found["latents"][latent]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from sae_lightning.images import PocketCaptions, PocketImages
+from sae_lightning.pocket import PocketCaptions, PocketImages
 
 FOLDER = Path(__file__).parents[2] / "data" / "pocket_clip"
 
@@ -31,7 +31,7 @@ def scripts() -> Iterator[dict[str, ModuleType]]:
 
 @pytest.fixture(scope="module")
 def loaded(scripts):
-    """The model, how it prepares pictures, and its tokenizer."""
+    """The model, how it prepares images, and its tokenizer."""
     return scripts["build"].load_model(FOLDER)
 
 
@@ -82,9 +82,9 @@ def test_every_word_of_captions_and_prompts_is_known_and_none_is_cut_off(loaded)
 
 
 def test_preprocessing_keeps_every_pixel(loaded, images):
-    picture = images.image(1)
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(64, 64, 3).permute(2, 0, 1)
-    torch.testing.assert_close(loaded[1](picture), pixels / 127.5 - 1)
+    image = images.image(1)
+    pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(64, 64, 3).permute(2, 0, 1)
+    torch.testing.assert_close(loaded[1](image), pixels / 127.5 - 1)
 
 
 def test_values_are_named_zero_shot_and_not_by_untrained_weights(loaded, images, scripts):
@@ -108,12 +108,12 @@ def test_committed_configuration_is_what_the_scripts_write(scripts, tmp_path):
         assert (tmp_path / name).read_text() == (FOLDER / name).read_text()
 
 
-def test_truth_says_which_captions_are_true_of_which_pictures(loaded, scripts):
+def test_truth_says_which_captions_are_true_of_which_images(loaded, scripts):
     arguments = type("Arguments", (), {"batch": 16, "captions": 2, "scenes": 300, "seed": 0})
     batches = scripts["train"].Batches(loaded[1], loaded[2], arguments)
     pixels, tokens, truth, labels = batches[3]
     assert (pixels.shape, tokens.shape, truth.shape) == ((16, 3, 64, 64), (32, 24), (32, 16))
-    assert (truth[range(32), [i // 2 for i in range(32)]] == 1).all()  # every caption is true of its own picture
+    assert (truth[range(32), [i // 2 for i in range(32)]] == 1).all()  # every caption is true of its own image
     assert 0.05 < truth.mean() < 0.6
     red = loaded[2].tokenizer.convert_tokens_to_ids("red")
     colours = labels[:, list(PocketImages.values).index("colour")]
@@ -127,8 +127,8 @@ def test_truth_says_which_captions_are_true_of_which_pictures(loaded, scripts):
 
 def test_contrastive_loss_of_own_captions_only_is_that_of_clip(scripts):
     generator = torch.Generator().manual_seed(0)
-    pictures, texts = (torch.nn.functional.normalize(torch.randn(5, 8, generator=generator)) for _ in range(2))
+    images, texts = (torch.nn.functional.normalize(torch.randn(5, 8, generator=generator)) for _ in range(2))
     from open_clip.loss import ClipLoss
 
-    ours = scripts["train"].contrastive_loss(pictures, texts, torch.tensor(3.0), torch.eye(5))
-    torch.testing.assert_close(ours, ClipLoss()(pictures, texts, torch.tensor(3.0)))
+    ours = scripts["train"].contrastive_loss(images, texts, torch.tensor(3.0), torch.eye(5))
+    torch.testing.assert_close(ours, ClipLoss()(images, texts, torch.tensor(3.0)))

@@ -14,14 +14,10 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from sae_lightning.sources.fact_templates import ATTRIBUTES
-from sae_lightning.sources.pocket_corpus import (
-    PocketCorpus,
-    fact_prompts,
-    fact_sentences,
-    read_facts,
-    standard_library_documents,
-)
+from sae_lightning.pocket.corpus import PocketCorpus
+from sae_lightning.pocket.fact_templates import ATTRIBUTES
+from sae_lightning.pocket.facts import fact_prompts, fact_sentences, read_facts
+from sae_lightning.pocket.library import standard_library_documents
 
 FOLDER = Path(__file__).parents[2] / "data" / "pocket_lm"
 BEST_LAYER = 1

@@ -1,4 +1,4 @@
-"""What is particular to pictures and captions; what every datamodule promises is in test_datamodules.py."""
+"""What is particular to images and captions; what every datamodule promises is in test_datamodules.py."""
 
 import shutil
 from itertools import islice
@@ -22,19 +22,19 @@ def clip_images(model, folder, **kwargs):
     return ClipImages(model, "visual.transformer.resblocks.0", images, **SIZES | defaults | kwargs)
 
 
-def test_each_pass_over_the_pictures_has_another_order():
+def test_each_pass_over_the_images_has_another_order():
     numbers = torch.tensor([3, 5, 8, 9, 11])
     order = ImageOrder(numbers, seed=1)
     passes = order.slice(0, 15).view(3, 5)
-    assert all(torch.equal(of.sort().values, numbers) for of in passes)
-    assert len({tuple(of.tolist()) for of in passes}) == 3
+    assert all(torch.equal(numbers_of_pass.sort().values, numbers) for numbers_of_pass in passes)
+    assert len({tuple(numbers_of_pass.tolist()) for numbers_of_pass in passes}) == 3
     assert torch.equal(order.slice(4, 11), passes.flatten()[4:11])
     assert not torch.equal(ImageOrder(numbers, seed=2).slice(0, 15), passes.flatten())
 
 
 @pytest.mark.parametrize(("positions", "n"), [("all", 17), ("cls", 1), ("patch", 16)])
-def test_positions_that_count(tiny_clip, pictures, positions, n):
-    datamodule = clip_images(tiny_clip, pictures, positions=positions, batch_size=8, val_samples=8)
+def test_valid_positions(tiny_clip, image_folder, positions, n):
+    datamodule = clip_images(tiny_clip, image_folder, positions=positions, batch_size=8, val_samples=8)
     datamodule.setup("validate")
     inputs = datamodule.heldout_rows(4 * n)
     activations, mask = datamodule.source.capture(inputs)
@@ -71,13 +71,13 @@ def test_the_end_token_is_the_one_that_is_pooled(tiny_clip, tmp_path):
     torch.testing.assert_close(changed, data.source.forward(inputs))
 
 
-def test_damaged_pictures_are_skipped_in_training_and_validation(tiny_clip, pictures, tmp_path):
-    folder = Path(shutil.copytree(pictures, tmp_path / "some"))
+def test_damaged_images_are_skipped_in_training_and_validation(tiny_clip, image_folder, tmp_path):
+    folder = Path(shutil.copytree(image_folder, tmp_path / "some"))
     for name in ("blue/0", "green/3", "red/5"):  # the first is held out
         (folder / f"{name}.png").write_bytes((folder / f"{name}.png").read_bytes()[:60])
     datamodule = clip_images(tiny_clip, folder, images_per_forward=1)
     stream = datamodule.train_stream()
-    with pytest.warns(UserWarning, match="skipped a picture that cannot be decoded"):
+    with pytest.warns(UserWarning, match="skipped an image that cannot be decoded"):
         batches = list(islice(stream, 40))
     assert all(torch.isfinite(batch).all() for batch in batches)
     with pytest.warns(UserWarning, match="blue.0.png"):
@@ -87,18 +87,18 @@ def test_damaged_pictures_are_skipped_in_training_and_validation(tiny_clip, pict
     assert torch.equal(next(iter(datamodule.train_dataloader())), next(stream))
 
 
-def test_a_folder_without_one_good_picture(tiny_clip, tmp_path):
+def test_a_folder_without_one_good_image(tiny_clip, tmp_path):
     for i in range(8):
         (tmp_path / f"{i}.png").write_bytes(b"nothing")
     with (
         pytest.warns(UserWarning, match="cannot be decoded"),
-        pytest.raises(ValueError, match="the training pictures: 0 positions count, fewer than one batch"),
+        pytest.raises(ValueError, match="the training images: 0 valid positions, fewer than one batch"),
     ):
         clip_images(tiny_clip, tmp_path).setup("fit")
 
 
-def test_a_block_that_failed_is_read_again(tiny_clip, pictures, monkeypatch):
-    datamodule = clip_images(tiny_clip, pictures)
+def test_a_block_that_failed_is_read_again(tiny_clip, image_folder, monkeypatch):
+    datamodule = clip_images(tiny_clip, image_folder)
     stream, other = datamodule.train_stream(), datamodule.train_stream()
     forward, calls = datamodule.source._forward_to_hooks, []
 
@@ -125,13 +125,13 @@ def test_a_block_that_failed_is_read_again(tiny_clip, pictures, monkeypatch):
         ({"loss_samples": 0}, "loss_samples=0: expected at least 1"),
     ],
 )
-def test_bad_arguments(tiny_clip, pictures, arguments, message):
+def test_bad_arguments(tiny_clip, image_folder, arguments, message):
     with pytest.raises(ValueError, match=message):
-        clip_images(tiny_clip, pictures, **arguments)
+        clip_images(tiny_clip, image_folder, **arguments)
 
 
-def test_hooks_of_the_other_tower(tiny_clip, pictures, tmp_path):
+def test_hooks_of_the_other_tower(tiny_clip, image_folder, tmp_path):
     with pytest.raises(ValueError, match="expected one of the image tower"):
-        ClipImages(tiny_clip, "transformer.resblocks.0", ImageFolder(pictures))
+        ClipImages(tiny_clip, "transformer.resblocks.0", ImageFolder(image_folder))
     with pytest.raises(ValueError, match="expected one of the text tower"):
         ClipText(tiny_clip, "visual.transformer.resblocks.0", FileText(tiny.save_text(tmp_path / "text.jsonl")))

@@ -44,7 +44,7 @@ def synthetic(**kwargs):
 def cache(tmp_path_factory, tiny_lm, text_file):
     folder = str(tmp_path_factory.mktemp("cache"))
     data = {"model": tiny_lm, "hook": "model.layers.0", "hook_input": False, "revision": None, "dtype": "auto"}
-    data |= {"context_length": 16, "llm_batch_size": 4}
+    data |= {"context_length": 16, "llm_batch_size": 4, "tokenizer": None, "bos_in_every_row": True}
     datamodule = LanguageModelDataModule(
         text=FileText(text_file, heldout_every=5),
         **data,
@@ -75,7 +75,7 @@ def make(request, tiny_lm, text_file):
         return kind(model, hook, data, **small | {"buffer_samples": 300} | kwargs)
 
     def clip_images(**kwargs):
-        images = ImageFolder(request.getfixturevalue("pictures"), heldout_every=4)
+        images = ImageFolder(request.getfixturevalue("image_folder"), heldout_every=4)
         hook = "visual.transformer.resblocks.0"
         return clip(ClipImages, hook, images, images_per_forward=4, n_workers=2, **kwargs)
 
@@ -102,7 +102,7 @@ def make(request, tiny_lm, text_file):
 
 
 HELD_OUT = [SyntheticDataModule, LanguageModelDataModule, CachedActivations, ClipImages, ClipText]
-ALL = [*HELD_OUT, DecoderDirections]  # whose validation is all that there is
+ALL = [*HELD_OUT, DecoderDirections]  # whose validation is all of its data
 OTHERS = ["cached, order stream", "synthetic, nulls", "language model, nulls"]
 every_datamodule = pytest.mark.parametrize("make", [*ALL, *OTHERS], indirect=True)
 every_one_that_holds_out = pytest.mark.parametrize("make", [*HELD_OUT, *OTHERS], indirect=True)
@@ -179,8 +179,24 @@ def test_loaders(make):
 
 
 @every_datamodule
+def test_what_the_data_do_not_have_is_none(make):
+    datamodule = make()
+    source = datamodule.source
+    assert (datamodule.images is not None) == (datamodule.mask is not None) == source.reads_images
+    assert (datamodule.val_codes() is None) == (datamodule.held_out() is None) == (source.features is None)
+    assert (source.features is None) == (source.firing_probabilities is None)
+    runs_a_model = next(datamodule.validation_inputs(), None) is not None
+    assert runs_a_model == (source.predicts_tokens or source.embeds_images)
+    assert runs_a_model == (datamodule.packing is not None or datamodule.images is not None)
+    assert source.to("cpu") is source
+    assert source.device == torch.device("cpu")
+    assert set(datamodule.null_parts) == set(datamodule.widths) - {""}
+    datamodule.use_starting_dictionaries({})
+
+
+@every_datamodule
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_resume_goes_on_with_the_next_batch(make, tmp_path, epochs):
+def test_a_resumed_run_continues_with_the_next_batch(make, tmp_path, epochs):
     stop = N if epochs == 1 else 12 + N
     whole = fit(make(), tmp_path, max_epochs=epochs, callbacks=[SaveAt(stop, tmp_path / "stop.ckpt")]).seen
     assert len(whole) == 12 * epochs
@@ -368,7 +384,7 @@ def test_prepared_batches_are_the_same(make):
 
 
 @language_model
-def test_not_finite_activations_are_told_with_their_place(make, monkeypatch):
+def test_not_finite_activations_are_reported_with_their_place(make, monkeypatch):
     datamodule = make(buffer_samples=400)
     stream = datamodule.train_stream()
     for _ in range(9):
@@ -392,7 +408,7 @@ def test_not_finite_activations_are_told_with_their_place(make, monkeypatch):
 
 
 @language_model
-def test_training_sees_each_token_that_counts_as_often_as_another(make):
+def test_training_sees_each_valid_token_as_often_as_another(make):
     datamodule = make(train_samples=4000)
     batches = torch.cat(list(datamodule.train_dataloader()))
     stream = datamodule._train_stream
@@ -405,8 +421,8 @@ def test_training_sees_each_token_that_counts_as_often_as_another(make):
 def test_validation_inputs(make):
     datamodule = make(loss_samples=100)
     inputs = list(datamodule.validation_inputs())
-    counted = sum(int(part.mask.sum()) for part in inputs)
-    assert 100 <= counted < 100 + 16
+    n_valid = sum(int(part.mask.sum()) for part in inputs)
+    assert 100 <= n_valid < 100 + 16
     assert all(part.input_ids.shape == part.mask.shape for part in inputs)
     assert not any(part.mask[:, 0].any() for part in inputs)
     val = torch.cat(list(datamodule.val_dataloader()))
@@ -418,11 +434,11 @@ def test_validation_inputs(make):
 
 
 @language_model
-def test_held_out_rows_are_as_many_as_are_asked_for_or_there_are(make):
-    few, all_there_are = make().heldout_rows(100), make().heldout_rows(10**9)
+def test_held_out_rows_are_as_many_as_requested_or_all(make):
+    few, everything = make().heldout_rows(100), make().heldout_rows(10**9)
     assert 100 <= few.mask.sum() < 100 + 16
-    assert torch.equal(all_there_are.input_ids[: len(few.input_ids)], few.input_ids)
-    assert len(all_there_are.input_ids) > len(few.input_ids)
+    assert torch.equal(everything.input_ids[: len(few.input_ids)], few.input_ids)
+    assert len(everything.input_ids) > len(few.input_ids)
     assert torch.equal(at_rank(make(), 1, 2).heldout_rows(100).input_ids, few.input_ids)
 
 
@@ -439,9 +455,9 @@ def test_held_out_text_is_tokenised_once(make, monkeypatch):
 def test_short_texts(make, tmp_path):
     short = tiny.save_text(tmp_path / "short.jsonl", 3)
     enough = tiny.save_text(tmp_path / "enough.jsonl", 60)
-    with pytest.raises(ValueError, match=r"training text: \d+ tokens count, fewer than one batch"):
+    with pytest.raises(ValueError, match=r"training text: \d+ valid tokens, fewer than one batch"):
         make(text=FileText(short, heldout=enough)).setup("fit")
-    with pytest.raises(ValueError, match=r"held-out text: \d+ tokens count, fewer than one batch"):
+    with pytest.raises(ValueError, match=r"held-out text: \d+ valid tokens, fewer than one batch"):
         make(text=FileText(enough, heldout=short)).setup("fit")
     datamodule = make(text=FileText(enough, heldout=tiny.save_text(tmp_path / "few.jsonl", 8)))
     datamodule.setup("fit")

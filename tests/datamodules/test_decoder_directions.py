@@ -47,7 +47,7 @@ def test_the_norm_of_a_direction_does_not_matter(tmp_path):
     torch.testing.assert_close(other, as_it_is)
 
 
-def test_dead_latents_are_left_out_where_that_is_asked_for(tmp_path):
+def test_dead_latents_are_dropped_on_request(tmp_path):
     folder = save(tmp_path / "sae", dead=[3, 7])
     whole = data(folder).rows
     alive = [i for i in range(D_SAE) if i not in (3, 7)]
@@ -155,9 +155,10 @@ def test_a_meta_sae_that_starts_where_an_sae_did_is_warned_of(tmp_path):
     bases = [save(tmp_path / "other", seed=4), save(tmp_path / "base", W_dec=trained)]
     nulls = {"isotropic": RandomDirections()}
     datamodule = data(*bases, nulls=nulls)
-    with pytest.warns(UserWarning, match="starts from the directions that") as told:
+    with pytest.warns(UserWarning, match="starts from the directions that") as caught:
         fit_for_a_step(panel([0, 1], datamodule.widths), datamodule, tmp_path)
-    [message] = [str(of.message) for of in told if "starts from" in str(of.message)]
+    messages = [str(warning.message) for warning in caught]
+    [message] = [message for message in messages if "starts from" in message]
     assert "meta-SAE trained/0 starts" in message
     assert f"{bases[1]} started from" in message
     with pytest.warns(UserWarning, match="meta-SAE trained/4 starts from the directions that .*other"):
@@ -166,10 +167,10 @@ def test_a_meta_sae_that_starts_where_an_sae_did_is_warned_of(tmp_path):
 
 def test_other_starts_are_not_warned_of(tmp_path):
     """Another seed; the same seed and another kind of start; a family, which draws each size by itself."""
-    base, of_family = save(tmp_path / "base"), save(tmp_path / "family", seed=1_000_003)
-    fit_for_a_step(panel([1]), data(base, of_family), tmp_path)  # warnings are errors in tests
+    base, family = save(tmp_path / "base"), save(tmp_path / "family", seed=1_000_003)
+    fit_for_a_step(panel([1]), data(base, family), tmp_path)  # warnings are errors in tests
     fit_for_a_step(panel([0], init=CovarianceMatched()), data(base), tmp_path)
-    fit_for_a_step(TopK(D_IN, k=2, d_sae=10, seed=0), data(of_family), tmp_path)
+    fit_for_a_step(TopK(D_IN, k=2, d_sae=10, seed=0), data(family), tmp_path)
 
 
 def test_wrong_input(tmp_path):

@@ -29,10 +29,10 @@ def test_rows_hold_the_documents_in_order(tokenizer, bos_in_every_row):
     packing = Packing(tokenizer, 8, bos_in_every_row)
     documents = tiny.sentences(30)
     rows, left = all_rows(packing, documents)
-    counted = torch.from_numpy(rows)[packing.mask(torch.from_numpy(rows))].tolist()
+    valid = torch.from_numpy(rows)[packing.mask(torch.from_numpy(rows))].tolist()
     left = [token for token in left.tolist() if token != BOS]
     expected = [token for text in documents for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
-    assert counted + left == expected
+    assert valid + left == expected
     flat = rows.reshape(-1)
     assert not ((rows[:, :-1] == BOS) & (rows[:, 1:] == BOS)).any()
     if bos_in_every_row:
@@ -47,13 +47,13 @@ def test_each_document_begins_with_bos(tokenizer):
     assert tokens.tolist() == [BOS, *tokenizer("the cat", add_special_tokens=False)["input_ids"], BOS, tokens[-1]]
 
 
-def test_special_tokens_never_count_and_unknown_words_do(tokenizer):
+def test_special_tokens_are_not_valid_and_unknown_words_are(tokenizer):
     packing = Packing(tokenizer, 8)
     unk, bos, eos, pad = 0, 1, 2, 3
     assert packing.mask(torch.tensor([[unk, bos, eos, pad, 4]])).tolist() == [[True, False, False, False, True]]
 
 
-def test_a_bos_that_is_also_unk_does_not_count(tokenizer):
+def test_a_bos_that_is_also_unk_is_not_valid(tokenizer):
     class Gpt2:
         bos_token_id = eos_token_id = unk_token_id = 0  # an id of 0 is an id
         all_special_ids = (0,)

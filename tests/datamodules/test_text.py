@@ -5,29 +5,18 @@ import lzma
 import re
 import time
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import tiny
+from datamodules.starts import check_starts
 
-from sae_lightning.datamodules import FileText, HubText, PocketText, SourceError, hub_text
+from sae_lightning.datamodules import FileText, HubText, SourceError, hub_text
 from sae_lightning.datamodules.file_text import _DOCUMENT_CHARACTERS
-
-FACTS = Path(__file__).parents[2] / "data/pocket_lm/facts.csv"
 
 
 def hash_of(i):
-    """Letters that do not pack well, the same each time."""
+    """Letters that do not compress well, the same each time."""
     return hashlib.sha256(str(i).encode()).hexdigest()
-
-
-def check_starts(text, starts=(0, 1, 2, 3, 7, 8, 9, 31, 32, 33, 10_000)):
-    """`train(start)` goes on where `train()` would be; returns all training documents."""
-    documents = list(text.train())
-    for start in (*starts, len(documents) - 1, len(documents), len(documents) + 1):
-        assert list(text.train(start)) == documents[start:], start
-        assert list(text.train(start=start)) == documents[start:], "again, with what is known from before"
-    return documents
 
 
 def test_jsonl_is_split_without_overlap(tmp_path):
@@ -115,7 +104,7 @@ def broken_lines(tmp_path):
     return [str(tmp_path / "1.jsonl"), str(tmp_path / "2.jsonl")]
 
 
-def test_unreadable_lines_are_skipped_and_told_of_once(broken_lines):
+def test_unreadable_lines_are_skipped_and_reported_once(broken_lines):
     text = FileText(broken_lines, heldout_every=4)
     with pytest.warns(UserWarning, match="jsonl: skipped") as caught:
         train = list(text.train())
@@ -145,9 +134,9 @@ def test_damaged_packed_files_are_read_up_to_the_damage(tmp_path, suffix, opener
     packed = packed[:half] if damage == "cut off" else packed[:half] + b"\0" * 200 + packed[half + 200 :]
     (tmp_path / f"a.jsonl{suffix}").write_bytes(packed)
     text = FileText([str(tmp_path / f"a.jsonl{suffix}"), tiny.save_text(tmp_path / "b.jsonl", 30)])
-    with pytest.warns(UserWarning, match="a.jsonl.*: (damaged|skipped)") as told:
+    with pytest.warns(UserWarning, match="a.jsonl.*: (damaged|skipped)") as caught:
         read = list(text.documents())
-    damaged = [str(warning.message) for warning in told if ": damaged after" in str(warning.message)]
+    damaged = [str(warning.message) for warning in caught if ": damaged after" in str(warning.message)]
     assert len(damaged) == 1
     assert re.search(r"damaged after line \d+ \(.+\); what comes after it is left out$", damaged[0])
     n = len(read) - 30
@@ -155,7 +144,7 @@ def test_damaged_packed_files_are_read_up_to_the_damage(tmp_path, suffix, opener
     # What is overwritten may pass for text until the unpacker notices.
     assert read[: n // 2] == documents[: n // 2]
     assert read[n:] == tiny.sentences(30)
-    assert damage == "overwritten" or (len(told) == 1 and read[:n] == documents[:n])
+    assert damage == "overwritten" or (len(caught) == 1 and read[:n] == documents[:n])
     assert list(text.documents()) == read
 
     (tmp_path / f"c.txt{suffix}").write_bytes(b"not packed at all")
@@ -174,21 +163,21 @@ def test_a_file_that_is_gone_ends_the_run(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*jsonl. skipped")
 @pytest.mark.parametrize("heldout_every", [2, 4, None])
-def test_files_go_on_at_a_document(tmp_path, broken_lines, heldout_every):
+def test_files_continue_at_a_document(tmp_path, broken_lines, heldout_every):
     options = (
         {"heldout_every": heldout_every} if heldout_every else {"heldout": tiny.save_text(tmp_path / "h.jsonl", 3)}
     )
     assert len(check_starts(FileText(broken_lines, **options))) == {2: 19, 4: 29, None: 39}[heldout_every]
 
 
-def test_plain_files_go_on_at_a_document(tmp_path):
+def test_plain_files_continue_at_a_document(tmp_path):
     (tmp_path / "a.txt").write_text("".join(f"{i} {'word ' * 30}\n\n" for i in range(2000)))
     assert len(check_starts(FileText(str(tmp_path / "a.txt"), heldout_every=3))) > 20
 
 
 @pytest.mark.parametrize("heldout", [{"heldout_every": 2}, {"heldout_every": 5}, {"heldout_split": "train"}])
 @pytest.mark.parametrize("streaming", [True, False])
-def test_a_dataset_goes_on_at_a_document(tmp_path, streaming, heldout, monkeypatch):
+def test_a_dataset_continues_at_a_document(tmp_path, streaming, heldout, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(hub_text, "_ROWS_AT_ONCE", 8)
     folder = tmp_path / "texts"
@@ -254,7 +243,7 @@ def http_error(status):
 
 @pytest.mark.parametrize("start", [0, 6, 17])
 @pytest.mark.parametrize("heldout_every", [3, None])
-def test_a_stream_that_breaks_goes_on_with_the_same_document(monkeypatch, start, heldout_every):
+def test_a_stream_that_breaks_continues_with_the_same_document(monkeypatch, start, heldout_every):
     hub = Hub(monkeypatch)
     split = {"heldout_every": heldout_every} if heldout_every else {"heldout_split": "test"}
     expected = list(HubText("a/b", **split).train(start))
@@ -285,14 +274,14 @@ def test_a_stream_that_stays_broken_ends_the_run(monkeypatch):
     with pytest.warns(UserWarning, match="document 0: TimeoutError; retry 1 of 8 in 1 s"):
         read = list(islice(reader, 4))
     failure = "dataset=a/b, split=train, document 4: given up after 8 retries .ConnectionError: Server Disconnected.$"
-    with pytest.warns(UserWarning, match="document 4"), pytest.raises(SourceError, match=failure) as told:
+    with pytest.warns(UserWarning, match="document 4"), pytest.raises(SourceError, match=failure) as raised:
         list(reader)
     assert read == tiny.sentences(4)
-    assert isinstance(told.value.__cause__, ConnectionError)
+    assert isinstance(raised.value.__cause__, ConnectionError)
     assert hub.waits == [1, 1, 2, 4, 8, 16, 32, 60, 60]
 
 
-def test_what_no_retry_can_heal_is_not_retried(monkeypatch):
+def test_what_no_retry_can_cure_is_not_retried(monkeypatch):
     hub = Hub(monkeypatch)
     hub.breaks[9] = [KeyError("text")]
     with pytest.raises(SourceError, match="dataset=a/b, split=train, document 8: cannot be read .KeyError: 'text'"):
@@ -310,7 +299,7 @@ def test_what_no_retry_can_heal_is_not_retried(monkeypatch):
         HubText("a/b", retries=-1)
 
 
-def test_a_busy_hub_is_asked_again_when_a_dataset_is_opened(monkeypatch):
+def test_opening_a_dataset_of_a_busy_hub_is_retried(monkeypatch):
     hub = Hub(monkeypatch)
     hub.breaks["train"] = [http_error(429), http_error(502)]
     with pytest.warns(UserWarning, match="document 0: HfHubHTTPError: .* error; retry"):
@@ -352,25 +341,3 @@ def test_hub_without_network(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(ValueError, match="dataset=a/b.*Couldn't reach.*FileText"):
         next(HubText("a/b").train())
-
-
-@pytest.mark.skipif(not FACTS.is_file(), reason="the pocket language model is not here")
-def test_pocket_text():
-    text = PocketText(str(FACTS))
-    train, heldout = text.train(), text.heldout()
-    first = [next(train) for _ in range(20)]
-    assert not set(first) & {next(heldout) for _ in range(20)}
-    again = text.train()
-    assert [next(again) for _ in range(20)] == first
-    for start in (0, 1, 13):
-        assert list(islice(text.train(start), 20 - start)) == first[start:]
-
-
-def test_pocket_text_beyond_its_end(monkeypatch):
-    monkeypatch.setattr("sae_lightning.sources.pocket_corpus.PocketCorpus", lambda *args: tiny.sentences(40))
-    check_starts(PocketText(__file__))
-
-
-def test_pocket_text_without_facts(tmp_path):
-    with pytest.raises(ValueError, match="facts=.*there is no such file"):
-        PocketText(str(tmp_path / "facts.csv"))

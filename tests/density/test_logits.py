@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from sae_lightning.density.activations import block_outputs, rotation
-from sae_lightning.density.logits import density_of, evenly_spaced_rows, read_unembedding
+from sae_lightning.density.logits import density_of, read_unembedding
 from sae_lightning.sources import LanguageModelSource
 
 SIZES = {
@@ -88,9 +88,3 @@ def test_the_density_of_axes_is_in_the_basis(source):
     assert table["axes", "coordinates"]["hoyer"] == pytest.approx(1)
     assert table["rotated", "coordinates"]["hoyer"] < 0.4
     assert table["axes", "logits"]["hoyer"] == pytest.approx(table["rotated", "logits"]["hoyer"], abs=0.05)
-
-
-def test_rows_are_evenly_spaced():
-    rows = torch.arange(10.0)[:, None]
-    assert evenly_spaced_rows(rows, 4).flatten().tolist() == [0, 3, 6, 9]
-    assert torch.equal(evenly_spaced_rows(rows, 99), rows)

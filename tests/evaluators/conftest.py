@@ -1,35 +1,49 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Trainer
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 
-from sae_lightning.datamodules import SyntheticDataModule
+from sae_lightning.datamodules import ActivationDataModule, SyntheticDataModule
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import TopK
-from sae_lightning.sources import ConstantProbability
+from sae_lightning.sources import ActivationSource, ConstantProbability
 
 D_IN, D_SAE, K = 6, 24, 3
 
 
-class Activations(LightningDataModule):
+class Source(ActivationSource):
+    """Features, and no model."""
+
+    def __init__(self, features):
+        self.features, self.d_in = features, features.shape[1]
+
+    def capture(self, inputs):
+        raise NotImplementedError
+
+    replace = capture
+
+
+class Activations(ActivationDataModule):
     """160 activations with a mean, and the features they are made of."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(batch_size=16, train_samples=160, val_samples=160, seed=0)
         random = torch.Generator().manual_seed(0)
-        self.d_in, self.batch_size = D_IN, 16
         features = normalize(torch.randn(10, D_IN, generator=random), dim=1)
         latents = torch.rand(160, 10, generator=random) * (torch.rand(160, 10, generator=random) < 0.2)
         self.x = latents @ features + 0.5
-        self.source = SimpleNamespace(features=features)
+        self.source = Source(features)
 
     def loader(self):
         return DataLoader(self.x, self.batch_size)
 
     train_dataloader = val_dataloader = test_dataloader = loader
+
+    def train_stream(self):
+        raise NotImplementedError
+
+    val_stream = train_stream
 
     def calibration_sample(self, n):
         return self.x[:n]
@@ -60,7 +74,7 @@ def panel():
 
 @pytest.fixture
 def trainer(tmp_path):
-    """Makes quiet trainers of 10 steps with a validation every 2."""
+    """Make quiet trainers of 10 steps with a validation every 2."""
 
     def make(*callbacks, **settings):
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}

@@ -4,6 +4,7 @@ import toy_clip
 from toy_clip import D_IN, ToyClipData, ToyImages, planted
 
 from sae_lightning.evaluators import AttributeEditing
+from sae_lightning.members import Member
 
 SETTINGS = {"n_images": 90, "n_train_pairs": 32, "n_test_pairs": 30, "n_epochs": 4}
 
@@ -40,12 +41,15 @@ def test_latents_of_one_attribute_cause_and_isolate_and_mixed_ones_cannot(traine
     of_each = [logged[f"val/attribute_score_{name}/mixing/0"] for name in ("colour", "shape")]
     assert sum(of_each) / 2 == pytest.approx(score)
     for name, scores in measured.items():
-        assert (scores.better == "higher") == (name in {"attribute_cause", "attribute_isolation", "attribute_score"})
-        numerators, denominators = (of["mixing/0"] for of in (scores.items.numerators, scores.items.denominators))
-        assert float(numerators.sum() / denominators.sum()) == pytest.approx(scores.members["mixing/0"])
+        assert (scores.metric.better == "higher") == (
+            name in {"attribute_cause", "attribute_isolation", "attribute_score"}
+        )
+        mixing_sae = Member("mixing", 0)
+        numerators, denominators = (of[mixing_sae] for of in (scores.items.numerators, scores.items.denominators))
+        assert float(numerators.sum() / denominators.sum()) == pytest.approx(scores.members[mixing_sae])
 
 
-def test_pairs_are_of_pictures_that_the_model_knows_and_that_differ(trainer):
+def test_pairs_are_of_images_that_the_model_knows_and_that_differ(trainer):
     evaluator, data = AttributeEditing(**SETTINGS), ToyClipData()
     toy_clip.evaluate(trainer, evaluator, {"early/aligned/0": aligned(), "late/aligned/0": aligned()}, data)
     assert set(data.source.hooks) == {"early", "late"}
@@ -101,14 +105,14 @@ def test_mistakes(trainer, data):
         evaluate(trainer, sae, ToyClipData(reads_images=False))
     with pytest.raises(ValueError, match="isolation needs two attributes or more"):
         evaluate(trainer, sae, attributes=["colour"])
-    with pytest.raises(ValueError, match=r"attributes: size is none of these pictures; expected some of \['colour'"):
+    with pytest.raises(ValueError, match=r"attributes: size is none of these images; expected some of \['colour'"):
         evaluate(trainer, sae, attributes=["colour", "size"])
-    with pytest.raises(ValueError, match="answers 0 of 81 train pictures correctly about shape, and 16 are needed"):
+    with pytest.raises(ValueError, match="answers 0 of 81 train images correctly about shape, and 16 are needed"):
         evaluate(trainer, sae, ToyClipData(images=Mislabelled()))
-    apart = ToyImages()  # each picture has one of the two attributes
+    apart = ToyImages()  # each image has one of the two attributes
     apart.labels = lambda name: torch.where(torch.arange(180) % 4 // 2 == (name == "shape"), labels[name], -1)
     labels, apart.image = {name: ToyImages().labels(name) for name in apart.values}, ToyImages().image
-    with pytest.raises(ValueError, match="attributes: no train picture has colour and another one"):
+    with pytest.raises(ValueError, match="attributes: no train image has colour and another one"):
         evaluate(trainer, sae, ToyClipData(images=apart))
     for settings, message in (({"n_images": 0}, "n_images=0"), ({"batch_size": 1}, "batch_size=1: expected 2 or")):
         with pytest.raises(ValueError, match=message):

@@ -3,9 +3,10 @@ import torch
 import toy_clip
 from toy_clip import D_IN, ToyClipData, ToyImages, planted
 
+from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.evaluators import AttributeProbing
-from sae_lightning.evaluators.labelled_pictures import LabelledPictures
-from sae_lightning.probing.pictures import PreparedPictures
+from sae_lightning.members import Member
+from sae_lightning.probing.prepared_images import PreparedImages
 
 SMALL = {"train_images": 60, "test_images": 60}
 
@@ -21,20 +22,20 @@ def test_a_latent_for_each_value_tells_it_and_a_dead_sae_nothing(trainer):
         for score in ("accuracy", "auroc"):
             found = [logged[f"val/probe_{score}_k{k}/{member}"] for member in ("aligned/0", "dense_probe/0", "dead/0")]
             assert found == pytest.approx([1, 1, 0.5])
-    assert set(measured["probe_accuracy_k1"].members) == {
-        "aligned/0", "dead/0", "dense_probe/0", "top_dimensions/0", "random_directions/0"
-    }  # fmt: skip
+    names = ("aligned", "dead", "dense_probe", "top_dimensions", "random_directions")
+    assert set(measured["probe_accuracy_k1"].members) == {Member(name, 0) for name in names}
     assert logged["val/probe_reconstruction_accuracy/aligned/0"] == pytest.approx(1)
     assert 0.3 < logged["val/probe_accuracy_k1/floor"] < 0.7
     items = measured["probe_accuracy_k1"].items
-    assert len(items.numerators["aligned/0"]) <= 90
-    value = items.numerators["dead/0"].sum() / items.denominators["dead/0"].sum()
-    assert float(value) == pytest.approx(measured["probe_accuracy_k1"].members["dead/0"])
+    assert len(items.numerators[Member("aligned", 0)]) <= 90
+    dead = Member("dead", 0)
+    value = items.numerators[dead].sum() / items.denominators[dead].sum()
+    assert float(value) == pytest.approx(measured["probe_accuracy_k1"].members[dead])
 
 
-def test_problems_are_values_among_the_pictures_that_the_attribute_applies_to():
+def test_problems_are_values_among_the_images_that_the_attribute_applies_to():
     images = ToyImages()
-    task = PreparedPictures(LabelledPictures("x", ToyClipData(images=images)), 60, 60)
+    task = PreparedImages(LabelledImages("x", ToyClipData(images=images)), 60, 60)
     assert len(task.problems) == len(task.controls) == 6
     train, heldout = (set(images.numbers(split).tolist()) for split in ("train", "heldout"))
     for i, problem in enumerate(task.problems):
@@ -58,9 +59,9 @@ class OneDamaged(ToyImages):
         return super().image(number)
 
 
-def test_a_picture_that_cannot_be_decoded_is_left_out():
-    with pytest.warns(UserWarning, match="skipped a picture that cannot be decoded, 7"):
-        task = PreparedPictures(LabelledPictures("x", ToyClipData(images=OneDamaged())), 90, 90)
+def test_an_image_that_cannot_be_decoded_is_left_out():
+    with pytest.warns(UserWarning, match="skipped an image that cannot be decoded, 7"):
+        task = PreparedImages(LabelledImages("x", ToyClipData(images=OneDamaged())), 90, 90)
     assert 7 not in task.numbers
     assert len(task.capture().starts) == len(task.numbers) + 1 == 180
 
@@ -75,5 +76,5 @@ def test_mistakes(trainer):
         evaluate(trainer, sae, train_images=5)
     images = ToyImages()
     images.labels = lambda name: torch.where(torch.arange(180) % 2 == 0, torch.arange(180) // 2 % 3, -1)
-    with pytest.raises(ValueError, match="nothing is known of the 90 train pictures"):
+    with pytest.raises(ValueError, match="nothing is known of the 90 train images"):
         evaluate(trainer, sae, ToyClipData(images=images))

@@ -8,10 +8,12 @@ from sae_lightning.cli import main
 from sae_lightning.code import Code
 from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.datamodules.file_text import FileText
+from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.evaluators import AutoInterp
 from sae_lightning.interpretation import ChatJudge, Explanation, Judge
 from sae_lightning.interpretation.excerpts import Excerpts
 from sae_lightning.interpretation.firings import TextCodes
+from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import SAEModule, TopK
 
@@ -55,7 +57,7 @@ class Members(SAEModule):
 
     @property
     def members(self):
-        return {f"{name}/0": member for name, member in self._members.items()}
+        return {Member(name, 0): member for name, member in self._members.items()}
 
     def test_step(self, batch, batch_idx):
         return {}
@@ -100,13 +102,13 @@ def test_latents_of_one_word_are_interpreted_and_dead_ones_are_not(trainer, tmp_
     assert values["interp_dense_fraction/dead/0"] == 0
     assert (values["interp_accuracy/floor"], values["interp_share_above_0.7/floor"]) == (0.5, 0)
     items = evaluator.measured["interp_accuracy"].items
-    assert {member: len(of) for member, of in items.numerators.items()} == {"planted/0": 6, "dead/0": 0}
+    assert {member.policy: len(values) for member, values in items.numerators.items()} == {"planted": 6, "dead": 0}
     assert not items.paired
 
 
 def test_counts_and_firings_are_those_of_all_codes_at_once(panel, text):
     excerpts = Excerpts(text.heldout_rows(1000), 8, text.packing.tokenizer)
-    codes = TextCodes(text, panel, panel.members, excerpts)
+    codes = TextCodes(TextReader(text), panel, panel.members, excerpts)
     activations, mask = text.source.capture(excerpts.rows)
     chosen = {member: [2, 5, 23] for member in panel.members}
     counts, firings = codes.count(), codes.firings(chosen)
@@ -119,19 +121,19 @@ def test_counts_and_firings_are_those_of_all_codes_at_once(panel, text):
         assert counts[member].judged.equal(fires[excerpts.judged].sum(0))
         assert counts[member].n_tokens == mask.sum()
         for column, latent in enumerate(chosen[member]):
-            torch.testing.assert_close(firings[member].of(column, mask.numel()), dense[:, latent])
+            torch.testing.assert_close(firings[member].activations(column, mask.numel()), dense[:, latent])
 
 
 def test_two_ranks_find_what_one_does(panel, text, monkeypatch):
     from sae_lightning.interpretation import firings as module
 
     excerpts = Excerpts(text.heldout_rows(1000), 8, text.packing.tokenizer)
-    alone = [numbers for numbers, _ in TextCodes(text, panel, panel.members, excerpts)]
+    alone = [numbers for numbers, _ in TextCodes(TextReader(text), panel, panel.members, excerpts)]
     monkeypatch.setattr(module, "world_size", lambda: 2)
     shared = []
     for rank in range(2):
         monkeypatch.setattr(module, "rank", lambda rank=rank: rank)
-        shared.append([numbers for numbers, _ in TextCodes(text, panel, panel.members, excerpts)])
+        shared.append([numbers for numbers, _ in TextCodes(TextReader(text), panel, panel.members, excerpts)])
     assert torch.cat(alone).tolist() == sorted(torch.cat(shared[0] + shared[1]).tolist())
     assert shared[0]
     assert shared[1]

@@ -10,9 +10,13 @@ from sae_lightning.evaluators import (
     References,
     Scores,
     Sparsity,
+    evaluate_across_ranks,
     log_histogram,
-    share_members,
 )
+from sae_lightning.members import LoggedName, Member
+from sae_lightning.metric import undescribed
+
+ANSWER = undescribed("answer")
 
 
 class Probe(Evaluator):
@@ -30,7 +34,7 @@ class Probe(Evaluator):
 
     def scores(self, trainer, module, stage):
         self._seen.append((stage, trainer.global_step, self._batches))
-        return {"answer": Scores(dict.fromkeys(module.members, 42.0), 0.5)}
+        return [Scores(ANSWER, dict.fromkeys(module.members, 42.0), 0.5)]
 
 
 def test_scores_are_logged_for_every_member_with_the_floor(panel, data, trainer):
@@ -38,11 +42,11 @@ def test_scores_are_logged_for_every_member_with_the_floor(panel, data, trainer)
     run.fit(panel, data)
     logged = {name: value.item() for name, value in run.callback_metrics.items() if name.startswith("val/")}
     assert logged == {f"val/answer/{name}": 42.0 for name in panel.members} | {"val/answer/floor": 0.5}
-    assert set(panel.members) == {f"{name}/0" for name in panel.policies}
+    assert set(panel.members) == {Member(name, 0) for name in panel.policies}
 
 
 def test_no_floor_is_logged_where_there_is_none(sae, data, trainer, monkeypatch):
-    monkeypatch.setattr(Probe, "scores", lambda *args: {"answer": Scores({"trained/0": 1.0}, None)})
+    monkeypatch.setattr(Probe, "scores", lambda *args: [Scores(ANSWER, {Member("trained", 0): 1.0}, None)])
     run = trainer(Probe())
     run.validate(sae, data, verbose=False)
     assert set(run.callback_metrics) == {"val/answer/trained/0"}
@@ -135,8 +139,8 @@ def test_an_evaluator_can_ask_at_the_end_alone(sae, data, trainer):
 
 
 def test_members_are_shared_between_ranks_and_come_back_in_order(panel):
-    assert share_members(panel.members, lambda name, sae: (name, sae.d_sae)) == {
-        name: (name, 24) for name in panel.members
+    assert evaluate_across_ranks(panel.members, lambda member, sae: (member, sae.d_sae)) == {
+        member: (member, 24) for member in panel.members
     }
 
 
@@ -156,9 +160,10 @@ def test_histograms_go_to_every_logger_that_can_draw_them(trainer):
         Recorder(experiment=Recorder()),
         Recorder(),
     ]
-    log_histogram(run, "val/what", "trained/0", torch.ones(2, dtype=torch.float64, requires_grad=True))
-    log_histogram(run, "val/what", "trained/0", torch.ones(0))
-    assert [(*entry[:3], entry[-1]) for entry in drawn if entry[0] == "panel"] == [
-        ("panel", "val/what", "trained/0", 0)
+    member = Member("trained", 0)
+    log_histogram(run, "val", "what", member, torch.ones(2, dtype=torch.float64, requires_grad=True))
+    log_histogram(run, "val", "what", member, torch.ones(0))
+    assert [(*entry[:2], entry[-1]) for entry in drawn if entry[0] == "panel"] == [
+        ("panel", LoggedName.of("val", "what", member), 0)
     ]
     assert [entry[:2] for entry in drawn if entry[0] == "plain"] == [("plain", "val/what/trained/0")]

@@ -1,26 +1,32 @@
 import pytest
 import torch
 from causal.toy import D_IN, N_ENTITIES, VALUES, ToyData, ToyPrompts
-from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators import CausalEditing
 from sae_lightning.evaluators.editing import principal_components, random_rotation
+from sae_lightning.members import Member
 from sae_lightning.saes import SAEModule, TopK
 
 SETTINGS = {"n_train_pairs": 32, "n_test_pairs": 30, "n_epochs": 4}
 
 
-class Data(LightningDataModule):
+class Data(ActivationDataModule):
     """The toy model, and activations that nobody looks at."""
 
     def __init__(self, **settings):
-        super().__init__()
+        super().__init__(batch_size=2, train_samples=4, val_samples=4, seed=0)
         toy = ToyData(**settings)
-        self.packing, self.source, self.llm_batch_size, self.d_in = toy.packing, toy.source, toy.llm_batch_size, D_IN
+        self.packing, self.source, self.llm_batch_size = toy.packing, toy.source, toy.llm_batch_size
 
     def val_dataloader(self):
         return DataLoader(torch.zeros(4, D_IN), 2)
+
+    def train_stream(self):
+        raise NotImplementedError
+
+    val_stream = calibration_sample = train_stream
 
 
 class Members(SAEModule):
@@ -28,13 +34,13 @@ class Members(SAEModule):
 
     def __init__(self, members, widths=None):
         super().__init__()
-        self._members, self._widths = members, widths
+        self._members, self._widths = {Member.parse(key): sae for key, sae in members.items()}, widths
 
     @property
     def members(self):
         return self._members
 
-    def read_by(self, member, activations):
+    def activations_for(self, member, activations):
         return activations[:, :D_IN]
 
     def validation_step(self, batch, batch_idx):
@@ -71,9 +77,9 @@ class Watched(CausalEditing):
 
     def scores(self, *args):
         state = torch.get_rng_state()
-        found = super().scores(*args)
+        scores = list(super().scores(*args))
         assert torch.get_rng_state().equal(state)
-        return found
+        return scores
 
 
 def evaluate(trainer, members, data=None):
@@ -107,12 +113,12 @@ def test_items_make_up_the_scores(trainer):
     measured, _ = evaluate(trainer, {"mixing/0": mixing()})
     assert set(measured) == {"causal_cause", "causal_isolation", "causal_score"}
     for name, scores in measured.items():
-        assert scores.better == "higher"
+        assert scores.metric.better == "higher"
         assert set(scores.items.numerators) == set(scores.members)
         for member, value in scores.members.items():
-            of = [each[member] for each in (scores.items.numerators, scores.items.denominators)]
-            assert len(of[0]) == len(of[1]) == 2 * 30 * (2 if name == "causal_score" else 1)
-            assert float(of[0].sum() / of[1].sum()) == pytest.approx(value)
+            numerators, denominators = scores.items.numerators[member], scores.items.denominators[member]
+            assert len(numerators) == len(denominators) == 2 * 30 * (2 if name == "causal_score" else 1)
+            assert float(numerators.sum() / denominators.sum()) == pytest.approx(value)
 
 
 def test_edits_go_to_the_hook_that_the_member_reads(trainer):
@@ -138,7 +144,7 @@ def test_principal_components_and_rotation_are_orthonormal():
 
 def test_an_sae_over_several_hooks_is_refused(trainer):
     data = Data()
-    data.widths = {"early": 3, "late": 3}
+    data.source.widths = {"early": 3, "late": 3}
     with pytest.raises(ValueError, match="CausalEditing edits .* at one hook, and this SAE reads early, late side by"):
         evaluate(trainer, {"trained/0": aligned()}, data)
 

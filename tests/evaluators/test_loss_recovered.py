@@ -3,21 +3,23 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningDataModule
-from torch import nn
 from torch.utils.data import DataLoader
 
+from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators import LossRecovered
-from sae_lightning.evaluators.edits import mean_activation, replace_counted
+from sae_lightning.evaluators.edits import mean_activation
+from sae_lightning.members import Member
 from sae_lightning.saes import SAEModule, TopK
+from sae_lightning.sources import ActivationSource
+from sae_lightning.sources.replacing import replace_valid
 
 D_IN, VOCAB = 8, 20
 
 
-class TinyLlama:
+class TinyLlama(ActivationSource):
     """A source over the first block of a random two-layer Llama that is sure of its predictions."""
 
-    predicts_tokens = True
+    d_in, predicts_tokens = D_IN, True
 
     def __init__(self):
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -47,12 +49,12 @@ class TinyLlama:
         return self.run(inputs, lambda module, args, output: edit(output))
 
 
-class Text(LightningDataModule):
+class Text(ActivationDataModule):
     """Texts that the model itself finds likely, with two special tokens at the start of each."""
 
     def __init__(self):
-        super().__init__()
-        self.d_in, self.source = D_IN, TinyLlama()
+        super().__init__(batch_size=2, train_samples=4, val_samples=4, seed=0)
+        self.source = TinyLlama()
         ids = torch.randint(VOCAB, (6, 2), generator=torch.Generator().manual_seed(1))
         while ids.shape[1] < 10:
             ids = torch.cat([ids, self.source.model(ids).logits[:, -1:].argmax(-1)], 1)
@@ -67,6 +69,17 @@ class Text(LightningDataModule):
 
     val_dataloader = test_dataloader = loader
 
+    def train_stream(self):
+        raise NotImplementedError
+
+    val_stream = calibration_sample = train_stream
+
+
+class TextAndNull(Text):
+    """The same beside a null."""
+
+    widths, null_parts = {"": D_IN, "gaussian": D_IN}, ("gaussian",)
+
 
 class Edits(SAEModule):
     """A module whose members are any functions of activations."""
@@ -74,12 +87,10 @@ class Edits(SAEModule):
     def __init__(self, **members):
         super().__init__()
         self._members = members
-        for edit in members.values():
-            edit.W_dec = torch.zeros(1, D_IN)
 
     @property
     def members(self):
-        return {f"{name}/0": edit for name, edit in self._members.items()}
+        return {Member.parse(f"{name}/0"): edit for name, edit in self._members.items()}
 
     def test_step(self, batch, batch_idx):
         return {}
@@ -87,9 +98,11 @@ class Edits(SAEModule):
     validation_step = test_step
 
 
-class Edit(nn.Module):
+class Edit(TopK):
+    """Any function of activations in place of the reconstruction."""
+
     def __init__(self, edit):
-        super().__init__()
+        super().__init__(D_IN, k=1, d_sae=1)
         self.edit = edit
 
     def forward(self, x):
@@ -162,15 +175,15 @@ def test_a_real_sae_is_between(trainer, text):
 
 
 def test_special_positions_keep_their_activation():
-    x, counts = torch.randn(2, 3, 4, dtype=torch.bfloat16), torch.tensor([[False, True, True], [False, False, True]])
-    edited = replace_counted(x, counts, lambda rows: rows.float() * 0)
-    assert torch.equal(edited[~counts], x[~counts])
-    assert edited[counts].abs().max() == 0
+    x, mask = torch.randn(2, 3, 4, dtype=torch.bfloat16), torch.tensor([[False, True, True], [False, False, True]])
+    edited = replace_valid(x, mask, lambda rows: rows.float() * 0)
+    assert torch.equal(edited[~mask], x[~mask])
+    assert edited[mask].abs().max() == 0
     assert edited.dtype == x.dtype
-    assert replace_counted(x, counts, lambda rows: rows + 1) is not x
+    assert replace_valid(x, mask, lambda rows: rows + 1) is not x
 
 
-def test_the_mean_is_over_positions_that_count(text):
+def test_the_mean_is_over_valid_positions(text):
     torch.testing.assert_close(mean_activation(text, torch.device("cpu")).float(), held_out_mean(text))
 
 
@@ -203,8 +216,8 @@ def test_the_gap_must_be_positive(gap):
 
 
 def test_saes_of_nulls_are_left_out(trainer):
-    text = Text()
-    text.widths, text.null_parts = {"": D_IN, "gaussian": D_IN}, ("gaussian",)
-    values = evaluate(trainer, text, **{"half": lambda x: x / 2, "gaussian/half": lambda x: pytest.fail("asked")})
+    values = evaluate(
+        trainer, TextAndNull(), **{"half": lambda x: x / 2, "gaussian/half": lambda x: pytest.fail("asked")}
+    )
     assert {name.partition("/")[2] for name in values} == {"half/0", "floor"}
     assert not any("@" in name for name in values)

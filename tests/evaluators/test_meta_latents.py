@@ -5,6 +5,7 @@ from torch.nn.functional import normalize
 from sae_lightning.datamodules import DecoderDirections
 from sae_lightning.evaluators import MetaLatents, Reconstruction
 from sae_lightning.freeze import NoFreeze
+from sae_lightning.members import Member
 from sae_lightning.metrics import best_cosine
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import TopK
@@ -49,7 +50,7 @@ def test_planted_directions_are_found_and_isotropic_ones_are_not(panel, data, at
     run = trainer(Reconstruction(), MetaLatents(smaller, k=2), max_steps=200, val_check_interval=200)
     run.fit(panel, data)
     logged = {name.removeprefix("val/"): float(value) for name, value in run.callback_metrics.items()}
-    assert best_cosine(atoms, panel.members["trained/0"].W_dec.detach()).mean() > 0.93
+    assert best_cosine(atoms, panel.members[Member("trained", 0)].W_dec.detach()).mean() > 0.93
     assert logged["explained_variance/trained/0"] > 0.95
     assert logged[f"meta_best_cosine_{M}/trained/0"] > 0.8
     assert logged[f"meta_share_above_0.7_{M}/trained/0"] > 0.7
@@ -78,8 +79,9 @@ def test_the_rows_as_dictionary_explain_all_with_one_each(data, trainer):
     trainer(evaluator).validate(sae, data, verbose=False)
     assert torch.equal(torch.get_rng_state(), before)
     scores = evaluator.measured["pursuit_explained_variance"]
-    assert scores.members["trained/0"] == pytest.approx(1, abs=1e-9)
-    assert scores.items.numerators["trained/0"].shape == (100,)
+    trained = Member("trained", 0)
+    assert scores.members[trained] == pytest.approx(1, abs=1e-9)
+    assert scores.items.numerators[trained].shape == (100,)
     assert scores.floor[""] < 0.5
 
 

@@ -7,47 +7,37 @@ from toy_clip import D_IN, Members, ToyClip, ToyClipData, ToyImages, planted
 
 from sae_lightning.code import Code
 from sae_lightning.datamodules import DecoderDirections
+from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.evaluators import MetaSteering, meta_steering
-from sae_lightning.evaluators.labelled_pictures import LabelledPictures
 from sae_lightning.evaluators.steering import Steering, selectivity
+from sae_lightning.members import Member
 from sae_lightning.sources import RandomDirections
 
 PURE = torch.eye(D_IN)
 MIXED = normalize(torch.stack([PURE[c] + PURE[3 + s] for c in range(3) for s in range(3)]), dim=1)
 
 
-class Source(ToyClip):
-    def to(self, device):
-        return self
-
-
-class Pictures(ToyClipData):
-    def __init__(self, images=None):
-        super().__init__(images=images)
-        self.source, self.widths = Source(), {}
-
-
 class Parts(Members):
-    def read_by(self, member, activations):
-        return activations[:, D_IN:] if member.startswith("isotropic/") else activations[:, :D_IN]
+    def activations_for(self, member, activations):
+        return activations[:, D_IN:] if member.part == "isotropic" else activations[:, :D_IN]
 
 
 @pytest.fixture
 def base(tmp_path, monkeypatch):
     """An SAE each of whose directions changes colour and shape, with a run around it."""
-    monkeypatch.setattr(meta_steering, "_pictures_of", lambda run, part: Pictures())
+    monkeypatch.setattr(meta_steering, "_images_of", lambda run, part: ToyClipData())
     planted(MIXED, k=1).save(tmp_path / "run/saes/trained/0")
     (tmp_path / "run/config.yaml").touch()
     return str(tmp_path / "run/saes/trained/0")
 
 
 def evaluate(trainer, members, data, **settings):
-    return toy_clip.evaluate(trainer, MetaSteering(**{"n_pictures": 60} | settings), members, data)
+    return toy_clip.evaluate(trainer, MetaSteering(**{"n_images": 60} | settings), members, data)
 
 
 def steering(images=None, n=60):
-    pictures = LabelledPictures("a test", Pictures(images))
-    return Steering(pictures, pictures.numbers("heldout", n), "")
+    labelled = LabelledImages("a test", ToyClipData(images=images))
+    return Steering(labelled, labelled.numbers("heldout", n), "")
 
 
 def test_each_direction_gets_the_strength_that_it_needs():
@@ -55,7 +45,7 @@ def test_each_direction_gets_the_strength_that_it_needs():
     # A patch of colour c has x_c = 1, and a scene is told red as soon as more than 1 is added to x_red.
     expected = [[2 / 3, 0], [2 / 3, 2 / 3], [1 / 3, 0], [0, 0]]
     torch.testing.assert_close(lost, torch.tensor(expected).double(), atol=0.03, rtol=0)
-    x = Pictures().source.activations(next(Pictures().validation_inputs()))[:, 1:].flatten(0, 1)
+    x = ToyClip().activations(next(ToyClipData().validation_inputs()))[:, 1:].flatten(0, 1)
     scale = float((x - x.mean(0)).square().sum(1).mean().sqrt())
     assert (strength[:3] * scale).tolist() == pytest.approx([1, 2**0.5, 1], rel=0.06)
     assert strength[3] == pytest.approx(8, rel=0.03)
@@ -82,11 +72,11 @@ def test_meta_latents_of_one_attribute_are_more_selective_than_mixed_latents(tra
     assert "val/steering_selectivity/matched_directions/0" in logged
     assert logged["val/steering_effect/latents/0"] == pytest.approx(4 / 3, abs=0.03)
     assert logged["val/steering_strength/parts/0"] < logged["val/steering_strength/latents/0"]
-    items = {name: scores.items for name, scores in measured.items() if scores.better}
+    items = {name: scores.items for name, scores in measured.items() if scores.metric.better}
     assert items.keys() == {"steering_selectivity", "steering_gain"}
-    assert len(items["steering_selectivity"].numerators["parts/0"]) == 6
+    assert len(items["steering_selectivity"].numerators[Member("parts", 0)]) == 6
     assert items["steering_gain"].paired
-    assert len(items["steering_gain"].numerators["parts/0"]) == 9
+    assert len(items["steering_gain"].numerators[Member("parts", 0)]) == 9
     for metric, of_metric in items.items():
         for member, numerators in of_metric.numerators.items():
             assert numerators.mean() == pytest.approx(logged[f"val/{metric}/{member}"])
@@ -100,8 +90,8 @@ def test_nulls_and_latents_without_meta_latents(trainer, base, monkeypatch):
     silent.b_enc.data[3:] = torch.tensor([-2, 0, 0])  # MIXED[0] has none
     members = {"trained/0": silent, "isotropic/trained/0": planted(PURE, k=6)}
     measured, logged = evaluate(trainer, members, data)
-    gains = measured["steering_gain"].items.numerators["trained/0"]
-    latents = measured["steering_selectivity"].items.numerators["latents/0"]
+    gains = measured["steering_gain"].items.numerators[Member("trained", 0)]
+    latents = measured["steering_selectivity"].items.numerators[Member("latents", 0)]
     assert gains[0] == 0
     assert gains[1:].tolist() == pytest.approx((1 - latents[1:]).tolist())
     null = {name: logged[f"val/steering_selectivity@isotropic/{name}"] for name in ("trained/0", "latents/0", "floor")}
@@ -113,10 +103,11 @@ def test_nulls_and_latents_without_meta_latents(trainer, base, monkeypatch):
 
 def test_the_gain_of_a_latent_is_that_of_its_own_meta_latents():
     code = Code.from_dense(torch.tensor([[0, 2.0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1]]))  # meta-latents 1 and 3 of 4
-    selective = {"latents/0": torch.tensor([0.1, 0.2, 0.3]), "trained/1": torch.tensor([0.4, 0.9])}
-    scores = meta_steering._gain(selective, {"trained/1": code}, torch.tensor(0.5))
-    assert scores.items.numerators["trained/1"].tolist() == pytest.approx([0.65 - 0.1, 0, 0.9 - 0.3])
-    assert scores.members["trained/1"] == pytest.approx(1.15 / 3)
+    latents, trained = Member("latents", 0), Member("trained", 1)
+    selective = {latents: torch.tensor([0.1, 0.2, 0.3]), trained: torch.tensor([0.4, 0.9])}
+    scores = meta_steering._gain(selective, {trained: code}, torch.tensor(0.5))
+    assert scores.items.numerators[trained].tolist() == pytest.approx([0.65 - 0.1, 0, 0.9 - 0.3])
+    assert scores.members[trained] == pytest.approx(1.15 / 3)
     assert scores.floor[""] == pytest.approx(0.3)
 
 
@@ -128,7 +119,7 @@ def test_dead_latents_are_not_drawn(trainer, base, tmp_path):
     assert data.dead.tolist() == [False] * 9 + [True] * 6
     for n, drawn in ((20, 9), (4, 4)):
         measured, logged = evaluate(trainer, {"parts/0": planted(PURE, k=2)}, data, n_latents=n)
-        assert len(measured["steering_gain"].items.numerators["parts/0"]) == drawn
+        assert len(measured["steering_gain"].items.numerators[Member("parts", 0)]) == drawn
         assert logged["val/steering_selectivity/latents/0"] < 0.2
 
 
@@ -139,7 +130,7 @@ def save_run(folder, data, d_in=D_IN):
     return str(folder / "saes/trained/0")
 
 
-def test_mistakes(trainer, data, base, tmp_path, tiny_clip, pictures, monkeypatch):
+def test_mistakes(trainer, data, base, tmp_path, tiny_clip, image_folder, monkeypatch):
     sae = {"trained/0": planted(PURE, k=2)}
     for settings, message in (
         ({"n_latents": 0}, "n_latents=0: expected 1 or more"),
@@ -152,8 +143,8 @@ def test_mistakes(trainer, data, base, tmp_path, tiny_clip, pictures, monkeypatc
         evaluate(trainer, sae, data)
     with pytest.raises(ValueError, match=r"attributes=\['colour'\]: expected two or more"):
         evaluate(trainer, sae, directions, attributes=["colour"])
-    with pytest.raises(ValueError, match="the model answers 9 of 9 pictures correctly about colour, and 16 are needed"):
-        evaluate(trainer, sae, directions, n_pictures=8)
+    with pytest.raises(ValueError, match="the model answers 9 of 9 images correctly about colour, and 16 are needed"):
+        evaluate(trainer, sae, directions, n_images=8)
     with pytest.raises(ValueError, match="no config.yaml in .*nowhere: .*; give it as run, or"):
         evaluate(trainer, sae, directions, run=str(tmp_path / "nowhere"))
     planted(MIXED, k=1).save(tmp_path / "other/saes/trained/0")
@@ -167,8 +158,8 @@ def test_mistakes(trainer, data, base, tmp_path, tiny_clip, pictures, monkeypatc
         evaluate(trainer, sae, of_synthetic)
 
 
-def test_the_model_and_the_pictures_of_the_run_are_found(trainer, base, tmp_path, tiny_clip, pictures, monkeypatch):
-    images = {"class_path": "ImageFolder", "init_args": {"folder": pictures, "heldout_every": 4}}
+def test_the_model_and_the_images_of_the_run_are_found(trainer, base, tmp_path, tiny_clip, image_folder, monkeypatch):
+    images = {"class_path": "ImageFolder", "init_args": {"folder": image_folder, "heldout_every": 4}}
     hooks = {"early": "visual.transformer.resblocks.0", "late": "visual.transformer.resblocks.1"}
     init_args = {"model": tiny_clip, "hook": hooks, "images": images, "buffer_samples": 10_000}
     run = {"class_path": "ClipImages", "init_args": init_args}
@@ -181,13 +172,17 @@ def test_the_model_and_the_pictures_of_the_run_are_found(trainer, base, tmp_path
         evaluate(trainer, {"trained/0": planted(PURE, k=2)}, data)
     assert torch.equal(torch.get_rng_state(), before)
     assert meta_steering._origin([folder], None) == (tmp_path / "run", "late")
-    found = meta_steering._pictures_of(tmp_path / "run", "late")
+    found = meta_steering._images_of(tmp_path / "run", "late")
     assert len(found.images) == 60
+    run["init_args"]["nulls"] = {"gaussian": {"class_path": "GaussianMatched"}}
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump({"data": run}))
+    with pytest.raises(ValueError, match="was trained on gaussian, a null version of the activations"):
+        meta_steering._images_of(tmp_path / "run", "gaussian")
 
 
-def test_pictures_that_the_model_misreads_are_left_out():
+def test_images_that_the_model_misreads_are_left_out():
     class Mislabelled(ToyImages):
-        """Of some pictures another shape is told than they show."""
+        """Of some images another shape is told than they show."""
 
         def labels(self, attribute):
             labels = super().labels(attribute)

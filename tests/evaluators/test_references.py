@@ -5,6 +5,10 @@ from torch.nn.functional import normalize
 
 from sae_lightning.datamodules import SyntheticDataModule
 from sae_lightning.evaluators import Reconstruction, Recovery, References, Sparsity, references
+from sae_lightning.evaluators.reconstruction import FVU
+from sae_lightning.evaluators.sparsity import L0
+from sae_lightning.metrics import pursuit
+from sae_lightning.metrics.random_dictionary import random_dictionary
 
 REFERENCES = ["true_codes", "true_codes_per_sample", "omp", "omp_random", "pca"]
 FIRING = {"firing_precision", "firing_recall", "firing_f1"}
@@ -93,12 +97,12 @@ def greedy(x, dictionary, k):
 
 
 def test_omp_is_orthogonal_matching_pursuit(sae, synthetic, trainer, monkeypatch):
-    monkeypatch.setattr(references, "_OMP_BLOCK", 7)
+    monkeypatch.setattr(pursuit, "_OMP_BLOCK", 7)
     x, truth = held_out(synthetic, 50)
     logged = validate(sae, synthetic, trainer, References(k=3, n_samples=50))
     for name, dictionary in (
         ("omp", synthetic.source.features),
-        ("omp_random", references.random_dictionary(10, 6)),
+        ("omp_random", random_dictionary(10, 6)),
     ):
         dense = greedy(x.numpy(), dictionary.double().numpy(), 3)
         expected = {"explained_variance": explained_variance(x, dense @ dictionary.double())}
@@ -117,7 +121,7 @@ def test_omp_finds_the_one_feature_of_a_sample_whatever_k(k):
     coefficients = torch.rand(40, generator=random) + 0.5
     coefficients[3] = 0  # a sample without any
     x = coefficients[:, None] * features[which]
-    x_hat, code = references.pursue(x, features, k)
+    x_hat, code = pursuit.pursue(x, features, k)
     torch.testing.assert_close(x_hat, x.double(), atol=1e-6, rtol=0)
     expected = torch.zeros(40, 30, dtype=torch.float64)
     expected[torch.arange(40), which] = coefficients.double()
@@ -142,7 +146,7 @@ def test_all_is_computed_once_and_logged_each_time(sae, synthetic, trainer, monk
     monkeypatch.setattr(
         References,
         "_measure",
-        lambda self, datamodule: calls.append(1) or {"true_codes": {"l0": 2.0, "fvu": 0.1}, "pca": {"fvu": 0.5}},
+        lambda self: calls.append(1) or {"true_codes": {L0: 2.0, FVU: 0.1}, "pca": {FVU: 0.5}},
     )
     evaluator = References(k=2)
     trainer(evaluator, num_sanity_val_steps=2, limit_val_batches=0).fit(sae, synthetic)
@@ -174,7 +178,7 @@ def test_data_without_known_codes_are_refused(panel, data, trainer, missing):
 
 
 @pytest.mark.parametrize(("k", "d_in", "n_features"), [(7, 6, 10), (6, 10, 5)])
-def test_more_atoms_than_can_be_independent_are_refused(trainer, k, d_in, n_features):
+def test_more_features_than_can_be_independent_are_refused(trainer, k, d_in, n_features):
     from sae_lightning.saes import TopK
 
     datamodule = SyntheticDataModule(d_in=d_in, n_features=n_features, batch_size=16)

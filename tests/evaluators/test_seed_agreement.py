@@ -2,14 +2,28 @@ import pytest
 import torch
 
 from sae_lightning.evaluators import SeedAgreement
-from sae_lightning.evaluators.seed_agreement import Directions, agreement, chance
+from sae_lightning.evaluators.seed_agreement import (
+    MATCHED_COSINE,
+    MATCHED_COSINE_ENCODER,
+    MMCS,
+    MMCS_ABSOLUTE,
+    PW_MCC,
+    SHARED_FRACTION,
+    Directions,
+    agreement,
+    chance,
+)
 from sae_lightning.freeze import FrozenDecoder, NoFreeze
+from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import CovarianceMatched, Isotropic, TopK
 
 D_IN, D_SAE, K = 6, 24, 3  # of conftest.py
-DECODER = {"seed_pw_mcc", "seed_matched_cosine", "seed_mmcs", "seed_mmcs_absolute"}
-ALL = DECODER | {"seed_matched_cosine_encoder", "seed_shared_fraction"}
+ALL = {PW_MCC, MATCHED_COSINE, MATCHED_COSINE_ENCODER, SHARED_FRACTION, MMCS, MMCS_ABSOLUTE}
+NAMES = {
+    "seed_pw_mcc", "seed_matched_cosine", "seed_matched_cosine_encoder", "seed_shared_fraction", "seed_mmcs",
+    "seed_mmcs_absolute",
+}  # fmt: skip
 
 
 def rows(n, d_in, seed):
@@ -29,17 +43,17 @@ def test_a_permuted_copy_agrees_whatever_the_length_of_its_rows():
     first = Directions(rows(30, 10, 0), rows(30, 10, 1))
     order = torch.randperm(30, generator=torch.Generator().manual_seed(2))
     second = Directions(3 * first.decoder[order], first.encoder[order] / 2)
-    for of in agreement(first, second):
-        assert of == pytest.approx(dict.fromkeys(ALL, 1.0), abs=1e-6)
+    for scores in agreement(first, second):
+        assert scores == pytest.approx(dict.fromkeys(ALL, 1.0), abs=1e-6)
 
 
 def test_a_negated_copy_agrees_where_the_sign_does_not_count():
     first = Directions(rows(30, 10, 0), rows(30, 10, 1))
     scores, _ = agreement(first, Directions(-first.decoder, -first.encoder))
-    assert scores["seed_pw_mcc"] == pytest.approx(1)
-    assert scores["seed_mmcs_absolute"] == pytest.approx(1)
-    for signed in ALL - {"seed_pw_mcc", "seed_mmcs_absolute"}:
-        assert scores[signed] < 0.8, signed
+    assert scores[PW_MCC] == pytest.approx(1)
+    assert scores[MMCS_ABSOLUTE] == pytest.approx(1)
+    for signed in ALL - {PW_MCC, MMCS_ABSOLUTE}:
+        assert scores[signed] < 0.8, signed.name
 
 
 def test_a_latent_is_shared_if_decoder_and_encoder_agree_on_average():
@@ -47,52 +61,53 @@ def test_a_latent_is_shared_if_decoder_and_encoder_agree_on_average():
     # cosines to the partner: 1 and 1; 1 and 0.6, 0.8 on average; 1 and 0.2; none at all
     encoder = torch.tensor([[1, 0, 0, 0], [0, 0.6, 0, 0.8], [0, 0, 0.2, 0.96**0.5], [0, 0, 0, -1]])
     decoder = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, -1.0]])
-    for of in agreement(first, Directions(decoder, encoder)):
-        assert of["seed_shared_fraction"] == 0.5
+    for scores in agreement(first, Directions(decoder, encoder)):
+        assert scores[SHARED_FRACTION] == 0.5
 
 
 def test_a_latent_without_partner_counts_as_nothing():
     many = Directions(rows(30, 10, 0), rows(30, 10, 0))
     few = Directions(many.decoder[:10], many.encoder[:10])
-    of_many, of_few = agreement(many, few)
-    for name in ("seed_pw_mcc", "seed_matched_cosine", "seed_matched_cosine_encoder", "seed_shared_fraction"):
-        assert (of_many[name], of_few[name]) == (pytest.approx(1 / 3), pytest.approx(1))
-    assert of_few["seed_mmcs"] == pytest.approx(1)
-    assert 1 / 3 < of_many["seed_mmcs"] < 0.95  # no assignment
-    for of in agreement(many, Directions(few.decoder[:0], few.encoder[:0])):
-        assert all(value != value for value in of.values())
+    from_many, from_few = agreement(many, few)
+    for metric in (PW_MCC, MATCHED_COSINE, MATCHED_COSINE_ENCODER, SHARED_FRACTION):
+        assert (from_many[metric], from_few[metric]) == (pytest.approx(1 / 3), pytest.approx(1))
+    assert from_few[MMCS] == pytest.approx(1)
+    assert 1 / 3 < from_many[MMCS] < 0.95  # no assignment
+    for scores in agreement(many, Directions(few.decoder[:0], few.encoder[:0])):
+        assert all(value != value for value in scores.values())
 
 
 def test_random_dictionaries_are_at_the_known_chance():
     sae = TopK(128, k=4, d_sae=1024)
-    known = {"seed_mmcs": 0.283, "seed_mmcs_absolute": 0.299, "seed_matched_cosine": 0.272, "seed_pw_mcc": 0.290}
+    known = {MMCS: 0.283, MMCS_ABSOLUTE: 0.299, MATCHED_COSINE: 0.272, PW_MCC: 0.290}
     for init, samples in ((Isotropic(), torch.zeros(1, 128)), (CovarianceMatched(), rows(20_000, 128, 0))):
         scores = chance(init, sae, samples, to_match=True)
-        assert {name: scores[name] for name in known} == pytest.approx(known, abs=0.004)
-        assert scores["seed_matched_cosine_encoder"] == scores["seed_matched_cosine"]
-        assert scores["seed_shared_fraction"] == 0
+        assert {metric: scores[metric] for metric in known} == pytest.approx(known, abs=0.004)
+        assert scores[MATCHED_COSINE_ENCODER] == scores[MATCHED_COSINE]
+        assert scores[SHARED_FRACTION] == 0
     anisotropic = rows(20_000, 128, 0) * torch.linspace(0.1, 2, 128) ** 2
-    assert chance(CovarianceMatched(), sae, anisotropic, to_match=False)["seed_mmcs"] > 0.33
+    assert chance(CovarianceMatched(), sae, anisotropic, to_match=False)[MMCS] > 0.33
 
 
 def test_members_are_compared_with_all_others_of_their_policy(data, trainer):
     panel, run = panel_of(0, 1, 2), trainer(SeedAgreement())
     saes = panel.members
-    saes["trained/1"].load_state_dict(saes["trained/0"].state_dict())
+    saes[Member("trained", 1)].load_state_dict(saes[Member("trained", 0)].state_dict())
     run.validate(panel, data, verbose=False)
     values = logged(run)
-    curves = {*saes, "floor", "isotropic/0"}
-    assert set(values) == {f"{metric}/{curve}" for metric in ALL for curve in curves}
+    curves = {*map(str, saes), "floor", "isotropic/0"}
+    assert {metric.name for metric in ALL} == NAMES
+    assert set(values) == {f"{name}/{curve}" for name in NAMES for curve in curves}
     alive = [sae.encode(data.x).firing_counts() > 0 for sae in saes.values()]
     both = [Directions(sae.W_dec.detach()[on], sae.W_enc.detach().T[on]) for sae, on in zip(saes.values(), alive)]  # noqa: B905
     assert 0 < alive[0].sum() < D_SAE
     to_second = agreement(both[0], both[2])[0]
-    for name in ALL:
-        assert values[f"{name}/trained/0"] == pytest.approx((1 + to_second[name]) / 2)
-        assert values[f"{name}/trained/0"] == pytest.approx(values[f"{name}/trained/1"])
+    for metric in ALL:
+        assert values[f"{metric.name}/trained/0"] == pytest.approx((1 + to_second[metric]) / 2)
+        assert values[f"{metric.name}/trained/0"] == pytest.approx(values[f"{metric.name}/trained/1"])
     # the frozen decoders start where the others do, and are compared with each other alone
     assert values["seed_pw_mcc/frozen_decoder/0"] == pytest.approx(
-        (agreement(both[3], both[4])[0]["seed_pw_mcc"] + agreement(both[3], both[5])[0]["seed_pw_mcc"]) / 2
+        (agreement(both[3], both[4])[0][PW_MCC] + agreement(both[3], both[5])[0][PW_MCC]) / 2
     )
     assert values["seed_mmcs/isotropic/0"] == pytest.approx(values["seed_mmcs/floor"], abs=0.1)
 
@@ -102,13 +117,13 @@ def test_parts_have_floors_of_their_own_and_nothing_is_drawn_globally(data, trai
     run = trainer(evaluator)
     run.validate(panel, data, verbose=False)
     before, evaluator._chance = torch.get_rng_state(), {}
-    evaluator.scores(run, panel, "val")
+    list(evaluator.scores(run, panel, "val"))
     assert torch.equal(before, torch.get_rng_state())
     values = logged(run)
     assert values["seed_mmcs@a/floor"] > values["seed_mmcs@b/floor"]
     assert values["seed_mmcs@a/isotropic/0"] > values["seed_mmcs@b/isotropic/0"]
     assert values["seed_mmcs@a/trained/0"] > 0.9
-    assert {scores.better for scores in evaluator.measured.values()} == {None}, "seeds share pairs"
+    assert {scores.metric.better for scores in evaluator.measured.values()} == {None}, "seeds share pairs"
 
 
 def test_matchings_that_would_take_hours_are_left_out(data, trainer, monkeypatch):

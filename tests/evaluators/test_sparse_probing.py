@@ -6,10 +6,12 @@ from sae_lightning.code import Code
 from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.datamodules.file_text import FileText
 from sae_lightning.evaluators import SparseProbing
+from sae_lightning.members import Member
 from sae_lightning.probing import Example, ExampleSets, ProbingTask
 from sae_lightning.saes import SAEModule, TopK
 
 D_IN, D_SAE = 16, 64
+TRAINED, DEAD, DENSE = Member("trained", 0), Member("dead", 0), Member("dense_probe", 0)
 
 
 class Animal(ProbingTask):
@@ -38,16 +40,16 @@ class Guess(Animal):
         def shuffled(examples, seed):
             order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(seed))
             return [
-                Example(of.text, examples[int(i)].label, of.unit, of.document, of.span)
-                for of, i in zip(examples, order, strict=True)
+                Example(example.text, examples[int(i)].label, example.unit, example.document, example.span)
+                for example, i in zip(examples, order, strict=True)
             ]
 
-        found = super().load(n_train, n_test)
-        return ExampleSets(shuffled(found.train, 0), shuffled(found.test, 1))
+        sets = super().load(n_train, n_test)
+        return ExampleSets(shuffled(sets.train, 0), shuffled(sets.test, 1))
 
 
 class Planted(TopK):
-    """Latent 7 fires for cats, whose embedding is told from that of dogs, and the others not at all."""
+    """Latent 7 fires for cats, whose embedding differs from that of dogs, and the others not at all."""
 
     def __init__(self, direction, middle, is_dead=False):
         super().__init__(D_IN, k=1, d_sae=D_SAE)
@@ -89,7 +91,7 @@ def text(tmp_path_factory):
 def members(text):
     cat, dog = text.source.model.get_input_embeddings().weight[[4 + WORDS.index(word) for word in ("cat", "dog")]]
     planted = Planted(cat - dog, float((cat - dog) @ (cat + dog) / 2))
-    return {"trained/0": planted, "dead/0": Planted(cat, 0.0, is_dead=True)}
+    return {TRAINED: planted, DEAD: Planted(cat, 0.0, is_dead=True)}
 
 
 def evaluate(trainer, text, members, *tasks, **settings):
@@ -110,27 +112,27 @@ def test_a_latent_that_is_the_label_scores_one_and_a_dead_sae_one_half(trainer, 
     assert logged["val/probe_reconstruction_accuracy_ood/dead/0"] == pytest.approx(0.5)
     assert logged["val/probe_reconstruction_auroc/floor"] == 0.5
     assert set(measured["probe_auroc_k5"].members) == {
-        "trained/0", "dead/0", "dense_probe/0", "top_dimensions/0", "random_directions/0"
+        TRAINED, DEAD, DENSE, Member("top_dimensions", 0), Member("random_directions", 0)
     }  # fmt: skip
-    assert set(measured["probe_reconstruction_auroc"].members) == {"trained/0", "dead/0", "dense_probe/0"}
+    assert set(measured["probe_reconstruction_auroc"].members) == {TRAINED, DEAD, DENSE}
     assert len(measured) == 12
 
 
 def test_the_mean_is_over_tasks_and_made_of_the_items(trainer, text, members):
     measured, logged = evaluate(trainer, text, members, Animal(), Guess(), ks=(1,))
     guessed, _ = evaluate(trainer, text, members, Guess(), ks=(1,))
-    of_guess = guessed["probe_accuracy_k1"].members["trained/0"]
-    assert of_guess == pytest.approx(0.5, abs=0.15)
-    assert logged["val/probe_accuracy_k1/trained/0"] == pytest.approx((1 + of_guess) / 2)
+    guess = guessed["probe_accuracy_k1"].members[TRAINED]
+    assert guess == pytest.approx(0.5, abs=0.15)
+    assert logged["val/probe_accuracy_k1/trained/0"] == pytest.approx((1 + guess) / 2)
     assert logged["val/probe_accuracy_ood_k1/trained/0"] == pytest.approx(1)  # only one task has that set
     assert "probe_accuracy_ood_k1" not in guessed
     for scores in (measured["probe_accuracy_k1"], measured["probe_reconstruction_accuracy_ood"]):
-        assert scores.better == "higher"
+        assert scores.metric.better == "higher"
         for member, value in scores.members.items():
-            numerators, denominators = (of[member] for of in (scores.items.numerators, scores.items.denominators))
+            numerators, denominators = scores.items.numerators[member], scores.items.denominators[member]
             assert (denominators > 0).all()
             assert numerators.sum() / denominators.sum() == pytest.approx(value)
-    assert len(measured["probe_accuracy_k1"].items.numerators["trained/0"]) == 40  # 20 documents of each task
+    assert len(measured["probe_accuracy_k1"].items.numerators[TRAINED]) == 40  # 20 documents of each task
 
 
 def test_it_draws_nothing_and_runs_the_model_once_for_each_task(trainer, text, members, monkeypatch):
@@ -150,19 +152,19 @@ def test_it_draws_nothing_and_runs_the_model_once_for_each_task(trainer, text, m
 def test_a_real_sae_on_whole_texts(trainer, text, pooling):
     class Whole(Animal):
         def load(self, n_train, n_test):
-            found = super().load(n_train, n_test)
+            sets = super().load(n_train, n_test)
             return ExampleSets(
-                *([Example.whole(of.text, of.label) for of in getattr(found, s)] for s in ("train", "test"))
+                *([Example.whole(example.text, example.label) for example in each] for each in (sets.train, sets.test))
             )
 
     sae = TopK(D_IN, k=4, d_sae=D_SAE)
     sae.validation_step = lambda batch, batch_idx: {}
     evaluator = SparseProbing([Whole()], (1, 5), pooling, 60, 60)
     trainer(evaluator).validate(sae, text, verbose=False)
-    dense = evaluator.measured["probe_accuracy_k1"].members["dense_probe/0"]
+    dense = evaluator.measured["probe_accuracy_k1"].members[DENSE]
     # At the last token of all texts, the embedding of one word, nothing is left of the animal.
     assert dense == pytest.approx(0.5) if pooling == "last" else dense > 0.9
-    assert 0.4 <= evaluator.measured["probe_accuracy_k5"].members["trained/0"] <= 1
+    assert 0.4 <= evaluator.measured["probe_accuracy_k5"].members[TRAINED] <= 1
 
 
 def test_bad_arguments(trainer, text):

@@ -6,6 +6,7 @@ from toy_clip import D_IN, ToyClipData, ToyImages, planted
 from sae_lightning.datamodules import ClipImages
 from sae_lightning.evaluators import LossRecovered, SparseProbing, ZeroShotRecovered
 from sae_lightning.images import ImageFolder
+from sae_lightning.members import Member
 from sae_lightning.saes import TopK
 
 
@@ -44,20 +45,21 @@ def test_what_an_sae_loses_is_not_recovered(trainer):
     assert 0 < logged["val/zero_shot_ce_recovered_zero/colours/0"] < 1
     assert logged["val/zero_shot_ce_recovered_zero/dead/0"] == pytest.approx(0)
     assert logged["val/zero_shot_recovered_mean/floor"] == logged["val/zero_shot_ce_recovered_mean/floor"] == 0
-    assert set(measured["zero_shot_recovered_mean"].members) == set(members)
-    better = {name for name, scores in measured.items() if scores.better}
+    assert set(measured["zero_shot_recovered_mean"].members) == {Member.parse(member) for member in members}
+    better = {name for name, scores in measured.items() if scores.metric.better}
     assert better == {"zero_shot_recovered_mean", "zero_shot_ce_recovered_mean"}
 
 
-def test_items_are_pictures_and_make_up_the_metrics(trainer):
+def test_items_are_images_and_make_up_the_metrics(trainer):
     measured, _ = evaluate(trainer, {"colours/0": colours_alone()}, n_images=60)
     with_items = {name for name, scores in measured.items() if scores.items}
     assert len(with_items) == 7
     for name in with_items:
         scores = measured[name]
-        numerators, denominators = (of["colours/0"] for of in (scores.items.numerators, scores.items.denominators))
+        colours = Member("colours", 0)
+        numerators, denominators = (of[colours] for of in (scores.items.numerators, scores.items.denominators))
         assert 60 <= len(numerators) <= 75  # a colour has the first 60, a shape 60 of which most are among them
-        assert float(numerators.sum() / denominators.sum()) == pytest.approx(float(scores.members["colours/0"]))
+        assert float(numerators.sum() / denominators.sum()) == pytest.approx(float(scores.members[colours]))
 
 
 def test_edits_reach_the_positions_that_count(trainer):
@@ -85,8 +87,10 @@ def test_on_the_text_tower_captions_are_read_through_the_sae(trainer):
 
 
 def test_parts_are_edited_where_they_are_read_and_nulls_left_out(trainer):
-    data = ToyClipData()
-    data.d_in, data.null_parts = D_IN, ("gaussian",)
+    class WithNull(ToyClipData):
+        null_parts = ("gaussian",)
+
+    data = WithNull()
     members = {"early/all/0": planted(torch.eye(D_IN), k=2), "late/dead/0": dead(), "gaussian/all/0": dead()}
     measured, logged = evaluate(trainer, members, data)
     assert set(data.source.hooks) == {"early", "late"}
@@ -107,7 +111,7 @@ def test_mistakes(trainer, data, tmp_path):
     sae = {"trained/0": dead()}
     with pytest.raises(ValueError, match="ZeroShotRecovered needs a CLIP model, and data=Activations has none"):
         evaluate(trainer, sae, data)
-    with pytest.raises(ValueError, match="has captions and no pictures; give ZeroShotRecovered its images"):
+    with pytest.raises(ValueError, match="has captions and no images; give ZeroShotRecovered its images"):
         evaluate(trainer, sae, ToyClipData(reads_images=False))
     nothing = ToyImages()
     nothing.values = {}
@@ -115,19 +119,19 @@ def test_mistakes(trainer, data, tmp_path):
         evaluate(trainer, sae, images=nothing)
     unlabelled = ToyImages()
     unlabelled.labels = lambda attribute: torch.full((180,), -1)
-    with pytest.raises(ValueError, match="nothing is known of the 90 heldout pictures; expected some with colour or"):
+    with pytest.raises(ValueError, match="nothing is known of the 90 heldout images; expected some with colour or"):
         evaluate(trainer, sae, images=unlabelled)
     for settings in ({"n_images": 0}, {"min_gap_accuracy": 0.0}, {"min_gap_nats": -1.0}):
         with pytest.raises(ValueError, match="expected"):
             ZeroShotRecovered(**settings)
 
 
-def test_a_real_clip_model_and_evaluators_of_text(trainer, tiny_clip, pictures):
+def test_a_real_clip_model_and_evaluators_of_text(trainer, tiny_clip, image_folder):
     sizes = {"batch_size": 16, "train_samples": 64, "val_samples": 16, "loss_samples": 64, "buffer_samples": 600}
     data = ClipImages(
         tiny_clip,
         "visual.transformer.resblocks.0",
-        ImageFolder(pictures, heldout_every=3),
+        ImageFolder(image_folder, heldout_every=3),
         images_per_forward=8,
         **sizes,
     )
@@ -136,8 +140,8 @@ def test_a_real_clip_model_and_evaluators_of_text(trainer, tiny_clip, pictures):
     evaluator = ZeroShotRecovered()
     with pytest.warns(UserWarning, match="withheld"):  # it was never trained
         trainer(evaluator).validate(sae, data, verbose=False)
-    assert evaluator.measured["zero_shot_accuracy_class"].members["chance/0"] == pytest.approx(1 / 3)
-    assert len(evaluator.measured["zero_shot_accuracy"].items.numerators["trained/0"]) == 20
+    assert evaluator.measured["zero_shot_accuracy_class"].members[Member("chance", 0)] == pytest.approx(1 / 3)
+    assert len(evaluator.measured["zero_shot_accuracy"].items.numerators[Member("trained", 0)]) == 20
     for of_text in (LossRecovered(), SparseProbing()):
         with pytest.raises(ValueError, match="needs a language model.* and data=ClipImages has none"):
             trainer(of_text).validate(sae, data, verbose=False)

@@ -9,10 +9,10 @@ CPU = torch.device("cpu")
 
 
 def test_pixels_are_means_of_squares():
-    picture = Image.new("RGB", (32, 16), (255, 0, 0))
-    picture.paste((0, 0, 255), (16, 0, 32, 16))
+    image = Image.new("RGB", (32, 16), (255, 0, 0))
+    image.paste((0, 0, 255), (16, 0, 32, 16))
     embedding = PixelEmbedding(2)
-    assert embedding.embed(embedding.preprocess(picture)[None], CPU).view(3, 2, 2).tolist() == [
+    assert embedding.embed(embedding.preprocess(image)[None], CPU).view(3, 2, 2).tolist() == [
         [[1, 0], [1, 0]], [[0, 0], [0, 0]], [[0, 1], [0, 1]]
     ]  # fmt: skip
 
@@ -23,8 +23,8 @@ def test_a_clip_embedding_is_that_of_its_image_tower(tiny_clip, tmp_path):
     embedding = ClipEmbedding(tiny_clip)
     embedding.check(other)
     pixels = embedding.preprocess(Image.new("RGB", (32, 32), "red"))[None]
-    found = embedding.embed(pixels, CPU)
-    assert torch.allclose(torch.nn.functional.normalize(found), source.embed_images(pixels), atol=1e-5)
+    vectors = embedding.embed(pixels, CPU)
+    assert torch.allclose(torch.nn.functional.normalize(vectors), source.embed_images(pixels), atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -1,4 +1,4 @@
-"""Folders and datasets of pictures, and how they are read."""
+"""Folders and datasets of images, and how they are read."""
 
 import csv
 from pathlib import Path
@@ -13,8 +13,8 @@ from sae_lightning.images import HubImages, ImageFolder, ImageReader
 from sae_lightning.images.reader import to_rgb
 
 
-def test_folders_are_classes(pictures):
-    images = ImageFolder(pictures, heldout_every=6)
+def test_folders_are_classes(image_folder):
+    images = ImageFolder(image_folder, heldout_every=6)
     assert images.values == {"class": ["blue", "green", "red"]}
     assert images.prompts == {"class": ["a photo of a {}"]}
     for number in range(len(images)):
@@ -24,20 +24,20 @@ def test_folders_are_classes(pictures):
     assert len(parts[1]) == 10
 
 
-def test_pictures_in_the_folder_itself_have_no_class(tmp_path):
+def test_images_in_the_folder_itself_have_no_class(tmp_path):
     for name in "ab":
         Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.PNG")
     images = ImageFolder(str(tmp_path))
     assert (len(images), images.values) == (2, {})
 
 
-def test_a_table_gives_attributes(pictures, tmp_path):
-    paths = sorted(str(path.relative_to(pictures)) for path in Path(pictures).rglob("*.png"))
+def test_a_table_gives_attributes(image_folder, tmp_path):
+    paths = sorted(str(path.relative_to(image_folder)) for path in Path(image_folder).rglob("*.png"))
     with (tmp_path / "table.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "hue", "place"])
         writer.writerows([path, Path(path).parent.name, "" if i % 2 else "left"] for i, path in enumerate(paths))
-    images = ImageFolder(pictures, str(tmp_path / "table.csv"), {"hue": ["something {}", "{}"]})
+    images = ImageFolder(image_folder, str(tmp_path / "table.csv"), {"hue": ["something {}", "{}"]})
     assert images.values == {"hue": ["blue", "green", "red"], "place": ["left"]}
     assert images.labels("place")[:4].tolist() == [0, -1, 0, -1]
     assert images.prompts == {"hue": ["something {}", "{}"], "place": ["a photo of a {}"]}
@@ -47,30 +47,30 @@ def test_a_table_gives_attributes(pictures, tmp_path):
     ("arguments", "message"),
     [
         ({"folder": "nowhere"}, "folder=nowhere: there is no such folder"),
-        ({"folder": "empty"}, "it has 0 pictures, expected at least 2"),
+        ({"folder": "empty"}, "it has 0 images, expected at least 2"),
         ({"heldout_every": 1}, "heldout_every=1: expected at least 2"),
-        ({"prompts": {"size": ["{}"]}}, "size is no attribute of these pictures; expected class"),
+        ({"prompts": {"size": ["{}"]}}, "size is no attribute of these images; expected class"),
         ({"prompts": {"class": ["no place"]}}, "expected captions with one {} in the place of the value"),
         ({"prompts": {"class": []}}, "expected captions with one {} in the place of the value"),
         ({"table": "nowhere.csv"}, "table=nowhere.csv: cannot be read"),
         ({"table": "bad.csv"}, "expected a column file and one for each attribute"),
-        ({"table": "short.csv"}, r"59 of 60 pictures of .* are not in it, such as blue/1.png"),
+        ({"table": "short.csv"}, r"59 of 60 images of .* are not in it, such as blue/1.png"),
     ],
 )
-def test_bad_arguments(pictures, tmp_path, monkeypatch, arguments, message):
+def test_bad_arguments(image_folder, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.csv").write_text("path,hue\n")
     (tmp_path / "short.csv").write_text("file,hue\nblue/0.png,blue\n")
     with pytest.raises(ValueError, match=message):
-        ImageFolder(**{"folder": pictures, **arguments})
+        ImageFolder(**{"folder": image_folder, **arguments})
 
 
-def test_a_dataset(pictures):
-    images = HubImages(pictures, attributes=["label"], prompts={"label": ["a {} thing"]}, heldout_every=5)
+def test_a_dataset(image_folder):
+    images = HubImages(image_folder, attributes=["label"], prompts={"label": ["a {} thing"]}, heldout_every=5)
     assert len(images) == 60
     assert images.values == {"label": ["blue", "green", "red"]}
-    folder = ImageFolder(pictures)
+    folder = ImageFolder(image_folder)
     for number in (0, 30, 59):
         assert Path(images.name(number)).parent.name == images.values["label"][images.labels("label")[number]]
         same = next(i for i in range(60) if folder.name(i) == images.name(number))
@@ -80,18 +80,18 @@ def test_a_dataset(pictures):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"column": "picture"}, "it has no column picture; expected one of image, label"),
-        ({"column": "label"}, "column=label: it holds .*, expected pictures"),
+        ({"column": "photo"}, "it has no column photo; expected one of image, label"),
+        ({"column": "label"}, "column=label: it holds .*, expected images"),
         ({"attributes": ["hue"]}, "it has no column hue"),
         ({"dataset": "no/such"}, "dataset=no/such, name=None, split=train: `datasets` cannot load it"),
     ],
 )
-def test_a_bad_dataset(pictures, arguments, message):
+def test_a_bad_dataset(image_folder, arguments, message):
     with pytest.raises(ValueError, match=message):
-        HubImages(**{"dataset": pictures, **arguments})
+        HubImages(**{"dataset": image_folder, **arguments})
 
 
-def test_every_kind_of_picture_becomes_rgb():
+def test_every_kind_of_image_becomes_rgb():
     red = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
     red.putpixel((1, 0), (0, 0, 0, 0))
     assert np.asarray(to_rgb(red)).tolist() == [[[255, 0, 0], [255, 255, 255]]]
@@ -109,12 +109,12 @@ def test_every_kind_of_picture_becomes_rgb():
 def test_what_cannot_be_decoded_is_named_skipped_and_counted(tmp_path):
     for i in range(6):
         Image.effect_noise((32, 32), 50).save(tmp_path / f"{i}.png")
-    for i, content in ((1, b"no picture"), (4, (tmp_path / "4.png").read_bytes()[:200])):
+    for i, content in ((1, b"no image"), (4, (tmp_path / "4.png").read_bytes()[:200])):
         (tmp_path / f"{i}.png").write_bytes(content)
     reader = ImageReader(ImageFolder(str(tmp_path)), to_tensor, n_workers=2)
-    with pytest.warns(UserWarning, match="cannot be decoded") as told:
+    with pytest.warns(UserWarning, match="cannot be decoded") as caught:
         pixels, numbers = reader.read(torch.arange(6))
-    assert sorted(Path(str(warning.message).split(": ")[0].split(", ")[1]).name for warning in told) == [
+    assert sorted(Path(str(warning.message).split(": ")[0].split(", ")[1]).name for warning in caught) == [
         "1.png",
         "4.png",
     ]

@@ -4,7 +4,7 @@ from tiny import WORDS, save_tiny_lm
 
 from sae_lightning.interpretation.excerpts import Excerpts
 from sae_lightning.interpretation.firings import Counts, Firings
-from sae_lightning.interpretation.questions import QuestionSettings, make_question
+from sae_lightning.interpretation.tasks import TaskSettings, make_task
 from sae_lightning.sources import TokenBatch
 
 LENGTH = 8
@@ -24,25 +24,25 @@ def excerpts(tokenizer):
     return Excerpts(TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool)), LENGTH, tokenizer)
 
 
-SETTINGS = QuestionSettings(n_latents=4, n_shown=15, n_judged=50, min_excerpts=5, min_frequency=1e-6)
+SETTINGS = TaskSettings(n_latents=4, n_shown=15, n_judged=50, min_excerpts=5, min_frequency=1e-6)
 
 
 @pytest.fixture(scope="session")
-def ask_about(excerpts):
-    """Makes the question about a latent with these activations of all tokens."""
+def task_for(excerpts):
+    """Make the task of a latent with these activations of all tokens."""
 
     def make(activations):
         positions = activations.nonzero()[:, 0]
         firings = Firings(positions, torch.zeros_like(positions), activations[positions])
         n = torch.tensor([len(positions)])
-        return make_question(0, 0, Counts(n, n, n, len(activations)), firings, excerpts, SETTINGS)
+        return make_task(0, 0, Counts(n, n, n, len(activations)), firings, excerpts, SETTINGS)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def planted(excerpts, ask_about):
+def planted(excerpts, task_for):
     """A latent that fires on one word alone, at varying strengths."""
     ids = excerpts.ids.flatten()
     strengths = torch.rand(len(ids), generator=torch.Generator().manual_seed(1)) + 0.1
-    return ask_about(strengths * (ids == 4 + WORDS.index("moon")))
+    return task_for(strengths * (ids == 4 + WORDS.index("moon")))

@@ -89,8 +89,8 @@ def make(server, tmp_path):
 
 
 def test_explanation_and_answers_come_from_the_server(server, make, planted):
-    found = interpret(make(), planted)
-    assert (found.explanation, found.accuracy, found.n_not_understood) == ("The word moon.", 1, 0)
+    result = interpret(make(), planted)
+    assert (result.explanation, result.accuracy, result.n_not_understood) == ("The word moon.", 1, 0)
     assert len(server.requests) == 101
     assert {path for path, _ in server.requests} == {"/v1/chat/completions"}
     explain, judge = server.requests[0][1], server.requests[1][1]
@@ -183,8 +183,8 @@ def test_a_refused_request_is_not_repeated(server, make, status, words):
 
 def test_answers_that_cannot_be_understood_are_counted(server, make, planted):
     server.answer = lambda text: "perhaps"
-    found = interpret(make(), planted)
-    assert (found.accuracy, found.n_not_understood) == (0.5, 100)
+    result = interpret(make(), planted)
+    assert (result.accuracy, result.n_not_understood) == (0.5, 100)
 
 
 def test_a_dry_run_tells_the_cost_and_asks_nothing(server, make, planted, caplog):

@@ -12,7 +12,7 @@ N = 240
 
 
 class Labelled(Images):
-    """Four colours in turn, two sizes in halves, a sort that one picture in six has, and what never varies."""
+    """Four colours in turn, two sizes in halves, a sort that one image in six has, and what never varies."""
 
     def __init__(self, attributes=("colour", "size", "sort", "always")):
         super().__init__(2)
@@ -66,7 +66,7 @@ def test_what_an_attribute_does_not_apply_to_is_no_common_value(concepts):
     half, entropy_of_half, _ = of_sort.score(torch.tensor([[0, 30, 1, 2]]))
     assert float(none) < 0 < float(half) < float(same) == 1
     assert float(entropy) == 0
-    assert float(entropy_of_half) == pytest.approx(0.5)  # one bit of the two that four pictures can have
+    assert float(entropy_of_half) == pytest.approx(0.5)  # one bit of the two that four images can have
 
 
 def test_the_floor_is_above_zero_since_the_best_of_several_attributes_is_taken(concepts):
@@ -95,7 +95,7 @@ def test_the_pool_decides_what_places_mean():
     )
 
 
-def test_random_sets_are_the_same_each_time_and_have_no_picture_twice():
+def test_random_sets_are_the_same_each_time_and_have_no_image_twice():
     sets = random_sets(9, 8)
     assert torch.equal(sets, random_sets(9, 8))
     assert all(len(set(of.tolist())) == 8 for of in sets)

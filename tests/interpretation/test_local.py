@@ -17,10 +17,10 @@ def test_a_random_model_answers(planted, tmp_path, template):
     judge = TransformersJudge(folder, batch_size=30)
     judge.check()
     before = torch.get_rng_state()
-    found = interpret(judge, planted)
-    assert found.n_not_understood == 100  # it does not know the words yes and no
-    assert found.accuracy == 0.5
-    assert found.explanation
+    result = interpret(judge, planted)
+    assert result.n_not_understood == 100  # it does not know the words yes and no
+    assert result.accuracy == 0.5
+    assert result.explanation
     assert torch.equal(before, torch.get_rng_state())
 
 

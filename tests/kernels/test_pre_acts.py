@@ -1,10 +1,16 @@
 """The bfloat16 screen changes nothing: not what is selected, and not the values beyond float32's own rounding."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
+from fast_products import PACKED
 
+from sae_lightning import cpu_settings
 from sae_lightning.kernels import PreActs, entries_above, largest_per_row, pre_acts, top_k_of_batch, top_k_per_row
-from sae_lightning.kernels.pre_acts import products
+from sae_lightning.kernels.pre_acts import can_pack, products
 
 D_IN, D_SAE, BATCH = 256, 2048, 37
 
@@ -164,7 +170,7 @@ def test_no_screen_where_it_would_not_pay_or_was_not_asked_for(monkeypatch):
     assert not PreActs(x, W_enc, b_enc).screened
 
 
-@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("packed", PACKED)
 @pytest.mark.parametrize("screened", [True, False])
 def test_blocks_are_the_rows_in_order(packed, screened, monkeypatch):
     monkeypatch.setattr(products, "packed", packed)
@@ -216,3 +222,96 @@ def test_empty_batches(screen):
     for select, argument in ((entries_above, 0.1), (top_k_per_row, 4), (top_k_of_batch, 4)):
         code = select(PreActs(torch.zeros(0, D_IN), encoder(), torch.zeros(D_SAE), screen=screen), argument)
         assert (code.nnz, code.batch_size) == (0, 0)
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_products_of_every_dtype(packed, dtype, monkeypatch):
+    monkeypatch.setattr(products, "packed", packed)
+    x, W_enc, b_enc = torch.randn(BATCH, D_IN).to(dtype), encoder().to(dtype), torch.randn(D_SAE).to(dtype)
+    exact = x.double() @ W_enc.double() + b_enc.double()
+    blocks = torch.cat([block for _, block, _ in PreActs(x, W_enc, b_enc, screen=False).blocks()])
+    assert blocks.dtype == dtype
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(blocks.double(), exact, atol=64 * eps, rtol=4 * eps)
+
+
+@pytest.mark.parametrize("packed", PACKED)
+def test_under_autocast_the_products_have_its_precision(packed, monkeypatch):
+    monkeypatch.setattr(products, "packed", packed)
+    x, W_enc, b_enc = torch.randn(BATCH, D_IN), encoder(), torch.zeros(D_SAE)
+    exact = x.bfloat16().double() @ W_enc.bfloat16().double()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        code = top_k_per_row(PreActs(x, W_enc, b_enc), 4)
+    torch.testing.assert_close(code.take_from(exact), code.values.double(), atol=0.0, rtol=2**-8)
+
+
+def refuse_bfloat16(weight, n_rows, reorder=torch.ops.mkldnn._reorder_linear_weight):
+    if weight.dtype == torch.bfloat16:
+        raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support avx512bw")
+    return reorder(weight, n_rows)
+
+
+def distort(weight, n_rows, reorder=torch.ops.mkldnn._reorder_linear_weight):
+    return reorder(weight.float().bfloat16().to(weight.dtype), n_rows)
+
+
+@pytest.mark.skipif(not can_pack(torch.float32), reason="oneDNN packs nothing on this machine")
+def test_each_dtype_is_tried_for_itself(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", refuse_bfloat16)
+    assert can_pack(torch.float32)
+    assert not can_pack(torch.bfloat16)
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", distort)
+    assert not can_pack(torch.float32), "inexact"
+
+
+def chosen_products(monkeypatch):
+    """What a command would choose on this machine, for this test."""
+    monkeypatch.setattr(products, "packed", frozenset())
+    monkeypatch.setattr(products, "screened", False)
+    before = torch.get_float32_matmul_precision()
+    try:
+        cpu_settings.choose_products()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return products
+
+
+def test_what_is_chosen_works_here(monkeypatch):
+    chosen = chosen_products(monkeypatch)
+    assert all(can_pack(dtype) for dtype in chosen.packed)
+    x, W_enc, b_enc = torch.randn(BATCH, D_IN), encoder(), torch.zeros(D_SAE)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+            assert top_k_per_row(PreActs(x, W_enc, b_enc), 4).nnz == 4 * BATCH
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="beside a GPU nothing is packed")
+def test_without_bfloat16_products_float32_ones_are_packed_and_nothing_is_screened(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", refuse_bfloat16)
+    chosen = chosen_products(monkeypatch)
+    assert torch.bfloat16 not in chosen.packed
+    assert not chosen.screened
+
+
+AVX2_ONLY = """
+import torch
+from sae_lightning import cpu_settings
+from sae_lightning.kernels.pre_acts import PreActs, products
+
+cpu_settings.choose_products()
+x, W_enc, b_enc = torch.randn(8, 256), torch.randn(256, 512), torch.zeros(512)
+for enabled in (False, True):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+        PreActs(x, W_enc, b_enc).dense()
+print(products.screened, torch.bfloat16 in products.packed)
+"""
+
+
+@pytest.mark.slow
+def test_a_cpu_without_avx512():
+    """oneDNN is told to do without the instructions that its bfloat16 products need."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    command = [sys.executable, "-W", "ignore", "-c", AVX2_ONLY]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", "False"]

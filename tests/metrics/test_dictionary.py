@@ -10,6 +10,7 @@ from sae_lightning.metrics import (
     best_match,
     cosine_to_start,
     dictionary,
+    evenly_spaced_rows,
     matched_cosine,
     recovered_fraction,
     uniqueness,
@@ -132,3 +133,9 @@ def test_cosine_to_start_equals_torch_and_is_one_without_movement():
     )
     torch.testing.assert_close(cosine_to_start(start, start), torch.ones(9, dtype=torch.float64))
     assert cosine_to_start(torch.zeros(9, 6), start).abs().max() == 0
+
+
+def test_evenly_spaced_rows_are_spread_over_the_dictionary():
+    rows = torch.arange(10.0)[:, None]
+    assert evenly_spaced_rows(rows, 4).flatten().tolist() == [0, 3, 6, 9]
+    assert torch.equal(evenly_spaced_rows(rows, 99), rows)

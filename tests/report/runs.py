@@ -13,6 +13,33 @@ QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summa
 POLICIES = ("trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder")
 
 
+QUESTIONS = {
+    "explain": {"text": "Does it explain?", "order": 10},
+    "probing": {"text": "Do a few latents hold a concept?", "order": 50, "title": "Probing", "lead": "A probe reads."},
+    "mine": {"text": f"Is it mine? {SCRIPT}", "order": 60},
+    "interpretation": {"text": "Can one tell?", "order": 90, "title": "Interpretation"},
+    "seeds": {"text": "Do two seeds agree?", "order": 100, "title": "Agreement of seeds", "lead": "Latents of seeds."},
+    "drift": {"text": "Did directions move?", "order": 200},
+}
+
+
+def about(question, label, better=None, **more):
+    return {"label": label, "question": QUESTIONS[question] | {"name": question}, "better": better} | more
+
+
+ABOUT = {
+    "explained_variance": about("explain", "Explained variance", "higher", is_headline=True),
+    "dead_fraction": about("explain", "Dead latents", "lower"),
+    "l0": about("explain", "Active latents a sample"),
+    "cosine_to_start_mean": about("drift", "Cosine of directions to their start, mean"),
+    "probe_accuracy_k1": about("probing", "Probe on the best single latent, accuracy"),
+    "probe_accuracy_k2": about("probing", "Probe on the best 2 latents, accuracy"),
+    "seed_mmcs": about("seeds", "Nearest latent of the other seed (cosine)"),
+    "interp_alive_fraction": about("interpretation", "Latents that could be sampled"),
+    f"mine_{SCRIPT}_$x_": about("mine", f"Mine {SCRIPT} $x", "higher"),
+}
+
+
 def write_run(folder, name="a run", n_lines=3, **values):
     """Names and texts in it try to close a tag, to start a script, and to be mathematics."""
     folder.mkdir(parents=True)
@@ -20,18 +47,17 @@ def write_run(folder, name="a run", n_lines=3, **values):
     def line(number):
         shift = number / 20
         scores = dict(zip(POLICIES, (0.7, 0.4, 0.66, 0.5), strict=True)) | values
-        ev = {of: {"0": value + shift, "1": value + shift + 0.01} for of, value in scores.items()}
+        ev = {policy: {"0": value + shift, "1": value + shift + 0.01} for policy, value in scores.items()}
         ev["soft_frozen_decoder"]["1"] += 0.05  # with one seed above and one below the trained SAE
         ev[SCRIPT] = {"0": 0.3}
-        metrics = {"explained_variance": ev, "l0": {of: {"0": 20.0, "1": 21.0} for of in ev}}
-        metrics |= {"dead_fraction": {of: {"0": 0.1, "1": None} for of in POLICIES}}
-        metrics |= {"cosine_to_start_mean": {of: {"0": 0.9, "1": 0.8} for of in POLICIES}}
-        metrics |= {f"probe_accuracy_k{k}": {of: {"0": 0.6 + k / 10} for of in POLICIES} for k in (1, 2)}
+        metrics = {"explained_variance": ev, "l0": {policy: {"0": 20.0, "1": 21.0} for policy in ev}}
+        metrics |= {"dead_fraction": {policy: {"0": 0.1, "1": None} for policy in POLICIES}}
+        metrics |= {"cosine_to_start_mean": {policy: {"0": 0.9, "1": 0.8} for policy in POLICIES}}
+        metrics |= {f"probe_accuracy_k{k}": {policy: {"0": 0.6 + k / 10} for policy in POLICIES} for k in (1, 2)}
         metrics |= {"explained_variance@noise": ev, f"mine_{SCRIPT}_$x_": ev, "seed_mmcs": ev}
         floors = {"explained_variance": 0.0, "explained_variance@noise": 0.0, "l0": None}
-        better = {"explained_variance": "higher", "dead_fraction": "lower", f"mine_{SCRIPT}_$x_": "higher"}
         counters = {"step": 100 * number, "samples": 20_000 * number, "seconds": 100.0 * number}
-        return counters | {"metrics": metrics, "floors": floors, "better": better}
+        return counters | {"format": 2, "metrics": metrics, "floors": floors, "about": ABOUT, "nulls": ["noise"]}
 
     lines = [json.dumps(line(number)) for number in range(1, n_lines + 1)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")

@@ -5,13 +5,16 @@ import json
 import pytest
 import tiny
 import torch
+import yaml
 from report.runs import fit, panel, unpack
 from safetensors.torch import save_file
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
+from sae_lightning.cli import main
 from sae_lightning.report.explorer import explorer_of, pack
 from sae_lightning.report.held_out import by_column
-from sae_lightning.report.latents import choose, gather, members_of
+from sae_lightning.report.latents import choose, gather
+from sae_lightning.runs import Run
 from sae_lightning.saes import TopK
 from sae_lightning.sources import LanguageModelSource, TokenBatch
 
@@ -63,12 +66,12 @@ def synthetic(folder):
 
 @pytest.fixture(scope="module")
 def gathered(run):
-    return gather(run, D_SAE)
+    return gather(Run(run), D_SAE)
 
 
 def test_members_are_the_first_seed_of_each_policy_without_nulls(run, gathered):
-    assert list(members_of(run)) == ["trained/3", "frozen_decoder/3"]
-    assert [member.name for member in gathered.members] == ["trained/3", "frozen_decoder/3"]
+    assert list(map(str, Run(run).first_seeds())) == ["trained/3", "frozen_decoder/3"]
+    assert [str(shown.member) for shown in gathered.members] == ["trained/3", "frozen_decoder/3"]
     assert [len(member.latents) for member in gathered.members] == [D_SAE, D_SAE]
 
 
@@ -122,7 +125,7 @@ def test_what_follows_from_decoder_directions(run, folder, gathered):
 
 
 def test_synthetic_data_have_true_features_and_no_texts(synthetic):
-    found = gather(synthetic, D_SAE)
+    found = gather(Run(synthetic), D_SAE)
     assert found.unit == "sample"
     assert found.n_read == 640
     for member in found.members:
@@ -131,6 +134,26 @@ def test_synthetic_data_have_true_features_and_no_texts(synthetic):
         assert firing["histogram"]["n"] == pytest.approx(640 * firing["frequency"], rel=0.01)
         assert firing["examples"] == []
         assert 0 <= firing["feature"][0] < 20
+
+
+def test_saes_of_several_hooks_are_shown_each_on_its_own_activations(run, folder):
+    """The run has two hooks; the second layer reads what the first gives, so mixing them up would show."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    hooks = {"first": "model.layers.0", "second": "model.layers.1"}
+    data = config["data"]["init_args"] | {"hook": hooks, "nulls": None}
+    several = fit(folder, "hooks", panel(k=2, d_sae=D_SAE), "LanguageModelDataModule", **data)
+    main(["report", str(several), "--latents", str(D_SAE)])
+    shown = gather(Run(several), D_SAE)
+    names = ["first/trained/3", "first/frozen_decoder/3", "second/trained/3", "second/frozen_decoder/3"]
+    assert [str(one.member) for one in shown.members] == names
+    page = (several / "report.html").read_text()
+    assert all(f"<b>{name}</b>" in page for name in names)
+    rows = Run(several).datamodule().heldout_rows(10_000)
+    for one, hook in zip(shown.members, [hook for hook in hooks.values() for _ in range(2)], strict=True):
+        source = LanguageModelSource(str(folder / "lm"), hook)
+        x, mask = source.capture(TokenBatch(rows.input_ids, rows.mask))
+        fires = (TopK.load(several / "saes" / str(one.member)).encode(x[mask].float()).to_dense() > 0).double().mean(0)
+        assert [record["frequency"] for record in one.latents] == pytest.approx(fires.tolist(), rel=0.01)
 
 
 def test_a_sample_takes_the_interpreted_first_and_then_those_that_fire():
@@ -151,12 +174,12 @@ def test_values_by_column_keep_their_order():
 
 
 def test_parts_are_in_the_page_or_in_scripts_beside_it(run, tmp_path):
-    inside = explorer_of(run, 10, None)
+    inside = explorer_of(Run(run), 10, None)
     assert set(inside["parts"]) == {"0-index", "0-0", "1-index", "1-0"}
     index = unpack(inside["parts"]["0-index"])
     assert len(index["latent"]) == 10
     assert index["explanation"][index["latent"].index(5)] == HOSTILE
-    beside = explorer_of(run, 10, tmp_path)
+    beside = explorer_of(Run(run), 10, tmp_path)
     assert beside["parts"] == {}
     assert unpack(beside["manifest"])["folder"] == "latents"
     for name, packed in inside["parts"].items():
@@ -177,7 +200,7 @@ def test_a_model_that_is_gone_costs_the_texts_only(run, folder):
     config.write_text(text.replace(f"model: {folder / 'lm'}", f"model: {folder / 'gone'}"))
     try:
         with pytest.warns(UserWarning, match="held-out data cannot be read"):
-            found = gather(run, D_SAE)
+            found = gather(Run(run), D_SAE)
     finally:
         config.write_text(text)
     assert found.problem == f"model={folder / 'gone'}: there is no such folder"
@@ -190,7 +213,8 @@ def test_a_model_that_is_gone_costs_the_texts_only(run, folder):
 
 
 def test_nothing_to_show(run, tmp_path):
-    assert explorer_of(run, 0, None) is None
-    assert explorer_of(tmp_path, 10, None) is None
+    assert explorer_of(Run(run), 0, None) is None
+    (tmp_path / "config.yaml").touch()
+    assert explorer_of(Run(tmp_path), 10, None) is None
     with pytest.raises(ValueError, match="--latents -1: expected 0 or more"):
-        explorer_of(run, -1, None)
+        explorer_of(Run(run), -1, None)

@@ -9,8 +9,9 @@ from jinja2.loaders import ChoiceLoader
 from scipy.stats import binomtest
 
 import sae_lightning.report
-from sae_lightning.report.explorer import CHUNK, PICTURES, context_of
-from sae_lightning.report.latents import Gathered, Member
+from sae_lightning.members import Member
+from sae_lightning.report.explorer import CHUNK, IMAGES, context_of
+from sae_lightning.report.latents import ShownLatents, ShownMember
 
 HOSTILE = ["</script>", "<script>window.hacked = 1</script>", "<img src=x onerror='window.hacked = 1'>", "{{ 7 * 7 }}"]
 ODD = ["\u2028", "\ud800", "😀", "\u202e", "\n  ", "\t", "  two", "&amp;"]
@@ -50,13 +51,14 @@ def record(latent, **changes):
 
 
 def member(name, n, **changes):
-    return Member(name, 2 * n, n, n // 2, [record(latent, **changes.get(f"of{latent}", {})) for latent in range(n)])
+    records = [record(latent, **changes.get(f"of{latent}", {})) for latent in range(n)]
+    return ShownMember(Member.parse(name), 2 * n, n, n // 2, records)
 
 
-def save(path, members, split=None, **pictures):
+def save(path, members, split=None, **images):
     templates = FileSystemLoader(Path(sae_lightning.report.__file__).parent / "templates")
     environment = Environment(loader=ChoiceLoader([DictLoader({"page": PAGE}), templates]), autoescape=True)
-    context = context_of(Gathered(members, "position" if pictures else "token", 1000, None, **pictures), split)
+    context = context_of(ShownLatents(members, "position" if images else "token", 1000, None, **images), split)
     path.write_text(environment.get_template("page").render(explorer=context), encoding="utf-8")
     return f"file://{path}"
 
@@ -231,29 +233,32 @@ def test_meta_latents_lead_to_latents_and_back(browse, url):
     assert listed(page) == [6, 7]
 
 
-def save_pictures(path, split=None):
-    """Two SAEs of 60 latents with pictures, one of which would be fetched; all but the first latent show the second."""
-    pictures = {7 * i: {"src": PIXEL, "shows": f"shape {i}, {HOSTILE[2]}"} for i in range(PICTURES + 3)}
-    pictures[7]["src"] = "https://example.com/x.png"
+def save_images(path, split=None):
+    """Two SAEs of 60 latents with images, one of which would be fetched; all but the first latent show the second."""
+    images = {7 * i: {"src": PIXEL, "shows": f"shape {i}, {HOSTILE[2]}"} for i in range(IMAGES + 3)}
+    images[7]["src"] = "https://example.com/x.png"
     heat = {"heat": [[0, 1.0], [0.5, 0]]}
 
-    def of(latent):
-        own = {"type": "image", "picture": 7 * min(latent, PICTURES + 2), "activation": 2.0}
-        weak = {"type": "image", "picture": 7, "activation": 1.0}
+    def shown(latent):
+        own = {"type": "image", "image": 7 * min(latent, IMAGES + 2), "activation": 2.0}
+        weak = {"type": "image", "image": 7, "activation": 1.0}
         quarter = [own | {"elsewhere": True} | heat]
         return record(latent, examples=[own | heat, weak], quarters=[quarter] * 4, tokens=[f"shape{latent}"])
 
-    members = [Member(name, 60, 60, 0, [of(latent) for latent in range(60)]) for name in ("trained/0", "untrained/0")]
-    return save(path, members, split, n_pictures=100, pictures=pictures)
+    members = [
+        ShownMember(Member(policy, 0), 60, 60, 0, [shown(latent) for latent in range(60)])
+        for policy in ("trained", "untrained")
+    ]
+    return save(path, members, split, n_images=100, images=images)
 
 
 @pytest.mark.parametrize("is_split", [False, True])
-def test_pictures_have_a_heat_map_and_are_never_fetched(browse, tmp_path, is_split):
-    page = browse(save_pictures(tmp_path / "page.html", tmp_path if is_split else None) + "#latent=trained/0/59")
+def test_images_have_a_heat_map_and_are_never_fetched(browse, tmp_path, is_split):
+    page = browse(save_images(tmp_path / "page.html", tmp_path if is_split else None) + "#latent=trained/0/59")
     pane = page.locator("[data-side=left]")
-    assert "pictures are from 1,000 held-out positions of 100 pictures" in page.locator("#explorer").inner_text()
+    assert "images are from 1,000 held-out positions of 100 images" in page.locator("#explorer").inner_text()
     assert pane.locator("img").count() == 5
-    alt = f"shape {PICTURES + 2}, {HOSTILE[2]}; activation 2"
+    alt = f"shape {IMAGES + 2}, {HOSTILE[2]}; activation 2"
     assert (
         pane.locator("img").first.get_attribute("alt") == pane.locator(".lx-frame").first.get_attribute("title") == alt
     )
@@ -263,7 +268,7 @@ def test_pictures_have_a_heat_map_and_are_never_fetched(browse, tmp_path, is_spl
     assert pane.locator(".lx-heat").count() == 5
     levels = "of => [...of.children].map(cell => cell.style.getPropertyValue('--lx-level'))"
     assert pane.locator(".lx-heat").first.evaluate(levels) == ["", "0.50", "0.25", ""]
-    assert "No picture." in pane.inner_text()
+    assert "No image." in pane.inner_text()
     pane.get_by_role("button", name="Heat map").click()
     assert page.locator(".lx-heat:visible").count() == 0
     assert pane.get_by_role("button", name="Heat map").get_attribute("aria-pressed") == "false"
@@ -280,14 +285,14 @@ def test_pictures_have_a_heat_map_and_are_never_fetched(browse, tmp_path, is_spl
         assert word not in told
 
 
-def test_parts_of_pictures_are_opened_when_they_are_wanted(browse, tmp_path):
-    page = browse(save_pictures(tmp_path / "page.html", tmp_path))
+def test_parts_of_images_are_opened_when_they_are_wanted(browse, tmp_path):
+    page = browse(save_images(tmp_path / "page.html", tmp_path))
     loaded = "[...document.querySelectorAll('script[src]')].map(of => of.getAttribute('src')).join()"
-    assert "pictures-0.js" in page.evaluate(loaded)
-    assert "pictures-1.js" not in page.evaluate(loaded)
+    assert "images-0.js" in page.evaluate(loaded)
+    assert "images-1.js" not in page.evaluate(loaded)
     page.locator("[data-side=left] [role=listbox]").press("End")
     page.wait_for_function("document.querySelector('.lx-latent h3').textContent.includes('latent 59')")
-    assert page.evaluate(loaded).count("pictures-") == 2
+    assert page.evaluate(loaded).count("images-") == 2
 
 
 def test_blind_mode_gives_nothing_away_and_keeps_a_tally(browse, url):

@@ -12,10 +12,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from sae_lightning.cli import main
-from sae_lightning.report.charts import Row, Series, dots, lines
-from sae_lightning.report.histograms import histogram
+from sae_lightning.evaluators.drift import cosine_metric
+from sae_lightning.evaluators.loss_recovered import loss_metric
+from sae_lightning.evaluators.meta_latents import share_above_metric
+from sae_lightning.evaluators.probes import accuracy_metric
+from sae_lightning.evaluators.reconstruction import EXPLAINED_VARIANCE
+from sae_lightning.evaluators.recovery import recovery_at
+from sae_lightning.figures.sparsity import read_histograms
+from sae_lightning.members import Tag
+from sae_lightning.metric import undescribed
 from sae_lightning.report.tensorboard import into_tensorboard
-from sae_lightning.report.words import label, question_of
 
 
 class Page(HTMLParser):
@@ -136,7 +142,7 @@ def write_latents(run):
     steps = [{"phase": "small SAE", "mse": 2.0, "explained_variance": 0.7, "l0": 4.0}]
     steps += [{"phase": "novel inserted", "mse": 1.0, "explained_variance": 0.8, "l0": 5.0}]
     stitch = {"small": "x2/0", "large": "x8/0", "n_samples": 1024, "classes": {"novel": of_class}}
-    stitch["curve"] = {"steps": steps, "large": {"mse": 1.0}}
+    stitch["curve"] = {"steps": steps, "small": steps[0], "large": steps[1]}
     row = {"tokens": "without first tokens", "dimensions": "all dimensions", "view": "neuron axes"}
     row |= {"participation_ratio": 0.3, "hoyer": 0.2, "excess_kurtosis": 1.0, "near_zero": 0.1}
     density = {"n_tokens": 512, "layers": [row | {"hook": "a"}, row | {"hook": "b"}]}
@@ -145,9 +151,14 @@ def write_latents(run):
         (run / path).parent.mkdir(parents=True)
         (run / path).write_text(json.dumps(found))
     scores = [
-        {"member": f"{of}/0", "score": score} for of in ("trained", "frozen_decoder") for score in (0.5, 0.6, 0.9)
+        {"member": f"{policy}/0", "score": score}
+        for policy in ("trained", "frozen_decoder")
+        for score in (0.5, 0.6, 0.9)
     ]
-    (run / "interpretation.jsonl").write_text("".join(json.dumps(of) + "\n" for of in scores))
+    (run / "interpretation.jsonl").write_text("".join(json.dumps(score) + "\n" for score in scores))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines[-1]["metrics"]["interp_alive_fraction"] = {"trained": {"0": 0.9}}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_histograms_are_those_of_tensorboard(run):
@@ -156,19 +167,25 @@ def test_histograms_are_those_of_tensorboard(run):
     with SummaryWriter(str(run / "frozen_decoder-0")) as writer:
         writer.add_histogram("val/log10_firing_frequency", np.array([9.0, 9.0]), 100)
         writer.add_histogram("val/log10_firing_frequency", np.array([-3.0, -3.0, -2.0, -1.0]), 200)
-    (series,) = histogram(run, "log10_firing_frequency")
+    (series,) = read_histograms(run, Tag("log10_firing_frequency"))
     assert series.name == "frozen_decoder"
     assert min(series.x) == pytest.approx(-3, abs=0.2)
     assert max(series.x) == pytest.approx(-1, abs=0.1)
-    assert histogram(run, "cosine_to_start") == []
+    assert read_histograms(run, Tag("cosine_to_start")) == []
 
 
 def test_a_lone_sae_and_an_older_run(tmp_path, capsys):
     older = write_run(tmp_path / "older" / "version_0")
     lines = [json.loads(line) for line in (older / "metrics.jsonl").read_text().splitlines()]
-    (older / "metrics.jsonl").write_text("".join(json.dumps(line | {"better": {}}) + "\n" for line in lines))
+    new = ("format", "about", "nulls")
+    lines = [{name: value for name, value in line.items() if name not in new} | {"better": {}} for line in lines]
+    (older / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (older / "config.yaml").unlink()
-    assert "as older versions do not: measure it again with sae validate" in page_of(older, capsys).text
+    text = page_of(older, capsys).text
+    assert "as older versions do not: measure it again with sae validate" in text
+    assert "What else was measured?" in text  # a plain name for each metric, and no question
+    assert "Accuracy of probes" in text
+    assert "Seed mmcs" in text
     alone = write_run(tmp_path / "alone" / "version_0", n_lines=1)
     line = json.loads((alone / "metrics.jsonl").read_text())
     line["metrics"] = {"explained_variance": {"trained": {"0": 0.5}}}
@@ -192,21 +209,6 @@ def test_several_runs_begin_with_the_comparison(tmp_path, capsys):
     assert len(ids) == len(set(ids))
 
 
-def test_intervals_of_baselines_and_marks():
-    rows = [Row("trained", [0.7, 0.9]), Row("$x_1$", [0.5], (0.4, 0.6), "beats")]
-    chart = dots("key", "fvu", rows, 1.0, "lower")
-    assert chart.table.rows[1] == ["$x 1$", "0.500", "0.400", "0.600", "0.500", "beats"]
-    assert chart.table.rows[2][:2] == ["floor", "1.000"]
-    assert ">$x 1$</text>" in chart.svg  # and no formula of it
-    assert "✓ beats" in chart.svg
-
-
-def test_an_axis_of_powers_of_ten_has_numbers():
-    chart = lines("key", "title", [Series("trained", [0.001, 0.01, 0.1], [1.0, 2.0, 3.0])], "x", "y", log_x=True)
-    assert re.findall(r">([^<]*)</text>", chart.svg)[:3] == ["0.001", "0.01", "0.1"]
-    assert "$" not in chart.svg
-
-
 def test_what_ran_it_is_told_where_it_is_known(page, tmp_path, capsys):
     assert "Versions lightning.pytorch 2.6.6" in page.text
     run = write_run(tmp_path / "version_0", n_lines=1)
@@ -219,11 +221,11 @@ def test_what_ran_it_is_told_where_it_is_known(page, tmp_path, capsys):
 
 
 def test_metrics_have_plain_words():
-    assert label("recovery_at_0.8") == "True features recovered (cosine above 0.8)"
-    assert label("probe_accuracy_k1") == "Probe on the best single latent, accuracy"
-    assert label("meta_share_above_0.7_512") == "Meta-latents that are latents of the SAE with 512 (cosine above 0.7)"
-    names = ("cosine_to_start_mean", "cosine", "explained_variance@early", "kl_zero", "unheard_of")
-    assert [question_of(name).name for name in names] == ["drift", "explain", "explain", "loss", "other"]
+    assert recovery_at(0.8).label == "True features recovered (cosine above 0.8)"
+    assert accuracy_metric(1, "test").label == "Probe on the best single latent, accuracy"
+    assert share_above_metric(512).label == "Meta-latents that are latents of the SAE with 512 (cosine above 0.7)"
+    metrics = (cosine_metric("mean"), EXPLAINED_VARIANCE, loss_metric("kl", "zero"), undescribed("unheard_of"))
+    assert [metric.question.name for metric in metrics] == ["drift", "explain", "loss", "other"]
 
 
 def test_tensorboard_gets_the_verdict_once(run):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from fast_products import PACKED
 from training import Batches, fit
 
 from sae_lightning.kernels.pre_acts import products
@@ -109,12 +110,22 @@ def test_a_run_is_that_of_plain_dense_training(make, tmp_path):
         torch.testing.assert_close(parameter, reference.p[name], msg=name, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
-def test_a_run_is_the_same_with_and_without_the_fast_products(make, tmp_path, monkeypatch):
+def assert_same_run(make, precision, packed, folder, monkeypatch):
     monkeypatch.setattr("sae_lightning.kernels.pre_acts.SCREEN_MIN_D_IN", D_IN)
     losses = {}
     for fast in (True, False):
         monkeypatch.setattr(products, "screened", fast)
-        monkeypatch.setattr(products, "packed", fast)
-        losses[fast] = trace(make(optimizer=adam), tmp_path, "32-true")
+        monkeypatch.setattr(products, "packed", packed if fast else frozenset())
+        losses[fast] = trace(make(optimizer=adam), folder, precision)
     assert losses[True] == pytest.approx(losses[False], rel=1e-3)
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
+def test_a_run_is_the_same_with_and_without_the_fast_products(make, packed, tmp_path, monkeypatch):
+    assert_same_run(make, "32-true", packed, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("packed", PACKED[1:])  # there is no screen under autocast
+def test_a_run_in_mixed_precision_is_the_same_with_and_without_the_fast_products(packed, tmp_path, monkeypatch):
+    assert_same_run(VARIANTS["topk"], "bf16-mixed", packed, tmp_path, monkeypatch)

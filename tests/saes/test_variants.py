@@ -196,7 +196,7 @@ def test_an_oracle_starts_from_the_true_features(d_sae):
     init, source = TrueFeatures(), SyntheticSource(LogUniformProbability(), d_in=D_IN, n_features=16)
     with pytest.raises(ValueError, match="TrueFeatures needs the data"):
         init.directions(d_sae, D_IN, torch.Generator(), None)
-    init.look_at(SimpleNamespace(source=source))
+    init.prepare(SimpleNamespace(source=source))
     directions = init.directions(d_sae, D_IN, torch.Generator().manual_seed(0), None)
     torch.testing.assert_close(directions.norm(dim=1), torch.ones(d_sae))
     found = (directions @ source.features.T).max(1)
@@ -207,7 +207,7 @@ def test_an_oracle_starts_from_the_true_features(d_sae):
 
 def test_an_oracle_needs_known_features():
     with pytest.raises(ValueError, match="data=SimpleNamespace has none"):
-        TrueFeatures().look_at(SimpleNamespace(source=None))
+        TrueFeatures().prepare(SimpleNamespace(source=None))
 
 
 def test_dead_latents_are_counted_in_samples(variant):

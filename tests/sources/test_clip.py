@@ -12,7 +12,7 @@ from sae_lightning.sources import ClipSource, ImageBatch, TokenBatch
 IMAGE, TEXT = "visual.transformer.resblocks.0", "transformer.resblocks.0"
 
 
-def pictures(n=3):
+def images(n=3):
     pixels = torch.randn(n, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     return ImageBatch(pixels, torch.ones(n, 17, dtype=torch.bool), torch.arange(n))
 
@@ -23,7 +23,7 @@ def captions(source):
 
 
 def inputs(source):
-    return pictures() if source.reads_images else captions(source)
+    return images() if source.reads_images else captions(source)
 
 
 @pytest.fixture(params=[IMAGE, TEXT])
@@ -61,8 +61,8 @@ def test_replace_is_differentiable_in_the_edit(source):
 def test_several_hooks_of_one_tower(tiny_clip):
     source = ClipSource(tiny_clip, {"first": IMAGE, "second": "visual.transformer.resblocks.1"})
     assert (source.widths, source.d_in) == ({"first": 32, "second": 32}, 64)
-    both, _ = source.capture(pictures())
-    assert torch.equal(both[..., 32:], source.at("visual.transformer.resblocks.1").capture(pictures())[0])
+    both, _ = source.capture(images())
+    assert torch.equal(both[..., 32:], source.at("visual.transformer.resblocks.1").capture(images())[0])
 
 
 def test_positions(tiny_clip):
@@ -71,13 +71,13 @@ def test_positions(tiny_clip):
     with pytest.raises(ValueError, match="visual.conv1.* is a convolution"):
         source.at("visual.conv1").n_positions()
     source.model.visual.transformer.resblocks[0].register_forward_hook(lambda module, args, output: output[:, :2])
-    with pytest.raises(ValueError, match="it has 2 positions, and the picture 16 patches"):
+    with pytest.raises(ValueError, match="it has 2 positions, and the image 16 patches"):
         source.n_positions()
 
 
 def test_embeddings_do_not_depend_on_the_tower_of_the_hooks(tiny_clip):
     of_image, of_text = ClipSource(tiny_clip, IMAGE), ClipSource(tiny_clip, TEXT)
-    assert torch.equal(of_text.embed_images(pictures().pixels), of_image.forward(pictures()))
+    assert torch.equal(of_text.embed_images(images().pixels), of_image.forward(images()))
     ids = captions(of_text).input_ids
     assert torch.equal(of_image.embed_tokens(ids), of_text.forward(captions(of_text)))
     assert of_image.scale == pytest.approx(1 / 0.07, rel=1e-4)
@@ -102,9 +102,9 @@ def test_redrawn(source, embeddings):
 
 def test_bfloat16(tiny_clip):
     source = ClipSource(tiny_clip, IMAGE, dtype="bfloat16")
-    assert source.capture(pictures())[0].dtype == torch.bfloat16
-    clean = ClipSource(tiny_clip, IMAGE).forward(pictures())
-    torch.testing.assert_close(source.forward(pictures()).float(), clean, atol=0.02, rtol=0)
+    assert source.capture(images())[0].dtype == torch.bfloat16
+    clean = ClipSource(tiny_clip, IMAGE).forward(images())
+    torch.testing.assert_close(source.forward(images()).float(), clean, atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize(

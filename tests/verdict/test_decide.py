@@ -1,37 +1,50 @@
 import numpy as np
 import pytest
-import torch
 
-from sae_lightning.evaluators import Items, Scores
-from sae_lightning.verdict import Measured, decide, verdict_as_json, verdict_table
-from sae_lightning.verdict.items import MetricItems, read_items, write_items
+from sae_lightning.members import Member, Tag
+from sae_lightning.metric import undescribed
+from sae_lightning.runs.items import MetricItems
+from sae_lightning.runs.measurements import Measurements
+from sae_lightning.verdict import decide, verdict_as_json, verdict_table
 
 
 def run(metrics, floors=None, better=None, items=None):
-    seeds = {
-        name: {of: dict(zip("0123", values, strict=False)) for of, values in by.items()} for name, by in metrics.items()
+    """Values by metric and policy, one for each seed from 0 or by seed."""
+    values = {
+        Tag(name): {
+            Member(policy, seed): value
+            for policy, seeds in policies.items()
+            for seed, value in (seeds if isinstance(seeds, dict) else dict(enumerate(seeds))).items()
+        }
+        for name, policies in metrics.items()
     }
-    return Measured(seeds, floors or {}, better or dict.fromkeys(metrics, "higher"), items or {})
+    ways = better or dict.fromkeys(metrics, "higher")
+    return Measurements(
+        values,
+        {Tag(name): floor for name, floor in (floors or {}).items()},
+        {name: undescribed(name, way) for name, way in ways.items()},
+        {Tag(name): of_metric for name, of_metric in (items or {}).items()},
+    )
 
 
 def only(runs):
-    (found,) = decide(runs)
-    return found
+    (comparison,) = decide(runs)
+    return comparison
 
 
 def test_a_clear_difference_beats_and_its_opposite_loses():
     values = {"trained": [0.9, 0.91, 0.92], "frozen_decoder": [0.6, 0.61, 0.62]}
-    found = only([run({"ev": values}, {"ev": 0.0})])
-    assert (found.verdict, found.n_seeds, found.n_items) == ("beats", 3, 0)
-    assert found.difference.mean == pytest.approx(0.3)
-    assert found.share == pytest.approx(0.61 / 0.91)
+    comparison = only([run({"ev": values}, {"ev": 0.0})])
+    assert (comparison.verdict, comparison.n_seeds, comparison.n_items) == ("beats", 3, 0)
+    assert comparison.difference.mean == pytest.approx(0.3)
+    assert comparison.share == pytest.approx(0.61 / 0.91)
     assert only([run({"ev": values}, better={"ev": "lower"})]).verdict == "loses"
 
 
 def test_seeds_are_paired_by_name():
     """Unpaired, the spread between seeds would hide the difference."""
-    values = {"trained": {"0": 0.1, "1": 0.5, "2": 0.9}, "frozen_decoder": {"2": 0.8, "0": 0.01, "1": 0.4}}
-    assert only([Measured({"ev": values}, {}, {"ev": "higher"}, {})]).verdict == "beats"
+    values = {"trained": {0: 0.1, 1: 0.5, 2: 0.9}, "frozen_decoder": {2: 0.8, 0: 0.01, 1: 0.4}}
+    assert only([run({"ev": values})]).verdict == "beats"
 
 
 def test_a_difference_within_the_spread_ties():
@@ -39,9 +52,12 @@ def test_a_difference_within_the_spread_ties():
 
 
 def test_one_seed_without_items_is_unknown():
-    found = only([run({"ev": {"trained": [0.9], "b": [0.1]}})])
-    assert found.verdict == "unknown"
-    assert verdict_as_json([found], [run({"ev": {}})])["metrics"]["ev"]["baselines"]["b"]["interval"] == [None, None]
+    comparison = only([run({"ev": {"trained": [0.9], "b": [0.1]}})])
+    assert comparison.verdict == "unknown"
+    assert verdict_as_json([comparison], [run({"ev": {}})])["metrics"]["ev"]["baselines"]["b"]["interval"] == [
+        None,
+        None,
+    ]
 
 
 def paired_items(rng, means, n=200, spread=0.1):
@@ -52,34 +68,36 @@ def paired_items(rng, means, n=200, spread=0.1):
 
 
 def test_one_seed_is_compared_over_paired_items():
-    items = paired_items(np.random.default_rng(0), {("trained", "0"): 0.1, ("b", "0"): 0.0})
-    values = {of: [float(items.of[of, "0"][0].mean())] for of in ("trained", "b")}
-    found = only([run({"ev": values}, items={"ev": items})])
-    assert (found.verdict, found.n_seeds, found.n_items) == ("beats", 1, 200)
-    assert found.difference.mean == pytest.approx(values["trained"][0] - values["b"][0])
-    unpaired = only([run({"ev": values}, items={"ev": MetricItems(items.of, paired=False)})])
+    items = paired_items(np.random.default_rng(0), {Member("trained", 0): 0.1, Member("b", 0): 0.0})
+    values = {policy: [float(items.members[Member(policy, 0)][0].mean())] for policy in ("trained", "b")}
+    comparison = only([run({"ev": values}, items={"ev": items})])
+    assert (comparison.verdict, comparison.n_seeds, comparison.n_items) == ("beats", 1, 200)
+    assert comparison.difference.mean == pytest.approx(values["trained"][0] - values["b"][0])
+    unpaired = only([run({"ev": values}, items={"ev": MetricItems(items.members, paired=False)})])
     assert unpaired.verdict == "ties"
-    assert "one seed" in verdict_table([found])
+    assert "one seed" in verdict_table([comparison])
 
 
 def test_items_that_are_not_the_same_leave_the_seeds():
     rng = np.random.default_rng(0)
-    of = {(name, seed): (rng.normal(size=9), np.ones(9 + int(seed))[:9]) for name in ("trained", "b") for seed in "01"}
-    of["b", "1"] = (rng.normal(size=7), np.ones(7))
-    found = only([run({"ev": {"trained": [1.0, 2.0], "b": [0.0, 1.0]}}, items={"ev": MetricItems(of, paired=True)})])
-    assert (found.n_seeds, found.n_items) == (2, 0)
+    own = {Member(policy, seed): (rng.normal(size=9), np.ones(9)) for policy in ("trained", "b") for seed in (0, 1)}
+    own[Member("b", 1)] = (rng.normal(size=7), np.ones(7))
+    comparison = only(
+        [run({"ev": {"trained": [1.0, 2.0], "b": [0.0, 1.0]}}, items={"ev": MetricItems(own, paired=True)})]
+    )
+    assert (comparison.n_seeds, comparison.n_items) == (2, 0)
 
 
 def test_every_trained_seed_stands_against_the_one_reference_of_its_run():
-    found = only([run({"ev": {"trained": [0.9, 0.91, 0.92], "pca": [0.5]}})])
-    assert (found.n_seeds, found.verdict) == (3, "beats")
+    comparison = only([run({"ev": {"trained": [0.9, 0.91, 0.92], "pca": [0.5]}})])
+    assert (comparison.n_seeds, comparison.verdict) == (3, "beats")
 
 
 def test_runs_of_one_sae_each_are_paired_by_seed():
     runs = [run({"ev": {"trained": [0.9, 0.8]}}), run({"ev": {"frozen_decoder": [0.5, 0.41]}})]
-    found = only(runs)
-    assert found.n_seeds == 2
-    assert found.difference.mean == pytest.approx(0.395)
+    comparison = only(runs)
+    assert comparison.n_seeds == 2
+    assert comparison.difference.mean == pytest.approx(0.395)
 
 
 def test_the_correction_counts_every_comparison():
@@ -102,20 +120,6 @@ def test_the_share_needs_a_trained_sae_above_the_floor():
     assert only([run({"ev": {"trained": [0.1, 0.1], "b": [0.3, 0.3]}}, {"ev": 0.2})]).share is None
     dead = only([run({"dead": {"trained": [0.2, 0.2], "b": [0.6, 0.6]}}, {"dead": 1.0}, {"dead": "lower"})])
     assert dead.share == pytest.approx(0.5)
-
-
-def test_items_come_back_from_the_file(tmp_path):
-    items = Items({"trained/0": torch.tensor([1.0, 2.0])}, {"trained/0": torch.tensor([2.0, 4.0])})
-    of_part = Items.mean({"early/trained/0": torch.tensor([3.0])}, paired=False)
-    measured = {"ev": Scores({}, 0.0, "higher", items), "probe": Scores({}, 0.0, None, of_part), "l0": Scores({}, 0.0)}
-    write_items(tmp_path, 7, measured)
-    found = read_items(tmp_path, 7)
-    assert set(found) == {"ev", "probe@early"}
-    assert found["ev"].paired
-    assert not found["probe@early"].paired
-    assert [values.tolist() for values in found["ev"].of["trained", "0"]] == [[1.0, 2.0], [2.0, 4.0]]
-    assert read_items(tmp_path, 8) == {}, "of another validation"
-    assert read_items(tmp_path / "none", 7) == {}
 
 
 def test_the_table_counts_what_each_baseline_says():

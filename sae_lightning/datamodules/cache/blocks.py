@@ -8,16 +8,17 @@ from sae_lightning.datamodules.model_activations import ModelActivations
 
 
 def first_pass(datamodule: ModelActivations, split: str, n_samples: int) -> Iterator[Tensor]:
-    """Blocks of rows [n, row] with `n_samples` positions that count, or all there are: the data are read once at most.
+    """Yield blocks of rows [n, row] with `n_samples` valid positions, or all; the data are read at most once.
 
     Args:
-        datamodule: whose data.
-        split: `train`, which ends with the block that has the last of them, or `heldout`, which ends with the row.
-        n_samples: how many are wanted.
+        datamodule: the data.
+        split: `train`, which ends with the block that has the last of these positions, or `heldout`, which ends with
+            the row that has it.
+        n_samples: number of valid positions.
     """
     missing = n_samples
     for rows in datamodule.one_pass(split):
-        counts = datamodule.n_counted(rows).cumsum(0)
+        counts = datamodule.n_valid(rows).cumsum(0)
         yield rows if split == "train" else rows[: int((counts < missing).sum()) + 1]
         missing -= int(counts[-1])
         if missing <= 0:
@@ -25,7 +26,7 @@ def first_pass(datamodule: ModelActivations, split: str, n_samples: int) -> Iter
 
 
 def in_groups(blocks: Iterator[Tensor], n: int) -> Iterator[list[Tensor]]:
-    """Lists of n blocks; the last may have fewer."""
+    """Yield lists of n blocks; the last may have fewer."""
     group: list[Tensor] = []
     for block in blocks:
         group.append(block)

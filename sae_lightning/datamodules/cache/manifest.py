@@ -1,7 +1,7 @@
-"""What stands in `manifest.json`, and whether the shards are what it says.
+"""`manifest.json` of a cache, and whether the shards are as it says.
 
-While a cache is being written its manifest holds the settings and ``complete: false``; each shard that is finished has
-a small file of its own beside it. When the last is there, these become the manifest's list of shards.
+While a cache is being written its manifest holds the settings and ``complete: false``; each finished shard has a small
+file of its own beside it. After the last shard these become the manifest's list of shards.
 """
 
 import hashlib
@@ -15,17 +15,18 @@ from typing import Any
 
 import torch
 
+from sae_lightning.class_paths import current_class_paths
 from sae_lightning.datamodules.cache.storage import Folder
 
 MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "sae_lightning activations", 1
-OLD = {"class_path": "LanguageModelDataModule"}
-"""What a manifest means that does not say it: at first there were caches of language models alone."""
+DEFAULTS = {"class_path": "LanguageModelDataModule"}
+"""Values of keys that the first caches do not have: these were all of language models."""
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Number formats of a cache, by their names in a safetensors header."""
 
-_BLOCK = 2**22
-_TOLD = 5
+_BLOCK = 2**22  # bytes that are hashed at once
+_MAX_NAMED = 5  # damaged shards that an error names
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class Shard:
 
     Args:
         file: its name.
-        rows: rows of text, or pictures.
-        tokens: activations, one for each position that counts.
+        rows: rows of text, or images.
+        tokens: activations, one for each valid position.
         bytes: size of the file.
         sha256: of the file.
-        input_ids_sha256: of the tokens of the rows, or of the numbers of the pictures, int32.
+        input_ids_sha256: of the tokens of the rows, or of the numbers of the images, int32.
     """
 
     file: str
@@ -51,14 +52,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class Layout:
-    """How numbers lie in a shard's `activations` [tokens, d_in]: `nbytes` of them from byte `begin` of the file."""
+    """Where a shard's `activations` [tokens, d_in] are: `nbytes` bytes from byte `begin` of the file."""
 
     begin: int
     nbytes: int
 
 
 def read_manifest(folder: Folder) -> dict[str, Any]:
-    """The manifest of a cache that is complete.
+    """Read the manifest of a complete cache.
 
     Raises:
         ValueError: if there is none, it cannot be read by this version, or the cache is not complete.
@@ -74,19 +75,19 @@ def read_manifest(folder: Folder) -> dict[str, Any]:
     if not manifest["complete"]:
         n = len([name for name in folder.sizes() if name.endswith(".safetensors.json")])
         raise ValueError(
-            f"path={folder.url}: the cache is not complete, {n} shards are there; go on with: {manifest['command']}"
+            f"path={folder.url}: the cache is not complete, {n} shards are there; continue with: {manifest['command']}"
         )
     return manifest
 
 
 def parse_manifest(text: bytes, url: str) -> dict[str, Any]:
-    """A manifest of this version, complete or not.
+    """Parse a manifest, complete or not.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if the text is no manifest of this version.
     """
     try:
-        manifest = json.loads(text)
+        manifest = current_class_paths(json.loads(text))
     except ValueError as error:
         raise ValueError(f"{url}/{MANIFEST}: expected JSON ({error}); make the cache again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -100,41 +101,43 @@ def parse_manifest(text: bytes, url: str) -> dict[str, Any]:
 
 
 def shards_of(manifest: dict[str, Any], split: str) -> list[Shard]:
-    """The shards of "train" or "heldout", in the order of the text."""
+    """Return the shards of "train" or "heldout", in the order of the text."""
     return [Shard(**entry) for entry in manifest["shards"] if entry["file"].startswith(split)]
 
 
 def fingerprint(manifest: dict[str, Any]) -> str:
-    """Sixteen characters that differ between caches of different content."""
+    """Return sixteen characters that differ between caches of different content."""
     hashes = "".join(entry["sha256"] for entry in manifest["shards"])
     return hashlib.sha256(hashes.encode()).hexdigest()[:16]
 
 
 def check_shards(folder: Path, shards: Sequence[Shard], dtype: str, d_in: int, hashes: bool) -> None:
-    """Looks at every shard: size and header, or its whole content.
+    """Check every shard: its size and header, or its whole content.
 
     Args:
-        folder: where they are.
-        shards: what they should be.
+        folder: where the shards are.
+        shards: what the manifest says about them.
         dtype: name of their number format in torch.
         d_in: width of an activation.
-        hashes: read all and compare the sha256.
+        hashes: read all content and compare the sha256.
 
     Raises:
         ValueError: names the shards that are missing or damaged.
     """
     problem = partial(_problem, folder, dtype=dtype, d_in=d_in, hashes=hashes)
     with ThreadPoolExecutor(8) as threads:
-        found = [text for text in threads.map(problem, shards) if text]
-    if found:
-        more = [f"... and {len(found) - _TOLD} more"] if len(found) > _TOLD else []
+        problems = [text for text in threads.map(problem, shards) if text]
+    if problems:
+        more = [f"... and {len(problems) - _MAX_NAMED} more"] if len(problems) > _MAX_NAMED else []
+        first = f"path={folder}: {len(problems)} of {len(shards)} shards are damaged"
         raise ValueError(
-            "\n  ".join([f"path={folder}: {len(found)} of {len(shards)} shards are damaged", *found[:_TOLD], *more])
+            "\n  ".join([first, *problems[:_MAX_NAMED], *more])
             + "\nRemove these files and run the `sae cache` command of the cache again: it makes them anew."
         )
 
 
 def _problem(folder: Path, shard: Shard, dtype: str, d_in: int, hashes: bool) -> str | None:
+    """Describe what is wrong with a shard; None for a good one."""
     path = folder / shard.file
     if not path.is_file():
         return f"{shard.file} is missing"
@@ -150,10 +153,10 @@ def _problem(folder: Path, shard: Shard, dtype: str, d_in: int, hashes: bool) ->
 
 
 def layout(path: Path, shard: Shard, dtype: str, d_in: int) -> Layout:
-    """Where the activations are.
+    """Find the activations in a shard.
 
     Raises:
-        ValueError: if the header says otherwise than the manifest, or is none.
+        ValueError: if the header is damaged, or contradicts the manifest.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -166,15 +169,15 @@ def layout(path: Path, shard: Shard, dtype: str, d_in: int) -> Layout:
         stored = DTYPES[entry["dtype"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError("its header is damaged") from error
-    wanted = getattr(torch, dtype)
-    nbytes = shard.tokens * d_in * wanted.itemsize
-    if (shape, stored, end - begin) != ([shard.tokens, d_in], wanted, nbytes) or 8 + length + end > shard.bytes:
+    expected = getattr(torch, dtype)
+    nbytes = shard.tokens * d_in * expected.itemsize
+    if (shape, stored, end - begin) != ([shard.tokens, d_in], expected, nbytes) or 8 + length + end > shard.bytes:
         raise ValueError(f"it holds {entry}, expected {[shard.tokens, d_in]} of {dtype}")
     return Layout(8 + length + begin, nbytes)
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file."""
+    """Return the sha256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -183,7 +186,7 @@ def sha256(path: Path) -> str:
 
 
 def model_files(model: str) -> dict[str, str]:
-    """The sha256 of config and weights of a local checkpoint, by name; empty for one on the hub."""
+    """Return the sha256 of config and weights of a local checkpoint by name; empty for a checkpoint on the hub."""
     folder = Path(model).expanduser()
     files: Iterable[Path] = sorted(
         path

@@ -1,9 +1,9 @@
-"""A random permutation of 0 .. n - 1 that is computed, not stored: any part of it at any time, in no memory.
+"""A random permutation of 0 .. n - 1 that is computed, not stored: any part of it at any time, without memory.
 
-A Feistel network (Luby and Rackoff, 1988) permutes the smallest power of two that holds n; what falls outside the range
-is sent through again until it is inside ("cycle walking": Black and Rogaway, 2002), twice on average at most.
-The two halves of the bits may differ by one in length: each round changes one half by a function of the other, which
-is undone by doing it again, so the whole is a bijection whatever that function is. Here it is MurmurHash3's finaliser.
+A Feistel network (Luby and Rackoff, 1988) permutes the smallest power of two that holds n; a number that falls outside
+the range is permuted again until it is inside ("cycle walking": Black and Rogaway, 2002), twice on average at most.
+The two halves of the bits may differ by one in length: each round changes one half by a function of the other, and the
+same round undoes it, so the whole is a bijection whatever that function is. Here it is MurmurHash3's finaliser.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ class Permutation:
     """A permutation of 0 .. n - 1.
 
     Args:
-        n: how many numbers, at least 1.
+        n: number of numbers, at least 1.
         key: whole numbers that choose the permutation.
     """
 
@@ -32,7 +32,7 @@ class Permutation:
         self._keys = np.frombuffer(digest, dtype="<u8")
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
-        """The numbers at these positions: int64 in, int64 out, of the same shape [k]."""
+        """Return the numbers at these positions: int64 [k] in, int64 [k] out."""
         values = self._permute(positions.astype(np.uint64))
         outside = np.flatnonzero(values >= self.n)
         while len(outside):

@@ -1,4 +1,4 @@
-"""Which of the processes that write a cache together this is."""
+"""The processes that write a cache together."""
 
 import os
 from dataclasses import dataclass
@@ -8,15 +8,21 @@ import torch
 
 @dataclass(frozen=True)
 class Process:
-    """Which of the processes that write together this is; by default the only one."""
+    """One of the processes that write together; by default the only one.
+
+    Args:
+        rank: number of this process.
+        world_size: number of processes.
+        local_rank: number of this process on its machine.
+    """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
 
     @staticmethod
-    def of_environment() -> "Process":
-        """As torchrun or Slurm set it."""
+    def from_environment() -> "Process":
+        """Read the environment variables that torchrun or Slurm sets."""
         for names in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")):
             if all(name in os.environ for name in names):
                 return Process(*(int(os.environ[name]) for name in names))

@@ -24,19 +24,19 @@ class CachedRows:
         shards: in the order of the text.
         dtype: name of the number format in torch.
         d_in: width of an activation.
-        in_order: whether most is read from the beginning to the end; otherwise rows are read anywhere.
+        in_order: whether rows are mostly read from the beginning to the end, and not in random order.
     """
 
     def __init__(self, folder: Path, shards: Sequence[Shard], dtype: str, d_in: int, in_order: bool) -> None:
         self.folder, self.shards, self.d_in, self.dtype = folder, shards, d_in, getattr(torch, dtype)
         self.begins = np.cumsum([0, *(shard.tokens for shard in shards)])
-        self.bits = np.dtype(f"i{self.dtype.itemsize}")  # numpy has no bfloat16, and here nothing is computed
+        self.bits = np.dtype(f"i{self.dtype.itemsize}")  # numpy has no bfloat16, and nothing is computed here
         advice = _advice(sum(shard.bytes for shard in shards), in_order)
         self._arrays = []
         for shard in shards:
             where = layout(folder / shard.file, shard, dtype, d_in)
             with (folder / shard.file).open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch warns of what it cannot write to
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch warns of read-only memory
             if advice is not None:
                 mapped.madvise(advice)
             flat = np.frombuffer(mapped, self.bits, where.nbytes // self.bits.itemsize, where.begin)
@@ -46,13 +46,14 @@ class CachedRows:
         return int(self.begins[-1])
 
     def slice(self, begin: int, end: int) -> Float[Tensor, "n d_in"]:
-        """Rows begin to end - 1, as they are stored."""
+        """Return rows begin to end - 1 in their stored number format."""
+        # The shards of the first and of the last row; an empty slice is cut from one shard.
         first, last = np.searchsorted(self.begins, [begin, max(begin, end - 1)], side="right") - 1
         parts = [self._arrays[i][max(begin - self.begins[i], 0) : end - self.begins[i]] for i in range(first, last + 1)]
         return torch.from_numpy(np.concatenate(parts)).view(self.dtype)
 
     def gather(self, numbers: np.ndarray, out: np.ndarray) -> None:
-        """Copies rows with ascending numbers [k] to `out` [k, d_in] of type `bits`; other threads run meanwhile."""
+        """Copy rows with ascending numbers [k] to `out` [k, d_in] of type `bits`; other threads run meanwhile."""
         borders = np.searchsorted(numbers, self.begins)
         for array, first, begin, end in zip(self._arrays, self.begins, borders, borders[1:], strict=False):
             if begin < end:  # "clip" spares numpy a buffer; there is nothing to clip
@@ -60,7 +61,7 @@ class CachedRows:
 
 
 class CachedBlocks:
-    """The same activations by forwards of the model: block i holds those of `llm_batch_size` rows of text.
+    """The same activations by forwards of the model: block i has the activations of `llm_batch_size` rows of text.
 
     Args:
         rows: activations of all shards.
@@ -76,7 +77,7 @@ class CachedBlocks:
         return sum(self._n_blocks)
 
     def __getitem__(self, block: int) -> Float[Tensor, "n d_in"]:
-        """Activations of a block; after the last the first comes again."""
+        """Return the activations of a block; after the last block the first comes again."""
         shard, block = divmod(block % len(self), self._n_blocks[0])
         begin, end = self._offsets(shard)[block : block + 2]
         return self.rows.slice(begin, end)
@@ -88,7 +89,7 @@ class CachedBlocks:
 
 
 def read_text(folder: Path, shards: Sequence[Shard]) -> TokenBatch:
-    """Tokens and mask of all rows of shards."""
+    """Read tokens and mask of all rows of shards."""
     ids, masks = [], []
     for shard in shards:
         with safe_open(folder / shard.file, framework="pt") as file:
@@ -98,10 +99,10 @@ def read_text(folder: Path, shards: Sequence[Shard]) -> TokenBatch:
 
 
 def _advice(nbytes: int, in_order: bool) -> int | None:
-    """What to tell the system about the reading to come, where it listens.
+    """Return what to advise the system about the reads to come, where it takes advice.
 
-    Of rows read anywhere in files larger than memory only what is asked for should be read: anything beside it would be
-    dropped before its turn. In smaller files it will be wanted soon.
+    In files larger than memory, random reads should not read ahead: the rows beside the requested ones would be dropped
+    before they are needed. In smaller files they stay in memory until then.
     """
     if not hasattr(mmap, "MADV_RANDOM"):
         return None

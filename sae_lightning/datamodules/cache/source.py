@@ -11,13 +11,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.datamodules.base import ActivationDataModule
-from sae_lightning.datamodules.cache.manifest import OLD, model_files
+from sae_lightning.datamodules.cache.manifest import DEFAULTS, model_files
+from sae_lightning.datamodules.clip_images import ClipImages
 from sae_lightning.datamodules.language_model import LanguageModelDataModule
 from sae_lightning.sources import ActivationSource, HookedModel, LanguageModelSource
 
 
 class CachedSource(ActivationSource):
-    """A source that knows its width at once and has no model until it is used.
+    """A source that knows its width at once and loads its model when it is first run.
 
     Args:
         manifest: of the cache.
@@ -27,27 +28,35 @@ class CachedSource(ActivationSource):
     def __init__(self, manifest: dict[str, Any], path: str) -> None:
         self.manifest, self.path = manifest, path
         self.d_in, self.widths = manifest["d_in"], manifest["widths"]
-        self.device = torch.device("cpu")
-        self.is_language_model = manifest.get("class_path", OLD["class_path"]) == LanguageModelDataModule.__name__
-        self.predicts_tokens = self.is_language_model
+        kind = manifest.get("class_path", DEFAULTS["class_path"])
+        self.is_language_model = kind == LanguageModelDataModule.__name__
+        self.predicts_tokens, self.embeds_images = self.is_language_model, not self.is_language_model
+        self.reads_images = kind == ClipImages.__name__
+        self._device = torch.device("cpu")
         self._source: HookedModel | None = None
 
     def __getattr__(self, name: str) -> Any:
-        # What a CLIP model has beside the two verbs; of a language model nothing else is asked, and it can be large.
+        # Evaluators need more of a CLIP model than the two verbs, but no more of a language model, which can be large.
         if name.startswith("_") or self.is_language_model:
             raise AttributeError(name)
         return getattr(self.loaded(), name)
 
+    @property
+    @override
+    def device(self) -> torch.device:
+        """Where the model is, or will be."""
+        return self._device
+
+    @override
     def to(self, device: torch.device | str) -> "CachedSource":
-        """Says where the model will be."""
-        self.device = torch.device(device)
+        self._device = torch.device(device)
         if self._source is not None:
-            self._source.to(self.device)
+            self._source.to(self._device)
         return self
 
     @override
     def capture(self, inputs: Any) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
-        """As `HookedModel.capture`; loads the model."""
+        """Load the model and do as `HookedModel.capture`."""
         return self.loaded().capture(inputs)
 
     @override
@@ -57,11 +66,15 @@ class CachedSource(ActivationSource):
         edit: Callable[[Float[Tensor, "batch seq d_in"]], Float[Tensor, "batch seq d_in"]],
         hook: str = "",
     ) -> Tensor:
-        """As `HookedModel.replace`; loads the model."""
+        """Load the model and do as `HookedModel.replace`."""
         return self.loaded().replace(inputs, edit, hook)
 
     def loaded(self) -> HookedModel:
-        """The source with its model, which is loaded the first time."""
+        """Return the source with its model, which is loaded the first time.
+
+        Raises:
+            ValueError: if there is no such model, or it is not the one that the cache was made with.
+        """
         if self._source is None:
             data = self.manifest["data"]
             try:
@@ -72,24 +85,24 @@ class CachedSource(ActivationSource):
                     f"an evaluator runs the model, and that of the cache {self.path}, model={data['model']}, cannot be "
                     f"loaded: {error}. Put it there, or leave out the evaluator"
                 ) from error
-            if (found := model_identity(self._source)) != self.manifest["model"]:
+            if (identity := model_identity(self._source)) != self.manifest["model"]:
                 raise ValueError(
                     f"model={data['model']} is not the one that the cache {self.path} was made with: "
-                    f"{found}, expected {self.manifest['model']}"
+                    f"{identity}, expected {self.manifest['model']}"
                 )
-            self._source.to(self.device)
+            self._source.to(self._device)
         return self._source
 
     @cached_property
     def origin(self) -> Any:
-        """The datamodule that the cache was made of."""
+        """The datamodule that the cache was made from."""
         parser = ArgumentParser(exit_on_error=False)
         parser.add_subclass_arguments(ActivationDataModule, "data")
         data = {"class_path": self.manifest["class_path"], "init_args": self.manifest["data"]}
         return parser.instantiate_classes(parser.parse_object({"data": data})).data
 
     def _language_model(self) -> LanguageModelSource:
-        """Of the datamodule only the source, since the text need not be there any more."""
+        """Make only the source of the datamodule, since its text may be gone."""
         data = self.manifest["data"]
         arguments = {name: data[name] for name in ("model", "hook", "hook_input", "revision", "dtype")}
         arguments["revision"] = self.manifest["model"]["commit"] or arguments["revision"]
@@ -97,6 +110,6 @@ class CachedSource(ActivationSource):
 
 
 def model_identity(source: HookedModel) -> dict[str, Any]:
-    """Name, sha256 of the files of a local model, commit of one from the hub."""
+    """Return the name of a model, the sha256 of its files if it is local, and its commit if it is from the hub."""
     commit = getattr(getattr(source.model, "config", None), "_commit_hash", None)
     return {"name": source.name, "commit": commit, "sha256": model_files(source.name)}

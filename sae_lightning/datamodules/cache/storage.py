@@ -38,7 +38,7 @@ class Folder:
             raise ValueError(f"{url} is a file; expected a folder")
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file by name; empty if there is no folder."""
+        """Return the size of every file in bytes by name; empty if there is no folder."""
         self.filesystem.invalidate_cache()
         if not self.filesystem.isdir(self.root):
             return {}
@@ -46,11 +46,15 @@ class Folder:
         return {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in entries if entry["type"] == "file"}
 
     def read(self, name: str) -> bytes:
-        """Content of a file; raises `FileNotFoundError`."""
+        """Return the content of a file.
+
+        Raises:
+            FileNotFoundError: if there is none.
+        """
         return self.filesystem.cat_file(f"{self.root}/{name}")
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file, or puts it in the place of an older one; after an error there is nothing new."""
+        """Write a file, or replace an older one; an error leaves everything as it was."""
         final = f"{self.root}/{name}"
         temporary = f"{final}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}"
         self.filesystem.makedirs(self.root, exist_ok=True)
@@ -67,7 +71,7 @@ class Folder:
             raise
 
     def fetch(self, name: str, target: Path) -> None:
-        """Copies a file to a local place, where it appears whole or not at all."""
+        """Copy a file to a local place, where it appears whole or not at all."""
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{target.name}.{os.getpid()}{TEMPORARY}")
         try:
@@ -78,12 +82,12 @@ class Folder:
             raise
 
     def remove(self, name: str) -> None:
-        """Removes a file, unless another process has done so."""
+        """Remove a file, unless another process has done so."""
         with suppress(FileNotFoundError):
             self.filesystem.rm_file(f"{self.root}/{name}")
 
     def free_bytes(self) -> int | None:
-        """Room on the disk; None where that cannot be asked."""
+        """Return the free bytes of the disk; None where that is unknown."""
         return free_bytes(Path(self.root)) if self.is_local else None
 
     def _move(self, temporary: str, final: str) -> None:
@@ -93,13 +97,13 @@ class Folder:
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk that a folder, which need not be there yet, is on."""
+    """Return the free bytes of the disk that holds, or will hold, a folder."""
     folder = folder.absolute()
     return shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.is_dir())).free
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a disk, or what a user may use of it, is full."""
+    """Tell whether an error means that a disk, or a user's quota on it, is full."""
     return error.errno in _NO_SPACE
 
 

@@ -1,4 +1,4 @@
-"""The two orders in which a cache is read: shuffled as a whole, and as the model's own stream would have it."""
+"""The two orders in which a cache is read: shuffled as a whole, or as the datamodule of the cache would have it."""
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -11,15 +11,20 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.datamodules.base import Stream
-from sae_lightning.datamodules.buffer import ShuffleBuffer
+from sae_lightning.datamodules.buffer import BufferedStream, ShuffleBuffer
 from sae_lightning.datamodules.cache.permutation import Permutation
 from sae_lightning.datamodules.cache.rows import CachedBlocks, CachedRows
-from sae_lightning.datamodules.pooled import PooledStream
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Batches that are read together: rows in the order of the disk, and where each of the served ones is."""
+    """Batches that are read together.
+
+    Args:
+        rows: [n, d_in] in the order of the disk.
+        places: [n] for each row in the order of serving, its place in `rows`.
+        tasks: what fills `rows`; wait for all of them before reading.
+    """
 
     rows: np.ndarray
     places: np.ndarray
@@ -31,7 +36,7 @@ class ShuffledStream(Stream):
 
     Position p of the endless sequence of passes is row `permutation(p mod n)` of pass `p // n`. The ranks take turns of
     `batch_size` positions, so the global batch of W ranks is the batch of one rank that is W times as large. The
-    position is all the state there is: reading ahead does not change it.
+    position is the whole state: reading ahead does not change it.
 
     Args:
         rows: activations.
@@ -41,7 +46,7 @@ class ShuffledStream(Stream):
         world_size: number of processes.
         buffer_samples: activations read at once, sorted by their place on disk; twice as many are held.
         n_workers: threads that read.
-        name: what tells this cache from another in a checkpoint.
+        name: identifies this cache in a checkpoint.
     """
 
     def __init__(
@@ -69,7 +74,7 @@ class ShuffledStream(Stream):
     @override
     def __next__(self) -> Float[Tensor, "batch d_in"]:
         if self._group is None or self._served == self.batches_at_once:
-            self._next()
+            self._advance()
         assert self._group is not None
         places = self._group.places[self._served * self.batch_size :][: self.batch_size]
         # index_select is several times faster than [] on 16-bit numbers
@@ -91,7 +96,7 @@ class ShuffledStream(Stream):
         self._group = self._next_group = None
 
     def numbers(self, position: int, n_batches: int) -> np.ndarray:
-        """Numbers of the rows in this rank's next batches after a position, one batch after the other."""
+        """Return the numbers of the rows in this rank's next batches after a position, one batch after the other."""
         turn = self.batch_size * self.world_size
         begins = position + self.rank * self.batch_size + turn * np.arange(n_batches)
         positions = (begins[:, None] + np.arange(self.batch_size)).ravel()
@@ -101,8 +106,8 @@ class ShuffledStream(Stream):
             positions[own] = Permutation(len(self.rows), self.seed, number)(positions[own])
         return positions
 
-    def _next(self) -> None:
-        """Waits for the group that is being read and begins with the one after it."""
+    def _advance(self) -> None:
+        """Wait for the group that is being read, and start reading the one after it."""
         pending = self._next_group or self._threads.submit(self._read, self.position)
         self._group = pending.result()
         for task in self._group.tasks:
@@ -113,10 +118,10 @@ class ShuffledStream(Stream):
         self._next_group = self._threads.submit(self._read, after)
 
     def _read(self, position: int) -> _Group:
-        """Begins to read a group into the buffer that is not being served."""
+        """Start reading a group into the buffer that is not being served."""
         numbers = self.numbers(position, self.batches_at_once)
         order = np.argsort(numbers)
-        places = np.empty_like(order)
+        places = np.empty_like(order)  # the inverse of `order`: where a row of a batch is, once sorted
         places[order] = np.arange(len(order))
         numbers, rows = numbers[order], self._buffers[0]
         borders = np.linspace(0, len(numbers), self.n_workers + 1).astype(int)
@@ -127,17 +132,17 @@ class ShuffledStream(Stream):
         return _Group(rows, places, tasks)
 
 
-class TextOrderStream(PooledStream):
+class TextOrderStream(BufferedStream):
     """The batches of a `TokenStream` with the same buffer: block by block in the order of the text, then shuffled.
 
     Args:
         blocks: activations by forwards of the model.
         buffer: the pool that activations are drawn from.
         batch_size: activations in a batch.
-        block_tokens: tokens of a full block, those that do not count included.
+        block_tokens: tokens of a full block, special ones included.
         rank: number of this process.
         world_size: number of processes.
-        name: what tells this cache from another in a checkpoint.
+        name: identifies this cache in a checkpoint.
     """
 
     def __init__(
@@ -172,7 +177,7 @@ class TextOrderStream(PooledStream):
 
 
 def check_name(state: dict[str, Any], name: str) -> None:
-    """Refuses to go on in another cache than the one a checkpoint was written with."""
+    """Refuse to resume from a checkpoint that was written with another cache."""
     if state["cache"] != name:
         raise ValueError(
             f"the checkpoint was written while training from another cache (content {state['cache']}, here {name}): "

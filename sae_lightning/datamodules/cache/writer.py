@@ -1,8 +1,8 @@
-"""Writes a cache: data -> model -> shards, on any number of ranks that need not talk to each other.
+"""`CacheWriter`: data -> model -> shards, on any number of ranks that do not communicate.
 
 Every rank goes through the rows of all the data and runs the model on its own shards only: rank r of W on r, r + W, ...
-The model gets the blocks of rows that a training stream would give it, so float32 shards hold the
-stream's activations to the bit, and the files do not depend on the number of ranks or on interruptions.
+The model gets the blocks of rows that a training stream would give it, so float32 shards hold the stream's activations
+to the bit, and the files do not depend on the number of ranks or on interruptions.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ from torch import Tensor
 from sae_lightning import __version__
 from sae_lightning.datamodules.cache.blocks import first_pass, in_groups
 from sae_lightning.datamodules.cache.manifest import (
+    DEFAULTS,
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
-    OLD,
     Shard,
     parse_manifest,
 )
@@ -34,27 +34,27 @@ from sae_lightning.datamodules.cache.process import Process
 from sae_lightning.datamodules.cache.source import model_identity
 from sae_lightning.datamodules.cache.storage import TEMPORARY, Folder, is_full
 from sae_lightning.datamodules.model_activations import ModelActivations
-from sae_lightning.datamodules.token_stream import counted_activations
+from sae_lightning.datamodules.token_stream import valid_activations
 from sae_lightning.sources import NullSource
 
 _SHARD_BYTES = 256e6
-_SECONDS_BETWEEN_LINES = 10
+_SECONDS_BETWEEN_REPORTS = 10
 
 
 class CacheWriter:
     """Writes the activations of a datamodule.
 
-    A training part with `train_samples` tokens that count and `buffer_samples` more, which are in the buffer when a run
-    on the stream ends, and a held-out part for `val_samples` and `loss_samples`; fewer where the text ends.
+    The training part has `train_samples` valid tokens and `buffer_samples` more, which are in the buffer when a run on
+    the stream ends; the held-out part has enough for `val_samples` and `loss_samples`. A short text gives fewer.
 
     Args:
         datamodule: model, hook, data and sizes.
-        data: the arguments that it was made with, plain values.
+        data: the arguments that the datamodule was made with, plain values.
         out: folder or URL of the cache.
         dtype: number format in the shards. Default: that of the model's activations.
-        shard_samples: tokens in a shard, those that do not count included. Default: as many as make about 256 MB.
-        command: what to run to go on, for the manifest.
-        process: which shards are written here.
+        shard_samples: tokens in a shard, special ones included. Default: as many as make about 256 MB.
+        command: the command that continues an interrupted cache, for the manifest.
+        process: decides which shards are written here.
 
     Raises:
         ValueError: if the folder holds a cache with other settings, or the disk has too little room.
@@ -95,13 +95,13 @@ class CacheWriter:
             "shard_rows": self.blocks_per_shard * rows,
         }
         is_new = MANIFEST not in self.folder.sizes()
-        self.manifest = self._new_manifest(command) if is_new else self._manifest_there()
+        self.manifest = self._new_manifest(command) if is_new else self._existing_manifest()
         self.done = {} if is_new else self._finished_shards()
         self._check_room((self.n_train + self.n_heldout + self.block_tokens) * (token_bytes + 6))
         if is_new:
             self._write_json(MANIFEST, self.manifest)
         self.tokens = self.forwards = 0  # what this process has made
-        self._began = self._told = time.perf_counter()
+        self._began = self._reported = time.perf_counter()
 
     @property
     def seconds(self) -> float:
@@ -109,7 +109,7 @@ class CacheWriter:
         return time.perf_counter() - self._began
 
     def write(self) -> bool:
-        """Makes the shards of this process that are not there; tells whether all of the cache is.
+        """Make the missing shards of this process; return whether the whole cache is complete.
 
         Raises:
             ValueError: if the disk is full, a number does not fit the format, or the data have changed.
@@ -143,10 +143,14 @@ class CacheWriter:
         manifest |= sizes | {"shards": []}
         return manifest | {"versions": {"sae_lightning": __version__, **versions}}
 
-    def _manifest_there(self) -> dict[str, Any]:
-        """The manifest that is there, if it is of a cache with these settings."""
+    def _existing_manifest(self) -> dict[str, Any]:
+        """Read the manifest in the folder.
+
+        Raises:
+            ValueError: if its cache has other settings.
+        """
         manifest = parse_manifest(self.folder.read(MANIFEST), self.folder.url)
-        there = {name: manifest.get(name, OLD.get(name)) for name in self.settings}
+        there = {name: manifest.get(name, DEFAULTS.get(name)) for name in self.settings}
         no_effect = self.datamodule.no_effect_on_rows
         if differences := list(_differences(_plain(there, no_effect), _plain(self.settings, no_effect))):
             raise ValueError(
@@ -156,7 +160,7 @@ class CacheWriter:
         return manifest
 
     def _finished_shards(self) -> dict[str, dict[str, Any]]:
-        """What is known of shards that are there in their full size, by name; some have sums for the statistics."""
+        """Return the entries of shards that exist in full size, by name; some have sums for the statistics."""
         sizes = self.folder.sizes()
         entries = [{"shard": entry} for entry in self.manifest["shards"]]
         for name in sizes:
@@ -187,25 +191,25 @@ class CacheWriter:
     def _check_same_text(self, name: str, ids_sha256: str) -> None:
         if self.done[name]["shard"]["input_ids_sha256"] != ids_sha256:
             raise ValueError(
-                f"out={self.folder.url}: the {self.datamodule.data_name}, or what makes rows of it, changed since "
+                f"out={self.folder.url}: the {self.datamodule.data_name}, or how rows are made from it, changed since "
                 f"{name} was written; give another folder, or remove the cache"
             )
 
     def _shard(self, name: str, blocks: list[Tensor], ids: Tensor, ids_sha256: str) -> Callable[[], None]:
-        """Runs the model; what comes back writes the shard."""
-        n_at_most = int(self.datamodule.n_counted(torch.cat(blocks)).sum())
-        activations = torch.empty(n_at_most, self.source.d_in, dtype=self.dtype)
+        """Run the model on the rows of a shard; return a function that writes it."""
+        n_valid = int(self.datamodule.n_valid(torch.cat(blocks)).sum())  # more than activations if an image is damaged
+        activations = torch.empty(n_valid, self.source.d_in, dtype=self.dtype)
         masks = []
         sums = np.zeros(self.source.d_in + 2)
         begin = 0
         for block in blocks:
             inputs = self.datamodule.inputs(block)
-            made = counted_activations(self.source, inputs).to(self.dtype)
+            valid = valid_activations(self.source, inputs).to(self.dtype)
             masks.append(_mask_of_all(block, inputs))
-            activations[begin : begin + len(made)] = made
-            begin += len(made)
-            sums += _sums(made)
-            self._tell_progress(name, len(made))
+            activations[begin : begin + len(valid)] = valid
+            begin += len(valid)
+            sums += _sums(valid)
+            self._count(name, len(valid))
         if not np.isfinite(sums).all() and (n := int((~torch.isfinite(activations)).sum())):
             raise ValueError(
                 f"{name}: {n} numbers do not fit {self.settings['dtype']} (they became infinite or nan); take --dtype "
@@ -223,12 +227,12 @@ class CacheWriter:
             self._write(name, data)
             self._write_json(f"{name}.json", entry)
             self.done[name] = entry
-            self._tell(name)
+            self._report(name)
 
         return store
 
     def _finish(self, names: list[str]) -> bool:
-        """Writes the manifest if every shard is there, whichever rank wrote it."""
+        """Write the manifest if every shard exists, whichever rank wrote it; return whether it did."""
         self.done = self._finished_shards()
         if any(name not in self.done for name in names):
             return False
@@ -243,9 +247,9 @@ class CacheWriter:
             "heldout_rows": sum(entry["shard"]["rows"] for entry in heldout),
             "shards": len(shards),
         }
-        if all("sums" in entry for entry in train):  # not when a lost shard was made again
+        if all("sums" in entry for entry in train):  # not after a lost shard was made again
             self.manifest["statistics"] = _statistics(train, counts["tokens"])
-        del self.manifest["shards"]  # the long list stands last
+        del self.manifest["shards"]  # so that the long list comes last
         self.manifest |= {"complete": True, "counts": counts, "shards": shards}
         self._write_json(MANIFEST, self.manifest)
         for name in self.folder.sizes():
@@ -264,17 +268,18 @@ class CacheWriter:
                 raise
             raise ValueError(
                 f"out={self.folder.url}: the disk is full. {len(self.done)} shards are complete and kept; the same "
-                "command goes on from there when there is room"
+                "command continues from there when there is room"
             ) from error
 
-    def _tell_progress(self, name: str, tokens: int) -> None:
+    def _count(self, name: str, tokens: int) -> None:
+        """Add a forward to the counters, and report progress from time to time."""
         self.tokens += tokens
         self.forwards += 1
-        if time.perf_counter() - self._told > _SECONDS_BETWEEN_LINES:
-            self._tell(f"in {name}")
+        if time.perf_counter() - self._reported > _SECONDS_BETWEEN_REPORTS:
+            self._report(f"in {name}")
 
-    def _tell(self, where: str) -> None:
-        self._told = time.perf_counter()
+    def _report(self, where: str) -> None:
+        self._reported = time.perf_counter()
         speed = self.tokens / self.seconds
         made = f"{self.tokens:,} {self.datamodule.unit} made, {speed:,.0f}/s"
         sys.stderr.write(f"{where}: {len(self.done)} shards done, {made}\n")
@@ -282,13 +287,14 @@ class CacheWriter:
 
 
 def _sums(activations: Tensor) -> np.ndarray:
-    """Sum over activations of: the norm, the squared norm, and each coordinate."""
+    """Sum over activations [n, d_in] the norm, the squared norm and each coordinate; return [d_in + 2]."""
     squared = activations.float().square().sum(1).double()
     sums = torch.cat([squared.sqrt().sum()[None], squared.sum()[None], activations.sum(0, dtype=torch.float64)])
     return sums.cpu().numpy()
 
 
 def _statistics(entries: list[dict[str, Any]], n: int) -> dict[str, float]:
+    """Turn the sums of shards over n activations into means."""
     means = np.sum([entry["sums"] for entry in entries], axis=0) / n
     return {
         "mean_norm": float(means[0]),
@@ -298,19 +304,20 @@ def _statistics(entries: list[dict[str, Any]], n: int) -> dict[str, float]:
 
 
 def _mask_of_all(rows: Tensor, inputs: Any) -> Tensor:
-    """Which positions of each row count: none of those of a row that could not be read."""
+    """Return the valid positions of each row, none in a row that could not be read."""
     mask = torch.zeros(len(rows), inputs.mask.shape[1], dtype=torch.bool)
     mask[torch.isin(rows[:, 0], inputs.rows[:, 0]) if len(inputs.mask) < len(rows) else slice(None)] = inputs.mask
     return mask
 
 
 def _plain(settings: dict[str, Any], no_effect: Sequence[str]) -> dict[str, Any]:
-    """Settings that decide the content of a cache, as JSON has them."""
+    """Return the settings that decide the content of a cache, as JSON has them."""
     data = {name: value for name, value in settings["data"].items() if name not in no_effect}
     return json.loads(json.dumps(settings | {"data": data}))
 
 
 def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
+    """Describe each value that differs between two nested dictionaries."""
     if isinstance(there, dict) and isinstance(here, dict):
         for key in sorted({*there, *here}):
             yield from _differences(there.get(key), here.get(key), f"{name}.{key}" if name else key)

@@ -1,7 +1,7 @@
 "use strict";
 // The latent explorer: loads packed parts on demand, keeps two panes and their virtual lists, follows the hash.
 (() => {
-  const { draw, el, marker, number, percent, policy, visible } = saeLatent;
+  const { draw, el, number, percent, visible } = saeLatent;
   const ROW = 40;
   const $ = (id) => document.getElementById(id);
 
@@ -56,15 +56,15 @@
     const chunk = await part(`${manifest.members.indexOf(member)}-${Math.floor(row.place / manifest.chunk)}`);
     const rest = chunk[row.place % manifest.chunk];
     const shown = [...(rest.examples || []), ...(rest.quarters || []).flat()];
-    await Promise.all(shown.filter(({ type }) => type === "image").map(findPicture));
+    await Promise.all(shown.filter(({ type }) => type === "image").map(findImage));
     return rest;
   }
 
-  async function findPicture(example) {
-    const place = manifest.pictures.indexOf(example.picture);
+  async function findImage(example) {
+    const place = manifest.images.indexOf(example.image);
     if (place < 0) return;
-    const pictures = await part(`pictures-${Math.floor(place / manifest.pictures_in_part)}`);
-    Object.assign(example, pictures[place % manifest.pictures_in_part]);
+    const images = await part(`images-${Math.floor(place / manifest.images_in_part)}`);
+    Object.assign(example, images[place % manifest.images_in_part]);
   }
 
   // Order and search ---------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@
       this.list = root.querySelector(".lx-list");
       this.spacer = this.list.firstElementChild;
       this.select = root.querySelector(".lx-member");
-      for (const { name } of manifest.members) this.select.append(el("option", { value: name }, `${marker(name)} ${name}`));
+      for (const { name, marker } of manifest.members) this.select.append(el("option", { value: name }, `${marker} ${name}`));
       this.select.addEventListener("change", () => this.change(manifest.members[this.select.selectedIndex], null));
       this.list.addEventListener("scroll", () => requestAnimationFrame(() => this.paint()));
       this.list.addEventListener("keydown", (event) => this.move(event));
@@ -112,7 +112,7 @@
     async change(member, latent) {
       this.member = member;
       this.select.value = member.name;
-      this.root.dataset.policy = policy(member.name);
+      this.root.dataset.policy = member.policy;
       const index = await indexOf(member);
       if (this.member !== member) return;
       this.index = index;
@@ -183,7 +183,7 @@
       const rest = await restOf(member, row);
       if (this.latent !== latent || this.member !== member) return;
       const href = (other) => (this.index.byLatent.has(other) ? hashOf({ [this.side]: [member.name, other] }) : null);
-      place.replaceChildren(...draw({ member: member.name, listed: row, rest, unit: manifest.unit, href, metaHref: (meta) => `#meta:${meta}` }));
+      place.replaceChildren(...draw({ member, listed: row, rest, unit: manifest.unit, href, metaHref: (meta) => `#meta:${meta}` }));
     }
   }
 
@@ -251,7 +251,7 @@
     const rows = (await indexOf(member)).rows.filter((row) => row.shows);
     const row = rows[Math.floor(Math.random() * rows.length)];
     const rest = await restOf(member, row);
-    answer = { member: member.name, latent: row.latent, guessed: false };
+    answer = { member, latent: row.latent, guessed: false };
     root.querySelector(".lx-latent").replaceChildren(...draw({ listed: {}, rest, unit: manifest.unit, blind: true }));
     root.querySelector(".lx-answer").replaceChildren(el("p", {}, saeBlind.tally()));
     for (const button of root.querySelectorAll("[data-guess]")) button.hidden = false;
@@ -263,12 +263,12 @@
     if (!answer || answer.guessed) return;
     answer.guessed = true;
     const root = $("lx-blind"), { member, latent } = answer;
-    const isRight = kind === (policy(member) === "trained" ? "trained" : "baseline");
-    const target = `#${NAMES.left}=${member}/${latent}`;
-    const link = el("a", { href: target }, `latent ${latent} of ${member}`);
+    const isRight = kind === (member.policy === "trained" ? "trained" : "baseline");
+    const target = `#${NAMES.left}=${member.name}/${latent}`;
+    const link = el("a", { href: target }, `latent ${latent} of ${member.name}`);
     link.addEventListener("click", () => blind(false));
     root.querySelector(".lx-answer").replaceChildren(
-      el("p", {}, el("strong", {}, isRight ? "✓ Right: " : "✗ Wrong: "), `${marker(member)} `, link, "."),
+      el("p", {}, el("strong", {}, isRight ? "✓ Right: " : "✗ Wrong: "), `${member.marker} `, link, "."),
       el("p", {}, saeBlind.count(isRight)));
     for (const button of root.querySelectorAll("[data-guess]")) button.hidden = true;
     root.querySelector("[data-next]").hidden = false;
@@ -313,7 +313,7 @@
     panes = [...document.querySelectorAll(".lx-pane")].map((root, i) => new Pane(root, manifest.members[i]));
     const known = new Set((await Promise.all(panes.map((pane) => indexOf(pane.member)))).flatMap(({ names }) => names));
     for (const [name, { label }] of Object.entries(SORTS)) if (known.has(name)) $("lx-sort").append(el("option", { value: name }, label));
-    const policies = manifest.members.map(({ name }) => policy(name) === "trained");
+    const policies = manifest.members.map(({ policy }) => policy === "trained");
     $("lx-blind-start").hidden = !(known.has("shows") && policies.includes(true) && policies.includes(false));
     for (const id of ["lx-bar", "lx-panes", "lx-keys"]) $(id).hidden = false;
     connect();

@@ -1,7 +1,6 @@
 "use strict";
 // Draws one latent. Whatever a model or a corpus says becomes text nodes and attributes, never markup.
 const saeLatent = (() => {
-  const MARKERS = { trained: "●", frozen_decoder: "■", soft_frozen_decoder: "◆", frozen_encoder: "▲" };
   const QUARTERS = ["Strongest quarter", "Second quarter", "Third quarter", "Weakest quarter"];
   const SVG = "http://www.w3.org/2000/svg";
 
@@ -15,8 +14,6 @@ const saeLatent = (() => {
 
   const number = (value) => (value === null || value === undefined ? "unknown" : String(Number(value.toPrecision(3))));
   const percent = (value) => `${number(100 * value)} %`;
-  const policy = (member) => member.split("/")[0];
-  const marker = (member) => MARKERS[policy(member)] || "○";
 
   // What cannot be seen, or would move the text around it, becomes a symbol.
   function visible(text) {
@@ -49,10 +46,10 @@ const saeLatent = (() => {
     return text;
   }
 
-  // The picture, and over it what each patch does.
+  // The image, and over it what each patch does.
   let heatShown = true;
   function imageExample(example, most, blind) {
-    if (!/^data:image\/(png|jpeg|webp|gif);base64,/.test(example.src)) return el("p", {}, "No picture.");
+    if (!/^data:image\/(png|jpeg|webp|gif);base64,/.test(example.src)) return el("p", {}, "No image.");
     const told = blind ? `${percent(peakOf(example) / most)} of its maximum` : `activation ${number(peakOf(example))}`;
     const alt = `${visible(example.shows)}; ${told}${example.elsewhere ? ", which is not at a patch" : ""}`;
     const heat = example.heat ? heatMap(example.heat, most) : null;
@@ -89,8 +86,8 @@ const saeLatent = (() => {
       const peak = told ? el("span", { class: "lx-peak", "aria-hidden": "true" }, told) : null;
       return el("li", {}, peak, (example.type === "image" ? imageExample : textExample)(example, most, blind));
     });
-    const pictures = list.every((example) => example.type === "image");
-    return el("ol", { class: pictures ? "lx-examples lx-gallery" : "lx-examples" }, ...rows);
+    const images = list.every((example) => example.type === "image");
+    return el("ol", { class: images ? "lx-examples lx-gallery" : "lx-examples" }, ...rows);
   }
 
   function histogram(found, unit, blind) {
@@ -98,25 +95,25 @@ const saeLatent = (() => {
     const cuts = found.n < 4 ? [] : found.cuts;
     const what = {
       token: ["text", " in which it fires, by its largest activation in each"],
-      position: ["picture", " on which it fires, by its largest activation on each"],
+      position: ["image", " on which it fires, by its largest activation on each"],
       sample: ["sample", " on which it fires, by activation"],
     }[unit];
     const told = `${blind ? "" : `${found.n} `}${what[0]}${found.n === 1 ? "" : "s"}${what[1]}`;
     const values = blind ? "" : `: median ${number(found.cuts[1])}, largest ${number(found.most)}`;
-    const picture = svg("svg", { viewBox: `0 -2 ${width} ${height + 22}`, role: "img", "aria-label": told + values });
+    const drawing = svg("svg", { viewBox: `0 -2 ${width} ${height + 22}`, role: "img", "aria-label": told + values });
     found.counts.forEach((count, i) => {
       const tall = count ? Math.max(1.5, (height * count) / highest) : 0;
       const at = { x: i * bar + 0.5, y: height - tall, width: bar - 1, height: tall, class: "lx-bin" };
-      picture.append(svg("rect", at, blind ? "" : svg("title", {}, `${count}`)));
+      drawing.append(svg("rect", at, blind ? "" : svg("title", {}, `${count}`)));
     });
     for (const cut of cuts) {
       const x = (width * cut) / found.most;
-      picture.append(svg("line", { x1: x, x2: x, y1: 0, y2: height + 4, class: "lx-cut" }));
+      drawing.append(svg("line", { x1: x, x2: x, y1: 0, y2: height + 4, class: "lx-cut" }));
     }
-    picture.append(svg("line", { x1: 0, x2: width, y1: height, y2: height, class: "lx-axis" }));
-    picture.append(svg("text", { x: 0, y: height + 16 }, "0"));
-    picture.append(svg("text", { x: width, y: height + 16, "text-anchor": "end" }, blind ? "largest" : number(found.most)));
-    return el("figure", { class: "lx-histogram" }, picture, el("figcaption", {}, cuts.length ? `${told}; dashes part the quarters` : told));
+    drawing.append(svg("line", { x1: 0, x2: width, y1: height, y2: height, class: "lx-axis" }));
+    drawing.append(svg("text", { x: 0, y: height + 16 }, "0"));
+    drawing.append(svg("text", { x: width, y: height + 16, "text-anchor": "end" }, blind ? "largest" : number(found.most)));
+    return el("figure", { class: "lx-histogram" }, drawing, el("figcaption", {}, cuts.length ? `${told}; dashes part the quarters` : told));
   }
 
   function tokens(pairs, blind) {
@@ -133,13 +130,13 @@ const saeLatent = (() => {
   // The latent, its meta-latents, and others that share them; each name is a link to what it names.
   function metaGraph(latent, found, href, metaHref) {
     const row = 22, most = 4, columns = [0, 140, 276], width = 340;
-    const picture = svg("svg", { role: "group", "aria-label": "Meta-latents and the latents that share them" });
+    const drawing = svg("svg", { role: "group", "aria-label": "Meta-latents and the latents that share them" });
     const lines = svg("g", { class: "lx-edges" });
-    picture.append(lines);
+    drawing.append(lines);
     const write = (x, y, name, target, told) => {
       const text = svg("text", { x, y: y + 4 }, name);
       const inside = target ? svg("a", { href: target, "aria-label": told }, svg("title", {}, told), text) : text;
-      picture.append(inside);
+      drawing.append(inside);
     };
     const join = (x1, y1, x2, y2, value) => {
       const half = (x1 + x2) / 2;
@@ -160,9 +157,9 @@ const saeLatent = (() => {
     });
     const centre = y / 2 - 4;
     for (const [middle, value] of middles) join(columns[0] + 84, centre, columns[1] - 6, middle, value);
-    picture.append(svg("text", { x: columns[0], y: centre + 4, class: "lx-self" }, `latent ${latent}`));
-    picture.setAttribute("viewBox", `0 0 ${width} ${y}`);
-    return el("div", { class: "lx-graph" }, picture);
+    drawing.append(svg("text", { x: columns[0], y: centre + 4, class: "lx-self" }, `latent ${latent}`));
+    drawing.setAttribute("viewBox", `0 0 ${width} ${y}`);
+    return el("div", { class: "lx-graph" }, drawing);
   }
 
   function facts(listed, rest, unit) {
@@ -185,7 +182,7 @@ const saeLatent = (() => {
     const shown = [...(rest.examples || []), ...(rest.quarters || []).flat()];
     const most = Math.max(1e-12, ...shown.map(peakOf));
     if (!blind) {
-      const name = el("span", { class: "lx-badge", "data-policy": policy(member) }, `${marker(member)} ${member}`);
+      const name = el("span", { class: "lx-badge", "data-policy": member.policy }, `${member.marker} ${member.name}`);
       parts.push(el("h3", {}, name, ` latent ${listed.latent}`));
       if (listed.explanation !== undefined) parts.push(el("p", { class: "lx-explanation", dir: "auto" }, visible(listed.explanation)));
       parts.push(facts(listed, rest, unit));
@@ -193,7 +190,7 @@ const saeLatent = (() => {
     const hasMaps = shown.some((example) => example.heat);
     if (rest.examples) section("Fires most on", hasMaps ? heatToggle() : null, examples(rest.examples, most, blind));
     else if (unit === "token") section("Fires most on", el("p", {}, "nothing in the held-out text."));
-    else if (unit === "position") section("Fires most on", el("p", {}, "nothing in the held-out pictures."));
+    else if (unit === "position") section("Fires most on", el("p", {}, "nothing in the held-out images."));
     if (rest.histogram || rest.quarters) section("From strong to weak");
     if (rest.histogram) parts.push(histogram(rest.histogram, unit, blind));
     (rest.quarters || []).forEach((list, i) => parts.push(el("h5", {}, QUARTERS[i]), examples(list, most, blind)));
@@ -217,5 +214,5 @@ const saeLatent = (() => {
     return parts;
   }
 
-  return { draw, el, marker, number, percent, policy, visible };
+  return { draw, el, number, percent, visible };
 })();

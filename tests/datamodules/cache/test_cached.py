@@ -190,7 +190,9 @@ def test_a_cache_that_is_not_complete_or_not_ours(cache, tmp_path):
 
     write(complete=False)
     (folder / "train-00000.safetensors.json").write_text("{}")
-    with pytest.raises(ValueError, match="not complete, 1 shards are there; go on with: sae cache --config .*run.yaml"):
+    with pytest.raises(
+        ValueError, match="not complete, 1 shards are there; continue with: sae cache --config .*run.yaml"
+    ):
         cached(folder)
     write(format_version=99)
     with pytest.raises(ValueError, match=r"format_version=99, and this version of sae_lightning reads 1"):

@@ -1,4 +1,4 @@
-"""Caches of CLIP models: pictures by their numbers, captions by their tokens."""
+"""Caches of CLIP models: images by their numbers, captions by their tokens."""
 
 import json
 import shutil
@@ -18,11 +18,11 @@ from sae_lightning.sources import ImageBatch, TokenBatch
 SIZES = {"batch_size": 32, "train_samples": 320, "val_samples": 64, "loss_samples": 100, "buffer_samples": 300}
 
 
-@pytest.fixture(params=["pictures", "captions"])
-def made(request, tiny_clip, pictures, tmp_path):
+@pytest.fixture(params=["images", "captions"])
+def made(request, tiny_clip, image_folder, tmp_path):
     """Settings of the data, the datamodule, and the folder of its cache."""
-    if request.param == "pictures":
-        folder = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+    if request.param == "images":
+        folder = Path(shutil.copytree(image_folder, tmp_path / "images"))
         (folder / "green/3.png").write_bytes((folder / "green/3.png").read_bytes()[:60])
         images = {"class_path": "ImageFolder", "init_args": {"folder": str(folder), "heldout_every": 4}}
         data = {"model": tiny_clip, "hook": "visual.transformer.resblocks.0", "images": images, "images_per_forward": 4}
@@ -44,19 +44,19 @@ def cache(folder, *options):
     return str(folder / "cache")
 
 
-@pytest.mark.filterwarnings("ignore:skipped a picture")
+@pytest.mark.filterwarnings("ignore:skipped an image")
 def test_the_order_stream_gives_the_batches_of_the_datamodule(made):
     datamodule, folder = made
     cached = CachedActivations(cache(folder, "--shard_samples", "200"), "stream", **SIZES)
-    for of in (cached, datamodule):
-        of.setup("fit")
+    cached.setup("fit")
+    datamodule.setup("fit")
     batches = list(islice(datamodule.train_stream(), 10))
     for mine, other in zip(islice(cached.train_stream(), 10), batches, strict=True):
         assert torch.equal(mine, other)
     assert torch.equal(next(cached.val_stream()), next(datamodule.val_stream()))
 
 
-@pytest.mark.filterwarnings("ignore:skipped a picture")
+@pytest.mark.filterwarnings("ignore:skipped an image")
 def test_evaluators_get_what_they_would_get_of_the_datamodule(made):
     datamodule, folder = made
     cached = CachedActivations(cache(folder), **SIZES)
@@ -70,11 +70,16 @@ def test_evaluators_get_what_they_would_get_of_the_datamodule(made):
     )
     assert cached.source.scale == datamodule.source.scale
     is_text = isinstance(datamodule, ClipText)
-    assert (hasattr(cached, "packing"), hasattr(cached, "images")) == (is_text, not is_text)
+    assert (cached.packing is None, cached.images is None, cached.mask is None) == (not is_text, is_text, is_text)
+    assert (cached.rows_at_once, cached.source.embeds_images) == (datamodule.rows_at_once, True)
+    assert cached.source.reads_images == (not is_text)
+    if not is_text:
+        assert torch.equal(cached.mask, datamodule.mask)
+        assert torch.equal(cached.images.numbers("heldout"), datamodule.images.numbers("heldout"))
     assert isinstance(cached.heldout_rows(50), TokenBatch if is_text else ImageBatch)
 
 
-@pytest.mark.filterwarnings("ignore:skipped a picture")
+@pytest.mark.filterwarnings("ignore:skipped an image")
 def test_going_on_and_other_settings(made, capsys):
     datamodule, folder = made
     out = cache(folder)
@@ -87,7 +92,7 @@ def test_going_on_and_other_settings(made, capsys):
         cache(folder, "--data.dtype", "bfloat16")
     assert "data.dtype=float32 there, bfloat16 here" in capsys.readouterr().err
     is_text = isinstance(datamodule, ClipText)
-    if is_text:  # the seed decides the order of pictures, and of captions nothing before the buffer
+    if is_text:  # the seed decides the order of images, and of captions nothing before the buffer
         cache(folder, "--data.seed", "1")
     else:
         with pytest.raises(SystemExit):
@@ -106,9 +111,18 @@ def test_another_model_in_its_place(made, tmp_path):
             cached.source.capture(cached.heldout_rows(20))
 
 
-@pytest.mark.filterwarnings("ignore:skipped a picture")
-def test_a_forward_of_damaged_pictures_alone(made):
+@pytest.mark.filterwarnings("ignore:skipped an image")
+def test_a_forward_of_damaged_images_alone(made):
     datamodule, folder = made
     if isinstance(datamodule, ClipImages):
         out = cache(folder, "--data.images_per_forward", "1")
         assert json.loads(Path(out, "manifest.json").read_text())["counts"]["tokens"] % datamodule.positions == 0
+
+
+@pytest.mark.filterwarnings("ignore:skipped an image")
+def test_which_tower_is_read_is_known_without_the_model(made, monkeypatch):
+    datamodule, folder = made
+    cached = CachedActivations(cache(folder), **SIZES)
+    monkeypatch.setattr(type(cached.source), "loaded", None)
+    assert cached.source.reads_images == datamodule.source.reads_images
+    assert cached.source.features is None

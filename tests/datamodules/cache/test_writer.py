@@ -1,4 +1,4 @@
-"""What `sae cache` leaves, how it goes on, and what it says when it cannot."""
+"""What `sae cache` writes, how it continues, and what it says when it cannot."""
 
 import errno
 import json
@@ -30,14 +30,14 @@ def mistake(capsys, make, *options, **kwargs):
     with pytest.raises(SystemExit) as stop:
         make(*options, **kwargs)
     assert stop.value.code == 2
-    told = capsys.readouterr().err
-    assert "Traceback" not in told
-    return told[told.index("error: ") :]
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message[message.index("error: ") :]
 
 
 def test_nulls_are_refused(cache, capsys, tmp_path):
-    told = mistake(capsys, cache, "--data.nulls", "{rotated: {class_path: RandomRotation}}")
-    assert "data.nulls=rotated: a cache holds the activations of the model alone; leave out data.nulls" in told
+    message = mistake(capsys, cache, "--data.nulls", "{rotated: {class_path: RandomRotation}}")
+    assert "data.nulls=rotated: a cache holds the activations of the model alone; leave out data.nulls" in message
     assert not (tmp_path / "cache").exists()
 
 
@@ -97,13 +97,13 @@ def test_ranks_write_the_same_files(cache, tmp_path, monkeypatch, capsys):
         assert ("others have not" in capsys.readouterr().out) == (rank != 0)
     assert content(tmp_path / "ranks") == alone
     forwards = []
-    monkeypatch.setattr(writer, "counted_activations", lambda *args: forwards.append(args))
+    monkeypatch.setattr(writer, "valid_activations", lambda *args: forwards.append(args))
     cache(out=tmp_path / "ranks")  # nothing is left to do
     assert not forwards
 
 
 @pytest.mark.parametrize("when", ["before the shard", "in the shard", "after the shard"])
-def test_an_interrupted_cache_goes_on_without_the_model_on_finished_shards(cache, tmp_path, monkeypatch, when):
+def test_an_interrupted_cache_continues_without_the_model_on_finished_shards(cache, tmp_path, monkeypatch, when):
     whole = content(cache(out=tmp_path / "whole"))
     n_blocks = -(-json.loads((tmp_path / "whole/manifest.json").read_text())["counts"]["rows"] // 4)
     write = storage.Folder.write
@@ -126,8 +126,8 @@ def test_an_interrupted_cache_goes_on_without_the_model_on_finished_shards(cache
     assert not json.loads((tmp_path / "cache/manifest.json").read_text())["complete"]
 
     forwards = []
-    real = writer.counted_activations
-    monkeypatch.setattr(writer, "counted_activations", lambda *args: forwards.append(1) or real(*args))
+    real = writer.valid_activations
+    monkeypatch.setattr(writer, "valid_activations", lambda *args: forwards.append(1) or real(*args))
     assert content(cache()) == whole
     assert len(forwards) <= n_blocks - 4
 
@@ -163,8 +163,8 @@ def test_a_full_disk_loses_nothing(cache, tmp_path, monkeypatch, capsys):
             return self.file.write(data)
 
     monkeypatch.setattr(storage, "open", FullDisk, raising=False)
-    told = mistake(capsys, cache)
-    assert "the disk is full. 4 shards are complete and kept; the same command goes on" in told
+    message = mistake(capsys, cache)
+    assert "the disk is full. 4 shards are complete and kept; the same command continues" in message
     assert not list((tmp_path / "cache").glob("*.tmp"))
     assert not (tmp_path / "cache/train-00002.safetensors").exists()
     assert (tmp_path / "cache/train-00001.safetensors").exists()
@@ -172,7 +172,7 @@ def test_a_full_disk_loses_nothing(cache, tmp_path, monkeypatch, capsys):
     assert content(cache()) == whole
 
 
-def test_too_little_room_is_said_before_anything_is_written(cache, tmp_path, monkeypatch, capsys):
+def test_too_little_room_is_reported_before_anything_is_written(cache, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(storage, "free_bytes", lambda folder: 1000)
     assert "GB are needed and 0.00 GB are free" in mistake(capsys, cache)
     assert not list(tmp_path.glob("cache/*.safetensors"))
@@ -180,8 +180,8 @@ def test_too_little_room_is_said_before_anything_is_written(cache, tmp_path, mon
 
 def test_other_settings_are_refused(cache, capsys, tiny_lm, tmp_path):
     cache()
-    told = mistake(capsys, cache, "--data.context_length=8", "--dtype=bfloat16")
-    assert "data.context_length=16 there, 8 here; dtype=float32 there, bfloat16 here" in told
+    message = mistake(capsys, cache, "--data.context_length=8", "--dtype=bfloat16")
+    assert "data.context_length=16 there, 8 here; dtype=float32 there, bfloat16 here" in message
     cache("--data.batch_size=32", "--data.seed=5")  # these change nothing
     other = tiny.save_tiny_lm(tmp_path / "other", seed=1)
     assert "model.sha256.model.safetensors=" in mistake(capsys, cache, f"--data.model={other}")
@@ -194,7 +194,7 @@ def test_another_text_is_refused(cache, capsys, run_yaml, tmp_path):
     run_yaml.write_text(yaml.safe_dump(run))
     cache()
     tiny.save_text(own, 150, start=1)
-    assert "the text, or what makes rows of it, changed since heldout-00000" in mistake(capsys, cache)
+    assert "the text, or how rows are made from it, changed since heldout-00000" in mistake(capsys, cache)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -212,16 +212,16 @@ def test_the_default_format_is_that_of_the_activations(cache, tmp_path):
 
 
 def test_numbers_that_do_not_fit_are_refused(cache, capsys, monkeypatch):
-    real = writer.counted_activations
+    real = writer.valid_activations
 
     def large(*args):
         activations = real(*args)
         activations[0, :3] = 1e5
         return activations
 
-    monkeypatch.setattr(writer, "counted_activations", large)
-    told = mistake(capsys, cache, "--dtype=float16")
-    assert "heldout-00000.safetensors: 6 numbers do not fit float16" in told
+    monkeypatch.setattr(writer, "valid_activations", large)
+    message = mistake(capsys, cache, "--dtype=float16")
+    assert "heldout-00000.safetensors: 6 numbers do not fit float16" in message
 
 
 def test_the_text_is_read_once(cache, capsys):
@@ -279,4 +279,4 @@ def test_the_launcher_says_which_process_this_is(monkeypatch, environment, expec
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert Process.of_environment() == Process(*expected)
+    assert Process.from_environment() == Process(*expected)

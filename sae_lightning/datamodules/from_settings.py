@@ -1,0 +1,57 @@
+"""Datamodules from the `data` section of a configuration, without the run around it."""
+
+import pkgutil
+from argparse import ArgumentError
+from collections.abc import Mapping
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from sae_lightning.class_paths import current_class_paths
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.datamodules.cached import CachedActivations
+from sae_lightning.error_messages import readable, subclass_names
+
+
+def make_datamodule(
+    data: Mapping[str, Any] | None,
+    kinds: tuple[type[ActivationDataModule], ...] = (ActivationDataModule,),
+    arguments: Mapping[str, Any] | None = None,
+) -> ActivationDataModule | None:
+    """Make the datamodule of a run, without the null versions of its activations.
+
+    Args:
+        data: section `data` of the run's configuration.
+        kinds: what it may be. Activations that were cached from images are given as the data they were made of.
+        arguments: values in place of those of the run, as far as the datamodule has such arguments.
+
+    Returns:
+        The datamodule; None where it is of another kind.
+
+    Raises:
+        ValueError: if it cannot be made.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ActivationDataModule, "data", required=True)
+    try:
+        settings = parser.parse_object({"data": current_class_paths(data)})
+    except ArgumentError as error:
+        raise ValueError(readable(str(error), subclass_names(ActivationDataModule))) from error
+    kind = datamodule_class(settings)
+    if not issubclass(kind, (CachedActivations, *kinds)):
+        return None
+    given = settings.data.init_args
+    given.update(Namespace({name: value for name, value in (arguments or {}).items() if name in given}))
+    if "nulls" in given:
+        given.nulls = None
+    datamodule: ActivationDataModule = parser.instantiate_classes(settings).data
+    if isinstance(datamodule, CachedActivations) and not datamodule.source.is_language_model:
+        datamodule.source.loaded()  # which refuses another model than the one that the cache was made with
+        datamodule = datamodule.source.origin
+    return datamodule if isinstance(datamodule, kinds) else None
+
+
+def datamodule_class(settings: Namespace) -> type[ActivationDataModule]:
+    """Return the class that parsed settings name under `data`."""
+    kind: type[ActivationDataModule] = pkgutil.resolve_name(settings.data.class_path)
+    return kind

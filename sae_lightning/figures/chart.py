@@ -1,0 +1,76 @@
+"""`Chart`: plain data, their words and numbers, and how they are drawn on axes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+
+from sae_lightning.members import Style
+
+
+class FigureSkipped(Exception):
+    """Why a figure is not drawn."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text, the first column being the head of its row.
+
+    Args:
+        caption: what it shows.
+        head: of the columns.
+        rows: as many cells in each.
+        prose: cells hold sentences and not numbers.
+    """
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    prose: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart(ABC):
+    """A chart of one pair of axes.
+
+    Args:
+        title: in plain words.
+        name: of the metric, as in the files of the run.
+        note: a line under the chart.
+        about: how the numbers are computed.
+    """
+
+    title: str
+    name: str = ""
+    note: str = ""
+    about: str = ""
+
+    @property
+    @abstractmethod
+    def alt_text(self) -> str:
+        """Description for screen readers."""
+
+    @property
+    @abstractmethod
+    def table(self) -> Table:
+        """The numbers."""
+
+    @property
+    @abstractmethod
+    def policies(self) -> Sequence[str]:
+        """Policies and other names that are drawn each in a style of its own."""
+
+    @property
+    def height(self) -> int:
+        """Height in points, without title and legend."""
+        return 210
+
+    @abstractmethod
+    def draw(self, axes: Axes, styles: Mapping[str, Style]) -> None:
+        """Draw on axes.
+
+        Args:
+            axes: empty ones.
+            styles: of `policies`, the same in all charts of a figure.
+        """

@@ -1,0 +1,133 @@
+"""`Dots`: a row for each policy with its seeds, their mean and an interval."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from typing_extensions import override
+
+from sae_lightning.figures.chart import Chart, Table
+from sae_lightning.figures.look import MUTED, PAPER
+from sae_lightning.members import TRAINED, Style, policy_label
+from sae_lightning.tables import number_format
+
+MARKS = {"beats": "✓", "ties": "=", "loses": "✗", "unknown": "?"}
+"""What stands beside each verdict, for whom its colour or word is not enough."""
+_ROW, _FRAME = 24, 46
+_ARROWS = {"higher": "higher is better →", "lower": "← lower is better"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A policy in a chart of dots.
+
+    Args:
+        policy: or the name of a reference.
+        seeds: a value for each, one or more.
+        interval: where its mean may lie beside that of the trained SAE; None where nothing says so.
+        verdict: what the trained SAE does to it; empty for none.
+        noise: which noise it was trained on in place of activations; empty for none.
+    """
+
+    policy: str
+    seeds: Sequence[float | int]
+    interval: tuple[float, float] | None = None
+    verdict: str = ""
+    noise: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name in plain words."""
+        return policy_label(self.policy) + (f" on {self.noise}" if self.noise else "")
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return fmean(self.seeds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dots(Chart):
+    """A row for each policy: small marks for its seeds, a large one for their mean, a bar for the interval.
+
+    Args:
+        rows: one or more, of which one may be the trained SAE.
+        floor: what an SAE that does nothing scores, or chance; None for none.
+        better: higher, lower or empty.
+        unit: of the values.
+    """
+
+    rows: Sequence[Row]
+    floor: float | int | None = None
+    better: str = ""
+    unit: str = ""
+
+    @property
+    @override
+    def alt_text(self) -> str:
+        parts = [
+            f"{row.label} {row.mean:{self._format}}" + (f", the trained SAE {row.verdict}" if row.verdict else "")
+            for row in self.rows
+        ]
+        floor = [] if self.floor is None else [f"floor {self.floor:{self._format}}"]
+        return "; ".join([f"{self.name or self.title}: {parts[0]}", *parts[1:], *floor]) + "."
+
+    @property
+    @override
+    def table(self) -> Table:
+        show, cells = self._format, []
+        for row in self.rows:
+            interval = ["-", "-"] if row.interval is None else [f"{end:{show}}" for end in row.interval]
+            seeds = ", ".join(f"{value:{show}}" for value in row.seeds)
+            cells.append([row.label, f"{row.mean:{show}}", *interval, seeds, row.verdict or "-"])
+        cells.append(["floor", "-" if self.floor is None else f"{self.floor:{show}}", "-", "-", "-", "-"])
+        return Table(self.name or self.title, ["", "mean", "interval from", "to", "seeds", "trained SAE"], cells)
+
+    @property
+    @override
+    def policies(self) -> list[str]:
+        return [row.policy for row in self.rows]
+
+    @property
+    @override
+    def height(self) -> int:
+        return _FRAME + _ROW * len(self.rows)
+
+    @override
+    def draw(self, axes: Axes, styles: Mapping[str, Style]) -> None:
+        if self.floor is not None:
+            axes.axvline(self.floor, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.3)
+        for row in self.rows:
+            if row.policy == TRAINED and not row.noise:
+                axes.axvline(row.mean, color=styles[TRAINED].colour, linewidth=1, alpha=0.55)
+        for y, row in enumerate(self.rows):
+            _draw_row(axes, y, row, styles[row.policy])
+        axes.set_yticks(range(len(self.rows)), [row.label for row in self.rows])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(self.rows) - 0.5, -0.5)
+        axes.margins(x=0.06)
+        axes.grid(visible=False, axis="y")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.spines["left"].set_visible(False)
+        floor = "" if self.floor is None else "dashed: floor"
+        axes.set_xlabel(" · ".join(filter(None, [self.unit, floor, _ARROWS.get(self.better)])))
+
+    @property
+    def _format(self) -> str:
+        return number_format([*(row.mean for row in self.rows), self.floor])
+
+
+def _draw_row(axes: Axes, y: int, row: Row, style: Style) -> None:
+    mark: dict[str, Any] = {"color": style.colour, "marker": style.marker, "linestyle": "none"}
+    if row.interval:
+        axes.plot(row.interval, (y, y), color=style.colour, linewidth=2.4, solid_capstyle="butt", alpha=0.6)
+    if len(row.seeds) > 1:
+        axes.plot(row.seeds, [y] * len(row.seeds), **mark, markersize=3.5, alpha=0.55)
+    face, edge = (PAPER, style.colour) if row.noise else (style.colour, PAPER)
+    axes.plot(row.mean, y, **mark, markersize=8, markerfacecolor=face, markeredgecolor=edge)
+    if row.verdict:
+        words = f"{MARKS[row.verdict]} {row.verdict}"
+        axes.text(1.03, y, words, transform=axes.get_yaxis_transform(), va="center_baseline")

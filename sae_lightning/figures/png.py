@@ -1,0 +1,109 @@
+"""Charts as PNG files: one or more in a figure, with a common legend. TensorBoard shows the files."""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import style as matplotlib_style
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from sae_lightning.figures.chart import Chart
+from sae_lightning.figures.look import LOOK, add_legend
+from sae_lightning.members import policy_styles
+
+WIDTH = 8.0
+"""Inches of a figure."""
+_LOOK = LOOK | {"figure.dpi": 150, "font.size": 9.5, "axes.titlesize": 9.5, "figure.titlesize": 11}  # 1200 pixels wide
+CHARACTERS = 90
+"""Characters of a legend that fit side by side in that width, marks included."""
+
+
+def figure_of(
+    charts: Sequence[Chart],
+    title: str,
+    columns: int = 1,
+    numbered: Iterable[str] = (),
+    share_x: bool = False,
+    share_y: bool = False,
+) -> Figure:
+    """Draw charts beside and under each other.
+
+    Args:
+        charts: one or more.
+        title: of the figure.
+        columns: charts side by side.
+        numbered: names of what `Scatter.numbers` number.
+        share_x: charts under each other have the same x axis.
+        share_y: charts side by side have the same y axis.
+    """
+    columns = min(columns, len(charts))
+    grid = [charts[begin : begin + columns] for begin in range(0, len(charts), columns)]
+    scale = 1.3 if columns == 1 and len(charts) == 1 else 1.0
+    heights = [scale * max(chart.height for chart in row) / 72 for row in grid]
+    styles = policy_styles(policy for chart in charts for policy in chart.policies)
+    with _look():
+        figure = Figure()
+        axes = figure.subplots(
+            len(grid), columns, height_ratios=heights, squeeze=False, sharex=share_x, sharey=share_y
+        ).ravel()
+        for place, (chart, own) in enumerate(zip(charts, axes, strict=False)):
+            chart.draw(own, styles)
+            if len(charts) > 1:
+                own.set_title(chart.title, loc="left")
+            if share_x and place + columns < len(charts):
+                own.set_xlabel("")
+            if share_y and place % columns:
+                own.set_ylabel("")
+        for empty in axes[len(charts) :]:
+            empty.remove()
+        figure.suptitle(title)
+        n_rows = add_legend(figure, axes[: len(charts)], 3, CHARACTERS, numbered)
+        figure.set_size_inches(WIDTH, 0.6 + sum(heights) + 0.2 * n_rows)
+    return figure
+
+
+def write(figure: Figure, path: Path) -> Path:
+    """Write a PNG file, with the folders to it, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _look():
+        figure.savefig(path)
+    return path
+
+
+def pixels(figure: Figure) -> Float[np.ndarray, "height width 4"]:
+    """Return a figure as an image."""
+    file = io.BytesIO()
+    with _look():
+        figure.savefig(file, format="png")
+    file.seek(0)
+    return imread(file)
+
+
+def show_in_tensorboard(folder: Path, images: Mapping[str, Path], step: int | None = None) -> None:
+    """Show PNG files in TensorBoard, in place of those that the folder has shown before.
+
+    Args:
+        folder: of the TensorBoard file.
+        images: by name.
+        step: optimizer step.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    if images:
+        with SummaryWriter(str(folder)) as writer:
+            for name, path in images.items():
+                writer.add_image(name, imread(path), step, dataformats="HWC")
+
+
+@contextmanager
+def _look() -> Iterator[None]:
+    look: list[Any] = ["default", _LOOK]
+    with matplotlib_style.context(look):
+        yield

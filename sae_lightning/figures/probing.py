@@ -1,0 +1,47 @@
+"""Accuracy of probes over the number of latents that they may read."""
+
+import re
+from collections.abc import Sequence
+from statistics import fmean
+
+from sae_lightning.figures.chart import Chart
+from sae_lightning.figures.lines import Lines, Series
+from sae_lightning.members import Tag, in_order
+from sae_lightning.runs import Run
+
+_TITLES = {
+    "probe_accuracy_k": "Accuracy of probes",
+    "probe_accuracy_ood_k": "Accuracy on other data than they were fitted on",
+    "probe_auroc_k": "AUROC of probes",
+    "probe_auroc_ood_k": "AUROC on other data than they were fitted on",
+}
+
+
+def probe_charts(run: Run, tags: Sequence[Tag]) -> tuple[list[Chart], list[Tag]]:
+    """Draw each measure that a probe has for several k, and return with the charts the metrics that are in them."""
+    charts: list[Chart] = []
+    together: list[Tag] = []
+    for start, title in _TITLES.items():
+        by_k = {(tag.part, int(end[1])): tag for tag in tags if (end := re.fullmatch(rf"{start}(\d+)", tag.metric))}
+        for part in dict.fromkeys(part for part, _ in by_k):
+            points: dict[str, dict[int, float]] = {}
+            for (_, k), tag in sorted(pair for pair in by_k.items() if pair[0][0] == part):
+                for policy, seeds in run.measurements.by_policy(tag).items():
+                    values = [value for value in seeds.values() if value is not None]
+                    if values:
+                        points.setdefault(policy, {})[k] = fmean(values)
+            if points:
+                charts.append(
+                    Lines(
+                        title=title + (f" ({part})" if part else ""),
+                        name=str(Tag(f"{start}*", part)),
+                        series=[
+                            Series(name=policy, x=list(points[policy]), y=list(points[policy].values()))
+                            for policy in in_order(points)
+                        ],
+                        x="latents or directions that it reads",
+                        y="AUROC" if "auroc" in start else "accuracy",
+                    )
+                )
+        together += by_k.values()
+    return charts, together

@@ -1,0 +1,61 @@
+"""`Scatter`: points, which are not joined."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from typing_extensions import override
+
+from sae_lightning.figures.lines import Lines, Series, line_of
+from sae_lightning.figures.look import PAPER
+from sae_lightning.members import Style
+
+_MANY = 300
+"""Points from which on they are small and let others shine through."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scatter(Lines):
+    """Points.
+
+    Args:
+        y_names: what y = 0, 1, ... stand for; empty for numbers.
+        numbers: a number for each of the series, written into its marks; empty for none.
+        linear_below: y is logarithmic on both sides of 0, and linear between this and its negative; None: everywhere.
+    """
+
+    y_names: Sequence[str] = ()
+    numbers: Sequence[int] = ()
+    linear_below: float | int | None = None
+
+    @property
+    @override
+    def height(self) -> int:
+        return 50 + 20 * len(self.y_names) if self.y_names else super().height
+
+    @override
+    def draw(self, axes: Axes, styles: Mapping[str, Style]) -> None:
+        super().draw(axes, styles)
+        for number, series in zip(self.numbers, self.series, strict=bool(self.numbers)):
+            for place in zip(series.x, series.y, strict=True):
+                axes.annotate(str(number), place, ha="center", va="center_baseline", fontsize=7, zorder=2)  # as marks
+        if self.y_names:
+            axes.set_yticks(range(len(self.y_names)), self.y_names)
+            axes.set_ylim(-0.7, len(self.y_names) - 0.3)
+            axes.margins(x=0.15)
+        if self.linear_below is not None:
+            axes.set_yscale("symlog", linthresh=self.linear_below)
+            axes.yaxis.set_major_formatter("{x:g}")  # not as powers of ten, which would be formulas
+
+    @override
+    def draw_series(self, axes: Axes, series: Series, style: Style) -> None:
+        look: dict[str, Any] = line_of(style) | {"linestyle": "none", "label": series.text if series.is_listed else "_"}
+        if self.numbers:
+            look |= {"markerfacecolor": PAPER, "markeredgecolor": style.colour}
+            look |= {"markeredgewidth": 1.8, "markersize": 12}
+        elif sum(len(each.x) for each in self.series) > _MANY:
+            look |= {"markersize": 3, "alpha": 0.6, "markeredgewidth": 0}
+        else:
+            look |= {"markersize": 7}
+        axes.plot(series.x, series.y, **look)

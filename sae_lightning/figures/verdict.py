@@ -1,0 +1,94 @@
+"""A metric as dots, with the verdict on each baseline where there is one; and which metrics come first."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from sae_lightning.figures.dots import Dots, Row
+from sae_lightning.members import RANDOM_BASELINES, TRAINED, Tag, in_order, policy_label
+from sae_lightning.metric import Metric, Question
+from sae_lightning.runs import Measurements
+from sae_lightning.verdict import Comparison
+
+
+def metric_of(runs: Sequence[Measurements], tag: Tag) -> Metric:
+    """Return what the runs of an experiment say of a metric."""
+    return next((run.metrics[tag.metric] for run in runs if tag.metric in run.metrics), runs[0].metric(tag))
+
+
+def by_question(runs: Sequence[Measurements], tags: Iterable[Tag]) -> dict[Question, list[Tag]]:
+    """Sort metrics by what they ask, in the order of the page."""
+    questions: dict[str, Question] = {}
+    asked: dict[str, list[Tag]] = {}
+    for tag in tags:
+        question = metric_of(runs, tag).question
+        questions.setdefault(question.name, question)
+        asked.setdefault(question.name, []).append(tag)
+    return {question: asked[question.name] for question in sorted(questions.values(), key=lambda one: one.order)}
+
+
+def headlines(runs: Sequence[Measurements], tags: Iterable[Tag]) -> list[Tag]:
+    """Return one metric for each question, of every part that has it, and never chosen by its result."""
+    chosen = []
+    for own in by_question(runs, tags).values():
+        fixed = [tag.metric for tag in own if metric_of(runs, tag).is_headline]
+        chosen += [tag for tag in own if tag.metric == (fixed or [own[0].metric])[0]]
+    return chosen
+
+
+def verdict_chart(
+    runs: Sequence[Measurements], comparisons: Sequence[Comparison], tag: Tag, has_note: bool = False
+) -> Dots:
+    """Draw a metric that has a verdict: the trained SAE, and each baseline with its interval beside it.
+
+    Args:
+        runs: of one experiment.
+        comparisons: between them.
+        tag: one that they are about.
+        has_note: tell how much of what the trained SAE has above the floor the random baselines have.
+    """
+    by_baseline = {comparison.baseline: comparison for comparison in comparisons if comparison.tag == tag}
+    rows = []
+    for policy in in_order([TRAINED, *by_baseline]):
+        members = [pair for run in runs for pair in run.values.get(tag, {}).items()]
+        seeds = [value for member, value in members if member.policy == policy and value is not None]
+        comparison, interval = by_baseline.get(policy), None
+        if comparison is not None and not math.isnan(comparison.difference.low):
+            low, high = comparison.difference.low, comparison.difference.high
+            interval = comparison.trained - high, comparison.trained - low
+        rows.append(Row(policy, seeds, interval, comparison.verdict if comparison is not None else ""))
+    floors = [floor for run in runs if (floor := run.floors.get(tag)) is not None]
+    shares = [
+        f"{policy_label(name)} {share:.0%}"
+        for name in RANDOM_BASELINES
+        if name in by_baseline and (share := by_baseline[name].share) is not None
+    ]
+    note = f"Distance from the floor, as a share of the trained SAE's: {', '.join(shares)}."
+    return _dots(runs, tag, rows, floors[0] if floors else None, note if has_note and shares else "")
+
+
+def metric_chart(run: Measurements, tag: Tag) -> Dots | None:
+    """Draw a metric without verdicts; None where it has no number."""
+    rows = rows_of(run, tag)
+    return _dots([run], tag, rows, run.floors.get(tag)) if rows else None
+
+
+def rows_of(run: Measurements, tag: Tag, noise: str = "") -> list[Row]:
+    """Return a row for each policy that has a number."""
+    by_policy = run.by_policy(tag)
+    seeds = {policy: [value for value in by_policy[policy].values() if value is not None] for policy in by_policy}
+    return [Row(policy, seeds[policy], noise=noise) for policy in in_order(seeds) if seeds[policy]]
+
+
+def _dots(runs: Sequence[Measurements], tag: Tag, rows: Sequence[Row], floor: float | None, note: str = "") -> Dots:
+    metric = metric_of(runs, tag)
+    about = [metric.computed, f"floor: {metric.floor}" if metric.floor and floor is not None else ""]
+    return Dots(
+        title=metric.label + (f" ({tag.part})" if tag.part else ""),
+        name=str(tag),
+        note=note,
+        about="; ".join(filter(None, about)),
+        rows=rows,
+        floor=floor,
+        better=next((better for run in runs if (better := run.better(tag))), ""),
+        unit=metric.unit,
+    )

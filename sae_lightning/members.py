@@ -1,0 +1,234 @@
+"""`Member`: which SAE of a run something is about, and the one place where that is written and read as text.
+
+A member is text in two forms alone. As a *key* (`trained/0`, `early/trained/0`) it names folders, tensors of a
+checkpoint and entries of files. In the *name of a logged value* (`val/fvu@early/trained/0`) the part that a member
+reads belongs to the metric, so that each part has charts of its own.
+
+Here are also the order of the policies, and how each is called and drawn in every table and chart.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any, Final
+
+TRAINED: Final = "trained"
+RANDOM_BASELINES: Final = ("frozen_decoder", "soft_frozen_decoder", "frozen_encoder")
+"""The random baselines of Korznikov et al. 2026 (arXiv 2602.14111)."""
+FLOOR: Final = "floor"
+STAGES: Final = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Member:
+    """An SAE of a run, or a reference that stands beside the SAEs and is none.
+
+    Args:
+        policy: name of the freeze policy, or of the reference.
+        seed: of its start; 0 for a reference.
+        part: the part of the activations that it reads, a hook or a null, where a run has several; else empty.
+
+    >>> str(Member("trained", 0)), str(Member("trained", 0, "early"))
+    ('trained/0', 'early/trained/0')
+    """
+
+    policy: str
+    seed: int
+    part: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.part}/{self.curve}" if self.part else self.curve
+
+    @classmethod
+    def parse(cls, key: str) -> "Member":
+        """Read a key.
+
+        Raises:
+            ValueError: if it is none.
+
+        >>> Member.parse("early/trained/0")
+        Member(policy='trained', seed=0, part='early')
+        """
+        match key.split("/"):
+            case [policy, seed] if _is_seed(seed):
+                return cls(policy, int(seed))
+            case [part, policy, seed] if _is_seed(seed):
+                return cls(policy, int(seed), part)
+        raise ValueError(
+            f"{key}: expected the key of an SAE, such as trained/0 or, with several hooks, early/trained/0"
+        )
+
+    @property
+    def curve(self) -> str:
+        """Policy and seed: the curve of this member in the charts of its part."""
+        return f"{self.policy}/{self.seed}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder with its curves, which TensorBoard shows as the name of the curve."""
+        return self.curve.replace("/", "-")
+
+
+def by_part(members: Iterable[Member]) -> dict[str, list[Member]]:
+    """Group members by the part of the activations that they read."""
+    parts: dict[str, list[Member]] = {}
+    for member in members:
+        parts.setdefault(member.part, []).append(member)
+    return parts
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A metric of one part of the activations: what a chart shows, and a row of a table.
+
+    Args:
+        metric: name of the metric.
+        part: see `Member`.
+
+    >>> str(Tag("fvu")), str(Tag("fvu", "early")), Tag.parse("fvu@early")
+    ('fvu', 'fvu@early', Tag(metric='fvu', part='early'))
+    """
+
+    metric: str
+    part: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.metric}@{self.part}" if self.part else self.metric
+
+    @classmethod
+    def parse(cls, text: str) -> "Tag":
+        """Read what `str` gives."""
+        metric, _, part = text.partition("@")
+        return cls(metric, part)
+
+
+@dataclass(frozen=True)
+class LoggedName:
+    """Name of a logged value.
+
+    Args:
+        stage: `train`, `val` or `test`.
+        tag: which metric of which part.
+        member: whose value; None for the floor.
+
+    >>> str(LoggedName("val", Tag("fvu", "early"), Member("trained", 0, "early")))
+    'val/fvu@early/trained/0'
+    >>> str(LoggedName("val", Tag("fvu"), None))
+    'val/fvu/floor'
+    """
+
+    stage: str
+    tag: Tag
+    member: Member | None
+
+    @classmethod
+    def of(cls, stage: str, metric: str, member: Member) -> "LoggedName":
+        """Name a metric of one member."""
+        return cls(stage, Tag(metric, member.part), member)
+
+    @classmethod
+    def parse(cls, name: str) -> "LoggedName | None":
+        """Read the name of a logged value; None where it has another form, such as `lr-Adam`.
+
+        >>> LoggedName.parse("val/fvu@early/trained/0").member
+        Member(policy='trained', seed=0, part='early')
+        >>> LoggedName.parse("train/learning_rate") is None
+        True
+        """
+        match name.split("/"):
+            case [stage, metric, policy, seed] if stage in STAGES and _is_seed(seed):
+                tag = Tag.parse(metric)
+                return cls(stage, tag, Member(policy, int(seed), tag.part))
+            case [stage, metric, last] if stage in STAGES and last == FLOOR:
+                return cls(stage, Tag.parse(metric), None)
+        return None
+
+    def __str__(self) -> str:
+        return f"{self.chart}/{FLOOR if self.member is None else self.member.curve}"
+
+    @property
+    def chart(self) -> str:
+        """The chart, without the curve in it."""
+        return f"{self.stage}/{self.tag}"
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of the curve, see `Member.folder`."""
+        return FLOOR if self.member is None else self.member.folder
+
+
+def _is_seed(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a policy is drawn: told apart by colour, and without it by marker and line.
+
+    Args:
+        colour: of lines and markers.
+        marker: at each value.
+        line: between them.
+    """
+
+    colour: str
+    marker: str
+    line: Any
+
+
+@dataclass(frozen=True)
+class _Policy:
+    label: str
+    style: Style | None
+
+
+# In the order of every table and chart. The colours are from the palette of Okabe and Ito (2008), which colour-blind
+# readers can tell apart.
+_POLICIES = {
+    TRAINED: _Policy("Trained SAE", Style("#0072B2", "o", "-")),
+    "frozen_decoder": _Policy("Frozen Decoder", Style("#D55E00", "s", "--")),
+    "soft_frozen_decoder": _Policy("Soft-Frozen Decoder", Style("#009E73", "^", "-.")),
+    "frozen_encoder": _Policy("Frozen Encoder", Style("#CC79A7", "D", ":")),
+    "untrained": _Policy("untrained", Style("#E69F00", "v", (0, (5, 1, 1, 1, 1, 1)))),
+    "from_truth": _Policy("from truth", None),
+    "oracle": _Policy("oracle", Style("#000000", "p", (0, (1, 1)))),
+}
+_OTHER_STYLES = [
+    Style(colour, marker, line)
+    for marker, line in (("P", "-"), ("X", "--"), ("h", ":"))
+    for colour in ("#56B4E9", "#F0E442")
+]
+
+
+def policy_order(policy: str) -> tuple[int, list[str | int]]:
+    """Return what policies are sorted by: trained, the baselines, then others by name, x2 before x16."""
+    names = list(_POLICIES)
+    words = [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", policy)]
+    return names.index(policy) if policy in _POLICIES else len(names), words
+
+
+def is_known_policy(policy: str) -> bool:
+    """Return whether a name is that of a policy of this library, and not one of the user's or a reference."""
+    return policy in _POLICIES
+
+
+def in_order(policies: Iterable[str]) -> list[str]:
+    """Sort policies by `policy_order`, each once."""
+    return sorted(dict.fromkeys(policies), key=policy_order)
+
+
+def policy_label(policy: str) -> str:
+    """Name a policy or reference in plain words.
+
+    >>> policy_label("soft_frozen_decoder"), policy_label("dense_probe")
+    ('Soft-Frozen Decoder', 'dense probe')
+    """
+    return _POLICIES[policy].label if policy in _POLICIES else policy.replace("_", " ")
+
+
+def policy_styles(policies: Iterable[str]) -> dict[str, Style]:
+    """Return a style for each policy, in order; those without a style of their own take turns with a few others."""
+    others = cycle(_OTHER_STYLES)
+    known = {name: policy.style for name, policy in _POLICIES.items()}
+    return {name: known.get(name) or next(others) for name in in_order(policies)}

@@ -1,0 +1,30 @@
+"""The pages of images that ``LatentImages`` left in the folder of a run."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+from sae_lightning.evaluators.latent_images import FOLDER
+from sae_lightning.report.section import Group, Image, Section
+from sae_lightning.runs import Run
+
+_MAX_BYTES = 4_000_000
+"""Of a file, since all of them become part of the page."""
+
+
+def latent_images(run: Run) -> Iterator[Section]:
+    """Show the page that compares SAEs, for each part of the activations."""
+    folder = run.folder / FOLDER
+    files = [path for path in sorted(folder.glob("**/compared.png")) if path.stat().st_size < _MAX_BYTES]
+    groups = [Group(str(path.parent.relative_to(folder)).strip("."), images=[_image(path)]) for path in files]
+    lead = (
+        "Latents of the first seed of each SAE, drawn at random: the held-out images on which they are strongest "
+        "and others from their weaker activations. A few images are an impression and no measurement."
+    )
+    if groups:
+        yield Section("pictures", "Images of latents", lead, groups)
+
+
+def _image(path: Path) -> Image:
+    alt_text = "A row for each SAE, a block for each latent: an image at percentiles 100, 75, 50, 25 of its activation."
+    return Image(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}", alt_text)

@@ -1,0 +1,250 @@
+"""`Run`: a run folder, and the one way to read what is in it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sae_lightning.members import Member, in_order
+from sae_lightning.metric import Metric, undescribed
+from sae_lightning.runs.items import read_items
+from sae_lightning.runs.measurements import Measurements
+from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, read_validations
+from sae_lightning.runs.starts import read_starts
+
+if TYPE_CHECKING:
+    from sae_lightning.datamodules import ActivationDataModule
+    from sae_lightning.saes import SparseAutoencoder
+
+CONFIG_FILE = "config.yaml"
+SAES_FOLDER = "saes"
+_EXPECTED = "give a run folder, such as lightning_logs/<name>/version_0"
+
+
+class Run:
+    """What a run left in its folder. Nothing is read before it is used, and then once.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        ValueError: if it is none; with everything that is read: if a file is damaged or of a newer format.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        if not self.folder.exists():
+            raise ValueError(f"{folder}: no such folder; {_EXPECTED}")
+        if not self.folder.is_dir():
+            raise ValueError(f"{folder} is a file; {_EXPECTED}")
+        if not any((self.folder / name).is_file() for name in (METRICS_FILE, CONFIG_FILE)):
+            inside = sorted(path.parent for path in self.folder.glob(f"**/{METRICS_FILE}"))
+            hint = f"; did you mean {inside[-1]}?" if inside else ""
+            raise ValueError(f"{folder} holds no {METRICS_FILE}; {_EXPECTED}, with {METRICS_FILE} in it{hint}")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @property
+    def title(self) -> str:
+        """Experiment and version."""
+        return "/".join(self.folder.resolve().parts[-2:])
+
+    # Settings
+    # ----------------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> str:
+        """``config.yaml`` as text; empty where there is none."""
+        path = self.folder / CONFIG_FILE
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """``config.yaml`` as values; empty where there is none."""
+        try:
+            settings = yaml.safe_load(self.config)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{self.folder / CONFIG_FILE} is damaged: {error}") from error
+        if not isinstance(settings, dict | None):
+            raise ValueError(f"{self.folder / CONFIG_FILE} is damaged: expected settings by name, got {settings!r:.80}")
+        return settings or {}
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """Class and arguments of the model: an SAE, or a panel of them."""
+        return choice(self.settings.get("model"))
+
+    @property
+    def sae(self) -> dict[str, Any]:
+        """Class and arguments of the SAE, in a panel of the SAE that its members are."""
+        arguments = self.model["init_args"]
+        return choice(arguments["sae"]) if "sae" in arguments else self.model
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Class and arguments of the datamodule."""
+        return choice(self.settings.get("data"))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the SAEs."""
+        arguments = self.model["init_args"]
+        return list(arguments["seeds"]) if "seeds" in arguments else [self.sae["init_args"].get("seed", 0)]
+
+    @cached_property
+    def starts(self) -> list[dict[str, Any]]:
+        """When, with what and on what it was started, one entry for each start; none of older runs."""
+        return read_starts(self.folder)
+
+    # Metrics
+    # ----------------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def validations(self) -> list[Validation]:
+        """Every validation and test, one or more."""
+        path = self.folder / METRICS_FILE
+        if not path.is_file():
+            raise ValueError(f"{self.folder} holds no {METRICS_FILE}: the run has not finished a validation yet")
+        return read_validations(path)
+
+    @property
+    def last(self) -> Validation:
+        """The last validation or test."""
+        return self.validations[-1]
+
+    @cached_property
+    def measurements(self) -> Measurements:
+        """What the last validation or test measured."""
+        last = self.last
+        metrics: dict[str, Metric] = {}
+        for validation in self.validations:
+            metrics |= validation.about
+        for tag, better in last.better.items():  # format 1
+            metrics.setdefault(tag.metric, undescribed(tag.metric, better))
+        nulls = last.nulls or tuple(self.data["init_args"].get("nulls") or ())
+        items = read_items(self.folder, last.step)
+        return Measurements(last.values, last.floors, metrics, items, nulls, last.sizes)
+
+    @property
+    def parts(self) -> list[str]:
+        """Hooks that stand side by side, or the unnamed one; without nulls."""
+        parts = dict.fromkeys(tag.part for tag in self.measurements.values)
+        return [part for part in parts if part not in self.measurements.nulls]
+
+    def found(self, pattern: str, read: Callable[[Path], Any]) -> list[tuple[Path, Any]]:
+        """Read files that other commands have left in the folder.
+
+        Raises:
+            ValueError: if one is damaged.
+        """
+        results = []
+        for path in sorted(self.folder.glob(pattern)):
+            try:
+                results.append((path, read(path)))
+            except (ValueError, KeyError) as error:
+                raise ValueError(f"{path} is damaged: {error}; remove it, or write it again") from error
+        return results
+
+    # SAEs and data
+    # ----------------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def saes(self) -> dict[Member, Path]:
+        """Folders of the exported SAEs, in the order of policies; none as long as a fit has not finished."""
+        return saes_in(self.folder / SAES_FOLDER)
+
+    def sae_folder(self, member: Member) -> Path:
+        """Return the folder of an exported SAE.
+
+        Raises:
+            ValueError: if the run has none of this name.
+        """
+        if not self.saes:
+            raise ValueError(f"{self.folder}: no SAEs in {self.folder / SAES_FOLDER}, which a finished fit leaves")
+        if member not in self.saes:
+            raise ValueError(f"{self.folder} has no SAE {member}; it has {', '.join(map(str, self.saes))}")
+        return self.saes[member]
+
+    def load(self, member: Member) -> "SparseAutoencoder":
+        """Load an exported SAE."""
+        from sae_lightning.saes import SparseAutoencoder
+
+        return SparseAutoencoder.load(self.sae_folder(member))
+
+    def first_seeds(self) -> list[Member]:
+        """Return the first seed of each policy of each part that is no null."""
+        nulls = self.data["init_args"].get("nulls") or ()
+        first: dict[tuple[str, str], Member] = {}
+        for member in self.saes:
+            if member.part not in nulls:
+                first.setdefault((member.part, member.policy), member)
+        return list(first.values())
+
+    def datamodule(
+        self, kinds: "tuple[type[ActivationDataModule], ...] | None" = None, **arguments: Any
+    ) -> "ActivationDataModule | None":
+        """Make the datamodule of the run, without null versions of the activations.
+
+        Args:
+            kinds: what it may be; anything by default.
+            **arguments: values in place of those of the run.
+
+        Returns:
+            The datamodule; None where it is of another kind.
+
+        Raises:
+            ValueError: if the run has no ``config.yaml``, or its data cannot be made.
+        """
+        import sae_lightning.pocket  # noqa: F401 - its classes are found by name
+        from sae_lightning.datamodules import ActivationDataModule
+        from sae_lightning.datamodules.from_settings import make_datamodule
+
+        if not self.config:
+            raise ValueError(f"{self.folder} holds no {CONFIG_FILE}, so its data are not known")
+        return make_datamodule(self.settings.get("data"), kinds or (ActivationDataModule,), arguments)
+
+
+def saes_in(folder: Path) -> dict[Member, Path]:
+    """Find exported SAEs below ``saes/`` of a run, seeds in order within each policy."""
+    saes = {}
+    for path in folder.glob("**/sae.safetensors"):
+        try:
+            saes[Member.parse(path.parent.relative_to(folder).as_posix())] = path.parent
+        except ValueError:  # something that was saved there by hand
+            continue
+    ranks = {policy: rank for rank, policy in enumerate(in_order(member.policy for member in saes))}
+    parts = list(dict.fromkeys(member.part for member in saes))
+    order = sorted(saes, key=lambda member: (parts.index(member.part), ranks[member.policy], member.seed))
+    return {member: saes[member] for member in order}
+
+
+def run_of_sae(folder: Path) -> Run | None:
+    """Return the run that an exported SAE lies in; None where it lies elsewhere."""
+    for parent in folder.absolute().parents:
+        if parent.name == SAES_FOLDER and (parent.parent / CONFIG_FILE).is_file():
+            return Run(parent.parent)
+    return None
+
+
+def read_runs(folders: Iterable[Path]) -> list[Run]:
+    """Open run folders, each once however often and under whatever name it is given."""
+    return [Run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+
+
+def choice(settings: Any) -> dict[str, Any]:
+    """Return a choice of a class with its arguments, both of them there."""
+    settings = settings if isinstance(settings, Mapping) else {}
+    return {"class_path": str(settings.get("class_path") or ""), "init_args": settings.get("init_args") or {}}
+
+
+def short_names(folders: Sequence[Path]) -> dict[Path, str]:
+    """Return the ends of the paths, as long as it takes to tell them apart."""
+    parts = {folder: folder.resolve().parts for folder in folders}
+    for length in range(1, max(map(len, parts.values())) + 1):
+        names = {folder: "/".join(own[-length:]) for folder, own in parts.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names

@@ -1,0 +1,35 @@
+"""`ExportedSAEs`: SAEs of a finished run beside one another, as they stood in training."""
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from sae_lightning.members import Member
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.module import SAEModule, columns_by_part
+
+
+class ExportedSAEs(SAEModule):
+    """Members that were loaded, each of which reads its part of the activations.
+
+    Args:
+        saes: one or more.
+        widths: widths of the parts of an activation, by name; empty where it has none.
+    """
+
+    def __init__(self, saes: Mapping[Member, SparseAutoencoder], widths: Mapping[str, int]) -> None:
+        super().__init__()
+        self._members = tuple(saes)
+        self._columns = columns_by_part(widths)
+        self.saes = nn.ModuleList(saes.values())
+
+    @property
+    @override
+    def members(self) -> Mapping[Member, SparseAutoencoder]:
+        return dict(zip(self._members, cast("Iterable[SparseAutoencoder]", self.saes), strict=True))
+
+    @override
+    def activations_for(self, member: Member, activations: Tensor) -> Tensor:
+        return activations[:, self._columns[member.part]] if self._columns else activations

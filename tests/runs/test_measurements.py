@@ -1,0 +1,53 @@
+import numpy as np
+
+from sae_lightning.members import Member, Tag
+from sae_lightning.metric import Metric, Question
+from sae_lightning.runs.items import MetricItems
+from sae_lightning.runs.measurements import Measurements
+
+FIRST, SECOND = Question("a", "First?", 1), Question("b", "Second?", 2)
+METRICS = {
+    "l0": Metric("l0", "Active latents", SECOND),
+    "fvu": Metric("fvu", "Unexplained", FIRST, "lower"),
+}
+SIZES = {f"x{n}": [f"x{n}", "trained"] for n in (1, 16)} | {"x16_frozen_decoder": ["x16", "frozen_decoder"]}
+
+
+def values(*policies, part=""):
+    return {Member(policy, 0, part): float(number) for number, policy in enumerate(policies)}
+
+
+def test_metrics_stand_in_the_order_of_their_questions():
+    tags = [Tag("mine"), Tag("l0"), Tag("fvu", "late"), Tag("fvu", "early")]
+    measured = Measurements(dict.fromkeys(tags, {}), {}, METRICS)
+    assert measured.in_order(tags) == [Tag("fvu", "late"), Tag("fvu", "early"), Tag("l0"), Tag("mine")]
+
+
+def test_noise_has_no_better_way_and_the_unknown_a_plain_name():
+    measured = Measurements({}, {}, METRICS, nulls=("gaussian",))
+    assert measured.better(Tag("fvu")) == measured.better(Tag("fvu", "early")) == "lower"
+    assert measured.better(Tag("fvu", "gaussian")) is None
+    assert measured.label(Tag("fvu", "early")) == "Unexplained (early)"
+    assert measured.label(Tag("of_my_own")) == "Of my own"
+
+
+def test_a_family_becomes_a_panel_for_each_size():
+    tag = Tag("fvu", "early")
+    members = values("x1", "x16", "x16_frozen_decoder", "pca", part="early")
+    items = {member: (np.array([value, value + 1]), np.ones(2)) for member, value in members.items()}
+    family = Measurements(
+        {tag: members}, {tag: 1.0}, METRICS, {tag: MetricItems(items, paired=True)}, ("noise",), SIZES
+    )
+    sized = family.by_size()
+    small, large = Tag("fvu", "early x1"), Tag("fvu", "early x16")
+    assert list(sized.values) == [small, large]
+    assert sized.by_policy(small) == {"trained": {0: 0.0}, "pca": {0: 3.0}}
+    assert sized.by_policy(large) == {"trained": {0: 1.0}, "frozen_decoder": {0: 2.0}, "pca": {0: 3.0}}
+    assert sized.floors == {small: 1.0, large: 1.0}
+    own = sized.items[large]
+    assert {member.policy: fractions[0][0] for member, fractions in own.members.items()} == {
+        "trained": 1, "frozen_decoder": 2, "pca": 3,
+    }  # fmt: skip
+    assert own.paired
+    assert sized.better(Tag("fvu", "noise x1")) is None
+    assert sized.by_size() is sized
