@@ -7,20 +7,21 @@ own. Under each table stands the verdict; that of a family is about each size by
 """
 
 import json
-from argparse import ArgumentParser
 from pathlib import Path
 
-from sae_lightning.runs import experiments_of, read_runs
-from sae_lightning.verdict import experiment_texts, experiments_as_json
+from sae_lightning.commands.parser import RUN_HELP, make_parser, parse
 
 
 def main(args: list[str]) -> None:
     """Print the table, or with ``--json`` the values behind it."""
-    parser = ArgumentParser(prog="sae compare", description=__doc__, exit_on_error=False)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder, lightning_logs/<name>/version_N")
+    parser = make_parser("compare", __doc__)
+    parser.add_argument("RUN", nargs="+", type=Path, help=RUN_HELP)
     parser.add_argument(
-        "--json", action="store_true", help='print {"metrics": ..., "floors": ..., "verdicts": ...} instead of tables'
+        "--json", action="store_true", help='Print {"metrics": ..., "floors": ..., "verdicts": ...} instead of tables.'
     )
-    options = parser.parse_args(args[1:])
-    experiments = experiments_of(read_runs(options.runs))
+    options = parse(parser, args[1:])
+    from sae_lightning.runs import experiments_of, read_runs
+    from sae_lightning.verdict import experiment_texts, experiments_as_json
+
+    experiments = experiments_of(read_runs(options.RUN))
     print(json.dumps(experiments_as_json(experiments)) if options.json else "\n\n".join(experiment_texts(experiments)))

@@ -30,7 +30,7 @@ def main(args: list[str]) -> None:
     cpu_settings.speed_up_cpu()
     explanation = explain(
         Run(options.RUN),
-        options.MEMBER,
+        Member.parse(options.MEMBER),
         options.LATENT,
         meta=options.meta,
         smaller=options.smaller,
@@ -44,7 +44,7 @@ def main(args: list[str]) -> None:
 def _parser() -> ArgumentParser:
     parser = make_parser("explain", __doc__)
     parser.add_argument("RUN", type=Path, help=RUN_HELP)
-    parser.add_argument("MEMBER", type=Member.parse, help="SAE in its folder saes, such as trained/0.")
+    parser.add_argument("MEMBER", type=str, help="SAE in its folder saes, such as trained/0.")
     parser.add_argument("LATENT", type=int, help="Number of the latent, from 0.")
     parser.add_argument(
         "--meta", type=Path, metavar="RUN", help="Run of a meta-SAE of this SAE; of several seeds the first is taken."
