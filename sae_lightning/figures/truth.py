@@ -57,15 +57,16 @@ def read_truth(run: Run, part: str = "") -> Truth:
     members = [member for member in run.saes if not member.part]
     if not members:
         raise FigureSkipped(f"there is no {run.folder / 'saes'}: the run has not finished")
-    features = datamodule.source.features
+    features, probabilities = datamodule.source.features, datamodule.source.firing_probabilities
     assert features is not None
+    assert probabilities is not None
     best: dict[str, list[np.ndarray]] = {}
     for member in members:
         W_dec = run.load(member).W_dec.detach()  # noqa: N806
         best.setdefault(member.policy, []).append(_numpy(best_cosine(features, W_dec)))
     chance = best_cosine(features, random_dictionary(*run.load(members[0]).W_dec.shape))
     stacked = {policy: np.stack(seeds) for policy, seeds in best.items()}
-    return Truth(_numpy(datamodule.source.firing_probabilities), stacked, _numpy(chance))
+    return Truth(_numpy(probabilities), stacked, _numpy(chance))
 
 
 def frequency_bins(

@@ -72,23 +72,17 @@ def metric_chart(run: Measurements, tag: Tag) -> Dots | None:
     return _dots([run], tag, rows, run.floors.get(tag)) if rows else None
 
 
-def rows_of(run: Measurements, tag: Tag, noise: str = "") -> list[Row]:
+def rows_of(run: Measurements, tag: Tag) -> list[Row]:
     """Return a row for each policy that has a number."""
     by_policy = run.by_policy(tag)
     seeds = {policy: [value for value in by_policy[policy].values() if value is not None] for policy in by_policy}
-    return [Row(policy, seeds[policy], noise=noise) for policy in in_order(seeds) if seeds[policy]]
+    return [Row(policy, seeds[policy]) for policy in in_order(seeds) if seeds[policy]]
 
 
 def _dots(runs: Sequence[Measurements], tag: Tag, rows: Sequence[Row], floor: float | None, note: str = "") -> Dots:
     metric = metric_of(runs, tag)
+    title = metric.label + (f" ({tag.part})" if tag.part else "")
+    better = next((better for run in runs if (better := run.better(tag))), "")
     about = [metric.computed, f"floor: {metric.floor}" if metric.floor and floor is not None else ""]
-    return Dots(
-        title=metric.label + (f" ({tag.part})" if tag.part else ""),
-        name=str(tag),
-        note=note,
-        about="; ".join(filter(None, about)),
-        rows=rows,
-        floor=floor,
-        better=next((better for run in runs if (better := run.better(tag))), ""),
-        unit=metric.unit,
-    )
+    about_text = "; ".join(filter(None, about))
+    return Dots(title, rows, floor, better, metric.unit, name=str(tag), note=note, about=about_text)

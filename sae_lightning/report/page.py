@@ -120,7 +120,9 @@ def _glance(experiments: Sequence[Experiment]) -> Table:
                 texts = [mean_and_deviation(cell, number_format(cell)) for cell in cells]
                 rows.append([_title(experiment), policy_label(policy), *texts])
     labels = [metric_of(runs, tag).label + (f" ({tag.part})" if tag.part else "") for tag in shown]
-    return Table("Means over seeds, one metric for each question", ["experiment", "", *labels], rows)
+    return Table(
+        "Mean ± sample standard deviation over seeds, one metric for each question", ["experiment", "", *labels], rows
+    )
 
 
 def _policies(experiment: Experiment) -> Iterable[str]:
