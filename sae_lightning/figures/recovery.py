@@ -97,12 +97,8 @@ def explained_variance_vs_recovery_charts(runs: Sequence[Run]) -> list[Chart]:
     title = "Features recovered against explained variance"
     charts: list[Chart] = [Scatter(title, x, y, series, guides=guides, percent=True, numbers=numbers)]
     if names := in_order(name for points in others.values() for name, _ in points)[::-1]:
-        series = [
-            Series(
-                "", [x for _, x in points], [names.index(name) for name, _ in points], style=REFERENCE, is_listed=False
-            )
-            for points in others.values()
-        ]
+        rows = [([x for _, x in points], [names.index(name) for name, _ in points]) for points in others.values()]
+        series = [Series("", *own, style=REFERENCE, is_listed=False) for own in rows]
         title, labels = "For comparison: methods that learn no dictionary", [policy_label(name) for name in names]
         numbers = list(others) if len(runs) > 1 else []
         charts.append(Scatter(title, x, "", series, y_names=labels, numbers=numbers))
