@@ -1,7 +1,7 @@
 """Class paths in the files of older runs.
 
-``config.yaml`` of a run and ``manifest.json`` of a cache name a class by its import path. A class that has moved since
-is looked for in its new place, so that these files can still be read.
+``config.yaml`` of a run and ``manifest.json`` of a cache name a class by its import path. A class that has moved since,
+or has another name, is looked for where it is now, so that these files can still be read.
 """
 
 from typing import Any
@@ -19,20 +19,30 @@ _MOVED = {
     "sae_lightning.probing.PythonPackage": "sae_lightning.pocket.PythonPackage",
     "sae_lightning.probing.PythonTokens": "sae_lightning.pocket.PythonTokens",
 }
+_RENAMED = {"sae_lightning.evaluators.LatentPictures": "sae_lightning.evaluators.LatentImages"}
+_RENAMED_ARGUMENTS = {
+    f"sae_lightning.evaluators.{name}": {"n_pictures": "n_images"}
+    for name in ("ConceptPurity", "LatentImages", "MetaSteering")
+}
 
 
 def current_class_paths(settings: Any) -> Any:
-    """Return the same settings, with the present path of each class that has moved.
+    """Return the same settings, with the present path of each class, and the present names of its arguments.
 
     >>> current_class_paths({"text": {"class_path": "sae_lightning.datamodules.PocketText"}})
     {'text': {'class_path': 'sae_lightning.pocket.PocketText'}}
     """
-    if isinstance(settings, dict):
-        return {
-            name: _MOVED.get(str(value), value) if name == "class_path" else current_class_paths(value)
-            for name, value in settings.items()
-        }
-    return [current_class_paths(value) for value in settings] if isinstance(settings, list) else settings
+    if isinstance(settings, list):
+        return [current_class_paths(value) for value in settings]
+    if not isinstance(settings, dict):
+        return settings
+    current = {name: current_class_paths(value) for name, value in settings.items()}
+    if isinstance(path := current.get("class_path"), str):
+        current["class_path"] = path = (_MOVED | _RENAMED).get(path, path)
+        if path in _RENAMED_ARGUMENTS and isinstance(arguments := current.get("init_args"), dict):
+            names = _RENAMED_ARGUMENTS[path]
+            current["init_args"] = {names.get(name, name): value for name, value in arguments.items()}
+    return current
 
 
 def accept_old_class_paths() -> None:

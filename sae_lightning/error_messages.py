@@ -14,6 +14,7 @@ _NOISE = re.compile(
 )
 _KEY = re.compile(r'Parser key "([^"]+)":\s*')
 _CLASS = re.compile(r"(?:Problem with given class_path |Namespace\(class_path=)'(?:[\w.]*\.)?(\w+)'")
+_MISSING = "the following arguments are required: "
 _UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 
 
@@ -36,7 +37,12 @@ def readable(message: str, known_classes: Iterable[str] = ()) -> str:
     >>> print(readable('''Parser key "data.order":
     ...   Expected a typing.Literal['shuffled', 'stream']. Got value: text'''))
     data.order: expected one of 'shuffled', 'stream', got text
+    >>> print(readable("the following arguments are required: fit.data, RUN"))
+    the following arguments are required: --data, RUN
     """
+    if message.startswith(_MISSING):  # it names options without dashes, those of a subcommand with its name in front
+        names = (name.rpartition(".")[2] for name in message.removeprefix(_MISSING).split(", "))
+        return _MISSING + ", ".join(name if name.isupper() else f"--{name}" for name in names)
     if "Does not validate against" not in message and not _KEY.match(message):
         return message
     place: list[str] = []

@@ -7,9 +7,9 @@ the batches and, for one seed, the initial parameters; they differ in the freeze
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from lightning.pytorch import Callback
 from torch import Tensor, nn
@@ -79,7 +79,8 @@ class SanityPanel(SAEModule):
     @property
     def members(self) -> Mapping[Member, SparseAutoencoder]:
         """The SAEs."""
-        return dict(zip(self._members, self.saes.values(), strict=True))  # type: ignore[arg-type]
+        saes = cast("Iterable[SparseAutoencoder]", self.saes.values())
+        return dict(zip(self._members, saes, strict=True))
 
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
         """Return what one member reads of activations [n, d_in]."""

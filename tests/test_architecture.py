@@ -13,7 +13,7 @@ ROOMS = [
     # ground
     ["_torchvision"],
     ["__init__"],
-    ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "run_folder"],
+    ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "trainer"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],

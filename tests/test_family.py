@@ -9,6 +9,7 @@ from training import D_IN, SaveAt, fit
 from sae_lightning.cli import main
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder
+from sae_lightning.members import Member
 from sae_lightning.panel import parameter_hash
 from sae_lightning.saes import BatchTopK, CovarianceMatched, SparseAutoencoder, TopK
 
@@ -26,33 +27,33 @@ def family(**kwargs):
 def test_members_and_sizes():
     saes = family(seeds=[0, 1]).members
     kinds = ["x1", "x4", "x4_frozen_decoder", "x4_frozen_encoder"]
-    names = [f"{kind}/{seed}" for kind in kinds for seed in (0, 1)]
-    assert list(saes) == names
-    assert {name: sae.d_sae for name, sae in saes.items()} == {n: 8 if n.startswith("x1/") else 32 for n in names}
-    assert {(sae.policy_name, sae.seed) for sae in saes.values()} == {
-        (name.split("/")[0], int(name.split("/")[1])) for name in names
-    }
-    assert [*family(policy_factors=None).members][1:3] == ["x1_frozen_decoder/0", "x1_frozen_encoder/0"]
+    members = [Member(kind, seed) for kind in kinds for seed in (0, 1)]
+    assert list(saes) == members
+    assert {member: sae.d_sae for member, sae in saes.items()} == {m: 8 if m.policy == "x1" else 32 for m in members}
+    assert {(sae.policy_name, sae.seed) for sae in saes.values()} == {(m.policy, m.seed) for m in members}
+    assert [*family(policy_factors=None).members][1:3] == [
+        Member("x1_frozen_decoder", 0), Member("x1_frozen_encoder", 0)
+    ]  # fmt: skip
 
 
 def test_policies_start_where_their_size_does_and_sizes_elsewhere():
     saes = family(seeds=[0, 1]).members
-    hashes = {name: parameter_hash(sae) for name, sae in saes.items()}
+    hashes = {str(member): parameter_hash(sae) for member, sae in saes.items()}
     assert hashes["x4/0"] == hashes["x4_frozen_decoder/0"] == hashes["x4_frozen_encoder/0"]
     assert len({hashes["x1/0"], hashes["x1/1"], hashes["x4/0"], hashes["x4/1"]}) == 4
-    cosines = saes["x1/0"].W_dec @ saes["x4/0"].W_dec.T
+    cosines = saes[Member("x1", 0)].W_dec @ saes[Member("x4", 0)].W_dec.T
     assert cosines.abs().max() < 0.999
     assert (TopK(D_IN, k=2, d_sae=8).W_dec @ TopK(D_IN, k=2, d_sae=32).W_dec.T).max() > 0.999  # why that is needed
 
 
 def test_each_member_trains_as_it_would_alone(tmp_path):
-    of = family(seeds=[3])
-    fit(of, tmp_path)
+    trained = family(seeds=[3])
+    fit(trained, tmp_path)
     alone = BatchTopK(D_IN, k=4, expansion_factor=4.0)
     alone.initialise(3 * 1_000_003 + 32)
     fit(alone, tmp_path, callbacks=[FrozenDecoder()])
     for name, tensor in alone.state_dict().items():
-        assert torch.equal(tensor, of.members["x4_frozen_decoder/3"].state_dict()[name]), name
+        assert torch.equal(tensor, trained.members[Member("x4_frozen_decoder", 3)].state_dict()[name]), name
 
 
 def test_resume_goes_on_to_the_bit(tmp_path):

@@ -33,11 +33,12 @@ class Pleasing(Evaluator):
 '''
 FIT = """
 fit --model SanityPanel --model.sae TopK --model.sae.k 2 --model.sae.d_sae 24 --model.seeds [0,1] --name mine
---model.policies {trained:{class_path:NoFreeze},frozen_decoder:{class_path:FrozenDecoder}}
 --data SyntheticDataModule --data.d_in 8 --data.n_features 16 --data.batch_size 32 --data.train_samples 128
 --data.val_samples 64 --trainer.callbacks+=pleasing_module.Pleasing
 --trainer.enable_progress_bar false --trainer.accelerator cpu --trainer.log_every_n_steps 1
 """
+
+POLICIES = "--model.policies={trained: {class_path: NoFreeze}, frozen_decoder: {class_path: FrozenDecoder}}"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def run(tmp_path_factory):
     (folder / "pleasing_module.py").write_text(MODULE)
     sys.path.insert(0, str(folder))
     try:
-        main([*FIT.split(), f"--trainer.logger.save_dir={folder}"])
+        main([*FIT.split(), POLICIES, f"--trainer.logger.save_dir={folder}"])
     finally:
         sys.path.remove(str(folder))
     return folder / "mine/version_0"
@@ -91,7 +92,7 @@ def test_tensorboard_has_it(run: Path):
 def test_the_page_shows_it_with_its_label_and_question(run: Path):
     main(["report", str(run), "--latents", "0"])
     page = (run / "report.html").read_text()
-    first_screen = page.partition("<section")[0]
+    first_screen = page.partition("<main")[2].partition('id="run1-about"')[0]
     assert "Smiles a latent" in first_screen, "the headline of its question"
     assert "Does it please?" in page
     assert "<h2>Pleasing</h2>" in page, "a section for what has no verdict"

@@ -5,6 +5,7 @@ from training import D_IN, VARIANTS, SaveAt, fit
 
 from sae_lightning.evaluators import Reconstruction
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
+from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel, parameter_hash
 from sae_lightning.saes import BatchTopK, CovarianceMatched, JumpReLU, TopK
 
@@ -23,7 +24,7 @@ def test_each_member_trains_as_it_would_alone(variant, tmp_path):
     for policy in POLICIES:
         alone = variant(D_IN, d_sae=64, seed=3)
         fit(alone, tmp_path, callbacks=[policy()], **clipping)
-        member = panel.members[f"{policy.name}/3"]
+        member = panel.members[Member(policy.name, 3)]
         for name, tensor in alone.state_dict().items():
             assert torch.equal(tensor, member.state_dict()[name]), (policy.name, name)
 
@@ -37,24 +38,24 @@ def test_members_read_a_part_as_they_would_alone(tmp_path):
             logged.update(trainer.callback_metrics)
 
     panel = SanityPanel(D_IN, factory(BatchTopK, k=4, init=CovarianceMatched()), widths={"a": 4, "b": 4})
-    assert list(panel.members)[::4] == ["a/trained/0", "b/trained/0"]
+    assert list(panel.members)[::4] == [Member("trained", 0, "a"), Member("trained", 0, "b")]
     fit(panel, tmp_path, callbacks=[Reconstruction(), Log()], **once)
-    of_panel = {**logged}
+    panel_logged = {**logged}
     for part, columns in (("a", slice(0, 4)), ("b", slice(4, 8))):
         alone = BatchTopK(len(range(D_IN)[columns]), d_sae=64, k=4, init=CovarianceMatched())
         fit(alone, tmp_path, callbacks=[Reconstruction(), Log()], columns=columns, **once)
         for name, tensor in alone.state_dict().items():
-            assert torch.equal(tensor, panel.members[f"{part}/trained/0"].state_dict()[name]), (part, name)
+            assert torch.equal(tensor, panel.members[Member("trained", 0, part)].state_dict()[name]), (part, name)
         for chart in ("val/explained_variance", "val/cosine", "train/loss"):
-            assert of_panel[f"{chart}@{part}/trained/0"] == logged[f"{chart}/trained/0"]
+            assert panel_logged[f"{chart}@{part}/trained/0"] == logged[f"{chart}/trained/0"]
         for chart in ("val/explained_variance", "val/cosine"):
-            assert of_panel[f"{chart}@{part}/floor"] == logged[f"{chart}/floor"]
+            assert panel_logged[f"{chart}@{part}/floor"] == logged[f"{chart}/floor"]
 
 
 def test_members_of_one_seed_start_equal_and_seeds_differ(tmp_path):
     panel = SanityPanel(D_IN, factory(), seeds=[0, 1])
-    hashes = {name: parameter_hash(member) for name, member in panel.members.items()}
-    assert len({value for name, value in hashes.items() if name.endswith("/0")}) == 1
+    hashes = {member: parameter_hash(sae) for member, sae in panel.members.items()}
+    assert len({value for member, value in hashes.items() if member.seed == 0}) == 1
     assert len(set(hashes.values())) == 2
     assert len(hashes) == 8
 
@@ -79,14 +80,14 @@ def test_a_policy_may_have_a_start_of_its_own(tmp_path):
     samples = trainer.datamodule.calibration_sample(20 * D_IN)
     expected = BatchTopK(D_IN, d_sae=64, k=4, init=CovarianceMatched())
     expected.initialise(0, samples)
-    assert torch.equal(panel.members["frozen_decoder/0"].W_dec, expected.W_dec)
-    assert torch.equal(panel.members["trained/0"].W_dec_start, BatchTopK(D_IN, d_sae=64, k=4).W_dec)
+    assert torch.equal(panel.members[Member("frozen_decoder", 0)].W_dec, expected.W_dec)
+    assert torch.equal(panel.members[Member("trained", 0)].W_dec_start, BatchTopK(D_IN, d_sae=64, k=4).W_dec)
 
 
 def test_data_dependent_start_is_shared(tmp_path):
     panel = SanityPanel(D_IN, factory(JumpReLU))
     fit(panel, tmp_path)
-    scales = {float(member.input_scale) for member in panel.members.values()}
+    scales = {float(sae.input_scale) for sae in panel.members.values()}
     assert len(scales) == 1
     assert scales != {1.0}
 

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from sae_lightning.distributed import all_gather_int
-from sae_lightning.run_folder import run_folder
+from sae_lightning.trainer import run_folder
 
 _STEPS_BETWEEN_CHECKS = 10
 """Steps between two looks at the clock, on which all ranks have to agree."""

@@ -3,9 +3,9 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
-from sae_lightning.run_folder import run_folder
 from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SAEModule
+from sae_lightning.trainer import run_folder
 
 
 class ExportSAEs(Callback):

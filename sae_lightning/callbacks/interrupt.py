@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from sae_lightning.callbacks.checkpoints import validation_is_due
 from sae_lightning.distributed import all_gather_int
-from sae_lightning.run_folder import run_folder
+from sae_lightning.evaluators.base import datamodule_of
+from sae_lightning.trainer import run_folder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -53,8 +54,8 @@ class Interrupt(Checkpoint):
             return
         code = 0 if self._signal is None else 128 + self._signal
         try:
-            if hasattr(trainer.datamodule, "prepare_batch"):  # type: ignore[attr-defined]
-                trainer.datamodule.prepare_batch()  # type: ignore[attr-defined]
+            if (datamodule := datamodule_of(trainer)) is not None:
+                datamodule.prepare_batch()
         except Exception as error:
             sys.stderr.write(f"\nrank {trainer.global_rank}: {error}\n")
             code = code or 1

@@ -13,10 +13,10 @@ from typing_extensions import override
 from sae_lightning.evaluators.base import Evaluator, Scores, datamodule_of
 from sae_lightning.members import LoggedName, Member, Tag
 from sae_lightning.metric import Metric
-from sae_lightning.run_folder import run_folder
 from sae_lightning.runs.items import write_items
 from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, forget_after
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.trainer import callbacks_of, run_folder
 
 
 class MetricsFile(Callback):
@@ -66,7 +66,7 @@ class MetricsFile(Callback):
         run = run_folder(trainer)
         if run is None or not trainer.is_global_zero:
             return
-        measured = measured_scores(trainer.callbacks)  # type: ignore[attr-defined]
+        measured = measured_scores(callbacks_of(trainer))
         about = {scores.metric.name: scores.metric for scores in measured}
         values, floors = collect(trainer.callback_metrics, stage)
         datamodule = datamodule_of(trainer)

@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm, convert_inf
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from typing_extensions import override
 
+from sae_lightning.evaluators.base import datamodule_of
+
 
 class ThroughputBar(TQDMProgressBar):
     """Show progress and speed in the unit of the data, samples or tokens; the time of validations is left out.
@@ -76,10 +78,9 @@ class ThroughputBar(TQDMProgressBar):
         super().on_validation_end(trainer, pl_module)
 
     def _unit(self) -> str:
-        return self._data("unit", "samples")
+        datamodule = datamodule_of(self.trainer)
+        return "samples" if datamodule is None else datamodule.unit
 
     def _rows_per_step(self) -> int:
-        return self._data("batch_size", 1) * self.trainer.world_size
-
-    def _data(self, name: str, default: Any) -> Any:
-        return getattr(getattr(self.trainer, "datamodule", None), name, default)
+        datamodule = datamodule_of(self.trainer)
+        return (1 if datamodule is None else datamodule.batch_size) * self.trainer.world_size

@@ -26,7 +26,7 @@ from torch.distributed import TCPStore
 from typing_extensions import override
 
 from sae_lightning.distributed import world_size
-from sae_lightning.run_folder import run_folder
+from sae_lightning.trainer import run_folder
 
 CONNECTION_LOST = ("Connection", "Broken pipe", "NCCL")
 """Words in the error of a collective whose other end is gone."""

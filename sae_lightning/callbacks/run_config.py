@@ -13,8 +13,8 @@ from lightning.pytorch.cli import SaveConfigCallback
 from typing_extensions import override
 
 from sae_lightning import __version__
-from sae_lightning.run_folder import run_folder
 from sae_lightning.runs.starts import add_start
+from sae_lightning.trainer import run_folder
 
 _LIBRARIES = ("torch", "lightning", "transformers", "numpy")
 

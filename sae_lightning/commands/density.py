@@ -92,7 +92,8 @@ def _read_saes(run: Run) -> dict[Member, SparseAutoencoder]:
     Raises:
         ValueError: if there are none.
     """
-    members = [member for member in run.saes if not member.part]
+    # Random directions are drawn for one policy after another, so their order decides the numbers: it is that of names.
+    members = sorted((member for member in run.saes if not member.part), key=str)
     if not members:
         several = "; those of several hooks are not read" if run.saes else ""
         raise ValueError(

@@ -6,16 +6,17 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
 from sae_lightning.datamodules.text import SourceError, SplitText
 
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
 _DOCUMENT_CHARACTERS = 4000
 
@@ -159,7 +160,8 @@ def _is_jsonl(path: Path) -> bool:
 
 def _open(path: Path) -> io.TextIOWrapper:
     """Open a file as text; bytes that are not UTF-8 become lone surrogates, which no valid text has."""
-    return _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="surrogateescape")  # type: ignore[operator]
+    opened: io.TextIOWrapper = _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="surrogateescape")
+    return opened
 
 
 def _find(name: str, patterns: str | list[str]) -> list[Path]:

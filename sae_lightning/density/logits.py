@@ -49,7 +49,7 @@ class Unembedding:
 @torch.no_grad()
 def read_unembedding(source: LanguageModelSource) -> Unembedding | None:
     """Return the model's head with the norm before it; None if no head of the model maps activations to tokens."""
-    head = source.model.get_output_embeddings()  # type: ignore[operator]
+    head = source.model.get_output_embeddings()
     if head is None:
         return None
     W_U = head.weight.float().T
@@ -66,7 +66,7 @@ def _norm_before(source: LanguageModelSource, head: nn.Module) -> tuple[str, nn.
 
     It is found by running the model, since its name and place differ between architectures.
     """
-    d = source.model.get_input_embeddings().weight.shape[1]  # type: ignore[operator]
+    d = source.model.get_input_embeddings().weight.shape[1]
     outputs: list[tuple[str, nn.Module, int]] = []
     matches: list[tuple[str, nn.Module]] = []
 

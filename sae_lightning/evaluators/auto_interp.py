@@ -26,8 +26,8 @@ from sae_lightning.interpretation.scoring import CHANCE
 from sae_lightning.interpretation.tasks import InterpretationTask, TaskSettings, choose_latents, make_task
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
-from sae_lightning.run_folder import run_folder
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.trainer import run_folder
 
 FILE_NAME = "interpretation.jsonl"
 _INTERPRETABLE = 0.7

@@ -26,6 +26,7 @@ from sae_lightning.members import LoggedName, Member, Tag
 from sae_lightning.metric import Metric
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.trainer import any_datamodule_of
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -197,13 +198,13 @@ def evaluated_members(trainer: Trainer, module: SAEModule) -> dict[Member, Spars
 
 def datamodule_of(trainer: Trainer) -> ActivationDataModule | None:
     """Return the datamodule of the trainer; None where it is none of this library, or there are plain loaders."""
-    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    datamodule = any_datamodule_of(trainer)
     return datamodule if isinstance(datamodule, ActivationDataModule) else None
 
 
 def data_name(trainer: Trainer) -> str:
     """Return the name of the class of the trainer's data, for messages."""
-    return type(trainer.datamodule).__name__  # type: ignore[attr-defined]
+    return type(any_datamodule_of(trainer)).__name__
 
 
 def evaluate_across_ranks(members: Mapping[Member, M], measure: Callable[[Member, M], T]) -> dict[Member, T]:

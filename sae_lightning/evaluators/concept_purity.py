@@ -35,8 +35,9 @@ PURITY = Metric(
     IN_COMMON,
     better="higher",
     floor=_FLOOR,
-    computed="share of a latent's images with the most common value of an attribute, corrected for chance as "
-    "(share - chance) / (1 - chance), of the attribute for which that is largest; mean over sampled latents",
+    computed="of the n_top images on which a latent fires most strongly, the share with the most common value of an "
+    "attribute, corrected for chance as (share - chance) / (1 - chance), for the attribute for which that is largest; "
+    "mean over the sampled latents that fire on n_top images or more",
     is_headline=True,
 )
 PURITY_MATCHED = Metric(
@@ -53,8 +54,8 @@ ENTROPY = Metric(
     IN_COMMON,
     better="lower",
     floor=_FLOOR,
-    computed="entropy of the values of that attribute among a latent's images over the largest that it can be; "
-    "mean over sampled latents",
+    computed="entropy of the values of the attribute with the largest purity among the same images, over the largest "
+    "entropy that they could have; mean over the same latents",
 )
 SIMILARITY = Metric(
     "top_similarity",
@@ -62,8 +63,8 @@ SIMILARITY = Metric(
     IN_COMMON,
     better="higher",
     floor="random pairs of images of the same pool",
-    computed="mean cosine of two of a latent's images in an embedding that the SAE does not know, minus that of two "
-    "images of the pool; mean over sampled latents",
+    computed="mean cosine of two of the same images in an embedding that the SAE does not know, minus that of two "
+    "images of the pool; mean over the same latents",
 )
 ELIGIBLE = Metric(
     "concept_eligible_fraction",

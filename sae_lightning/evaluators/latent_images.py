@@ -19,8 +19,8 @@ from sae_lightning.evaluators.image_evaluator import ImageEvaluator
 from sae_lightning.interpretation.image_examples import ImageExample, ShownLatent, at_percentiles, thumbnail_path
 from sae_lightning.interpretation.latents_on_images import LatentsOnImages, thumbnails
 from sae_lightning.members import Member, Tag, by_part
-from sae_lightning.run_folder import run_folder
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.trainer import run_folder
 
 FOLDER, FILE_NAME = "pictures", "pictures.jsonl"
 _CHART = "latent_pictures"
@@ -77,9 +77,7 @@ class LatentImages(ImageEvaluator):
         numbers = self.pool()
         shown = self._shown(module, numbers)
         if trainer.is_global_zero:
-            source = self.datamodule.source
-            caption = f"{source.name}, {source.hook}; {len(numbers)} held-out images."
-            self._write(trainer, stage, run / FOLDER, shown, caption)
+            self._write(trainer, stage, run / FOLDER, shown, f"{len(numbers)} held-out images.")
             rank_zero_info(f"Images of latents: {run / FOLDER}")
         return ()
 
@@ -128,7 +126,7 @@ class LatentImages(ImageEvaluator):
         stage: str,
         folder: Path,
         shown: Mapping[Member, Sequence[ShownLatent]],
-        caption: str,
+        pool: str,
     ) -> None:
         import numpy as np
         from PIL import Image
@@ -153,10 +151,16 @@ class LatentImages(ImageEvaluator):
             file.writelines(json.dumps(latent.line()) + "\n" for latent in latents)
         with_latents = [member for member, latents_of_member in shown.items() if latents_of_member]
         for member in with_latents:
-            page = member_page(shown[member], images, caption)
+            page = member_page(shown[member], images, f"{self._activations(member.part)}; {pool}")
             write(folder / member.part / f"{member.folder}.png", member, member.part, page)
         for part, members in by_part(with_latents).items():
             # Of each policy the first seed, which from the end is the last to be put in.
             first_seeds = {member.policy: shown[member] for member in reversed(members)}
+            caption = f"{self._activations(part)}; {pool}"
             page = compared_page(list(reversed(first_seeds.values())), images, caption)
             write(folder / part / "compared.png", None, part, page)
+
+    def _activations(self, part: str) -> str:
+        """Name the model and the hook of a part; a null has that of the activations that it resembles."""
+        source = self.datamodule.source
+        return f"{source.name}, {source.hooks.get(part, source.hook)}"

@@ -26,6 +26,7 @@ from sae_lightning.metrics.pursuit import keep_largest_per_sample, pursue
 from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.saes.module import SAEModule
 from sae_lightning.sources import NullSource, SyntheticSource
+from sae_lightning.trainer import callbacks_of
 
 _PCA_SAMPLES_PER_DIMENSION = 100
 
@@ -63,7 +64,7 @@ class References(Evaluator):
         """Check that the data have known codes, and that k features can be independent."""
         super().setup(trainer, pl_module, stage)
         self._datamodule, self._features = data_with_truth(self, trainer, "codes")
-        if sum(isinstance(callback, References) for callback in trainer.callbacks) > 1:  # type: ignore[attr-defined]
+        if sum(isinstance(callback, References) for callback in callbacks_of(trainer)) > 1:
             raise ValueError("References: expected one in a run, since those of two would have the same names")
         n_features, d_in = self._features.shape
         if self.k > min(n_features, d_in):

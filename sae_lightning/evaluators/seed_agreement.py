@@ -148,9 +148,8 @@ class SeedAgreement(Evaluator):
         assert isinstance(pl_module, SAEModule)
         alone = [member for member, others in other_seeds(pl_module.members).items() if not others]
         if alone:
-            policy = str(alone[0]).rpartition("/")[0]
             raise ValueError(
-                f"SeedAgreement compares seeds, and of {policy} there is one: take a SanityPanel "
+                f"SeedAgreement compares seeds, and of {alone[0].policy} there is one: take a SanityPanel "
                 "with two or more, for example model.seeds=[0, 1], or leave out SeedAgreement"
             )
 

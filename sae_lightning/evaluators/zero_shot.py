@@ -71,7 +71,7 @@ def unedited_accuracy(name: str) -> Metric:
         f"Zero-shot accuracy of the model, {name}",
         NAMES_WHAT_IT_SEES,
         floor="any SAE: none takes part",
-        computed=f"share of correct zero-shot answers on held-out images {_AT_THE_HOOK[name]}; mean over attributes",
+        computed=f"share of correct zero-shot answers {_AT_THE_HOOK[name]}, on held-out images; mean over attributes",
     )
 
 

@@ -184,7 +184,7 @@ def _percentile(percentile: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 def _lines(words: str) -> list[str]:

@@ -88,7 +88,7 @@ def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
 
 
 def _counts(experiment: Experiment, comparisons: Sequence[Comparison], baselines: Sequence[str]) -> Table:
-    """A row for each question, a column for each baseline: on how many metrics it beats, ties, loses."""
+    """Count, for each question and baseline, on how many metrics the trained SAE beats, ties with or loses to it."""
     rows = []
     tags = dict.fromkeys(comparison.tag for comparison in comparisons)
     for question, asked in by_question(experiment.measurements, tags).items():

@@ -68,7 +68,7 @@ def experiments_of(runs: Sequence[Run]) -> list[Experiment]:
 
 
 def _shared_settings(run: Run) -> str | None:
-    """What makes two runs one experiment, as text; None where the run has no settings."""
+    """Return what makes two runs one experiment, as text; None where the run has no settings."""
     if not run.config:
         return None
     arguments = run.model["init_args"]

@@ -1,6 +1,7 @@
 """`ExportedSAEs`: SAEs of a finished run beside one another, as they stood in training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import cast
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -27,7 +28,7 @@ class ExportedSAEs(SAEModule):
     @property
     @override
     def members(self) -> Mapping[Member, SparseAutoencoder]:
-        return dict(zip(self._members, self.saes, strict=True))  # type: ignore[arg-type]
+        return dict(zip(self._members, cast("Iterable[SparseAutoencoder]", self.saes), strict=True))
 
     @override
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from sae_lightning.code import Code
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.optimizers import speed_up
 from sae_lightning.saes.schedule import WarmupDecay
+from sae_lightning.trainer import any_datamodule_of, log_interval_of
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
@@ -87,7 +88,7 @@ class SAEModule(LightningModule):
         Raises:
             ValueError: if there are null versions of the activations, and no SAEs for each.
         """
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
         if not {*nulls} <= {member.part for member in self.members}:
             raise ValueError(
@@ -106,7 +107,7 @@ class SAEModule(LightningModule):
         samples = None
         if n:
             # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            data = any_datamodule_of(self.trainer)
             if not isinstance(data, CalibrationData):
                 raise ValueError(
                     f"these SAEs start from {n} activations (scale_input, or an init that needs them), and "
@@ -122,7 +123,7 @@ class SAEModule(LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Return the sum of the members' losses on one batch of raw activations [batch, d_in]."""
         total = batch.new_zeros(())
-        to_log = self.global_step % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        to_log = self.global_step % log_interval_of(self.trainer) == 0
         for member, sae in self.members.items():
             losses = sae.losses(self.activations_for(member, batch), self.global_step)
             total = total + losses["loss"]

@@ -37,6 +37,7 @@ class ClipSource(HookedModel):
         tokenizer: makes the tokenizer.
     """
 
+    model: Any  # a CLIP or CustomTextCLIP of open_clip, which has no types
     library = "open_clip_torch"
     embeds_images = True
     list_hooks = (
@@ -71,7 +72,7 @@ class ClipSource(HookedModel):
     @property
     def scale(self) -> float:
         """Factor from cosines of embeddings to logits."""
-        return float(self.model.logit_scale.exp())  # type: ignore[operator]
+        return float(self.model.logit_scale.exp())
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -126,11 +127,11 @@ class ClipSource(HookedModel):
 
     def embed_images(self, pixels: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch d_embed"]:
         """Return embeddings of images, of norm 1, whichever tower has the hooks."""
-        return self.model.encode_image(pixels.to(self.device, self._model_dtype), normalize=True)  # type: ignore[operator]
+        return self.model.encode_image(pixels.to(self.device, self._model_dtype), normalize=True)
 
     def embed_tokens(self, input_ids: Tensor) -> Float[Tensor, "batch d_embed"]:
         """Return embeddings of rows of tokens, of norm 1, whichever tower has the hooks."""
-        return self.model.encode_text(input_ids.to(self.device), normalize=True)  # type: ignore[operator]
+        return self.model.encode_text(input_ids.to(self.device), normalize=True)
 
     @override
     def outputs(self, outputs: Tensor) -> Float[Tensor, "batch d_embed"]:

@@ -28,6 +28,7 @@ class LanguageModelSource(HookedModel):
         dtype: number format of the model; auto is the one it is stored in.
     """
 
+    model: Any  # a PreTrainedModel, whose methods transformers types loosely
     library = "transformers"
     predicts_tokens = True
     list_hooks = (
@@ -44,14 +45,15 @@ class LanguageModelSource(HookedModel):
         dtype: Dtype = "auto",
     ) -> None:
         hooks_by_name(hook)  # a mistake in the names ends here, before the model is loaded
-        loaded = load_model(model, revision, dtype)
-        self.vocabulary: int = loaded.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        loaded: Any = load_model(model, revision, dtype)
+        self.vocabulary: int = loaded.get_input_embeddings().num_embeddings
         super().__init__(loaded, model, hook, hook_input)
 
     @property
     @override
     def device(self) -> torch.device:
-        return self.model.get_input_embeddings().weight.device  # type: ignore[operator]
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
 
     @override
     def example(self) -> TokenBatch:

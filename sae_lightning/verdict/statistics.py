@@ -66,7 +66,8 @@ def crossed(y: NDArray[np.float64]) -> Difference:
 
 def independent(first: NDArray[np.float64], second: NDArray[np.float64]) -> Difference:
     """Difference of the means of two samples [n], [m] that have nothing to do with each other."""
-    parts = [(float(of.var(ddof=1)) / len(of), len(of) - 1) for of in (first, second) if len(of) > 1]
+    samples = (first, second)
+    parts = [(float(sample.var(ddof=1)) / len(sample), len(sample) - 1) for sample in samples if len(sample) > 1]
     return _difference(float(first.mean() - second.mean()), parts if len(parts) == 2 else [])
 
 

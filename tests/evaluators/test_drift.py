@@ -3,6 +3,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from sae_lightning.evaluators import Drift
+from sae_lightning.members import Member
 
 NAMES = ["mean", "median", "q10", "min"]
 
@@ -15,7 +16,7 @@ def test_an_untrained_sae_is_at_the_floor_and_training_leaves_it(panel, data, tr
     for name in NAMES:
         assert run.callback_metrics[f"val/cosine_to_start_{name}/floor"] == 1
         assert run.callback_metrics[f"val/cosine_to_start_{name}/trained/0"].item() == pytest.approx(1)
-    moved = panel.members["trained/0"]
+    moved = panel.members[Member("trained", 0)]
     moved.W_dec.data = torch.randn(moved.W_dec.shape, generator=torch.Generator().manual_seed(5))
     run.validate(panel, data, verbose=False)
     cosines = cosine_similarity(moved.W_dec.detach().double(), moved.W_dec_start.double())

@@ -174,6 +174,10 @@ def test_the_model_and_the_images_of_the_run_are_found(trainer, base, tmp_path, 
     assert meta_steering._origin([folder], None) == (tmp_path / "run", "late")
     found = meta_steering._images_of(tmp_path / "run", "late")
     assert len(found.images) == 60
+    run["init_args"]["nulls"] = {"gaussian": {"class_path": "GaussianMatched"}}
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump({"data": run}))
+    with pytest.raises(ValueError, match="was trained on gaussian, a null version of the activations"):
+        meta_steering._images_of(tmp_path / "run", "gaussian")
 
 
 def test_images_that_the_model_misreads_are_left_out():

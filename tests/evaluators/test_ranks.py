@@ -7,8 +7,11 @@ import pytest
 import tiny
 import yaml
 from fit_in_server import fit, run
-from sae_lightning.verdict.items import read_items
 from test_resume import DATA, PANEL
+
+from sae_lightning.members import Tag
+from sae_lightning.runs.items import read_items
+from sae_lightning.runs.metrics_lines import read_validations
 
 DOCUMENTS = {"train": 60, "test": 30}
 
@@ -55,41 +58,36 @@ def runs(tmp_path_factory):
     return [folder / f"lightning_logs/on_{ranks}/version_0" for ranks in (1, 2)]
 
 
-def last_line(folder):
-    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+def last_validation(folder):
+    return read_validations(folder / "metrics.jsonl")[-1]
 
 
-def flat(metrics):
-    return {
-        (metric, policy, seed): value
-        for metric, policies in metrics.items()
-        for policy, seeds in policies.items()
-        for seed, value in seeds.items()
-    }
+def flat(validation):
+    return {(str(tag), member): value for tag, values in validation.values.items() for member, value in values.items()}
 
 
 def test_two_ranks_find_what_one_process_finds(runs):
-    one, two = (last_line(folder) for folder in runs)
+    one, two = (last_validation(folder) for folder in runs)
     for metric in ("probe_accuracy_k1", "interp_alive_fraction", "seed_pw_mcc", "explained_variance_beyond_gaussian"):
-        assert metric in one["metrics"]
-    assert one["better"] == two["better"]
-    expected, found = flat(one["metrics"]), flat(two["metrics"])
-    assert expected.keys() == found.keys()
+        assert Tag(metric) in one.values
+    assert one.about == two.about
+    expected, values = flat(one), flat(two)
+    assert expected.keys() == values.keys()
     for name, value in expected.items():
         if name[0].startswith(("probe_", "interp_")):  # the others are of held-out rows, which are dealt out to ranks
-            assert found[name] == (None if value is None else pytest.approx(value, abs=1e-6)), name
+            assert values[name] == (None if value is None else pytest.approx(value, abs=1e-6)), name
 
 
 def test_items_make_the_metrics(runs):
     for folder in runs:
-        line = last_line(folder)
-        items = read_items(folder, line["step"])
-        assert {"explained_variance", "kl_recovered_mean", "probe_accuracy_k1"} <= set(items)
-        for metric, of_metric in items.items():
-            for (policy, seed), (numerators, denominators) in of_metric.of.items():
-                value = line["metrics"][metric][policy][seed]
+        validation = last_validation(folder)
+        items = read_items(folder, validation.step)
+        assert {Tag("explained_variance"), Tag("kl_recovered_mean"), Tag("probe_accuracy_k1")} <= set(items)
+        for tag, metric_items in items.items():
+            for member, (numerators, denominators) in metric_items.members.items():
+                value = validation.values[tag][member]
                 if value is not None:
-                    assert numerators.sum() / denominators.sum() == pytest.approx(value, rel=1e-4, abs=1e-5), metric
+                    assert numerators.sum() / denominators.sum() == pytest.approx(value, rel=1e-4, abs=1e-5), tag
 
 
 def test_a_verdict_is_written(runs):

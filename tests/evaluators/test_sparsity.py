@@ -8,7 +8,7 @@ def test_sparsity_of_every_member_is_that_of_the_whole_set(panel, data, trainer,
     drawn = {}
     monkeypatch.setattr(
         "sae_lightning.evaluators.sparsity.log_histogram",
-        lambda trainer, name, member, values: drawn.update({(name, member): values}),
+        lambda trainer, stage, name, member, values: drawn.update({(stage, name, member): values}),
     )
     for sae in panel.members.values():
         sae.initialise(0)
@@ -16,18 +16,20 @@ def test_sparsity_of_every_member_is_that_of_the_whole_set(panel, data, trainer,
         sae.b_enc.data[:8] = -1
     run = trainer(evaluator := Sparsity())
     run.validate(panel, data, verbose=False)
-    for name, sae in panel.members.items():
+    for member, sae in panel.members.items():
         fires = sae.encode(data.x).to_dense() != 0
-        logged = {m: run.callback_metrics[f"val/{m}/{name}"].item() for m in ("l0", "dead_fraction")}
+        logged = {m: run.callback_metrics[f"val/{m}/{member}"].item() for m in ("l0", "dead_fraction")}
         assert logged == pytest.approx(
             {
                 "l0": fires.sum(1).double().mean().item(),
                 "dead_fraction": (~fires.any(0)).double().mean().item(),
             }
         )
-        assert evaluator.measured["dead_fraction"].items.numerators[name].tolist() == (~fires.any(0)).double().tolist()
+        assert (
+            evaluator.measured["dead_fraction"].items.numerators[member].tolist() == (~fires.any(0)).double().tolist()
+        )
         frequencies = fires.double().mean(0)
-        histogram = drawn["val/log10_firing_frequency", name]
+        histogram = drawn["val", "log10_firing_frequency", member]
         torch.testing.assert_close(histogram, frequencies[frequencies > 0].log10())
     floors = [run.callback_metrics[f"val/{m}/floor"].item() for m in ("l0", "dead_fraction")]
     assert floors == [0, 1]

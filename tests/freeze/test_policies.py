@@ -7,6 +7,7 @@ import torch
 from training import D_IN, VARIANTS, SaveAt, fit
 
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder, Untrained
+from sae_lightning.members import Member
 from sae_lightning.saes import TopK
 
 POLICIES = FreezePolicy.__subclasses__()
@@ -46,7 +47,7 @@ def test_what_is_frozen_stays_to_the_bit_also_after_a_resume(variant, policy, tm
     start.initialise(0, trainer.datamodule.calibration_sample(max(start.n_calibration_samples, 1)))
     resumed = make(variant)
     train(resumed, policy(), tmp_path, ckpt_path=tmp_path / "4.ckpt")
-    assert f"{policy.name}/0" in sae.members
+    assert Member(policy.name, 0) in sae.members
     for trained in (sae, resumed):
         assert torch.equal(trained.W_dec_start, start.W_dec)
         for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
@@ -95,6 +96,6 @@ def test_policy_for_a_lone_sae_refuses_a_panel(tmp_path):
 
 
 def test_bound_copies_have_their_own_checkpoint_key():
-    keys = {FrozenDecoder().bind(name).state_key for name in ("a/0", "a/1")} | {FrozenDecoder().state_key}
+    keys = {FrozenDecoder().bind(Member("a", seed)).state_key for seed in (0, 1)} | {FrozenDecoder().state_key}
     assert len(keys) == 3
     assert copy.copy(FrozenDecoder()).member is None

@@ -72,6 +72,7 @@ def test_evaluators_get_what_they_would_get_of_the_datamodule(made):
     is_text = isinstance(datamodule, ClipText)
     assert (cached.packing is None, cached.images is None, cached.mask is None) == (not is_text, is_text, is_text)
     assert (cached.rows_at_once, cached.source.embeds_images) == (datamodule.rows_at_once, True)
+    assert cached.source.reads_images == (not is_text)
     if not is_text:
         assert torch.equal(cached.mask, datamodule.mask)
         assert torch.equal(cached.images.numbers("heldout"), datamodule.images.numbers("heldout"))

@@ -1,0 +1,35 @@
+"""What Lightning's connectors set on a Trainer, with types; and where a run keeps its files while it is running."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback, Trainer
+
+
+def callbacks_of(trainer: "Trainer") -> "list[Callback]":
+    """Return the callbacks of a trainer."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return callbacks
+
+
+def any_datamodule_of(trainer: "Trainer") -> object:
+    """Return the datamodule of a trainer, of whatever kind; None where it was given plain loaders."""
+    datamodule: object = trainer.datamodule  # type: ignore[attr-defined]
+    return datamodule
+
+
+def log_interval_of(trainer: "Trainer") -> int:
+    """Return how many optimizer steps lie between two logged ones."""
+    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return interval
+
+
+def run_folder(trainer: "Trainer") -> Path | None:
+    """Return the folder of this run, or None when it keeps no files (no logger, or a fast development run).
+
+    Every rank has to ask, since the answer is broadcast from the first.
+    """
+    if not trainer.loggers or getattr(trainer, "fast_dev_run", False):
+        return None
+    return Path(trainer.log_dir) if trainer.log_dir else None
