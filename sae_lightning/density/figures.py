@@ -1,7 +1,7 @@
 """Charts of ``sae density``: told apart by marker and line where colour does not help."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,99 +78,71 @@ def layer_charts(results: Mapping[str, Any]) -> list[Chart]:
     """Draw each measure over the layers."""
     hooks = _hooks(results)
     shared = os.path.commonprefix(hooks).rpartition(".")[0] if len(hooks) > 1 else ""
-    return [
-        Lines(
-            title=title,
-            name=measure,
-            series=_of_views(
-                {view: (range(len(rows)), [row[measure] for row in rows]) for view, rows in _views(results).items()}
-            ),
-            x=f"hook: {shared}.*" if shared else "hook",
-            y=title,
-            x_names=[hook.removeprefix(f"{shared}.") for hook in hooks],
-        )
-        for measure, title in _OF_LAYERS.items()
-    ]
+    x, x_names = f"hook: {shared}.*" if shared else "hook", [hook.removeprefix(f"{shared}.") for hook in hooks]
+    charts: list[Chart] = []
+    for measure, title in _OF_LAYERS.items():
+        values = {view: [row[measure] for row in rows] for view, rows in _views(results).items()}
+        series = [Series(", ".join(view), range(len(y)), y, style=_VIEWS[view]) for view, y in values.items()]
+        charts.append(Lines(title, x, title, series, name=measure, x_names=x_names))
+    return charts
 
 
 def energy_charts(results: Mapping[str, Any]) -> list[Chart]:
     """Draw how much of a token's energy its largest coordinates have, for some of the layers."""
     hooks = _hooks(results)
     shown = np.linspace(0, len(hooks) - 1, min(len(hooks), _MOST_ENERGY_CHARTS)).round().astype(int)
-    charts: list[Chart] = []
+    x, y, charts = "largest coordinates (%)", "share of a token's energy", list[Chart]()
     for hook in (hooks[i] for i in shown):
-        energy = {view: row["energy"] for view, rows in _views(results).items() for row in rows if row["hook"] == hook}
-        series = {view: ([100 * float(share) for share in own], list(own.values())) for view, own in energy.items()}
-        charts.append(
-            Lines(
-                title=hook,
-                series=_of_views(series),
-                x="largest coordinates (%)",
-                y="share of a token's energy",
-                log_x=True,
-                y_limits=(0, 1.02),
-            )
-        )
+        rows = {view: row["energy"] for view, rows in _views(results).items() for row in rows if row["hook"] == hook}
+        series = [
+            Series(", ".join(view), _in_percent(energy), list(energy.values()), style=_VIEWS[view])
+            for view, energy in rows.items()
+        ]
+        charts.append(Lines(hook, x, y, series, log_x=True, percent=True))
     return charts
 
 
 def direction_charts(results: Mapping[str, Any]) -> list[Chart]:
     """Draw the density of directions, each kind of direction in a row, and of what they add to the logits."""
     names = list(dict.fromkeys(row["directions"] for row in results["directions"]))[::-1]
+    # An axis has one coordinate, which would leave the others no room.
+    shown = [row for row in results["directions"] if (row["reading"], row["directions"]) != ("coordinates", AXES)]
     charts: list[Chart] = []
     for measure, title in _OF_DIRECTIONS.items():
         series = []
         for reading, style in _READINGS.items():
-            rows = [row for row in results["directions"] if row["reading"] == reading]
-            # An axis has one coordinate, which would leave the others no room.
-            rows = [row for row in rows if (reading, row["directions"]) != ("coordinates", AXES)]
-            if rows:
-                heights = [names.index(row["directions"]) for row in rows]
-                series.append(Series(name=reading, x=[row[measure] for row in rows], y=heights, style=style))
-        charts.append(
-            Scatter(
-                title=title, name=measure, series=series, x="", y="", y_names=[policy_label(name) for name in names]
-            )
-        )
+            rows = [row for row in shown if row["reading"] == reading]
+            heights = [names.index(row["directions"]) for row in rows]
+            series += [Series(reading, [row[measure] for row in rows], heights, style=style)] if rows else []
+        charts.append(Scatter(title, "", "", series, name=measure, y_names=[policy_label(name) for name in names]))
     return charts
 
 
 def support_charts(results: Mapping[str, Any]) -> list[Chart]:
     """Draw which latents stay when a little noise is added; none where that was not measured."""
-    noise = {
-        member.split("/")[0]: own["noise"] for member, own in (results["supports"] or {}).items() if "noise" in own
-    }
-    return [
-        Lines(
-            title=who,
-            series=[
-                Series(name=policy, x=[100 * float(size) for size in own], y=[jaccard[who] for jaccard in own.values()])
-                for policy in in_order(noise)
-                for own in [noise[policy]]
-            ],
-            x="noise, % of the activation's norm",
-            y="Jaccard index, before and after",
-            log_x=True,
-            y_limits=(0, 1.02),
-        )
-        for who in (("encoder", "pursuit") if noise else ())
-    ]
+    members = {member.split("/")[0]: own for member, own in (results["supports"] or {}).items()}
+    noise = {policy: members[policy]["noise"] for policy in in_order(members) if "noise" in members[policy]}
+    x, y, charts = "noise, % of the activation's norm", "Jaccard index, before and after", list[Chart]()
+    for who in ("encoder", "pursuit") if noise else ():
+        series = [Series(name, _in_percent(own), [one[who] for one in own.values()]) for name, own in noise.items()]
+        charts.append(Lines(who, x, y, series, log_x=True, percent=True))
+    return charts
 
 
 def seed_charts(results: Mapping[str, Any]) -> list[Chart]:
     """Draw sorted cosines of matched directions of two seeds, beside chance; none where there is one seed."""
     policies = (results["seeds"] or {}).get("policies", {})
     matched = {policy: own for policy, own in policies.items() if "matched" in own}
-    if not matched:
-        return []
-    styles, series = policy_styles(matched), []
-    for policy, style in styles.items():
-        series.append(_ranked(policy, matched[policy]["matched"]))
+    series = []
+    for policy, style in policy_styles(matched).items():
         unmarked = Style(style.colour, "", style.line)
+        series.append(_ranked(policy, matched[policy]["matched"]))
         series.append(_ranked(policy, matched[policy]["chance"]["matched"], style=unmarked, is_listed=False))
+    if not series:
+        return []
     series.append(_ranked("isotropic directions", results["seeds"]["isotropic"]["matched"], style=CHANCE))
-    title, x, y = "Matched latents of two seeds", "matched latents, best first (%)", "cosine of the decoder directions"
-    return [Lines(title=title, series=series, x=x, y=y)]
+    x, y = "matched latents, best first (%)", "cosine of the decoder directions"
+    return [Lines("Matched latents of two seeds", x, y, series)]
 
 
 def _hooks(results: Mapping[str, Any]) -> list[str]:
@@ -184,11 +156,11 @@ def _views(results: Mapping[str, Any]) -> dict[tuple[str, str], list[Mapping[str
     return {view: own for view, own in views.items() if own}
 
 
-def _of_views(values: Mapping[tuple[str, str], tuple[Sequence[float | int], Sequence[float]]]) -> list[Series]:
-    return [Series(name=", ".join(view), x=x, y=y, style=_VIEWS[view]) for view, (x, y) in values.items()]
+def _in_percent(sizes: Iterable[str]) -> list[float]:
+    return [100 * float(size) for size in sizes]
 
 
 def _ranked(name: str, cosines: Sequence[float], **settings: Any) -> Series:
     """Return a series of values over where they stand among all, in percent."""
     percent = 100 * (np.arange(len(cosines)) + 0.5) / len(cosines)
-    return Series(name=name, x=percent.tolist(), y=cosines, **settings)
+    return Series(name, percent.tolist(), cosines, **settings)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 
@@ -30,7 +30,7 @@ class Table:
     prose: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Chart(ABC):
     """A chart of one pair of axes.
 
@@ -42,9 +42,9 @@ class Chart(ABC):
     """
 
     title: str
-    name: str = ""
-    note: str = ""
-    about: str = ""
+    name: str = field(default="", kw_only=True)
+    note: str = field(default="", kw_only=True)
+    about: str = field(default="", kw_only=True)
 
     @property
     @abstractmethod
@@ -68,9 +68,4 @@ class Chart(ABC):
 
     @abstractmethod
     def draw(self, axes: Axes, styles: Mapping[str, Style]) -> None:
-        """Draw on axes.
-
-        Args:
-            axes: empty ones.
-            styles: of `policies`, the same in all charts of a figure.
-        """
+        """Draw on empty axes, in the styles of `policies`, which are the same in all charts of a figure."""

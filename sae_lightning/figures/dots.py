@@ -49,7 +49,7 @@ class Row:
         return fmean(self.seeds)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Dots(Chart):
     """A row for each policy: small marks for its seeds, a large one for their mean, a bar for the interval.
 

@@ -1,7 +1,7 @@
 """`Histogram`: shares of values in bins, drawn as lines through the middles of the bins."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from sae_lightning.figures.look import SHADE
 from sae_lightning.members import Style, in_order
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Histogram(Lines):
     """Shares of values in bins.
 
@@ -27,8 +27,8 @@ class Histogram(Lines):
     most_marks: ClassVar[int] = 1000  # a value between empty bins is its mark alone
 
     edges: Float[np.ndarray, " n_edges"]
-    behind: Float[np.ndarray, " n_bins"] | None = None
-    behind_label: str = ""
+    behind: Float[np.ndarray, " n_bins"] | None = field(default=None, kw_only=True)
+    behind_label: str = field(default="", kw_only=True)
 
     @override
     def draw(self, axes: Axes, styles: Mapping[str, Style]) -> None:
@@ -46,14 +46,7 @@ def shares(values: Float[np.ndarray, "..."], edges: Float[np.ndarray, " n_edges"
     return np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / values.size
 
 
-def series_of_shares(
-    values: Mapping[str, Float[np.ndarray, "..."]],
-    edges: Float[np.ndarray, " n_edges"],
-    labels: Mapping[str, str] | None = None,
-) -> list[Series]:
+def share_series(values: Mapping[str, Float[np.ndarray, "..."]], edges: Float[np.ndarray, " n_edges"]) -> list[Series]:
     """Return a series for each policy, at the middles of the bins."""
     middles = (edges[:-1] + np.diff(edges) / 2).tolist()
-    return [
-        Series(name=policy, x=middles, y=shares(values[policy], edges).tolist(), label=(labels or {}).get(policy, ""))
-        for policy in in_order(values)
-    ]
+    return [Series(policy, middles, shares(values[policy], edges).tolist()) for policy in in_order(values)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from sae_lightning.evaluators.auto_interp import FILE_NAME
 from sae_lightning.figures.chart import Chart
-from sae_lightning.figures.histogram import Histogram, series_of_shares
+from sae_lightning.figures.histogram import Histogram, share_series
 from sae_lightning.interpretation.strongest import kept_lines
 from sae_lightning.members import Member, Tag
 from sae_lightning.runs import Run
@@ -33,11 +33,7 @@ def score_charts(run: Run, tags: Sequence[Tag]) -> tuple[list[Chart], list[Tag]]
 def _chart(scores: dict[str, list[float]], part: str) -> Chart:
     least = min(map(min, scores.values())) // _BIN * _BIN
     edges = np.arange(least, 1 + _BIN, _BIN)
-    return Histogram(
-        title="Scores of single latents" + (f" ({part})" if part else ""),
-        note=f"{sum(map(len, scores.values())):,} latents of all seeds, in bins of {_BIN:g}; chance is 0.5.",
-        series=series_of_shares({policy: np.array(values) for policy, values in scores.items()}, edges),
-        edges=edges,
-        x="accuracy of a latent's explanation",
-        y="share of latents",
-    )
+    series = share_series({policy: np.array(values) for policy, values in scores.items()}, edges)
+    title = "Scores of single latents" + (f" ({part})" if part else "")
+    note = f"{sum(map(len, scores.values())):,} latents of all seeds, in bins of {_BIN:g}; chance is 0.5."
+    return Histogram(title, "accuracy of a latent's explanation", "share of latents", series, edges, note=note)

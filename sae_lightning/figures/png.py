@@ -53,7 +53,7 @@ def figure_of(
         ).ravel()
         for place, (chart, own) in enumerate(zip(charts, axes, strict=False)):
             chart.draw(own, styles)
-            if len(charts) > 1:
+            if chart.title not in title:
                 own.set_title(chart.title, loc="left")
             if share_x and place + columns < len(charts):
                 own.set_xlabel("")

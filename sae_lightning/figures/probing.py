@@ -15,6 +15,7 @@ _TITLES = {
     "probe_auroc_k": "AUROC of probes",
     "probe_auroc_ood_k": "AUROC on other data than they were fitted on",
 }
+_X = "latents or directions that it reads"
 
 
 def probe_charts(run: Run, tags: Sequence[Tag]) -> tuple[list[Chart], list[Tag]]:
@@ -31,17 +32,8 @@ def probe_charts(run: Run, tags: Sequence[Tag]) -> tuple[list[Chart], list[Tag]]
                     if values:
                         points.setdefault(policy, {})[k] = fmean(values)
             if points:
-                charts.append(
-                    Lines(
-                        title=title + (f" ({part})" if part else ""),
-                        name=str(Tag(f"{start}*", part)),
-                        series=[
-                            Series(name=policy, x=list(points[policy]), y=list(points[policy].values()))
-                            for policy in in_order(points)
-                        ],
-                        x="latents or directions that it reads",
-                        y="AUROC" if "auroc" in start else "accuracy",
-                    )
-                )
+                series = [Series(name, list(points[name]), list(points[name].values())) for name in in_order(points)]
+                suffix, y = f" ({part})" if part else "", "AUROC" if "auroc" in start else "accuracy"
+                charts.append(Lines(title + suffix, _X, y, series, name=str(Tag(f"{start}*", part))))
         together += by_k.values()
     return charts, together

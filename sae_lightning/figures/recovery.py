@@ -2,25 +2,26 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from sae_lightning.figures.chart import Chart, FigureSkipped
-from sae_lightning.figures.histogram import Histogram, series_of_shares, shares
+from sae_lightning.figures.histogram import Histogram, share_series, shares
 from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.look import CHANCE, INK, REFERENCE
 from sae_lightning.figures.scatter import Scatter
 from sae_lightning.figures.truth import THRESHOLD, Truth, by_frequency, frequency_bins
-from sae_lightning.members import Style, Tag, in_order, policy_label
+from sae_lightning.members import Style, Tag, in_order, policy_label, policy_order
 from sae_lightning.runs import Run
 
 RECOVERY = f"recovery_at_{THRESHOLD:g}"
-_CHANCE_LABEL = "chance: random dictionary"
+_RANDOM = "random dictionary"
 _BIN = 0.02
 """Width of the bins of a cosine; the threshold is the edge of one."""
 
 
-def by_frequency_charts(truth: Truth, samples: int) -> list[Chart]:
+def by_frequency_charts(truth: Truth, samples: int) -> list[Lines]:
     """Draw the share of features recovered and their mean best cosine over their firing probability.
 
     Args:
@@ -36,51 +37,37 @@ def by_frequency_charts(truth: Truth, samples: int) -> list[Chart]:
         raise FigureSkipped(f"every feature fires equally often, with p={probabilities[0]:g}")
     edges = frequency_bins(probabilities)
     middles = np.sqrt(edges[1:] * edges[:-1]).tolist()
-    bins = {policy: by_frequency(truth.best[policy][:, fires], probabilities, edges) for policy in in_order(truth.best)}
+    recovered, nearest = [], []
+    for policy in in_order(truth.best):
+        bins = by_frequency(truth.best[policy][:, fires], probabilities, edges)
+        recovered.append(Series(policy, middles, bins.share.tolist(), bins.low.tolist(), bins.high.tolist()))
+        nearest.append(Series(policy, middles, bins.cosine.tolist()))
     chance = by_frequency(truth.chance[None, fires], probabilities, edges)
-    recovered = [
-        Series(name=policy, x=middles, y=own.share.tolist(), low=own.low.tolist(), high=own.high.tolist())
-        for policy, own in bins.items()
-    ]
-    nearest = [Series(name=policy, x=middles, y=own.cosine.tolist()) for policy, own in bins.items()]
-    x = "firing probability of the feature"
-    return [
-        Lines(
-            title="Features recovered",
-            series=[*recovered, Series(name=_CHANCE_LABEL, x=middles, y=chance.share.tolist(), style=CHANCE)],
-            x=x,
-            y=f"share with a cosine above {THRESHOLD:g}",
-            x_on_top=(f"firings expected in {samples:,} samples of training", samples),
-            has_bars=True,
-            log_x=True,
-            percent=True,
-        ),
-        Lines(
-            title="Nearest decoder direction",
-            series=[*nearest, Series(name=_CHANCE_LABEL, x=middles, y=chance.cosine.tolist(), style=CHANCE)],
-            x=x,
-            y="mean best cosine",
-            log_x=True,
-        ),
-    ]
+    recovered.append(Series(_RANDOM, middles, chance.share.tolist(), style=CHANCE))
+    nearest.append(Series(_RANDOM, middles, chance.cosine.tolist(), style=CHANCE))
+    x, share = "firing probability of the feature", f"share with a cosine above {THRESHOLD:g}"
+    firings = (f"firings expected in {samples:,} samples of training", samples)
+    first = Lines("Features recovered", x, share, recovered, log_x=True, percent=True, has_bars=True, x_on_top=firings)
+    return [first, Lines("Nearest decoder direction", x, "mean best cosine", nearest, log_x=True)]
 
 
 def best_cosines_chart(truth: Truth) -> Histogram:
     """Draw the distribution over features of the cosine to the nearest decoder direction."""
     least = min(truth.chance.min(), *(best.min() for best in truth.best.values()))
     edges = np.arange(math.floor(least / _BIN), round(1 / _BIN) + 1) * _BIN
-    labels = {
-        policy: f"{policy_label(policy)}: {(best > THRESHOLD).mean():.2%} recovered, mean {best.mean():.3f}"
-        for policy, best in truth.best.items()
-    }
+    series = []
+    for own in share_series(truth.best, edges):
+        best = truth.best[own.name]
+        summary = f"{own.text}: {(best > THRESHOLD).mean():.2%} recovered, mean {best.mean():.3f}"
+        series.append(replace(own, label=summary))
     return Histogram(
-        title="How near the nearest decoder direction is to each feature",
-        series=series_of_shares(truth.best, edges, labels),
-        x="largest cosine of a feature to a direction of the decoder",
-        y=f"features, in bins of {_BIN:g}",
-        edges=edges,
+        "How near the nearest decoder direction is to each feature",
+        "largest cosine of a feature to a direction of the decoder",
+        f"features, in bins of {_BIN:g}",
+        series,
+        edges,
         behind=shares(truth.chance, edges),
-        behind_label=_CHANCE_LABEL,
+        behind_label=_RANDOM,
         guides=[Guide(THRESHOLD, f"recovered: above {THRESHOLD:g}", "x", Style(INK, "", "-"))],
         log_y=True,
         percent=True,
@@ -88,67 +75,31 @@ def best_cosines_chart(truth: Truth) -> Histogram:
 
 
 def explained_variance_vs_recovery_charts(runs: Sequence[Run]) -> list[Chart]:
-    """Draw a point for each policy and seed of the runs, and in a chart of their own methods that learn no dictionary.
+    """Draw a point for each policy and seed of runs that measured both, numbered by run where there are several.
 
-    Points are numbered by run where there are several.
-
-    Raises:
-        FigureSkipped: if no run has measured both.
+    Methods that learn no dictionary stand in a chart of their own.
     """
-    points = [_points(run) for run in runs]
-    if not any(points):
-        raise FigureSkipped(
-            f"no run has measured both explained_variance and {RECOVERY}, as the callback Recovery does"
-        )
-    is_several = len(runs) > 1
-    policies = in_order(policy for of_run in points for policy, _, recovery in of_run if recovery is not None)
-    series, numbers = [], []
-    for policy in policies:
-        for number, of_run in enumerate(points, 1):
-            ends = [(x, y) for name, x, y in of_run if name == policy and y is not None]
-            if ends:
-                series.append(Series(name=policy, x=[x for x, _ in ends], y=[y for _, y in ends]))
-                numbers.append(number)
+    ends: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    others: dict[int, list[tuple[str, float]]] = {}
+    for number, run in enumerate(runs, 1):
+        recovery = run.last.values[Tag(RECOVERY)]
+        for member, explained in run.last.values.get(Tag("explained_variance"), {}).items():
+            if explained is not None and (recovered := recovery.get(member)) is not None:
+                ends.setdefault((member.policy, number), []).append((explained, recovered))
+            elif explained is not None and member not in recovery:
+                others.setdefault(number, []).append((member.policy, explained))
+    keys = sorted(ends, key=lambda key: (policy_order(key[0]), key[1]))
+    series = [Series(key[0], [x for x, _ in ends[key]], [y for _, y in ends[key]]) for key in keys]
     floors = dict.fromkeys(run.last.floors.get(Tag(RECOVERY)) for run in runs)
-    x = "explained variance"
-    charts: list[Chart] = [
-        Scatter(
-            title="Features recovered against explained variance",
-            series=series,
-            x=x,
-            y=f"features recovered (best cosine > {THRESHOLD:g})",
-            guides=[Guide(floor, _CHANCE_LABEL) for floor in floors if floor is not None],
-            percent=True,
-            numbers=numbers if is_several else (),
-        )
-    ]
-    references = in_order(policy for of_run in points for policy, _, recovery in of_run if recovery is None)[::-1]
-    if references:
-        of_references = [
-            [(x, references.index(name)) for name, x, recovery in of_run if recovery is None] for of_run in points
-        ]
-        charts.append(
-            Scatter(
-                title="For comparison: methods that learn no dictionary",
-                series=[
-                    Series(name="", x=[x for x, _ in ends], y=[y for _, y in ends], style=REFERENCE, is_listed=False)
-                    for ends in of_references
-                ],
-                x=x,
-                y="",
-                y_names=[policy_label(policy) for policy in references],
-                numbers=range(1, len(runs) + 1) if is_several else (),
-            )
-        )
+    guides = [Guide(floor, _RANDOM) for floor in floors if floor is not None]
+    numbers = [number for _, number in keys] if len(runs) > 1 else []
+    x, y = "explained variance", f"features recovered (best cosine > {THRESHOLD:g})"
+    title = "Features recovered against explained variance"
+    charts: list[Chart] = [Scatter(title, x, y, series, guides=guides, percent=True, numbers=numbers)]
+    if names := in_order(name for points in others.values() for name, _ in points)[::-1]:
+        rows = [([x for _, x in points], [names.index(name) for name, _ in points]) for points in others.values()]
+        series = [Series("", *own, style=REFERENCE, is_listed=False) for own in rows]
+        title, labels = "For comparison: methods that learn no dictionary", [policy_label(name) for name in names]
+        numbers = list(others) if len(runs) > 1 else []
+        charts.append(Scatter(title, x, "", series, y_names=labels, numbers=numbers))
     return charts
-
-
-def _points(run: Run) -> list[tuple[str, float, float | None]]:
-    """Return policy, explained variance and recovery of each member that has the first; none without any recovery."""
-    values = run.last.values
-    recovery = values.get(Tag(RECOVERY), {})
-    return [
-        (member.policy, value, recovery.get(member))
-        for member, value in values.get(Tag("explained_variance"), {}).items()
-        if value is not None and any(share is not None for share in recovery.values())
-    ]

@@ -92,7 +92,12 @@ def training(run: Run, part: str = "") -> Figure:
 
 def explained_variance_vs_recovery(runs: Sequence[Run]) -> Figure:
     """Draw a point for each run, policy and seed: does an SAE that explains more recover more?"""
-    runs = [run for run in runs if run.last.values.get(Tag(RECOVERY))]
+    both = (Tag("explained_variance"), Tag(RECOVERY))
+    runs = [run for run in runs if all(run.last.values.get(tag) for tag in both)]
+    if not runs:
+        raise FigureSkipped(
+            f"no run has measured both explained_variance and {RECOVERY}, as the callback Recovery does"
+        )
     charts = explained_variance_vs_recovery_charts(runs)
     names = short_names([run.folder for run in runs]).values() if len(runs) > 1 else ()
     shown = f"{len(runs)} runs, numbered" if len(runs) > 1 else runs[0].title

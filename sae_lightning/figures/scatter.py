@@ -1,13 +1,12 @@
 """`Scatter`: points, which are not joined."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 from typing_extensions import override
 
-from sae_lightning.figures.lines import Lines, Series, line_of
+from sae_lightning.figures.lines import Lines, Series, look_of
 from sae_lightning.figures.look import PAPER
 from sae_lightning.members import Style
 
@@ -15,7 +14,7 @@ _MANY = 300
 """Points from which on they are small and let others shine through."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Scatter(Lines):
     """Points.
 
@@ -25,9 +24,9 @@ class Scatter(Lines):
         linear_below: y is logarithmic on both sides of 0, and linear between this and its negative; None: everywhere.
     """
 
-    y_names: Sequence[str] = ()
-    numbers: Sequence[int] = ()
-    linear_below: float | int | None = None
+    y_names: Sequence[str] = field(default=(), kw_only=True)
+    numbers: Sequence[int] = field(default=(), kw_only=True)
+    linear_below: float | None = field(default=None, kw_only=True)
 
     @property
     @override
@@ -50,12 +49,10 @@ class Scatter(Lines):
 
     @override
     def draw_series(self, axes: Axes, series: Series, style: Style) -> None:
-        look: dict[str, Any] = line_of(style) | {"linestyle": "none", "label": series.text if series.is_listed else "_"}
+        look = look_of(series, style) | {"linestyle": "none", "markersize": 7}
         if self.numbers:
             look |= {"markerfacecolor": PAPER, "markeredgecolor": style.colour}
             look |= {"markeredgewidth": 1.8, "markersize": 12}
         elif sum(len(each.x) for each in self.series) > _MANY:
             look |= {"markersize": 3, "alpha": 0.6, "markeredgewidth": 0}
-        else:
-            look |= {"markersize": 7}
         axes.plot(series.x, series.y, **look)

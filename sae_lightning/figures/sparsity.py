@@ -26,16 +26,9 @@ def sparsity_chart(run: Run, part: str) -> Scatter | None:
             points.setdefault(member.policy, []).append((active, explained))
     if not points:
         return None
-    return Scatter(
-        title="Explained variance against l0" + (f" ({part})" if part else ""),
-        name=str(tag),
-        series=[
-            Series(name=policy, x=[x for x, _ in points[policy]], y=[y for _, y in points[policy]])
-            for policy in in_order(points)
-        ],
-        x="active latents a sample (l0)",
-        y="explained variance",
-    )
+    series = [Series(name, [x for x, _ in points[name]], [y for _, y in points[name]]) for name in in_order(points)]
+    title = "Explained variance against l0" + (f" ({part})" if part else "")
+    return Scatter(title, "active latents a sample (l0)", "explained variance", series, name=str(tag))
 
 
 def distribution_charts(run: Run, part: str) -> list[Lines]:
@@ -46,7 +39,7 @@ def distribution_charts(run: Run, part: str) -> list[Lines]:
         series = [own for own in read_histograms(run.folder, tag) if len(own.x) > 1]
         if series:
             title += f" ({part})" if part else ""
-            charts.append(Lines(title=title, name=str(tag), series=series, x=x, y="latents, density"))
+            charts.append(Lines(title, x, "latents, density", series, name=str(tag)))
     return charts
 
 
@@ -77,5 +70,5 @@ def read_histograms(run: Path, tag: Tag) -> list[Series]:
         if len(counts) and counts.sum():
             middles = edges[:-1] + widths / 2
             density = counts / counts.sum() / widths
-            series[policy] = Series(name=policy, x=middles.tolist(), y=density.tolist())
+            series[policy] = Series(policy, middles.tolist(), density.tolist())
     return [series[policy] for policy in sorted(series, key=policy_order)]

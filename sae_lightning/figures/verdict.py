@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 
 from sae_lightning.figures.dots import Dots, Row
 from sae_lightning.members import RANDOM_BASELINES, TRAINED, Tag, in_order, policy_label
-from sae_lightning.metric import Metric, Question
+from sae_lightning.metric import Question
 from sae_lightning.runs import Measurements
 from sae_lightning.verdict import Comparison
 
 
-def metric_of(runs: Sequence[Measurements], tag: Tag) -> Metric:
-    """Return what the runs of an experiment say of a metric."""
-    return next((run.metrics[tag.metric] for run in runs if tag.metric in run.metrics), runs[0].metric(tag))
+def describing(runs: Sequence[Measurements], tag: Tag) -> Measurements:
+    """Return the run of an experiment that says something about a metric, or the first."""
+    return next((run for run in runs if tag.metric in run.metrics), runs[0])
 
 
 def by_question(runs: Sequence[Measurements], tags: Iterable[Tag]) -> dict[Question, list[Tag]]:
@@ -20,7 +20,7 @@ def by_question(runs: Sequence[Measurements], tags: Iterable[Tag]) -> dict[Quest
     questions: dict[str, Question] = {}
     asked: dict[str, list[Tag]] = {}
     for tag in tags:
-        question = metric_of(runs, tag).question
+        question = describing(runs, tag).metric(tag).question
         questions.setdefault(question.name, question)
         asked.setdefault(question.name, []).append(tag)
     return {question: asked[question.name] for question in sorted(questions.values(), key=lambda one: one.order)}
@@ -30,7 +30,7 @@ def headlines(runs: Sequence[Measurements], tags: Iterable[Tag]) -> list[Tag]:
     """Return one metric for each question, of every part that has it, and never chosen by its result."""
     chosen = []
     for own in by_question(runs, tags).values():
-        fixed = [tag.metric for tag in own if metric_of(runs, tag).is_headline]
+        fixed = [tag.metric for tag in own if describing(runs, tag).metric(tag).is_headline]
         chosen += [tag for tag in own if tag.metric == (fixed or [own[0].metric])[0]]
     return chosen
 
@@ -72,23 +72,16 @@ def metric_chart(run: Measurements, tag: Tag) -> Dots | None:
     return _dots([run], tag, rows, run.floors.get(tag)) if rows else None
 
 
-def rows_of(run: Measurements, tag: Tag, noise: str = "") -> list[Row]:
+def rows_of(run: Measurements, tag: Tag) -> list[Row]:
     """Return a row for each policy that has a number."""
     by_policy = run.by_policy(tag)
     seeds = {policy: [value for value in by_policy[policy].values() if value is not None] for policy in by_policy}
-    return [Row(policy, seeds[policy], noise=noise) for policy in in_order(seeds) if seeds[policy]]
+    return [Row(policy, seeds[policy]) for policy in in_order(seeds) if seeds[policy]]
 
 
 def _dots(runs: Sequence[Measurements], tag: Tag, rows: Sequence[Row], floor: float | None, note: str = "") -> Dots:
-    metric = metric_of(runs, tag)
+    metric, title = describing(runs, tag).metric(tag), describing(runs, tag).label(tag)
+    better = next((better for run in runs if (better := run.better(tag))), "")
     about = [metric.computed, f"floor: {metric.floor}" if metric.floor and floor is not None else ""]
-    return Dots(
-        title=metric.label + (f" ({tag.part})" if tag.part else ""),
-        name=str(tag),
-        note=note,
-        about="; ".join(filter(None, about)),
-        rows=rows,
-        floor=floor,
-        better=next((better for run in runs if (better := run.better(tag))), ""),
-        unit=metric.unit,
-    )
+    about_text = "; ".join(filter(None, about))
+    return Dots(title, rows, floor, better, metric.unit, name=str(tag), note=note, about=about_text)

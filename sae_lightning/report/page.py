@@ -12,7 +12,7 @@ from markupsafe import Markup
 from sae_lightning import __version__
 from sae_lightning.figures.chart import Table
 from sae_lightning.figures.svg import svg_of
-from sae_lightning.figures.verdict import headlines, metric_of
+from sae_lightning.figures.verdict import describing, headlines
 from sae_lightning.members import RANDOM_BASELINES, TRAINED, policy_label
 from sae_lightning.report.answer import Answer, answer
 from sae_lightning.report.provenance import provenance
@@ -119,13 +119,12 @@ def _glance(experiments: Sequence[Experiment]) -> Table:
             if any(value is not None for cell in cells for value in cell):
                 texts = [mean_and_deviation(cell, number_format(cell)) for cell in cells]
                 rows.append([_title(experiment), policy_label(policy), *texts])
-    labels = [metric_of(runs, tag).label + (f" ({tag.part})" if tag.part else "") for tag in shown]
-    return Table("Means over seeds, one metric for each question", ["experiment", "", *labels], rows)
+    labels = [describing(runs, tag).label(tag) for tag in shown]
+    caption = "Mean ± sample standard deviation over seeds, one metric for each question"
+    return Table(caption, ["experiment", "", *labels], rows)
 
 
 def _policies(experiment: Experiment) -> Iterable[str]:
     """Return what is shown at a glance: the trained SAE and random baselines, of a family all sizes."""
-    return dict.fromkeys(size for run in experiment.runs for size in run.measurements.sizes) or (
-        TRAINED,
-        *RANDOM_BASELINES,
-    )
+    sizes = dict.fromkeys(size for run in experiment.runs for size in run.measurements.sizes)
+    return sizes or (TRAINED, *RANDOM_BASELINES)

@@ -1,12 +1,11 @@
 """Charts of ``sae stitch``: told apart by marker where colour does not help."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from sae_lightning.figures.chart import Chart
 from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.look import INK, MUTED
 from sae_lightning.figures.png import figure_of, write
@@ -37,46 +36,35 @@ def draw(comparison: Mapping[str, Any], latents: Mapping[str, Tensor], out: Path
     return [write(curve, out / "curve.png"), write(cosine, out / "cosine.png")]
 
 
-def curve_charts(comparison: Mapping[str, Any]) -> list[Chart]:
+def curve_charts(comparison: Mapping[str, Any]) -> list[Lines]:
     """Draw squared error over steps, and explained variance over l0, with the two SAEs at their places."""
-    curve, large, n_steps = comparison["curve"], comparison["large"], len(comparison["curve"]["steps"])
-    phases: dict[str, list[int]] = {}
-    for step, row in enumerate(curve["steps"]):
-        phases.setdefault(row["phase"], []).append(step)
-
-    def series(x: str | None, y: str) -> list[Series]:
-        """Return the points of each phase, and before them the path that joins them."""
-        xs = list(range(n_steps)) if x is None else [row[x] for row in curve["steps"]]
-        ys = [row[y] for row in curve["steps"]]
-        path = Series(name="path", x=xs, y=ys, style=Style(MUTED, "", ":"), is_listed=False)
-        return [path] + [
-            Series(name=phase, x=[xs[i] for i in steps], y=[ys[i] for i in steps], style=_PHASES[phase])
-            for phase, steps in phases.items()
-        ]
-
-    ends = [curve["small"], curve["large"]]
+    curve, large = comparison["curve"], comparison["large"]
+    steps, ends = curve["steps"], [curve["small"], curve["large"]]
     itself = Series(
-        name="the SAEs themselves",
-        x=[end["l0"] for end in ends],
-        y=[end["explained_variance"] for end in ends],
+        "the SAEs themselves",
+        [end["l0"] for end in ends],
+        [end["explained_variance"] for end in ends],
         style=Style(INK, "x", "none"),
     )
+    by_step = _of_phases(steps, list(range(len(steps))), "mse")
+    by_l0 = _of_phases(steps, [row["l0"] for row in steps], "explained_variance")
+    error = curve["large"]["mse"]
+    guides, note = [Guide(error, f"{large} itself")], f"{large} itself: squared error {error:.4g}."
+    title, x, y = "Explained variance against l0", "active latents a sample (l0)", "explained variance"
+    error_title, error_y = "Squared error, step by step", "squared error of an activation"
     return [
-        Lines(
-            title="Squared error, step by step",
-            series=series(None, "mse"),
-            x="step",
-            y="squared error of an activation",
-            guides=[Guide(curve["large"]["mse"], f"{large} itself")],
-            note=f"{large} itself: squared error {curve['large']['mse']:.4g}.",
-        ),
-        Lines(
-            title="Explained variance against l0",
-            series=[*series("l0", "explained_variance"), itself],
-            x="active latents a sample (l0)",
-            y="explained variance",
-        ),
+        Lines(error_title, "step", error_y, by_step, guides=guides, note=note),
+        Lines(title, x, y, [*by_l0, itself]),
     ]
+
+
+def _of_phases(steps: Sequence[Mapping[str, Any]], x: Sequence[float | int], y: str) -> list[Series]:
+    """Return the points of each phase, and before them the path that joins them."""
+    series = [Series("path", x, [row[y] for row in steps], style=Style(MUTED, "", ":"), is_listed=False)]
+    for phase in dict.fromkeys(row["phase"] for row in steps):
+        rows = [(place, row[y]) for place, row in zip(x, steps, strict=True) if row["phase"] == phase]
+        series.append(Series(phase, [place for place, _ in rows], [value for _, value in rows], style=_PHASES[phase]))
+    return series
 
 
 def cosine_chart(comparison: Mapping[str, Any], latents: Mapping[str, Tensor]) -> Scatter:
@@ -87,19 +75,15 @@ def cosine_chart(comparison: Mapping[str, Any], latents: Mapping[str, Tensor]) -
     for name, style in _CLASSES.items():
         chosen = labels == CLASSES.index(name)
         label = f"{name} ({int(chosen.sum()):,})"
-        points = cosines[chosen].tolist(), changes[chosen].tolist()
-        series.append(Series(name=name, x=points[0], y=points[1], label=label, style=style))
+        series.append(Series(name, cosines[chosen].tolist(), changes[chosen].tolist(), label=label, style=style))
     alive = changes[labels != DEAD].abs()
-    return Scatter(
-        title="Single latents: error and cosine",
-        series=series,
-        x="largest cosine to the small dictionary",
-        y="change of the squared error, %",
-        # Of latents that fire rarely the change is tiny, and of a few large: both are to be seen.
-        linear_below=max(float(alive.median()) if len(alive) else 0.0, 1e-6),
-        guides=[
-            Guide(0, style=Style(MUTED, "", "-")),
-            Guide(comparison["best_cosine_chance"], "random directions, mean", "x", Style(MUTED, "", ":")),
-            Guide(comparison["components"]["threshold"], "threshold of swaps", "x", Style(MUTED, "", "--")),
-        ],
-    )
+    guides = [
+        Guide(0, style=Style(MUTED, "", "-")),
+        Guide(comparison["best_cosine_chance"], "random directions, mean", "x", Style(MUTED, "", ":")),
+        Guide(comparison["components"]["threshold"], "threshold of swaps", "x", Style(MUTED, "", "--")),
+    ]
+    # Of latents that fire rarely the change is tiny, and of a few large: both are to be seen.
+    linear_below = max(float(alive.median()) if len(alive) else 0.0, 1e-6)
+    title, y = "Single latents: error and cosine", "change of the squared error, %"
+    x = "largest cosine to the small dictionary"
+    return Scatter(title, x, y, series, guides=guides, linear_below=linear_below)

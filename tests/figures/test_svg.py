@@ -9,7 +9,7 @@ from sae_lightning.figures.svg import svg_of
 
 def test_intervals_of_baselines_and_marks():
     rows = [Row("trained", [0.7, 0.9]), Row("$x_1$", [0.5], (0.4, 0.6), "beats")]
-    chart = Dots(title="key", name="fvu", rows=rows, floor=1.0, better="lower")
+    chart = Dots("key", rows, 1.0, "lower", name="fvu")
     assert chart.table.rows[1] == ["$x 1$", "0.500", "0.400", "0.600", "0.500", "beats"]
     assert chart.table.rows[2][:2] == ["floor", "1.000"]
     svg = svg_of(chart, "c1")
@@ -19,7 +19,7 @@ def test_intervals_of_baselines_and_marks():
 
 
 def test_an_axis_of_powers_of_ten_has_numbers():
-    series = [Series(name="trained", x=[0.001, 0.01, 0.1], y=[1.0, 2.0, 3.0])]
-    svg = svg_of(Lines(title="title", series=series, x="x", y="y", log_x=True), "c1")
+    series = [Series("trained", [0.001, 0.01, 0.1], [1.0, 2.0, 3.0])]
+    svg = svg_of(Lines("title", "x", "y", series, log_x=True), "c1")
     assert re.findall(r">([^<]*)</text>", svg)[:3] == ["0.001", "0.01", "0.1"]
     assert "$" not in svg

@@ -17,9 +17,9 @@ def test_curves_are_means_over_the_seeds_that_were_measured():
         line(30, fvu={"trained": {"0": None, "1": 0.2}, "other": {"0": 0.5}}),
     ]
     collected = curves(lines, Tag("fvu"))
-    assert collected["trained"].samples == [10, 30]
-    assert collected["trained"].mean == [0.25, 0.2]
-    assert collected["trained"].least == [0.1, 0.2]
-    assert collected["trained"].greatest == [0.4, 0.2]
-    assert collected["other"].samples == [30]
+    assert collected["trained"].x == [10, 30]
+    assert collected["trained"].y == [0.25, 0.2]
+    assert collected["trained"].low == [0.1, 0.2]
+    assert collected["trained"].high == [0.4, 0.2]
+    assert collected["other"].x == [30]
     assert curves(lines, Tag("kl")) == {}

@@ -38,4 +38,4 @@ def _chart(run: Run, tag: Tag) -> Chart | None:
     both = {row.policy: row for row in real.rows if row.policy in saes and row.policy in on_noise}
     rows = [row for policy in in_order(both) for row in (both[policy], on_noise[policy])]
     title = f"{real.title}: activations and {tag.part} noise"
-    return Dots(title=title, name=str(tag), rows=rows, floor=real.floor) if rows else None
+    return Dots(title, rows, real.floor, name=str(tag)) if rows else None

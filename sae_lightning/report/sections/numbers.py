@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from sae_lightning.figures.chart import Table
-from sae_lightning.figures.verdict import by_question, metric_of
+from sae_lightning.figures.verdict import by_question, describing
 from sae_lightning.members import in_order, policy_label
 from sae_lightning.report.section import Group, Section
 from sae_lightning.runs import Experiment, Run
@@ -31,6 +31,7 @@ def number_tables(experiment: Experiment) -> list[Table]:
         for tag in tags:
             show = number_format([*(value for seeds in values[tag].values() for value in seeds), floors.get(tag)])
             cells = [mean_and_deviation(values[tag].get(policy, ()), show) for policy in policies]
-            rows.append([str(tag), metric_of(runs, tag).label, mean_and_deviation([floors.get(tag)], show), *cells])
+            label, floor = describing(runs, tag).label(tag), mean_and_deviation([floors.get(tag)], show)
+            rows.append([str(tag), label, floor, *cells])
         tables.append(Table(question.text, ["metric", "", "floor", *map(policy_label, policies)], rows))
     return tables
