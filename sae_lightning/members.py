@@ -204,8 +204,16 @@ _OTHER_STYLES = [
 def policy_order(policy: str) -> tuple[int, list[str | int]]:
     """Return what policies are sorted by: trained, the baselines, then others by name, x2 before x16."""
     names = list(_POLICIES)
-    words = [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", policy)]
-    return names.index(policy) if policy in _POLICIES else len(names), words
+    return names.index(policy) if policy in _POLICIES else len(names), natural_order(policy)
+
+
+def natural_order(text: str) -> list[str | int]:
+    """Return what names are sorted by where numbers in them count as such.
+
+    >>> sorted(["x16", "", "x2"], key=natural_order)
+    ['', 'x2', 'x16']
+    """
+    return [int(word) if word.isdecimal() else word for word in re.split(r"(\d+)", text)]
 
 
 def is_known_policy(policy: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sae_lightning.members import Member, in_order
+from sae_lightning.members import Member, natural_order, policy_order
 from sae_lightning.metric import Metric, undescribed
 from sae_lightning.runs.items import read_items
 from sae_lightning.runs.measurements import Measurements
@@ -208,17 +208,18 @@ class Run:
 
 
 def saes_in(folder: Path) -> dict[Member, Path]:
-    """Find exported SAEs below ``saes/`` of a run, seeds in order within each policy."""
+    """Find exported SAEs below ``saes/`` of a run, in the order of parts, policies and seeds."""
     saes = {}
     for path in folder.glob("**/sae.safetensors"):
         try:
             saes[Member.parse(path.parent.relative_to(folder).as_posix())] = path.parent
         except ValueError:  # something that was saved there by hand
             continue
-    ranks = {policy: rank for rank, policy in enumerate(in_order(member.policy for member in saes))}
-    parts = list(dict.fromkeys(member.part for member in saes))
-    order = sorted(saes, key=lambda member: (parts.index(member.part), ranks[member.policy], member.seed))
-    return {member: saes[member] for member in order}
+
+    def order(member: Member) -> tuple[Any, ...]:
+        return natural_order(member.part), policy_order(member.policy), member.seed
+
+    return {member: saes[member] for member in sorted(saes, key=order)}
 
 
 def run_of_sae(folder: Path) -> Run | None:

@@ -178,7 +178,7 @@ def test_a_meta_sae_has_no_text(folder, capsys):
     ("arguments", "words"),
     [
         (["{folder}/none", "trained/0", "1"], ["none: no such folder; give a run folder"]),
-        (["{run}", "trained/7", "1"], ["has no SAE trained/7; it has ", "gaussian/trained/0, trained/0"]),
+        (["{run}", "trained/7", "1"], ["has no SAE trained/7; it has ", "trained/0, gaussian/trained/0"]),
         (["{run}", "trained/0", "48"], ["LATENT 48: trained/0 has 48 latents; expected 0 to 47"]),
         (["{run}", "trained/0", "x"], ["LATENT: expected int, got x"]),
         (["{run}", "gaussian/trained/0", "1"], ["a null version of the activations"]),
