@@ -56,18 +56,18 @@ class Guide:
     Args:
         value: where.
         label: in the legend; empty for none.
-        of: the axis that has the value.
+        axis: that has the value.
         style: colour and line.
     """
 
     value: float | int
     label: str = ""
-    of: Literal["x", "y"] = "y"
+    axis: Literal["x", "y"] = "y"
     style: Style = CHANCE
 
     def draw(self, axes: Axes) -> None:
         """Draw it."""
-        draw = axes.axvline if self.of == "x" else axes.axhline
+        draw = axes.axvline if self.axis == "x" else axes.axhline
         label = self.label or "_"  # which matplotlib leaves out of the legend
         draw(self.value, label=label, color=self.style.colour, linestyle=self.style.line, linewidth=1.2)
 

@@ -10,19 +10,22 @@ from sae_lightning.runs import Run, Validation
 
 
 def curves(validations: Sequence[Validation], tag: Tag) -> dict[str, Series]:
-    """Collect a metric by policy: the mean over seeds at each validation, and the least and greatest of them.
+    """Collect a metric by policy: the mean over seeds at each validation and, of several, the least and greatest.
 
-    A validation that did not measure it, or found no number, is passed over.
+    A validation that did not measure it, or had no number, is passed over.
     """
     points: dict[str, dict[int, list[float]]] = {}
-    for validation in validations:
+    for number, validation in enumerate(validations):
         for member, value in validation.values.get(tag, {}).items():
             if value is not None:
-                points.setdefault(member.policy, {}).setdefault(validation.samples, []).append(value)
-    return {
-        policy: Series(policy, list(own), *([of(seeds) for seeds in own.values()] for of in (fmean, min, max)))
-        for policy, own in ((policy, points[policy]) for policy in in_order(points))
-    }
+                points.setdefault(member.policy, {}).setdefault(number, []).append(value)
+    series = {}
+    for policy in in_order(points):
+        seeds = list(points[policy].values())
+        samples = [validations[number].samples for number in points[policy]]
+        band = ([min(own) for own in seeds], [max(own) for own in seeds]) if max(map(len, seeds)) > 1 else ()
+        series[policy] = Series(policy, samples, [fmean(own) for own in seeds], *band)
+    return series
 
 
 def sae_policies(run: Run, part: str) -> set[str]:

@@ -18,12 +18,13 @@ def describing(runs: Sequence[Measurements], tag: Tag) -> Measurements:
 def by_question(runs: Sequence[Measurements], tags: Iterable[Tag]) -> dict[Question, list[Tag]]:
     """Sort metrics by what they ask, in the order of the page."""
     questions: dict[str, Question] = {}
-    asked: dict[str, list[Tag]] = {}
+    sorted_tags: dict[str, list[Tag]] = {}
     for tag in tags:
         question = describing(runs, tag).metric(tag).question
         questions.setdefault(question.name, question)
-        asked.setdefault(question.name, []).append(tag)
-    return {question: asked[question.name] for question in sorted(questions.values(), key=lambda one: one.order)}
+        sorted_tags.setdefault(question.name, []).append(tag)
+    in_page_order = sorted(questions.values(), key=lambda question: question.order)
+    return {question: sorted_tags[question.name] for question in in_page_order}
 
 
 def headlines(runs: Sequence[Measurements], tags: Iterable[Tag]) -> list[Tag]:

@@ -91,10 +91,10 @@ def _counts(experiment: Experiment, comparisons: Sequence[Comparison], baselines
     """Count, for each question and baseline, on how many metrics the trained SAE beats, ties with or loses to it."""
     rows = []
     tags = dict.fromkeys(comparison.tag for comparison in comparisons)
-    for question, asked in by_question(experiment.measurements, tags).items():
+    for question, own in by_question(experiment.measurements, tags).items():
         row = [question.text]
         for baseline in baselines:
-            counts = Counter(one.verdict for one in comparisons if one.baseline == baseline and one.tag in asked)
+            counts = Counter(one.verdict for one in comparisons if one.baseline == baseline and one.tag in own)
             cells = [f"{mark} {counts[verdict]}" for verdict, mark in MARKS.items() if counts[verdict]]
             row.append(" · ".join(cells) or "-")
         rows.append(row)
@@ -110,8 +110,8 @@ def _charts(experiment: Experiment, comparisons: Sequence[Comparison]) -> tuple[
     runs, tags = experiment.measurements, list(dict.fromkeys(comparison.tag for comparison in comparisons))
     first = headlines(runs, tags)
     others: dict[str, list[Chart]] = {}
-    for question, asked in by_question(runs, tags).items():
-        rest: list[Chart] = [verdict_chart(runs, comparisons, tag) for tag in asked if tag not in first]
+    for question, own in by_question(runs, tags).items():
+        rest: list[Chart] = [verdict_chart(runs, comparisons, tag) for tag in own if tag not in first]
         others |= {question.text: rest} if rest else {}
     return [verdict_chart(runs, comparisons, tag, has_note=True) for tag in first], others
 

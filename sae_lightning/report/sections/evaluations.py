@@ -25,15 +25,15 @@ def evaluations(run: Run, comparisons: Sequence[Comparison]) -> Iterator[Section
     measurements = run.measurements
     compared = {comparison.tag.metric for comparison in comparisons}
     tags = [tag for tag in measurements.values if tag.part not in measurements.nulls]
-    for question, asked in by_question([measurements], tags).items():
+    for question, own in by_question([measurements], tags).items():
         if not (question.title or question.lead or question == OTHER):
             continue
         charts, seen = [], set()
         for view in _VIEWS:
-            drawn, together = view(run, asked)
+            drawn, together = view(run, own)
             charts += drawn
             seen.update(together)
-        single = [tag for tag in asked if tag.metric not in compared and tag not in seen]
+        single = [tag for tag in own if tag.metric not in compared and tag not in seen]
         charts += [chart for tag in single if (chart := metric_chart(measurements, tag)) is not None]
         if charts:
             yield Section(question.name, question.title or question.text, question.lead, [Group(charts=charts)])
