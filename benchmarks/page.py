@@ -1,8 +1,8 @@
-"""What a report weighs and how quick it is in a browser, with as many latents as are wanted.
+"""Size of a report page and its speed in a browser, for any number of latents.
 
-Run ``python -m benchmarks.page RUN --latents 200 5000``. Where an SAE has fewer, its latents are repeated, each under
-a number of its own. Needs playwright and a Chromium. Times are medians of the repeats, in milliseconds: until something
-is painted, until latents can be looked at, for a letter more in the search field, and for another order of the list.
+Run ``python -m benchmarks.page RUN --latents 200 5000``. The latents of an SAE that has fewer are repeated, each under
+a number of its own. It needs playwright and Chromium. Times are medians of the repeats in milliseconds: until the first
+paint, until the latents are ready, for one more letter in the search field, and for another order of the list.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from statistics import median
 from typing import Any
 
 from sae_lightning.report.explorer import context_of
-from sae_lightning.report.latents import Gathered, gather
+from sae_lightning.report.latents import ShownLatents, gather
 from sae_lightning.report.page import page
-from sae_lightning.report.run import read
+from sae_lightning.runs import Run
 
 _SEARCH = """text => {
   const field = document.getElementById("lx-search"), begin = performance.now();
@@ -36,19 +36,19 @@ _SORT = """number => {
 }"""
 
 
-def enlarged(found: Gathered, n: int) -> Gathered:
-    """The same members with n latents each."""
+def enlarged(shown: ShownLatents, n: int) -> ShownLatents:
+    """Return the same members with n latents each."""
     members = []
-    for member in found.members:
+    for member in shown.members:
         records = [copy.copy(member.latents[i % len(member.latents)]) for i in range(n)]
         for i, record in enumerate(records):
             record["latent"] = i
         members.append(dataclasses.replace(member, latents=records, d_sae=n))
-    return dataclasses.replace(found, members=members)
+    return dataclasses.replace(shown, members=members)
 
 
 def measure(browser: Any, path: Path) -> dict[str, float]:
-    """One visit."""
+    """Visit the page once and return its times in milliseconds."""
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
     tab.goto(path.as_uri())
     tab.wait_for_selector("#explorer[data-ready]", state="attached", timeout=120_000)
@@ -71,21 +71,22 @@ def main() -> None:
     args = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    run, found = read(args.run), gather(args.run, max(args.latents))
-    assert found is not None, "the run has no SAEs"
+    run = Run(args.run)
+    shown = gather(run, max(args.latents))
+    assert shown is not None, "the run has no SAEs"
     print("latents  SAEs  page MB  gzip MB  paint ms  ready ms  search ms  sort ms")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         for n in args.latents:
             path = Path(folder) / f"{n}.html"
-            text = page([run], context_of(enlarged(found, n), None)).encode("utf-8", "replace")
+            text = page([run], context_of(enlarged(shown, n), None)).encode("utf-8", "replace")
             path.write_bytes(text)
             visits = [measure(browser, path) for _ in range(args.repeats)]
             times = {name: median(visit[name] for visit in visits) for name in visits[0]}
             sizes = f"{len(text) / 1e6:8.2f} {len(gzip.compress(text)) / 1e6:8.2f}"
-            shown = " ".join(f"{times[name]:9.0f}" for name in ("paint", "ready", "search", "sort"))
-            print(f"{n:7} {len(found.members):5} {sizes} {shown}")
+            columns = " ".join(f"{times[name]:9.0f}" for name in ("paint", "ready", "search", "sort"))
+            print(f"{n:7} {len(shown.members):5} {sizes} {columns}")
         browser.close()
 
 
