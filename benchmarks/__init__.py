@@ -1,1 +1,1 @@
-"""What training costs, measured beside other libraries."""
+"""What training costs, beside other libraries."""

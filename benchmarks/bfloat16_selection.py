@@ -1,8 +1,8 @@
-"""What `--trainer.precision bf16-mixed` does to the selection of a trained SAE: the encode product is then in bfloat16.
+"""How `--trainer.precision bf16-mixed` changes which latents a trained SAE selects: it encodes in bfloat16.
 
     python -m benchmarks.bfloat16_selection lightning_logs/sanity_pocket_lm/version_0/saes/trained/0
 
-The SAE must be one of the pocket language model's second layer, as `make demo` trains it.
+The SAE must read the second layer of the pocket language model, as the SAEs of `make demo` do.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from sae_lightning.saes import SparseAutoencoder
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sae", help="folder of the SAE")
     parser.add_argument("--samples", type=int, default=16_384)
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def positions(code: Code) -> torch.Tensor:
-    """Of the entries that fired, in the flattened [batch, d_sae]."""
+    """Return the positions of the latents that fired in the flattened [batch, d_sae]."""
     return (code.rows * code.d_sae + code.indices)[code.values > 0]
 
 

@@ -1,14 +1,14 @@
-"""How fast a cache is read: rows and bytes a second, in both orders, beside plain reads of the same files.
+"""How fast a cache is read: rows and bytes per second in both orders, beside plain reads of the same files.
 
     python -m benchmarks.cache [--rows 300000] [--width 512] [--dtype bfloat16] [--batch 4096] [--workers 8]
 
-The cache is made of random numbers in a temporary folder and is in the page cache when it is read, so what is measured
-is the work of the reader, and on a disk the slower of the two counts. Each line is the fastest of three turns.
+The cache holds random numbers in a temporary folder and stays in the page cache, so the benchmark measures the work of
+the reader; on a disk, the slower of reader and disk sets the speed. Each line is the fastest of three turns.
 
-- files: the shards from beginning to end in reads of 4 MB, nothing kept: the ceiling.
-- random rows: one thread, one `pread` for each row of a permutation, as a simple reader would.
-- shuffled: batches of `CachedActivations`, float32. Ready in memory, before any copy to a device.
-- stream: the same with order stream: in the order of the text through the shuffle buffer.
+- files: read the shards from beginning to end, 4 MB at a time, and keep nothing. No reader is faster.
+- random rows: one thread with one `pread` for each row of a permutation, as a simple reader would do it.
+- shuffled: batches of `CachedActivations` in float32, ready in memory, before any copy to a device.
+- stream: the same with order stream, which follows the text through the shuffle buffer.
 """
 
 import argparse
@@ -36,7 +36,7 @@ BLOCK = CONTEXT * LLM_BATCH
 
 
 def make_cache(folder: Path, n_rows: int, d_in: int, dtype: str, n_shards: int = 4) -> None:
-    """Writes shards of random numbers in which every token counts."""
+    """Write shards of random numbers in which every token is valid."""
     shards = []
     blocks = -(-n_rows // (BLOCK * n_shards))
     names = [f"train-{i:05d}.safetensors" for i in range(n_shards)] + ["heldout-00000.safetensors"]
@@ -64,17 +64,17 @@ def make_cache(folder: Path, n_rows: int, d_in: int, dtype: str, n_shards: int =
 
 
 def seconds(work: Callable[[], None]) -> float:
-    """The fastest of a few turns."""
-    taken = []
+    """Return the seconds of the fastest of a few turns."""
+    turns = []
     for _ in range(TURNS):
         began = perf_counter()
         work()
-        taken.append(perf_counter() - began)
-    return min(taken)
+        turns.append(perf_counter() - began)
+    return min(turns)
 
 
 def read_files(paths: list[Path]) -> None:
-    """Every byte, into one buffer."""
+    """Read every byte into one buffer."""
     buffer = bytearray(2**22)
     for path in paths:
         with path.open("rb", buffering=0) as file:
@@ -83,24 +83,24 @@ def read_files(paths: list[Path]) -> None:
 
 
 def read_random_rows(folder: Path, shard: Shard, dtype: str, d_in: int) -> None:
-    """Every row of a shard by itself."""
-    where = layout(folder / shard.file, shard, dtype, d_in)
-    size = where.nbytes // shard.tokens
+    """Read the rows of a shard one by one in random order."""
+    rows = layout(folder / shard.file, shard, dtype, d_in)
+    size = rows.nbytes // shard.tokens
     file = os.open(folder / shard.file, os.O_RDONLY)
     for row in Permutation(shard.tokens, 0)(torch.arange(shard.tokens).numpy()).tolist():
-        os.pread(file, size, where.begin + row * size)
+        os.pread(file, size, rows.begin + row * size)
     os.close(file)
 
 
 def main() -> int:
-    """Measures and prints a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--folder", help="where the temporary folder is made")
+    parser.add_argument("--folder", help="folder in which the temporary one is made")
     options = parser.parse_args()
     cpu_settings.speed_up_cpu()  # as every command does
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -122,12 +122,12 @@ def main() -> int:
         }
         for order, datamodule in modules.items():
             stream, n_batches = datamodule.train_stream(), n // options.batch
-            next(stream)  # the first waits for a buffer
+            next(stream)  # the first batch waits for a buffer
             work[order] = (n_batches * options.batch, lambda s=stream, k=n_batches: [None for _ in islice(s, k)])  # type: ignore[misc]
         sys.stdout.write(f"{n} rows of {row_bytes} bytes, {options.dtype}, batches of {options.batch}\n")
-        for what, (rows, function) in work.items():
+        for reader, (rows, function) in work.items():
             speed = rows / seconds(function)
-            sys.stdout.write(f"{what:<12} {speed:>12,.0f} rows/s {speed * row_bytes / 1e9:6.2f} GB/s\n")
+            sys.stdout.write(f"{reader:<12} {speed:>12,.0f} rows/s {speed * row_bytes / 1e9:6.2f} GB/s\n")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""What a stream is measured on: a language model, its tokenizer and text, made here or given, in local files.
+"""The language model, tokenizer and text that streams are measured on: made here, or given as local files.
 
-The made model is a GPT-2 with random weights. The made text has words drawn from a Zipf law over the tokenizer's words,
-in documents of some hundred words.
+The model made here is a GPT-2 with random weights. The text made here draws its words from a Zipf law over the words of
+the tokenizer, in documents of a few hundred words.
 """
 
 import json
@@ -15,24 +15,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-END = "<|endoftext|>"  # begins a document, ends one and stands for what is unknown, as in GPT-2
+END = "<|endoftext|>"  # starts and ends a document and stands for unknown words, as in GPT-2
 WORDS_IN_DOCUMENT = 400
 
 
 @dataclass(frozen=True)
 class Model:
-    """Sizes of a GPT-2 and of what reads it.
+    """Sizes of a GPT-2, and how it is read.
 
     Args:
-        width: of the residual stream.
-        layers: blocks.
-        heads: in a block.
-        vocabulary: words, `END` included.
-        hook: the block whose output is taken.
+        width: width of the residual stream.
+        layers: number of blocks.
+        heads: attention heads of a block.
+        vocabulary: number of words, `END` included.
+        hook: dotted name of the block whose output is streamed.
         context_length: tokens in a row of text.
-        llm_batch_size: rows of text in a forward.
+        llm_batch_size: rows of text in a forward pass.
         buffer_samples: activations that are shuffled together.
-        text_tokens: tokens of text that are made, or read to be given to others as rows.
+        text_tokens: tokens of text to make, or to pack into rows for libraries that read no text.
     """
 
     width: int
@@ -54,14 +54,14 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Corpus:
-    """Where a model and its text are.
+    """Files of a model and its text.
 
     Args:
         model: folder of the model and the tokenizer.
-        hook: dotted name of the submodule.
+        hook: dotted name of the submodule whose output is streamed.
         text: a .jsonl file, one document a line under "text", or plain text.
-        rows: file with the training text as rows of tokens [n, context_length], for those that read no text.
-        special: tokens that do not count.
+        rows: file with the training text as rows of tokens [n, context_length], for libraries that read no text.
+        special: special tokens, whose activations are left out.
     """
 
     model: str
@@ -72,7 +72,7 @@ class Corpus:
 
 
 def make_model(folder: Path, sizes: Model, dtype: str) -> None:
-    """Writes a model with random weights and its tokenizer."""
+    """Write a model with random weights, and its tokenizer."""
     import tokenizers
     import transformers
 
@@ -97,7 +97,7 @@ def make_model(folder: Path, sizes: Model, dtype: str) -> None:
 
 
 def make_text(path: Path, sizes: Model) -> None:
-    """Writes documents whose words follow a Zipf law, one a line."""
+    """Write documents whose words follow a Zipf law, one document a line."""
     random = np.random.default_rng(0)
     chances = 1 / np.arange(1, sizes.vocabulary)
     words = random.choice(sizes.vocabulary - 1, sizes.text_tokens, p=chances / chances.sum())
@@ -108,9 +108,10 @@ def make_text(path: Path, sizes: Model) -> None:
 
 
 def pack(tokenizer: Any, documents: Iterable[str], sizes: Model) -> Iterator[list[int]]:
-    """Rows of tokens as our datamodule packs them by default.
+    """Yield rows of tokens as our datamodule packs them by default.
 
-    Documents begin with the start token and follow one another; rows that do not begin with a document begin with bos.
+    Documents begin with the start token and follow one another; a row that does not begin with a document begins with
+    bos.
     """
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     row: list[int] = []
@@ -128,15 +129,15 @@ def pack(tokenizer: Any, documents: Iterable[str], sizes: Model) -> Iterator[lis
 def prepare(
     folder: Path, sizes: Model, dtype: str, model: str | None = None, hook: str | None = None, text: str | None = None
 ) -> Corpus:
-    """Makes what is not given, and the rows.
+    """Make the model and the text unless they are given, and pack the text into rows.
 
     Args:
-        folder: where files are written.
-        sizes: of the model that is made, and how it is read.
-        dtype: number format that the made model is stored in.
-        model: folder of a model to take instead, with its tokenizer.
-        hook: name of its submodule.
-        text: file to take instead of made text.
+        folder: folder to write the files to.
+        sizes: sizes of the model to make, and how it is read.
+        dtype: dtype in which the model made here is stored.
+        model: folder of a model and its tokenizer to use instead.
+        hook: dotted name of a submodule of that model.
+        text: file to use instead of text made here.
     """
     import transformers
 
@@ -158,5 +159,5 @@ def prepare(
 
 
 def load_rows(corpus: Corpus) -> Tensor:
-    """Rows of tokens [n, context_length], int64."""
+    """Load the rows of tokens [n, context_length], int64."""
     return torch.load(corpus.rows, weights_only=True)

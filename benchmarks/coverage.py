@@ -1,10 +1,10 @@
-"""How often do the intervals of a verdict hold what they promise? Simulated, with known answers.
+"""How often the intervals of a verdict cover the truth: a simulation in which the truth is known.
 
     python -m benchmarks.coverage [--rounds 4000]
 
-Differences `y[s, i] = seed effect + item effect + rest` between two SAEs that are equal (the mean is 0), for numbers of
-seeds and items and shares of the variance as they occur. Coverage should be 95 %, and "beats" below 5 %. Then panels of
-many metrics at once, with the correction for many questions.
+The first table draws differences `y[s, i] = seed effect + item effect + rest` between two SAEs that are equal (the mean
+is 0), with numbers of seeds and items and standard deviations as runs have them. Coverage should be 95 %, and "beats"
+below 5 %. The second table draws panels of many metrics, with the correction for multiple comparisons.
 """
 
 import argparse
@@ -28,22 +28,22 @@ EFFECTS = {
 def simulate(
     n_seeds: int, n_items: int, sd: tuple[float, float, float], rounds: int, skewed: bool, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Share of intervals that hold the truth, and share that say "beats" although both are equal."""
+    """Return the share of intervals that cover the truth, and the share that say "beats" of two equal SAEs."""
     covered = beats = 0
     for _ in range(rounds):
         effects = [rng.standard_normal(shape) for shape in ((n_seeds, 1), (1, n_items), (n_seeds, n_items))]
-        if skewed:  # as correct answers are where most of them agree: -1, 0 or 1
+        if skewed:  # like differences between answers that are right or wrong and mostly agree: -1, 0 or 1
             effects[1] = rng.choice([-1.0, 0.0, 1.0], (1, n_items), p=[0.05, 0.9, 0.05])
             effects[2] = rng.choice([-1.0, 0.0, 1.0], (n_seeds, n_items), p=[0.05, 0.9, 0.05])
         y = np.broadcast_to(sum(s * effect for s, effect in zip(sd, effects, strict=True)), (n_seeds, n_items))
-        found = crossed(y) if n_items > 1 else between_seeds(y[:, 0])
-        covered += found.low <= 0 <= found.high
-        beats += found.low > 0
+        difference = crossed(y) if n_items > 1 else between_seeds(y[:, 0])
+        covered += difference.low <= 0 <= difference.high
+        beats += difference.low > 0
     return covered / rounds, beats / rounds
 
 
 def false_beats(n_metrics: int, n_seeds: int, share_real: float, rounds: int, rng: np.random.Generator) -> float:
-    """Share of false ones among what is called "beats" or "loses" in panels of metrics, some of which differ."""
+    """Return the share of equal metrics among those called "beats" or "loses", in panels where some metrics differ."""
     shares = []
     real = np.arange(n_metrics) < share_real * n_metrics
     for _ in range(rounds):
@@ -65,7 +65,7 @@ def main() -> None:
             for n_items in (1, 16, 400):
                 if (n_seeds == 1 and (n_items == 1 or sd[0])) or (n_items == 1 and name != "seeds"):
                     continue
-                if n_items > 1 and name in ("seeds", "items"):  # nothing else varies: the same at every item or seed
+                if n_items > 1 and name in ("seeds", "items"):  # all items or seeds would be equal
                     continue
                 for skewed in (False, True) if n_items > 100 else (False,):
                     coverage, beats = simulate(n_seeds, n_items, sd, rounds, skewed, rng)

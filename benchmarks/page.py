@@ -1,8 +1,8 @@
-"""What a report weighs and how quick it is in a browser, with as many latents as are wanted.
+"""Size of a report page and its speed in a browser, for any number of latents.
 
-Run ``python -m benchmarks.page RUN --latents 200 5000``. Where an SAE has fewer, its latents are repeated, each under
-a number of its own. Needs playwright and a Chromium. Times are medians of the repeats, in milliseconds: until something
-is painted, until latents can be looked at, for a letter more in the search field, and for another order of the list.
+Run ``python -m benchmarks.page RUN --latents 200 5000``. The latents of an SAE that has fewer are repeated, each under
+a number of its own. It needs playwright and Chromium. Times are medians of the repeats in milliseconds: until the first
+paint, until the latents are ready, for one more letter in the search field, and for another order of the list.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def enlarged(shown: ShownLatents, n: int) -> ShownLatents:
 
 
 def measure(browser: Any, path: Path) -> dict[str, float]:
-    """Time one visit."""
+    """Visit the page once and return its times in milliseconds."""
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
     tab.goto(path.as_uri())
     tab.wait_for_selector("#explorer[data-ready]", state="attached", timeout=120_000)
@@ -85,8 +85,8 @@ def main() -> None:
             visits = [measure(browser, path) for _ in range(args.repeats)]
             times = {name: median(visit[name] for visit in visits) for name in visits[0]}
             sizes = f"{len(text) / 1e6:8.2f} {len(gzip.compress(text)) / 1e6:8.2f}"
-            milliseconds = " ".join(f"{times[name]:9.0f}" for name in ("paint", "ready", "search", "sort"))
-            print(f"{n:7} {len(shown.members):5} {sizes} {milliseconds}")
+            columns = " ".join(f"{times[name]:9.0f}" for name in ("paint", "ready", "search", "sort"))
+            print(f"{n:7} {len(shown.members):5} {sizes} {columns}")
         browser.close()
 
 

@@ -1,8 +1,8 @@
-"""Parts of the training step beside the ways of doing them that were tried and left.
+"""Parts of the training step, each beside alternatives that were tried and dropped.
 
     python -m benchmarks.parts [--case a b c]
 
-Each figure is the median of 15 runs in ms, for a batch of 4096, on one process that takes turns.
+Each figure is the median of 15 runs in ms for a batch of 4096. The alternatives take turns in one process.
 """
 
 import argparse
@@ -14,17 +14,22 @@ import numpy as np
 import torch
 
 from benchmarks.peers import CASES
+from benchmarks.report import print_note
 from sae_lightning import cpu_settings
 from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs, top_k_per_row
+from sae_lightning.kernels.pre_acts import can_pack
 from sae_lightning.kernels.sparse import sampled_times
 from sae_lightning.saes.optimizers import speed_up
 
 BATCH, BLOCK = 4096, 512
 
+Ways = dict[str, tuple[Callable[[], object], int]]
+"""Alternatives by name: the function to time, and how often a batch needs it."""
+
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", nargs="+", choices=("a", "b", "c"), default=["a"])
     cases = parser.parse_args().case
@@ -43,8 +48,8 @@ def main() -> None:
                 print(f"  {way:<55}{ms:8.1f}")
 
 
-def timed(ways: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]:
-    """Median ms of each way, times the number of times that a batch needs it."""
+def timed(ways: Ways) -> dict[str, float]:
+    """Return the median ms that each alternative takes for a whole batch."""
     times: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(17):
         for way, (run, _) in ways.items():
@@ -55,34 +60,42 @@ def timed(ways: dict[str, tuple[Callable[[], object], int]]) -> dict[str, float]
     return {way: ways[way][1] * statistics.median(times[way]) for way in ways}
 
 
-def products(d_in: int, d_sae: int) -> dict[str, tuple[Callable[[], object], int]]:
-    """Float32 and bfloat16, and where the result goes."""
+def products(d_in: int, d_sae: int) -> Ways:
+    """Return ways to compute the encode product: in float32 and bfloat16, with the result in different memory."""
     x, W, b = torch.randn(BLOCK, d_in), torch.randn(d_sae, d_in) * d_in**-0.5, torch.zeros(d_sae)
     out, four = torch.empty(BLOCK, d_sae), [torch.empty(BLOCK, d_sae) for _ in range(4)]
-    packed = torch.ops.mkldnn._reorder_linear_weight(W, BLOCK)
-    coarse = [tensor.bfloat16() for tensor in (x, W, b)]
-    coarse[1] = torch.ops.mkldnn._reorder_linear_weight(coarse[1], BLOCK)
-    linear = torch.ops.mkldnn._linear_pointwise
 
     def into_changing_memory() -> None:
         four.append(four.pop(0))
         torch.mm(x, W.T, out=four[0]).add_(b)
 
+    def with_packed_encoder(dtype: torch.dtype) -> Callable[[], object]:
+        x_cast, W_cast, b_cast = (tensor.to(dtype) for tensor in (x, W, b))
+        packed = torch.ops.mkldnn._reorder_linear_weight(W_cast, BLOCK)
+        return lambda: torch.ops.mkldnn._linear_pointwise(x_cast, packed, b_cast, "none", [], "")
+
     blocks = BATCH // BLOCK
-    return {
+    ways: Ways = {
         "addmm": (lambda: torch.addmm(b, x, W.T, out=out), blocks),
         "mm, then the bias": (lambda: torch.mm(x, W.T, out=out).add_(b), blocks),
         "the same into four blocks of memory in turn": (into_changing_memory, blocks),
-        "oneDNN, encoder in its layout (ours)": (lambda: linear(x, packed, b, "none", [], ""), blocks),
-        "the same in bfloat16 (ours, as a screen)": (lambda: linear(*coarse, "none", [], ""), blocks),
     }
+    for name, dtype in (
+        ("oneDNN, encoder in its layout (ours)", torch.float32),
+        ("the same in bfloat16 (ours, as a screen)", torch.bfloat16),
+    ):
+        if can_pack(dtype):
+            ways[name] = (with_packed_encoder(dtype), blocks)
+        else:
+            print_note(f"left out, oneDNN does not pack {dtype} weights on this machine: {name}")
+    return ways
 
 
-def selections(d_sae: int, k: int) -> dict[str, tuple[Callable[[], object], int]]:
-    """On a block that is in the cache."""
+def selections(d_sae: int, k: int) -> Ways:
+    """Return ways to select the k largest entries of each row of a block that is in the cache."""
     block = torch.randn(BLOCK, d_sae)
-    given = PreActs(block, torch.empty(d_sae, d_sae), torch.empty(d_sae), screen=False)
-    given.blocks = lambda: iter([(0, block, None)])  # type: ignore[method-assign]
+    pre_acts = PreActs(block, torch.empty(d_sae, d_sae), torch.empty(d_sae), screen=False)
+    pre_acts.blocks = lambda: iter([(0, block, None)])  # type: ignore[method-assign]
 
     def buckets() -> None:
         maxima = block.view(BLOCK, 16, d_sae // 16).amax(1)
@@ -97,12 +110,12 @@ def selections(d_sae: int, k: int) -> dict[str, tuple[Callable[[], object], int]
         "torch.topk of bucket maxima, then in the buckets": (buckets, blocks),
         "  the maxima alone, of 16 neighbours": (lambda: block.view(BLOCK, -1, 16).amax(2), blocks),
         "  the maxima alone, strided (ours)": (lambda: block.view(BLOCK, 16, -1).amax(1), blocks),
-        "limit by numpy.partition of bucket maxima (ours)": (lambda: top_k_per_row(given, k), blocks),
+        "limit by numpy.partition of bucket maxima (ours)": (lambda: top_k_per_row(pre_acts, k), blocks),
     }
 
 
-def orders(d_sae: int, k: int) -> dict[str, tuple[Callable[[], object], int]]:
-    """The permutation, and where latents start."""
+def orders(d_sae: int, k: int) -> Ways:
+    """Return ways to order entries by latent: the permutation, and where each latent begins."""
     code = Code.from_rows(torch.randn(BATCH, k), torch.rand(BATCH, d_sae).topk(k).indices, d_sae)
 
     def sorted_by_torch() -> None:
@@ -115,8 +128,8 @@ def orders(d_sae: int, k: int) -> dict[str, tuple[Callable[[], object], int]]:
     return {"torch.sort": (sorted_by_torch, 1), "by counting (ours)": (counted, 1)}
 
 
-def latent_gradients(d_in: int, d_sae: int, k: int) -> dict[str, tuple[Callable[[], object], int]]:
-    """`<grad[row], W_dec[latent]>` for each entry."""
+def latent_gradients(d_in: int, d_sae: int, k: int) -> Ways:
+    """Return ways to compute `<grad[row], W_dec[latent]>` for each entry."""
     grad, W_dec = torch.randn(BATCH, d_in), torch.randn(d_sae, d_in)
     indices = torch.rand(BATCH, d_sae).topk(k).indices
     code = Code.from_rows(torch.randn(BATCH, k), indices, d_sae)
@@ -140,8 +153,8 @@ def latent_gradients(d_in: int, d_sae: int, k: int) -> dict[str, tuple[Callable[
     }
 
 
-def adam(d_in: int, d_sae: int) -> dict[str, tuple[Callable[[], object], int]]:
-    """One matrix."""
+def adam(d_in: int, d_sae: int) -> Ways:
+    """Return ways to take an Adam step on one matrix."""
 
     def optimizer(make: Callable[..., torch.optim.Optimizer], **kwargs: bool) -> torch.optim.Optimizer:
         parameter = torch.nn.Parameter(torch.randn(d_sae, d_in).T)

@@ -1,7 +1,8 @@
-"""One optimizer step of SAE training, ours and others', each from the same weights and driven from memory.
+"""One optimizer step of SAE training, ours and other libraries', from the same weights on the same batches in memory.
 
-What all of them share: activations with E||x||^2 = 1, unit decoder rows, the encoder tied to them, biases zero unless
-the kind says otherwise, and a learning rate so small that the number of active latents stays where it started.
+All of them start with unit decoder rows, the encoder equal to the decoder transposed, and zero biases unless the kind
+says otherwise. Activations have E||x||^2 = 1. The learning rate is so small that the number of active latents stays
+where it started.
 """
 
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
 
 LR = 1e-6
-L0 = 64  # where `relu` and `jumprelu` start
-DEAD_SHARE = 0.1  # of the latents, in the kinds with AuxK at work
-NEVER_FIRES = -1.0  # an encoder bias below what any activation reaches: pre-activations are 0.05 to 0.2 wide
+L0 = 64  # about the active latents of a sample when `relu` and `jumprelu` start
+DEAD_SHARE = 0.1  # share of the latents that are dead in the kinds in which AuxK has work
+NEVER_FIRES = -1.0  # an encoder bias that no activation overcomes: pre-activations are 0.05 to 0.2 wide
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,22 @@ CASES = {
     "e": Case(2304, 73728, 160),
     "tiny": Case(64, 512, 8, 256),
 }
-DENSE_KINDS = ("relu", "jumprelu", "relu_start")  # how many latents are active is up to the weights
+DENSE_KINDS = ("relu", "jumprelu", "relu_start")  # the weights decide how many latents are active
 KINDS = ("topk", "batchtopk", "topk_aux", "batchtopk_aux", *DENSE_KINDS, "panel")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one worker measures: `impl` is a name in IMPLS, with `+settings` for the process settings of ours."""
+    """What one worker measures.
+
+    Args:
+        case: a key of CASES.
+        kind: one of KINDS.
+        impl: one of IMPLS; with `+settings` a peer gets the process settings of ours.
+        device: `cpu` or `cuda`.
+        folder: folder for files that the impl writes.
+        lr: learning rate.
+    """
 
     case: str
     kind: str
@@ -52,12 +62,12 @@ class Task:
 
     @property
     def where(self) -> str:
-        """The group that is compared, for messages."""
+        """Name of the group that is compared, for messages."""
         return f"case {self.case}, {self.kind}"
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """What is imported before memory at rest is taken."""
+        """Modules that are imported before memory at rest is measured."""
         return MODULES.get(library(self.impl), ())
 
     @property
@@ -92,23 +102,26 @@ class Task:
 
 
 def batches(task: Task, n: int = 4) -> list[Tensor]:
-    """Sparse non-negative combinations of random unit directions and a little noise, float32, E||x||^2 about 1."""
+    """Return n batches [batch, d_in] of activations in float32, with E||x||^2 about 1.
+
+    Each row is a sparse non-negative combination of random unit directions, with a little noise.
+    """
     size, generator = task.size, torch.Generator().manual_seed(1)
     active = 16
     directions = normalize(torch.randn(4 * size.d_in, size.d_in, generator=generator), dim=1)
-    made = []
+    result = []
     for _ in range(n):
         chosen = torch.randint(len(directions), (size.batch, active), generator=generator)
         weights = torch.empty(size.batch, active).exponential_(generator=generator)
         x = embedding_bag(chosen, directions, mode="sum", per_sample_weights=weights)
         x.div_(x.square().sum(1).mean().sqrt())
         x.add_(torch.randn(x.shape, generator=generator), alpha=0.1 * size.d_in**-0.5)
-        made.append(x.to(task.device))
-    return made
+        result.append(x.to(task.device))
+    return result
 
 
 class Weights(NamedTuple):
-    """Where every impl starts; W_enc is W_dec transposed, b_dec is zero."""
+    """Weights that every impl starts from; W_enc is W_dec transposed, b_dec is zero."""
 
     W_dec: Tensor
     b_enc: Tensor
@@ -116,7 +129,10 @@ class Weights(NamedTuple):
 
 
 def weights(task: Task, x: Tensor) -> Weights:
-    """The start of a task; relu and jumprelu begin with about L0 active latents, the same in every process."""
+    """Make the weights that a task starts from, the same in every process.
+
+    With them relu and jumprelu have about L0 active latents.
+    """
     size = task.size
     W_dec = normalize(torch.randn(size.d_sae, size.d_in, generator=torch.Generator().manual_seed(0)), dim=1)
     b_enc, threshold = torch.zeros(size.d_sae), 0.0
@@ -130,7 +146,7 @@ def weights(task: Task, x: Tensor) -> Weights:
 
 @torch.no_grad()
 def load(start: Weights, W_enc: Tensor, W_dec: Tensor, b_enc: Tensor, threshold: Tensor | None = None) -> None:
-    """Copies the start into parameters, given as [d_in, d_sae], [d_sae, d_in], [d_sae] and [d_sae]."""
+    """Copy the start into parameters of shapes [d_in, d_sae], [d_sae, d_in], [d_sae] and [d_sae]."""
     W_enc.copy_(start.W_dec.T)
     W_dec.copy_(start.W_dec)
     b_enc.copy_(start.b_enc)
@@ -139,7 +155,7 @@ def load(start: Weights, W_enc: Tensor, W_dec: Tensor, b_enc: Tensor, threshold:
 
 
 class Begin(NamedTuple):
-    """What must agree between impls before they are timed.
+    """Loss and l0 before the first step, on which impls must agree before they are timed.
 
     Args:
         loss: squared reconstruction error, summed over dimensions, mean over samples.
@@ -154,14 +170,14 @@ class Impl(Protocol):
     """A way to train an SAE."""
 
     def begin(self, x: Tensor) -> Begin:
-        """Loss and l0 of a batch; called once, under no_grad, before any step."""
+        """Return loss and l0 of a batch; called under no_grad, before the first step."""
 
     def step(self, x: Tensor) -> None:
-        """One optimizer step."""
+        """Take one optimizer step."""
 
 
 def our_sae(task: Task, start: Weights) -> Any:
-    """One of our SAEs, its AuxK at work or idle as the kind asks."""
+    """Make one of our SAEs; the kind says whether AuxK has work."""
     from sae_lightning import saes
 
     kwargs: dict[str, Any] = {"d_sae": task.size.d_sae, "dead_after_samples": 10**9}
@@ -180,31 +196,31 @@ def our_sae(task: Task, start: Weights) -> Any:
 
 
 def our_begin(sae: Any, x: Tensor) -> Begin:
-    """Loss and l0 of one of our SAEs."""
+    """Return loss and l0 of one of our SAEs on a batch."""
     losses = sae.train().losses(x, 0)
     return Begin(float(losses["mse"]), float(losses["l0"]))
 
 
 def slow_down(optimizer: torch.optim.Optimizer, lr: float = LR) -> torch.optim.Optimizer:
-    """The same optimizer with the learning rate of all impls."""
+    """Set the learning rate that all impls share, and return the optimizer."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     return optimizer
 
 
 class OursBare:
-    """Our step in a plain loop: what it costs without Lightning around it."""
+    """Our step in a plain loop: its cost without Lightning."""
 
     def __init__(self, task: Task, start: Weights) -> None:
         self.sae = our_sae(task, start).to(task.device).train()
         self.optimizer, self.n_steps = slow_down(self.sae.configure_optimizers(), task.lr), 0
 
     def begin(self, x: Tensor) -> Begin:
-        """Loss and l0."""
+        """Return loss and l0."""
         return our_begin(self.sae, x)
 
     def step(self, x: Tensor) -> None:
-        """The order of Lightning's hooks."""
+        """Take a step, in the order of Lightning's hooks."""
         self.sae.losses(x, self.n_steps)["loss"].backward()
         self.sae.on_before_optimizer_step(self.optimizer)
         self.sae.configure_gradient_clipping(self.optimizer, 1.0, "norm")
@@ -215,9 +231,10 @@ class OursBare:
 
 
 class SAELens:
-    """Its trainer's own step. It clips, counts firings and selects by latent times decoder norm; no unit norm.
+    """SAELens, by the step of its trainer.
 
-    AuxK (weight 1) works on raw pre-activations. `relu` is its "standard" SAE.
+    It clips gradients, counts firings and selects by latent times decoder norm, and does not keep unit norm. AuxK
+    (weight 1) works on raw pre-activations. `relu` is its "standard" SAE.
     """
 
     def __init__(self, task: Task, start: Weights) -> None:
@@ -242,7 +259,7 @@ class SAELens:
         self.step_input = TrainStepInput
 
     def begin(self, x: Tensor) -> Begin:
-        """Its mse is summed over dimensions and averaged over samples, as ours."""
+        """Return loss and l0; its mse is summed over dimensions and averaged over samples, as ours is."""
         step_input = self.step_input(
             sae_in=x,
             coefficients=self.trainer.get_coefficients(),
@@ -254,16 +271,17 @@ class SAELens:
         return Begin(out.losses["mse_loss"].item(), out.feature_acts.count_nonzero().item() / len(x))
 
     def step(self, x: Tensor) -> None:
-        """What its `fit` does with a batch; its step count is the caller's business."""
+        """Take the step that its `fit` takes with a batch, and count it, which `train_step` leaves to its caller."""
         self.trainer.step(x)
         self.trainer.n_training_steps += 1
 
 
 class Sparsify:
-    """Its sparse coder driven as its trainer does; there the step is not apart from the language model.
+    """The sparse coder of sparsify, driven as its trainer does, whose step includes the language model.
 
-    TopK alone. Its loss is divided by the variance of the batch. No clipping; AuxK (off as shipped, 1/32 here) works on
-    latents after relu. On a GPU its forward always runs in bfloat16. `sparsify_signum` has the optimizer that it ships.
+    It has TopK only. Its loss is divided by the variance of the batch. It does not clip gradients. AuxK (off as
+    shipped, 1/32 here) works on latents after relu. On a GPU its forward always runs in bfloat16. `sparsify_signum` has
+    the optimizer that the library ships with.
     """
 
     def __init__(self, task: Task, start: Weights) -> None:
@@ -287,13 +305,13 @@ class Sparsify:
             torch.set_float32_matmul_precision("high")  # as its trainer does
 
     def begin(self, x: Tensor) -> Begin:
-        """Its loss times the variance that it was divided by."""
+        """Return loss and l0; its loss is multiplied by the variance that it was divided by."""
         variance = (x - x.mean(0)).pow(2).sum()
         out = self.coder(x, x, total_variance=variance)
         return Begin((out.fvu * variance).item() / len(x), out.latent_acts.count_nonzero().item() / len(x))
 
     def step(self, x: Tensor) -> None:
-        """The lines of its `Trainer.fit` that concern one sparse coder, its logging of two numbers included."""
+        """Run the lines of its `Trainer.fit` that concern one sparse coder, with its logging of two numbers."""
         self.coder.set_decoder_norm_to_unit_norm()
         variance = (x - x.mean(0)).pow(2).sum()
         out = self.coder(x, x, dead_mask=self.since_fired > 10_000_000, total_variance=variance)
@@ -309,10 +327,11 @@ class Sparsify:
 
 
 class DictionaryLearning:
-    """Its trainer's own update: it clips (not for relu), projects gradients, keeps unit norm and counts firings.
+    """dictionary_learning, by the update of its trainer.
 
-    Steps are numbered from 2000, since its running threshold starts at 1000. AuxK (1/32, divided by the variance of the
-    residual) works on latents after relu, which for dead ones are mostly zero. Its relu does not count firings.
+    It clips gradients (not for relu), projects them, keeps unit norm and counts firings (not for relu). Steps are
+    numbered from 2000, since its running threshold starts at 1000. AuxK (1/32, divided by the variance of the residual)
+    works on latents after relu, which are mostly zero for dead ones.
     """
 
     def __init__(self, task: Task, start: Weights) -> None:
@@ -341,13 +360,13 @@ class DictionaryLearning:
         self.n_steps = 2000
 
     def begin(self, x: Tensor) -> Begin:
-        """Its l2_loss is the sum of squares except for relu, where that is called mse_loss."""
+        """Return loss and l0; its l2_loss is the sum of squares, which for relu is called mse_loss."""
         log = self.trainer.loss(x, step=self.n_steps, logging=True)
         loss = log.losses.get("mse_loss", log.losses["l2_loss"])
         return Begin(loss, log.f.count_nonzero().item() / len(x))
 
     def step(self, x: Tensor) -> None:
-        """Its update."""
+        """Call its update."""
         self.trainer.update(self.n_steps, x)
         self.n_steps += 1
 
@@ -368,7 +387,7 @@ class _Jump(torch.autograd.Function):
 
 
 class Dense:
-    """Dense PyTorch as a user would write it: no clipping, no unit norm, no firing counts; the least that trains."""
+    """Dense PyTorch as a user would write it: the least that trains, without clipping, unit norm and firing counts."""
 
     def __init__(self, task: Task, start: Weights) -> None:
         size = task.size
@@ -383,7 +402,7 @@ class Dense:
         self.variant, self.k, self.dead = task.variant, size.k, task.dead if task.aux else None
 
     def losses(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, its part from the reconstruction, and dense latents."""
+        """Return the loss, its reconstruction part, and dense latents [batch, d_sae]."""
         W_enc, W_dec, b_enc, b_dec = (self.p[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec"))
         pre, extra = torch.addmm(b_enc, x - b_dec, W_enc), x.new_zeros(())
         if self.variant == "topk":
@@ -407,12 +426,12 @@ class Dense:
         return mse + extra, mse, z
 
     def begin(self, x: Tensor) -> Begin:
-        """Loss and l0."""
+        """Return loss and l0."""
         _, mse, z = self.losses(x)
         return Begin(mse.item(), z.count_nonzero().item() / len(x))
 
     def step(self, x: Tensor) -> None:
-        """Forward, backward, Adam."""
+        """Run forward, backward and Adam."""
         loss = self.losses(x)[0]
         loss.backward()
         self.optimizer.step()
@@ -420,7 +439,7 @@ class Dense:
 
 
 class Floor:
-    """No training, but what no exact step of ours can do without: the encode product and a fused Adam step."""
+    """What every exact step of ours needs, without training: the encode product and a fused Adam step."""
 
     def __init__(self, task: Task, start: Weights) -> None:
         rows = min(512, task.size.batch)
@@ -432,11 +451,11 @@ class Floor:
         self.optimizer = torch.optim.Adam(self.parameters, lr=LR, fused=True)
 
     def begin(self, x: Tensor) -> Begin:
-        """Nothing to compare."""
+        """Return nan: there is nothing to compare."""
         return Begin(float("nan"), float("nan"))
 
     def step(self, x: Tensor) -> None:
-        """The whole batch in reused chunks, then Adam."""
+        """Multiply the batch chunk by chunk in the same memory, then take an Adam step."""
         with torch.profiler.record_function("sae::encode"):
             for chunk in x.split(len(self.out)):
                 torch.mm(chunk, self.W, out=self.out[: len(chunk)]).add_(self.b)
@@ -453,7 +472,7 @@ CLASSES: dict[str, type[Any]] = {
     "dense": Dense,
     "floor": Floor,
 }
-MODULES = {  # what each imports, before its memory at rest is taken
+MODULES = {  # imported before memory at rest is measured
     "ours": ("lightning.pytorch", "sae_lightning.panel", "sae_lightning.callbacks"),
     "saelens": ("sae_lens", "sae_lens.training.sae_trainer"),
     "sparsify": ("sparsify", "schedulefree"),
@@ -468,12 +487,12 @@ IMPLS = (
 
 
 def library(impl: str) -> str:
-    """The library behind an impl: a key of MODULES, or `dense`, `floor`."""
+    """Return the library behind an impl: a key of MODULES, or `dense` or `floor`."""
     return impl.split("+")[0].removesuffix("_signum") if not impl.startswith("ours") else "ours"
 
 
 def supports(impl: str, kind: str) -> bool:
-    """Whether an impl has a kind."""
+    """Return whether an impl has a kind."""
     if kind == "panel":
         return impl == "ours"
     if impl.startswith("sparsify"):

@@ -1,9 +1,9 @@
-"""What a run would take on GPUs, on paper: sizes, memory, work, traffic and time, each with its formula.
+"""Estimate what a run takes on GPUs: sizes, memory, work, traffic and time, each with its formula.
 
     python -m benchmarks.plan --config configs/experiment/sanity_gemma2_2b_l12.yaml --gpus 16 [--batch-size 256]
 
-Nothing is loaded or measured. Times are lower bounds of a kind: work over an assumed rate plus bytes over an assumed
-bandwidth, nothing overlapped, no dead latents (AuxK), no reading of text. GB are 10^9 bytes.
+Nothing is loaded or measured. Times are rough lower bounds: work over an assumed rate plus bytes over an assumed
+bandwidth, with nothing overlapped, no dead latents (AuxK) and no text to read. GB are 10^9 bytes.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 TRAINED = {"NoFreeze": 2, "SoftFrozenDecoder": 2, "FrozenDecoder": 1, "FrozenEncoder": 1, "Untrained": 0}
-"""Matrices of an SAE that have a gradient."""
+"""Number of matrices of an SAE that have a gradient, by freeze policy."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,23 @@ class LanguageModel:
 
     @property
     def layer_parameters(self) -> int:
-        """Of the matrices of one layer: query and output, key and value, three of the MLP."""
+        """Parameters of the matrices of one layer: query and output, key and value, three of the MLP."""
         return self.d * self.d_head * 2 * (self.heads + self.kv_heads) + 3 * self.d * self.d_mlp
 
     @property
     def parameters(self) -> int:
-        """Of all matrices."""
+        """Parameters of all matrices."""
         return self.layers * self.layer_parameters + self.vocabulary * self.d * (1 if self.tied else 2)
 
     def forward_flops(self, layers: int, context: int) -> int:
-        """For one token through so many layers, without the head: 2 a parameter, and the two attention products."""
+        """Return the FLOPs of one token through the first layers, without the head.
+
+        Each parameter takes 2, and attention two products.
+
+        Args:
+            layers: number of layers that are run.
+            context: positions that attention reads.
+        """
         return layers * (2 * self.layer_parameters + 4 * context * self.heads * self.d_head)
 
 
@@ -53,7 +60,16 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What is assumed of the hardware; the defaults are about two fifths of an H100's peak and 70 % of its memory's."""
+    """Assumed hardware; the defaults are about two fifths of an H100's peak and 70 % of its memory bandwidth.
+
+    Args:
+        gpus: number of GPUs of the run.
+        gpus_per_node: GPUs that NVLink connects.
+        tflops: TFLOP/s of a GPU in bfloat16.
+        memory_gbs: GB/s of a GPU's memory.
+        nvlink_gbs: GB/s in a ring through NVLink.
+        network_gbs: GB/s between nodes.
+    """
 
     gpus: int = 1
     gpus_per_node: int = 8
@@ -64,7 +80,7 @@ class Machine:
 
     @property
     def all_reduce_gbs(self) -> float:
-        """Bandwidth of a ring through all GPUs: that of its slowest link."""
+        """GB/s of a ring through all GPUs: those of its slowest link."""
         return self.nvlink_gbs if self.gpus <= self.gpus_per_node else self.network_gbs
 
 
@@ -72,12 +88,15 @@ Row = tuple[str, float, str, str]
 
 
 def plan(settings: dict[str, Any], machine: Machine, batch_size: int | None = None) -> list[Row]:
-    """Rows of (quantity, value, unit, formula); a row with an empty unit is a heading.
+    """Return rows of (quantity, value, unit, formula); a row with an empty unit is a heading.
 
     Args:
-        settings: a configuration of ``sae fit`` with a SanityPanel or an SAE on a language model in MODELS.
-        machine: the hardware.
+        settings: configuration of ``sae fit`` with a SanityPanel or an SAE on a language model in MODELS.
+        machine: assumed hardware.
         batch_size: activations in a batch of one rank, in place of the configuration's.
+
+    Raises:
+        ValueError: if the language model is not in MODELS.
     """
     data, model = settings["data"]["init_args"], settings["model"]
     if data.get("model") not in MODELS:
@@ -178,7 +197,7 @@ SCALES = {"GB": 1e9, "M": 1e6, "GFLOP/token": 1e9, "EFLOP": 1e18, "ms": 1e-3, "n
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as Markdown, a table for each heading."""
+    """Lay out the rows as Markdown, a table for each heading."""
     lines = []
     for name, value, unit, formula in rows:
         if not unit:

@@ -1,4 +1,4 @@
-"""What the benchmarks tell, and the tables that they print."""
+"""Notes, errors and tables of the benchmarks."""
 
 import importlib.util
 import sys
@@ -7,32 +7,32 @@ from collections.abc import Sequence
 from benchmarks.peers import PEERS, library
 
 
-class Mistake(Exception):
-    """Something to tell the user in one line."""
+class BenchmarkError(Exception):
+    """An error that is printed in one line, without a traceback."""
 
 
-def tell(line: str) -> None:
-    """Progress, beside the results."""
+def print_note(line: str) -> None:
+    """Print a line of progress or a warning to stderr, apart from the results on stdout."""
     sys.stderr.write(line + "\n")
 
 
-def left_out(wanted: Sequence[str]) -> list[str]:
-    """Says which peers are not installed, and returns the impls that remain."""
+def installed(impls: Sequence[str]) -> list[str]:
+    """Return the impls whose libraries are installed, and print which libraries are not."""
     missing = {name: package for name, package in PEERS.items() if importlib.util.find_spec(module_of(name)) is None}
-    missing = {name: package for name, package in missing.items() if any(library(impl) == name for impl in wanted)}
+    missing = {name: package for name, package in missing.items() if any(library(impl) == name for impl in impls)}
     if missing:
         packages = " ".join(missing.values())
-        tell(f"left out, not installed: {', '.join(missing)}; to measure them too: pip install {packages}")
-    return [impl for impl in wanted if library(impl) not in missing]
+        print_note(f"left out, not installed: {', '.join(missing)}; to measure them too: pip install {packages}")
+    return [impl for impl in impls if library(impl) not in missing]
 
 
 def module_of(peer: str) -> str:
-    """The module that a peer is imported as."""
+    """Return the name of the module that a peer is imported as."""
     return {"saelens": "sae_lens"}.get(peer, peer)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table: the first and the last column to the left, the others to the right."""
+    """Lay out the lines of a table: the first and the last column aligned left, the others right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

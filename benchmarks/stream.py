@@ -1,34 +1,34 @@
-"""What streaming activations of a language model takes, alone and with training: ours and other libraries'.
+"""Time and memory that streaming a language model's activations takes, alone and with training, beside other libraries.
 
     python -m benchmarks.stream [--kind stream train shuffle] [--dtype float32 bfloat16] [--impl ours saelens] [--json]
     python -m benchmarks.stream --model FOLDER --hook transformer.h.3 --text FILE.jsonl
 
-Model, tokenizer and text are made in a temporary folder, or given; every impl reads the same rows of tokens in the same
-order. Every impl runs in a process of its own; first all must have activations of the same width and norm, and in
-training l0 = k. Then they take turns. What is reported:
+The model, its tokenizer and the text are made in a temporary folder, or given. Every impl reads the same rows of tokens
+in the same order, in a process of its own. Before they are timed, all must have activations of the same width and norm,
+and in training l0 = k. Then they take turns. Reported are:
 
 - tokens_per_s: median over the turns. A turn is a whole number of refills of the buffer, since a library that refills
-  it at once is idle for many batches and then busy. What counts are the activations that were served, or the tokens
-  that the model has read, special ones left out, where these are fewer: neither what a buffer had from before nor what
-  was read and thrown away is anybody's speed.
+  it at once is idle for many batches and then busy. The rate counts the activations that were served, or the tokens
+  that the model has read, without special ones, if these are fewer: activations that were in the buffer before, and
+  tokens that were read and thrown away, count for no impl.
 - spread: lower and upper quartile of the same.
-- of_forward: tokens_per_s over that of `forward`, the model up to the hook on rows in memory and nothing else, as
-  shipped for peers as shipped, with our process settings for ours and `+settings`.
-- first_batch_s: from the model and tokenizer in memory to the first batch; of ours in `train` also the start of the
-  Trainer.
-- peak_mb: peak resident memory of the process from then on to its last turn (on a GPU: of torch's allocations).
+- of_forward: tokens_per_s divided by that of `forward`, which only runs the model up to the hook on rows in memory. It
+  runs as shipped for peers as shipped, and with our process settings for ours and `+settings`.
+- first_batch_s: from the model and tokenizer in memory to the first batch; for ours in `train` it includes the start of
+  the Trainer.
+- peak_mb: peak resident memory of the process from then until its last turn (on a GPU: of torch's allocations).
 - loaded_mb: resident memory with the model and tokenizer loaded; it is part of peak_mb.
-- beyond_mb: peak_mb - loaded_mb, less what that is of `forward`: the buffer and its handling, in `train` the SAE too.
-- fvu: fraction of variance unexplained of the first batch, before the first step and after the last turn: it must have
-  fallen.
+- beyond_mb: peak_mb - loaded_mb, minus the same difference of `forward`: the buffer and its handling, and in `train`
+  the SAE.
+- fvu: fraction of variance unexplained of the first batch, before the first step and after the last turn. It must fall.
 
-Kinds: `stream` alone, `train` with a TopK SAE and Adam (learning rate 1e-3), and `shuffle`, which counts how many
-contexts (rows of text) a batch mixes and the largest share of one: in the first 4 batches, and in 16 batches when two
-buffers have been served. For that a small model answers with the number of the row in place of activations.
+Kinds: `stream` streams alone, `train` also trains a TopK SAE with Adam (learning rate 1e-3), and `shuffle` counts how
+many contexts (rows of text) a batch mixes and the largest share of one, in the first 4 batches and in 16 batches after
+two buffers have been served. In `shuffle` a small model returns the number of the row in place of activations.
 
 Impls: `ours` is the datamodule of `sae fit`, in `train` inside Lightning; `ours_bf16` trains with bf16-mixed precision.
-Others are as shipped but for the size of the buffer; `+settings` gives them the process settings of ours
-(`cpu_settings.py`). `benchmarks/streams.py` has a line on what each of them does.
+The others are as shipped except for the size of the buffer; `+settings` gives them the process settings of ours
+(`cpu_settings.py`). `benchmarks/streams.py` says what each of them does.
 """
 
 import argparse
@@ -49,19 +49,20 @@ import torch
 
 from benchmarks.corpus import MODELS, Corpus, Model, prepare
 from benchmarks.peers import CASES, PEERS, library
-from benchmarks.report import Mistake, aligned, left_out, tell
+from benchmarks.report import BenchmarkError, aligned, installed, print_note
 from benchmarks.streams import FORWARD, IMPLS, KINDS, LR, Start, StreamTask, job, supports
 from benchmarks.turns import Worker
 
 DTYPES = ("float32", "bfloat16")
-SETTLED, MAX_WARM_UP = 1.5, 12  # tokens read a token served in a turn when a buffer is full, and turns until it must be
+SETTLED = 1.5  # most tokens read per token served in a turn, once the buffer is full
+MAX_WARM_UP = 12  # turns until the buffer must be full
 NORM_TOLERANCE = 0.1
 AIMS = {"float32": 3.0, "bfloat16": 4.5}  # how many times as fast as the fastest peer
 Record = dict[str, Any]
 
 
 class StreamWorker(Worker):
-    """A process that measures one impl, by turns of whole refills."""
+    """A process that measures one impl in turns of whole refills."""
 
     task: StreamTask
     begin: Start
@@ -73,11 +74,11 @@ class StreamWorker(Worker):
 
     @property
     def grown_mb(self) -> float:
-        """Memory that was taken after the model was loaded."""
+        """Peak memory in MiB, without what was in use when the model was loaded."""
         return self.peak_mb - self.begin.loaded_mb
 
     def turn(self, n: int, timed: bool = True) -> None:
-        """Makes n steps or somewhat more; the rate of an untimed turn is not kept."""
+        """Make n steps, rounded up to whole refills; the rate of an untimed turn is not kept."""
         steps = math.ceil(n / self.task.refill) * self.task.refill
         self.connection.send(("steps", steps))
         times, self.peak_mb, read, self.fvu, self.l0 = self._receive()
@@ -86,32 +87,36 @@ class StreamWorker(Worker):
         self.rates += [min(read, served) / sum(times)] if timed else []
 
     def warm_up(self, n: int) -> None:
-        """Turns until the buffer is as full as it gets."""
+        """Take turns until the buffer is as full as it gets.
+
+        Raises:
+            BenchmarkError: if it is not after MAX_WARM_UP turns.
+        """
         for _ in range(MAX_WARM_UP):
             self.turn(n, timed=False)
             if self.settled:
                 return
-        raise Mistake(
+        raise BenchmarkError(
             f"{self.task.where}: after {MAX_WARM_UP} turns the model of {self.task.impl} still reads "
             f"over {SETTLED} times as many tokens as are served"
         )
 
 
 def measure(tasks: Sequence[StreamTask], steps: int, rounds: int) -> list[Record]:
-    """Measures streams of one kind and dtype in turns; a record for each."""
+    """Measure streams of one kind and dtype in turns, and return a record for each."""
     workers: list[StreamWorker] = []
     where = tasks[0].where
     try:
         for task in tasks:
             workers.append(StreamWorker(task))
         for worker in workers:
-            tell(f"{where}: starting {worker.task.impl}")
+            print_note(f"{where}: starting {worker.task.impl}")
             worker.build()
         check_starts({worker.task.impl: worker.begin for worker in workers}, tasks[0])
         for worker in workers:
             worker.warm_up(steps)
         for number in range(rounds):
-            tell(f"{where}: round {number + 1} of {rounds}")
+            print_note(f"{where}: round {number + 1} of {rounds}")
             for worker in workers:
                 worker.turn(steps)
         check_training(workers)
@@ -122,30 +127,40 @@ def measure(tasks: Sequence[StreamTask], steps: int, rounds: int) -> list[Record
 
 
 def check_starts(starts: Mapping[str, Start], task: StreamTask) -> None:
-    """Stops when impls do not take the activations of one place, or do not train an SAE with k active latents."""
+    """Check that all impls stream the same activations and train an SAE with k active latents.
+
+    Raises:
+        BenchmarkError: if one of them does not.
+    """
     (first, expected), *_ = starts.items()
     for impl, start in starts.items():
         if start.d_in != expected.d_in or not math.isclose(start.norm, expected.norm, rel_tol=NORM_TOLERANCE):
-            raise Mistake(
+            raise BenchmarkError(
                 f"{task.where}: the first batch of {impl} has width {start.d_in} and median ||x||^2 {start.norm:.6g}, "
                 f"that of {first} {expected.d_in} and {expected.norm:.6g}: they do not take the same activations"
             )
         if not math.isnan(start.l0) and not math.isclose(start.l0, task.size.k, rel_tol=0.01):
-            raise Mistake(f"{task.where}: {impl} has {start.l0:.6g} active latents a sample, expected {task.size.k}")
+            raise BenchmarkError(
+                f"{task.where}: {impl} has {start.l0:.6g} active latents a sample, expected {task.size.k}"
+            )
 
 
 def check_training(workers: Sequence[StreamWorker]) -> None:
-    """Stops when an SAE has learned nothing."""
+    """Check that every SAE explains more variance than at its start.
+
+    Raises:
+        BenchmarkError: if one of them does not.
+    """
     for worker in workers:
         if worker.fvu >= worker.begin.fvu:
-            raise Mistake(
+            raise BenchmarkError(
                 f"{worker.task.where}: the fraction of variance that {worker.task.impl} leaves unexplained went from "
                 f"{worker.begin.fvu:.4g} to {worker.fvu:.4g}: it does not train"
             )
 
 
 def record(worker: StreamWorker, workers: Sequence[StreamWorker]) -> Record:
-    """What is reported of one impl."""
+    """Return the numbers that are reported of one impl."""
     task, rates = worker.task, worker.rates
     low, _, high = statistics.quantiles(rates, n=4, method="inclusive") if len(rates) > 1 else rates * 3
     forward = next(w for w in workers if w.task.name == FORWARD and w.task.settings == task.settings)
@@ -167,10 +182,10 @@ def record(worker: StreamWorker, workers: Sequence[StreamWorker]) -> Record:
 
 
 def measure_mixing(tasks: Sequence[StreamTask]) -> list[Record]:
-    """Counts contexts in the batches of each stream; a record for each."""
+    """Count contexts in the batches of each stream, and return a record for each."""
     records = []
     for task in tasks:
-        tell(f"shuffle: {task.impl}")
+        print_note(f"shuffle: {task.impl}")
         worker = Worker(task, job)
         try:
             worker.build()
@@ -183,7 +198,7 @@ def measure_mixing(tasks: Sequence[StreamTask]) -> list[Record]:
 
 
 def table(records: Sequence[Record]) -> str:
-    """The records of one kind and dtype to read, and how they compare."""
+    """Lay out the records of one kind and dtype, and how they compare."""
     if records[0]["kind"] == "shuffle":
         return mixing_table(records)
     memory = ("peak_mb", "loaded_mb", "beyond_mb")
@@ -207,7 +222,7 @@ def table(records: Sequence[Record]) -> str:
 
 
 def comparisons(records: Sequence[Record]) -> list[str]:
-    """How ours compares with the aims and with the fastest peer."""
+    """Return lines that compare ours with the aims and with the fastest peer."""
     by_impl = {r["impl"]: r for r in records}
     ours = by_impl.get("ours")
     if ours is None:
@@ -234,7 +249,7 @@ def comparisons(records: Sequence[Record]) -> list[str]:
 
 
 def mixing_table(records: Sequence[Record]) -> str:
-    """Contexts in a batch, and the largest share of one."""
+    """Lay out the contexts in a batch, and the largest share of one."""
     rows = [["impl", "contexts, first 4 batches", "steady", "largest share, first 4 batches", "steady", ""]]
     for r in records:
         contexts, share = (f"{r['first_contexts']:.0f}", f"{r['contexts']:.0f}"), (r["first_share"], r["share"])
@@ -244,19 +259,19 @@ def mixing_table(records: Sequence[Record]) -> str:
 
 
 def versions() -> str:
-    """Of what takes part, and the number of threads."""
+    """Return the versions of the libraries that are installed, and the number of threads."""
     names = ("torch", "transformers", "lightning", *PEERS.values(), "transformer-lens", "nnsight", "datasets")
-    found = []
+    parts = []
     for name in names:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            parts.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    return ", ".join([*found, f"{torch.get_num_threads()} threads"])
+    return ", ".join([*parts, f"{torch.get_num_threads()} threads"])
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.stream", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -275,7 +290,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--text", metavar="FILE", help='.jsonl with documents under "text", or plain text')
     parser.add_argument("--steps", type=int, default=8, help="least batches in a turn, default 8")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each impl, default 5")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is a GPU")
     parser.add_argument("--json", action="store_true", help="one JSON line a measurement instead of tables")
     args = parser.parse_args(argv)
     if args.steps < 1 or args.rounds < 1:
@@ -293,9 +308,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def groups(args: argparse.Namespace, folder: str) -> list[list[StreamTask]]:
-    """What is measured side by side, ours first; makes model and text."""
-    wanted = left_out(args.impl or IMPLS)
-    available = sorted(dict.fromkeys(wanted), key=lambda impl: not impl.startswith("ours"))
+    """Return the tasks of each group that is measured side by side, ours first, and make their models and text."""
+    candidates = dict.fromkeys(installed(args.impl or IMPLS))
+    available = sorted(candidates, key=lambda impl: not impl.startswith("ours"))
     chosen = []
     for kind in dict.fromkeys(args.kind):
         impls = [impl for impl in available if supports(impl, kind)]
@@ -312,35 +327,35 @@ def groups(args: argparse.Namespace, folder: str) -> list[list[StreamTask]]:
             settings = {task.settings for task in plain}
             chosen.append(plain + [forward for forward in forwards if forward.settings in settings])
     if not chosen:
-        raise Mistake(f"nothing to measure: no impl of --impl has --kind {' '.join(args.kind)}")
+        raise BenchmarkError(f"nothing to measure: no impl of --impl has --kind {' '.join(args.kind)}")
     return chosen
 
 
 @cache
 def corpus_of(folder: Path, reading: Model, dtype: str, *given: str | None) -> Corpus:
-    """Makes what a group reads, once."""
+    """Make the files that a group reads; groups that read the same share them."""
     folder.mkdir()
     return prepare(folder, reading, dtype, *given)
 
 
 def to_time(args: argparse.Namespace, kind: str, dtype: str, folder: Path) -> StreamTask:
-    """The forward alone, of the model that was asked for."""
+    """Return the task of the forward alone, with the model to be timed."""
     reading, sae = MODELS[args.case], CASES[args.case]
     corpus = corpus_of(folder, reading, dtype, args.model, args.hook, args.text)
     return StreamTask(args.case, kind, FORWARD, args.device, str(folder), LR, corpus, reading, sae, dtype)
 
 
 def to_mark(args: argparse.Namespace, folder: Path) -> StreamTask:
-    """The same reading of a model that is quick; float32, since numbers of rows have to be exact."""
+    """Return the task of the forward alone, with a small model in float32, which holds the numbers of rows exactly."""
     reading = replace(MODELS[args.case], width=8, layers=1, heads=1, hook="transformer.h.0")
     corpus = corpus_of(folder, reading, "float32")
     return StreamTask(args.case, "shuffle", FORWARD, args.device, str(folder), LR, corpus, reading, CASES[args.case])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and reports."""
+    """Measure and report."""
     args = parse(argv)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is local; without it some ask the hub all the same
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is local, but some libraries ask the hub without it
     try:
         with tempfile.TemporaryDirectory() as folder:
             groups_of_tasks = groups(args, folder)
@@ -351,8 +366,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 records = measure_mixing(tasks) if is_shuffle else measure(tasks, args.steps, args.rounds)
                 sys.stdout.write(("\n".join(map(json.dumps, records)) if args.json else table(records)) + "\n")
                 sys.stdout.flush()
-    except Mistake as mistake:
-        tell(f"error: {mistake}")
+    except BenchmarkError as error:
+        print_note(f"error: {error}")
         return 1
     return 0
 

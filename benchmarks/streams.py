@@ -1,8 +1,8 @@
-"""Streams of activations of a language model, ours and others', and what their workers do.
+"""Streams of a language model's activations, ours and other libraries', and what their workers do.
 
-What all of them share: the model, the hook, the rows of text and their order, the size of the buffer and of a batch.
-Special tokens are left out. Ours reads text and tokenises it; for others rows of tokens are made beforehand, which
-favours them, except for dictionary_learning, whose buffer takes text and tokenises it.
+All of them share the model, the hook, the rows of text and their order, and the sizes of the buffer and of a batch.
+Special tokens are left out. Ours reads and tokenises text. The others get rows of tokens that were made beforehand,
+which favours them, except for dictionary_learning, whose buffer reads and tokenises text.
 """
 
 import gc
@@ -21,18 +21,26 @@ from torch import Tensor, nn
 from benchmarks import peers
 from benchmarks.corpus import Corpus, Model, load_rows
 from benchmarks.peers import Begin, Case, Task
-from benchmarks.turns import Over, Turns, resident_mb
+from benchmarks.turns import StopStepsError, Turns, resident_mb
 from benchmarks.worker import run_trainer
 
 FORWARD = "forward"
 LR = 1e-3
 KINDS = ("stream", "train", "shuffle")
-FIRST, STEADY = 4, 16  # batches that the mixing of contexts is averaged over
+FIRST, STEADY = 4, 16  # batches over which the mixing of contexts is averaged
 
 
 @dataclass(frozen=True)
 class StreamTask(Task):
-    """What one worker measures; `kind` is one of KINDS."""
+    """What one worker measures.
+
+    Args:
+        case, kind, impl, device, folder, lr: as in `Task`, with KINDS and IMPLS of this module.
+        corpus: files of the model and its text.
+        reading: how the model is read.
+        sae: sizes of the SAE and its batch.
+        dtype: dtype of the model.
+    """
 
     corpus: Corpus = Corpus("", "", "", "", ())
     reading: Model = Model(0, 0, 0, 0, "", 0, 0, 0, 0)
@@ -41,7 +49,7 @@ class StreamTask(Task):
 
     @property
     def where(self) -> str:
-        """The group that is compared, for messages."""
+        """Name of the group that is compared, for messages."""
         return f"{self.kind}, {self.dtype} model"
 
     @property
@@ -56,22 +64,22 @@ class StreamTask(Task):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """What is imported before memory at rest is taken."""
+        """Modules that are imported before memory at rest is measured."""
         return ("transformers", *super().modules, *MODULES.get(self.name, ()))
 
     @property
     def refill(self) -> int:
-        """Batches from one refill of the buffer to the next; a turn has a multiple of them."""
+        """Batches from one refill of the buffer to the next; the steps of a turn are a multiple of it."""
         half = self.reading.buffer_samples // 2 // self.sae.batch
         return {"saelens": half, "dictionary_learning": half + 1}.get(self.name, 1)
 
 
 class Start(NamedTuple):
-    """What a worker tells before its first turn.
+    """What a worker reports before its first turn.
 
     Args:
-        loaded_mb: memory in use when the model and its tokenizer are loaded.
-        first_batch_s: from there to the first batch of activations.
+        loaded_mb: MiB in use when the model and its tokenizer are loaded.
+        first_batch_s: seconds from then to the first batch of activations.
         d_in: width of an activation.
         norm: median over the first batch of ||x||^2.
         fvu: fraction of variance unexplained before the first step, nan where nothing is trained.
@@ -96,11 +104,11 @@ class Stream(Protocol):
     model: nn.Module
 
     def batches(self) -> Iterator[Tensor]:
-        """Endless batches [batch, d_in] of activations."""
+        """Return an endless iterator over batches [batch, d_in] of activations."""
 
 
 def load_peer_model(task: StreamTask, head: bool = True) -> Any:
-    """The model in its dtype, on the device."""
+    """Load the model in its dtype, on the device."""
     import transformers
 
     loader = transformers.AutoModelForCausalLM if head else transformers.AutoModel
@@ -109,7 +117,7 @@ def load_peer_model(task: StreamTask, head: bool = True) -> Any:
 
 
 def load_peer_tokenizer(task: StreamTask) -> Any:
-    """Its tokenizer, able to pad."""
+    """Load the tokenizer, with a padding token."""
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(task.corpus.model)
@@ -118,12 +126,16 @@ def load_peer_tokenizer(task: StreamTask) -> Any:
 
 
 class StopForwardError(Exception):
-    """The hook was reached."""
+    """Raised at the hook to stop the forward."""
 
 
 @torch.inference_mode()
 def activations(model: nn.Module, hook: str, ids: Tensor) -> Tensor:
-    """Of one forward to the hook [batch, seq, d_in]."""
+    """Return the activations [batch, seq, d_in] at the hook, where the forward stops.
+
+    Raises:
+        ValueError: if the model does not run the submodule `hook`.
+    """
     captured: list[Tensor] = []
 
     def keep_and_stop(module: nn.Module, args: Any, output: Any) -> None:
@@ -141,25 +153,25 @@ def activations(model: nn.Module, hook: str, ids: Tensor) -> Tensor:
 
 
 def width(task: StreamTask, model: nn.Module, rows: Tensor) -> int:
-    """Of an activation, found with two tokens as ours does."""
+    """Return d_in of the activations, from a forward of two tokens, as our datamodule does."""
     return activations(model, task.corpus.hook, rows[:1, :2].to(task.device)).shape[-1]
 
 
 class Forward:
-    """No stream, but what none can do without: the model up to the hook, on rows in memory."""
+    """What every stream needs, without a stream: the model up to the hook, on rows in memory."""
 
     def __init__(self, task: StreamTask) -> None:
         self.task, self.model, self.rows = task, load_peer_model(task), load_rows(task.corpus)
-        width(task, self.model, self.rows)  # its first forward, as others have had it
+        width(task, self.model, self.rows)  # the first forward, which the other streams have run by now as well
 
     def batches(self) -> Iterator[Tensor]:
-        """Activations of one forward, of special tokens too."""
+        """Yield the activations of one forward after the other, those of special tokens included."""
         for ids in cycle(self.rows.split(self.task.reading.llm_batch_size)):
             yield activations(self.model, self.task.corpus.hook, ids.to(self.task.device)).flatten(0, 1)
 
 
 class Ours:
-    """The datamodule that `sae fit` has: FileText, tokeniser, packing, model, buffer."""
+    """The datamodule of `sae fit`: FileText, tokenizer, packing, model and buffer."""
 
     def __init__(self, task: StreamTask) -> None:
         from sae_lightning.datamodules import FileText, LanguageModelDataModule
@@ -182,15 +194,15 @@ class Ours:
         self.model = self.data.source.model
 
     def batches(self) -> Iterator[Tensor]:
-        """What a Trainer would fetch."""
+        """Return the batches that a Trainer would fetch."""
         self.data.setup("fit")
         return iter(self.data.train_dataloader())
 
 
 class SAELens:
-    """Its ActivationsStore over its HookedProxyLM, which stops at the hook; rows come from a `datasets.Dataset`.
+    """SAELens: ActivationsStore over HookedProxyLM, which stops at the hook; rows come from a `datasets.Dataset`.
 
-    Its mixing buffer serves one half when it is full, then the model fills it up again.
+    When the mixing buffer is full it serves one half, and then the model fills it up again.
     """
 
     def __init__(self, task: StreamTask) -> None:
@@ -204,7 +216,7 @@ class SAELens:
         self.dataset = Dataset.from_dict({"tokens": rows.tolist()})
 
     def batches(self) -> Iterator[Tensor]:
-        """Of the store."""
+        """Return the store, which is an iterator over batches."""
         from sae_lens.training.activations_store import ActivationsStore
 
         task, reading = self.task, self.task.reading
@@ -229,9 +241,10 @@ class SAELens:
 
 
 class DictionaryLearning:
-    """Its ActivationBuffer over nnsight, which stops at the hook; it is refilled when less than half is left.
+    """dictionary_learning: ActivationBuffer over nnsight, which stops at the hook.
 
-    It takes text, here the rows decoded. Of special tokens it can leave out the first of each row.
+    The buffer is refilled when less than half is left. It reads text, so the rows are decoded for it. Of the special
+    tokens it can leave out only the first of each row.
     """
 
     def __init__(self, task: StreamTask) -> None:
@@ -244,7 +257,7 @@ class DictionaryLearning:
         self.traced = LanguageModel(self.model, tokenizer=self.tokenizer)
 
     def batches(self) -> Iterator[Tensor]:
-        """Of the buffer, float32: its trainer has no use for another dtype."""
+        """Return the batches of the buffer in float32, the dtype that its trainer needs."""
         from dictionary_learning.buffer import ActivationBuffer
 
         task, reading = self.task, self.task.reading
@@ -284,17 +297,17 @@ IMPLS = (
 
 
 def supports(impl: str, kind: str) -> bool:
-    """Whether an impl has a kind: sparsify has no stream of its own and does not shuffle."""
+    """Return whether an impl has a kind: sparsify has no stream of its own and does not shuffle."""
     if impl.endswith("+settings") and kind == "shuffle":
         return False
     return kind == "train" or not impl.startswith(("sparsify", "ours_bf16"))
 
 
 class Reader:
-    """Counts the tokens that a language model reads and that count."""
+    """Counter of the tokens that a language model reads, without special ones."""
 
     def __init__(self, model: Any, special: tuple[int, ...]) -> None:
-        self.special, self.taken = torch.tensor(special), 0
+        self.special = torch.tensor(special)
         self.forwards: list[Tensor] = []
         model.get_input_embeddings().register_forward_pre_hook(self._read)
 
@@ -302,14 +315,14 @@ class Reader:
         self.forwards.append(args[0].detach())
 
     def take(self) -> int:
-        """Tokens since the last call."""
-        counted = sum(int(torch.isin(ids, self.special.to(ids.device), invert=True).sum()) for ids in self.forwards)
+        """Return the number of tokens since the last call."""
+        n_tokens = sum(int(torch.isin(ids, self.special.to(ids.device), invert=True).sum()) for ids in self.forwards)
         self.forwards.clear()
-        return counted
+        return n_tokens
 
 
 def start_peak(cuda: bool) -> float:
-    """Memory in use in MiB; its peak is counted from here on, where the system can do that (Linux)."""
+    """Return the memory in use in MiB, and start its peak anew where the system can do that (Linux)."""
     gc.collect()
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -320,7 +333,7 @@ def start_peak(cuda: bool) -> float:
 
 
 class StreamTurns(Turns):
-    """Turns that also tell what the model has read in them, and where the training stands after them."""
+    """Turns that also report how many tokens the model has read and how far the training is."""
 
     def __init__(self, connection: Connection, task: StreamTask, model: nn.Module) -> None:
         super().__init__(connection, task)
@@ -329,7 +342,7 @@ class StreamTurns(Turns):
         self.probe: Callable[[], Begin] = lambda: Begin(float("nan"), float("nan"))
 
     def first(self, x: Tensor, probe: Callable[[], Begin] | None = None) -> None:
-        """Tells of the first batch, which is there now, and waits for the first turn."""
+        """Report the first batch, which has just arrived, and wait for the first turn."""
         seconds = self.now() - self.begin_s
         if not torch.isfinite(x).all():
             raise ValueError("the first batch has activations that are not finite")
@@ -342,18 +355,18 @@ class StreamTurns(Turns):
         self.ready(start)
 
     def answer(self) -> tuple[Any, ...]:
-        """Seconds of the steps, peak memory, tokens read, fvu and l0 of the first batch as it is now."""
+        """Return the seconds of the steps, peak memory, tokens read, and fvu and l0 of the first batch now."""
         with torch.no_grad():
             return (*super().answer(), self.reader.take(), *self.probe())
 
 
 def fvu(begin: Begin, x: Tensor) -> Begin:
-    """A squared error as the fraction of the batch's variance; l0 as it is."""
+    """Divide the loss, a squared error, by the variance of the batch; l0 stays as it is."""
     return Begin(begin.loss / x.float().var(0, correction=0).sum().item(), begin.l0)
 
 
 def job(task: StreamTask, connection: Connection) -> None:
-    """Streams, or streams and trains, until no more steps are wanted."""
+    """Stream, or stream and train, until no more steps are wanted."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # progress bars of libraries
     if task.kind == "shuffle":
         connection.send(mixing(task))
@@ -377,7 +390,7 @@ def job(task: StreamTask, connection: Connection) -> None:
     task = replace(task, sae=replace(task.sae, d_in=x.shape[1]))
     first_batch_at = clock.now()
     impl = peers.CLASSES[task.name](task, peers.weights(task, x))
-    clock.begin_s += clock.now() - first_batch_at  # others may build theirs before
+    clock.begin_s += clock.now() - first_batch_at  # building the SAE does not count: others may do it before
 
     clock.first(x, lambda: fvu(impl.begin(x), x))
     while not clock.over:
@@ -386,7 +399,7 @@ def job(task: StreamTask, connection: Connection) -> None:
 
 
 def fit(task: StreamTask, connection: Connection) -> None:
-    """Trains one of our SAEs on our stream, as `sae fit` would."""
+    """Train one of our SAEs on our stream, as `sae fit` does."""
     from lightning.pytorch import Callback, LightningModule, Trainer
 
     stream = Ours(task)
@@ -409,20 +422,23 @@ def fit(task: StreamTask, connection: Connection) -> None:
         def on_train_batch_end(self, *args: Any) -> None:
             clock.step_done()
             if clock.over:
-                raise Over
+                raise StopStepsError
 
     run_trainer(task, sae, stream.data, Clock())
 
 
 def fit_sparsify(task: StreamTask, connection: Connection) -> None:
-    """Its whole Trainer, with Adam: no buffer, no shuffling; the SAE is trained in a hook of the whole model."""
+    """Run the whole Trainer of sparsify, with Adam.
+
+    It has no buffer and does not shuffle; it trains the SAE in a hook of the whole model.
+    """
     from sparsify import SaeConfig, TrainConfig
     from sparsify import Trainer as SparsifyTrainer
 
     model, rows = load_peer_model(task, head=False), load_rows(task.corpus)
 
     class Rows:
-        """Endless; asking for the first row of a forward is what follows a step."""
+        """Endless rows of tokens. The Trainer asks for the first row of a forward when the last step is done."""
 
         def __len__(self) -> int:
             return 10**9
@@ -431,7 +447,7 @@ def fit_sparsify(task: StreamTask, connection: Connection) -> None:
             if index and index % task.reading.llm_batch_size == 0:
                 clock.step_done()
                 if clock.over:
-                    raise Over
+                    raise StopStepsError
             return {"input_ids": rows[index % len(rows)]}
 
     config = TrainConfig(
@@ -465,7 +481,7 @@ def fit_sparsify(task: StreamTask, connection: Connection) -> None:
 
 
 def mark(module: nn.Module) -> None:
-    """Makes a module answer with the number of the row of text, counted from 0, in place of activations."""
+    """Make a module return the number of each row of text, counted from 0, in place of activations."""
     original, n_rows = module.forward, 0
 
     def marked(*args: Any, **kwargs: Any) -> Any:
@@ -481,7 +497,7 @@ def mark(module: nn.Module) -> None:
 
 
 def mixing(task: StreamTask) -> dict[str, float]:
-    """How many contexts a batch mixes, and the largest share of one: in the first batches, and after two buffers."""
+    """Measure how many contexts a batch mixes and the largest share of one, at first and after two buffers."""
     stream: Stream = STREAMS[task.name](task)
     mark(stream.model.get_submodule(task.corpus.hook))
     batches = stream.batches()

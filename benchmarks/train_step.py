@@ -1,27 +1,28 @@
-"""What one optimizer step of SAE training takes: ours, other libraries' and plain PyTorch's, side by side.
+"""Time and memory of one optimizer step of SAE training: ours beside other libraries' and plain PyTorch's.
 
     python -m benchmarks.train_step --case a c [--kind topk] [--impl ours dense] [--json] [--plot step.svg]
 
-Every impl runs in a process of its own, from the same weights on the same activations in memory; first its
-reconstruction loss and l0 must agree with ours. Then they take turns of a few steps. What is reported:
+Every impl runs in a process of its own, from the same weights on the same activations in memory. Before they are timed,
+the reconstruction loss and l0 of all must agree with ours. Then they take turns of a few steps. Reported are:
 
 - ms: median over all timed steps, from the end of one to the end of the next; samples_per_s follows from it.
 - spread: lower and upper quartile of the same.
 - peak_mb: peak resident memory of the process up to its last timed step (on a GPU: of torch's allocations).
 - import_mb: resident memory after imports, before there is a model or data; it is part of peak_mb. With the first
   optimizer torch imports its compiler, 75 MB more, or 145 MB where Triton is installed: this counts as an import.
-- Every process holds the same four batches, 4 x batch x d_in float32 (32 MB in case a): they are part of peak_mb too.
-- floor_ratio: ms over that of `floor`, the float32 encode product and a fused Adam step alone. Nothing that multiplies
-  in float32 gets below 1; what encodes in bfloat16 may.
-- stages: ms by stage, of a few more steps that are watched and not timed.
+- floor_ratio: ms divided by that of `floor`, the float32 encode product and a fused Adam step alone. No impl that
+  multiplies in float32 gets below 1; one that encodes in bfloat16 may.
+- stages: ms by stage, from a few more steps, which are profiled and not timed.
 
-Learning rates are 1e-6, so that the number of active latents stays where it starts: the kinds `relu` and `jumprelu` at
-about 64, `relu_start` at half of all latents, as a new SAE. In `topk_aux` and `batchtopk_aux` a tenth of the latents is
-dead. `panel` is a SanityPanel of four TopK, beside one alone (`ours_lone`).
+Every process holds the same four batches, 4 x batch x d_in float32 (32 MB in case a), which are part of peak_mb too.
+
+Learning rates are 1e-6, so that the number of active latents stays where it starts: at about 64 in the kinds `relu` and
+`jumprelu`, at half of all latents in `relu_start`, as in a new SAE. In `topk_aux` and `batchtopk_aux` a tenth of the
+latents is dead. `panel` is a SanityPanel of four TopK, beside one TopK alone (`ours_lone`).
 
 Impls: `ours` trains inside Lightning as `sae fit` does, `ours_bare` in a plain loop, `ours_bf16` with bf16-mixed
-precision. Others are as shipped; `+settings` gives them the process settings of `sae fit` (`cpu_settings.py`), and
-`dense` fused Adam too. `benchmarks/peers.py` has a line on what each of them does in a step.
+precision. The others are as shipped; `+settings` gives them the process settings of `sae fit` (`cpu_settings.py`), and
+`dense` fused Adam too. `benchmarks/peers.py` says what each of them does in a step.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers import CASES, DENSE_KINDS, IMPLS, KINDS, Begin, Task, library, supports
-from benchmarks.report import Mistake, aligned, left_out, tell
+from benchmarks.report import BenchmarkError, aligned, installed, print_note
 from benchmarks.turns import Worker
 from benchmarks.worker import job
 
@@ -47,12 +48,15 @@ TOLERANCE, BF16_TOLERANCE = 1e-3, 2e-2
 
 
 def check_agreement(begins: Mapping[str, Begin], where: str, device: str = "cpu") -> None:
-    """Stops when impls do not start as the first of them does.
+    """Check that all impls start with the loss and l0 of the first of them.
 
     Args:
-        begins: loss and l0 of each impl, ours first where it takes part.
-        where: the case and kind, for the message.
-        device: on a GPU sparsify always computes in bfloat16.
+        begins: loss and l0 of each impl; if ours takes part, it comes first.
+        where: case and kind, for the message.
+        device: device of the impls; on `cuda` sparsify always computes in bfloat16.
+
+    Raises:
+        BenchmarkError: if they do not agree.
     """
     first, *others = begins
     for other in others:
@@ -60,14 +64,14 @@ def check_agreement(begins: Mapping[str, Begin], where: str, device: str = "cpu"
         for name in Begin._fields:
             expected, got = getattr(begins[first], name), getattr(begins[other], name)
             if not math.isclose(got, expected, rel_tol=BF16_TOLERANCE if low else TOLERANCE):
-                raise Mistake(
+                raise BenchmarkError(
                     f"{where}: before the first step {other} has {name} {got:.6g}, {first} has {expected:.6g}: "
                     "they do not compute the same thing, so their times must not be compared"
                 )
 
 
 def measure(case: str, kind: str, impls: Sequence[str], device: str, steps: int, rounds: int) -> list[dict[str, Any]]:
-    """Measures impls of one case and kind in turns; a record for each, `floor` last."""
+    """Measure impls of one case and kind in turns, and return a record for each, that of `floor` last."""
     workers: list[Worker] = []
     where = f"case {case}, {kind}"
     with tempfile.TemporaryDirectory() as folder:
@@ -75,13 +79,13 @@ def measure(case: str, kind: str, impls: Sequence[str], device: str, steps: int,
             for impl in [*impls, "floor"]:
                 workers.append(Worker(Task(case, kind, impl, device, folder), job))
             for worker in workers:
-                tell(f"{where}: starting {worker.task.impl}")
+                print_note(f"{where}: starting {worker.task.impl}")
                 worker.build()
             check_agreement({worker.task.impl: worker.begin for worker in workers[:-1]}, where, device)
             for worker in workers:
                 worker.turn(WARM_UP, timed=False)
             for number in range(rounds):
-                tell(f"{where}: round {number + 1} of {rounds}")
+                print_note(f"{where}: round {number + 1} of {rounds}")
                 for worker in workers:
                     worker.turn(steps)
             floor = statistics.median(workers[-1].times)
@@ -92,7 +96,7 @@ def measure(case: str, kind: str, impls: Sequence[str], device: str, steps: int,
 
 
 def record(worker: Worker, floor: float) -> dict[str, Any]:
-    """What is reported of one impl."""
+    """Return the numbers that are reported of one impl."""
     task, times = worker.task, worker.times
     median = statistics.median(times)
     low, _, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else [median] * 3
@@ -111,7 +115,7 @@ def record(worker: Worker, floor: float) -> dict[str, Any]:
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:
-    """The records of one case and kind to read, and how they compare."""
+    """Lay out the records of one case and kind, and how they compare."""
     rows = [["impl", "samples/s", "ms", "quartiles", "peak MB", "import MB", "x floor", "stages (ms)"]]
     for r in records:
         stages = "  ".join(f"{name} {ms:.3g}" for name, ms in r["stages"].items())
@@ -133,7 +137,7 @@ def table(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def plot(records: Sequence[Mapping[str, Any]], path: str) -> None:
-    """Draws samples a second as horizontal bars, a panel for each case and kind."""
+    """Draw samples a second as horizontal bars, a panel for each case and kind."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -163,7 +167,7 @@ def plot(records: Sequence[Mapping[str, Any]], path: str) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.train_step", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -175,7 +179,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--impl", nargs="+", choices=IMPLS, metavar="IMPL", help=impls)
     parser.add_argument("--steps", type=int, default=3, help="timed steps in a turn, default 3")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each impl, default 5")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is a GPU")
     parser.add_argument("--json", action="store_true", help="one JSON line a measurement instead of tables")
     parser.add_argument("--plot", metavar="FILE", help="also draw samples per second, as .svg or .png")
     args = parser.parse_args(argv)
@@ -192,11 +196,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def groups(args: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
-    """The case, kind and impls of everything to measure."""
-    available, chosen = left_out(args.impl or IMPLS), []
+    """Return case, kind and impls of each group that is measured side by side."""
+    available, chosen = installed(args.impl or IMPLS), []
     for case in dict.fromkeys(args.case):
         if case == "e" and args.device == "cpu":
-            tell("left out, needs a GPU: case e; there run: python -m benchmarks.train_step --case e")
+            print_note("left out, needs a GPU: case e; there run: python -m benchmarks.train_step --case e")
             continue
         for kind in args.kind or (("relu", "jumprelu") if case == "d" else ("topk", "batchtopk")):
             if (case == "d" and kind not in DENSE_KINDS) or (kind == "panel" and case not in ("a", "tiny")):
@@ -205,15 +209,17 @@ def groups(args: argparse.Namespace) -> list[tuple[str, str, list[str]]]:
             if case == "e" and not args.impl:
                 impls = [impl for impl in impls if impl in GPU_IMPLS]
             if impls:
-                impls.sort(key=lambda impl: not impl.startswith("ours"))  # what the others must agree with comes first
+                impls.sort(key=lambda impl: not impl.startswith("ours"))  # the others must agree with the first
                 chosen.append((case, kind, [*impls, "ours_lone"] if kind == "panel" else impls))
     if not chosen and "e" not in args.case:
-        raise Mistake(f"nothing to measure: no impl of --impl has --kind {' '.join(args.kind or [])} in these cases")
+        raise BenchmarkError(
+            f"nothing to measure: no impl of --impl has --kind {' '.join(args.kind or [])} in these cases"
+        )
     return chosen
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and reports."""
+    """Measure and report."""
     args = parse(argv)
     records: list[dict[str, Any]] = []
     try:
@@ -224,8 +230,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         if args.plot and records:
             plot(records, args.plot)
-    except Mistake as mistake:
-        tell(f"error: {mistake}")
+    except BenchmarkError as error:
+        print_note(f"error: {error}")
         return 1
     return 0
 

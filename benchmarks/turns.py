@@ -1,7 +1,7 @@
-"""One process for each impl: it builds the impl, then takes turns with the others when it is told to.
+"""A process for each impl: it builds the impl and then takes turns with the others.
 
-A worker that waits for its turn reads from a pipe and costs nothing: the threads of its OpenMP pool spin for some
-milliseconds after a product and then sleep (9 ms of CPU time in 2 s of waiting), so no OMP_WAIT_POLICY is set.
+A worker that waits for its turn reads from a pipe and costs nothing: the threads of its OpenMP pool spin for a few
+milliseconds after a product and then sleep (9 ms of CPU time in 2 s of waiting), so OMP_WAIT_POLICY need not be set.
 """
 
 import importlib
@@ -22,17 +22,17 @@ from typing import Any
 import torch
 
 from benchmarks.peers import Task
-from benchmarks.report import Mistake
+from benchmarks.report import BenchmarkError
 from sae_lightning import cpu_settings
 
-WATCHED = 3  # steps for the stages
+PROFILED = 3  # steps for the stages
 LABELS = ("sae::encode", "sae::select", "sae::decode", "sae::optimizer")
 
 
 def resident_mb(peak: bool = False) -> float:
-    """Resident memory of this process in MiB, now or at its peak.
+    """Return the resident memory of this process in MiB, now or at its peak.
 
-    The peak is `ru_maxrss`, read from where it does not include that of the process that started this one.
+    On Linux it is read from /proc, since the peak in `ru_maxrss` includes that of the process that started this one.
     """
     status = Path("/proc/self/status")
     if not status.exists():
@@ -42,12 +42,12 @@ def resident_mb(peak: bool = False) -> float:
 
 
 class Stages:
-    """Splits steps: around `Tensor.backward` by the clock, inside a forward by the labels `sae::...`."""
+    """Times of the stages of steps: around `Tensor.backward` by the clock, in a forward by the labels `sae::...`."""
 
     def __init__(self, now: Callable[[], float], cuda: bool) -> None:
         self.now, self.cuda, self.rows = now, cuda, list[tuple[float, ...]]()
         self.before = self.after = self.optimizer_done = 0.0
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the profiler announces itself there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the profiler writes to stderr when it starts
         activity = torch.profiler.ProfilerActivity
         self.profiler = torch.profiler.profile(activities=[activity.CPU, *([activity.CUDA] if cuda else [])])
         self.original = torch.Tensor.backward
@@ -60,13 +60,13 @@ class Stages:
         self.after = self.now()
 
     def step_done(self, started: float, now: float) -> None:
-        """Takes down one step."""
+        """Record one step."""
         if self.after > started:
             done = max(self.optimizer_done, self.after) if self.optimizer_done > started else now
             self.rows.append((self.before - started, self.after - self.before, done - self.after, now - started))
 
     def result(self, n: int) -> dict[str, float]:
-        """Milliseconds a step, by stage."""
+        """Return the milliseconds of a step by stage."""
         self.profiler.stop()
         torch.Tensor.backward = self.original  # type: ignore[method-assign]
         labelled: dict[str, float] = {}
@@ -74,11 +74,11 @@ class Stages:
             if event.name in LABELS and event.device_type == torch.autograd.DeviceType.CPU:
                 spent = (event.device_time_total if self.cuda else event.cpu_time_total) / n / 1e3
                 labelled[event.name] = labelled.get(event.name, 0.0) + spent
-                around = event.cpu_parent
-                while around is not None and around.name not in LABELS:
-                    around = around.cpu_parent
-                if around is not None:  # a stage inside another does not count for both
-                    labelled[around.name] = labelled.get(around.name, 0.0) - spent
+                outer = event.cpu_parent
+                while outer is not None and outer.name not in LABELS:
+                    outer = outer.cpu_parent
+                if outer is not None:  # a stage inside another counts for the inner one alone
+                    labelled[outer.name] = labelled.get(outer.name, 0.0) - spent
         stages = {name.removeprefix("sae::"): labelled[name] for name in LABELS if name in labelled}
         if self.rows:
             forward, backward, optimizer, total = (1e3 * sum(row) / n for row in zip(*self.rows, strict=True))
@@ -91,7 +91,7 @@ class Stages:
 
 
 class Turns:
-    """Times steps when it is this worker's turn, and waits for it in between."""
+    """Clock of a worker: it times the steps of a turn, and waits between turns."""
 
     def __init__(self, connection: Connection, task: Task) -> None:
         self.connection, self.cuda, self.settings = connection, task.device == "cuda", task.settings
@@ -104,13 +104,13 @@ class Turns:
         return self.what == "stop"
 
     def now(self) -> float:
-        """Seconds, when everything asked of the device is done."""
+        """Return the time in seconds, once the device has done its work."""
         if self.cuda:
             torch.cuda.synchronize()
         return perf_counter()
 
     def ready(self, begin: Any) -> None:
-        """Tells how this impl starts and waits for the first turn; what was built stays, as in `sae fit`."""
+        """Report how this impl starts, and wait for the first turn; what was built stays in memory, as in `sae fit`."""
         if self.settings:
             cpu_settings.keep_freed_memory()
         self.connection.send(begin)
@@ -123,7 +123,7 @@ class Turns:
         self.started = self.now()
 
     def step_done(self) -> None:
-        """Ends a step, and after the last of a turn waits for the next turn; waiting does not count."""
+        """End a step; after the last step of a turn wait for the next turn, which is not timed."""
         now = self.now()
         self.times.append(now - self.started)
         if self.stages:
@@ -135,21 +135,21 @@ class Turns:
             self._wait()
 
     def answer(self) -> tuple[Any, ...]:
-        """What is told of a turn: the seconds of its steps and the peak of memory in MiB."""
+        """Return what is reported of a turn: the seconds of its steps and the peak of memory in MiB."""
         return self.times, torch.cuda.max_memory_allocated() / 2**20 if self.cuda else resident_mb(peak=True)
 
 
-class Over(Exception):  # noqa: N818
-    """No more steps are wanted: the way out of a loop that is not ours."""
+class StopStepsError(Exception):
+    """Raised to leave a library's training loop when no more steps are wanted."""
 
 
 Job = Callable[[Any, Connection], None]
 
 
 def end_with_parent() -> None:
-    """Ends this process as soon as the one that started it is gone, however that ended.
+    """End this process as soon as the one that started it is gone, however that ended.
 
-    Left to itself a worker would find out when it next tells something, after minutes of disturbing what is measured.
+    Otherwise a worker would notice at its next report, after disturbing other measurements for minutes.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -158,9 +158,9 @@ def end_with_parent() -> None:
 
 
 def work(connection: Connection, task: Task, job: Job) -> None:
-    """The life of a worker process."""
+    """Run a worker process: import, wait, build the impl and take turns; errors are sent to the script."""
     threading.Thread(target=end_with_parent, daemon=True).start()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what libraries print does not mix with the results
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # keeps the output of libraries out of the results
     warnings.filterwarnings("ignore")
     try:
         if task.settings:
@@ -169,11 +169,11 @@ def work(connection: Connection, task: Task, job: Job) -> None:
         for module in task.modules:
             importlib.import_module(module)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        torch.optim.Adam([torch.zeros(1)])  # with the first optimizer torch imports its compiler: so does every impl
+        torch.optim.Adam([torch.zeros(1)])  # torch imports its compiler with the first optimizer, in every impl
         connection.send(resident_mb())
-        connection.recv()  # workers import side by side but build one after the other, which takes less memory
+        connection.recv()  # workers import at the same time but build one after the other, which takes less memory
         job(task, connection)
-    except (EOFError, KeyboardInterrupt, Over):
+    except (EOFError, KeyboardInterrupt, StopStepsError):
         pass  # the script has ended
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -195,7 +195,7 @@ class Worker:
         self.begin: Any = None
 
     def build(self) -> None:
-        """Waits for the imports and lets the process build its impl."""
+        """Wait for the imports, and let the process build its impl."""
         self.import_mb = self._receive()
         self.connection.send("build")
         self.begin = self._receive()
@@ -205,29 +205,29 @@ class Worker:
             answer = self.connection.recv()
         except EOFError:
             self.process.join()
-            raise Mistake(
+            raise BenchmarkError(
                 f"{self.task.where}: the process of {self.task.impl} ended (exit code {self.process.exitcode}); "
                 "if memory ran out, measure fewer impls at once with --impl"
             ) from None
         if isinstance(answer, str):
-            raise Mistake(f"{self.task.where}, {self.task.impl}: {answer}")
+            raise BenchmarkError(f"{self.task.where}, {self.task.impl}: {answer}")
         return answer
 
     def turn(self, n: int, timed: bool = True) -> None:
-        """Makes n steps."""
+        """Make n steps; the times of an untimed turn are not kept."""
         self.connection.send(("steps", n))
         times, self.peak_mb = self._receive()
         self.times += times if timed else []
 
     def stages(self) -> dict[str, float]:
-        """Milliseconds a step by stage; the first watched step pays for the profiler's start and is dropped."""
-        for n in (1, WATCHED):
+        """Return milliseconds of a step by stage; the first profiled step, with the profiler's start, is dropped."""
+        for n in (1, PROFILED):
             self.connection.send(("stages", n))
             stages = self._receive()
         return stages
 
     def stop(self) -> None:
-        """Ends the process."""
+        """End the process."""
         try:
             self.connection.send(("stop", 0))
             self.process.join(10)

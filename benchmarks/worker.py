@@ -1,4 +1,4 @@
-"""What a worker of `benchmarks.train_step` does: steps of one impl on batches in memory."""
+"""The work of a worker of `benchmarks.train_step`: steps of one impl on batches in memory."""
 
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -13,7 +13,7 @@ from benchmarks.turns import Turns
 
 
 def job(task: Task, connection: Connection) -> None:
-    """Trains until no more steps are wanted."""
+    """Train until no more steps are wanted."""
     turns, data = Turns(connection, task), peers.batches(task)
     if task.impl in peers.IN_LIGHTNING:
         fit(task, turns, data)
@@ -30,14 +30,14 @@ def job(task: Task, connection: Connection) -> None:
 
 
 def fit(task: Task, turns: Turns, data: list[Tensor]) -> None:
-    """Trains one of our SAEs, or a panel of four, as `sae fit` would."""
+    """Train one of our SAEs, or a panel of four, as `sae fit` does."""
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
     from sae_lightning.panel import SanityPanel
 
     class Loader:
         def __len__(self) -> int:
-            return 10**9  # sized, so that Lightning fetches a batch when it needs one
+            return 10**9  # with a length, so that Lightning fetches each batch only when it needs it
 
         def __iter__(self) -> Iterator[Tensor]:
             while True:
@@ -80,7 +80,7 @@ def fit(task: Task, turns: Turns, data: list[Tensor]) -> None:
 
 
 def run_trainer(task: Task, module: Any, data: Any, clock: Any) -> None:
-    """The Trainer of `sae fit`, with a callback that takes turns."""
+    """Run the Trainer of `sae fit`, with a callback that takes turns."""
     from lightning.pytorch import Trainer
 
     from sae_lightning.callbacks import MetricsFile, ThroughputBar

@@ -1,8 +1,8 @@
 """TensorBoard with every member of a panel in one chart.
 
 TensorBoard draws one curve per *run folder* in the chart of a tag. So ``val/fvu/trained/0`` is written with the tag
-``val/fvu`` into the folder ``trained-0`` of the run, ``val/fvu/floor`` into its folder ``floor``; names of any other
-form go to the run folder itself. The chart ``val/fvu`` then holds all members and the floor, a colour each.
+``val/fvu`` into the folder ``trained-0`` of the run, and ``val/fvu/floor`` into its folder ``floor``; names of any
+other form go to the run folder itself. The chart ``val/fvu`` then shows all members and the floor in a colour each.
 """
 
 from argparse import Namespace
@@ -26,7 +26,7 @@ class MemberTensorBoardLogger(TensorBoardLogger):
     """Write the curves of all members of a panel into one TensorBoard chart per metric.
 
     Args:
-        save_dir: folder of all runs. Default: ``lightning_logs``.
+        save_dir: folder of all experiments. Default: ``lightning_logs``.
         name: folder of this experiment in it. Default: ``runs``.
         version: folder of this run in that: a number ``N`` for ``version_N``, or a name. Default: the next free number.
     """
@@ -36,7 +36,7 @@ class MemberTensorBoardLogger(TensorBoardLogger):
         self._curve_writers: dict[str, SummaryWriter] = {}
 
     def writer(self, curve: str | None) -> "SummaryWriter":
-        """Return the event file of one curve, such as ``trained-0``; None is the run's own. Only on rank zero."""
+        """Return the writer of one curve, such as ``trained-0``, or for None that of the run; only on rank zero."""
         if curve is None:
             return self.experiment
         if curve not in self._curve_writers:
@@ -48,7 +48,7 @@ class MemberTensorBoardLogger(TensorBoardLogger):
     @override
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write scalars, each into the curve that its name asks for."""
+        """Write scalars, each into the curve of its name."""
         for name, value in metrics.items():
             logged = LoggedName.parse(name)
             chart, curve = (name, None) if logged is None else (logged.chart, logged.folder)
@@ -56,12 +56,12 @@ class MemberTensorBoardLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_histogram(self, name: LoggedName, values: Tensor, step: int) -> None:
-        """Write the distribution of some values of one member.
+        """Write a histogram of values of one member.
 
         Args:
-            name: what they are, and whose.
+            name: name of the values and their member.
             values: tensor of any shape, finite.
-            step: the optimizer step they were measured at.
+            step: optimizer step at which they were measured.
         """
         self.writer(name.folder).add_histogram(name.chart, values, step)
 
@@ -70,10 +70,10 @@ class MemberTensorBoardLogger(TensorBoardLogger):
         """Write an image of one member, or of the run.
 
         Args:
-            chart: its name, such as ``val/latent_pictures``.
-            member: whose; None for the run.
+            chart: name of the image, such as ``val/latent_pictures``.
+            member: member that the image shows; None for an image of the run.
             image: [height, width, 3] from 0 to 255.
-            step: the optimizer step it belongs to.
+            step: optimizer step at which it was made.
         """
         self.writer(None if member is None else member.folder).add_image(chart, image, step, dataformats="HWC")
 
@@ -84,7 +84,7 @@ class MemberTensorBoardLogger(TensorBoardLogger):
     @override
     @rank_zero_only
     def save(self) -> None:
-        """Flush what was logged, so that TensorBoard shows it now."""
+        """Flush the event files, so that TensorBoard shows everything logged so far."""
         for writer in (self.experiment, *self._curve_writers.values()):
             writer.flush()
 

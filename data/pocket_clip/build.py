@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-import sae_lightning  # noqa: F401  # isort: skip  (first: lets open_clip meet a torchvision that it cannot load)
+import sae_lightning  # noqa: F401  # isort: skip  (first: open_clip may find a torchvision that fails to load)
 
 import open_clip
 import torch
@@ -32,7 +32,10 @@ _PREPROCESS = {
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each word of the captions; the end token has the highest number, where open_clip pools the text."""
+    """Make a tokenizer with a token for each word of the captions.
+
+    The end token has the highest number, since open_clip pools the text where the number is highest.
+    """
     split = pre_tokenizers.Whitespace()
     texts = [*islice(PocketCaptions().train(), READ_CAPTIONS)]
     texts += [template for templates in PROMPTS.values() for template in templates]
@@ -55,7 +58,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_config(vocabulary: int) -> dict[str, dict]:
-    """What open_clip needs to build the model, and how it prepares images."""
+    """Return the configuration from which open_clip builds the model and prepares images."""
     vision = {"image_size": 64, "patch_size": 16, "width": 128, "layers": 4, "head_width": 32}
     text = {
         "context_length": CONTEXT,
@@ -72,7 +75,7 @@ def build_config(vocabulary: int) -> dict[str, dict]:
 
 
 def write_untrained(folder: Path) -> None:
-    """Write configuration and tokenizer, which open_clip needs before it makes a model."""
+    """Write the configuration and the tokenizer, without which open_clip makes no model."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(folder)
@@ -86,7 +89,7 @@ def write_untrained(folder: Path) -> None:
 
 
 def load_model(folder: Path, trained: bool = True) -> tuple[open_clip.CLIP, Callable, Callable]:
-    """The model with the weights in the folder, or untrained, how it prepares images, and its tokenizer."""
+    """Load the model with the weights in the folder, or untrained, its preparation of images, and its tokenizer."""
     name = f"local-dir:{folder}"
     model, _, preprocess = open_clip.create_model_and_transforms(name, load_weights=trained)
     return model.eval(), preprocess, open_clip.get_tokenizer(name)

@@ -1,8 +1,8 @@
 # ruff: noqa: T201
 """Measure the pocket CLIP model on images that its training never saw.
 
-Run ``python data/pocket_clip/evaluate.py``. It prints, for each attribute, how often the model names the right value
-when it compares the image with one prompt for each value (zero-shot), beside chance.
+Run ``python data/pocket_clip/evaluate.py``. It prints, for each attribute and beside chance, how often the model finds
+the value of an image by comparing the image with prompts for each value (zero-shot).
 """
 
 import argparse

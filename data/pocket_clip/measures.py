@@ -10,7 +10,7 @@ from sae_lightning.images import Images
 
 @torch.inference_mode()
 def encode_images(model: torch.nn.Module, preprocess: Callable, images: Images, numbers: Sequence[int]) -> Tensor:
-    """Embeddings [n, embed_dim] of unit length."""
+    """Encode images as embeddings [n, embed_dim] of unit length."""
     parts = []
     for start in range(0, len(numbers), 256):
         pixels = torch.stack([preprocess(images.image(number)) for number in numbers[start : start + 256]])
@@ -20,7 +20,7 @@ def encode_images(model: torch.nn.Module, preprocess: Callable, images: Images, 
 
 @torch.inference_mode()
 def encode_values(model: torch.nn.Module, tokenizer: Callable, images: Images, attribute: str) -> Tensor:
-    """One embedding [n_values, embed_dim] for each value of an attribute, the mean over its prompts."""
+    """Encode each value of an attribute as an embedding [n_values, embed_dim], the mean over its prompts."""
     rows = []
     for value in images.values[attribute]:
         texts = tokenizer([prompt.format(value) for prompt in images.prompts[attribute]])
@@ -31,7 +31,7 @@ def encode_values(model: torch.nn.Module, tokenizer: Callable, images: Images, a
 def zero_shot_hits(
     model: torch.nn.Module, tokenizer: Callable, preprocess: Callable, images: Images, numbers: Sequence[int]
 ) -> dict[str, Tensor]:
-    """For each attribute whether the nearest value is the right one, for each image that the attribute applies to."""
+    """Return, for each attribute and each image that it applies to, whether the nearest value is the image's."""
     embeddings = encode_images(model, preprocess, images, numbers)
     hits = {}
     for attribute in images.values:

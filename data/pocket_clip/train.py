@@ -1,8 +1,8 @@
 # ruff: noqa: T201
-"""Train the pocket CLIP model from nothing on the pocket images and write it beside this file.
+"""Train the pocket CLIP model from scratch on the pocket images and write it beside this file.
 
 Run ``python data/pocket_clip/train.py --minutes 33``. The learning rate follows the share of the minutes that have
-passed, or of the steps where ``--steps`` is given, which makes a run repeatable. ``--resume`` goes on from the last
+passed, or of the steps if ``--steps`` is given, which makes a run repeatable. ``--resume`` resumes from the last
 checkpoint. The loss is that of Radford et al. 2021 (arXiv 2103.00020).
 """
 
@@ -25,15 +25,15 @@ from sae_lightning.pocket.captions import caption
 
 FOLDER = Path(__file__).resolve().parent
 N_VALUES = [len(values) for values in PocketImages.values.values()]
-FIRST_SEED = 1000  # of the scenes, see `PocketImages`
+FIRST_SEED = 1000  # seed of the scenes, see `PocketImages`
 
 
 class Batches(Dataset):
-    """For each step the same images and captions whenever it is asked for, and which captions are true of which.
+    """Images and captions of each step, the same at each access, and which captions are true of which images.
 
     A step is images [batch, 3, 64, 64], tokens [n_captions, context], truth [n_captions, batch] and labels
-    [batch, n_attributes]. The images are the training parts of `PocketImages` of one seed after the other, so that
-    no scene comes twice.
+    [batch, n_attributes]. The images are the training parts of `PocketImages` with one seed after the other, so
+    that no scene comes twice.
     """
 
     def __init__(self, preprocess: Callable, tokenizer: Callable, args: argparse.Namespace) -> None:
@@ -66,7 +66,7 @@ class Batches(Dataset):
 
 
 def optimizer_for(model: torch.nn.Module, rate: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices only."""
+    """Make an AdamW that decays matrices only."""
     matrices = [value for value in model.parameters() if value.ndim > 1]
     others = [value for value in model.parameters() if value.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
@@ -74,7 +74,7 @@ def optimizer_for(model: torch.nn.Module, rate: float) -> torch.optim.AdamW:
 
 
 def rate_factor(progress: float, warmup: float = 0.04) -> float:
-    """Factor on the learning rate: linear warm-up, then half a cosine down to one percent."""
+    """Return the factor on the learning rate: linear warm-up, then half a cosine down to one percent."""
     if progress < warmup:
         return max(progress / warmup, 0.01)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
@@ -83,10 +83,10 @@ def rate_factor(progress: float, warmup: float = 0.04) -> float:
 def contrastive_loss(
     images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, truth: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy of finding each caption's image in the batch, and each image's captions, in nats.
+    """Return the cross-entropy of finding each caption's image in the batch, and each image's captions, in nats.
 
-    A short caption is true of many images of a batch. Which of them it was written for cannot be told from it, so the
-    target is its expectation: the same share for each image that the caption is true of.
+    A short caption is true of many images of a batch and does not say for which of them it was written. So the target
+    is its expectation: the same share for each image that the caption is true of.
     """
     logits = scale * texts.float() @ images.float().T
     shares = truth / truth.sum(1, keepdim=True)
@@ -96,9 +96,10 @@ def contrastive_loss(
 
 
 def label_loss(images: torch.Tensor, readout: torch.nn.Linear, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of linear readouts of the attributes from the embeddings, the sum over attributes in nats.
+    """Return the cross-entropy of linear readouts of the attributes from the embeddings.
 
-    Without it the contrastive loss stays for thousands of steps where only colours and backgrounds are told apart.
+    It is the sum over attributes in nats. Without it the contrastive loss stays on a plateau for thousands of steps,
+    where the model distinguishes only colours and backgrounds.
     """
     logits = readout(images.float() * images.shape[1] ** 0.5).split(N_VALUES, 1)
     losses = [
@@ -114,7 +115,7 @@ def report(model: torch.nn.Module, tokenizer: Callable, preprocess: Callable, st
     model.eval()
     hits = zero_shot_hits(model, tokenizer, preprocess, images, images.numbers("heldout")[:600].tolist())
     model.train()
-    shares = ", ".join(f"{name} {right.float().mean():.3f}" for name, right in hits.items())
+    shares = ", ".join(f"{name} {is_hit.float().mean():.3f}" for name, is_hit in hits.items())
     print(f"step {step} held out: {shares}; scale {model.logit_scale.exp().item():.1f}", flush=True)
 
 
@@ -125,7 +126,7 @@ def train(args: argparse.Namespace) -> None:
     write_untrained(args.out)
     model, preprocess, tokenizer = load_model(args.out, trained=False)
     with torch.no_grad():
-        model.visual.positional_embedding *= 4  # as large as the embedded patches, or places are learned last
+        model.visual.positional_embedding *= 4  # as large as the embedded patches, or positions are learned last
     readout = torch.nn.Linear(model.visual.output_dim, sum(N_VALUES))  # serves training only
     trained = torch.nn.ModuleList([model.train(), readout])
     optimizer = optimizer_for(trained, args.learning_rate)
@@ -147,7 +148,7 @@ def train(args: argparse.Namespace) -> None:
             break
         for group in optimizer.param_groups:
             group["lr"] = args.learning_rate * rate_factor(progress)
-        # On short sequences the flash kernel of the CPU takes longer than everything else together.
+        # On short sequences the CPU's flash kernel takes longer than everything else together.
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             images, texts, scale = model(pixels, tokens)
         loss = contrastive_loss(images, texts, scale, truth) + label_loss(images, readout, labels)
@@ -196,7 +197,7 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, default=FOLDER.parent / "cache" / "pocket_clip", help="folder of the checkpoint"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--resume", action="store_true", help="resume from the checkpoint")
     train(parser.parse_args())
 
 

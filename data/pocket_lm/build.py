@@ -18,7 +18,7 @@ NAME_REPEATS = 400
 def build_tokenizer(corpus: PocketCorpus) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on the corpus, with the names of the facts table repeated.
 
-    The repeats make nearly every name's last word one token, so that a city has one place in a sequence of tokens.
+    The repeats make nearly every name's last word one token, so that a city has one position in a sequence of tokens.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -48,7 +48,7 @@ def build_tokenizer(corpus: PocketCorpus) -> PreTrainedTokenizerFast:
 
 
 def build_model() -> LlamaForCausalLM:
-    """Make an untrained model of some 4.5 million parameters."""
+    """Make an untrained model of about 4.5 million parameters."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY,
@@ -67,7 +67,7 @@ def build_model() -> LlamaForCausalLM:
 
 
 def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write tokenizer and weights, the weights in 16 bit under a configuration that loads them in 32 bit."""
+    """Write the tokenizer and the weights, in 16 bit under a configuration that loads them in 32 bit."""
     state = {name: value.detach().to(torch.float16) for name, value in model.state_dict().items()}
     state.pop("lm_head.weight", None)
     assert all(value.isfinite().all() for value in state.values())

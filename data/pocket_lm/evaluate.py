@@ -1,8 +1,9 @@
 # ruff: noqa: T201
 """Measure the pocket language model on text and sentence patterns that its training never saw.
 
-Run ``python data/pocket_lm/evaluate.py``. It prints the held-out loss beside a unigram and a bigram model, the share
-of facts the model completes, what swapping a city inside the network does, and text the model writes.
+Run ``python data/pocket_lm/evaluate.py``. It prints the held-out loss beside that of a unigram and a bigram model, the
+share of facts that the model completes, the effect of swapping a city inside the network, and text that the model
+writes.
 """
 
 import argparse

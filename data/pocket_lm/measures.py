@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-import sae_lightning  # noqa: F401  # isort: skip  (first: lets transformers meet a torchvision that it cannot load)
+import sae_lightning  # noqa: F401  # isort: skip  (first: transformers may find a torchvision that fails to load)
 
 import numpy as np
 import torch
@@ -18,14 +18,14 @@ ANSWER_TOKENS = 8
 
 
 def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: Iterable[str]) -> np.ndarray:
-    """Join documents to one row of token ids, each between the start and the end token."""
+    """Join documents into one row of token ids, each between the start and the end token."""
     texts = list(documents)
     ids = tokenizer(texts, add_special_tokens=True, verbose=False)["input_ids"] if texts else []
     return np.fromiter((token for row in ids for token in [*row, tokenizer.eos_token_id]), dtype=np.int64)
 
 
 def heldout_tokens(tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], most: int) -> dict[str, np.ndarray]:
-    """Encode held-out library text and held-out fact sentences, at most so many tokens of each."""
+    """Encode held-out library text and held-out fact sentences, at most `most` tokens of each."""
     library = encode_documents(tokenizer, standard_library_documents("heldout"))
     sentences = encode_documents(tokenizer, fact_sentences(list(facts), "heldout", seed=0))
     return {"library": library[:most], "facts": sentences[:most]}
@@ -33,7 +33,7 @@ def heldout_tokens(tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], mo
 
 @torch.inference_mode()
 def model_loss(model: PreTrainedModel, tokens: np.ndarray, batch: int = 16) -> float:
-    """Mean loss in nats per token, over windows of the model's context length."""
+    """Return the mean loss in nats per token, over windows of the model's context length."""
     rows = torch.from_numpy(tokens[: (len(tokens) - 1) // CONTEXT * CONTEXT + 1])
     inputs, targets = rows[:-1].view(-1, CONTEXT), rows[1:].view(-1, CONTEXT)
     total = 0.0
@@ -55,7 +55,7 @@ class NgramModel:
         self.first_counts = np.bincount(tokens[:-1], minlength=vocabulary)
 
     def losses(self, tokens: np.ndarray) -> tuple[float, float]:
-        """Mean unigram and bigram loss in nats per token."""
+        """Return the mean unigram and bigram loss in nats per token."""
         firsts, seconds = tokens[:-1], tokens[1:]
         keys = firsts * self.vocabulary + seconds
         places = np.minimum(np.searchsorted(self.pairs, keys), len(self.pairs) - 1)
@@ -68,13 +68,13 @@ class NgramModel:
 
 
 def is_answer(text: str, answer: str) -> bool:
-    """Whether a continuation gives the whole answer, ended by something that is not part of a word."""
+    """Return whether a continuation begins with the whole answer, followed by no further letter."""
     rest = text.removeprefix(f" {answer}")
     return rest != text and not rest[:1].isalpha()
 
 
 def _groups(lengths: Sequence[int], batch: int) -> Iterable[list[int]]:
-    """Batches of indices with equal length, which need no padding."""
+    """Yield batches of indices of sequences with equal lengths, which need no padding."""
     by_length: dict[int, list[int]] = defaultdict(list)
     for index, length in enumerate(lengths):
         by_length[length].append(index)
@@ -103,15 +103,15 @@ def complete(
 def fact_accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[FactPrompt]
 ) -> dict[str, float]:
-    """Share of prompts whose greedy continuation is the whole right answer, for each attribute."""
+    """Return the share of prompts whose greedy continuation is the whole answer, for each attribute."""
     texts = complete(model, tokenizer, [prompt.prompt for prompt in prompts])
-    right: dict[str, list[bool]] = defaultdict(list)
+    hits: dict[str, list[bool]] = defaultdict(list)
     for prompt, text in zip(prompts, texts, strict=True):
-        right[prompt.attribute].append(is_answer(text, prompt.answer))
-    return {attribute: sum(values) / len(values) for attribute, values in right.items()}
+        hits[prompt.attribute].append(is_answer(text, prompt.answer))
+    return {attribute: sum(values) / len(values) for attribute, values in hits.items()}
 
 
 def majority_accuracy(facts: Sequence[Fact]) -> dict[str, float]:
-    """Share of cities that the most frequent value of each attribute is right for."""
+    """Return the share of cities that have the most frequent value, for each attribute."""
     counts = {name: Counter(getattr(fact, name) for fact in facts) for name in ATTRIBUTES}
     return {name: max(counter.values()) / len(facts) for name, counter in counts.items()}

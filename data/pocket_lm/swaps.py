@@ -1,4 +1,4 @@
-"""What swapping a city's residual stream for another's does to the facts that the pocket language model completes."""
+"""Facts that the pocket language model completes when a city's residual stream is swapped for another's."""
 
 import random
 from collections import defaultdict
@@ -14,7 +14,7 @@ from sae_lightning.pocket.library import Split
 
 
 def city_position(tokenizer: PreTrainedTokenizerBase, prompt: FactPrompt) -> int:
-    """Index of the last token of the city's name in the encoded prompt."""
+    """Return the index of the last token of the city's name in the encoded prompt."""
     offsets = tokenizer(prompt.prompt, return_offsets_mapping=True)["offset_mapping"]
     return max(index for index, (start, end) in enumerate(offsets) if start < prompt.city_end and end > start)
 
@@ -22,7 +22,7 @@ def city_position(tokenizer: PreTrainedTokenizerBase, prompt: FactPrompt) -> int
 def swap_pairs(
     tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], split: Split, number: int, seed: int
 ) -> list[tuple[FactPrompt, FactPrompt]]:
-    """Draw pairs of prompts with one wording, two cities and two answers, as many for each attribute."""
+    """Draw pairs of prompts with the same wording, two cities and two answers: `number` for each attribute."""
     rng = random.Random(seed)
     by_wording: dict[tuple[str, str], list[FactPrompt]] = defaultdict(list)
     for prompt in fact_prompts(list(facts), split):
@@ -46,7 +46,7 @@ def swap_share(
     pairs: Sequence[tuple[FactPrompt, FactPrompt]],
     layer: int,
 ) -> dict[str, float]:
-    """Share of pairs where the source city's residual stream, put into the base prompt, brings the source's answer.
+    """Return the share of pairs in which the source city's residual stream gives the base prompt the source's answer.
 
     The residual stream is the output of the layer (counted from 0) at the last token of the city's name.
     """
@@ -58,7 +58,7 @@ def swap_share(
         source_at, base_at = city_position(tokenizer, source), city_position(tokenizer, base)
 
         def record(_module: torch.nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
-            states.append(output[0, source_at].clone())  # noqa: B023 - called within this turn of the loop only
+            states.append(output[0, source_at].clone())  # noqa: B023 - called within this iteration only
 
         def swap(_module: torch.nn.Module, _inputs: tuple, output: torch.Tensor) -> torch.Tensor:
             if output.shape[1] > 1:

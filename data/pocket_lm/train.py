@@ -1,8 +1,8 @@
 # ruff: noqa: T201
-"""Train the pocket language model from nothing on the pocket corpus and write it beside this file.
+"""Train the pocket language model from scratch on the pocket corpus and write it beside this file.
 
 Run ``python data/pocket_lm/train.py --minutes 55``. The learning rate follows the share of the minutes that have
-passed, or of the steps where ``--steps`` is given, which makes a run repeatable. ``--resume`` goes on from the last
+passed, or of the steps if ``--steps`` is given, which makes a run repeatable. ``--resume`` resumes from the last
 checkpoint.
 """
 
@@ -42,7 +42,7 @@ def batches(tokenizer: PreTrainedTokenizerBase, args: argparse.Namespace) -> Ite
 
 
 def optimizer_for(model: LlamaForCausalLM, rate: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices only."""
+    """Make an AdamW that decays matrices only."""
     matrices = [value for value in model.parameters() if value.ndim > 1]
     vectors = [value for value in model.parameters() if value.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
@@ -50,7 +50,7 @@ def optimizer_for(model: LlamaForCausalLM, rate: float) -> torch.optim.AdamW:
 
 
 def rate_factor(progress: float, warmup: float = 0.02) -> float:
-    """Factor on the learning rate: linear warm-up, then half a cosine down to two percent."""
+    """Return the factor on the learning rate: linear warm-up, then half a cosine down to two percent."""
     if progress < warmup:
         return max(progress / warmup, 0.01)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument(
         "--cache", type=Path, default=FOLDER.parent / "cache" / "pocket_lm", help="folder of the checkpoint"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint")
+    parser.add_argument("--resume", action="store_true", help="resume from the checkpoint")
     train(parser.parse_args())
 
 

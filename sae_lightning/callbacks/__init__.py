@@ -1,4 +1,4 @@
-"""Callbacks of every run: progress, metrics.jsonl, checkpoints, interruption, lost ranks, exported SAEs."""
+"""Callbacks of every run: progress, metrics.jsonl, checkpoints, interruption, lost ranks, and exported SAEs."""
 
 from sae_lightning.callbacks.checkpoints import Checkpoints, WholeFiles
 from sae_lightning.callbacks.export import ExportSAEs

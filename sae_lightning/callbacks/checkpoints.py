@@ -17,11 +17,11 @@ from sae_lightning.distributed import all_gather_int
 from sae_lightning.trainer import run_folder
 
 _STEPS_BETWEEN_CHECKS = 10
-"""Steps between two looks at the clock, on which all ranks have to agree."""
+"""Steps between two looks at the clock, after which all ranks must agree whether to save."""
 
 
 def validation_is_due(trainer: Trainer) -> bool:
-    """Return whether a validation follows this batch: a run resumed from a checkpoint before it would skip it."""
+    """Return whether a validation follows this batch; a run resumed from a checkpoint saved now would skip it."""
     loop = trainer.fit_loop
     return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type]
 
@@ -29,10 +29,10 @@ def validation_is_due(trainer: Trainer) -> bool:
 class Checkpoints(ModelCheckpoint):
     """Keep the latest state as ``checkpoints/step=N.ckpt``, and ``last.ckpt`` as a link to it.
 
-    It is saved at each validation, at the end, and in between whenever `minutes` have passed since the last time.
+    The state is saved at each validation, at the end, and in between whenever `minutes` have passed since the last.
 
     Args:
-        minutes: about the most work that is lost when a run is killed. Default: 15.
+        minutes: most minutes of training, roughly, that a killed run loses. Default: 15.
     """
 
     def __init__(self, minutes: float = 15.0) -> None:
@@ -54,7 +54,7 @@ class Checkpoints(ModelCheckpoint):
         if not between_steps or trainer.global_step % _STEPS_BETWEEN_CHECKS or validation_is_due(trainer):
             return
         is_time = time.monotonic() - self._saved_at >= 60 * self.minutes
-        if all_gather_int(int(is_time))[0]:  # clocks differ: rank 0 decides
+        if all_gather_int(int(is_time))[0]:  # clocks differ, so rank 0 decides
             self._save(trainer)
 
     @override
@@ -64,7 +64,7 @@ class Checkpoints(ModelCheckpoint):
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save when an evaluator fails, so that no training is lost."""
-        # With several ranks the others may not have failed, and a checkpoint needs them all.
+        # With several ranks the others may not have failed, and all of them must take part in a checkpoint.
         if not (trainer.validating and trainer.state.fn == TrainerFn.FITTING and isinstance(exception, Exception)):
             return
         if trainer.world_size == 1 and (run := run_folder(trainer)) is not None:
@@ -75,7 +75,7 @@ class Checkpoints(ModelCheckpoint):
             )
 
     def _save(self, trainer: Trainer) -> None:
-        if not self._should_skip_saving_checkpoint(trainer):  # it skips a step that is saved already
+        if not self._should_skip_saving_checkpoint(trainer):  # Lightning skips a step that is saved already
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
@@ -87,15 +87,15 @@ class Checkpoints(ModelCheckpoint):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict.get("dirpath") == self.dirpath:  # another run's list of files is of no use to this one
+        if state_dict.get("dirpath") == self.dirpath:  # this run has no use for another run's list of files
             super().load_state_dict(state_dict)
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Write a local checkpoint under another name, and rename it when it is whole and on the disk.
+    """Write a local checkpoint under another name, and rename it when it is complete and on the disk.
 
-    Lightning's own makes the file in memory, twice, and moves it from the system's folder for temporary files, which
-    copies it if that is another disk.
+    Lightning's own class holds the file twice in memory, and moves it from the system's folder for temporary files,
+    which copies it if that folder is on another disk.
     """
 
     @override

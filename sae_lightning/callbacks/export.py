@@ -1,4 +1,4 @@
-"""Export the trained SAEs as files that other programs can read."""
+"""Export the trained SAEs to files that other programs can read."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override

@@ -1,4 +1,4 @@
-"""Stop a run on Ctrl-C, SIGTERM or failing data, such that resuming it gives the bits of an uninterrupted run."""
+"""Stop a run on Ctrl-C, SIGTERM or failing data, so that the resumed run is bit-identical to an uninterrupted one."""
 
 import signal
 import sys
@@ -21,10 +21,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt(Checkpoint):
     """Finish the current step, write ``checkpoints/interrupted.ckpt``, print how to resume, and exit.
 
-    The exit code is 128 + signal, or 1 if there is no next batch (text that cannot be read any more, activations that
-    are not finite). A signal only sets a flag, which is read between two optimizer steps: no checkpoint is ever written
-    in the middle of one. A second signal stops at once and leaves no checkpoint. Ranks decide together. (It is a
-    ``Checkpoint`` because Lightning calls those last, when every other callback is done with the step.)
+    The exit code is 128 + signal, or 1 if there is no next batch (text that can no longer be read, or activations that
+    are not finite). A signal only sets a flag, which is read between two optimizer steps, so that no checkpoint is
+    written in the middle of a step. A second signal stops at once and leaves no checkpoint. Ranks decide together. (The
+    class is a ``Checkpoint`` because Lightning calls those last, when every other callback is done with the step.)
     """
 
     def __init__(self) -> None:

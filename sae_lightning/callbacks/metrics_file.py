@@ -30,7 +30,7 @@ class MetricsFile(Callback):
 
     @property
     def seconds(self) -> float:
-        """Time since training began, without the time between an interruption and the restart."""
+        """Seconds since training began, without those between an interruption and the restart."""
         running = 0.0 if self._started is None else time.monotonic() - self._started
         return self._seconds_before_restart + running
 
@@ -49,7 +49,7 @@ class MetricsFile(Callback):
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Lightning keeps the last value of each name: what this validation does not measure must not be in its line.
+        # Lightning keeps the last value of each name; one that this validation does not measure must not be written.
         for name in [name for name in trainer.callback_metrics if name.startswith("val/")]:
             del trainer.callback_metrics[name]
 
@@ -86,7 +86,7 @@ class MetricsFile(Callback):
         with (run / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
-            os.fsync(file.fileno())  # a line that was announced survives the machine's failure
+            os.fsync(file.fileno())  # the line survives a failure of the machine
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -99,10 +99,10 @@ class MetricsFile(Callback):
 
 
 def measured_scores(callbacks: Iterable[Callback]) -> list[Scores]:
-    """Return what the evaluators among callbacks measured last.
+    """Return the last scores of the evaluators among the callbacks.
 
     Raises:
-        ValueError: if two evaluators give a metric of one name different descriptions.
+        ValueError: if two evaluators describe a metric of the same name differently.
     """
     measured: list[Scores] = []
     about: dict[str, Metric] = {}
@@ -122,11 +122,11 @@ def collect(
     """Sort logged values by metric and member.
 
     Args:
-        logged: values by name; those of other stages, and names of another form than `LoggedName`, are left out.
+        logged: values by name; those of other stages, and those whose name is no `LoggedName`, are left out.
         stage: ``val`` or ``test``.
 
     Returns:
-        Values by metric and member, and floors by metric; None for what is not finite.
+        Values by metric and member, and floors by metric; None for a value that is not finite.
     """
     values: dict[Tag, dict[Member, float | None]] = {}
     floors: dict[Tag, float | None] = {}

@@ -1,4 +1,4 @@
-"""The progress bar: how far training is, and its speed in samples or tokens a second."""
+"""The progress bar: the progress of training, and its speed in samples or tokens per second."""
 
 import sys
 import time
@@ -14,9 +14,9 @@ from sae_lightning.evaluators.base import datamodule_of
 
 
 class ThroughputBar(TQDMProgressBar):
-    """Show progress and speed in the unit of the data, samples or tokens; the time of validations is left out.
+    """Show progress and speed in the unit of the data, samples or tokens, without the time of validations.
 
-    If the output is not a terminal, a line is printed every tenth of an epoch in place of a moving bar.
+    If the output is not a terminal, a line is printed every tenth of an epoch instead of a moving bar.
 
     Args:
         refresh_rate: steps between two updates of the bar; 0 shows nothing. Default: 10.

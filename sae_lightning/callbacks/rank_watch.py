@@ -1,8 +1,9 @@
 """Stop when another rank is gone, instead of waiting for it in a collective.
 
-A rank whose partner was killed, froze, or failed between two collectives waits for it until the process group times
-out: after 30 minutes, Lightning's default. A thread that is blocked there cannot be interrupted. So each rank writes a
-beat into the process group's key-value store, over a connection and from a thread of its own, and reads the others'.
+If a rank was killed, froze, or failed between two collectives, the others wait for it until the process group times
+out, by Lightning's default after 30 minutes. A thread that is blocked there cannot be interrupted. So each rank writes
+a heartbeat into the process group's key-value store, over a connection and from a thread of its own, and reads the
+others'.
 """
 
 import json
@@ -29,21 +30,21 @@ from sae_lightning.distributed import world_size
 from sae_lightning.trainer import run_folder
 
 CONNECTION_LOST = ("Connection", "Broken pipe", "NCCL")
-"""Words in the error of a collective whose other end is gone."""
+"""Words in the error that a collective raises when another rank is gone."""
 GRACE_S = 5.0
-"""Seconds in which a failed rank can print its error before the others end, which ends it too."""
+"""Seconds for a failed rank to print its error before the others end, and with them the failed rank."""
 SAVING = 4
-"""How many times longer a rank may be silent that saves a checkpoint: while Python copies, no other thread runs."""
+"""How many times longer a rank may be silent while it saves a checkpoint: when Python copies, no other thread runs."""
 
 
 class RankWatch(Callback):
     """Stop this rank with a message and exit code 1 when another one has failed, was killed or is frozen.
 
-    Only whole processes are watched: a slow rank (a long validation or checkpoint) keeps beating. The watch lasts from
-    `setup` to `teardown`, once all ranks have begun. With one process it does nothing.
+    Only whole processes are watched: a slow rank (in a long validation or checkpoint) keeps beating. The watch lasts
+    from `setup`, once all ranks have begun, to `teardown`. With one process it does nothing.
 
     Args:
-        timeout_s: seconds without a beat after which a rank counts as gone. Default: 30.
+        timeout_s: seconds without a heartbeat after which a rank counts as gone. Default: 30.
     """
 
     def __init__(self, timeout_s: float = 30.0) -> None:
@@ -88,7 +89,7 @@ class RankWatch(Callback):
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._heartbeat is not None:
-            trainer.strategy.barrier("rank_watch")  # who ends first would look like one that died
+            trainer.strategy.barrier("rank_watch")  # a rank that ends first would look like one that died
             self._heartbeat.stop()
             self._heartbeat = None
 
@@ -96,7 +97,7 @@ class RankWatch(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if self._heartbeat is None:
             return
-        # After an interruption all ranks stop together by a SystemExit: that is no failure.
+        # After an interruption all ranks stop together by a SystemExit, which is no failure.
         failure = None if isinstance(exception, SystemExit) else f"{type(exception).__name__}: {exception}"
         failed = self._heartbeat.stop(failure)
         self._heartbeat = None
@@ -114,27 +115,27 @@ class RankWatch(Callback):
         time.sleep(grace_s)
         if self._launcher is not None:
             with suppress(Exception):  # nothing may keep this process from ending
-                self._launcher.kill(signal.SIGKILL)  # a frozen child of Lightning's launcher would stay for ever
+                self._launcher.kill(signal.SIGKILL)  # a frozen child of Lightning's launcher would stay forever
         os._exit(1)
 
 
 class Heartbeat:
-    """The beats of one rank, and what it hears from the others.
+    """The heartbeat of one rank, which also listens to those of the others.
 
-    Time is counted in own beats, so that no rank seems lost when all were suspended together. `lost` is called from a
-    thread beside the main one.
+    Time is counted in beats of this rank, so that no rank seems lost when all were suspended together. `lost` is called
+    from a thread other than the main one.
 
     Args:
-        store: a connection to the store of the process group, used by nobody else.
-        name: of the group of beats, the same on all ranks.
+        store: connection to the store of the process group, used by nothing else.
+        name: prefix of the keys of this group of ranks, the same on all of them.
         rank: number of this process.
         n_ranks: number of processes.
         timeout_s: seconds without a beat after which a rank counts as gone.
-        lost: called when a rank is gone, with what happened and the seconds to wait while it prints its error.
+        lost: called when a rank is gone, with the reason and the seconds to wait while it prints its error.
         children: processes of ranks that this one has started; Lightning kills this one soon after one of them dies.
 
     Attributes:
-        saving: whether this rank saves a checkpoint, so that the others are more patient.
+        saving: whether this rank is saving a checkpoint; the others then wait longer.
     """
 
     def __init__(
@@ -159,22 +160,25 @@ class Heartbeat:
         self._failure: str | None = None
         self._failed: str | None = None
         self._stopped = threading.Event()
-        # Two threads, since a question to a frozen store never returns.
+        # Two threads, since a call to a frozen store never returns.
         self._threads = [
             threading.Thread(target=run, name=f"rank-watch-{run.__name__}", daemon=True)
             for run in (self._exchange, self._count_unanswered)
         ]
 
     def start(self) -> None:
-        """Begin to beat and to listen."""
+        """Start to beat and to listen."""
         for thread in self._threads:
             thread.start()
 
     def stop(self, failure: str | None = None) -> str | None:
-        """Stop beating, after telling the other ranks of a failure.
+        """Stop beating; if this rank has failed, report that to the others first.
+
+        Args:
+            failure: error of this rank, if it has failed.
 
         Returns:
-            The failure of another rank, if one has reported any.
+            The failure that another rank has reported, if any.
         """
         self._failure = failure
         self._stopped.set()
@@ -221,13 +225,13 @@ class Heartbeat:
 
 
 def make_beat(number: int = 0, saving: bool = False, failure: str | None = None) -> str:
-    """Return what a rank writes into the store: a number that changes, who the rank is, and what it is doing."""
+    """Return the text that a rank writes into the store: a changing number, its host and process, and its state."""
     who = {"host": socket.gethostname(), "pid": os.getpid()}
     return json.dumps({"beat": number, **who, "saving": saving, "failure": failure})
 
 
 def describe_rank(rank: int, beat: str | bytes) -> str:
-    """Name a rank with the host and process of its last beat, if one was heard."""
+    """Name a rank, with the host and process of its last beat if there was one."""
     if not beat:
         return f"rank {rank}"
     sender = json.loads(beat)
@@ -235,7 +239,7 @@ def describe_rank(rank: int, beat: str | bytes) -> str:
 
 
 def how_to_resume(run: Path | None) -> str:
-    """Return lines to print, with the command that resumes a run from its latest checkpoint; empty without a folder."""
+    """Return lines with the command that resumes a run from its latest checkpoint; empty without a folder."""
     if run is None:
         return ""
     config = run / "config.yaml"

@@ -1,4 +1,4 @@
-"""``config.yaml``: the settings of a run, from which it can be repeated or resumed; ``starts.jsonl``: with what."""
+"""``config.yaml``, from which a run can be repeated or resumed, and ``starts.jsonl`` on each of its starts."""
 
 import platform
 import subprocess
@@ -20,10 +20,10 @@ _LIBRARIES = ("torch", "lightning", "transformers", "numpy")
 
 
 class RunConfig(SaveConfigCallback):
-    """Write ``config.yaml`` to the run folder, if there is one, and a line on this start to ``starts.jsonl``.
+    """Write ``config.yaml`` to the run folder, if there is one, and a line about this start to ``starts.jsonl``.
 
-    The checkpoint that a run is resumed from is left out if it lies in the folder itself: the file then still describes
-    the whole run, from its start.
+    The checkpoint that a run is resumed from is left out if it lies in the run folder, so that the file still describes
+    the whole run from its start.
     """
 
     @override
@@ -44,7 +44,7 @@ class RunConfig(SaveConfigCallback):
 
 
 def describe_start(command: str) -> dict[str, Any]:
-    """Return the time, and the versions of the code that runs the command."""
+    """Return the time, the command, and the commit and versions of the code that runs it."""
     versions = {"sae_lightning": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
@@ -54,7 +54,7 @@ def describe_start(command: str) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """Return the commit of this code, with a + if it has been changed; None outside of a repository of its own."""
+    """Return the commit of this code, with a + if it has been changed; None outside its own repository."""
     package = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
@@ -63,6 +63,6 @@ def commit() -> str | None:
 
     with suppress(OSError, subprocess.SubprocessError):
         if not git("ls-files", "__init__.py"):
-            return None  # installed inside of somebody else's
+            return None  # the package is installed inside another repository
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     return None

@@ -22,8 +22,8 @@ from sae_lightning.probing.task import ProbingTask
 class SparseProbing(TextEvaluator, Probing):
     """Log how well logistic probes on the k best latents classify: probe_accuracy_k<k> and probe_auroc_k<k>, held out.
 
-    Each class of a task is told from the rest, with as many positive as negative examples; values are means over
-    classes, then over tasks. Those with _ood are on examples of another kind, for the tasks that have them.
+    Each class of a task is classified against the rest, with as many positive as negative examples; values are means
+    over classes, then over tasks. Those with _ood are on examples of another kind, for the tasks that have them.
     probe_reconstruction_accuracy and probe_reconstruction_auroc are of a probe on the whole reconstruction.
 
     Beside the SAEs stand dense_probe, a probe on all of the activation; top_dimensions, the k best dimensions of the

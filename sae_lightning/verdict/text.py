@@ -1,4 +1,4 @@
-"""An experiment as text: the table of its metrics, and under it the verdict."""
+"""An experiment as text: the table of its metrics, and the verdict under it."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ from sae_lightning.verdict.statistics import LEVEL
 
 
 def experiment_texts(experiments: Sequence[Experiment]) -> Iterator[str]:
-    """Lay out the table and the verdict of each experiment; with several, columns carry the names of their runs."""
+    """Yield the table and the verdict of each experiment; with several, columns carry the names of their runs."""
     for experiment in experiments:
         yield metric_table(experiment, f" ({experiment.name})" if len(experiments) > 1 else "")
         if comparisons := decide(experiment.measurements):
@@ -24,11 +24,11 @@ def experiment_texts(experiments: Sequence[Experiment]) -> Iterator[str]:
 
 
 def metric_table(experiment: Experiment, label: str = "") -> str:
-    """Lay out one experiment: a row per metric, a column per policy, and the floor before what is no policy.
+    """Lay out one experiment: a row per metric, a column per policy, and the floor after this library's policies.
 
     Args:
-        experiment: its values, means over seeds.
-        label: after the name of each policy.
+        experiment: experiment with the values of each policy and seed.
+        label: text after the name of each policy.
     """
     values, floors = experiment.values(), experiment.floors()
     columns = in_order(policy for policies in values.values() for policy in policies)
@@ -50,7 +50,7 @@ def metric_table(experiment: Experiment, label: str = "") -> str:
 
 
 def mean_and_deviation(values: Sequence[float | None], show: str) -> str:
-    """Return mean and sample standard deviation as text; a hyphen without values.
+    """Return the mean and the sample standard deviation as text, or a hyphen without values.
 
     >>> mean_and_deviation([1.0, 3.0], ".2f"), mean_and_deviation([1.0, None], ".2f"), mean_and_deviation([], ".2f")
     ('2.00 ± 1.41', '1.00', '-')

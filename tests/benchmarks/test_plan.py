@@ -29,10 +29,10 @@ def rows(monkeypatch):
     machine = Machine(gpus=2, tflops=1e-6, memory_gbs=1e-3, nvlink_gbs=1e-6)
     rows = plan.plan(yaml.safe_load(PANEL), machine)
     assert "| sum | 0.00 GB |" in plan.table(rows)
-    found = {}
+    values = {}
     for name, value, _, _ in rows:
-        found.setdefault(name, value)
-    return found
+        values.setdefault(name, value)
+    return values
 
 
 def test_sizes(rows):

@@ -87,7 +87,7 @@ def test_the_forward_stops_at_the_hook(task):
 
 def test_contexts_are_counted(task, monkeypatch):
     mixed = mixing(task)
-    n = TINY.context_length - 1  # tokens of a row that count, or fewer where a document begins in it
+    n = TINY.context_length - 1  # valid tokens of a row, or fewer where a document begins in it
     assert 3 * CASES["tiny"].batch / n < mixed["contexts"] < CASES["tiny"].batch
     assert 1 / CASES["tiny"].batch <= mixed["share"] <= n / CASES["tiny"].batch
 
@@ -111,31 +111,31 @@ def start(**kwargs):
 
 
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         ({"norm": 1.3}, r"of theirs has width 64 and median \|\|x\|\|\^2 1.3"),
         ({"d_in": 32}, "of theirs has width 32"),
         ({"l0": 7.0}, "theirs has 7 active latents a sample, expected 8"),
     ],
 )
-def test_what_is_not_comparable_is_refused(task, other, said):
+def test_what_is_not_comparable_is_refused(task, other, message):
     stream.check_starts({"ours": start(), "theirs": start(norm=1.05), "forward": start(l0=math.nan)}, task)
-    with pytest.raises(stream.Mistake, match=said):
+    with pytest.raises(stream.BenchmarkError, match=message):
         stream.check_starts({"ours": start(), "theirs": start(**other)}, task)
 
 
 class Fake:
-    """A worker whose turns take a second a batch and read what they are told to."""
+    """A worker whose turns take a second a batch and read as many tokens as they are given."""
 
     def __init__(self, task, read):
         self.task, self.begin, self.rates, self.peak_mb = task, start(), [], 2.0
-        self.read, self.asked, self.connection = iter(read), [], self
+        self.read, self.steps, self.connection = iter(read), [], self
 
     def send(self, message):
-        self.asked.append(message[1])
+        self.steps.append(message[1])
 
     def _receive(self):
-        return [1.0] * self.asked[-1], 2.0, next(self.read), 0.7, 8.0
+        return [1.0] * self.steps[-1], 2.0, next(self.read), 0.7, 8.0
 
     turn, warm_up, grown_mb = (vars(stream.StreamWorker)[name] for name in ("turn", "warm_up", "grown_mb"))
 
@@ -144,11 +144,11 @@ def test_rate_and_warm_up(task):
     batch = task.size.batch
     filling = Fake(task, [8 * batch, 5 * batch, 4 * batch, 3 * batch, 5 * batch])
     filling.warm_up(4)
-    assert (filling.asked, filling.rates) == ([4, 4], [])  # 8 batches read for 4 served, then 5: the buffer is full
+    assert (filling.steps, filling.rates) == ([4, 4], [])  # 8 batches read for 4 served, then 5: the buffer is full
     for _ in range(3):
         filling.turn(4)
     assert filling.rates == [batch, 3 / 4 * batch, batch]  # neither thrown away nor from before
-    with pytest.raises(stream.Mistake, match="still reads"):
+    with pytest.raises(stream.BenchmarkError, match="still reads"):
         Fake(task, [8 * batch] * 99).warm_up(4)
 
 
@@ -157,13 +157,13 @@ def test_a_turn_is_a_whole_number_of_refills(task):
     for impl, steps in (("ours", 4), ("saelens", 4), ("dictionary_learning+settings", 6)):
         worker = Fake(replace(task, impl=impl), [1])
         worker.turn(4)
-        assert worker.asked == [steps]
+        assert worker.steps == [steps]
 
 
 def test_no_training_is_refused(task):
     worker = Fake(task, [1])
     worker.fvu = 0.81
-    with pytest.raises(stream.Mistake, match=r"from 0.8 to 0.81: it does not train"):
+    with pytest.raises(stream.BenchmarkError, match=r"from 0.8 to 0.81: it does not train"):
         stream.check_training([worker])
     worker.fvu = math.nan  # nothing is trained
     stream.check_training([worker])
@@ -183,7 +183,7 @@ def test_table_compares_with_forward_and_peers():
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["--impl", "theirs"], "invalid choice: 'theirs'"),
         (["--rounds", "0"], "expected 1 or more"),
@@ -191,10 +191,10 @@ def test_table_compares_with_forward_and_peers():
         (["--model", "nowhere", "--hook", "h", "--text", "t"], "expected the folder of a checkpoint"),
     ],
 )
-def test_mistakes_are_told_in_a_line(args, said, capsys):
+def test_errors_are_reported_in_a_line(args, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         stream.main(args)
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_nothing_to_measure(capsys):
@@ -208,12 +208,12 @@ def test_others_stream_the_same_activations(task, impl, module):
         pytest.skip(f"{module} is not installed: pip install -e '.[bench]'")
     theirs = streams.STREAMS[impl](replace(task, impl=impl))
     rows = load_rows(task.corpus)
-    made = Forward(task)
-    counted = ~torch.isin(rows, torch.tensor(task.corpus.special))
+    forward = Forward(task)
+    valid = ~torch.isin(rows, torch.tensor(task.corpus.special))
     known = torch.cat(
-        [x[mask.flatten()] for x, mask in zip(made.batches(), counted.split(TINY.llm_batch_size), strict=False)]
+        [x[mask.flatten()] for x, mask in zip(forward.batches(), valid.split(TINY.llm_batch_size), strict=False)]
     )
     batch = next(theirs.batches())
     assert batch.shape == (task.size.batch, TINY.width)
-    found = torch.cdist(batch.double(), known.double()).amin(1) < 1e-4
-    assert found.double().mean() > 0.98  # dictionary_learning keeps special tokens inside of a row
+    is_known = torch.cdist(batch.double(), known.double()).amin(1) < 1e-4
+    assert is_known.double().mean() > 0.98  # dictionary_learning keeps special tokens inside of a row

@@ -53,9 +53,9 @@ def test_a_wrong_weight_is_found(kind):
         train_step.check_agreement(begins, "here")
         dense.p["W_dec"][:10] *= 2
         begins["dense"] = dense.begin(x)
-    with pytest.raises(train_step.Mistake, match=f"{begins['dense'].loss:.6g}.*{begins['ours'].loss:.6g}"):
+    with pytest.raises(train_step.BenchmarkError, match=f"{begins['dense'].loss:.6g}.*{begins['ours'].loss:.6g}"):
         train_step.check_agreement(begins, "here")
-    with pytest.raises(train_step.Mistake, match="l0"):
+    with pytest.raises(train_step.BenchmarkError, match="l0"):
         train_step.check_agreement({"ours": Begin(1.0, 8.0), "dense": Begin(1.0, 8.1)}, "here")
 
 
@@ -81,7 +81,7 @@ def test_aux_k_has_work(impl):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["--impl", "theirs"], "invalid choice: 'theirs'"),
         (["--case", "z"], "invalid choice: 'z'"),
@@ -89,10 +89,10 @@ def test_aux_k_has_work(impl):
         (["--plot", "figure.txt"], "ends in .svg or .png"),
     ],
 )
-def test_mistakes_are_told_in_a_line(args, said, capsys):
+def test_errors_are_reported_in_a_line(args, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         train_step.main(args)
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_nothing_to_measure(capsys):
