@@ -2,7 +2,7 @@
 
 A comparison is trained minus baseline, paired by seed within a run; see `statistics` for the intervals. It "beats" the
 baseline, or "loses", where the p value, corrected for all comparisons of the experiment (Benjamini, Hochberg 1995), is
-below 5 %; otherwise it "ties", which says that these data do not tell them apart and not that they are equal. Each
+below 5 %; otherwise it "ties": these data show no clear difference, which does not say that the two are equal. Each
 baseline is a question of its own: the best of several is never taken.
 """
 
