@@ -86,8 +86,9 @@ def training(run: Run, part: str = "") -> Figure:
     charts = training_charts(run, part, _TRAINING)
     if not charts:
         raise FigureSkipped(f"none of {', '.join(_TRAINING)} was measured")
-    title = "What an SAE learns, and how far its dictionary moves for it"
-    return figure_of(charts, f"{title}\n{_subtitle(run, part)}; bands: least to greatest", columns=2)
+    title, subtitle = "What an SAE learns, and how far its dictionary moves for it", _subtitle(run, part)
+    bands = "" if subtitle.endswith("1 seed") else "; bands: least to greatest"
+    return figure_of(charts, f"{title}\n{subtitle}{bands}", columns=2)
 
 
 def explained_variance_vs_recovery(runs: Sequence[Run]) -> Figure:
