@@ -8,6 +8,7 @@ import pytest
 from lightning.pytorch import LightningModule, Trainer
 
 from sae_lightning.callbacks import Interrupt
+from sae_lightning.datamodules import ActivationDataModule
 
 
 def trainer(**state: Any) -> Trainer:
@@ -85,7 +86,7 @@ def test_a_validation_that_is_due_comes_before_the_checkpoint(interrupt: Interru
 
 
 def test_a_missing_batch_stops_the_run_with_code_1(interrupt: Interrupt, capsys: pytest.CaptureFixture[str]):
-    data = MagicMock()
+    data = MagicMock(spec=ActivationDataModule)
     end_of_batch(interrupt, 0, datamodule=data)
     data.prepare_batch.side_effect = ValueError("the text is gone")
     end_of_batch(interrupt, 0, datamodule=data, is_last_batch=True)

@@ -45,7 +45,8 @@ def folder(tmp_path_factory):
         for policy in ("trained", "frozen_decoder"):
             sae = TopK(16, k=2, d_sae=32, seed=seed)
             sae.save(run / "saes" / policy / str(seed))
-    line = {"step": 1, "samples": 1, "floors": {}, "metrics": {"explained_variance": {"trained": {"0": 0.9, "1": 0.8}}}}
+    metrics = {"explained_variance": {"trained": {"0": 0.9, "1": 0.8}}}
+    line = {"step": 1, "samples": 1, "seconds": 1.0, "floors": {}, "metrics": metrics}
     (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     return folder
 

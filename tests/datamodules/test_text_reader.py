@@ -4,8 +4,7 @@ from tiny import save_text, save_tiny_lm
 
 from sae_lightning.datamodules import LanguageModelDataModule
 from sae_lightning.datamodules.file_text import FileText
-from sae_lightning.evaluators import TextEvaluator, TextReader
-from sae_lightning.members import by_part
+from sae_lightning.datamodules.text_reader import TextReader
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +45,3 @@ def test_activations_of_a_batch_are_those_of_each_text_alone(reader):
     for i, reading in enumerate(readings):
         ((_, alone, _),) = reader.activations([reading])
         torch.testing.assert_close(seen[i], alone[0])
-
-
-def test_data_without_a_model_are_refused(sae, data, trainer):
-    class Asks(TextEvaluator):
-        def scores(self, trainer, module, stage):
-            raise AssertionError
-
-    with pytest.raises(ValueError, match="Asks needs a language model, and data=Activations has none"):
-        trainer(Asks()).fit(sae, data)
-
-
-def test_names_of_parts_and_references():
-    assert by_part(["early/trained/0", "late/trained/0", "early/untrained/0"]) == {
-        "early": ["early/trained/0", "early/untrained/0"],
-        "late": ["late/trained/0"],
-    }
-    assert reference("", "pca") == "pca/0"
-    assert reference("early", "pca") == "early/pca/0"
