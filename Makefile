@@ -1,5 +1,6 @@
 # make demo    the sanity check on a small language model, from nothing to the table
 # make test    the tests, on every core
+# make fast    those that take under two minutes in all: no processes, no browser, no training by command
 # make check   what CI looks at beside the tests: lint, format, types
 # make clean   remove caches and build products; the environment in .venv and the runs stay
 
@@ -9,13 +10,16 @@ BIN := .venv/bin
 # Touched after an install, so that the environment is made anew only when pyproject.toml has changed.
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check clean
+.PHONY: demo test fast check clean
 
 demo: $(INSTALLED)
 	$(BIN)/sae fit --config configs/experiment/sanity_pocket_lm.yaml
 
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+
+fast: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not slow"
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -21,3 +21,27 @@ def tiny_clip(tmp_path_factory):
 def image_folder(tmp_path_factory):
     """Folder with red, green and blue images, in a folder each."""
     return str(save_images(tmp_path_factory.mktemp("images")))
+
+
+SLOW = (
+    "test_resume.py", "test_lost_rank.py", "test_two_processes.py", "test_train_step.py", "test_ranks.py",
+    "test_fit.py", "test_configs.py", "test_stream.py", "test_package.py", "report/test_images.py",
+    "test_explorer.py", "evaluators/test_reconstruction.py", "metrics/test_reconstruction.py", "test_rank_watch.py",
+    "test_datamodules.py", "test_report.py", "test_attribute_editing.py", "test_chat.py", "test_background.py",
+    "test_concept_purity.py", "test_latent_images.py", "test_panel.py", "test_explain.py", "test_density.py",
+    "test_old_run.py", "figures/test_runs.py", "test_meta_steering.py", "test_meta_latents.py",
+    "test_causal_editing.py", "test_family.py", "test_auto_interp.py", "test_tasks.py", "test_triton_bag.py",
+    "test_statistics.py", "test_pocket_clip.py", "test_pocket_lm.py", "pocket/test_text.py", "test_stitch.py",
+    "test_report_browser.py", "test_explorer_browser.py", "test_cached.py", "test_clip_cache.py",
+    "metrics/test_dictionary.py", "test_sparse_probing.py", "evaluators/test_base.py", "test_library.py",
+    "test_new_evaluator.py", "test_parser.py", "test_cli.py", "test_page.py", "test_parts.py",
+)  # fmt: skip
+"""Files of two seconds or more: they start processes, train through the command line, or open a browser."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what `make fast` leaves out, and run it first: a long file at the end would keep one process alone."""
+    for item in items:
+        if item.path.as_posix().endswith(SLOW):
+            item.add_marker("slow")
+    items.sort(key=lambda item: next((i for i, name in enumerate(SLOW) if item.path.as_posix().endswith(name)), 1000))

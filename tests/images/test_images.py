@@ -86,7 +86,9 @@ def test_a_dataset(image_folder):
         ({"dataset": "no/such"}, "dataset=no/such, name=None, split=train: `datasets` cannot load it"),
     ],
 )
-def test_a_bad_dataset(image_folder, arguments, message):
+def test_a_bad_dataset(image_folder, arguments, message, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)  # else it waits for a hub that may not be there
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=message):
         HubImages(**{"dataset": image_folder, **arguments})
 

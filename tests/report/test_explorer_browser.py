@@ -325,9 +325,9 @@ def test_blind_mode_gives_nothing_away_and_keeps_a_tally(browse, url):
 
 def test_blind_mode_takes_one_half_from_the_trained_sae(browse, url):
     page = browse(url)
-    members = "[{name: 'trained/0'}, {name: 'frozen_decoder/0'}, {name: 'frozen_encoder/0'}, {name: 'untrained/0'}]"
+    members = "['trained', 'frozen_decoder', 'frozen_encoder', 'untrained'].map((policy) => ({ policy }))"
     n = page.evaluate(
-        f"Array.from({{length: 4000}}, () => saeBlind.draw({members}).name).filter(x => x === 'trained/0').length"
+        f"Array.from({{length: 4000}}, () => saeBlind.draw({members}).policy).filter(x => x === 'trained').length"
     )
     assert binomtest(n, 4000, 0.5).pvalue > 1e-6
 

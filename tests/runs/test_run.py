@@ -121,7 +121,7 @@ def test_the_data_of_a_run_come_without_nulls_wherever_their_class_has_moved(tmp
     datamodule = Run(folder).datamodule(val_samples=32, not_an_argument=1)
     assert (datamodule.val_samples, datamodule.null_parts) == (32, ())
     config.write_text("{}")
-    with pytest.raises(ValueError, match="required: data"):
+    with pytest.raises(ValueError, match="required: --data"):
         Run(folder).datamodule()
 
 
