@@ -29,7 +29,7 @@ CSS_PROPERTIES |= {"#56b4e9": "sky", "#f0e442": "yellow"}
 CHANCE = Style(MUTED, "", (0, (6, 3)))
 """What chance comes to, or an SAE that does nothing."""
 REFERENCE = Style(MUTED, "o", "none")
-"""What is no SAE."""
+"""Style of reference methods."""
 
 LOOK: dict[str, Any] = {
     "text.parse_math": False,  # a $ in a name is a $
