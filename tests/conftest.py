@@ -40,8 +40,7 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what `make fast` leaves out, and run it first: a long file at the end would keep one process alone."""
+    """Mark what `make fast` leaves out."""
     for item in items:
         if item.path.as_posix().endswith(SLOW):
             item.add_marker("slow")
-    items.sort(key=lambda item: next((i for i, name in enumerate(SLOW) if item.path.as_posix().endswith(name)), 1000))

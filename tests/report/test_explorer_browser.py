@@ -1,6 +1,5 @@
 """The explorer in a real browser, opened from disk, on made-up latents."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -63,28 +62,13 @@ def save(path, members, split=None, **images):
     return f"file://{path}"
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-    )
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def browse(chromium):
+def browse(browser):
     """Opens a page; in the end nothing may have been said on its console or asked of a network."""
     told, contexts = [], []
 
     def browse(url, width=1280, **options):
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **options))
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: told.append(message.text))
         page.on("pageerror", lambda error: told.append(str(error)))
