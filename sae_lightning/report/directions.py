@@ -85,5 +85,5 @@ def meta_sae_of(run: Path, folder: Path) -> SparseAutoencoder | None:
 
 
 def short(value: float | Tensor) -> float | None:
-    """Keep three digits, since more cannot be seen and would be half of the page; None for a value that is not finite."""
+    """Keep three digits, since more cannot be seen and would be half of the page; None where it is not finite."""
     return float(f"{float(value):.3g}") if math.isfinite(value) else None
