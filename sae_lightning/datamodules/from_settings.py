@@ -37,7 +37,7 @@ def make_datamodule(
         settings = parser.parse_object({"data": current_class_paths(data)})
     except ArgumentError as error:
         raise ValueError(readable(str(error), subclass_names(ActivationDataModule))) from error
-    kind = datamodule_class(settings)
+    kind: type[ActivationDataModule] = pkgutil.resolve_name(settings.data.class_path)
     if not issubclass(kind, (CachedActivations, *kinds)):
         return None
     given = settings.data.init_args
@@ -49,9 +49,3 @@ def make_datamodule(
         datamodule.source.loaded()  # which refuses another model than the one that the cache was made with
         datamodule = datamodule.source.origin
     return datamodule if isinstance(datamodule, kinds) else None
-
-
-def datamodule_class(settings: Namespace) -> type[ActivationDataModule]:
-    """Return the class that parsed settings name under `data`."""
-    kind: type[ActivationDataModule] = pkgutil.resolve_name(settings.data.class_path)
-    return kind

@@ -2,9 +2,8 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from heapq import nlargest
-from itertools import accumulate, pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from sae_lightning.interpretation.excerpts import Example, Excerpts
 from sae_lightning.interpretation.latents_on_images import LatentsOnImages
 from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.module import columns_by_part
 from sae_lightning.sources import TokenBatch
 
 
@@ -50,7 +50,7 @@ def max_activating_examples(
         The examples, the strongest first, fewer where it fires in fewer; and the latent's firing frequency over valid
         tokens.
     """
-    own = _columns_of(part, datamodule.widths or {part: sae.d_in})
+    own = columns_by_part(datamodule.widths or {part: sae.d_in})[part]
     activations, n_rows = [], datamodule.llm_batch_size
     for inputs in zip(excerpts.rows.input_ids.split(n_rows), excerpts.rows.mask.split(n_rows), strict=True):
         captured, mask = datamodule.source.capture(TokenBatch(*inputs))
@@ -81,7 +81,7 @@ def max_activating_images(
         Their numbers with the largest activation at any position, the strongest first, fewer where it fires on fewer;
         and the latent's firing frequency over valid positions.
     """
-    own = _columns_of(part, datamodule.widths or {part: sae.d_in})
+    own = columns_by_part(datamodule.widths or {part: sae.d_in})[part]
     column = torch.tensor([latent], device=sae.device)
     numbers = datamodule.first_rows("heldout", n_images * datamodule.positions)[:, 0]
     readers = {part: lambda x: sae.encode(x[:, own]).columns(column).float()}
@@ -90,12 +90,6 @@ def max_activating_images(
     strongest = [i for i in peaks.argsort(descending=True, stable=True)[:n].tolist() if peaks[i] > 0]
     fires = torch.cat([batch.latents[part] for batch in batches]) != 0
     return [(int(numbers[i]), float(peaks[i])) for i in strongest], float(fires.double().mean())
-
-
-def _columns_of(part: str, widths: Mapping[str, int]) -> slice:
-    """Return the columns of a part in the activations."""
-    ends = [0, *accumulate(widths.values())]
-    return slice(*dict(zip(widths, pairwise(ends), strict=True))[part])
 
 
 def _latent_on_tokens(sae: SparseAutoencoder, x: Tensor, latent: int, mask: Tensor) -> Tensor:
