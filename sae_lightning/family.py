@@ -7,6 +7,8 @@ and the batches, and each starts from a draw of its own. Beside a size stand fre
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from torch import Tensor
+
 from sae_lightning.freeze import FreezePolicy, NoFreeze
 from sae_lightning.members import TRAINED
 from sae_lightning.panel import SanityPanel
@@ -35,7 +37,8 @@ class SAEFamily(SanityPanel):
         policies: freeze policies beside the trained SAE, by names of yours; none by default. The verdict compares each
             with the trained SAE of its size.
         policy_factors: the sizes that have them; all by default.
-        inits: a start of their own for policies named here; the others take that of the trained SAE of their size.
+        inits: a start of their own for policies named here. Of the others a FrozenDecoder starts CovarianceMatched, as
+            in a SanityPanel, and the rest as the trained SAE of their size.
         seeds: one member of each kind for every seed.
         widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
     """
@@ -80,10 +83,10 @@ class SAEFamily(SanityPanel):
         """Make an SAE of the size that the policy belongs to."""
         return sae(d_in, expansion_factor=float(self.factors[policy]))
 
-    def initialise_members(self) -> None:
+    def initialise_members(self, samples: Tensor | None = None) -> None:
         """Start all members: those of one seed and size are equal, and sizes have no direction in common."""
         for sae in self.members.values():  # with one seed a larger draw would begin with the smaller one
             sae.seed = sae.seed * _LARGEST_SIZE + sae.d_sae
-        super().initialise_members()
+        super().initialise_members(samples)
         for member, sae in self.members.items():
             sae.seed = member.seed

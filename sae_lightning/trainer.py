@@ -1,9 +1,11 @@
 """What Lightning's connectors set on a Trainer, with types; and where a run keeps its files while it is running."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lightning.pytorch import Callback, Trainer
 
 
@@ -17,6 +19,12 @@ def any_datamodule_of(trainer: "Trainer") -> object:
     """Return the datamodule of a trainer, of whatever kind; None where it was given plain loaders."""
     datamodule: object = trainer.datamodule  # type: ignore[attr-defined]
     return datamodule
+
+
+def train_batches_of(trainer: "Trainer") -> "Iterable[Any]":
+    """Return the training data of a trainer before its fit has begun, from a datamodule or as a plain loader."""
+    # Lightning has no public way to them before it has restored a checkpoint, which needs a module with a start.
+    return trainer.fit_loop._data_source.dataloader()
 
 
 def log_interval_of(trainer: "Trainer") -> int:

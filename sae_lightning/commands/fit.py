@@ -40,7 +40,7 @@ from sae_lightning.loggers import MemberTensorBoardLogger
 from sae_lightning.panel import SanityPanel
 from sae_lightning.probing import ProbingTask
 from sae_lightning.runs import METRICS_FILE, Run, experiments_of
-from sae_lightning.saes import DecoderInit, SAEModule
+from sae_lightning.saes import BiasInit, DecoderInit, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
 from sae_lightning.trainer import run_folder
 from sae_lightning.verdict import experiment_texts, write_verdict
@@ -50,6 +50,7 @@ _NAMED_CLASSES = (
     ActivationDataModule,
     Callback,
     DecoderInit,
+    BiasInit,
     FiringProbability,
     Dependence,
     Null,

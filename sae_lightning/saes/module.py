@@ -1,6 +1,6 @@
 """What training one SAE and training many side by side have in common: the LightningModule around `members`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -15,7 +16,7 @@ from sae_lightning.code import Code
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.optimizers import speed_up
 from sae_lightning.saes.schedule import WarmupDecay
-from sae_lightning.trainer import any_datamodule_of, log_interval_of
+from sae_lightning.trainer import any_datamodule_of, log_interval_of, train_batches_of
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
@@ -96,29 +97,35 @@ class SAEModule(LightningModule):
                 "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
             )
         if stage == "fit":
-            if not all(sae.is_initialised for sae in self.members.values()):
-                self.initialise_members()
+            if any(not sae.is_initialised or sae.b_dec_awaits_data for sae in self.members.values()):
+                n = max(sae.n_calibration_samples for sae in self.members.values())
+                self.initialise_members(self._draw_calibration_sample(n) if n else None)
             if isinstance(data, ActivationData):
                 data.use_starting_dictionaries(self.members)
 
-    def initialise_members(self) -> None:
-        """Draw the calibration sample once and give every member its start."""
-        n = max(sae.n_calibration_samples for sae in self.members.values())
-        samples = None
-        if n:
-            # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
-            data = any_datamodule_of(self.trainer)
-            if not isinstance(data, CalibrationData):
-                raise ValueError(
-                    f"these SAEs start from {n} activations (scale_input, or an init that needs them), and "
-                    f"{type(data).__name__} has no calibration_sample: take an ActivationDataModule, or call "
-                    "initialise(seed, samples) of each SAE before training"
-                )
-            for sae in self.members.values():
-                sae.init.prepare(data)
-            samples = self.trainer.strategy.broadcast(data.calibration_sample(n))
+    def initialise_members(self, samples: Tensor | None = None) -> None:
+        """Give every member its start, or what it still lacks of it.
+
+        Args:
+            samples: [n, d_in] raw activations; None where there are none yet.
+        """
         for member, sae in self.members.items():
-            sae.initialise(sae.seed, None if samples is None else self.activations_for(member, samples))
+            own = None if samples is None else self.activations_for(member, samples)
+            if not sae.is_initialised:
+                sae.initialise(sae.seed, own)
+            elif sae.b_dec_awaits_data and own is not None:  # its directions may have been changed since: they stay
+                sae.start_b_dec(own)
+
+    def _draw_calibration_sample(self, n: int) -> Tensor:
+        """Return n activations, those of rank 0: a start from each rank's own data would differ between ranks."""
+        data = any_datamodule_of(self.trainer)
+        for sae in self.members.values():
+            sae.init.prepare(data)
+        if isinstance(data, CalibrationData):
+            sample = data.calibration_sample(n)
+        else:
+            sample = first_activations(train_batches_of(self.trainer), n)
+        return self.trainer.strategy.broadcast(sample)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Return the sum of the members' losses on one batch of raw activations [batch, d_in]."""
@@ -205,11 +212,33 @@ class SAEModule(LightningModule):
                     "use the data and sizes that it was trained with, see config.yaml in its run folder"
                 )
         for sae in self.members.values():
-            sae.is_initialised = True
+            sae.is_initialised, sae.b_dec_awaits_data = True, False
 
     def configure_model(self) -> None:
         """Tell DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+
+
+def first_activations(batches: Iterable[Any], n: int) -> Tensor:
+    """Return the first n activations [n, d_in] of some batches, or all where there are fewer.
+
+    Args:
+        batches: each is [batch, d_in], or a tuple or list that begins with that. The generators of torch are left as
+            they were, so a loader that shuffles gives training the batches that it would have given without this.
+        n: number of activations.
+
+    Raises:
+        ValueError: if there is no batch.
+    """
+    rows: list[Tensor] = []
+    with isolate_rng():
+        for batch in batches:
+            rows.append(batch[0] if isinstance(batch, tuple | list) else batch)
+            if sum(map(len, rows)) >= n:
+                break
+    if not rows:
+        raise ValueError("the training data have no batch: an SAE takes its start from the first ones")
+    return torch.cat(rows)[:n].float()
 
 
 def columns_by_part(widths: Mapping[str, int]) -> dict[str, slice]:

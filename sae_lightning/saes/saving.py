@@ -69,7 +69,7 @@ def load(folder: Path) -> SparseAutoencoder:
         raise ValueError(f"{tensor_path}: has the tensors {sorted(tensors)}, expected {sorted(expected)}")
     sae.load_state_dict(tensors, strict=False)
     sae.samples_since_fired[manifest.get("dead", [])] = sae.dead_after_samples
-    sae.is_initialised = True
+    sae.is_initialised, sae.b_dec_awaits_data = True, False
     return sae.eval()
 
 
