@@ -70,8 +70,7 @@ class SanityPanel(SAEModule):
         self.saes = nn.ModuleDict({str(member): own for member, own in saes.items()})
         first = next(iter(self.members.values()))
         self.optimizer, self.lr_scheduler = first.optimizer, first.lr_scheduler
-        if all(own.can_start_without_data for own in self.members.values()):
-            self.initialise_members()
+        self.initialise_members()
 
     def new_sae(self, sae: SAEFactory, policy: str, d_in: int) -> SparseAutoencoder:
         """Make an SAE for the policy of this name: they are all made alike."""
@@ -92,6 +91,8 @@ class SanityPanel(SAEModule):
         super().initialise_members(samples)
         starts: dict[Member, str] = {}
         for member, sae in self.members.items():
+            if not sae.is_initialised:
+                continue
             start = Member(member.policy if member.policy in self.inits else "", sae.seed, member.part)
             if starts.setdefault(start, parameter_hash(sae)) != parameter_hash(sae):
                 raise RuntimeError(

@@ -112,7 +112,8 @@ class SAEModule(LightningModule):
         for member, sae in self.members.items():
             own = None if samples is None else self.activations_for(member, samples)
             if not sae.is_initialised:
-                sae.initialise(sae.seed, own)
+                if own is not None or sae.can_start_without_data:
+                    sae.initialise(sae.seed, own)
             elif sae.b_dec_awaits_data and own is not None:  # its directions may have been changed since: they stay
                 sae.start_b_dec(own)
 

@@ -15,7 +15,7 @@ from sae_lightning.interpretation.excerpts import Excerpts
 from sae_lightning.interpretation.firings import TextCodes
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
-from sae_lightning.saes import SAEModule, TopK
+from sae_lightning.saes import Isotropic, SAEModule, TopK
 
 SETTINGS = {"n_latents": 6, "n_shown": 3, "n_judged": 4, "excerpt_length": 8, "n_tokens": 1500, "min_excerpts": 3}
 
@@ -32,7 +32,8 @@ def text(tmp_path_factory):
 
 @pytest.fixture
 def panel(text):
-    return SanityPanel(text.d_in, sae=lambda d_in: TopK(d_in, k=3, d_sae=24))
+    isotropic = {"frozen_decoder": Isotropic()}  # a start without data
+    return SanityPanel(text.d_in, sae=lambda d_in: TopK(d_in, k=3, d_sae=24), inits=isotropic)
 
 
 class Coin(Judge):

@@ -9,7 +9,7 @@ from sae_lightning.evaluators import ConceptPurity
 from sae_lightning.images import ClipEmbedding, ImageFolder
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
-from sae_lightning.saes import SAEModule, TopK
+from sae_lightning.saes import Isotropic, SAEModule, TopK
 from sae_lightning.saes.module import Step
 
 SETTINGS = {"n_latents": 8, "n_top": 4, "n_images": 30}
@@ -28,7 +28,8 @@ def clip_images(tiny_clip, image_folder):
 
 @pytest.fixture
 def sae_panel(clip_images):
-    return SanityPanel(clip_images.d_in, sae=lambda d_in: TopK(d_in, k=4, d_sae=D_SAE))
+    isotropic = {"frozen_decoder": Isotropic()}  # a start without data
+    return SanityPanel(clip_images.d_in, sae=lambda d_in: TopK(d_in, k=4, d_sae=D_SAE), inits=isotropic)
 
 
 class Planted(TopK):

@@ -32,7 +32,8 @@ def rows(n, d_in, seed):
 
 def panel_of(*seeds, widths=None):
     policies = {"trained": NoFreeze(), "frozen_decoder": FrozenDecoder()}
-    return SanityPanel(D_IN, lambda d_in: TopK(d_in, k=K, d_sae=D_SAE), policies, seeds=seeds, widths=widths)
+    isotropic = {"frozen_decoder": Isotropic()}  # a start without data
+    return SanityPanel(D_IN, lambda d_in: TopK(d_in, k=K, d_sae=D_SAE), policies, isotropic, seeds, widths)
 
 
 def logged(run):
