@@ -54,6 +54,7 @@ class TokenStream(BufferedStream):
                 activations = valid_activations(self.source, inputs)
         except NonFiniteError as error:
             raise ValueError(f"{error}. {self._where(input_ids, *error.position)}") from error
+        self.count(int(inputs.mask.sum()), len(activations))
         self.rows.take(n_rows)  # only now: after a forward that failed the same rows come again
         return activations
 
