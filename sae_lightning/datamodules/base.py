@@ -256,7 +256,7 @@ class ActivationDataModule(LightningDataModule, ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state for the next `train_dataloader()`; validation needs only what is known of the data."""
         self._to_load = state_dict
-        self._use_norms(state_dict.get(STATE_KEY, {}))
+        self.use_norms(state_dict.get(STATE_KEY, {}))
         if isinstance(self.source, NullSource):
             self.source.load_state_dict(state_dict.get("nulls", {}))
 
@@ -286,21 +286,17 @@ class ActivationDataModule(LightningDataModule, ABC):
                 f"{state['max_norm_ratio']}; resume with its own config"
             )
         if state is not None:
-            self._use_norms(state)
+            self.use_norms(state)
         self.massive.load_state_dict(all_gather_object(self.massive.state_dict())[0])
 
-    def _use_norms(self, state: Mapping[str, Any]) -> None:
+    def use_norms(self, state: Mapping[str, Any]) -> None:
         """Take the norms of a saved state; one of before they were kept is of a run that left out nothing."""
         if self.massive is None:
             return
         if not state:
             self.massive.keep_all()
-        elif state["norms"].keys() == self.massive_hooks():
+        elif state["norms"].keys() == ({""} if self.null_parts else set(self.widths) or {""}):
             self.massive.load_state_dict(state)
-
-    def massive_hooks(self) -> set[str]:
-        """Return the names of the hooks whose norms are measured, or "" for the only one."""
-        return {""} if self.null_parts else set(self.widths) or {""}
 
     def _describe_massive(self) -> None:
         """Say once what is massive and what is done with it."""

@@ -109,7 +109,9 @@ def norms_of_checkpoint(path: str | Path | None) -> Mapping[str, Any] | None:
 
 def write_norms(folder: Path, rule: MassiveRule) -> None:
     """Keep the norms in the folder of a run."""
-    (folder / FILE_NAME).write_text(json.dumps(rule.state_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (folder / FILE_NAME).write_text(
+        json.dumps(rule.state_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def read_norms(folder: Path) -> dict[str, Any] | None:

@@ -60,9 +60,7 @@ class Packing(RowMaker):
         skip_first: positions at the beginning of a row, bos included, that are not valid.
     """
 
-    def __init__(
-        self, tokenizer: Any, context_length: int, bos_in_every_row: bool = True, skip_first: int = 0
-    ) -> None:
+    def __init__(self, tokenizer: Any, context_length: int, bos_in_every_row: bool = True, skip_first: int = 0) -> None:
         if context_length < 2:
             raise ValueError(f"context_length={context_length}: expected at least 2")
         check_skip_first(skip_first, context_length)
@@ -105,7 +103,7 @@ class Packing(RowMaker):
 
 
 def check_skip_first(skip_first: int, context_length: int) -> None:
-    """Refuse to leave out no positions, or all.
+    """Refuse to leave out less than no position, or all.
 
     Raises:
         ValueError: in either case.

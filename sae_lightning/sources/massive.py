@@ -139,8 +139,8 @@ class MassiveRule:
             where = ", ".join(f"{n} at {place}" for place, n in list(norms.places.items())[:_N_NAMED])
             tokens = f", such as {', '.join(map(repr, norms.tokens[:_N_NAMED]))}" if norms.tokens else ""
             lines.append(
-                f"Massive activations{f' at {hook}' if hook else ''}: {norms.n_massive:,} of the first {norms.n:,} {unit}"
-                f" ({where}{tokens}) have a norm above {self.ratio:g} times the median of {norms.median:.4g}, up to "
+                f"Massive activations{f' at {hook}' if hook else ''}: {norms.n_massive:,} of the first {norms.n:,} "
+                f"{unit} ({where}{tokens}) have a norm above {self.ratio:g} times the median of {norms.median:.4g}, up to "
                 f"{norms.largest:.4g}, and hold {norms.variance_share:.0%} of the variance. "
                 + (
                     "They are left out of training and metrics, and edits of the model pass them by "
