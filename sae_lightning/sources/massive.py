@@ -132,25 +132,26 @@ class MassiveRule:
         Args:
             unit: what one activation is, such as "tokens".
         """
-        lines = []
-        for hook, norms in self.norms.items():
-            if not norms.n_massive:
-                continue
-            where = ", ".join(f"{n} at {place}" for place, n in list(norms.places.items())[:_N_NAMED])
-            tokens = f", such as {', '.join(map(repr, norms.tokens[:_N_NAMED]))}" if norms.tokens else ""
-            lines.append(
-                f"Massive activations{f' at {hook}' if hook else ''}: {norms.n_massive:,} of the first {norms.n:,} "
-                f"{unit} ({where}{tokens}) have a norm above {self.ratio:g} times the median of {norms.median:.4g}, up to "
-                f"{norms.largest:.4g}, and hold {norms.variance_share:.0%} of the variance. "
-                + (
-                    "They are left out of training and metrics, and edits of the model pass them by "
-                    "(data.max_norm_ratio; null keeps them)."
-                    if self.leaves_out
-                    else "They are kept (data.max_norm_ratio is null): they decide the scale, the start and the "
-                    "explained variance, which is also given without them."
-                )
+        return [self._describe_hook(hook, norms, unit) for hook, norms in self.norms.items() if norms.n_massive]
+
+    def _describe_hook(self, hook: str, norms: HookNorms, unit: str) -> str:
+        where = [f"{n} at {place}" for place, n in norms.places.items()]
+        if norms.tokens:
+            where.append(f"such as {', '.join(map(repr, norms.tokens))}")
+        places = f" ({', '.join(where)})" if where else ""
+        done = (
+            "They are left out of training and metrics, and edits pass them by (data.max_norm_ratio; null keeps them)."
+        )
+        if not self.leaves_out:
+            done = (
+                "They are kept (data.max_norm_ratio is null), and decide scale, start and explained variance, which is "
+                "also given without them."
             )
-        return lines
+        return (
+            f"Massive activations{f' at {hook}' if hook else ''}: {norms.n_massive:,} of the first {norms.n:,} {unit}"
+            f"{places} have a norm above {self.ratio:g} times the median of "
+            f"{norms.median:.4g}, up to {norms.largest:.4g}, and hold {norms.variance_share:.0%} of the variance. {done}"
+        )
 
 
 def row_norms(activations: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:

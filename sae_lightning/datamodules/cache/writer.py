@@ -89,7 +89,7 @@ class CacheWriter:
         if shard_samples is not None and shard_samples < 1:
             raise ValueError(f"shard_samples={shard_samples}: expected at least 1")
         self.blocks_per_shard = max(1, round((shard_samples or _SHARD_BYTES / token_bytes) / self.block_tokens))
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "class_path": type(datamodule).__name__,
             "data": data,
             "model": model_identity(self.source),
