@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
@@ -22,8 +22,9 @@ from sae_lightning.distributed import all_gather_object, world_size
 from sae_lightning.images import Images
 from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.module import columns_by_part
 from sae_lightning.sources import ActivationSource, NullSource
-from sae_lightning.sources.massive import MassiveRule
+from sae_lightning.sources.massive import MassiveRule, row_norms
 
 
 class Stream(ABC):
@@ -297,6 +298,19 @@ class ActivationDataModule(LightningDataModule, ABC):
             self.massive.keep_all()
         elif state["norms"].keys() == ({""} if self.null_parts else set(self.widths) or {""}):
             self.massive.load_state_dict(state)
+
+    def is_massive(self, x: Float[Tensor, "n d"], part: str) -> Bool[Tensor, " n"] | None:
+        """Return which activations of a part are massive, whether they are left out or not; None where that is unknown.
+
+        Args:
+            x: raw activations.
+            part: name of a hook or null, or "" for the only hook, or for all of several side by side.
+        """
+        if self.massive is None or part in self.null_parts:
+            return None
+        columns = columns_by_part(self.widths) if self.widths and not self.null_parts else {"": slice(None)}
+        here = {part: slice(None)} if part in columns else columns
+        return ~self.massive.keeps({hook: row_norms(x[:, own]) for hook, own in here.items()})
 
     def _describe_massive(self) -> None:
         """Say once what is massive and what is done with it."""

@@ -139,18 +139,13 @@ class MassiveRule:
         if norms.tokens:
             where.append(f"such as {', '.join(map(repr, norms.tokens))}")
         places = f" ({', '.join(where)})" if where else ""
-        done = (
-            "They are left out of training and metrics, and edits pass them by (data.max_norm_ratio; null keeps them)."
-        )
-        if not self.leaves_out:
-            done = (
-                "They are kept (data.max_norm_ratio is null), and decide scale, start and explained variance, which is "
-                "also given without them."
-            )
+        kept = "kept (data.max_norm_ratio is null): explained variance is also given without them."
+        left_out = "left out of training and metrics, and edits pass them by (data.max_norm_ratio; null keeps them)."
         return (
             f"Massive activations{f' at {hook}' if hook else ''}: {norms.n_massive:,} of the first {norms.n:,} {unit}"
-            f"{places} have a norm above {self.ratio:g} times the median of "
-            f"{norms.median:.4g}, up to {norms.largest:.4g}, and hold {norms.variance_share:.0%} of the variance. {done}"
+            f"{places} have a norm above {self.ratio:g} times the median of {norms.median:.4g}, up to "
+            f"{norms.largest:.4g}, and hold {norms.variance_share:.0%} of the variance. "
+            f"They are {left_out if self.leaves_out else kept}"
         )
 
 
