@@ -13,14 +13,18 @@ from lightning.pytorch.cli import SaveConfigCallback
 from typing_extensions import override
 
 from sae_lightning import __version__
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.datamodules.norms import write_norms
 from sae_lightning.runs.starts import add_start
-from sae_lightning.trainer import run_folder
+from sae_lightning.trainer import any_datamodule_of, run_folder
 
 _LIBRARIES = ("torch", "lightning", "transformers", "numpy")
 
 
 class RunConfig(SaveConfigCallback):
     """Write ``config.yaml`` to the run folder, if there is one, and a line about this start to ``starts.jsonl``.
+
+    Beside them ``massive_activations.json`` keeps the norms above which activations are left out.
 
     The checkpoint that a run is resumed from is left out if it lies in the run folder, so that the file still describes
     the whole run from its start.
@@ -38,6 +42,9 @@ class RunConfig(SaveConfigCallback):
             self.config["trainer.logger.init_args.version"] = None  # repeating the run must not overwrite it
         is_first = not self.already_saved
         super().setup(trainer, pl_module, stage)
+        datamodule = any_datamodule_of(trainer)
+        if trainer.is_global_zero and isinstance(datamodule, ActivationDataModule) and datamodule.massive is not None:
+            write_norms(run, datamodule.massive)
         if is_first and trainer.is_global_zero:
             devices = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
             add_start(run, describe_start(stage) | {"devices": devices})

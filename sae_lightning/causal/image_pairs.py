@@ -136,7 +136,10 @@ class EditedImages:
             for number, pixels, x, mask in zip(
                 batch.numbers.tolist(), batch.pixels, activations.float(), masks, strict=True
             ):
-                self._pixels[number], self._rows[number] = pixels, x[mask]
+                # Massive positions that are left out stay in place, as a swap goes from position to position: edits of
+                # them pass them by, and they bring to other images what is usual in their own.
+                usual = x[mask].mean(0).nan_to_num()
+                self._pixels[number], self._rows[number] = pixels, x.where(mask[:, None], usual)[self.mask.to(x.device)]
 
     def activations(self, numbers: Int64[Tensor, " n"]) -> Float[Tensor, "n_times_positions d_in"]:
         """Return activations at valid positions, one image after the other."""

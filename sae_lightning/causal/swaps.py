@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sae_lightning.causal.pairs import Pair, draw_pairs
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
-from sae_lightning.causal.questions import EntityQuestion, is_correct, read_questions
+from sae_lightning.causal.questions import EntityQuestion, can_be_edited, is_correct, read_questions
 from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.distributed import all_gather_object
 
@@ -91,7 +91,10 @@ def find_known_prompts(
     pairs = zip(drawn, read_questions(reader, drawn, [prompt.answer for prompt in drawn]), strict=True)
     readable = [(prompt, question) for prompt, question in pairs if question is not None]
     questions = [question for _, question in readable]
-    is_known = is_correct(reader.source, questions, reader.batch_size, hook=hook) if questions else torch.empty(0)
+    is_known = torch.empty(0)
+    if questions:
+        is_known = is_correct(reader.source, questions, reader.batch_size, hook=hook)
+        is_known &= can_be_edited(reader.source, questions, reader.batch_size)
     is_known = all_gather_object(is_known)[0]  # ranks may round otherwise, and must agree on the prompts
     known = [prompt for (prompt, _), knows in zip(readable, is_known.tolist(), strict=True) if knows]
     for attribute, group in by_attribute.items():

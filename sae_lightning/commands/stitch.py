@@ -145,6 +145,8 @@ def _datamodule(parser: ArgumentParser, settings: Namespace, device: str) -> Act
         arguments.nulls = None
     datamodule: ActivationDataModule = parser.instantiate_classes(settings).data
     datamodule.source.to(device)
+    if (run := run_of_sae(settings.small)) is not None:
+        run.use_norms(datamodule)
     return datamodule
 
 

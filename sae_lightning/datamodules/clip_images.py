@@ -41,6 +41,9 @@ class ClipImages(ModelActivations):
         nulls: null versions of the activations, by names of yours, on which a SanityPanel trains the same SAEs again:
             GaussianMatched, ShuffledDimensions, RandomRotation, Reinitialised. Each takes as much of the buffer as the
             activations. Default: none.
+        max_norm_ratio: leave activations with a norm above this many times the median norm at their hook out of
+            training and metrics, and let edits of the model pass them by; null keeps them. The median is measured once,
+            on the beginning of the training data, and kept in checkpoints.
         seed: decides the order of images and activations.
     """
 
@@ -69,6 +72,7 @@ class ClipImages(ModelActivations):
         images_per_forward: int = 64,
         n_workers: int = 4,
         nulls: dict[str, Null] | None = None,
+        max_norm_ratio: float | None = 10.0,
         seed: int = 0,
     ) -> None:
         if n_workers < 1:
@@ -100,6 +104,7 @@ class ClipImages(ModelActivations):
             rows_at_once=images_per_forward,
             positions=n,
             nulls=nulls,
+            max_norm_ratio=max_norm_ratio,
             seed=seed,
         )
 
@@ -152,7 +157,8 @@ class ClipImages(ModelActivations):
         return torch.cat(decoded)[:wanted, None] if decoded else numbers[:, None]
 
     def teardown(self, stage: str) -> None:
-        """Report how many images were skipped."""
+        """Report how many images were skipped, and how many activations."""
+        super().teardown(stage)
         if skipped := self.reader.skipped:
             rank_zero_info(f"{len(skipped)} of {len(self.images)} images cannot be decoded and were skipped.")
 

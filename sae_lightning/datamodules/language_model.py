@@ -33,6 +33,11 @@ class LanguageModelDataModule(TextActivations):
         nulls: null versions of the activations, by names of yours, on which a SanityPanel trains the same SAEs again:
             GaussianMatched, ShuffledDimensions, RandomRotation, Reinitialised. Each takes as much of the buffer as the
             activations. Default: none.
+        skip_first_positions: positions at the beginning of each row, its beginning token included, that are left out in
+            the same way; 2 leaves out that token and the one after it.
+        max_norm_ratio: leave activations with a norm above this many times the median norm at their hook out of
+            training and metrics, and let edits of the model pass them by; null keeps them. The median is measured once,
+            on the beginning of the training data, and kept in checkpoints.
         seed: decides the order of the activations.
     """
 
@@ -58,6 +63,8 @@ class LanguageModelDataModule(TextActivations):
         buffer_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         llm_batch_size: int = 32,
         nulls: dict[str, Null] | None = None,
+        skip_first_positions: int = 0,
+        max_norm_ratio: float | None = 10.0,
         seed: int = 0,
     ) -> None:
         from sae_lightning.sources.checkpoint import load_tokenizer
@@ -67,7 +74,9 @@ class LanguageModelDataModule(TextActivations):
         _check_context_length(source, context_length)
         super().__init__(
             text,
-            Packing(load_tokenizer(tokenizer or model, revision), context_length, bos_in_every_row),
+            Packing(
+                load_tokenizer(tokenizer or model, revision), context_length, bos_in_every_row, skip_first_positions
+            ),
             source=source,
             batch_size=batch_size,
             train_samples=train_samples,
@@ -77,6 +86,7 @@ class LanguageModelDataModule(TextActivations):
             buffer_dtype=buffer_dtype,
             rows_at_once=llm_batch_size,
             nulls=nulls,
+            max_norm_ratio=max_norm_ratio,
             seed=seed,
         )
 

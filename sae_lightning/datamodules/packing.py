@@ -57,11 +57,14 @@ class Packing(RowMaker):
         tokenizer: a fast transformers tokenizer.
         context_length: tokens in a row, bos included, at least 2.
         bos_in_every_row: put bos in front of rows that do not begin with a document.
+        skip_first: positions at the beginning of a row, bos included, that are not valid.
     """
 
-    def __init__(self, tokenizer: Any, context_length: int, bos_in_every_row: bool = True) -> None:
+    def __init__(self, tokenizer: Any, context_length: int, bos_in_every_row: bool = True, skip_first: int = 0) -> None:
         if context_length < 2:
             raise ValueError(f"context_length={context_length}: expected at least 2")
+        check_skip_first(skip_first, context_length)
+        self.skip_first = skip_first
         self.tokenizer, self.context_length = tokenizer, context_length
         self.bos: int | None = tokenizer.bos_token_id
         self.start = self.bos if self.bos is not None else tokenizer.eos_token_id
@@ -73,8 +76,10 @@ class Packing(RowMaker):
 
     @override
     def mask(self, input_ids: Int64[Tensor, "*batch seq"]) -> Bool[Tensor, "*batch seq"]:
-        """Return which positions are valid: all tokens but the special ones; an unknown word is valid."""
-        return ~torch.isin(input_ids, self.special)
+        """Return which positions are valid: all tokens but the first and the special ones; an unknown word is valid."""
+        valid = ~torch.isin(input_ids, self.special)
+        valid[..., : self.skip_first] = False
+        return valid
 
     @override
     def tokenise(self, documents: list[str]) -> np.ndarray:
@@ -95,6 +100,19 @@ class Packing(RowMaker):
             row = tokens[begin:end]
             rows.append(np.concatenate([[self.bos], row]) if prefix else row)
             begin = end
+
+
+def check_skip_first(skip_first: int, context_length: int) -> None:
+    """Refuse to leave out less than no position, or all.
+
+    Raises:
+        ValueError: in either case.
+    """
+    if not 0 <= skip_first < context_length:
+        raise ValueError(
+            f"skip_first_positions={skip_first}: expected 0 or more, and less than the {context_length} positions of a "
+            "row, such as 2 for the beginning token and the one after it"
+        )
 
 
 @dataclass(frozen=True)

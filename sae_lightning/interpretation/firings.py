@@ -98,7 +98,9 @@ class TextCodes:
             member: torch.zeros(3, sae.d_sae, dtype=torch.int64, device=device) for member, sae in self.members.items()
         }
         kinds = torch.stack([self.excerpts.shown, self.excerpts.judged]).to(device)
+        read = torch.zeros(1, dtype=torch.int64, device=device)  # without massive activations that are left out
         for positions, codes in self:
+            read += len(positions)
             # An excerpt counts once for a latent, however many of its tokens make it fire.
             numbers, excerpt_of_row = torch.unique_consecutive(positions // length, return_inverse=True)
             for member, code in codes.items():
@@ -108,7 +110,7 @@ class TextCodes:
                 totals[member][0] += code.firing_counts()
                 for kind in range(2):
                     totals[member][kind + 1] += fired[kinds[kind, numbers]].sum(0)
-        n_tokens = int(self.excerpts.rows.mask.sum())
+        n_tokens = int(all_reduce_sum(read))
         reduced = {member: all_reduce_sum(total).cpu() for member, total in totals.items()}
         return {member: Counts(total[0], total[1], total[2], n_tokens) for member, total in reduced.items()}
 

@@ -58,17 +58,21 @@ class PreparedTask:
         self.documents = np.array([documents.setdefault(example.document, len(documents)) for example in examples])
 
     def capture(self) -> Tokens:
-        """Return activations of all examples, from one pass of the model over their texts."""
+        """Return activations of all examples, from one pass of the model over their texts.
+
+        Tokens whose activations are massive and left out are none of an example's.
+        """
         by_reading: defaultdict[int, list[int]] = defaultdict(list)
         for example, (number, _) in enumerate(self.places):
             by_reading[number].append(example)
         rows: list[Tensor] = [torch.empty(0)] * len(self.places)
         needed = list(by_reading)
         for which, inputs in self.reader.batches([self.readings[number] for number in needed]):
-            activations = self.reader.source.capture(inputs)[0].cpu()
-            for row, i in zip(activations, which, strict=True):
+            activations, masks = (part.cpu() for part in self.reader.source.capture(inputs))
+            for row, mask, i in zip(activations, masks, which, strict=True):
                 for example in by_reading[needed[i]]:
-                    rows[example] = row[self.places[example][1]]
+                    places = self.places[example][1]
+                    rows[example] = row[places[mask[places]]]
         return Tokens(torch.cat(rows), np.array([0, *accumulate(map(len, rows))]), self.pooling)
 
 

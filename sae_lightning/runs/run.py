@@ -204,7 +204,17 @@ class Run:
 
         if not self.config:
             raise ValueError(f"{self.folder} holds no {CONFIG_FILE}, so its data are not known")
-        return make_datamodule(self.settings.get("data"), kinds or (ActivationDataModule,), arguments)
+        datamodule = make_datamodule(self.settings.get("data"), kinds or (ActivationDataModule,), arguments)
+        if datamodule is not None:
+            self.use_norms(datamodule)
+        return datamodule
+
+    def use_norms(self, datamodule: "ActivationDataModule") -> None:
+        """Let a datamodule of the same hook leave out the massive activations that the run has left out."""
+        from sae_lightning.datamodules.norms import read_norms
+
+        if (norms := read_norms(self.folder)) is not None:
+            datamodule.use_norms(norms)
 
 
 def saes_in(folder: Path) -> dict[Member, Path]:

@@ -57,6 +57,19 @@ class ActivationSource(ABC):
         """Move the model, if there is one, and return the source."""
         return self
 
+    def valid(self, inputs: Any, activations: Tensor, part: str = "") -> Tensor:
+        """Return the mask [...] of valid positions, as `capture` does, of inputs whose activations are known.
+
+        Args:
+            inputs: what the model reads; the activations themselves where there is no model.
+            activations: [..., d] at the hook.
+            part: name of the hook or null, where there are several.
+        """
+        if isinstance(inputs, Tensor):
+            return torch.ones(activations.shape[:-1], dtype=torch.bool, device=activations.device)
+        mask: Tensor = inputs.mask
+        return mask.to(activations.device)
+
     @abstractmethod
     def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:
         """Return the activations [..., d_in] at the hook and a bool mask [...] of valid positions.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from sae_lightning.sources.base import ActivationSource, NonFiniteError
+from sae_lightning.sources.massive import MassiveRule, row_norms
 
 Self = TypeVar("Self", bound="HookedModel")
 
@@ -39,11 +40,14 @@ class HookedModel(ActivationSource):
     Attributes:
         dtype: of the activations.
         widths: width of the activations at each of several hooks; empty for a single hook.
+        massive: which activations are massive, at these hooks of this model; None where that does not matter. If it
+            leaves them out, their positions are not valid, and `replace` gives them back unchanged whatever the edit.
 
     Raises:
         ValueError: if there is no such submodule, or it has no activations [batch, seq, d].
     """
 
+    massive: MassiveRule | None = None
     library: str
     """The package that the model comes from."""
     list_hooks: str
@@ -60,7 +64,7 @@ class HookedModel(ActivationSource):
         return source
 
     def _read_at(self, hook: str | dict[str, str], hook_input: bool) -> None:
-        self.hook, self.hook_input = hook, hook_input
+        self.hook, self.hook_input, self.massive = hook, hook_input, None
         self.hooks = hooks_by_name(hook)
         modules = dict(self.model.named_modules())
         for path in self.hooks.values():
@@ -90,24 +94,51 @@ class HookedModel(ActivationSource):
 
     def on(self: Self, model: nn.Module) -> Self:
         """Return a source with the same hooks in another model of the same architecture."""
-        other, modules = copy.copy(self), dict(model.named_modules())
+        other, modules = self.with_massive(None), dict(model.named_modules())
         other.model, other._hooked = model, {path: modules[path] for path in self._hooked}
+        return other
+
+    def with_massive(self: Self, massive: MassiveRule | None) -> Self:
+        """Return the same source with another rule, or none, about massive activations."""
+        other = copy.copy(self)
+        other.massive = massive
         return other
 
     @override
     def capture(self, inputs: Any) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
         """Return the activations in the model's dtype and the mask, on the model's device.
 
+        A position that is massive at one of several hooks is valid at none.
+
         Raises:
             NonFiniteError: if an activation is not finite.
             ValueError: if the model cannot read the inputs.
         """
-        parts = list(self._forward_to_hooks(inputs).values())
+        by_hook = self._forward_to_hooks(inputs)
+        parts = list(by_hook.values())
         activations = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0]) for part in parts], -1)
+        mask = inputs.mask.to(activations.device)
+        if self.massive is None or not self.massive.leaves_out:
+            total = activations.sum(dtype=torch.float32)
+        else:
+            norms = {hook: row_norms(part) for hook, part in by_hook.items()}
+            total = torch.stack([norm.sum().to(activations.device) for norm in norms.values()]).sum()
+            mask = mask & self.massive.keeps(norms)
         # One pass shows whether an activation may not be finite (a sum can also overflow); only then a second finds it.
-        if not torch.isfinite(activations.sum(dtype=torch.float32)):
+        if not torch.isfinite(total):
             self._refuse_infinite(activations)
-        return activations, inputs.mask.to(activations.device)
+        return activations, mask
+
+    @override
+    def valid(self, inputs: Any, activations: Tensor, part: str = "") -> Tensor:
+        mask = super().valid(inputs, activations)
+        return mask if (kept := self._kept(activations, part)) is None else mask & kept
+
+    def _kept(self, activations: Tensor, hook: str) -> Tensor | None:
+        """Return the positions that are not massive at a hook; None where massive activations are not left out."""
+        if self.massive is None or not self.massive.leaves_out:
+            return None
+        return self.massive.keeps({hook: row_norms(activations)})
 
     @override
     def replace(
@@ -118,7 +149,8 @@ class HookedModel(ActivationSource):
     ) -> Tensor:
         """Return the outputs of the whole model when the activations at the hook are `edit(activations)`.
 
-        Differentiable in the result of `edit`, never in the parameters of the model.
+        Differentiable in the result of `edit`, never in the parameters of the model. Massive activations that are left
+        out stay what they are; those at another hook are not known here.
 
         Args:
             inputs: what the model reads.
@@ -127,7 +159,11 @@ class HookedModel(ActivationSource):
         """
 
         def edit_in_shape(tensor: Tensor) -> Tensor:
-            return edit(tensor.flatten(2)).to(tensor).view_as(tensor)
+            flat = tensor.flatten(2)
+            edited = edit(flat).to(tensor)
+            if (kept := self._kept(flat, hook)) is not None:
+                edited = edited.where(kept[..., None], flat)
+            return edited.view_as(tensor)
 
         with self._hook(self.hooks[hook], edit_in_shape):
             return self.outputs(self.forward(inputs))

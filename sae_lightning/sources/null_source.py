@@ -84,6 +84,11 @@ class NullSource(ActivationSource):
         self._fit()
         return self.nulls[part].replace(self.source, inputs, edit)
 
+    @override
+    def valid(self, inputs: Any, activations: Tensor, part: str = "") -> Tensor:
+        """Return the mask of valid positions; what is massive is known of the real activations alone."""
+        return super().valid(inputs, activations) if part else self.source.valid(inputs, activations)
+
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """Return the statistics of the data by null."""
         return {name: {key: tensor.cpu() for key, tensor in null.state.items()} for name, null in self.nulls.items()}

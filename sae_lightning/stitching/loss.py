@@ -1,6 +1,7 @@
 """Effect of single latents, and of the steps of the curve, on the loss of the language model (nats a token).
 
-Invalid positions keep their activation. For a latent alone the model reads only those rows of text on which it is
+Invalid positions and massive activations that are left out keep their activation; the loss is that of the tokens at all
+valid positions. For a latent alone the model reads only those rows of text on which it is
 active: on the others it changes nothing.
 """
 
@@ -48,9 +49,9 @@ def measure_loss(
         sums["clean"].append(_sums(clean, inputs))
         for step, (x_hat, _) in enumerate(stitcher.steps(x)):
             if step == 0:
-                small_x_hat, base = x_hat, _losses(source, inputs, x_hat)
+                small_x_hat, base = x_hat, _losses(source, inputs, valid, x_hat)
             if step in steps:
-                sums[step].append(base if step == 0 else _losses(source, inputs, x_hat))
+                sums[step].append(base if step == 0 else _losses(source, inputs, valid, x_hat))
         code = in_raw_units(stitcher.large, x)
         row_of = torch.arange(len(valid), device=valid.device)[:, None].expand_as(valid)[valid]
         change = base.new_zeros(len(latents), len(valid))
@@ -63,8 +64,8 @@ def measure_loss(
             x_hat = small_x_hat.index_add(
                 0, where, code.values[active][:, None] * stitcher.large.W_dec[latent].detach()
             )
-            part = TokenBatch(inputs.input_ids[rows.to(inputs.input_ids.device)], valid[rows])
-            losses = _losses(source, part, x_hat[torch.isin(row_of, rows)])
+            part = TokenBatch(inputs.input_ids[own := rows.to(inputs.mask.device)], inputs.mask[own])
+            losses = _losses(source, part, valid[rows], x_hat[torch.isin(row_of, rows)])
             change[i, rows] = (losses - base[rows])[:, 0]
         changes.append(change.cpu())
     n_tokens = torch.cat(sums["clean"])[:, 2].cpu().numpy()
@@ -81,9 +82,9 @@ def measure_loss(
     return {"ce_clean": ce.pop("clean"), "ce": ce, "latents": effects}
 
 
-def _losses(source: Any, inputs: TokenBatch, x_hat: Tensor) -> Tensor:  # noqa: ANN401
-    """Return loss sums of each row when the model reads x_hat [n, d_in] at the valid positions."""
-    logits = source.replace(inputs, lambda old: replace_valid(old, inputs.mask.to(old.device), lambda _: x_hat))
+def _losses(source: Any, inputs: TokenBatch, valid: Tensor, x_hat: Tensor) -> Tensor:  # noqa: ANN401
+    """Return loss sums of each row when the model reads x_hat [n, d_in] at the valid positions that SAEs read."""
+    logits = source.replace(inputs, lambda old: replace_valid(old, valid.to(old.device), lambda _: x_hat))
     return _sums(logits, inputs)
 
 

@@ -273,7 +273,7 @@ def test_no_held_out_row_is_trained_on(make):
 def at_rank(datamodule, rank, world_size):
     device = torch.device("cpu")
     datamodule.trainer = SimpleNamespace(
-        global_rank=rank, world_size=world_size, strategy=SimpleNamespace(root_device=device)
+        global_rank=rank, world_size=world_size, strategy=SimpleNamespace(root_device=device), ckpt_path=None
     )
     return datamodule
 

@@ -15,6 +15,7 @@ from sae_lightning.datamodules.cache.manifest import DEFAULTS, model_files
 from sae_lightning.datamodules.clip_images import ClipImages
 from sae_lightning.datamodules.language_model import LanguageModelDataModule
 from sae_lightning.sources import ActivationSource, HookedModel, LanguageModelSource
+from sae_lightning.sources.massive import MassiveRule
 
 
 class CachedSource(ActivationSource):
@@ -23,7 +24,12 @@ class CachedSource(ActivationSource):
     Args:
         manifest: of the cache.
         path: of the cache, for messages.
+
+    Attributes:
+        massive: which activations are massive, for the model once it is loaded.
     """
+
+    massive: MassiveRule | None = None
 
     def __init__(self, manifest: dict[str, Any], path: str) -> None:
         self.manifest, self.path = manifest, path
@@ -69,6 +75,11 @@ class CachedSource(ActivationSource):
         """Load the model and do as `HookedModel.replace`."""
         return self.loaded().replace(inputs, edit, hook)
 
+    @override
+    def valid(self, inputs: Any, activations: Tensor, part: str = "") -> Tensor:
+        """Load the model and do as `HookedModel.valid`."""
+        return self.loaded().valid(inputs, activations, part)
+
     def loaded(self) -> HookedModel:
         """Return the source with its model, which is loaded the first time.
 
@@ -90,6 +101,7 @@ class CachedSource(ActivationSource):
                     f"model={data['model']} is not the one that the cache {self.path} was made with: "
                     f"{identity}, expected {self.manifest['model']}"
                 )
+            self._source.massive = self.massive
             self._source.to(self._device)
         return self._source
 
@@ -99,7 +111,9 @@ class CachedSource(ActivationSource):
         parser = ArgumentParser(exit_on_error=False)
         parser.add_subclass_arguments(ActivationDataModule, "data")
         data = {"class_path": self.manifest["class_path"], "init_args": self.manifest["data"]}
-        return parser.instantiate_classes(parser.parse_object({"data": data})).data
+        origin = parser.instantiate_classes(parser.parse_object({"data": data})).data
+        origin.massive = origin.source.massive = self.massive
+        return origin
 
     def _language_model(self) -> LanguageModelSource:
         """Make only the source of the datamodule, since its text may be gone."""

@@ -65,6 +65,8 @@ def test_shards_hold_what_the_model_computes(cache, language_model, tiny_lm):
     assert 12 * 64 + 200 <= n["train"] < 12 * 64 + 200 + 64
     assert manifest["counts"] == {
         "tokens": n["train"],
+        "massive": 0,
+        "heldout_massive": 0,
         "rows": sum(e["rows"] for e in manifest["shards"] if e["file"].startswith("train")),
         "heldout_tokens": n["heldout"],
         "heldout_rows": sum(e["rows"] for e in manifest["shards"] if e["file"].startswith("heldout")),
