@@ -120,7 +120,7 @@ class CaptionRows(RowMaker):
         return {"all": is_word | is_end, "end": is_end, "words": is_word}[self.positions]
 
     @override
-    def tokenise(self, documents: list[str]) -> np.ndarray:
+    def tokenise(self, documents: list[str], continued: bool = False) -> np.ndarray:
         return self.tokenizer(documents).flatten().to(torch.int64).numpy()
 
     @override
