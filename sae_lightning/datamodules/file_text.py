@@ -13,6 +13,7 @@ from sae_lightning.datamodules.overlap import check_files_apart, shared_share
 from sae_lightning.datamodules.text import SourceError, SplitText
 from sae_lightning.files import (
     PlainFile,
+    Row,
     TableFile,
     bad_byte,
     check_encoding,
@@ -85,6 +86,8 @@ class FileText(SplitText):
     @override
     def check(self) -> None:
         """Read the beginning of both parts, and say how much of the held-out text is training text as well."""
+        if next(self.train(), None) is None:
+            raise ValueError(f"paths: there is no text in {self.paths[0]}" + (" and others" if self.paths[1:] else ""))
         share, is_all = shared_share(self.train(), self.heldout(), _CHARACTERS_TO_CHECK)
         if share >= _MENTIONED_SHARE:
             where = "the training text" if is_all else f"the first {_CHARACTERS_TO_CHECK:,} characters of training text"
@@ -110,8 +113,8 @@ class FileText(SplitText):
             tables = [file.path for file in inside if isinstance(file, TableFile)]
             if tables and (others := [file.path for file in inside if isinstance(file, PlainFile)]):
                 raise ValueError(
-                    f"{argument}={folder}: it holds {len(tables)} tables, such as {tables[0].name}, and {len(others)} "
-                    f"files of other text, such as {others[0].name}; give a pattern for those that are meant, for "
+                    f"{argument}={folder}: it holds tables ({len(tables)}, such as {tables[0].name}) and other "
+                    f"text ({len(others)}, such as {others[0].name}); give a pattern for those that are meant, for "
                     f"example {folder}/**/*{tables[0].suffix}"
                 )
 
@@ -154,16 +157,20 @@ class FileText(SplitText):
                     continue
                 failed += 1
                 null += self.column in row.cells and text is None
-                first = first or f"{table.unit} {number}: {row.problem or column_problem([row], 'column', self.column)}"
+                first = first or f"{table.unit} {number}: {row.problem or self._problem(row)}"
         except Exception as error:
             self._stop(table, f"{table.unit} {number}", error)
         if failed:
-            of_null = f"; {null} have null under column={self.column}" if null else ""
+            of_null = f"; {null} of them have null under column={self.column}" if null else ""
             self._warn_once(
                 table.path,
                 "skipped",
                 f"skipped {failed} of {number} {table.unit}s that cannot be read, first {first}{of_null}",
             )
+
+    def _problem(self, row: Row) -> str:
+        is_null = self.column in row.cells and row.cells[self.column] is None
+        return f"null under column={self.column}" if is_null else column_problem([row], "column", self.column)
 
     def _lines(self, file: PlainFile) -> Iterator[str]:
         """Yield lines, up to the damage in a damaged file."""

@@ -20,29 +20,43 @@ class CsvTable(TableFile):
 
     unit = "line"
 
+    def columns(self) -> list[str]:
+        """Return the names in the header."""
+        header = next(self._lines(), (1, []))[1]
+        return [name.strip() for name in header] if isinstance(header, list) else []
+
     @override
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
+        header: list[str] | None = None
+        for number, cells in self._lines():
+            if isinstance(cells, csv.Error):
+                yield Row(number, problem=f"not CSV ({cells}); a quote inside quotes is written twice")
+            elif header is None:
+                header = [name.strip() for name in cells]
+            elif len(cells) > len(header):
+                problem = f"{len(cells)} cells, and {len(header)} columns; put a cell with a separator in quotes"
+                yield Row(number, problem=problem)
+            elif cells:
+                yield Row(number, {name: cells[i] if i < len(cells) else None for i, name in enumerate(header)})
+
+    def _lines(self) -> Iterator[tuple[int, list[str] | csv.Error]]:
+        """Yield the number of the line on which a row begins, and its cells or what is wrong with them."""
         csv.field_size_limit(_LONGEST_CELL)
         with open_text(self.path, self.encoding, newline="") as lines:
             first = lines.readline()
             separator = max(_SEPARATORS, key=lambda separator: len(next(csv.reader([first], delimiter=separator), [])))
             reader = csv.reader(_Again(first, lines), delimiter=separator, strict=True)
-            header: list[str] | None = None
             while True:
                 begin = reader.line_num + 1
                 try:
-                    cells = next(reader, None)
+                    cells: list[str] | csv.Error | None = next(reader, None)
                 except csv.Error as error:
                     if "end of data" in str(error):
                         raise DamageError(f"line {begin}: a quote is opened and not closed") from error
-                    yield Row(begin, problem=f"not CSV ({error}); a quote inside quotes is written twice")
-                    continue
+                    cells = error
                 if cells is None:
                     return
-                if header is None:
-                    header = [name.strip() for name in cells]
-                elif cells:
-                    yield _row(begin, header, cells)
+                yield begin, cells
 
 
 class _Again:
@@ -56,11 +70,3 @@ class _Again:
             yield self._first.replace("\r\n", "\n")
         for line in self._lines:
             yield line.replace("\r\n", "\n")
-
-
-def _row(number: int, header: Sequence[str], cells: Sequence[str]) -> Row:
-    if len(cells) > len(header):
-        return Row(
-            number, problem=f"{len(cells)} cells, and {len(header)} columns; put a cell with a separator in quotes"
-        )
-    return Row(number, {name: cells[i] if i < len(cells) else None for i, name in enumerate(header)})

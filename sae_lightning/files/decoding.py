@@ -20,7 +20,7 @@ _BLOCK = 1 << 16
 def check_encoding(encoding: str) -> None:
     """Raise a `ValueError` for the name of an encoding that Python does not know."""
     try:
-        b"".decode(encoding)
+        "a".encode(encoding)
     except LookupError as error:
         raise ValueError(
             f"encoding={encoding}: there is no such encoding; for example utf-8, cp1252, latin-1 or utf-16"

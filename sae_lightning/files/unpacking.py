@@ -74,16 +74,17 @@ def first_bytes(path: Path, n: int) -> bytes:
     Raises:
         ValueError: if it cannot be unpacked.
     """
+    head = b""
     try:
         with open_bytes(path) as file:
-            head = b""
             while len(head) < n and (block := file.read(n - len(head))):
                 head += block
-            return head
     except Exception as error:
         if not is_damage(error):
             raise
-        raise ValueError(f"{path}: cannot be unpacked ({error}); give a file that is whole") from error
+        if not head:
+            raise ValueError(f"{path}: cannot be unpacked ({error}); give a file that is whole") from error
+    return head
 
 
 def open_seekable(path: Path) -> io.BufferedIOBase:
