@@ -22,6 +22,7 @@ ROOMS = [
     ["panel"],
     ["family"],
     # data
+    ["files"],
     ["sources"],
     ["images"],
     ["datamodules"],

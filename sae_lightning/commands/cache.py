@@ -31,8 +31,10 @@ def main(args: list[str]) -> None:
             "ClipText; other data are made as fast as they are read"
         )
     process = Process.from_environment()
+    datamodule = parser.instantiate_classes(settings).data
+    datamodule.check_parts()
     writer = CacheWriter(
-        parser.instantiate_classes(settings).data,
+        datamodule,
         settings.data.init_args.as_dict(),
         settings.out,
         settings.dtype,

@@ -132,7 +132,7 @@ class CaptionRows(RowMaker):
         return valid
 
     @override
-    def tokenise(self, documents: list[str]) -> np.ndarray:
+    def tokenise(self, documents: list[str], continued: bool = False) -> np.ndarray:
         return self.tokenizer(documents).flatten().to(torch.int64).numpy()
 
     @override

@@ -106,6 +106,7 @@ class ModelActivations(ActivationDataModule):
             self.source.to(self.trainer.strategy.root_device)
         self._prepare_massive(stage)
         if stage == "fit":
+            self.check_parts()
             self._check_train_rows()
         self._n_batches("val_samples", self.val_samples)
 
@@ -137,6 +138,9 @@ class ModelActivations(ActivationDataModule):
         enough = self.n_valid(rows).cumsum(0) >= -(-self.loss_samples // self.world_size)
         for inputs in self._forwards(rows[: int((~enough).sum()) + 1]):
             yield inputs.to(self.source.device)
+
+    def check_parts(self) -> None:
+        """Look before training for what is wrong with the training part and the held-out part."""
 
     def heldout_rows(self, n_samples: int) -> Any:
         """Return the first held-out inputs with n_samples valid positions, or all; the same on every rank."""

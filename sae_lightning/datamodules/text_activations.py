@@ -82,6 +82,10 @@ class TextActivations(ModelActivations):
             n_valid += int(self.n_valid(row))
         return torch.cat(parts)
 
+    @override
+    def check_parts(self) -> None:
+        self.text.check()
+
     def _documents(self, split: str) -> Callable[[int], Iterator[str]]:
         return self.text.train if split == "train" else lambda _: self.text.heldout()
 

@@ -7,6 +7,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.files.saved_dataset import load_split
 from sae_lightning.images.base import Images
 from sae_lightning.images.folder import number_values, prompts_for
 
@@ -43,7 +44,7 @@ class HubImages(Images):
         import datasets
 
         try:
-            rows = datasets.load_dataset(dataset, name, split=split)
+            rows = load_split(dataset, name, split)
         except Exception as error:  # the library raises what its readers and the network raise
             raise ValueError(
                 f"dataset={dataset}, name={name}, split={split}: `datasets` cannot load it "
