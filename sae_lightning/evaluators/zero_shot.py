@@ -13,7 +13,6 @@ from typing import Literal, TypeAlias
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.datamodules.labelled_images import LabelledImages
@@ -131,7 +130,6 @@ class ZeroShotRecovered(Evaluator):
                 raise ValueError(f"{name}={gap}: expected more than 0, for example 0.05")
         self.images, self.n_images = images, n_images
         self.min_gap_accuracy, self.min_gap_nats = min_gap_accuracy, min_gap_nats
-        self._has_warned = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is a CLIP model, and that something is known of the images."""
@@ -189,7 +187,7 @@ class ZeroShotRecovered(Evaluator):
         metric = recovered_metric(score, ablation)
         lost = {key: (weights * table[..., _COLUMNS[score]].nan_to_num()).sum(1) for key, table in answers.items()}
         values, numerators, denominators = dict[Member, Tensor](), dict[Member, Tensor](), dict[Member, Tensor]()
-        floors = {}
+        floors, gaps = {}, []
         for (part, name), lost_here in lost.items():
             ablated, clean = lost[part, ablation], lost[part, "clean"]
             value = recovered_compute(lost_here.sum(), ablated.sum(), clean.sum(), min_gap)
@@ -197,16 +195,17 @@ class ZeroShotRecovered(Evaluator):
                 values[name], numerators[name], denominators[name] = value, ablated - lost_here, ablated - clean
             elif name == "mean":
                 floors[part] = value
-                self._warn_of_small_gap(metric.name, float((ablated - clean).sum()), min_gap)
-        return Scores(metric, values, floors, Items(numerators, denominators))
-
-    def _warn_of_small_gap(self, metric: str, gap: float, min_gap: float) -> None:
-        if not gap >= min_gap and not self._has_warned:
-            self._has_warned = True
-            rank_zero_warn(
-                f"{metric} is withheld (nan): the ablation costs {gap:.4g}, less than the {min_gap} asked for. Read "
-                "the accuracies themselves, take more images (n_images) or another hook"
-            )
+                gaps.append(float((ablated - clean).sum()))
+        return Scores(
+            metric,
+            values,
+            floors,
+            Items(numerators, denominators),
+            undefined=f"the ablation costs {min(gaps):.4g}, less than the {min_gap} asked for. Read the accuracies "
+            "themselves, take more images (n_images) or another hook"
+            if min(gaps) < min_gap
+            else Scores.undefined,
+        )
 
 
 def _accuracy(metric: Metric, answers: Answers, weights: Tensor, chance: float) -> Scores:
