@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.datamodules.base import ActivationDataModule
@@ -94,7 +93,6 @@ class LossRecovered(Evaluator):
         if min_gap_nats <= 0:
             raise ValueError(f"min_gap_nats={min_gap_nats}: expected more than 0, for example 0.05")
         self.min_gap_nats = min_gap_nats
-        self._has_warned = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is held-out text and a model to read it."""
@@ -131,7 +129,7 @@ class LossRecovered(Evaluator):
                     yield Scores(loss_metric(kind, name), dict.fromkeys(members, loss[name]), loss[name])
             for ablation in ABLATIONS:
                 metric = recovered_metric(kind, ablation)
-                self._warn_of_small_gap(metric.name, float(loss[ablation] - loss["clean"]))
+                gap = float(loss[ablation] - loss["clean"])
                 recovered = {
                     name: recovered_compute(value, loss[ablation], loss["clean"], self.min_gap_nats)
                     for name, value in loss.items()
@@ -140,15 +138,16 @@ class LossRecovered(Evaluator):
                     {member: texts[ablation] - texts[member] for member in members},
                     dict.fromkeys(members, texts[ablation] - texts["clean"]),
                 )
-                yield Scores(metric, {member: recovered[member] for member in members}, recovered["mean"], items)
-
-    def _warn_of_small_gap(self, metric: str, gap: float) -> None:
-        if not gap >= self.min_gap_nats and not self._has_warned:
-            self._has_warned = True
-            rank_zero_warn(
-                f"{metric} is withheld (nan): the ablation costs {gap:.4g} nats a token, less than min_gap_nats="
-                f"{self.min_gap_nats}. Read the losses themselves, evaluate on more text, or take another layer"
-            )
+                yield Scores(
+                    metric,
+                    {member: recovered[member] for member in members},
+                    recovered["mean"],
+                    items,
+                    undefined=f"the ablation costs {gap:.4g} nats a token, less than min_gap_nats={self.min_gap_nats}. "
+                    "Read the losses themselves, evaluate on more text, or take another layer"
+                    if gap < self.min_gap_nats
+                    else Scores.undefined,
+                )
 
 
 def token_losses(datamodule: ActivationDataModule, module: SAEModule) -> dict[str, dict[str | Member, TokenLoss]]:
@@ -183,4 +182,5 @@ def _joined(parts: Mapping[str, Scores]) -> Scores:
         )
         if items
         else None,
+        undefined=next((scores.undefined for scores in parts.values() if scores.not_finite()), first.undefined),
     )

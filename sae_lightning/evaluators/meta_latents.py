@@ -111,7 +111,8 @@ class MetaLatents(Evaluator):
     - base_nearest_cosine: mean over directions of the base of the largest cosine to another, as base/0: duplicates are
       easily explained. Its floor is isotropic directions.
 
-    Other floors: those of as many random directions with the covariance of the base's, in place of meta-latents.
+    Other floors: those of one draw of random directions with the covariance of the base's in place of the meta-latents
+    of each SAE, as many as it has.
 
     Args:
         smaller: folders of the smaller SAEs, such as [RUN/saes/trained/0], each of another number of latents.
@@ -151,7 +152,7 @@ class MetaLatents(Evaluator):
         self._latents = _read(self.smaller, [sae.seed for sae in pl_module.members.values()], sae.d_in)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
-        """Measure each member, and chance for each part of the rows."""
+        """Measure each member, and chance in its place."""
         firsts = {part: members[0] for part, members in by_part(module.members).items()}
         rows = {part: module.activations_for(first, self._datamodule.rows) for part, first in firsts.items()}
         members = evaluate_across_ranks(
@@ -159,12 +160,12 @@ class MetaLatents(Evaluator):
         )
         # Chance takes the place of a member: its bias, its number of latents, and nothing that it has learned.
         chance = evaluate_across_ranks(
-            {Member("chance", 0, part): module.members[first] for part, first in firsts.items()},
+            module.members,
             lambda member, sae: self._measure(rows[member.part], sae, _random_directions(sae, rows[member.part])),
         )
         for metric in next(iter(chance.values())):
             values = {member: measured[metric] for member, measured in members.items()}
-            yield _score(metric, values, {member.part: measured[metric] for member, measured in chance.items()})
+            yield _score(metric, values, {member: measured[metric] for member, measured in chance.items()})
         isotropic = torch.randn(rows[""].shape, generator=_generator())
         yield Scores(
             BASE_NEAREST_COSINE,
@@ -191,7 +192,7 @@ class MetaLatents(Evaluator):
         return torch.stack([(x - b_dec - x_hat).square().sum(1), (x - x.mean(0)).square().sum(1)])
 
 
-def _score(metric: Metric, members: Mapping[Member, Tensor], floors: Mapping[str, Tensor]) -> Scores:
+def _score(metric: Metric, members: Mapping[Member, Tensor], floors: Mapping[Member, Tensor]) -> Scores:
     """Take numbers as they are; of errors and deviations what is explained, with the rows as items."""
     if not any(values.dim() for values in members.values()):
         return Scores(metric, members, floors)
@@ -200,7 +201,7 @@ def _score(metric: Metric, members: Mapping[Member, Tensor], floors: Mapping[str
         {member: deviation for member, (_, deviation) in members.items()},
     )
     explained = {member: 1 - error.sum() / deviation.sum() for member, (error, deviation) in members.items()}
-    floor = {part: 1 - error.sum() / deviation.sum() for part, (error, deviation) in floors.items()}
+    floor = {member: 1 - error.sum() / deviation.sum() for member, (error, deviation) in floors.items()}
     return Scores(metric, explained, floor, items)
 
 

@@ -115,8 +115,8 @@ class Recovery(Evaluator):
       which the ratio exists: that fire, whose feature fires, either of the two. A dead latent lowers the last two.
 
     Cosines are signed; mean_best_cosine_absolute and matched_cosine_absolute ignore the sign. Floors are chance: the
-    same for a random isotropic dictionary of equal size; those of the firings are 0, an SAE that does nothing.
-    Intervals are over features, and for firings over latents.
+    same for one random isotropic dictionary of equal size, for each size; those of the firings are 0, an SAE that does
+    nothing. Intervals are over features, and for firings over latents.
 
     Args:
         threshold: cosine above which a feature counts as recovered, between 0 and 1.
@@ -128,7 +128,7 @@ class Recovery(Evaluator):
         if not 0 < threshold < 1:
             raise ValueError(f"threshold={threshold}: expected a cosine between 0 and 1, for example 0.8")
         self.threshold = threshold
-        self._chance: dict[Metric, Tensor] | None = None
+        self._chance: dict[int, dict[Metric, float]] = {}
         self._firings: dict[Member, FiringMatch] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -161,17 +161,21 @@ class Recovery(Evaluator):
         by_member = {
             member: self._compare_directions(features, sae.W_dec.detach()) for member, sae in module.members.items()
         }
-        if self._chance is None:
-            sae = next(iter(module.members.values()))
-            self._chance = self._compare_directions(features, random_dictionary(sae.d_sae, sae.d_in).to(features))
-        for metric, floor in self._chance.items():
-            values = {member: of_member[metric] for member, of_member in by_member.items()}
-            # Not paired where there are fewer matches than features.
-            yield _mean_scores(metric, values, float(floor.mean()), paired=len(floor) == len(features))
+        for d_sae in {sae.d_sae for sae in module.members.values()} - set(self._chance):
+            chance = self._compare_directions(features, random_dictionary(d_sae, features.shape[1]).to(features))
+            self._chance[d_sae] = {metric: float(values.mean()) for metric, values in chance.items()}
+        measured = [metric for of_member in by_member.values() for metric in of_member]
+        for metric in dict.fromkeys(measured):
+            values = {member: of_member[metric] for member, of_member in by_member.items() if metric in of_member}
+            floors = {member: self._chance[module.members[member].d_sae][metric] for member in values}
+            # Not paired where an SAE has fewer matches than there are features.
+            yield _mean_scores(metric, values, floors, {len(each) for each in values.values()} == {len(features)})
         firings = {member: firing.compute() for member, firing in self._firings.items()}
         for name in next(iter(firings.values()), {}):
             defined = {member: values[name][~values[name].isnan()] for member, values in firings.items()}
-            yield _mean_scores(_OF_FIRINGS[name], defined, 0.0, paired=False)
+            yield _mean_scores(
+                _OF_FIRINGS[name], defined, 0.0, False, "it fires on nothing that it could be right about"
+            )
 
     def _compare_directions(self, features: Tensor, W_dec: Tensor) -> dict[Metric, Tensor]:
         """Return values whose mean is the metric: one for each feature, or one."""
@@ -188,9 +192,16 @@ class Recovery(Evaluator):
         return {metric: each.double() for metric, each in values.items()}
 
 
-def _mean_scores(metric: Metric, values: Mapping[Member, Tensor], floor: float, paired: bool) -> Scores:
+def _mean_scores(
+    metric: Metric,
+    values: Mapping[Member, Tensor],
+    floor: float | Mapping[Member, float],
+    paired: bool,
+    undefined: str = Scores.undefined,
+) -> Scores:
     means = {member: values_of_member.mean() for member, values_of_member in values.items()}
-    return Scores(metric, means, floor, Items.mean(values, paired) if metric.better else None)
+    items = Items.mean(values, paired) if metric.better else None
+    return Scores(metric, means, floor, items, undefined=undefined)
 
 
 def data_with_truth(

@@ -9,7 +9,7 @@ from typing_extensions import override
 from sae_lightning.files import Row, TableFile, bad_byte, column_problem, is_damage, open_file
 from sae_lightning.files.saved_dataset import saved_files
 from sae_lightning.files.unpacking import DamageError
-from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most
+from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most, seed_of_draw
 
 _SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow")
 _EXPECTED = "a .csv or .jsonl file, or JSON, Parquet or Arrow"
@@ -49,7 +49,7 @@ class LabelledFiles(ProbingTask):
         self._ood_files = [] if ood is None else find_tables("ood", ood)
 
     @override
-    def load(self, n_train: int, n_test: int) -> ExampleSets:
+    def load(self, n_train: int, n_test: int, draw: int = 0) -> ExampleSets:
         rows = [row for file in self._files for row in self._rows(file, self.split)]
         # Each text once: it would be on both sides, or have two labels.
         texts = {text: (label, side) for text, label, side in rows}
@@ -57,7 +57,7 @@ class LabelledFiles(ProbingTask):
             raise ValueError(f"path={self.path}: there are no texts" + self._of_classes())
         if self.split is None:
             order = sorted(texts)
-            random.Random(self.seed).shuffle(order)
+            random.Random(seed_of_draw(str(self.seed), draw) if draw else self.seed).shuffle(order)
             n = round(len(order) * self.test_share)
             sides = {text: "test" if i < n else "train" for i, text in enumerate(order)}
         else:
@@ -73,7 +73,7 @@ class LabelledFiles(ProbingTask):
         )
         others = {text: label for file in self._ood_files for text, label, _ in self._rows(file, None)}
         ood = [Example.whole(text, label) for text, label in others.items() if text not in texts]
-        seed = f"files {self.seed}"
+        seed = seed_of_draw(f"files {self.seed}", draw)
         return ExampleSets(at_most(train, n_train, seed), at_most(test, n_test, seed), at_most(ood, n_test, seed))
 
     def _of_classes(self) -> str:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from sae_lightning.causal import EntityPrompt, RavelFiles, draw_pairs
+from sae_lightning.causal import EntityPrompt, FactFile, RavelFiles, draw_pairs
 
 
 @pytest.fixture
@@ -76,3 +76,63 @@ def test_no_pairs():
     only = prompts_about("country")
     with pytest.raises(ValueError, match="no pairs for country: they need known prompts about it, and about another"):
         draw_pairs(only, values_of(only), "country", 2, seed=0)
+
+
+WORDINGS = {"country": ["{} lies in", "{} is a city of", 'city("{}", "'], "language": ["In {} they speak"]}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_facts_of_ones_own(tmp_path, suffix):
+    rows = [{"city": f"City {i}", "country": f"land {i % 3}", "language": "" if i == 0 else "Latin"} for i in range(30)]
+    path = tmp_path / f"cities{suffix}"
+    if suffix == ".csv":
+        lines = ["city,country,language", *(",".join(row.values()) for row in rows)]
+    else:
+        lines = [json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    facts = FactFile(str(path), WORDINGS, entity="city")
+    train, test = facts.prompts("train"), facts.prompts("test")
+    assert not {prompt.entity for prompt in train} & {prompt.entity for prompt in test}
+    assert len({prompt.entity for prompt in test if prompt.attribute == "country"}) == 10
+    assert len([prompt for prompt in train if prompt.attribute == "country"]) == 40, "two wordings of three"
+    assert len([prompt for prompt in train + test if prompt.attribute == "language"]) == 29, (
+        "an empty cell asks nothing"
+    )
+    first = next(prompt for prompt in train if prompt.entity == "City 7" and prompt.attribute == "country")
+    assert first == EntityPrompt("City 7 lies in", "City 7", 6, "country", " land 1")
+    quoted = next(prompt for prompt in test if prompt.attribute == "country")
+    assert quoted.text == f'city("{quoted.entity}", "'
+    assert quoted.answer.startswith("land"), "no space after a quotation mark"
+    assert facts.prompts("test") == FactFile(str(path), WORDINGS, entity="city").prompts("test")
+    assert facts.prompts("test") != FactFile(str(path), WORDINGS, entity="city", seed=1).prompts("test")
+    assert repr(facts).startswith(f"FactFile(path={str(path)!r}, wordings=")
+
+
+def test_facts_with_a_split_of_their_own_and_mistakes_in_them(tmp_path):
+    def table(text):
+        (tmp_path / "facts.csv").write_text(text, encoding="utf-8")
+        return str(tmp_path / "facts.csv")
+
+    path = table("entity,country,language,side\na,x,y,train\nb,x,y,test\n")
+    facts = FactFile(path, WORDINGS, split="side")
+    assert {prompt.entity for prompt in facts.prompts("train")} == {"a"}
+    for arguments, message in (
+        ({"wordings": {"country": ["{} is"]}}, "expected two attributes or more"),
+        ({"wordings": {**WORDINGS, "language": []}}, "wordings: language has none"),
+        (
+            {"wordings": {**WORDINGS, "language": ["they speak"]}},
+            "language: expected {} once, for the entity, in 'they",
+        ),
+        ({"wordings": {**WORDINGS, "mayor": ["{} is led by"]}}, "facts.csv, line 2: there is no column 'mayor'; the c"),
+        ({"test_share": 1.0}, "test_share=1.0: expected more than 0 and less than 1"),
+        ({"split": "country"}, "line 2: country='x': expected train or test"),
+        ({"path": str(tmp_path / "none.csv")}, "none.csv: does not exist"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FactFile(**{"path": path, "wordings": WORDINGS, **arguments})
+    for text, message in (
+        ("entity,country,language\na,x,y\na,x,y\n", "line 3: 'a' is there twice"),
+        ("entity,country,language\n,x,y\n", "line 2: nothing under entity=entity"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FactFile(table(text), WORDINGS)

@@ -54,7 +54,10 @@ def test_pairs_are_of_images_that_the_model_knows_and_that_differ(trainer):
     toy_clip.evaluate(trainer, evaluator, {"early/aligned/0": aligned(), "late/aligned/0": aligned()}, data)
     assert set(data.source.hooks) == {"early", "late"}
     for split, numbers, of in zip(
-        ("train", "heldout"), evaluator._numbers, (evaluator._train, evaluator._test), strict=True
+        ("train", "heldout"),
+        [known.numbers for known in evaluator._known[0]],
+        (evaluator._swaps[0].train, evaluator._swaps[0].test),
+        strict=True,
     ):
         assert set(numbers.tolist()) <= set(data.images.numbers(split).tolist())
         for attribute, swaps in of.items():

@@ -91,9 +91,9 @@ def test_latents_of_one_word_are_interpreted_and_dead_ones_are_not(trainer, tmp_
         save_tiny_lm(tmp_path), "model.embed_tokens", FileText(save_text(tmp_path / "text.jsonl"), heldout_every=2),
         context_length=32, batch_size=64, llm_batch_size=4, train_samples=64, val_samples=64, buffer_samples=256,
     )  # fmt: skip
-    values = validate(
-        trainer, Members(planted=Planted(text.source), dead=Planted()), text, evaluator := AutoInterp(**SETTINGS)
-    )
+    members, evaluator = Members(planted=Planted(text.source), dead=Planted()), AutoInterp(**SETTINGS)
+    with pytest.warns(UserWarning, match=r"interp_accuracy is withheld \(nan\) for dead/0 .* no latent fires often"):
+        values = validate(trainer, members, text, evaluator)
     assert values["interp_accuracy/planted/0"] == 1
     assert values["interp_accuracy_weighted/planted/0"] == 1
     assert values["interp_share_above_0.7/planted/0"] == 1
@@ -101,7 +101,9 @@ def test_latents_of_one_word_are_interpreted_and_dead_ones_are_not(trainer, tmp_
     assert values["interp_alive_fraction/dead/0"] == 0
     assert torch.tensor(values["interp_accuracy/dead/0"]).isnan()
     assert values["interp_dense_fraction/dead/0"] == 0
-    assert (values["interp_accuracy/floor"], values["interp_share_above_0.7/floor"]) == (0.5, 0)
+    # Of the 8 answers about a latent a judge that guesses has 6, 7 or 8 right in 37 of 256 cases.
+    assert (values["interp_accuracy/floor"], values["interp_share_above_0.7/floor"]) == (0.5, 37 / 256)
+    assert evaluator.measured["interp_share_above_0.7"].member_floors == {Member("planted", 0): 37 / 256}
     items = evaluator.measured["interp_accuracy"].items
     assert {member.policy: len(values) for member, values in items.numerators.items()} == {"planted": 6, "dead": 0}
     assert not items.paired

@@ -109,7 +109,10 @@ def test_of_frequent_latents_none_is_drawn_above_the_limit(trainer, planted, cli
     measured, logged = evaluate(trainer, planted, clip_images, max_frequency=0.6)
     assert logged["val/concept_eligible_fraction/trained/0"] == pytest.approx(4 / 6)
     assert logged["val/concept_purity/trained/0"] == 1
-    with_one, logged = evaluate(trainer, planted, clip_images, max_frequency=1e-6)
+    with pytest.warns(
+        UserWarning, match=r"concept_purity is withheld \(nan\) for trained/0 .* no sampled latent fires"
+    ):
+        _, logged = evaluate(trainer, planted, clip_images, max_frequency=1e-6)
     assert logged["val/concept_eligible_fraction/trained/0"] == 0
     assert torch.isnan(torch.tensor(logged["val/concept_purity/trained/0"]))
     assert logged["val/concept_purity/neurons/0"] > 0

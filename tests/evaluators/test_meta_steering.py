@@ -37,7 +37,7 @@ def evaluate(trainer, members, data, **settings):
 
 def steering(images=None, n=60):
     labelled = LabelledImages("a test", ToyClipData(images=images))
-    return Steering(labelled, labelled.numbers("heldout", n), "")
+    return Steering(labelled, labelled.numbers("heldout", n), "", n)
 
 
 def test_each_direction_gets_the_strength_that_it_needs():
@@ -105,7 +105,7 @@ def test_the_gain_of_a_latent_is_that_of_its_own_meta_latents():
     code = Code.from_dense(torch.tensor([[0, 2.0, 0, 1], [0, 0, 0, 0], [0, 0, 0, 1]]))  # meta-latents 1 and 3 of 4
     latents, trained = Member("latents", 0), Member("trained", 1)
     selective = {latents: torch.tensor([0.1, 0.2, 0.3]), trained: torch.tensor([0.4, 0.9])}
-    scores = meta_steering._gain(selective, {trained: code}, torch.tensor(0.5))
+    scores = meta_steering._gain(selective, {trained: code}, torch.tensor(0.5), [4, 5, 6])
     assert scores.items.numerators[trained].tolist() == pytest.approx([0.65 - 0.1, 0, 0.9 - 0.3])
     assert scores.members[trained] == pytest.approx(1.15 / 3)
     assert scores.floor[""] == pytest.approx(0.3)

@@ -11,7 +11,7 @@ from sae_lightning.evaluators.seed_agreement import (
     SHARED_FRACTION,
     Directions,
     agreement,
-    chance,
+    random_pair,
 )
 from sae_lightning.freeze import FrozenDecoder, NoFreeze
 from sae_lightning.members import Member
@@ -82,12 +82,12 @@ def test_random_dictionaries_are_at_the_known_chance():
     sae = TopK(128, k=4, d_sae=1024)
     known = {MMCS: 0.283, MMCS_ABSOLUTE: 0.299, MATCHED_COSINE: 0.272, PW_MCC: 0.290}
     for init, samples in ((Isotropic(), torch.zeros(1, 128)), (CovarianceMatched(), rows(20_000, 128, 0))):
-        scores = chance(init, sae, samples, to_match=True)
+        scores, _ = agreement(*random_pair(init, sae, samples))
         assert {metric: scores[metric] for metric in known} == pytest.approx(known, abs=0.004)
         assert scores[MATCHED_COSINE_ENCODER] == scores[MATCHED_COSINE]
         assert scores[SHARED_FRACTION] == 0
     anisotropic = rows(20_000, 128, 0) * torch.linspace(0.1, 2, 128) ** 2
-    assert chance(CovarianceMatched(), sae, anisotropic, to_match=False)[MMCS] > 0.33
+    assert agreement(*random_pair(CovarianceMatched(), sae, anisotropic), to_match=False)[0][MMCS] > 0.33
 
 
 def test_members_are_compared_with_all_others_of_their_policy(data, trainer):
@@ -117,7 +117,7 @@ def test_parts_have_floors_of_their_own_and_nothing_is_drawn_globally(data, trai
     panel, evaluator = panel_of(0, 1, widths={"a": 2, "b": 4}), SeedAgreement()
     run = trainer(evaluator)
     run.validate(panel, data, verbose=False)
-    before, evaluator._chance = torch.get_rng_state(), {}
+    before, evaluator._random = torch.get_rng_state(), {}
     list(evaluator.scores(run, panel, "val"))
     assert torch.equal(before, torch.get_rng_state())
     values = logged(run)
