@@ -5,6 +5,7 @@ from typing_extensions import override
 
 from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SAEModule
+from sae_lightning.saes.record import provenance_of
 from sae_lightning.trainer import run_folder
 
 
@@ -20,4 +21,5 @@ class ExportSAEs(Callback):
         if run is None or not trainer.is_global_zero or not isinstance(pl_module, SAEModule):
             return
         for member, sae in pl_module.members.items():
+            sae.provenance = provenance_of(pl_module, member)
             sae.save(run / SAES_FOLDER / str(member))

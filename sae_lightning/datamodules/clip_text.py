@@ -100,6 +100,9 @@ class CaptionRows(RowMaker):
 
     def __init__(self, tokenizer: Any, positions: Positions) -> None:
         self.tokenizer, self.positions = tokenizer, positions
+        self.left_out = {"words": "start, end and padding", "end": "all but the end token"}.get(
+            positions, "start token and padding"
+        )
         self.context_length: int = tokenizer.context_length
         inner = getattr(tokenizer, "tokenizer", tokenizer)  # the tokenizer of transformers, where it wraps one
         ends = (getattr(inner, name, None) for name in ("eot_token_id", "eos_token_id", "sep_token_id"))

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
 from sae_lightning.datamodules.text import SourceError, SplitText
+from sae_lightning.provenance import arguments_of, describe
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 _DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
@@ -49,6 +50,10 @@ class FileText(SplitText):
         self._warned: set[tuple[Path, str]] = set()
         for path in self.paths + (self.heldout_paths or []):
             self._check_beginning(path)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the files and how they are read."""
+        return {"class": type(self).__name__, **arguments_of(self), "heldout": describe(self.heldout_paths)}
 
     @override
     def documents(self, start: int = 0) -> Iterable[str]:
