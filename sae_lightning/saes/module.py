@@ -220,6 +220,8 @@ class SAEModule(LightningModule):
     def on_train_start(self) -> None:
         """Apply what has changed in optimizer and schedule since the checkpoint that the fit was resumed from."""
         if self.resumed is not None and self.optimization is not None:
+            if self.trainer.is_global_zero:
+                sys.stderr.write(self.resumed.report() + "\n")
             schedulers = self.trainer.lr_scheduler_configs
             scheduler = schedulers[0].scheduler if schedulers else None
             apply_optimization(self.resumed, self.optimization, self.trainer.optimizers[0], scheduler)
@@ -264,7 +266,7 @@ class SAEModule(LightningModule):
                 sys.stderr.write(f"measured on other data than the checkpoint was trained on: {differing}\n")
             return
         saved = checkpoint.get(KEY, {})
-        self.resumed = Resumed(checkpoint["global_step"], saved.get("optimizer"), changes)
+        self.resumed = Resumed(checkpoint["global_step"], saved.get("optimizer"), changes, saved.get("changed", []))
         self._checkpoint = checkpoint
         data = any_datamodule_of(self.trainer)
         if isinstance(data, ActivationData):

@@ -66,6 +66,7 @@ def record_of(module: "SAEModule") -> dict[str, Any]:
         "optimizer": module.optimization,
         "trainer": trainer_settings(trainer),
         "steps": trainer.global_step,
+        "changed": module.resumed.history() if module.resumed is not None else [],
     }
 
 

@@ -28,11 +28,18 @@ class Resumed:
         step: optimizer steps of the checkpoint.
         optimization: of the checkpoint, see `optimization_of`; None in an older one.
         changes: settings that differ from those of the checkpoint and are applied.
+        before: earlier changes of this run, as `history` returns them.
     """
 
     step: int
     optimization: Mapping[str, Any] | None
     changes: list[Difference] = field(default_factory=list)
+    before: list[dict[str, Any]] = field(default_factory=list)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return at which steps settings were changed, each with its old and its new value."""
+        changed = {one.name: [one.saved, one.given] for one in self.changes}
+        return [*self.before, {"step": self.step, "changed": changed}] if changed else self.before
 
     def report(self) -> str:
         """Return a line for the terminal."""
