@@ -36,6 +36,8 @@ class SanityPanel(SAEModule):
         widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
     """
 
+    sae_option = "model.sae"
+
     def __init__(
         self,
         d_in: int,

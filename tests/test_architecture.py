@@ -14,6 +14,7 @@ ROOMS = [
     ["_torchvision"],
     ["__init__"],
     ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "trainer"],
+    ["provenance", "whole_files"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],

@@ -21,6 +21,7 @@ from sae_lightning.datamodules.packing import RowMaker
 from sae_lightning.distributed import all_gather_object, world_size
 from sae_lightning.images import Images
 from sae_lightning.members import Member
+from sae_lightning.provenance import arguments_of
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import columns_by_part
 from sae_lightning.sources import ActivationSource, NullSource
@@ -132,6 +133,15 @@ class ActivationDataModule(LightningDataModule, ABC):
         self._val_counts = (0, 0)
         self._has_described_massive = False
 
+    def describe(self) -> dict[str, Any]:
+        """Return class and arguments as JSON has them: what decides the batches, beside the activations."""
+        return {"class": type(self).__name__, **arguments_of(self)}
+
+    def describe_activations(self) -> dict[str, dict[str, Any]]:
+        """Return what decides the activations of each part, by its name; a single part is called ""."""
+        parts = {part: self.source.describe(part) for part in self.widths or ("",)}
+        return parts if "" in parts else {"": self.source.describe(), **parts}
+
     @property
     def d_in(self) -> int:
         """Width of an activation."""
@@ -227,6 +237,10 @@ class ActivationDataModule(LightningDataModule, ABC):
             self._to_load = None
         self._train_stream = stream
         return Loader(lambda: stream, n_batches)
+
+    def n_train_batches(self) -> int:
+        """Return the number of batches of one rank in an epoch."""
+        return self._n_batches("train_samples", self.train_samples)
 
     def prepare_batch(self) -> None:
         """Prepare this rank's next training batch, so that it raises now, between steps, what it would raise later."""

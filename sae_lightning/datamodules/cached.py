@@ -125,6 +125,10 @@ class CachedActivations(ActivationDataModule):
         return Packing(tokenizer, data["context_length"], data["bos_in_every_row"], skip_first)
 
     @override
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"cache": self._name, "made_from": self.manifest.get("provenance")}
+
+    @override
     def prepare_data(self) -> None:
         """Copy shards from a URL and check every shard; once on each machine."""
         if not self.remote.is_local:

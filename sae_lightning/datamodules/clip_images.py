@@ -1,7 +1,7 @@
 """Activations of the image tower of a CLIP model, made while training."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int64
@@ -91,7 +91,7 @@ class ClipImages(ModelActivations):
             raise ValueError(f"positions={positions}: {hook} has no position but the patches; expected patch or all")
         n = int(self.mask.sum())
         check_sizes(loss_samples, ("images_per_forward", images_per_forward), n, batch_size, buffer_samples)
-        self.images = images
+        self.images, self.valid_positions = images, positions
         self.reader = ImageReader(images, source.preprocess, n_workers)
         super().__init__(
             source=source,
@@ -107,6 +107,10 @@ class ClipImages(ModelActivations):
             max_norm_ratio=max_norm_ratio,
             seed=seed,
         )
+
+    @override
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"positions": self.valid_positions, "images_per_forward": self.rows_at_once}
 
     @override
     def train_stream(self) -> ImageStream:

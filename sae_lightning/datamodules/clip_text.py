@@ -110,6 +110,9 @@ class CaptionRows(RowMaker):
     def __init__(self, tokenizer: Any, positions: Positions, skip_first: int = 0) -> None:
         self.tokenizer, self.positions, self.skip_first = tokenizer, positions, skip_first
         check_skip_first(skip_first, tokenizer.context_length)
+        self.left_out = {"words": "start, end and padding", "end": "all but the end token"}.get(
+            positions, "start token and padding"
+        )
         self.context_length: int = tokenizer.context_length
         inner = getattr(tokenizer, "tokenizer", tokenizer)  # the tokenizer of transformers, where it wraps one
         ends = (getattr(inner, name, None) for name in ("eot_token_id", "eos_token_id", "sep_token_id"))

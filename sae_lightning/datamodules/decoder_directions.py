@@ -27,6 +27,7 @@ from typing_extensions import override
 from sae_lightning.datamodules.base import ActivationDataModule, Stream
 from sae_lightning.datamodules.cache.permutation import Permutation
 from sae_lightning.members import Member
+from sae_lightning.provenance import fingerprint
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.sources import ActivationSource, Null, NullSource
@@ -40,6 +41,10 @@ class DirectionSource(ActivationSource):
 
     def __init__(self, directions: Float[Tensor, "n d_in"]) -> None:
         self.directions, self.d_in = directions, directions.shape[1]
+
+    @override
+    def describe(self, part: str = "") -> dict[str, Any]:
+        return {"class": "DecoderDirections", "directions": fingerprint({"": self.directions})}
 
     @override
     def capture(self, inputs: Float[Tensor, "n d_in"]) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"]]:
@@ -103,7 +108,7 @@ class DecoderDirections(ActivationDataModule):
         seed: int = 0,
     ) -> None:
         directions, self.dead, self._starts = _read(saes, drop_dead)
-        self.saes = list(saes)
+        self.saes, self.drop_dead = list(saes), drop_dead
         if batch_size > len(directions):
             raise ValueError(
                 f"batch_size={batch_size}: expected at most {len(directions)}, the decoder directions that there are"

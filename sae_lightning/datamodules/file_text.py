@@ -22,6 +22,7 @@ from sae_lightning.files import (
     is_damage,
     open_file,
 )
+from sae_lightning.provenance import arguments_of, describe
 
 _ROWS_TO_CHECK = 1000
 _CHARACTERS_TO_CHECK = 32_000_000
@@ -68,6 +69,10 @@ class FileText(SplitText):
         self._files = self._open("paths", paths, self.paths)
         self._heldout_files = self._open("heldout", heldout, self.heldout_paths or [])
         check_files_apart(self.paths, self.heldout_paths or [])
+
+    def describe(self) -> dict[str, Any]:
+        """Return the files and how they are read."""
+        return {"class": type(self).__name__, **arguments_of(self), "heldout": describe(self.heldout_paths)}
 
     @override
     def documents(self, start: int = 0) -> Iterable[str]:

@@ -32,10 +32,18 @@ class RowMaker(ABC):
     Attributes:
         tokenizer: has `decode`.
         context_length: tokens in a row.
+        left_out: what is no valid position, in words.
     """
 
     tokenizer: Any
     context_length: int
+    left_out: str = "special tokens"
+
+    def describe(self) -> dict[str, Any]:
+        """Return how text becomes rows, and which tokens are no valid positions."""
+        names = ("context_length", "bos_in_every_row", "positions", "left_out")
+        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return own | {"tokenizer": getattr(self.tokenizer, "name_or_path", type(self.tokenizer).__name__)}
 
     @abstractmethod
     def mask(self, input_ids: Int64[Tensor, "*batch seq"]) -> Bool[Tensor, "*batch seq"]:

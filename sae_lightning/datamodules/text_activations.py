@@ -34,6 +34,10 @@ class TextActivations(ModelActivations):
         self.text, self.packing = text, packing
 
     @override
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | self.packing.describe()
+
+    @override
     def train_stream(self) -> TokenStream:
         """Return this rank's training stream, from the beginning of the text."""
         rows = PackedRows(self.packing, self.text.train, on_restart=self._report_restart, ahead=CHUNKS_AHEAD)

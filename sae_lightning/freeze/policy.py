@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sae_lightning.members import TRAINED, Member
+from sae_lightning.provenance import describe
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import CovarianceMatched, DecoderInit
 from sae_lightning.saes.module import SAEModule
@@ -68,6 +69,7 @@ class FreezePolicy(Callback):
         sae = self._sae(pl_module)
         if self.member is None:
             sae.policy_name = self.name
+        sae.freeze_policy = describe(self)
         self.freeze(sae)
 
     @torch.no_grad()

@@ -52,6 +52,7 @@ class PocketCaptions(Text):
             raise ValueError(f"captions_per_picture={captions_per_picture}: expected at least 1")
         self.images = PocketImages(n_scenes, seed, heldout_every)
         self.captions_per_picture = captions_per_picture
+        self.n_scenes, self.seed, self.heldout_every = n_scenes, seed, heldout_every
 
     @override
     def train(self, start: int = 0) -> Iterator[str]:

@@ -54,6 +54,10 @@ class SparseAutoencoder(SAEModule):
 
     in_scaled_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
     """Tensors that scale with the input: saving divides them by `input_scale`."""
+    provenance: Mapping[str, Any] = {}
+    """What it is of: activations, data and training, from the file it was read from or the run that exports it."""
+    freeze_policy: Mapping[str, Any] = {"class": "NoFreeze"}
+    """Class and arguments of the policy that it is trained under."""
     W_dec_start: Tensor
     input_scale: Tensor
     samples_since_fired: Tensor

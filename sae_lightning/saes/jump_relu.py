@@ -116,6 +116,7 @@ class JumpReLU(SparseAutoencoder):
             )
         self.penalty = penalty or LinearL0()
         self.bandwidth, self.sparsity_warmup_steps = bandwidth, sparsity_warmup_steps
+        self.initial_threshold = initial_threshold
         self.threshold = nn.Parameter(torch.full((self.d_sae,), initial_threshold))
 
     def select(self, pre_acts: PreActs) -> Code:

@@ -1,20 +1,32 @@
 """What training one SAE and training many side by side have in common: the LightningModule around `members`."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.optim import Optimizer
 
 from sae_lightning.code import Code
 from sae_lightning.members import LoggedName, Member
+from sae_lightning.saes.finite import refuse_non_finite
 from sae_lightning.saes.optimizers import speed_up
+from sae_lightning.saes.record import KEY, record_of, refuse_other_record
+from sae_lightning.saes.resuming import (
+    Resumed,
+    apply_optimization,
+    groups_of,
+    optimization_of,
+    refuse_other_optimizer,
+    reopen_epoch,
+)
 from sae_lightning.saes.schedule import WarmupDecay
 from sae_lightning.trainer import any_datamodule_of, log_interval_of, train_batches_of
 
@@ -55,6 +67,10 @@ class ActivationData(CalibrationData, Protocol):
         """Names of the parts of the activations that are null versions of them."""
         ...
 
+    def n_train_batches(self) -> int:
+        """Return the number of batches of one rank in an epoch."""
+        ...
+
     def use_starting_dictionaries(self, members: "Mapping[Member, SparseAutoencoder]") -> None:
         """Compare the data with the directions that the members start from."""
         ...
@@ -73,6 +89,14 @@ class SAEModule(LightningModule):
     sizes: Mapping[str, tuple[str, str]] = {}
     """Where members have several sizes, the size of each policy and what it is among those of its size, `trained` or
     a baseline: `{"x8": ("x8", "trained"), "x8_frozen_decoder": ("x8", "frozen_decoder")}`; else empty."""
+    sae_option: ClassVar[str] = "model"
+    """The option under which the user gives the arguments of an SAE."""
+    optimization: dict[str, Any] | None = None
+    """Class and arguments of optimizer and schedule, once a fit has made them."""
+    resumed: Resumed | None = None
+    """Where a resumed fit goes on."""
+    _checkpoint: Mapping[str, Any] = {}
+    _finite_at: int | None = None
 
     @property
     def members(self) -> Mapping[Member, "SparseAutoencoder"]:
@@ -145,6 +169,7 @@ class SAEModule(LightningModule):
                 f"the loss of {member} became {losses['loss'].item()} at step {self.global_step}: "
                 "lower the learning rate, or set trainer.gradient_clip_val"
             )
+        self._finite_at = self.global_step
         self.log_dict({str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()})
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> dict[Member, Step]:  # type: ignore[override]
@@ -163,11 +188,17 @@ class SAEModule(LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Return one optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
         optimizer = speed_up(self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad]))
-        if self.lr_scheduler is None:
+        groups, scheduler = groups_of(optimizer), None
+        if self.lr_scheduler is not None:
+            scheduler = self.lr_scheduler(optimizer)
+            if isinstance(scheduler, WarmupDecay):
+                scheduler.span(int(self.trainer.estimated_stepping_batches))
+        self.optimization = optimization_of(optimizer, groups, scheduler)
+        if self.resumed is not None:
+            refuse_other_optimizer(self.resumed, self.optimization, self._checkpoint)
+            self._checkpoint = {}
+        if scheduler is None:
             return optimizer
-        scheduler = self.lr_scheduler(optimizer)
-        if isinstance(scheduler, WarmupDecay):
-            scheduler.span(int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -194,8 +225,24 @@ class SAEModule(LightningModule):
         for sae in self.members.values():
             sae.constrain()
 
+    def on_train_start(self) -> None:
+        """Apply what has changed in optimizer and schedule since the checkpoint that the fit was resumed from."""
+        if self.resumed is not None and self.optimization is not None:
+            if self.trainer.is_global_zero:
+                sys.stderr.write(self.resumed.report() + "\n")
+            schedulers = self.trainer.lr_scheduler_configs
+            scheduler = schedulers[0].scheduler if schedulers else None
+            apply_optimization(self.resumed, self.optimization, self.trainer.optimizers[0], scheduler)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the SAEs are of; refuse to save one that is not finite."""
+        since = "" if self._finite_at is None else f"; the loss was finite at step {self._finite_at}"
+        for member, sae in self.members.items():
+            refuse_non_finite(sae, str(member), f" at step {self.global_step}{since}")
+        checkpoint[KEY] = record_of(self)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other members or sizes, before its tensors are copied."""
+        """Refuse a checkpoint of other members, sizes, activations or data, before its tensors are copied."""
         saved, own = (
             {name: tuple(tensor.shape) for name, tensor in state.items() if name.endswith("W_dec")}
             for state in (checkpoint["state_dict"], self.state_dict())
@@ -214,6 +261,26 @@ class SAEModule(LightningModule):
                 )
         for sae in self.members.values():
             sae.is_initialised, sae.b_dec_awaits_data = True, False
+        if self._trainer is not None:
+            self._take_up(checkpoint)
+
+    def _take_up(self, checkpoint: dict[str, Any]) -> None:
+        """Compare a checkpoint with this run, and let a finished fit go on where it is to be longer."""
+        is_resumed = self.trainer.state.fn == TrainerFn.FITTING
+        changes = refuse_other_record(self, checkpoint, is_resumed)
+        if not is_resumed:
+            if changes and self.trainer.is_global_zero:
+                differing = "; ".join(str(one) for one in changes)
+                sys.stderr.write(f"measured on other data than the checkpoint was trained on: {differing}\n")
+            return
+        saved = checkpoint.get(KEY, {})
+        self.resumed = Resumed(checkpoint["global_step"], saved.get("optimizer"), changes, saved.get("changed", []))
+        self._checkpoint = checkpoint
+        data = any_datamodule_of(self.trainer)
+        if isinstance(data, ActivationData):
+            n_batches, limit = data.n_train_batches(), self.trainer.limit_train_batches
+            n_batches = int(n_batches * limit) if isinstance(limit, float) else min(n_batches, limit or n_batches)
+            reopen_epoch(checkpoint, n_batches)
 
     def configure_model(self) -> None:
         """Tell DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""

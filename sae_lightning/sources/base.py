@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from sae_lightning.provenance import arguments_of
+
 Self = TypeVar("Self", bound="ActivationSource")  # beartype refuses `typing.Self` on single methods
 
 
@@ -69,6 +71,10 @@ class ActivationSource(ABC):
             return torch.ones(activations.shape[:-1], dtype=torch.bool, device=activations.device)
         mask: Tensor = inputs.mask
         return mask.to(activations.device)
+
+    def describe(self, part: str = "") -> dict[str, Any]:
+        """Return what decides the activations of a part, as JSON has it; a file of an SAE says so what it is of."""
+        return {"class": type(self).__name__, **arguments_of(self)}
 
     @abstractmethod
     def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:

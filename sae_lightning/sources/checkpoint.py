@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from sae_lightning.provenance import fingerprint
+
 _CAUSAL, _MASKED = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",)
 _WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -35,6 +37,7 @@ def load_model(model: str, revision: str | None, dtype: str) -> torch.nn.Module:
     elif names[0].endswith(_MASKED):
         loader = transformers.AutoModelForMaskedLM
     loaded = _load(loader, model, revision)
+    loaded.fingerprint = fingerprint(loaded.state_dict())
     # Set after loading: the argument of from_pretrained was renamed between versions of transformers.
     torch_dtype = _stored_dtype(config) if dtype == "auto" else getattr(torch, dtype)
     return loaded.to(torch_dtype).eval().requires_grad_(False)

@@ -60,6 +60,7 @@ class ClipSource(HookedModel):
         (self.reads_images,) = towers
         loaded = load_clip(model, pretrained)
         self.list_hooks = self.list_hooks.replace("None", repr(pretrained))
+        self.pretrained = pretrained
         self.preprocess, self.tokenizer, self._fresh = loaded.preprocess, loaded.tokenizer, loaded.fresh
         size = getattr(loaded.model.visual, "image_size", 224)
         self.image_size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
@@ -109,6 +110,10 @@ class ClipSource(HookedModel):
         visual: Any = self.model.visual
         mean, std = (torch.tensor(visual.preprocess_cfg[name])[:, None, None] for name in ("mean", "std"))
         return (pixels.cpu() * std + mean).clamp(0, 1)
+
+    @override
+    def describe(self, part: str = "") -> dict[str, Any]:
+        return super().describe(part) | {"pretrained": self.pretrained}
 
     @override
     def example(self) -> ImageBatch | TokenBatch:

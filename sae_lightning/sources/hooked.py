@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from typing_extensions import override
 
+from sae_lightning.provenance import fingerprint
 from sae_lightning.sources.base import ActivationSource, NonFiniteError
 from sae_lightning.sources.massive import MassiveRule, row_norms
 
@@ -55,6 +56,8 @@ class HookedModel(ActivationSource):
 
     def __init__(self, model: nn.Module, name: str, hook: str | dict[str, str], hook_input: bool = False) -> None:
         self.model, self.name = model, name
+        # Taken while it was loaded, if it was: its number format may have been changed since.
+        self.weights: str = getattr(model, "fingerprint", None) or fingerprint(model.state_dict())
         self._read_at(hook, hook_input)
 
     def at(self: Self, hook: str | dict[str, str], hook_input: bool = False) -> Self:
@@ -81,6 +84,12 @@ class HookedModel(ActivationSource):
         widths = {name: part.shape[-1] for name, part in parts.items()}
         self.widths = {} if isinstance(hook, str) else widths
         self.d_in = sum(widths.values())
+
+    @override
+    def describe(self, part: str = "") -> dict[str, Any]:
+        """Return the model, a fingerprint of its weights, and the submodule."""
+        model = {"class": type(self).__name__, "model": self.name, "weights": self.weights}
+        return model | {"hook": self.hooks.get(part, self.hook), "hook_input": self.hook_input}
 
     @property
     def device(self) -> torch.device:

@@ -46,6 +46,7 @@ class LanguageModelSource(HookedModel):
     ) -> None:
         hooks_by_name(hook)  # a mistake in the names ends here, before the model is loaded
         loaded: Any = load_model(model, revision, dtype)
+        self.revision = getattr(loaded.config, "_commit_hash", None) or revision
         self.vocabulary: int = loaded.get_input_embeddings().num_embeddings
         super().__init__(loaded, model, hook, hook_input)
 
@@ -54,6 +55,10 @@ class LanguageModelSource(HookedModel):
     def device(self) -> torch.device:
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
+
+    @override
+    def describe(self, part: str = "") -> dict[str, Any]:
+        return super().describe(part) | {"revision": self.revision}
 
     @override
     def example(self) -> TokenBatch:

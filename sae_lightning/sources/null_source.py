@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.provenance import describe
 from sae_lightning.sources.base import ActivationSource
 from sae_lightning.sources.nulls import Null
 
@@ -55,6 +56,11 @@ class NullSource(ActivationSource):
     def noise_parts(self) -> tuple[str, ...]:
         """Names of the nulls that are noise, which no text explains."""
         return tuple(name for name, null in self.nulls.items() if null.is_noise)
+
+    @override
+    def describe(self, part: str = "") -> dict[str, Any]:
+        """Return what the source says, for a null with what was made of it."""
+        return self.source.describe() | ({"null": describe(self.nulls[part])} if part else {"null": None})
 
     @property
     @override

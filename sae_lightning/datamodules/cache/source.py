@@ -47,6 +47,18 @@ class CachedSource(ActivationSource):
             raise AttributeError(name)
         return getattr(self.loaded(), name)
 
+    @override
+    def describe(self, part: str = "") -> dict[str, Any]:
+        """Return what the source of the cache said of itself; of an older cache the arguments that it was made with."""
+        if "provenance" in self.manifest:
+            parts = self.manifest["provenance"]["activations"]
+            return parts.get(part, parts[""])
+        data = self.manifest["data"]
+        hook = data["hook"].get(part, data["hook"]) if isinstance(data["hook"], dict) else data["hook"]
+        source = "LanguageModelSource" if self.is_language_model else "ClipSource"
+        own = {"class": source, "model": data["model"], "hook": hook, "hook_input": data.get("hook_input", False)}
+        return own | {name: data[name] for name in ("revision", "pretrained") if name in data}
+
     @property
     @override
     def device(self) -> torch.device:

@@ -146,6 +146,8 @@ class CacheWriter:
         manifest |= {"massive": self.datamodule.massive.state_dict()}
         sizes = {"rows_at_once": self.datamodule.rows_at_once, "positions": self.datamodule.positions}
         manifest |= sizes | {"shards": []}
+        what = {"data": self.datamodule.describe(), "activations": self.datamodule.describe_activations()}
+        manifest |= {"provenance": what}
         return manifest | {"versions": {"sae_lightning": __version__, **versions}}
 
     def _existing_manifest(self) -> dict[str, Any]:
