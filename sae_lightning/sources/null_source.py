@@ -31,7 +31,7 @@ class NullSource(ActivationSource):
         self, source: ActivationSource, nulls: Mapping[str, Null], sample: Callable[[int], Float[Tensor, "n d_in"]]
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
-        self.predicts_tokens = source.predicts_tokens
+        self.is_language_model = source.is_language_model
         self.embeds_images, self.reads_images = source.embeds_images, source.reads_images
         self.features, self.firing_probabilities = source.features, source.firing_probabilities
         if source.widths:
@@ -55,6 +55,11 @@ class NullSource(ActivationSource):
     def noise_parts(self) -> tuple[str, ...]:
         """Names of the nulls that are noise, which no text explains."""
         return tuple(name for name, null in self.nulls.items() if null.is_noise)
+
+    @property
+    @override
+    def no_next_token(self) -> str:
+        return self.source.no_next_token
 
     @property
     @override
