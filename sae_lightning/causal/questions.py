@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sae_lightning.causal.prompts import EntityPrompt
 from sae_lightning.datamodules.text_reader import TextReader
-from sae_lightning.sources.tokens import TokenBatch, check_logits
+from sae_lightning.sources.tokens import TokenBatch
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,6 @@ def ask(
         return activations.index_put(place, edited.to(activations))
 
     logits = source.replace(batch, edit, hook)
-    check_logits(logits, batch.input_ids, "CausalEditing")
     # All tokens of all answers in one row: the question that each belongs to, and its position in it.
     lengths = torch.tensor([len(question.input_ids) - question.answer_at for question in questions])
     rows = torch.repeat_interleave(torch.arange(len(questions)), lengths)

@@ -43,6 +43,9 @@ def main(args: list[str]) -> None:
     datamodule = _datamodule(parser, settings, device)
     _check_activations(datamodule, small.d_in, settings.n_tokens)
     has_loss = settings.n_loss_tokens > 0 and isinstance(datamodule, ModelActivations | CachedActivations)
+    if has_loss and (reason := datamodule.source.no_next_token):
+        print(f"The loss of the model is left out, since it predicts no next token: {reason}.\n")
+        has_loss = False
     choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, has_loss)
     results, latents = compare_saes(small, large, datamodule, choices)
     comparison = {"small": name_of(settings.small), "large": name_of(settings.large), **results}

@@ -98,6 +98,6 @@ class LanguageModelDataModule(TextActivations):
 
 def _check_context_length(source: LanguageModelSource, context_length: int) -> None:
     """Raise a `ValueError` if the model cannot read rows of this length."""
-    limit = getattr(source.model.config, "max_position_embeddings", None)
+    limit = source.max_length
     if limit is not None and context_length > limit:
         raise ValueError(f"context_length={context_length}: {source.name} reads at most {limit} tokens")

@@ -32,6 +32,7 @@ from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.metric import Metric, Question
 from sae_lightning.pocket import PocketFacts
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.sources.tokens import check_next_token
 
 _SEED = 0
 _FLOOR = "an edit that changes nothing"
@@ -125,6 +126,7 @@ class CausalEditing(TextEvaluator, Editing):
         """Ask the model what it knows, before anything is trained."""
         super().setup(trainer, pl_module, stage)
         assert isinstance(pl_module, SAEModule)
+        check_next_token(self.datamodule.source, "CausalEditing")
         check_one_hook("CausalEditing", self.datamodule, pl_module)
         part = next(iter(pl_module.members)).part
         with torch.inference_mode(False), torch.no_grad():

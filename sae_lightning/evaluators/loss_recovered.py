@@ -22,7 +22,7 @@ from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
 from sae_lightning.saes.module import SAEModule
 from sae_lightning.sources.replacing import edited_outputs
-from sae_lightning.sources.tokens import check_logits
+from sae_lightning.sources.tokens import check_next_token
 
 Kind: TypeAlias = Literal["ce", "kl"]
 Losses: TypeAlias = Mapping[str | Member, Mapping[str, Tensor]]
@@ -98,11 +98,12 @@ class LossRecovered(Evaluator):
         """Check that there is held-out text and a model to read it."""
         super().setup(trainer, pl_module, stage)
         datamodule = datamodule_of(trainer)
-        if datamodule is None or not datamodule.source.predicts_tokens:
+        if datamodule is None or not datamodule.source.is_language_model:
             raise ValueError(
                 f"LossRecovered needs a language model with held-out text, and data={data_name(trainer)} has "
                 "none: take LanguageModelDataModule, or leave out LossRecovered"
             )
+        check_next_token(datamodule.source, "LossRecovered")
         check_one_hook("LossRecovered", datamodule, pl_module)
         self._datamodule = datamodule
 
@@ -159,7 +160,6 @@ def token_losses(datamodule: ActivationDataModule, module: SAEModule) -> dict[st
     }
     for inputs in datamodule.validation_inputs():
         clean = edited_outputs(datamodule.source, inputs, lambda x: x, next(iter(edits)))
-        check_logits(clean, inputs.input_ids, "LossRecovered")
         for part, edits_of_part in edits.items():
             losses[part]["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
             for name, edit in edits_of_part.items():

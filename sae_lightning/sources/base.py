@@ -35,7 +35,7 @@ class ActivationSource(ABC):
         d_in: width of an activation, known once the source is made.
         widths: width of each part by name where an activation has parts side by side, which are hooks or null
             versions; empty otherwise.
-        predicts_tokens: whether the outputs of the model are logits of the next token, [batch, seq, vocabulary].
+        is_language_model: whether there is a model that reads a `TokenBatch` of any text.
         embeds_images: whether the model is a CLIP model, which has `embed_images` and `embed_tokens`.
         reads_images: whether the hook is in the image tower of a CLIP model, so that inputs are an `ImageBatch`.
         features: true features, unit rows [n_features, d_in]; None where they are unknown.
@@ -44,11 +44,19 @@ class ActivationSource(ABC):
 
     d_in: int
     widths: Mapping[str, int] = {}
-    predicts_tokens: bool = False
+    is_language_model: bool = False
     embeds_images: bool = False
     reads_images: bool = False
     features: Tensor | None = None
     firing_probabilities: Tensor | None = None
+
+    @property
+    def no_next_token(self) -> str:
+        """Why the outputs of the model are no logits of the next token, [batch, seq, vocabulary]; empty where they are.
+
+        `check_next_token` refuses a question that needs them.
+        """
+        return "there is no language model"
 
     @property
     def device(self) -> torch.device:

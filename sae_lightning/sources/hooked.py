@@ -4,7 +4,7 @@ import copy
 import difflib
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from typing_extensions import override
 from sae_lightning.provenance import fingerprint
 from sae_lightning.sources.base import ActivationSource, NonFiniteError
 from sae_lightning.sources.massive import MassiveRule, row_norms
+from sae_lightning.sources.submodules import Visit, fits, parts_of, visit, why_no_activations
 
 Self = TypeVar("Self", bound="HookedModel")
 
@@ -52,7 +53,9 @@ class HookedModel(ActivationSource):
     library: str
     """The package that the model comes from."""
     list_hooks: str
-    """A command that lists the submodules; {name} in it stands for the name of the model."""
+    """A command that lists the submodules that can be hooks; {name} in it stands for the name of the model."""
+    reads: str
+    """What the model reads, for messages."""
 
     def __init__(self, model: nn.Module, name: str, hook: str | dict[str, str], hook_input: bool = False) -> None:
         self.model, self.name = model, name
@@ -72,14 +75,13 @@ class HookedModel(ActivationSource):
         modules = dict(self.model.named_modules())
         for path in self.hooks.values():
             if not path or path not in modules:
-                names = [name for name in modules if name]
+                names = list(self.usable_hooks())
                 near = difflib.get_close_matches(path, names, n=4, cutoff=0.3) or names[:4]
                 raise ValueError(
-                    f"hook={path}: {self.name} has no such submodule; near are {', '.join(near)}. All of them: "
-                    + self.list_hooks.format(name=self.name)
+                    f"hook={path}: {self.name} has no such submodule; near are {', '.join(near)}. {self._all_hooks()}"
                 )
         self._hooked = {path: modules[path] for path in self.hooks.values()}
-        parts = self._forward_to_hooks(self.example())
+        parts = self._activations_at_hooks()
         self.dtype = next(iter(parts.values())).dtype
         widths = {name: part.shape[-1] for name, part in parts.items()}
         self.widths = {} if isinstance(hook, str) else widths
@@ -90,6 +92,59 @@ class HookedModel(ActivationSource):
         """Return the model, a fingerprint of its weights, and the submodule."""
         model = {"class": type(self).__name__, "model": self.name, "weights": self.weights}
         return model | {"hook": self.hooks.get(part, self.hook), "hook_input": self.hook_input}
+
+    def usable_hooks(self) -> dict[str, int]:
+        """Return the width of the activations by name of each submodule that `hook` can name, in the model's order."""
+        modules = {name: module for name, module in self.model.named_modules() if name}
+        visits, outputs = self._visit(modules)
+        return {
+            name: seen.tensor.flatten(2).shape[-1]
+            for name, seen in visits.items()
+            if seen.tensor is not None and not self._why_unusable(modules[name], seen, outputs)
+        }
+
+    def _activations_at_hooks(self) -> dict[str, Tensor]:
+        """Run the example; return activations by name of the hook.
+
+        Raises:
+            ValueError: if a hook has none, or two have the same.
+        """
+        visits, outputs = self._visit(self._hooked)
+        parts: dict[str, Tensor] = {}
+        for name, path in self.hooks.items():
+            if reason := self._why_unusable(self._hooked[path], visits[path], outputs):
+                raise ValueError(f"hook={path}: {reason}; choose another submodule. {self._all_hooks()}")
+            tensor = visits[path].tensor
+            assert tensor is not None
+            for other, part in parts.items():
+                if part.data_ptr() == tensor.data_ptr() and part.numel() == tensor.numel():
+                    raise ValueError(
+                        f"hook={self.hook}: {other} ({self.hooks[other]}) and {name} ({path}) are the same "
+                        "activations; leave one out"
+                    )
+            parts[name] = tensor.flatten(2)
+        return parts
+
+    def _visit(self, modules: Mapping[str, nn.Module]) -> tuple[dict[str, Visit], Any]:
+        """Run the model on the example; return what was seen at submodules, and the outputs."""
+        inputs, outputs = self.example(), []
+        try:
+            visits = visit(modules, self.hook_input, lambda: outputs.append(self.forward(inputs)))
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise ValueError(
+                f"{self.name}: {type(self.model).__name__} cannot be run on {self.reads} alone "
+                f"({type(error).__name__}: {reason}); expected a model that reads nothing else"
+            ) from error
+        return visits, outputs[0]
+
+    def _why_unusable(self, module: nn.Module, seen: Visit, outputs: Any) -> str:
+        """Return why there are no activations at a submodule; empty if there are."""
+        side = "input" if self.hook_input else "output"
+        return why_no_activations(seen, self.positions(self.example()), side)
+
+    def _all_hooks(self) -> str:
+        return "All that can be chosen: " + self.list_hooks.format(name=self.name)
 
     @property
     def device(self) -> torch.device:
@@ -174,7 +229,7 @@ class HookedModel(ActivationSource):
                 edited = edited.where(kept[..., None], flat)
             return edited.view_as(tensor)
 
-        with self._hook(self.hooks[hook], edit_in_shape):
+        with self._hook(self.hooks[hook], edit_in_shape, self.positions(inputs)):
             return self.outputs(self.forward(inputs))
 
     # For subclasses
@@ -183,6 +238,10 @@ class HookedModel(ActivationSource):
     @abstractmethod
     def example(self) -> Any:
         """Return small inputs, from which the widths of the activations are taken."""
+
+    def positions(self, inputs: Any) -> tuple[int, ...]:
+        """Return [batch, seq] of inputs, with which activations begin; [batch] if the model decides on the rest."""
+        return tuple(inputs.mask.shape)
 
     @abstractmethod
     def forward(self, inputs: Any) -> Any:
@@ -217,7 +276,7 @@ class HookedModel(ActivationSource):
 
         with ExitStack() as hooks:
             for path in self._hooked:
-                hooks.enter_context(self._hook(path, partial(keep, path)))
+                hooks.enter_context(self._hook(path, partial(keep, path), self.positions(inputs)))
             with suppress(_StopForwardError):
                 self.forward(inputs)
         if missing := [path for path in self._hooked if path not in captured]:
@@ -225,15 +284,17 @@ class HookedModel(ActivationSource):
         return {name: captured[path] for name, path in self.hooks.items()}
 
     @contextmanager
-    def _hook(self, hook: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Replace the tensor at the hook by `edit(tensor)` in forwards within this context."""
+    def _hook(self, hook: str, edit: Callable[[Tensor], Tensor], positions: tuple[int, ...]) -> Iterator[None]:
+        """Replace the tensor at the hook by `edit(tensor)` in forwards within this context.
+
+        The positions are those of the inputs: activations of others would be taken for theirs.
+        """
 
         def checked(tensor: Tensor) -> Tensor:
-            if tensor.dim() < 3:
-                side = "input" if self.hook_input else "output"
+            if not fits(tensor, positions):
                 raise ValueError(
-                    f"hook={hook}: its {side} has shape {list(tensor.shape)}, expected [batch, seq, d]; "
-                    "choose another submodule"
+                    f"hook={hook}: it has shape {list(tensor.shape)} where the inputs are {list(positions)}, expected "
+                    "[batch, seq, d]; choose another submodule"
                 )
             return edit(tensor)
 
@@ -247,13 +308,10 @@ class HookedModel(ActivationSource):
             return args, dict(zip(kwargs, values, strict=True))
 
         def edit_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            if isinstance(output, Tensor):
-                return checked(output)
-            is_tuple = isinstance(output, tuple)
-            edited, has_tensor = _edit_first_tensor(tuple(output), checked) if is_tuple else ((), False)
+            edited, has_tensor = _edit_first_tensor(parts_of(output), checked)
             if not has_tensor:
                 raise ValueError(f"hook={hook}: no tensor comes out of this submodule; choose another")
-            return edited
+            return edited[0] if isinstance(output, Tensor) else edited
 
         handle = (
             self._hooked[hook].register_forward_pre_hook(edit_input, with_kwargs=True)
@@ -280,11 +338,18 @@ def hooks_by_name(hook: str | dict[str, str]) -> dict[str, str]:
     """Return submodules by the names of the hooks; a single one has the name "".
 
     Raises:
-        ValueError: if a name is not made of letters, digits and underscores.
+        ValueError: if a name is not made of letters, digits and underscores, or two have one submodule.
     """
-    if not isinstance(hook, str) and (not hook or not all(re.fullmatch(r"\w+", name) for name in hook)):
+    if isinstance(hook, str):
+        return {"": hook}
+    if not hook or not all(re.fullmatch(r"\w+", name) for name in hook):
         raise ValueError(f"hook={hook}: expected names of letters, digits and _, each with a submodule")
-    return {"": hook} if isinstance(hook, str) else dict(hook)
+    names: dict[str, str] = {}
+    for name, path in hook.items():
+        if path in names:
+            raise ValueError(f"hook={hook}: {names[path]} and {name} are the same submodule {path}; leave one out")
+        names[path] = name
+    return dict(hook)
 
 
 def _edit_first_tensor(values: tuple[Any, ...], edit: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], bool]:

@@ -32,7 +32,7 @@ class NullSource(ActivationSource):
         self, source: ActivationSource, nulls: Mapping[str, Null], sample: Callable[[int], Float[Tensor, "n d_in"]]
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
-        self.predicts_tokens = source.predicts_tokens
+        self.is_language_model = source.is_language_model
         self.embeds_images, self.reads_images = source.embeds_images, source.reads_images
         self.features, self.firing_probabilities = source.features, source.firing_probabilities
         if source.widths:
@@ -61,6 +61,11 @@ class NullSource(ActivationSource):
     def describe(self, part: str = "") -> dict[str, Any]:
         """Return what the source says, for a null with what was made of it."""
         return self.source.describe() | ({"null": describe(self.nulls[part])} if part else {"null": None})
+
+    @property
+    @override
+    def no_next_token(self) -> str:
+        return self.source.no_next_token
 
     @property
     @override

@@ -14,7 +14,6 @@ from torch import Tensor
 from sae_lightning.metrics.functional import token_losses_update
 from sae_lightning.sources import TokenBatch
 from sae_lightning.sources.replacing import replace_valid
-from sae_lightning.sources.tokens import check_logits
 from sae_lightning.stitching.curve import Stitcher
 from sae_lightning.stitching.insertion import in_raw_units
 from sae_lightning.verdict.statistics import crossed, linearised
@@ -45,7 +44,6 @@ def measure_loss(
         activations, valid = source.capture(inputs)
         x = activations[valid].float()
         clean = source.replace(inputs, lambda old: old)
-        check_logits(clean, inputs.input_ids, "sae stitch")
         sums["clean"].append(_sums(clean, inputs))
         for step, (x_hat, _) in enumerate(stitcher.steps(x)):
             if step == 0:

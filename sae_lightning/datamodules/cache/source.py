@@ -1,6 +1,7 @@
 """The model behind a cache, loaded when something wants to run it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from sae_lightning.datamodules.cache.manifest import DEFAULTS, model_files
 from sae_lightning.datamodules.clip_images import ClipImages
 from sae_lightning.datamodules.language_model import LanguageModelDataModule
 from sae_lightning.sources import ActivationSource, HookedModel, LanguageModelSource
+from sae_lightning.sources.checkpoint import load_kind
 from sae_lightning.sources.massive import MassiveRule
 
 
@@ -36,7 +38,7 @@ class CachedSource(ActivationSource):
         self.d_in, self.widths = manifest["d_in"], manifest["widths"]
         kind = manifest.get("class_path", DEFAULTS["class_path"])
         self.is_language_model = kind == LanguageModelDataModule.__name__
-        self.predicts_tokens, self.embeds_images = self.is_language_model, not self.is_language_model
+        self.embeds_images = not self.is_language_model
         self.reads_images = kind == ClipImages.__name__
         self._device = torch.device("cpu")
         self._source: HookedModel | None = None
@@ -58,6 +60,17 @@ class CachedSource(ActivationSource):
         source = "LanguageModelSource" if self.is_language_model else "ClipSource"
         own = {"class": source, "model": data["model"], "hook": hook, "hook_input": data.get("hook_input", False)}
         return own | {name: data[name] for name in ("revision", "pretrained") if name in data}
+
+    @property
+    @override
+    def no_next_token(self) -> str:
+        """Why the model predicts no next token, from its configuration alone until it is loaded."""
+        if not self.is_language_model or self._source is not None:
+            return self.loaded().no_next_token
+        model, revision = self.manifest["data"]["model"], self.manifest["data"]["revision"]
+        with self._model_errors():
+            reason = load_kind(model, self.manifest["model"]["commit"] or revision).no_next_token
+        return f"model={model} is {reason}" if reason else ""
 
     @property
     @override
@@ -100,14 +113,9 @@ class CachedSource(ActivationSource):
         """
         if self._source is None:
             data = self.manifest["data"]
-            try:
-                with torch.inference_mode(False):  # parameters made in a validation could never take part in a gradient
-                    self._source = self._language_model() if self.is_language_model else self.origin.source
-            except ValueError as error:
-                raise ValueError(
-                    f"an evaluator runs the model, and that of the cache {self.path}, model={data['model']}, cannot be "
-                    f"loaded: {error}. Put it there, or leave out the evaluator"
-                ) from error
+            # Parameters made in a validation could never take part in a gradient.
+            with self._model_errors(), torch.inference_mode(False):
+                self._source = self._language_model() if self.is_language_model else self.origin.source
             if (identity := model_identity(self._source)) != self.manifest["model"]:
                 raise ValueError(
                     f"model={data['model']} is not the one that the cache {self.path} was made with: "
@@ -116,6 +124,18 @@ class CachedSource(ActivationSource):
             self._source.massive = self.massive
             self._source.to(self._device)
         return self._source
+
+    @contextmanager
+    def _model_errors(self) -> Iterator[None]:
+        """Say of an error that it concerns the model behind the cache."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(
+                f"an evaluator runs the model, and that of the cache {self.path}, "
+                f"model={self.manifest['data']['model']}, cannot be loaded: {error}. Put it there, "
+                "or leave out the evaluator"
+            ) from error
 
     @cached_property
     def origin(self) -> Any:
