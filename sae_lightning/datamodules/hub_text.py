@@ -10,6 +10,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.text import SourceError, SplitText
 
 _ROWS_AT_ONCE = 256
@@ -47,8 +48,7 @@ class HubText(SplitText):
         retries: int = 8,
     ) -> None:
         super().__init__(heldout_every)
-        if retries < 0:
-            raise ValueError(f"retries={retries}: expected at least 0")
+        check_whole(0, retries=retries)
         self.dataset, self.name, self.split, self.column = dataset, name, split, column
         self.heldout_split, self.streaming, self.retries = heldout_split, streaming, retries
         self._loaded: dict[str, Any] = {}

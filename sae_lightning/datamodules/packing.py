@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.background import Background
 
 CHUNKS_AHEAD = 2
@@ -60,8 +61,7 @@ class Packing(RowMaker):
     """
 
     def __init__(self, tokenizer: Any, context_length: int, bos_in_every_row: bool = True) -> None:
-        if context_length < 2:
-            raise ValueError(f"context_length={context_length}: expected at least 2")
+        check_whole(2, context_length=context_length)
         self.tokenizer, self.context_length = tokenizer, context_length
         self.bos: int | None = tokenizer.bos_token_id
         self.start = self.bos if self.bos is not None else tokenizer.eos_token_id

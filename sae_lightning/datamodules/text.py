@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
+from sae_lightning.checks import check_whole
+
 
 class SourceError(ValueError):
     """Text that cannot be read any further; the run ends with a checkpoint."""
@@ -28,8 +30,7 @@ class SplitText(Text):
     """
 
     def __init__(self, heldout_every: int) -> None:
-        if heldout_every < 2:
-            raise ValueError(f"heldout_every={heldout_every}: expected at least 2, for example 20 for 5 percent")
+        check_whole(2, heldout_every=heldout_every, hint="for example 20 for 5 percent")
         self.heldout_every = heldout_every
 
     @abstractmethod

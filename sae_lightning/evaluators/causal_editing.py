@@ -24,6 +24,7 @@ from torch import Tensor
 from sae_lightning.causal.prompts import EntityPrompts
 from sae_lightning.causal.questions import ask, entity_activations, is_correct
 from sae_lightning.causal.swaps import Swaps, find_known_prompts
+from sae_lightning.checks import check_whole
 from sae_lightning.evaluators.base import Scores
 from sae_lightning.evaluators.editing import Editing
 from sae_lightning.evaluators.edits import check_one_hook
@@ -110,8 +111,7 @@ class CausalEditing(TextEvaluator, Editing):
         every_n_validations: int = 0,
     ) -> None:
         super().__init__(n_train_pairs, n_test_pairs, n_epochs, batch_size, learning_rate, every_n_validations)
-        if n_prompts < 1:
-            raise ValueError(f"n_prompts={n_prompts}: expected 1 or more")
+        check_whole(1, n_prompts=n_prompts)
         self.prompts = PocketFacts() if prompts is None else prompts
         self.n_prompts = n_prompts
 

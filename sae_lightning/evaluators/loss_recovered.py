@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from sae_lightning.checks import check_above
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of
 from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part
@@ -91,8 +92,7 @@ class LossRecovered(Evaluator):
 
     def __init__(self, min_gap_nats: float = 0.05, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)
-        if min_gap_nats <= 0:
-            raise ValueError(f"min_gap_nats={min_gap_nats}: expected more than 0, for example 0.05")
+        check_above(0, min_gap_nats=min_gap_nats, hint="for example 0.05")
         self.min_gap_nats = min_gap_nats
         self._has_warned = False
 

@@ -211,7 +211,7 @@ def test_a_model_without_a_head_is_refused(trainer, text, monkeypatch):
 
 @pytest.mark.parametrize("gap", [0.0, -1.0])
 def test_the_gap_must_be_positive(gap):
-    with pytest.raises(ValueError, match=f"min_gap_nats={gap}: expected more than 0"):
+    with pytest.raises(ValueError, match=f"min_gap_nats={gap}: expected a finite number above 0"):
         LossRecovered(min_gap_nats=gap)
 
 
