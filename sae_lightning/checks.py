@@ -34,7 +34,7 @@ def check_whole(least: int, most: int = LARGEST_WHOLE, /, hint: str = "", **numb
     """
     expected = f"a whole number, {least} or more" if most == LARGEST_WHOLE else f"a whole number, {least} to {most}"
     for name, value in numbers.items():
-        if not isinstance(value, Integral) or type(value) is bool or not least <= value <= most:
+        if not _is_number(value, Integral) or not least <= value <= most:
             too_large = " (this one does not fit 64 bits)" if _is_beyond(value, LARGEST_WHOLE) else ""
             raise _error(name, value, expected + too_large, hint)
 
@@ -93,8 +93,8 @@ def is_finite(value: Any) -> TypeGuard[float]:
     return _is_number(value) and not _is_beyond(value, LARGEST_NUMBER)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and type(value) is not bool
+def _is_number(value: Any, kind: type = Real) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _is_beyond(value: Any, most: int | float) -> bool:

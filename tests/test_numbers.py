@@ -76,9 +76,14 @@ class Argument:
     name: str
     is_list: bool
 
+    @property
+    def given(self) -> dict[str, object]:
+        """What else the class needs."""
+        return next((GIVEN[base.__name__] for base in self.owner.__mro__ if base.__name__ in GIVEN), {})
+
     def give(self, value: float) -> object:
         """Make an object of the class with this value."""
-        given = next((GIVEN[base.__name__] for base in self.owner.__mro__ if base.__name__ in GIVEN), {})
+        given = self.given
         return self.owner(**{**given, **({"d_sae": None} if self.name == "expansion_factor" else {})} | {
             self.name: [value] if self.is_list else value
         })  # fmt: skip
@@ -156,6 +161,8 @@ def test_every_exception_is_one():
         for kind, value in BAD.items():
             if has_a_meaning(argument, kind):
                 needed.discard((argument.name, kind))
+                if "none" in argument.given.values():
+                    continue  # this would go on, and look for a model or a file
                 assert f"{argument.name}={value}: " not in complaint(argument, value), argument
     assert not needed
 
