@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from sae_lightning.checks import check_whole
 from sae_lightning.freeze import FreezePolicy, NoFreeze
 from sae_lightning.members import TRAINED
 from sae_lightning.panel import SanityPanel
@@ -55,7 +56,11 @@ class SAEFamily(SanityPanel):
         widths: dict[str, int] | None = None,
     ) -> None:
         factors, policies, inits = list(expansion_factors), policies or {}, inits or {}
-        if not factors or min(factors) < 1 or len(set(factors)) != len(factors):
+        for factor in factors:
+            check_whole(1, expansion_factors=factor)
+        for factor in policy_factors or ():
+            check_whole(1, policy_factors=factor)
+        if not factors or len(set(factors)) != len(factors):
             raise ValueError(f"expansion_factors={factors}: expected one size or more, each once, such as [1, 2, 4, 8]")
         if unknown := set(policy_factors or ()) - set(factors):
             raise ValueError(f"policy_factors: {sorted(unknown)} not among expansion_factors={factors}")

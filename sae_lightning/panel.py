@@ -14,6 +14,7 @@ from typing import TypeAlias, cast
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
+from sae_lightning.checks import check_seed
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
@@ -55,6 +56,8 @@ class SanityPanel(SAEModule):
             raise ValueError(f"policies: the name {bad[0]!r} becomes a folder and a chart; use letters, digits and _")
         if unknown := set(inits) - set(policies):
             raise ValueError(f"inits: {sorted(unknown)} not among the policies {sorted(policies)}")
+        for seed in seeds:
+            check_seed(seeds=seed)
         if not policies or not seeds or len(set(seeds)) != len(seeds):
             raise ValueError(
                 f"policies={list(policies)}, seeds={list(seeds)}: expected one policy and one seed or more, each once"

@@ -13,7 +13,7 @@ ROOMS = [
     # ground
     ["_torchvision"],
     ["__init__"],
-    ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "trainer"],
+    ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "trainer", "checks"],
     ["provenance", "whole_files"],
     # core
     ["kernels"],

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
+from sae_lightning.checks import check_at_least
 from sae_lightning.distributed import all_gather_int
 from sae_lightning.trainer import run_folder
 from sae_lightning.whole_files import whole_file
@@ -37,8 +38,7 @@ class Checkpoints(ModelCheckpoint):
 
     def __init__(self, minutes: float = 15.0) -> None:
         super().__init__(filename="{step}", save_top_k=1, save_last="link")
-        if minutes < 0:
-            raise ValueError(f"minutes={minutes}: expected 0 or more")
+        check_at_least(0, minutes=minutes)
         self.minutes = minutes
         self._saved_at = 0.0
 

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm, convert_inf
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.evaluators.base import datamodule_of
 
 
@@ -23,6 +24,7 @@ class ThroughputBar(TQDMProgressBar):
     """
 
     def __init__(self, refresh_rate: int = 10) -> None:
+        check_whole(0, refresh_rate=refresh_rate, hint="where 0 shows no bar")
         super().__init__(refresh_rate=refresh_rate)
         self._moving = sys.stdout.isatty()
         self._started = 0.0

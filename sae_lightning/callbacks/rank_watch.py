@@ -26,6 +26,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.distributed import TCPStore
 from typing_extensions import override
 
+from sae_lightning.checks import check_above
 from sae_lightning.distributed import world_size
 from sae_lightning.trainer import run_folder
 
@@ -48,8 +49,7 @@ class RankWatch(Callback):
     """
 
     def __init__(self, timeout_s: float = 30.0) -> None:
-        if not timeout_s > 0:
-            raise ValueError(f"timeout_s={timeout_s}: expected seconds above 0, such as 30")
+        check_above(0, timeout_s=timeout_s, hint="seconds, such as 30")
         self.timeout_s = timeout_s
         self._heartbeat: Heartbeat | None = None
         self._rank = 0

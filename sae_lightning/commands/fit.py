@@ -37,29 +37,32 @@ from sae_lightning.datamodules import ActivationDataModule, Text
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FreezePolicy
-from sae_lightning.images import Images
+from sae_lightning.images import Embedding, Images
 from sae_lightning.interpretation import Judge
 from sae_lightning.loggers import MemberTensorBoardLogger, RunFolder
 from sae_lightning.panel import SanityPanel
 from sae_lightning.probing import ProbingTask
 from sae_lightning.runs import METRICS_FILE, Run, experiments_of
-from sae_lightning.saes import BiasInit, DecoderInit, SAEModule
+from sae_lightning.saes import BiasInit, DecoderInit, L0Penalty, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
 from sae_lightning.trainer import run_folder
 from sae_lightning.verdict import experiment_texts, write_verdict
 
 _LONGEST_NAME = 200
-_NAMED_CLASSES = (
+NAMED_CLASSES = (
     SAEModule,
     ActivationDataModule,
     Callback,
+    FreezePolicy,
     DecoderInit,
     BiasInit,
+    L0Penalty,
     FiringProbability,
     Dependence,
     Null,
     Text,
     Images,
+    Embedding,
     ProbingTask,
     EntityPrompts,
     Judge,
@@ -109,7 +112,7 @@ class SAECLI(LightningCLI):
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse as the other commands do; Lightning's own warns when `sae` was not started from a command line."""
-        self.config = parse(parser, list(args or []), _NAMED_CLASSES)
+        self.config = parse(parser, list(args or []), NAMED_CLASSES)
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

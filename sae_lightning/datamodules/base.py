@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.code import Code
 from sae_lightning.datamodules.norms import STATE_KEY, norms_of_checkpoint
 from sae_lightning.datamodules.packing import RowMaker
@@ -121,11 +122,7 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     def __init__(self, batch_size: int, train_samples: int, val_samples: int, seed: int) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: expected at least 1")
-        for name, value in (("train_samples", train_samples), ("val_samples", val_samples)):
-            if value < batch_size:
-                raise ValueError(f"{name}={value}: expected at least one batch, batch_size={batch_size}")
+        check_batches(batch_size, train_samples, val_samples, seed)
         self.batch_size, self.train_samples, self.val_samples = batch_size, train_samples, val_samples
         self.seed = seed
         self._train_stream: Stream | None = None
@@ -350,6 +347,18 @@ class ActivationDataModule(LightningDataModule, ABC):
                 f"{self.batch_size * self.world_size}"
             )
         return n_batches
+
+
+def check_batches(batch_size: int, train_samples: int, val_samples: int, seed: int) -> None:
+    """Refuse sizes and seeds that cannot work; a datamodule that loads a model does so before it.
+
+    Raises:
+        ValueError: names the argument.
+    """
+    check_whole(1, batch_size=batch_size)
+    one_batch = f"a batch at least, batch_size={batch_size}"
+    check_whole(batch_size, train_samples=train_samples, val_samples=val_samples, hint=one_batch)
+    check_seed(seed=seed)
 
 
 def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:

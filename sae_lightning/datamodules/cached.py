@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.datamodules.base import ActivationDataModule, Stream
 from sae_lightning.datamodules.buffer import ShuffleBuffer
 from sae_lightning.datamodules.cache.manifest import Shard, check_shards, fingerprint, read_manifest, shards_of
@@ -66,6 +67,11 @@ class CachedActivations(ActivationDataModule):
         max_norm_ratio: float | None = 10.0,
         seed: int = 0,
     ) -> None:
+        check_whole(1, batch_size=batch_size, loss_samples=loss_samples, n_workers=n_workers)
+        check_whole(batch_size, buffer_samples=buffer_samples, hint=f"room for a batch, batch_size={batch_size}")
+        check_seed(seed=seed)
+        wanted: dict[str, Any] = {"train_samples": train_samples, "val_samples": val_samples}
+        check_whole(1, **{name: samples for name, samples in wanted.items() if samples is not None})
         self.remote = Folder(path)
         self.manifest = read_manifest(self.remote)
         counts = self.manifest["counts"]
@@ -75,9 +81,6 @@ class CachedActivations(ActivationDataModule):
             counts["heldout_tokens"] if val_samples is None else val_samples,
             seed,
         )
-        for name, value in (("loss_samples", loss_samples), ("n_workers", n_workers)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: expected at least 1")
         data = self.manifest["data"]  # the only place of these two in the first caches
         self.rows_at_once: int = self.manifest.get("rows_at_once") or data["llm_batch_size"]
         self.block_tokens: int = self.rows_at_once * (self.manifest.get("positions") or data["context_length"])

@@ -9,6 +9,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
+from sae_lightning.datamodules.base import check_batches
 from sae_lightning.datamodules.image_stream import ImageOrder, ImageStream
 from sae_lightning.datamodules.model_activations import BufferDtype, ModelActivations, check_sizes
 from sae_lightning.images import ImageReader, Images
@@ -75,8 +77,9 @@ class ClipImages(ModelActivations):
         max_norm_ratio: float | None = 10.0,
         seed: int = 0,
     ) -> None:
-        if n_workers < 1:
-            raise ValueError(f"n_workers={n_workers}: expected at least 1")
+        check_batches(batch_size, train_samples, val_samples, seed)
+        check_sizes(loss_samples, ("images_per_forward", images_per_forward), 1, batch_size, buffer_samples)
+        check_whole(1, n_workers=n_workers)
         source = ClipSource(model, hook, pretrained, hook_input, dtype)
         if not source.reads_images:
             raise ValueError(

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.datamodules.base import check_batches
 from sae_lightning.datamodules.model_activations import BufferDtype, check_sizes
 from sae_lightning.datamodules.packing import RowMaker, check_skip_first
 from sae_lightning.datamodules.text import Text
@@ -70,13 +71,15 @@ class ClipText(TextActivations):
         max_norm_ratio: float | None = 10.0,
         seed: int = 0,
     ) -> None:
+        per_forward = ("captions_per_forward", captions_per_forward)
+        check_batches(batch_size, train_samples, val_samples, seed)
+        check_sizes(loss_samples, per_forward, 1, batch_size, buffer_samples)
         source = ClipSource(model, hook, pretrained, hook_input, dtype)
         if source.reads_images:
             raise ValueError(
                 f"hook={hook}: expected one of the text tower, and visual. is the other; or take ClipImages"
             )
         packing = CaptionRows(source.tokenizer(), positions, skip_first_positions)
-        per_forward = ("captions_per_forward", captions_per_forward)
         check_sizes(loss_samples, per_forward, packing.context_length, batch_size, buffer_samples)
         super().__init__(
             text,

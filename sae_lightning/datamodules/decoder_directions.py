@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from typing_extensions import override
 
-from sae_lightning.datamodules.base import ActivationDataModule, Stream
+from sae_lightning.datamodules.base import ActivationDataModule, Stream, check_batches
 from sae_lightning.datamodules.cache.permutation import Permutation
 from sae_lightning.members import Member
 from sae_lightning.provenance import fingerprint
@@ -107,6 +107,7 @@ class DecoderDirections(ActivationDataModule):
         nulls: dict[str, Null] | None = None,
         seed: int = 0,
     ) -> None:
+        check_batches(batch_size, train_samples, batch_size, seed)
         directions, self.dead, self._starts = _read(saes, drop_dead)
         self.saes, self.drop_dead = list(saes), drop_dead
         if batch_size > len(directions):

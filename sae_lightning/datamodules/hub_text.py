@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.text import SourceError, SplitText
 from sae_lightning.files import Row, column_problem
 from sae_lightning.files.saved_dataset import load_split
@@ -51,8 +52,7 @@ class HubText(SplitText):
         retries: int = 8,
     ) -> None:
         super().__init__(heldout_every)
-        if retries < 0:
-            raise ValueError(f"retries={retries}: expected at least 0")
+        check_whole(0, retries=retries)
         if heldout_split is not None and _overlap(split, heldout_split):
             raise ValueError(
                 f"heldout_split={heldout_split}: it is training text, split={split}; give another split, or leave "

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from sae_lightning.checks import check_whole
+from sae_lightning.datamodules.base import check_batches
 from sae_lightning.datamodules.model_activations import check_sizes
 from sae_lightning.datamodules.packing import Packing
 from sae_lightning.datamodules.text import Text
@@ -69,6 +71,8 @@ class LanguageModelDataModule(TextActivations):
     ) -> None:
         from sae_lightning.sources.checkpoint import load_tokenizer
 
+        check_batches(batch_size, train_samples, val_samples, seed)
+        check_whole(2, context_length=context_length)
         check_sizes(loss_samples, ("llm_batch_size", llm_batch_size), context_length, batch_size, buffer_samples)
         source = LanguageModelSource(model, hook, hook_input, revision, dtype)
         _check_context_length(source, context_length)

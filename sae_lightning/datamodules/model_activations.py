@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.base import ActivationDataModule, Loader
 from sae_lightning.datamodules.buffer import ShuffleBuffer
 from sae_lightning.datamodules.norms import measure_norms
@@ -250,9 +251,8 @@ def check_sizes(
         ValueError: if a size is below 1, or the buffer has no room for a batch and two forwards.
     """
     name, n = rows_per_forward
-    for argument, value in ((name, n), ("loss_samples", loss_samples)):
-        if value < 1:
-            raise ValueError(f"{argument}={value}: expected at least 1")
+    sizes: dict[str, Any] = {"loss_samples": loss_samples, "buffer_samples": buffer, name: n}
+    check_whole(1, **sizes)
     least = max(batch_size + n * positions, 2 * n * positions)
     if buffer < least:
         raise ValueError(

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.background import Background
 
 CHUNKS_AHEAD = 2
@@ -74,8 +75,7 @@ class Packing(RowMaker):
     """
 
     def __init__(self, tokenizer: Any, context_length: int, bos_in_every_row: bool = True, skip_first: int = 0) -> None:
-        if context_length < 2:
-            raise ValueError(f"context_length={context_length}: expected at least 2")
+        check_whole(2, context_length=context_length)
         check_skip_first(skip_first, context_length)
         self.skip_first = skip_first
         self.tokenizer, self.context_length = tokenizer, context_length

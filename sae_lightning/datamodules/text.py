@@ -6,6 +6,8 @@ from itertools import chain, islice
 
 from sae_lightning.datamodules.cutting import cut_at_spaces, first_round, piece_size
 
+from sae_lightning.checks import check_whole
+
 
 class SourceError(ValueError):
     """Text that cannot be read any further; the run ends with a checkpoint."""
@@ -37,8 +39,7 @@ class SplitText(Text):
     """
 
     def __init__(self, heldout_every: int) -> None:
-        if heldout_every < 2:
-            raise ValueError(f"heldout_every={heldout_every}: expected at least 2, for example 20 for 5 percent")
+        check_whole(2, heldout_every=heldout_every, hint="for example 20 for 5 percent")
         self.heldout_every = heldout_every
         self._piece_size: int | None = None  # 0: documents stay whole; None: not known yet
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sae_lightning.causal.image_pairs import EditedImages, find_known_images
 from sae_lightning.causal.swaps import Swaps
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.evaluators.base import Scores
 from sae_lightning.evaluators.editing import Editing, SwapsOfDraw
@@ -120,8 +121,7 @@ class AttributeEditing(Editing):
         super().__init__(
             n_train_pairs, n_test_pairs, n_epochs, batch_size, learning_rate, n_repeats, every_n_validations
         )
-        if n_images < 1:
-            raise ValueError(f"n_images={n_images}: expected 1 or more")
+        check_whole(1, n_images=n_images)
         self.attributes, self.n_images = attributes, n_images
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

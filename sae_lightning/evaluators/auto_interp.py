@@ -19,6 +19,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from sae_lightning.checks import check_between, check_whole
 from sae_lightning.evaluators.base import Items, Scores, evaluate_across_ranks, evaluated_members
 from sae_lightning.evaluators.repeats import Repeated, seed_of
 from sae_lightning.evaluators.text_evaluator import TextEvaluator
@@ -131,12 +132,9 @@ class AutoInterp(Repeated, TextEvaluator):
         every_n_validations: int = 0,
     ) -> None:
         super().__init__(n_repeats, every_n_validations)
-        counts = {"n_latents": n_latents, "n_shown": n_shown, "n_judged": n_judged, "n_tokens": n_tokens}
-        for name, value in (counts | {"excerpt_length": excerpt_length, "min_excerpts": min_excerpts}).items():
-            if value < 1:
-                raise ValueError(f"{name}={value}: expected at least 1")
-        if not 0 <= min_frequency < 1:
-            raise ValueError(f"min_frequency={min_frequency}: expected a share of tokens, 0 or more and less than 1")
+        check_whole(1, n_latents=n_latents, n_shown=n_shown, n_judged=n_judged, n_tokens=n_tokens)
+        check_whole(1, excerpt_length=excerpt_length, min_excerpts=min_excerpts)
+        check_between(0, 1, min_frequency=min_frequency, hint="a share of tokens")
         self.judge = LexicalJudge() if judge is None else judge
         self.n_latents, self.n_shown, self.n_judged = n_latents, n_shown, n_judged
         self.excerpt_length, self.n_tokens = excerpt_length, n_tokens

@@ -22,6 +22,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import all_gather_object, rank, world_size
 from sae_lightning.members import LoggedName, Member, Tag, by_part
@@ -132,8 +133,7 @@ class Evaluator(Callback, ABC):
     """
 
     def __init__(self, every_n_validations: int = 1) -> None:
-        if every_n_validations < 0:
-            raise ValueError(f"every_n_validations={every_n_validations}: expected 1 or more, or 0 for the last alone")
+        check_whole(0, every_n_validations=every_n_validations, hint="where 0 is the last alone")
         self.every_n_validations = every_n_validations
         self.measured: Mapping[str, Scores] = {}
         self._n_validations = 0

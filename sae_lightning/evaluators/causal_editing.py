@@ -24,6 +24,7 @@ from torch import Tensor
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
 from sae_lightning.causal.questions import ask, entity_activations, is_correct
 from sae_lightning.causal.swaps import KnownPrompts, Swaps, find_known_prompts
+from sae_lightning.checks import check_whole
 from sae_lightning.evaluators.base import Scores
 from sae_lightning.evaluators.editing import Editing, SwapsOfDraw
 from sae_lightning.evaluators.edits import check_one_hook
@@ -117,8 +118,7 @@ class CausalEditing(TextEvaluator, Editing):
         super().__init__(
             n_train_pairs, n_test_pairs, n_epochs, batch_size, learning_rate, n_repeats, every_n_validations
         )
-        if n_prompts < 1:
-            raise ValueError(f"n_prompts={n_prompts}: expected 1 or more")
+        check_whole(1, n_prompts=n_prompts)
         self.prompts = PocketFacts() if prompts is None else prompts
         self.n_prompts = n_prompts
 

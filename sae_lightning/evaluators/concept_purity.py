@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from sae_lightning.checks import check_whole
 from sae_lightning.distributed import all_gather_object, rank, world_size
 from sae_lightning.evaluators.base import Items, Scores
 from sae_lightning.evaluators.image_evaluator import ImageEvaluator
@@ -132,13 +133,9 @@ class ConceptPurity(Repeated, ImageEvaluator):
         every_n_validations: int = 0,
     ) -> None:
         super().__init__(n_repeats, n_images, max_frequency, every_n_validations)
-        if n_latents < 1:
-            raise ValueError(f"n_latents={n_latents}: expected at least 1")
-        if n_top < 2 or n_images < 2 * n_top:
-            raise ValueError(
-                f"n_top={n_top}, n_images={n_images}: expected at least 2 of the former and twice as many of the "
-                "latter, for example 10 and 2000"
-            )
+        check_whole(1, n_latents=n_latents)
+        check_whole(2, n_top=n_top)
+        check_whole(2 * n_top, n_images=n_images, hint=f"twice as many as n_top={n_top}, such as 2000")
         self.embedding = PixelEmbedding() if embedding is None else embedding
         self.n_latents, self.n_top = n_latents, n_top
 

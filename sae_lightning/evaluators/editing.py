@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.swaps import Swaps
+from sae_lightning.checks import check_above, check_whole
 from sae_lightning.evaluators.base import Items, Scores, evaluate_across_ranks, evaluated_members
 from sae_lightning.evaluators.repeats import Repeated, seed_of
 from sae_lightning.members import Member, by_part
@@ -63,13 +64,9 @@ class Editing(Repeated):
         every_n_validations: int,
     ) -> None:
         super().__init__(n_repeats, every_n_validations)
-        for name, value in (("n_train_pairs", n_train_pairs), ("n_test_pairs", n_test_pairs), ("n_epochs", n_epochs)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: expected 1 or more")
-        if batch_size < 2:
-            raise ValueError(f"batch_size={batch_size}: expected 2 or more, a cause and an isolation pair")
-        if learning_rate <= 0:
-            raise ValueError(f"learning_rate={learning_rate}: expected more than 0, for example 0.01")
+        check_whole(1, n_train_pairs=n_train_pairs, n_test_pairs=n_test_pairs, n_epochs=n_epochs)
+        check_whole(2, batch_size=batch_size, hint="a cause and an isolation pair")
+        check_above(0, learning_rate=learning_rate, hint="for example 0.01")
         self.n_train_pairs, self.n_test_pairs = n_train_pairs, n_test_pairs
         self.n_epochs, self.batch_size, self.learning_rate = n_epochs, batch_size, learning_rate
         self._swaps: Sequence[SwapsOfDraw] = ()

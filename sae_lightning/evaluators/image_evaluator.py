@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from sae_lightning import metrics
+from sae_lightning.checks import check_share, check_whole
 from sae_lightning.datamodules import ActivationDataModule, ClipImages
 from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of, evaluated_members
 from sae_lightning.evaluators.repeats import seed_of
@@ -32,12 +33,8 @@ class ImageEvaluator(Evaluator):
 
     def __init__(self, n_images: int, max_frequency: float, every_n_validations: int) -> None:
         super().__init__(every_n_validations)
-        if n_images < 1:
-            raise ValueError(f"n_images={n_images}: expected at least 1")
-        if not 0 < max_frequency <= 1:
-            raise ValueError(
-                f"max_frequency={max_frequency}: expected a share of activations, above 0 and at most 1, such as 0.001"
-            )
+        check_whole(1, n_images=n_images)
+        check_share(max_frequency=max_frequency, hint="a share of activations, such as 0.001")
         self.n_images, self.max_frequency = n_images, max_frequency
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
+from sae_lightning.checks import check_whole
 from sae_lightning.evaluators.base import Scores, log_image
 from sae_lightning.evaluators.image_evaluator import ImageEvaluator
 from sae_lightning.interpretation.image_examples import ImageExample, ShownLatent, at_percentiles, thumbnail_path
@@ -54,10 +55,14 @@ class LatentImages(ImageEvaluator):
         every_n_validations: int = 0,
     ) -> None:
         super().__init__(n_images, max_frequency, every_n_validations)
-        if (latents if isinstance(latents, int) else len(latents)) < 1 or n_each < 1:
-            raise ValueError(f"latents={latents}, n_each={n_each}: expected at least 1 of each")
-        if not isinstance(latents, int) and len(set(latents)) < len(latents):
-            raise ValueError(f"latents={latents}: expected each number once")
+        check_whole(1, n_each=n_each)
+        if not isinstance(latents, list):
+            check_whole(1, latents=latents)
+        else:
+            for latent in latents:
+                check_whole(0, latents=latent)
+            if not latents or len(set(latents)) < len(latents):
+                raise ValueError(f"latents={latents}: expected one number or more, each once")
         self.latents, self.n_each = latents, n_each
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

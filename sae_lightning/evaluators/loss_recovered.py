@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from sae_lightning.checks import check_above
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of
 from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part
@@ -90,8 +91,7 @@ class LossRecovered(Evaluator):
 
     def __init__(self, min_gap_nats: float = 0.05, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)
-        if min_gap_nats <= 0:
-            raise ValueError(f"min_gap_nats={min_gap_nats}: expected more than 0, for example 0.05")
+        check_above(0, min_gap_nats=min_gap_nats, hint="for example 0.05")
         self.min_gap_nats = min_gap_nats
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules import DecoderDirections
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of, evaluate_across_ranks
 from sae_lightning.members import Member, by_part
@@ -125,10 +126,8 @@ class MetaLatents(Evaluator):
         self, smaller: Sequence[str] = (), k: int = 4, n_rows: int = 4096, every_n_validations: int = 0
     ) -> None:
         super().__init__(every_n_validations)
-        if k < 1:
-            raise ValueError(f"k={k}: expected at least 1, as a rule the k of the meta-SAE")
-        if n_rows < 2:
-            raise ValueError(f"n_rows={n_rows}: expected at least 2, since one direction has no variance to explain")
+        check_whole(1, k=k, hint="as a rule the k of the meta-SAE")
+        check_whole(2, n_rows=n_rows, hint="since one direction has no variance to explain")
         self.smaller, self.k, self.n_rows = list(smaller), k, n_rows
         self._latents: dict[int, Tensor] = {}
 

@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sae_lightning.checks import check_inside, check_whole
 from sae_lightning.code import Code
 from sae_lightning.datamodules import ClipImages, DecoderDirections
 from sae_lightning.datamodules.from_settings import make_datamodule
@@ -108,14 +109,9 @@ class MetaSteering(Repeated):
         every_n_validations: int = 0,
     ) -> None:
         super().__init__(n_repeats, every_n_validations)
-        for name, value in (("n_latents", n_latents), ("n_images", n_images)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: expected 1 or more")
-        if not 0 < change < 0.5:
-            raise ValueError(
-                f"change={change}: expected a number above 0 and below 0.5, the share of answers about an attribute of "
-                "two values that are lost when all answers become one of them"
-            )
+        check_whole(1, n_latents=n_latents, n_images=n_images)
+        lost = "since 0.5 of the answers about an attribute of two values are lost when all become one of them"
+        check_inside(0, 0.5, change=change, hint=lost)
         self.run, self.attributes, self.change = run, attributes, change
         self.n_latents, self.n_images = n_latents, n_images
         self._steering: Sequence[Steering] = ()

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.distributed import all_gather_object
 from sae_lightning.evaluators.base import Items, Scores, evaluate_across_ranks, evaluated_members
 from sae_lightning.evaluators.repeats import Repeated
@@ -145,11 +146,11 @@ class Probing(Repeated):
 
     def __init__(self, ks: Sequence[int], numbers: Mapping[str, int], n_repeats: int, every_n_validations: int) -> None:
         super().__init__(n_repeats, every_n_validations)
-        if not ks or min(ks) < 1 or len(set(ks)) != len(ks):
+        for k in ks:
+            check_whole(1, ks=k)
+        if not ks or len(set(ks)) != len(ks):
             raise ValueError(f"ks={list(ks)}: expected numbers of latents, each 1 or more and once, such as [1, 2, 5]")
-        for name, n in numbers.items():
-            if n < _MIN_EXAMPLES:
-                raise ValueError(f"{name}={n}: expected at least {_MIN_EXAMPLES}, half of them positive")
+        check_whole(_MIN_EXAMPLES, hint="half of them positive", **numbers)
         self.ks = ks
         self._prepared: Sequence[Sequence[Task]] = []  # by task, then by draw
 

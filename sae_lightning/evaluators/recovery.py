@@ -7,6 +7,7 @@ from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from sae_lightning.checks import check_inside
 from sae_lightning.code import Code
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of
@@ -125,8 +126,7 @@ class Recovery(Evaluator):
 
     def __init__(self, threshold: float = 0.8, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold={threshold}: expected a cosine between 0 and 1, for example 0.8")
+        check_inside(0, 1, threshold=threshold, hint="a cosine, for example 0.8")
         self.threshold = threshold
         self._chance: dict[int, dict[Metric, float]] = {}
         self._firings: dict[Member, FiringMatch] = {}

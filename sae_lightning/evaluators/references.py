@@ -12,6 +12,7 @@ from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from sae_lightning.checks import check_whole
 from sae_lightning.code import Code
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.evaluators.base import Evaluator, Scores
@@ -53,10 +54,8 @@ class References(Evaluator):
 
     def __init__(self, k: int, n_samples: int = 4096, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)
-        if k < 1:
-            raise ValueError(f"k={k}: expected at least 1, as a rule the k of the SAE")
-        if n_samples < 2:
-            raise ValueError(f"n_samples={n_samples}: expected at least 2, since one sample has no variance to explain")
+        check_whole(1, k=k, hint="as a rule the k of the SAE")
+        check_whole(2, n_samples=n_samples, hint="since one sample has no variance to explain")
         self.k, self.n_samples = k, n_samples
         self._values: dict[str, dict[Metric, float]] = {}
 

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from sae_lightning.checks import check_above, check_whole
 from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.distributed import all_gather_object, rank, world_size
 from sae_lightning.evaluators.base import Items, Scores
@@ -127,11 +128,8 @@ class ZeroShotRecovered(Repeated):
         every_n_validations: int = 0,
     ) -> None:
         super().__init__(n_repeats, every_n_validations)
-        if n_images < 1:
-            raise ValueError(f"n_images={n_images}: expected at least 1")
-        for name, gap in (("min_gap_accuracy", min_gap_accuracy), ("min_gap_nats", min_gap_nats)):
-            if gap <= 0:
-                raise ValueError(f"{name}={gap}: expected more than 0, for example 0.05")
+        check_whole(1, n_images=n_images)
+        check_above(0, min_gap_accuracy=min_gap_accuracy, min_gap_nats=min_gap_nats, hint="for example 0.05")
         self.images, self.n_images = images, n_images
         self.min_gap_accuracy, self.min_gap_nats = min_gap_accuracy, min_gap_nats
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sae_lightning.checks import check_between
 from sae_lightning.freeze.policy import FreezePolicy
 from sae_lightning.saes.base import SparseAutoencoder
 
@@ -31,8 +32,7 @@ class SoftFrozenDecoder(FreezePolicy):
 
     def __init__(self, min_cosine: float = 0.8) -> None:
         super().__init__()
-        if not -1 <= min_cosine <= 1:
-            raise ValueError(f"min_cosine={min_cosine}: expected a cosine in [-1, 1], such as 0.8")
+        check_between(-1, 1, min_cosine=min_cosine, hint="a cosine, such as 0.8")
         self.min_cosine = min_cosine
 
     def freeze(self, sae: SparseAutoencoder) -> None:

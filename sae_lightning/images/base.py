@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from sae_lightning.checks import check_whole
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -30,8 +32,7 @@ class Images(ABC):
     prompts: Mapping[str, Sequence[str]]
 
     def __init__(self, heldout_every: int) -> None:
-        if heldout_every < 2:
-            raise ValueError(f"heldout_every={heldout_every}: expected at least 2, for example 20 for 5 percent")
+        check_whole(2, heldout_every=heldout_every, hint="for example 20 for 5 percent")
         self.heldout_every = heldout_every
 
     @abstractmethod

@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -50,8 +52,7 @@ class PixelEmbedding(Embedding):
     """
 
     def __init__(self, size: int = 8) -> None:
-        if size < 1:
-            raise ValueError(f"size={size}: expected at least 1 pixel")
+        check_whole(1, size=size, hint="in pixels")
         self.size = size
 
     @override

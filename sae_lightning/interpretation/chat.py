@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from typing_extensions import override
 
+from sae_lightning.checks import check_above, check_at_least, check_whole
 from sae_lightning.interpretation.chat_client import AnswerFile, ChatClient
 from sae_lightning.interpretation.judge import Explanation
 from sae_lightning.interpretation.prompts import (
@@ -67,13 +68,13 @@ class ChatJudge(PromptJudge):
             raise ValueError(
                 f"base_url={base_url}: expected http://... or https://..., such as https://api.openai.com/v1"
             )
-        if n_parallel < 1 or retries < 0 or timeout_seconds <= 0:
-            raise ValueError(
-                f"n_parallel={n_parallel}, retries={retries}, timeout_seconds={timeout_seconds}: expected at least 1, "
-                "at least 0, and more than 0"
-            )
+        check_whole(1, n_parallel=n_parallel)
+        check_whole(0, retries=retries)
+        check_above(0, timeout_seconds=timeout_seconds)
         if (input_price is None) != (output_price is None):
             raise ValueError(f"input_price={input_price}, output_price={output_price}: expected both prices or none")
+        if input_price is not None:
+            check_at_least(0, input_price=input_price, output_price=output_price)
         self.model, self.base_url, self.key_variable = model, base_url, key_variable
         self.input_price, self.output_price, self.dry_run = input_price, output_price, dry_run
         self.n_parallel, self.timeout_seconds, self.retries = n_parallel, timeout_seconds, retries

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from typing_extensions import override
 
+from sae_lightning.checks import check_inside, check_whole
 from sae_lightning.interpretation.excerpts import Example, Excerpt
 from sae_lightning.interpretation.judge import Explanation, Judge
 from sae_lightning.interpretation.token_classes import classes, quote_state
@@ -66,10 +67,8 @@ class LexicalJudge(Judge):
     """
 
     def __init__(self, n_terms: int = 4, min_gain: float = 0.1) -> None:
-        if n_terms < 1:
-            raise ValueError(f"n_terms={n_terms}: expected at least 1")
-        if not 0 < min_gain < 1:
-            raise ValueError(f"min_gain={min_gain}: expected more than 0 and less than 1, for example 0.1")
+        check_whole(1, n_terms=n_terms)
+        check_inside(0, 1, min_gain=min_gain, hint="for example 0.1")
         self.n_terms, self.min_gain = n_terms, min_gain
 
     @override

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.interpretation.prompts import PromptJudge
 
 
@@ -29,8 +30,7 @@ class TransformersJudge(PromptJudge):
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         batch_size: int = 16,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: expected at least 1")
+        check_whole(1, batch_size=batch_size)
         self.model, self.revision, self.dtype, self.batch_size = model, revision, dtype, batch_size
 
     @override

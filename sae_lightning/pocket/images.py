@@ -10,6 +10,7 @@ from jaxtyping import Int64
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.images import Images
 from sae_lightning.pocket.captions import PROMPTS, caption
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 N_DIGITS = 1797
 """Digits in scikit-learn's `load_digits` (Alpaydin and Kaynak 1998, the test part of the UCI set)."""
 
+_MOST_SCENES = 2**31
 _SCENE = ("shape", "size", "position", "count")
 _VALUES = {
     "shape": ("circle", "square", "triangle", "star", "cross", "ring"),
@@ -61,8 +63,8 @@ class PocketImages(Images):
 
     def __init__(self, n_scenes: int = 20_000, seed: int = 0, heldout_every: int = 10) -> None:
         super().__init__(heldout_every)
-        if n_scenes < 0 or seed < 0:
-            raise ValueError(f"n_scenes={n_scenes}, seed={seed}: expected numbers that are at least 0")
+        check_whole(0, _MOST_SCENES, n_scenes=n_scenes)
+        check_seed(seed=seed)
         self.n_scenes, self.seed = n_scenes, seed
         # Digits come first, then scenes, each with a number of its own whatever `n_scenes` is.
         items = torch.arange(N_DIGITS + n_scenes)

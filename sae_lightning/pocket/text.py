@@ -5,6 +5,7 @@ from itertools import islice
 
 from typing_extensions import override
 
+from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.datamodules.text import Text
 from sae_lightning.pocket.corpus import PocketCorpus
 from sae_lightning.pocket.facts import check_facts_file
@@ -20,6 +21,7 @@ class PocketText(Text):
     """
 
     def __init__(self, facts: str = "data/pocket_lm/facts.csv", seed: int = 0) -> None:
+        check_seed(seed=seed)
         check_facts_file(facts)
         self.facts, self.seed = facts, seed
 
@@ -48,8 +50,7 @@ class PocketCaptions(Text):
     def __init__(
         self, n_scenes: int = 20_000, seed: int = 0, heldout_every: int = 10, captions_per_picture: int = 10
     ) -> None:
-        if captions_per_picture < 1:
-            raise ValueError(f"captions_per_picture={captions_per_picture}: expected at least 1")
+        check_whole(1, captions_per_picture=captions_per_picture)
         self.images = PocketImages(n_scenes, seed, heldout_every)
         self.captions_per_picture = captions_per_picture
         self.n_scenes, self.seed, self.heldout_every = n_scenes, seed, heldout_every

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from sae_lightning.checks import check_inside, check_seed
 from sae_lightning.files import Row, TableFile, bad_byte, column_problem, is_damage, open_file
 from sae_lightning.files.saved_dataset import saved_files
 from sae_lightning.files.unpacking import DamageError
@@ -41,8 +42,8 @@ class LabelledFiles(ProbingTask):
         classes: list[str] | None = None,
         seed: int = 42,
     ) -> None:
-        if not 0 < test_share < 1:
-            raise ValueError(f"test_share={test_share}: expected more than 0 and less than 1, for example 0.2")
+        check_inside(0, 1, test_share=test_share, hint="for example 0.2")
+        check_seed(seed=seed)
         self.path, self.text, self.label, self.split = path, text, label, split
         self.test_share, self.ood, self.classes, self.seed = test_share, ood, classes, seed
         self._files = find_tables("path", path)

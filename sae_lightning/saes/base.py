@@ -10,7 +10,7 @@ chosen entries.
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.profiler import record_function
 
+from sae_lightning.checks import check_above, check_at_least, check_seed, check_whole
 from sae_lightning.code import Code
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
@@ -27,6 +28,9 @@ from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
 from sae_lightning.saes.init import DecoderInit, Isotropic
 from sae_lightning.saes.module import SAEModule
+
+_LARGEST_SAE = 2**31
+"""Latents: more than any machine holds, and few enough that `batch * d_sae` fits 64 bits."""
 
 
 class SparseAutoencoder(SAEModule):
@@ -83,13 +87,14 @@ class SparseAutoencoder(SAEModule):
             raise ValueError(
                 f"d_sae={d_sae}, expansion_factor={expansion_factor}: give exactly one, such as expansion_factor: 16"
             )
-        d_sae = round(d_in * expansion_factor) if expansion_factor is not None else d_sae
-        if d_in < 1 or d_sae is None or d_sae < 1:
-            raise ValueError(f"d_in={d_in}, d_sae={d_sae}: expected 1 or more of each")
-        if aux_coefficient < 0 or dead_after_samples < 1:
-            raise ValueError(
-                f"aux_coefficient={aux_coefficient}, dead_after_samples={dead_after_samples}: expected at least 0 and 1"
-            )
+        check_whole(1, d_in=d_in)
+        if d_sae is None:
+            check_above(0, expansion_factor=expansion_factor)
+            d_sae = round(d_in * cast("float", expansion_factor))
+        check_whole(1, _LARGEST_SAE, d_sae=d_sae)
+        check_at_least(0, aux_coefficient=aux_coefficient)
+        check_whole(1, dead_after_samples=dead_after_samples)
+        check_seed(seed=seed)
         self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, TRAINED
         self.init, self.tied_init, self.scale_input = init or Isotropic(), tied_init, scale_input
         self.b_dec_init, self.apply_b_dec_to_input = b_dec_init or GeometricMedian(), apply_b_dec_to_input

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sae_lightning.checks import check_share, check_whole
 from sae_lightning.code import Code
 from sae_lightning.distributed import all_reduce_min
 from sae_lightning.kernels import PreActs, entries_above, top_k_of_batch
@@ -52,10 +53,8 @@ class BatchTopK(SparseAutoencoder):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(d_in, aux_coefficient=aux_coefficient, **kwargs)
-        if not 1 <= k <= self.d_sae:
-            raise ValueError(f"k={k}: expected 1 to d_sae={self.d_sae}")
-        if not 0 < threshold_rate <= 1:
-            raise ValueError(f"threshold_rate={threshold_rate}: expected a number above 0 and up to 1, such as 0.01")
+        check_whole(1, self.d_sae, k=k, hint=f"since d_sae={self.d_sae}")
+        check_share(threshold_rate=threshold_rate, hint="such as 0.01")
         self.k, self.threshold_rate = k, threshold_rate
         self.register_buffer("threshold", torch.tensor(float("nan")))
         self.register_buffer("last_smallest", torch.zeros(()))

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sae_lightning.checks import check_whole
 from sae_lightning.metrics.random_dictionary import isotropic_directions
 
 
@@ -59,8 +60,7 @@ class CovarianceMatched(DecoderInit):
     """
 
     def __init__(self, samples_per_dimension: int = 20) -> None:
-        if samples_per_dimension < 1:
-            raise ValueError(f"samples_per_dimension={samples_per_dimension}: expected 1 or more; 10 to 50 is usual")
+        check_whole(1, samples_per_dimension=samples_per_dimension, hint="10 to 50 is usual")
         self.samples_per_dimension = samples_per_dimension
 
     def n_samples(self, d_in: int) -> int:

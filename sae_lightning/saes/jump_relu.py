@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from sae_lightning.checks import check_above, check_at_least, check_whole
 from sae_lightning.code import Code
 from sae_lightning.distributed import all_reduce_sum, world_size
 from sae_lightning.kernels import PreActs, entries_above
@@ -51,8 +52,7 @@ class LinearL0(L0Penalty):
     """
 
     def __init__(self, coefficient: float = 1e-3) -> None:
-        if coefficient < 0:
-            raise ValueError(f"coefficient={coefficient}: expected 0 or more")
+        check_at_least(0, coefficient=coefficient)
         self.coefficient = coefficient
 
     def __call__(self, l0: Float[Tensor, ""], global_l0: Float[Tensor, ""]) -> Float[Tensor, ""]:
@@ -69,8 +69,8 @@ class TargetL0(L0Penalty):
     """
 
     def __init__(self, target: float, coefficient: float = 1.0) -> None:
-        if target <= 0 or coefficient < 0:
-            raise ValueError(f"target={target}, coefficient={coefficient}: expected above 0, and 0 or more")
+        check_above(0, target=target)
+        check_at_least(0, coefficient=coefficient)
         self.target, self.coefficient = target, coefficient
 
     def __call__(self, l0: Float[Tensor, ""], global_l0: Float[Tensor, ""]) -> Float[Tensor, ""]:
@@ -109,11 +109,8 @@ class JumpReLU(SparseAutoencoder):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(d_in, scale_input=scale_input, **kwargs)
-        if initial_threshold <= 0 or bandwidth <= 0 or sparsity_warmup_steps < 0:
-            raise ValueError(
-                f"initial_threshold={initial_threshold}, bandwidth={bandwidth}, "
-                f"sparsity_warmup_steps={sparsity_warmup_steps}: expected above 0, above 0, and 0 or more"
-            )
+        check_above(0, initial_threshold=initial_threshold, bandwidth=bandwidth)
+        check_whole(0, sparsity_warmup_steps=sparsity_warmup_steps)
         self.penalty = penalty or LinearL0()
         self.bandwidth, self.sparsity_warmup_steps = bandwidth, sparsity_warmup_steps
         self.initial_threshold = initial_threshold

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_lightning.checks import is_finite
 from sae_lightning.code import Code
 from sae_lightning.kernels import sparse_decode
 from sae_lightning.saes.batch_topk import BatchTopK
@@ -32,6 +33,8 @@ class MatryoshkaBatchTopK(BatchTopK):
 
     def __init__(self, d_in: int, group_fractions: Sequence[float] = (0.5, 0.3, 0.2), **kwargs: Any) -> None:
         super().__init__(d_in, **kwargs)
+        if not all(is_finite(fraction) for fraction in group_fractions):
+            raise ValueError(f"group_fractions={list(group_fractions)}: expected finite numbers")
         ends = [round(self.d_sae * fraction) for fraction in accumulate(group_fractions)]
         if abs(sum(group_fractions) - 1) > 1e-6 or any(
             end <= start for start, end in zip([0, *ends], ends, strict=False)

@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_lightning.checks import check_at_least, check_whole
 from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs, entries_above
 from sae_lightning.saes.base import SparseAutoencoder
@@ -28,10 +29,8 @@ class ReLU(SparseAutoencoder):
     """
 
     def __init__(self, d_in: int, l1_coefficient: float = 0.01, sparsity_warmup_steps: int = 0, **kwargs: Any) -> None:
-        if l1_coefficient < 0 or sparsity_warmup_steps < 0:
-            raise ValueError(
-                f"l1_coefficient={l1_coefficient}, sparsity_warmup_steps={sparsity_warmup_steps}: expected 0 or more"
-            )
+        check_at_least(0, l1_coefficient=l1_coefficient)
+        check_whole(0, sparsity_warmup_steps=sparsity_warmup_steps)
         super().__init__(d_in, **kwargs)
         self.l1_coefficient, self.sparsity_warmup_steps = l1_coefficient, sparsity_warmup_steps
 

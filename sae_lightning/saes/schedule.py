@@ -4,6 +4,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from sae_lightning.checks import check_between
+
 
 class WarmupDecay(LRScheduler):
     """Linear warm-up, constant, then linear decay to zero.
@@ -15,7 +17,8 @@ class WarmupDecay(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, warmup: float = 0.0, decay: float = 0.2) -> None:
-        if min(warmup, decay) < 0 or warmup + decay > 1:
+        check_between(0, 1, warmup=warmup, decay=decay)
+        if warmup + decay > 1:
             raise ValueError(f"warmup={warmup}, decay={decay}: expected two fractions of the run with a sum up to 1")
         self.warmup, self.decay = warmup, decay
         self.total_steps: int | None = None

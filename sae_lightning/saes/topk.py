@@ -5,6 +5,7 @@ latents = relu(the k largest pre_acts of each sample)        loss = mse + aux_co
 
 from typing import Any
 
+from sae_lightning.checks import check_whole
 from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs, top_k_per_row
 from sae_lightning.saes.base import SparseAutoencoder
@@ -22,8 +23,7 @@ class TopK(SparseAutoencoder):
 
     def __init__(self, d_in: int, k: int = 32, aux_coefficient: float = 1 / 32, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(d_in, aux_coefficient=aux_coefficient, **kwargs)
-        if not 1 <= k <= self.d_sae:
-            raise ValueError(f"k={k}: expected 1 to d_sae={self.d_sae}")
+        check_whole(1, self.d_sae, k=k, hint=f"since d_sae={self.d_sae}")
         self.k = k
 
     def select(self, pre_acts: PreActs) -> Code:

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from typing_extensions import override
 
+from sae_lightning.checks import check_share, check_whole
+
 _GUIDE = 16
 """Cells of the look-up table per feature, see `IndependentFirings`."""
 
@@ -116,10 +118,8 @@ class CorrelatedFiring(Dependence):
     """
 
     def __init__(self, group_size: int = 10, correlation: float = 0.5) -> None:
-        if group_size < 1:
-            raise ValueError(f"group_size={group_size}: expected at least 1")
-        if not 0 < correlation <= 1:
-            raise ValueError(f"correlation={correlation}: expected above 0 and up to 1, for example 0.5")
+        check_whole(1, group_size=group_size)
+        check_share(correlation=correlation, hint="for example 0.5")
         self.group_size, self.correlation = group_size, correlation
 
     @override
@@ -187,11 +187,8 @@ class HierarchicalFiring(Dependence):
     """
 
     def __init__(self, branching: int = 4, n_roots: int = 160, child_probability: float = 0.5) -> None:
-        for name, value in (("branching", branching), ("n_roots", n_roots)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: expected at least 1")
-        if not 0 < child_probability <= 1:
-            raise ValueError(f"child_probability={child_probability}: expected above 0 and up to 1, for example 0.5")
+        check_whole(1, branching=branching, n_roots=n_roots)
+        check_share(child_probability=child_probability, hint="for example 0.5")
         self.branching, self.n_roots, self.child_probability = branching, n_roots, child_probability
 
     @override

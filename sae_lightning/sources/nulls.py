@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.sources.base import ActivationSource
 from sae_lightning.sources.hooked import HookedModel
 
@@ -91,6 +92,7 @@ class Noise(Null):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
+        check_seed(seed=seed)
         self.seed = seed
 
     @abstractmethod
@@ -123,8 +125,7 @@ class GaussianMatched(Noise):
 
     def __init__(self, samples_per_dimension: int = 100, seed: int = 0) -> None:
         super().__init__(seed)
-        if samples_per_dimension < 2:
-            raise ValueError(f"samples_per_dimension={samples_per_dimension}: expected 2 or more; 50 to 500 is usual")
+        check_whole(2, samples_per_dimension=samples_per_dimension, hint="50 to 500 is usual")
         self.samples_per_dimension = samples_per_dimension
 
     @override
@@ -187,6 +188,7 @@ class RandomRotation(Null):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
+        check_seed(seed=seed)
         self.seed = seed
         self._rotation = torch.empty(0, 0)
 
@@ -225,6 +227,7 @@ class Reinitialised(Null):
 
     def __init__(self, embeddings: bool = True, seed: int = 0) -> None:
         super().__init__()
+        check_seed(seed=seed)
         self.embeddings, self.seed = embeddings, seed
 
     @override

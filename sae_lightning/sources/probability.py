@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from sae_lightning.checks import check_between, check_inside
+
 
 class FiringProbability(ABC):
     """A law of the firing probabilities of synthetic features."""
@@ -21,8 +23,7 @@ class ConstantProbability(FiringProbability):
     """
 
     def __init__(self, p: float = 0.00625) -> None:
-        if not 0 < p < 1:
-            raise ValueError(f"p={p}: expected a probability above 0 and below 1, for example 0.00625")
+        check_inside(0, 1, p=p, hint="a probability, for example 0.00625")
         self.p = p
 
     def draw(self, n_features: int, rng: np.random.Generator) -> np.ndarray:
@@ -39,6 +40,7 @@ class LogUniformProbability(FiringProbability):
     """
 
     def __init__(self, log10_min: float = -5.5, log10_max: float = -1.2) -> None:
+        check_between(-38, 0, log10_min=log10_min, log10_max=log10_max, hint="the logarithm of a probability")
         if not log10_min < log10_max < 0:
             raise ValueError(f"log10_min={log10_min} and log10_max={log10_max}: expected log10_min < log10_max < 0")
         self.log10_min, self.log10_max = log10_min, log10_max

@@ -17,10 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from typing_extensions import override
 
+from sae_lightning.checks import check_above, check_between, check_seed, check_whole
 from sae_lightning.code import Code
 from sae_lightning.sources.base import ActivationSource
 from sae_lightning.sources.dependence import Dependence, IndependentFirings
 from sae_lightning.sources.probability import ConstantProbability, FiringProbability
+
+_LARGEST_SIZE = 2**31
 
 
 class SyntheticSource(ActivationSource):
@@ -53,15 +56,11 @@ class SyntheticSource(ActivationSource):
         sample_norm: float | None = None,
         seed: int = 0,
     ) -> None:
-        for name, value in (("d_in", d_in), ("n_features", n_features)):
-            if value < 1:
-                raise ValueError(f"{name}={value}: expected at least 1")
-        if coefficient_sigma < 0:
-            raise ValueError(f"coefficient_sigma={coefficient_sigma}: expected at least 0")
-        if sample_norm is not None and not sample_norm > 0:
-            raise ValueError(
-                f"sample_norm={sample_norm}: expected above 0, such as sqrt(d_in)={d_in**0.5:.3g}, or null"
-            )
+        check_whole(1, _LARGEST_SIZE, d_in=d_in, n_features=n_features)
+        check_between(0, 10, coefficient_sigma=coefficient_sigma, hint="the deviation of a logarithm")
+        if sample_norm is not None:
+            check_above(0, sample_norm=sample_norm, hint=f"such as sqrt(d_in)={d_in**0.5:.3g}, or null")
+        check_seed(seed=seed)
         self.sample_norm = sample_norm
         self.d_in, self.n_features, self.coefficient_sigma, self.seed = d_in, n_features, coefficient_sigma, seed
         normal = self._rng("features", 0).standard_normal((n_features, d_in))

@@ -91,7 +91,7 @@ def test_print_config_is_a_config(capsys: pytest.CaptureFixture):
 @pytest.mark.parametrize(
     ("text", "args", "expected"),
     [
-        (LONE.replace("k: 2", "k: 17"), [], "error: k=17: expected 1 to d_sae=16\n"),
+        (LONE.replace("k: 2", "k: 17"), [], "error: k=17: expected a whole number, 1 to 16, since d_sae=16\n"),
         (LONE.replace("k: 2", "k: two"), [], "error: model.k: expected int, got two\n"),
         (LONE.replace("k: 2", "kk: 2"), [], "error: model: TopK has no option 'kk'\n"),
         (LONE.replace("TopK", "TopKK"), [], "error: model: no class TopKK; did you mean TopK?\n"),

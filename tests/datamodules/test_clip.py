@@ -120,9 +120,9 @@ def test_a_block_that_failed_is_read_again(tiny_clip, image_folder, monkeypatch)
     ("arguments", "message"),
     [
         ({"buffer_samples": 100}, r"expected at least 136, .*images_per_forward \* 17 positions = 68 activations"),
-        ({"n_workers": 0}, "n_workers=0: expected at least 1"),
-        ({"images_per_forward": 0}, "images_per_forward=0: expected at least 1"),
-        ({"loss_samples": 0}, "loss_samples=0: expected at least 1"),
+        ({"n_workers": 0}, "n_workers=0: expected a whole number, 1 or more"),
+        ({"images_per_forward": 0}, "images_per_forward=0: expected a whole number, 1 or more"),
+        ({"loss_samples": 0}, "loss_samples=0: expected a whole number, 1 or more"),
     ],
 )
 def test_bad_arguments(tiny_clip, image_folder, arguments, message):

@@ -322,7 +322,10 @@ def test_state_loads_with_weights_only(make, tmp_path):
     ("kwargs", "message"),
     [
         ({"batch_size": 0}, "batch_size=0"),
-        ({"train_samples": 63}, "train_samples=63: expected at least one batch, batch_size=64"),
+        (
+            {"train_samples": 63},
+            "train_samples=63: expected a whole number, 64 or more, a batch at least, batch_size=64",
+        ),
         ({"val_samples": 63}, "val_samples=63"),
     ],
 )

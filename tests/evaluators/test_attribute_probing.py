@@ -72,7 +72,7 @@ def test_mistakes(trainer):
         evaluate(trainer, sae, ToyClipData(reads_images=False))
     with pytest.raises(ValueError, match="AttributeProbing: ks=.7.: expected at most the number of latents, 6"):
         evaluate(trainer, sae, ks=(7,))
-    with pytest.raises(ValueError, match="train_images=5: expected at least 20"):
+    with pytest.raises(ValueError, match="train_images=5: expected a whole number, 20 or more"):
         evaluate(trainer, sae, train_images=5)
     images = ToyImages()
     images.labels = lambda name: torch.where(torch.arange(180) % 2 == 0, torch.arange(180) // 2 % 3, -1)

@@ -127,7 +127,9 @@ def test_a_module_without_members_is_refused(data, trainer):
 
 
 def test_every_n_validations_must_not_be_negative():
-    with pytest.raises(ValueError, match="every_n_validations=-1: expected 1 or more, or 0 for the last alone"):
+    with pytest.raises(
+        ValueError, match="every_n_validations=-1: expected a whole number, 0 or more, where 0 is the last alone"
+    ):
         Drift(every_n_validations=-1)
 
 

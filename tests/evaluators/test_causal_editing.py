@@ -157,9 +157,9 @@ def test_a_model_that_knows_too_little_is_refused_before_anything_is_trained(tra
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_test_pairs": 0}, "n_test_pairs=0: expected 1 or more"),
-        ({"batch_size": 1}, "batch_size=1: expected 2 or more"),
-        ({"learning_rate": 0.0}, "learning_rate=0.0: expected more than 0"),
+        ({"n_test_pairs": 0}, "n_test_pairs=0: expected a whole number, 1 or more"),
+        ({"batch_size": 1}, "batch_size=1: expected a whole number, 2 or more"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0: expected a finite number above 0"),
     ],
 )
 def test_settings_out_of_range(settings, message):

@@ -212,7 +212,7 @@ def test_a_model_that_predicts_no_next_token_is_refused_before_anything_is_read(
 
 @pytest.mark.parametrize("gap", [0.0, -1.0])
 def test_the_gap_must_be_positive(gap):
-    with pytest.raises(ValueError, match=f"min_gap_nats={gap}: expected more than 0"):
+    with pytest.raises(ValueError, match=f"min_gap_nats={gap}: expected a finite number above 0"):
         LossRecovered(min_gap_nats=gap)
 
 

@@ -86,9 +86,9 @@ def test_the_rows_as_dictionary_explain_all_with_one_each(data, trainer):
 
 
 def test_wrong_input(data, synthetic, sae, tmp_path, trainer):
-    with pytest.raises(ValueError, match="k=0: expected at least 1"):
+    with pytest.raises(ValueError, match="k=0: expected a whole number, 1 or more"):
         MetaLatents(k=0)
-    with pytest.raises(ValueError, match="n_rows=1: expected at least 2"):
+    with pytest.raises(ValueError, match="n_rows=1: expected a whole number, 2 or more"):
         MetaLatents(n_rows=1)
     with pytest.raises(ValueError, match="MetaLatents needs a meta-SAE, and data=SyntheticDataModule"):
         trainer(MetaLatents()).validate(sae, synthetic, verbose=False)

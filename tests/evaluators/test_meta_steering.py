@@ -133,7 +133,7 @@ def save_run(folder, data, d_in=D_IN):
 def test_mistakes(trainer, data, base, tmp_path, tiny_clip, image_folder, monkeypatch):
     sae = {"trained/0": planted(PURE, k=2)}
     for settings, message in (
-        ({"n_latents": 0}, "n_latents=0: expected 1 or more"),
+        ({"n_latents": 0}, "n_latents=0: expected a whole number, 1 or more"),
         ({"change": 0.5}, "change=0.5: expected a number above 0 and below 0.5"),
     ):
         with pytest.raises(ValueError, match=message):

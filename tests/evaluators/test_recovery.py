@@ -147,5 +147,5 @@ def test_matchings_that_would_take_hours_are_left_out(sae, data, trainer, monkey
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, 80.0])
 def test_the_threshold_is_a_cosine(threshold):
-    with pytest.raises(ValueError, match=f"threshold={threshold}: expected a cosine between 0 and 1"):
+    with pytest.raises(ValueError, match=f"threshold={threshold}: expected a number above 0 and below 1, a cosine"):
         Recovery(threshold)

@@ -193,7 +193,7 @@ def test_two_in_a_run_are_refused(sae, synthetic, trainer):
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="k=0: expected at least 1"):
+    with pytest.raises(ValueError, match="k=0: expected a whole number, 1 or more"):
         References(k=0)
-    with pytest.raises(ValueError, match="n_samples=1: expected at least 2"):
+    with pytest.raises(ValueError, match="n_samples=1: expected a whole number, 2 or more"):
         References(k=1, n_samples=1)

@@ -173,7 +173,7 @@ def test_bad_arguments(trainer, text):
             SparseProbing(ks=ks)
     with pytest.raises(ValueError, match="tasks=.*: expected one task or more"):
         SparseProbing([])
-    with pytest.raises(ValueError, match="test_examples=5: expected at least 20"):
+    with pytest.raises(ValueError, match="test_examples=5: expected a whole number, 20 or more"):
         SparseProbing(test_examples=5)
     with pytest.raises(ValueError, match=f"ks=.100.: expected at most the number of latents, {D_SAE}"):
         trainer(SparseProbing([Animal()], (100,))).validate(TopK(D_IN, k=4, d_sae=D_SAE), text, verbose=False)

@@ -38,5 +38,5 @@ def test_opposite_direction_goes_to_the_rim():
 
 @pytest.mark.parametrize("min_cosine", [-1.01, 1.5])
 def test_impossible_cosine(min_cosine):
-    with pytest.raises(ValueError, match="expected a cosine"):
+    with pytest.raises(ValueError, match="expected a number from -1 to 1, a cosine"):
         SoftFrozenDecoder(min_cosine)

@@ -35,7 +35,7 @@ def test_the_model_that_is_read_is_refused_as_embedding(tiny_clip, dtype):
 
 
 def test_bad_arguments(tiny_clip):
-    with pytest.raises(ValueError, match="size=0: expected at least 1 pixel"):
+    with pytest.raises(ValueError, match="size=0: expected a whole number, 1 or more, in pixels"):
         PixelEmbedding(0)
     with pytest.raises(ValueError, match="there is no such folder"):
         ClipEmbedding("./nowhere").check(None)

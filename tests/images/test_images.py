@@ -48,7 +48,7 @@ def test_a_table_gives_attributes(image_folder, tmp_path):
     [
         ({"folder": "nowhere"}, "folder=nowhere: there is no such folder"),
         ({"folder": "empty"}, "it has 0 images, expected at least 2"),
-        ({"heldout_every": 1}, "heldout_every=1: expected at least 2"),
+        ({"heldout_every": 1}, "heldout_every=1: expected a whole number, 2 or more"),
         ({"prompts": {"size": ["{}"]}}, "size is no attribute of these images; expected class"),
         ({"prompts": {"class": ["no place"]}}, "expected captions with one {} in the place of the value"),
         ({"prompts": {"class": []}}, "expected captions with one {} in the place of the value"),

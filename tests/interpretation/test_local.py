@@ -33,5 +33,5 @@ def test_a_batch_has_the_answers_of_each_question_alone(tmp_path):
 def test_what_cannot_be_loaded_is_refused(tmp_path):
     with pytest.raises(ValueError, match="there is no such folder"):
         TransformersJudge(str(tmp_path / "none")).check()
-    with pytest.raises(ValueError, match="batch_size=0: expected at least 1"):
+    with pytest.raises(ValueError, match="batch_size=0: expected a whole number, 1 or more"):
         TransformersJudge("x", batch_size=0)

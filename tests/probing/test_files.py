@@ -58,7 +58,7 @@ def test_wrong_files(tmp_path):
         LabelledFiles("nowhere.csv")
     with pytest.raises(ValueError, match="ood=.*: the folder has no .csv or .jsonl files"):
         LabelledFiles(write(tmp_path / "a.csv", rows(1, "pos")), ood=str(tmp_path.mkdir.__self__ / ".."))
-    with pytest.raises(ValueError, match="test_share=1.5: expected more than 0 and less than 1"):
+    with pytest.raises(ValueError, match="test_share=1.5: expected a number above 0 and below 1"):
         LabelledFiles(write(tmp_path / "a.csv", rows(1, "pos")), test_share=1.5)
     with pytest.raises(ValueError, match="line 2: nothing under text=review; the columns are text, label"):
         LabelledFiles(write(tmp_path / "a.csv", rows(1, "pos")), text="review").load(10, 10)

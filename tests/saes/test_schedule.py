@@ -28,7 +28,7 @@ def test_without_either_it_is_constant():
 
 @pytest.mark.parametrize("fractions", [{"warmup": -0.1}, {"warmup": 0.6, "decay": 0.6}])
 def test_impossible_fractions(fractions):
-    with pytest.raises(ValueError, match="two fractions of the run"):
+    with pytest.raises(ValueError, match="expected (a number from 0 to 1|two fractions of the run)"):
         rates(5, **fractions)
 
 

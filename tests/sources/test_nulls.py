@@ -203,7 +203,10 @@ def test_several_hooks_are_refused(tiny_lm):
         (lambda: beside(Reinitialised()), "Reinitialised needs a model, and these data have none"),
         (lambda: beside(RandomRotation(), "a/b"), "the name 'a/b' becomes a folder"),
         (lambda: beside(RandomRotation(), ""), "the name '' becomes a folder"),
-        (lambda: GaussianMatched(samples_per_dimension=1), "samples_per_dimension=1: expected 2 or more"),
+        (
+            lambda: GaussianMatched(samples_per_dimension=1),
+            "samples_per_dimension=1: expected a whole number, 2 or more",
+        ),
     ],
 )
 def test_bad_arguments(make, message):

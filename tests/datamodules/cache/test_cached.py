@@ -262,7 +262,7 @@ def test_the_model_is_loaded_when_it_is_run_and_must_be_the_same(cache, tmp_path
 
 def test_wrong_arguments(cache):
     folder = cache()
-    with pytest.raises(ValueError, match="buffer_samples=63: expected at least 64, room for a batch"):
+    with pytest.raises(ValueError, match="buffer_samples=63: expected a whole number, 64 or more, room for a batch"):
         cached(folder, buffer_samples=63)
     with pytest.raises(
         ValueError, match="buffer_samples=127: expected at least 128, room for a batch and for forwards"
