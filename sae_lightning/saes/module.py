@@ -259,8 +259,8 @@ class SAEModule(LightningModule):
 
         Begin, or go on with, the curve of the training losses.
         """
-        n_steps = self.trainer.estimated_stepping_batches
-        n_steps = int(n_steps) if math.isfinite(n_steps) and n_steps > 0 else None
+        estimated = self.trainer.estimated_stepping_batches
+        n_steps = int(estimated) if math.isfinite(estimated) and estimated > 0 else None
         if self.global_step and self.loss_curve is not None and self.loss_curve.n_steps == n_steps:
             self.loss_curve.to(self.device)
         else:
