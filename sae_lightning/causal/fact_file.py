@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from typing_extensions import override
 
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
-from sae_lightning.probing.files import find_files, read_rows
+from sae_lightning.checks import check_inside, check_seed
+from sae_lightning.files import TableFile
+from sae_lightning.files.labelled_tables import find_tables, read_rows
 
 _PLACE = "{}"
 _NO_SPACE_AFTER = ('"', "'", "(", " ", "\n")
@@ -16,7 +17,7 @@ _NO_SPACE_AFTER = ('"', "'", "(", " ", "\n")
 class FactFile(EntityPrompts):
     """Prompts about facts of your own: a table with an entity in each row, and wordings of the question.
 
-    The table is .csv with a header, or .jsonl, such as cities.csv:
+    The table is .csv with a header, .jsonl, JSON, Parquet or Arrow, such as cities.csv:
 
         city,country,language
         Paris,France,French
@@ -38,7 +39,7 @@ class FactFile(EntityPrompts):
     so a table of a few dozen entities is the least. A row with an empty cell has no prompts about that attribute.
 
     Args:
-        path: a .csv or .jsonl file, or a folder of them.
+        path: a table, or a folder of them.
         wordings: by attribute, which is a column of the table; {} stands for the entity. Two attributes or more.
         entity: column with the name of the entity.
         split: column that says train or test of each entity. Default: a random split.
@@ -55,8 +56,8 @@ class FactFile(EntityPrompts):
         test_share: float = 1 / 3,
         seed: int = 0,
     ) -> None:
-        if not 0 < test_share < 1:
-            raise ValueError(f"test_share={test_share}: expected more than 0 and less than 1, for example 0.33")
+        check_inside(0, 1, test_share=test_share, hint="for example 0.33")
+        check_seed(seed=seed)
         if len(wordings) < 2:
             raise ValueError(
                 f"wordings={wordings}: expected two attributes or more: an edit of one must leave another alone"
@@ -69,7 +70,7 @@ class FactFile(EntityPrompts):
                     raise ValueError(f"wordings: {attribute}: expected {_PLACE} once, for the entity, in {text!r}")
         self.path, self.wordings, self.entity, self.split = path, wordings, entity, split
         self.test_share, self.seed = test_share, seed
-        self._table = self._read(find_files("path", path))
+        self._table = self._read(find_tables("path", path))
         shuffled = sorted(self._table)
         random.Random(seed).shuffle(shuffled)
         self._tested = set(shuffled[: round(test_share * len(shuffled))])
@@ -97,23 +98,25 @@ class FactFile(EntityPrompts):
             return self._table[entity][self.split]
         return "test" if entity in self._tested else "train"
 
-    def _read(self, files: list[Path]) -> dict[str, Mapping[str, str]]:
+    def _read(self, tables: list[TableFile]) -> dict[str, Mapping[str, str]]:
         """Return cells by entity and column."""
         columns = [self.entity, *self.wordings, *([self.split] if self.split else [])]
         table: dict[str, Mapping[str, str]] = {}
-        for file in files:
-            for line, row in read_rows(file):
-                if missing := [column for column in columns if column not in row]:
+        for file in tables:
+            for row in read_rows(file):
+                place = f"{file.path}, {file.unit} {row.number}"
+                if missing := [column for column in columns if column not in row.cells]:
                     raise ValueError(
-                        f"{file}, line {line}: there is no column {missing[0]!r}; the columns are {', '.join(row)}"
+                        f"{place}: there is no column {missing[0]!r}; the columns are {', '.join(row.cells)}"
                     )
-                cells = {column: "" if row[column] is None else str(row[column]).strip() for column in columns}
+                values = {column: row.cells[column] for column in columns}
+                cells = {column: "" if value is None else str(value).strip() for column, value in values.items()}
                 if not (name := cells[self.entity]):
-                    raise ValueError(f"{file}, line {line}: nothing under entity={self.entity}")
+                    raise ValueError(f"{place}: nothing under entity={self.entity}")
                 if name in table:
-                    raise ValueError(f"{file}, line {line}: {name!r} is there twice; give each entity one row")
+                    raise ValueError(f"{place}: {name!r} is there twice; give each entity one row")
                 if self.split and cells[self.split] not in ("train", "test"):
-                    raise ValueError(f"{file}, line {line}: {self.split}={cells[self.split]!r}: expected train or test")
+                    raise ValueError(f"{place}: {self.split}={cells[self.split]!r}: expected train or test")
                 table[name] = cells
         return table
 

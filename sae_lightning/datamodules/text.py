@@ -4,9 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
-from sae_lightning.datamodules.cutting import cut_at_spaces, first_round, piece_size
-
 from sae_lightning.checks import check_whole
+from sae_lightning.datamodules.cutting import cut_at_spaces, first_round, piece_size
 
 
 class SourceError(ValueError):

@@ -115,7 +115,7 @@ class ImageFolder(Images):
         return self._labels[attribute]
 
 
-def _read_table(table: str) -> tuple[list[str], list[tuple[int, Mapping[str, str]]]]:
+def _read_table(table: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return the columns of a CSV file, and the number of the line and the cells of each row; a lacking one is empty.
 
     Raises:
@@ -127,7 +127,7 @@ def _read_table(table: str) -> tuple[list[str], list[tuple[int, Mapping[str, str
         rows = list(file.rows())
         if bad := next((row for row in rows if row.problem), None):
             raise DamageError(f"line {bad.number}: {bad.problem}")
-        cells = [(row.number, {name: cell or "" for name, cell in row.cells.items()}) for row in rows]
+        cells = [(row.number, {name: str(cell or "") for name, cell in row.cells.items()}) for row in rows]
         return file.columns(), cells
     except UnicodeDecodeError as error:
         raise ValueError(f"table={bad_byte(path, 'utf-8')}; save it as UTF-8") from error
