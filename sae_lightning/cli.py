@@ -37,6 +37,7 @@ COMMANDS = {
     "fit": Command("train an SAE, or a panel of an SAE and its baselines", "sae_lightning.commands.fit:SAECLI"),
     "validate": Command("run the validation of a checkpoint again", "sae_lightning.commands.fit:SAECLI"),
     "test": Command("run the costlier test evaluators on a checkpoint", "sae_lightning.commands.fit:SAECLI"),
+    "sweep": Command("find the learning rate at which each baseline trains best", "sae_lightning.commands.sweep:main"),
     "cache": Command(
         "write the activations of a language model to disk, to train from", "sae_lightning.commands.cache:main"
     ),

@@ -21,6 +21,7 @@ from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import DecoderInit
 from sae_lightning.saes.module import SAEModule, columns_by_part
 
+DEFAULT_POLICIES: tuple[type[FreezePolicy], ...] = (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)
 SAEFactory: TypeAlias = Callable[[int], SparseAutoencoder]
 
 
@@ -52,7 +53,7 @@ class SanityPanel(SAEModule):
     ) -> None:
         super().__init__()
         if policies is None:
-            policies = {policy.name: policy() for policy in (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)}
+            policies = {policy.name: policy() for policy in DEFAULT_POLICIES}
         inits = {**default_inits(policies), **(inits or {})}
         if bad := [name for name in policies if not re.fullmatch(r"\w+", name)]:
             raise ValueError(f"policies: the name {bad[0]!r} becomes a folder and a chart; use letters, digits and _")

@@ -70,6 +70,11 @@ class LossCurve:
         means = [self.sums[tenth].sum(0) / sum(self.counts[tenth]) for tenth in (before, last)]
         return 1 - means[1] / means[0]
 
+    def last_tenth(self) -> Float[Tensor, " n_members"]:
+        """Return the mean loss of each member in the last tenth of the run, NaN before it has begun."""
+        last = slice(SECTIONS - _TENTH, SECTIONS)
+        return self.sums[last].sum(0) / torch.tensor(sum(self.counts[last]))
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything, as a checkpoint holds it."""
         return {"n_steps": self.n_steps, "sums": self.sums, "counts": [*self.counts], "rates": [*self.rates]}
