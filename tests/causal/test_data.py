@@ -124,7 +124,7 @@ def test_facts_with_a_split_of_their_own_and_mistakes_in_them(tmp_path):
             "language: expected {} once, for the entity, in 'they",
         ),
         ({"wordings": {**WORDINGS, "mayor": ["{} is led by"]}}, "facts.csv, line 2: there is no column 'mayor'; the c"),
-        ({"test_share": 1.0}, "test_share=1.0: expected more than 0 and less than 1"),
+        ({"test_share": 1.0}, "test_share=1.0: expected a number above 0 and below 1"),
         ({"split": "country"}, "line 2: country='x': expected train or test"),
         ({"path": str(tmp_path / "none.csv")}, "none.csv: does not exist"),
     ):
