@@ -42,6 +42,8 @@ class SAEFamily(SanityPanel):
             in a SanityPanel, and the rest as the trained SAE of their size.
         seeds: one member of each kind for every seed.
         widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
+        learning_rates: a learning rate of its own for policies named here, at every size, and for `trained`, what each
+            size is beside them; the others have that of the sae's optimizer.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class SAEFamily(SanityPanel):
         inits: dict[str, DecoderInit] | None = None,
         seeds: Sequence[int] = (0,),
         widths: dict[str, int] | None = None,
+        learning_rates: dict[str, float] | None = None,
     ) -> None:
         factors, policies, inits = list(expansion_factors), policies or {}, inits or {}
         for factor in factors:
@@ -68,6 +71,9 @@ class SAEFamily(SanityPanel):
             raise ValueError(f"policies: {TRAINED} is what each size is beside them: give this one another name")
         if nameless := set(inits) - set(policies):
             raise ValueError(f"inits: {sorted(nameless)} not among the policies {sorted(policies)}")
+        own_rates = learning_rates or {}
+        if nameless := set(own_rates) - {TRAINED, *policies}:
+            raise ValueError(f"learning_rates: {sorted(nameless)} not among {sorted({TRAINED, *policies})}")
         kinds: dict[str, FreezePolicy] = {}
         starts: dict[str, DecoderInit] = {}
         self.factors: dict[str, int] = {}
@@ -81,7 +87,8 @@ class SAEFamily(SanityPanel):
                     kinds[member], self.factors[member], sizes[member] = policy, factor, (size, name)
                     if name in inits:
                         starts[member] = inits[name]
-        super().__init__(d_in, sae, kinds, starts, seeds, widths)  # type: ignore[arg-type]
+        rates = {kind: own_rates[name] for kind, (_, name) in sizes.items() if name in own_rates}
+        super().__init__(d_in, sae, kinds, starts, seeds, widths, rates)  # type: ignore[arg-type]
         self.sizes = sizes
 
     def new_sae(self, sae: SizedSAEFactory, policy: str, d_in: int) -> SparseAutoencoder:  # type: ignore[override]

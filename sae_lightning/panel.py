@@ -14,7 +14,7 @@ from typing import TypeAlias, cast
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from sae_lightning.checks import check_seed
+from sae_lightning.checks import check_above, check_seed
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
@@ -35,6 +35,7 @@ class SanityPanel(SAEModule):
             CovarianceMatched, as in the paper, and the rest as the sae.
         seeds: one member of each policy for every seed.
         widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
+        learning_rates: a learning rate of its own for policies named here; the others have that of the sae's optimizer.
     """
 
     sae_option = "model.sae"
@@ -47,6 +48,7 @@ class SanityPanel(SAEModule):
         inits: dict[str, DecoderInit] | None = None,
         seeds: Sequence[int] = (0,),
         widths: dict[str, int] | None = None,
+        learning_rates: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         if policies is None:
@@ -56,6 +58,10 @@ class SanityPanel(SAEModule):
             raise ValueError(f"policies: the name {bad[0]!r} becomes a folder and a chart; use letters, digits and _")
         if unknown := set(inits) - set(policies):
             raise ValueError(f"inits: {sorted(unknown)} not among the policies {sorted(policies)}")
+        if unknown := set(learning_rates or ()) - set(policies):
+            raise ValueError(f"learning_rates: {sorted(unknown)} not among the policies {sorted(policies)}")
+        for policy, rate in (learning_rates or {}).items():
+            check_above(0, "such as 1e-3", **{f"learning_rates.{policy}": rate})
         for seed in seeds:
             check_seed(seeds=seed)
         if not policies or not seeds or len(set(seeds)) != len(seeds):
@@ -63,6 +69,7 @@ class SanityPanel(SAEModule):
                 f"policies={list(policies)}, seeds={list(seeds)}: expected one policy and one seed or more, each once"
             )
         self.policies, self.inits, self.seeds = policies, inits, list(seeds)
+        self.learning_rates = dict(learning_rates or {})
         saes: dict[Member, SparseAutoencoder] = {}
         self.parts = columns_by_part(widths or {"": d_in})
         for part, columns in self.parts.items():

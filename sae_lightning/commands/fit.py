@@ -34,7 +34,7 @@ from sae_lightning.causal import EntityPrompts
 from sae_lightning.class_paths import accept_old_class_paths
 from sae_lightning.commands.parser import parse
 from sae_lightning.datamodules import ActivationDataModule, Text
-from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
+from sae_lightning.evaluators import Convergence, Drift, Reconstruction, Sparsity
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Embedding, Images
@@ -232,7 +232,7 @@ class SAECLI(LightningCLI):
 
     def _default_callbacks(self) -> list[tuple[Callback, type]]:
         """Return the callbacks of every run, each with the class of which another one takes its place."""
-        evaluators = [Reconstruction(), Sparsity(), Drift()]
+        evaluators = [Reconstruction(), Sparsity(), Drift(), Convergence()]
         defaults: list[tuple[Callback, type]] = [(evaluator, type(evaluator)) for evaluator in evaluators]
         if self.settings.trainer.enable_progress_bar is not False:
             defaults.append((ThroughputBar(), ProgressBar))

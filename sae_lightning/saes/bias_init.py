@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_lightning.checks import check_whole
+
 CALIBRATION_SAMPLES = 4096
 """Number of activations from which a location or a scale is estimated: to 1.6 % of the standard deviation."""
 
@@ -60,8 +62,7 @@ class GeometricMedian(BiasInit):
     """
 
     def __init__(self, max_iterations: int = 100) -> None:
-        if max_iterations < 1:
-            raise ValueError(f"max_iterations={max_iterations}: expected 1 or more, such as 100")
+        check_whole(1, max_iterations=max_iterations, hint="such as 100")
         self.max_iterations = max_iterations
 
     def location(self, samples: Float[Tensor, "n d_in"]) -> Float[Tensor, " d_in"]:

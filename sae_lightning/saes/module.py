@@ -1,5 +1,6 @@
 """What training one SAE and training many side by side have in common: the LightningModule around `members`."""
 
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sae_lightning.code import Code
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.finite import refuse_non_finite
+from sae_lightning.saes.loss_curve import LossCurve
 from sae_lightning.saes.optimizers import speed_up
 from sae_lightning.saes.record import KEY, record_of, refuse_other_record
 from sae_lightning.saes.resuming import (
@@ -32,6 +34,14 @@ from sae_lightning.trainer import any_datamodule_of, log_interval_of, train_batc
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
+
+
+LOSS_CURVE = "loss_curve"
+"""Key of the losses in a checkpoint."""
+
+
+OTHERS = "all others"
+"""Name of the parameter group of policies without a learning rate of their own; no policy can have it."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,10 @@ class SAEModule(LightningModule):
     """Class and arguments of optimizer and schedule, once a fit has made them."""
     resumed: Resumed | None = None
     """Where a resumed fit goes on."""
+    loss_curve: LossCurve | None = None
+    """The training losses of a fit whose number of steps is known."""
+    learning_rates: Mapping[str, float] = {}
+    """By policy, where one has a learning rate of its own."""
     _checkpoint: Mapping[str, Any] = {}
     _finite_at: int | None = None
 
@@ -154,14 +168,17 @@ class SAEModule(LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Return the sum of the members' losses on one batch of raw activations [batch, d_in]."""
-        total = batch.new_zeros(())
         to_log = self.global_step % log_interval_of(self.trainer) == 0
+        of_members: list[Tensor] = []
         for member, sae in self.members.items():
             losses = sae.losses(self.activations_for(member, batch), self.global_step)
-            total = total + losses["loss"]
+            of_members.append(losses["loss"])
             if to_log:
                 self._log_losses(member, losses)
-        return total
+        stacked = torch.stack(of_members)
+        if self.loss_curve is not None:
+            self.loss_curve.add(self.global_step, stacked, float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+        return stacked.sum()
 
     def _log_losses(self, member: Member, losses: dict[str, Tensor]) -> None:
         if not torch.isfinite(losses["loss"]):
@@ -187,7 +204,7 @@ class SAEModule(LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Return one optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
-        optimizer = speed_up(self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad]))
+        optimizer = speed_up(self.optimizer(self._trained_parameters()))
         groups, scheduler = groups_of(optimizer), None
         if self.lr_scheduler is not None:
             scheduler = self.lr_scheduler(optimizer)
@@ -200,6 +217,18 @@ class SAEModule(LightningModule):
         if scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _trained_parameters(self) -> list[nn.Parameter] | list[dict[str, Any]]:
+        """Return what has gradients; in groups where policies have learning rates of their own, each by its name."""
+        if not self.learning_rates:
+            return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups: dict[str, dict[str, Any]] = {}
+        for member, sae in self.members.items():
+            name = member.policy if member.policy in self.learning_rates else OTHERS
+            rate = {"lr": self.learning_rates[name]} if name in self.learning_rates else {}
+            group = groups.setdefault(name, {"params": [], "name": name, **rate})
+            group["params"] += [parameter for parameter in sae.parameters() if parameter.requires_grad]
+        return [group for group in groups.values() if group["params"]]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Remove from decoder gradients what the unit norm would undo."""
@@ -226,7 +255,16 @@ class SAEModule(LightningModule):
             sae.constrain()
 
     def on_train_start(self) -> None:
-        """Apply what has changed in optimizer and schedule since the checkpoint that the fit was resumed from."""
+        """Apply what has changed in optimizer and schedule since the checkpoint that the fit was resumed from.
+
+        Begin, or go on with, the curve of the training losses.
+        """
+        estimated = self.trainer.estimated_stepping_batches
+        n_steps = int(estimated) if math.isfinite(estimated) and estimated > 0 else None
+        if self.global_step and self.loss_curve is not None and self.loss_curve.n_steps == n_steps:
+            self.loss_curve.to(self.device)
+        else:
+            self.loss_curve = None if n_steps is None else LossCurve(n_steps, len(self.members), self.device)
         if self.resumed is not None and self.optimization is not None:
             if self.trainer.is_global_zero:
                 sys.stderr.write(self.resumed.report() + "\n")
@@ -240,6 +278,8 @@ class SAEModule(LightningModule):
         for member, sae in self.members.items():
             refuse_non_finite(sae, str(member), f" at step {self.global_step}{since}")
         checkpoint[KEY] = record_of(self)
+        if self.loss_curve is not None:
+            checkpoint[LOSS_CURVE] = self.loss_curve.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other members, sizes, activations or data, before its tensors are copied."""
@@ -261,6 +301,7 @@ class SAEModule(LightningModule):
                 )
         for sae in self.members.values():
             sae.is_initialised, sae.b_dec_awaits_data = True, False
+        self.loss_curve = LossCurve.of(checkpoint[LOSS_CURVE]) if LOSS_CURVE in checkpoint else None
         if self._trainer is not None:
             self._take_up(checkpoint)
 

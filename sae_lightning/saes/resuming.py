@@ -90,6 +90,12 @@ def refuse_other_optimizer(resumed: Resumed, given: Mapping[str, Any], checkpoin
     new = "Its state cannot be carried over: resume with that of the checkpoint, or start anew without ckpt_path"
     if saved is not None and saved["class"] != given["class"]:
         raise ValueError(f"model.optimizer={given['class']}, and the checkpoint has {saved['class']}. {new}")
+    old_names, new_names = ([group.get("name") for group in groups] for groups in (state, given["groups"]))
+    if any([*old_names, *new_names]) and old_names != new_names:
+        raise ValueError(
+            f"model.learning_rates: the parameters are in the groups {new_names}, and those of the checkpoint in "
+            f"{old_names}. {new}"
+        )
     if names != [set(group) for group in given["groups"]]:
         raise ValueError(f"model.optimizer={given['class']} is not the optimizer of the checkpoint. {new}")
     if saved is None:
