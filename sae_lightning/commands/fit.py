@@ -246,6 +246,7 @@ class SAECLI(LightningCLI):
     def before_fit(self) -> None:
         """Keep freed memory from here on: model and data are built, and what follows are temporaries."""
         cpu_settings.keep_freed_memory()
+        self.datamodule.checkpoint = self.settings.get("ckpt_path")
 
     before_validate = before_test = before_fit
 

@@ -144,7 +144,7 @@ class CachedActivations(ActivationDataModule):
         self._check(hashes=False)
         if self.trainer is not None:
             self.source.to(self.trainer.strategy.root_device)
-        self._prepare_massive(stage)
+        self._prepare_massive()
         self._n_batches("val_samples", self.val_samples)
         try:
             check_folder(self.manifest["data"]["model"])
