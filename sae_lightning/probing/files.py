@@ -1,7 +1,7 @@
 """Labelled texts from local files."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from typing_extensions import override
@@ -82,7 +82,7 @@ class LabelledFiles(ProbingTask):
     def _rows(self, table: TableFile, split: str | None) -> Iterator[tuple[str, str, str]]:
         """Yield text, label and side of the rows of one file that have a label to ask for."""
         columns = {"text": self.text, "label": self.label} | ({"split": split} if split else {})
-        for row in read_rows(table):
+        for row in read_rows(table, list(columns.values())):
             place = f"{table.path}, {table.unit} {row.number}"
             for argument, column in columns.items():
                 if row.cells.get(column) is None:
@@ -122,15 +122,19 @@ def find_tables(argument: str, path: str) -> list[TableFile]:
     return tables
 
 
-def read_rows(table: TableFile) -> Iterator[Row]:
+def read_rows(table: TableFile, columns: Sequence[str]) -> Iterator[Row]:
     """Yield the rows of a table.
+
+    Args:
+        table: the file.
+        columns: those that are wanted.
 
     Raises:
         ValueError: for the first that cannot be read, naming file and line.
     """
     number = 0
     try:
-        for row in table.rows():
+        for row in table.rows(columns):
             number = row.number
             if row.problem:
                 raise DamageError(f"{table.unit} {number}: {row.problem}")
