@@ -59,11 +59,12 @@ def _text_kind(head: str, suffix: str) -> type[PlainFile] | type[TableFile]:
         return JsonLines
     if not _OBJECT.match(head):
         return JsonValues if suffix == _JSON else PlainFile
+    first, _, rest = head.lstrip().partition("\n")
     try:
-        json.loads(head.lstrip().partition("\n")[0])
+        json.loads(first)
     except ValueError:
         return JsonValues  # an object over several lines, or one longer than the head
-    return JsonLines
+    return JsonLines if rest.strip() else JsonValues
 
 
 def _suffix(path: Path) -> str:
