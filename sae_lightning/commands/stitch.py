@@ -41,6 +41,8 @@ def main(args: list[str]) -> None:
     if small.d_in != large.d_in:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
     datamodule = _datamodule(parser, settings, device)
+    for name, sae in (("small", small), ("large", large)):
+        datamodule.refuse_sae_of_others(sae, f"--{name} {settings[name]}")
     _check_activations(datamodule, small.d_in, settings.n_tokens)
     has_loss = settings.n_loss_tokens > 0 and isinstance(datamodule, ModelActivations | CachedActivations)
     choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, has_loss)
