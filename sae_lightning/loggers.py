@@ -91,7 +91,9 @@ class MemberTensorBoardLogger(TensorBoardLogger):
     @override
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the event files."""
+        """Close the event files; a run that was refused before it began has none, and leaves no folder."""
+        if self._experiment is None and not self._curve_writers:
+            return
         super().finalize(status)
         for writer in self._curve_writers.values():
             writer.close()

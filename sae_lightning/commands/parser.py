@@ -3,11 +3,14 @@
 import re
 from argparse import Action, ArgumentError
 from collections.abc import Sequence
+from pathlib import Path
 
+import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from sae_lightning.error_messages import readable, subclass_names
 
+_CONFIG = "Expected settings such as those of configs/ or config.yaml of a run"
 RUN_HELP = "Run folder, lightning_logs/<name>/version_N."
 """What a positional argument RUN is, in every command that takes one."""
 
@@ -60,6 +63,25 @@ def parse(parser: ArgumentParser, args: Sequence[str], bases: Sequence[type] = (
     """
     try:
         return parser.parse_args(list(args))
-    except ArgumentError as error:
+    except (ArgumentError, UnicodeDecodeError) as error:
+        _refuse_damaged_configs(args)
         known = [name for base in bases for name in subclass_names(base)]
         raise ValueError(readable(str(error), known)) from error
+
+
+def _refuse_damaged_configs(args: Sequence[str]) -> None:
+    """Name the configuration that is no YAML of settings, if that is why the arguments cannot be parsed.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    given = [after if one in ("-c", "--config") else one.removeprefix("--config=") for one, after in pairs
+             if one in ("-c", "--config") or one.startswith("--config=")]  # fmt: skip
+    for path in filter(Path.is_file, map(Path, given)):
+        try:
+            settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"--config {path}: it is damaged or cut off, or no YAML: {error}. {_CONFIG}") from error
+        if not isinstance(settings, dict):
+            raise ValueError(f"--config {path}: it holds {type(settings).__name__}, no settings by name. {_CONFIG}")

@@ -40,6 +40,8 @@ def main(args: list[str]) -> None:
     if small.d_in != large.d_in:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
     datamodule = _datamodule(parser, settings, device)
+    for name, sae in (("small", small), ("large", large)):
+        datamodule.refuse_sae_of_others(sae, f"--{name} {settings[name]}")
     _check_activations(datamodule, small.d_in, settings.n_tokens)
     n_loss_tokens = settings.n_loss_tokens
     if n_loss_tokens and not isinstance(datamodule, ModelActivations | CachedActivations):

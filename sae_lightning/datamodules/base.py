@@ -23,7 +23,7 @@ from sae_lightning.datamodules.packing import RowMaker
 from sae_lightning.distributed import all_gather_object, world_size
 from sae_lightning.images import Images
 from sae_lightning.members import Member
-from sae_lightning.provenance import arguments_of
+from sae_lightning.provenance import arguments_of, refuse_other_activations
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import columns_by_part
 from sae_lightning.sources import ActivationSource, NullSource
@@ -139,8 +139,20 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     def describe_activations(self) -> dict[str, dict[str, Any]]:
         """Return what decides the activations of each part, by its name; a single part is called ""."""
-        parts = {part: self.source.describe(part) for part in self.widths or ("",)}
-        return parts if "" in parts else {"": self.source.describe(), **parts}
+        return {part: {"null": None} | self.source.describe(part) for part in {"": 0, **self.widths}}
+
+    def refuse_sae_of_others(self, sae: SparseAutoencoder, name: str, part: str = "") -> None:
+        """Refuse an SAE that was trained on other activations than these.
+
+        Args:
+            sae: that is to read them.
+            name: of the SAE, for the message.
+            part: that it is to read.
+
+        Raises:
+            ValueError: names what differs.
+        """
+        refuse_other_activations(name, sae.provenance, self.describe_activations().get(part))
 
     @property
     def d_in(self) -> int:

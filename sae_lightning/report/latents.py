@@ -130,6 +130,8 @@ def _read(
     try:
         datamodule = run.datamodule()
         assert datamodule is not None
+        for member, sae in saes.items():
+            datamodule.refuse_sae_of_others(sae, str(run.sae_folder(member)), member.part)
         datamodule.source.to(device)
         has_parts = any(member.part for member in saes)  # else an SAE reads all hooks side by side
         module = ExportedSAEs(saes, datamodule.widths if has_parts else {}).to(device)
