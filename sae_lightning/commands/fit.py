@@ -33,6 +33,7 @@ from sae_lightning.callbacks.checkpoint_file import read_checkpoint
 from sae_lightning.causal import EntityPrompts
 from sae_lightning.class_paths import accept_old_class_paths
 from sae_lightning.commands.parser import parse
+from sae_lightning.commands.rehearsal import choose_machine, say_unused_devices
 from sae_lightning.datamodules import ActivationDataModule, Text
 from sae_lightning.evaluators import Convergence, Drift, Reconstruction, Sparsity
 from sae_lightning.family import SAEFamily
@@ -97,6 +98,7 @@ class SAECLI(LightningCLI):
             parser_kwargs={"prog": "sae", "exit_on_error": False},  # `cli.main` reports errors
             trainer_defaults={
                 "max_epochs": 1,  # an epoch of a datamodule is all of its `train_samples`
+                "devices": 1,  # of several GPUs Lightning would take all, and with them a batch as many times as large
                 "num_sanity_val_steps": 0,  # evaluators skip the sanity check, so it would check nothing
                 "logger": {"class_path": "sae_lightning.loggers.MemberTensorBoardLogger"},
             },
@@ -163,6 +165,7 @@ class SAECLI(LightningCLI):
         for name in ("max_steps", "max_epochs", "limit_train_batches"):
             if self.config.subcommand == "fit" and trainer.get(name) == 0:
                 raise ValueError(f"trainer.{name}=0: nothing would be trained; expected 1 or more")
+        choose_machine(trainer)
         if self.config.subcommand == "fit" and self.settings.seed_everything not in (None, True, False, 0):
             rank_zero_warn(
                 f"seed_everything={self.settings.seed_everything} changes no SAE and no data, which have their own "
@@ -218,7 +221,9 @@ class SAECLI(LightningCLI):
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeFiles())
-        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, logger=self._loggers(), **kwargs)
+        trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, logger=self._loggers(), **kwargs)
+        say_unused_devices(trainer)
+        return trainer
 
     def _loggers(self) -> list[Logger] | bool:
         """Return the loggers, the first of which says where the run lies; ours does where no other would."""

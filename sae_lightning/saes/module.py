@@ -30,7 +30,7 @@ from sae_lightning.saes.resuming import (
     reopen_epoch,
 )
 from sae_lightning.saes.schedule import WarmupDecay
-from sae_lightning.trainer import any_datamodule_of, log_interval_of, train_batches_of
+from sae_lightning.trainer import any_datamodule_of, log_interval_of, refuse_half_weights, train_batches_of
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
@@ -125,8 +125,10 @@ class SAEModule(LightningModule):
         """Initialise the members from data where their start or scale needs it.
 
         Raises:
-            ValueError: if there are null versions of the activations, and no SAEs for each.
+            ValueError: if there are null versions of the activations, and no SAEs for each, or weights would be kept
+                in half precision.
         """
+        refuse_half_weights(str(self.trainer.precision))
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
         if not {*nulls} <= {member.part for member in self.members}:
