@@ -223,6 +223,10 @@ class ActivationDataModule(LightningDataModule, ABC):
         """
         return None
 
+    def find_non_finite(self) -> str | None:
+        """Name the place of the first number that is not finite; None if there is none, or if it cannot be found."""
+        return None
+
     def use_starting_dictionaries(self, members: Mapping[Member, SparseAutoencoder]) -> None:  # noqa: B027
         """Compare the dictionaries that SAEs start from with the data, where these can contain such a start.
 

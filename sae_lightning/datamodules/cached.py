@@ -189,6 +189,11 @@ class CachedActivations(ActivationDataModule):
         n_rows = int((text.mask.sum(1).cumsum(0) < n_samples).sum()) + 1
         return self._inputs(TokenBatch(text.input_ids[:n_rows], text.mask[:n_rows]))
 
+    @override
+    def find_non_finite(self) -> str | None:
+        """Search the shards, which takes as long as reading them."""
+        return next((place for split in self._shards if (place := self._cached(split).find_non_finite())), None)
+
     def _inputs(self, rows: TokenBatch) -> Any:
         """Return what the model reads: the text itself, or the images with these numbers."""
         if self.source.is_language_model:
