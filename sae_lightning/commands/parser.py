@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from sae_lightning.error_messages import readable, subclass_names
+from sae_lightning.metric import MARGIN
 
 RUN_HELP = "Run folder, lightning_logs/<name>/version_N."
 """What a positional argument RUN is, in every command that takes one."""
@@ -44,6 +45,18 @@ def make_parser(command: str, description: str | None) -> ArgumentParser:
         formatter_class=HelpFormatter,
         exit_on_error=False,
         allow_abbrev=True,
+    )
+
+
+def add_margin(parser: ArgumentParser) -> None:
+    """Add the option of the commands that judge."""
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=MARGIN,
+        metavar="SHARE",
+        help="A difference is called equivalent where its interval lies within this share of what the trained SAE has "
+        "above the floor.",
     )
 
 

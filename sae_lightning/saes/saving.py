@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import sae_lightning.saes
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.fingerprint import fingerprint
 
 TRAINING_ONLY = ("samples_since_fired", "last_smallest")
 """Buffers that only training reads; they are not saved."""
@@ -35,10 +37,9 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
             "nothing to save: this SAE takes its start from data, call initialise(seed, samples) or train it"
         )
     scale = sae.input_scale
-    tensors = {name: tensor for name, tensor in sae.state_dict().items() if _is_kept(name)}
-    tensors.update({name: tensors[name] / scale for name in sae.in_scaled_units}, input_scale=torch.ones_like(scale))
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, folder / "sae.safetensors")
+    saved = {name: tensor.contiguous().cpu() for name, tensor in tensors_to_save(sae).items()}
+    save_file(saved, folder / "sae.safetensors")
     manifest = {
         "format": "sae_lightning",
         "format_version": 1,
@@ -49,6 +50,19 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
         "dead": sae.dead.nonzero()[:, 0].tolist(),
     }
     (folder / "sae.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def tensors_to_save(sae: SparseAutoencoder) -> dict[str, Tensor]:
+    """Return the tensors of `sae.safetensors`, the scale of the input folded in, where they are."""
+    tensors = {name: tensor for name, tensor in sae.state_dict().items() if _is_kept(name)}
+    scale = sae.input_scale
+    tensors.update({name: tensors[name] / scale for name in sae.in_scaled_units}, input_scale=torch.ones_like(scale))
+    return tensors
+
+
+def fingerprint_of_saved(folder: Path) -> str:
+    """Return the fingerprint of an exported SAE, which is that of the SAE it was saved from."""
+    return fingerprint(load_file(folder / "sae.safetensors"))
 
 
 def load(folder: Path) -> SparseAutoencoder:
