@@ -9,6 +9,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from sae_lightning.error_messages import readable, subclass_names
+from sae_lightning.metric import MARGIN
 
 _CONFIG = "Expected settings such as those of configs/ or config.yaml of a run"
 RUN_HELP = "Run folder, lightning_logs/<name>/version_N."
@@ -47,6 +48,18 @@ def make_parser(command: str, description: str | None) -> ArgumentParser:
         formatter_class=HelpFormatter,
         exit_on_error=False,
         allow_abbrev=True,
+    )
+
+
+def add_margin(parser: ArgumentParser) -> None:
+    """Add the option of the commands that judge."""
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=MARGIN,
+        metavar="SHARE",
+        help="A difference is called equivalent where its interval lies within this share of what the trained SAE has "
+        "above the floor.",
     )
 
 

@@ -47,8 +47,8 @@ def test_seeds_are_paired_by_name():
     assert only([run({"ev": values})]).verdict == "beats"
 
 
-def test_a_difference_within_the_spread_ties():
-    assert only([run({"ev": {"trained": [0.9, 0.7, 0.8], "b": [0.75, 0.85, 0.78]}})]).verdict == "ties"
+def test_a_difference_within_the_spread_is_unclear():
+    assert only([run({"ev": {"trained": [0.9, 0.7, 0.8], "b": [0.75, 0.85, 0.78]}})]).verdict == "unclear"
 
 
 def test_one_seed_without_items_is_unknown():
@@ -74,7 +74,7 @@ def test_one_seed_is_compared_over_paired_items():
     assert (comparison.verdict, comparison.n_seeds, comparison.n_items) == ("beats", 1, 200)
     assert comparison.difference.mean == pytest.approx(values["trained"][0] - values["b"][0])
     unpaired = only([run({"ev": values}, items={"ev": MetricItems(items.members, paired=False)})])
-    assert unpaired.verdict == "ties"
+    assert unpaired.verdict == "unclear"
     assert "one seed" in verdict_table([comparison])
 
 
@@ -100,17 +100,6 @@ def test_runs_of_one_sae_each_are_paired_by_seed():
     assert comparison.difference.mean == pytest.approx(0.395)
 
 
-def test_the_correction_counts_every_comparison():
-    one = {"trained": [0.9, 0.8, 0.85], "b": [0.89, 0.786, 0.837]}
-    alone = only([run({"ev": one})])
-    assert alone.verdict == "beats"
-    assert alone.p_adjusted == alone.difference.p
-    noise = {"trained": [0.9, 0.7, 0.8], "b": [0.75, 0.85, 0.78]}
-    among = decide([run({"ev": one} | {f"m{i}": noise for i in range(30)})])
-    assert among[0].p_adjusted > alone.p_adjusted
-    assert among[0].verdict == "ties"
-
-
 def test_values_that_are_missing_are_left_out():
     assert decide([run({"ev": {"trained": [None], "b": [0.1]}})]) == []
     assert only([run({"ev": {"trained": [0.5, None, 0.6], "b": [0.1, 0.2, 0.21]}})]).n_seeds == 2
@@ -125,5 +114,5 @@ def test_the_share_needs_a_trained_sae_above_the_floor():
 def test_the_table_counts_what_each_baseline_says():
     values = {"trained": [0.9, 0.91, 0.92], "b": [0.6, 0.61, 0.62], "c": [0.9, 0.95, 0.9]}
     text = verdict_table(decide([run({"ev": values, "l": values}, {"ev": 0.0}, {"ev": "higher", "l": "lower"})]))
-    assert "b: the trained SAE beats on 1, loses on 1" in text
-    assert "c: the trained SAE ties on 2" in text
+    assert "b: the trained SAE beats it on 1, loses on 1" in text
+    assert "c: the trained SAE is unclear on 2" in text
