@@ -57,6 +57,7 @@ class CachedRows:
     def places(self, stored: np.ndarray) -> np.ndarray:
         """Return where the rows of the shards with these numbers are among these rows."""
         return stored
+
     def find_non_finite(self) -> str | None:
         """Name the first number that is NaN or infinite; None if all are finite."""
         for shard, first in zip(self.shards, self.begins, strict=False):
