@@ -15,7 +15,8 @@ from jsonargparse import ArgumentParser, Namespace
 from sae_lightning import cpu_settings
 from sae_lightning.commands.data_options import add_data, parse_data, with_config_of
 from sae_lightning.commands.parser import make_parser
-from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.datamodules import ActivationDataModule, CachedActivations
+from sae_lightning.datamodules.model_activations import ModelActivations
 from sae_lightning.runs.run import CONFIG_FILE, run_of_sae
 from sae_lightning.saes import SparseAutoencoder, Stitched
 from sae_lightning.stitching.comparison import Settings, compare_saes
@@ -44,9 +45,9 @@ def main(args: list[str]) -> None:
         datamodule.refuse_sae_of_others(sae, f"--{name} {settings[name]}")
     _check_activations(datamodule, small.d_in, settings.n_tokens)
     n_loss_tokens = settings.n_loss_tokens
-    if n_loss_tokens and not isinstance(datamodule, ModelActivations | CachedActivations):
+    if not isinstance(datamodule, ModelActivations | CachedActivations):
         n_loss_tokens = 0
-    if n_loss_tokens and (reason := datamodule.source.no_next_token):
+    elif n_loss_tokens and (reason := datamodule.source.no_next_token):
         print(f"The loss of the model is left out, since it predicts no next token: {reason}.\n")
         n_loss_tokens = 0
     choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, n_loss_tokens)
