@@ -17,8 +17,8 @@ from torch import Tensor
 SECTIONS = 40
 """Sections of a run."""
 _TENTH = SECTIONS // 10
-_HIGHEST = 0.9
-"""Share of the highest learning rate above which it counts as at its highest."""
+_HIGHEST = 0.99
+"""Share of the highest learning rate from which on it counts as at its highest."""
 
 
 class LossCurve:
