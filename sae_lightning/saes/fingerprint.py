@@ -40,7 +40,7 @@ def _checksum(tensor: Tensor) -> int:
     flat = tensor.contiguous().flatten().view(_INTEGERS[tensor.element_size()])
     total = 0
     for begin in range(0, len(flat), _CHUNK):
-        mixed = flat[begin : begin + _CHUNK].long().mul_(_BY_VALUE)
+        mixed = flat[begin : begin + _CHUNK].long() * _BY_VALUE  # a copy: the tensor itself stays as it is
         mixed += torch.arange(begin, begin + len(mixed), device=flat.device) * _BY_PLACE
         mixed ^= mixed >> 29
         total += int(mixed.mul_(_MIX).sum())

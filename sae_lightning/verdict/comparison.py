@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from sae_lightning.members import Tag
+from sae_lightning.verdict.differences import ROUNDING
 from sae_lightning.verdict.statistics import LEVEL, Difference
 
 BEATS, LOSES, EQUIVALENT, UNCLEAR = "beats", "loses", "equivalent", "unclear"
@@ -11,7 +12,6 @@ UNKNOWN, INACTIVE = "unknown", "inactive"
 WORDS = (BEATS, EQUIVALENT, UNCLEAR, LOSES, UNKNOWN, INACTIVE)
 """What the trained SAE does to a baseline, in the order of tables; `unknown` where there is no interval, `inactive`
 where the baseline is no other SAE."""
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Comparison:
     def varies(self) -> bool:
         """Whether anything in the data says how much the difference varies; an interval of no width says nothing."""
         scale = max(abs(self.trained), abs(self.value))
-        return not self.difference.half <= _ROUNDING * scale
+        return not self.difference.half <= ROUNDING * scale
 
     @property
     def is_within_margin(self) -> bool:

@@ -18,16 +18,14 @@ constraint never acted is the trained SAE again, and is left out.
 import statistics
 from collections.abc import Sequence
 
-import numpy as np
-
 from sae_lightning import members
 from sae_lightning.members import RANDOM_BASELINES, TRAINED, Tag
 from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE
 from sae_lightning.runs.measurements import Measurements, in_order
 from sae_lightning.verdict.comparison import Comparison
-from sae_lightning.verdict.differences import Pairing, difference_of, least_variance, values_of
+from sae_lightning.verdict.differences import Pairing, between, difference_of, values_of
 from sae_lightning.verdict.inactive import why_inactive
-from sae_lightning.verdict.statistics import between_seeds, crossed, linearised
+from sae_lightning.verdict.statistics import crossed, linearised
 
 LOSS_FALL = "loss_fall"
 """The metric that says whether an SAE had converged."""
@@ -98,7 +96,7 @@ def _margin(
     trained = values_of(runs, tag, TRAINED)
     if floor is None or not trained:
         return None
-    gain = between_seeds(np.array(list(trained.values())) - floor, least_variance(runs, tag))
+    gain = between(runs, tag, list(trained.values()), [floor] * len(trained))
     if len(trained) == 1:
         ((number, member),) = trained
         items = runs[number].items.get(tag)

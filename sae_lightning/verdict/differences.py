@@ -19,6 +19,9 @@ from sae_lightning.verdict.statistics import (
     linearised,
 )
 
+ROUNDING = 1e-6
+"""Values that differ by less than this share of them are equal: they are logged as float32."""
+
 
 class Entrant(NamedTuple):
     """A member of one of the runs that are compared.
@@ -76,15 +79,22 @@ def difference_of(runs: Sequence[Measurements], tag: Tag, pairing: Pairing) -> t
     """Return trained minus baseline over seeds, items and evaluator seeds, and from how many items."""
     difference, n_items = _over_seeds_and_items(runs, tag, pairing)
     if (repeats := _over_repeats(runs, tag, pairing)) is not None:
-        part = between_repeats(repeats)
-        difference = difference.plus(*part) if difference.parts else Difference(difference.mean, (part,))
+        difference = difference.plus(*between_repeats(repeats))
     return difference, n_items
 
 
-def least_variance(runs: Sequence[Measurements], tag: Tag) -> float:
-    """Return the variance that rounding to the step of a metric that counts gives to one value: step^2 / 12."""
+def between(runs: Sequence[Measurements], tag: Tag, trained: Sequence[float], others: Sequence[float]) -> Difference:
+    """Return the difference over seeds of values in pairs.
+
+    Where the metric counts, its variance is taken to be that of two seeds one step apart at least: with three or four
+    seeds a smaller one is chance too often (`benchmarks.coverage`). Where nothing varies but rounding, it is 0.
+    """
+    differences = np.array(trained) - np.array(others)
+    if np.ptp(differences) <= ROUNDING * max(map(abs, (*trained, *others))):
+        return between_seeds(np.full(len(differences), differences.mean()))
     values = [value for run in runs for value in run.values.get(tag, {}).values()]
-    return grid_step([*values, *(run.floors.get(tag) for run in runs)]) ** 2 / 12
+    step = grid_step([*values, *(run.floors.get(tag) for run in runs)])
+    return between_seeds(differences, step**2 / 2)
 
 
 def _pairs(trained: list[Entrant], others: list[Entrant]) -> list[tuple[Entrant, Entrant]]:
@@ -100,15 +110,14 @@ def _pairs(trained: list[Entrant], others: list[Entrant]) -> list[tuple[Entrant,
 
 def _over_seeds_and_items(runs: Sequence[Measurements], tag: Tag, pairing: Pairing) -> tuple[Difference, int]:
     trained, others, pairs = pairing
-    least = least_variance(runs, tag)
     if not pairs:
-        return independent(np.array(list(trained.values())), np.array(list(others.values())), least), 0
+        return independent(np.array(list(trained.values())), np.array(list(others.values()))), 0
     rows = [_item_differences(runs, tag, *pair) for pair in pairs]
     lengths = {len(row) for row in rows if row is not None}
     if len(lengths) == 1 and all(row is not None for row in rows) and (n_items := lengths.pop()) > 1:
         return crossed(np.stack([row for row in rows if row is not None])), n_items
     if len(pairs) > 1:
-        return between_seeds(np.array([trained[one] - others[other] for one, other in pairs]), 2 * least), 0
+        return between(runs, tag, [trained[one] for one, _ in pairs], [others[other] for _, other in pairs]), 0
     both = [_items(runs, tag, entrant) for entrant in pairs[0]]
     if both[0] is not None and both[1] is not None:  # items of their own: as two samples
         one, other = (linearised(*fractions) for fractions in both if fractions is not None)

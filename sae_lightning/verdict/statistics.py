@@ -94,11 +94,11 @@ def between_seeds(differences: NDArray[np.float64], least_variance: float = 0.0)
 
     Args:
         differences: one for each pair of seeds.
-        least_variance: between seeds; more than what was seen where the metric cannot show less.
+        least_variance: between seeds, in place of a smaller one that was seen; none at all says nothing and stays 0.
     """
-    n = len(differences)
-    parts = ((max(float(differences.var(ddof=1)), least_variance) / n, n - 1),) if n > 1 else ()
-    return Difference(float(differences.mean()), parts)
+    n, mean = len(differences), float(differences.mean())
+    variance = float(differences.var(ddof=1)) if n > 1 else 0.0
+    return Difference(mean, ((max(variance, least_variance) / n if variance else 0.0, n - 1),) if n > 1 else ())
 
 
 def crossed(y: NDArray[np.float64]) -> Difference:
@@ -121,16 +121,10 @@ def crossed(y: NDArray[np.float64]) -> Difference:
     return Difference(mean, ((seeds, n_seeds - 1), (items, n_items - 1)))
 
 
-def independent(first: NDArray[np.float64], second: NDArray[np.float64], least_variance: float = 0.0) -> Difference:
-    """Return the difference of the means of two independent samples [n], [m] with its interval.
-
-    Args:
-        first: a sample.
-        second: another.
-        least_variance: within each sample; more than what was seen where the metric cannot show less.
-    """
-    samples = [sample for sample in (first, second) if len(sample) > 1]
-    parts = tuple((max(float(own.var(ddof=1)), least_variance) / len(own), len(own) - 1) for own in samples)
+def independent(first: NDArray[np.float64], second: NDArray[np.float64]) -> Difference:
+    """Return the difference of the means of two independent samples [n], [m] with its interval."""
+    samples = (first, second)
+    parts = tuple((float(sample.var(ddof=1)) / len(sample), len(sample) - 1) for sample in samples if len(sample) > 1)
     return Difference(float(first.mean() - second.mean()), parts if len(parts) == 2 else ())
 
 

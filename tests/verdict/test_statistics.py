@@ -54,8 +54,9 @@ def test_no_spread_gives_a_point():
 
 
 def test_a_metric_that_counts_varies_by_its_step_at_least():
-    rounded = between_seeds(np.array([0.5, 0.5]), least_variance=0.01)
-    assert rounded.half == pytest.approx(stats.t.ppf(0.975, 1) * 0.1 / 2**0.5)
+    counted = between_seeds(np.array([0.5, 0.5001]), least_variance=0.01)
+    assert counted.half == pytest.approx(stats.t.ppf(0.975, 1) * 0.1 / 2**0.5)
+    assert between_seeds(np.array([0.5, 0.5]), least_variance=0.01).half == 0, "no variation says nothing"
     assert between_seeds(np.array([0.1, 0.5]), 0.01) == between_seeds(np.array([0.1, 0.5])), "it varies by more"
 
 
