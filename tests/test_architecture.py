@@ -13,7 +13,8 @@ ROOMS = [
     # ground
     ["_torchvision"],
     ["__init__"],
-    ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "trainer", "checks"],
+    ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],
+    ["trainer"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],

@@ -13,6 +13,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: PocketText, PocketImages, ...)
@@ -28,7 +30,9 @@ from sae_lightning.callbacks import (
     WholeFiles,
 )
 from sae_lightning.causal import EntityPrompts
+from sae_lightning.checks import check_seed
 from sae_lightning.class_paths import accept_old_class_paths
+from sae_lightning.commands.before_start import check_before_start
 from sae_lightning.commands.parser import parse
 from sae_lightning.datamodules import ActivationDataModule, Text
 from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
@@ -45,7 +49,7 @@ from sae_lightning.sources import Dependence, FiringProbability, Null
 from sae_lightning.trainer import run_folder
 from sae_lightning.verdict import experiment_texts, write_verdict
 
-NAMED_CLASSES = (
+NAMED_CLASSES: tuple[type, ...] = (
     SAEModule,
     ActivationDataModule,
     Callback,
@@ -61,6 +65,8 @@ NAMED_CLASSES = (
     ProbingTask,
     EntityPrompts,
     Judge,
+    Optimizer,
+    LRScheduler,
 )
 """Bases of the classes that a configuration names, for a hint after a name that does not exist."""
 
@@ -105,6 +111,9 @@ class SAECLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse as the other commands do; Lightning's own warns when `sae` was not started from a command line."""
         self.config = parse(parser, list(args or []), NAMED_CLASSES)
+        seed = self.config[self.config.subcommand].seed_everything
+        if seed not in (None, True, False):
+            check_seed(seed_everything=seed)
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -141,6 +150,7 @@ class SAECLI(LightningCLI):
                 f"freeze={self.settings.freeze.class_path} beside a {model}: freeze is for a lone SAE. "
                 "Remove it, or name the policies under model.init_args.policies."
             )
+        check_before_start(self.settings)
         _refuse_sharding(self.settings.trainer.strategy)
         if self.config.subcommand == "fit" and self.settings.seed_everything not in (None, True, False, 0):
             rank_zero_warn(

@@ -14,9 +14,9 @@ from torch.optim import Optimizer
 from sae_lightning.code import Code
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.inputs import activations_in, check_shape, non_finite
-from sae_lightning.saes.optimizers import speed_up
+from sae_lightning.saes.optimizers import check_learning_rates, speed_up
 from sae_lightning.saes.schedule import WarmupDecay
-from sae_lightning.trainer import any_datamodule_of, log_interval_of
+from sae_lightning.trainer import any_datamodule_of, check_trainer_numbers, log_interval_of, numbers_of
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
@@ -113,6 +113,7 @@ class SAEModule(LightningModule):
         Raises:
             ValueError: if there are null versions of the activations, and no SAEs for each.
         """
+        check_trainer_numbers(numbers_of(self.trainer))
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
         if not {*nulls} <= {member.part for member in self.members}:
@@ -205,6 +206,7 @@ class SAEModule(LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Return one optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
         optimizer = speed_up(self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad]))
+        check_learning_rates(optimizer)
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
