@@ -13,8 +13,8 @@ ROOMS = [
     # ground
     ["_torchvision"],
     ["__init__"],
-    ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "trainer", "checks"],
-    ["provenance", "whole_files"],
+    ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],
+    ["provenance", "whole_files", "trainer"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],

@@ -15,6 +15,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: PocketText, PocketImages, ...)
@@ -31,7 +33,9 @@ from sae_lightning.callbacks import (
 )
 from sae_lightning.callbacks.checkpoint_file import read_checkpoint
 from sae_lightning.causal import EntityPrompts
+from sae_lightning.checks import check_seed
 from sae_lightning.class_paths import accept_old_class_paths
+from sae_lightning.commands.before_start import check_before_start
 from sae_lightning.commands.parser import parse
 from sae_lightning.commands.rehearsal import choose_machine, say_unused_devices
 from sae_lightning.datamodules import ActivationDataModule, Text
@@ -50,7 +54,7 @@ from sae_lightning.trainer import run_folder
 from sae_lightning.verdict import experiment_texts, write_verdict
 
 _LONGEST_NAME = 200
-NAMED_CLASSES = (
+NAMED_CLASSES: tuple[type, ...] = (
     SAEModule,
     ActivationDataModule,
     Callback,
@@ -67,6 +71,8 @@ NAMED_CLASSES = (
     ProbingTask,
     EntityPrompts,
     Judge,
+    Optimizer,
+    LRScheduler,
 )
 """Bases of the classes that a configuration names, for a hint after a name that does not exist."""
 
@@ -115,6 +121,9 @@ class SAECLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse as the other commands do; Lightning's own warns when `sae` was not started from a command line."""
         self.config = parse(parser, list(args or []), NAMED_CLASSES)
+        seed = self.config[self.config.subcommand].seed_everything
+        if seed not in (None, True, False):
+            check_seed(seed_everything=seed)
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -159,6 +168,7 @@ class SAECLI(LightningCLI):
                 f"freeze={self.settings.freeze.class_path} beside a {model}: freeze is for a lone SAE. "
                 "Remove it, or name the policies under model.init_args.policies."
             )
+        check_before_start(self.settings)
         _refuse_sharding(self.settings.trainer.strategy)
         self._check_folder()
         trainer = self.settings.trainer

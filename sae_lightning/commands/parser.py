@@ -3,15 +3,13 @@
 import re
 from argparse import Action, ArgumentError
 from collections.abc import Sequence
-from pathlib import Path
 
-import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from sae_lightning.error_messages import readable, subclass_names
+from sae_lightning.commands.config_files import check_config_files
+from sae_lightning.error_messages import did_you_mean, readable, subclasses_of
 from sae_lightning.metric import MARGIN
 
-_CONFIG = "Expected settings such as those of configs/ or config.yaml of a run"
 RUN_HELP = "Run folder, lightning_logs/<name>/version_N."
 """What a positional argument RUN is, in every command that takes one."""
 
@@ -74,27 +72,24 @@ def parse(parser: ArgumentParser, args: Sequence[str], bases: Sequence[type] = (
     Raises:
         ValueError: if they cannot be parsed, with the place and the cause.
     """
+    check_config_files(args)
     try:
         return parser.parse_args(list(args))
-    except (ArgumentError, UnicodeDecodeError) as error:
-        _refuse_damaged_configs(args)
-        known = [name for base in bases for name in subclass_names(base)]
-        raise ValueError(readable(str(error), known)) from error
+    except ArgumentError as error:
+        known = [kind for base in bases for kind in subclasses_of(base)]
+        raise ValueError(readable(str(error), known) + _nearest_option(parser, str(error))) from error
 
 
-def _refuse_damaged_configs(args: Sequence[str]) -> None:
-    """Name the configuration that is no YAML of settings, if that is why the arguments cannot be parsed.
+def _nearest_option(parser: ArgumentParser, message: str) -> str:
+    """Propose an option where the message is that there is none such."""
+    unknown = re.match(r"unrecognized arguments: --([\w.]+)", message)
+    if unknown is None:
+        return ""
+    parsers = [parser, *(action for action in _subparsers(parser))]
+    known = {option[2:] for one in parsers for option in one._option_string_actions if option.startswith("--")}
+    return did_you_mean(unknown[1], known, "--")
 
-    Raises:
-        ValueError: if there is one.
-    """
-    pairs = zip(args, [*args[1:], ""], strict=True)
-    given = [after if one in ("-c", "--config") else one.removeprefix("--config=") for one, after in pairs
-             if one in ("-c", "--config") or one.startswith("--config=")]  # fmt: skip
-    for path in filter(Path.is_file, map(Path, given)):
-        try:
-            settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"--config {path}: it is damaged or cut off, or no YAML: {error}. {_CONFIG}") from error
-        if not isinstance(settings, dict):
-            raise ValueError(f"--config {path}: it holds {type(settings).__name__}, no settings by name. {_CONFIG}")
+
+def _subparsers(parser: ArgumentParser) -> list[ArgumentParser]:
+    choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    return [one for group in choices for one in group.values() if isinstance(one, ArgumentParser)]

@@ -9,6 +9,7 @@ from sae_lightning.datamodules.packing import Packing
 from sae_lightning.datamodules.text import Text
 from sae_lightning.datamodules.text_activations import TextActivations
 from sae_lightning.sources import LanguageModelSource, Null, NullSource
+from sae_lightning.sources.massive import check_ratio
 
 
 class LanguageModelDataModule(TextActivations):
@@ -72,6 +73,8 @@ class LanguageModelDataModule(TextActivations):
         from sae_lightning.sources.checkpoint import load_tokenizer
 
         check_batches(batch_size, train_samples, val_samples, seed)
+        check_ratio(max_norm_ratio)
+        check_whole(0, skip_first_positions=skip_first_positions)
         check_whole(2, context_length=context_length)
         check_sizes(loss_samples, ("llm_batch_size", llm_batch_size), context_length, batch_size, buffer_samples)
         source = LanguageModelSource(model, hook, hook_input, revision, dtype)

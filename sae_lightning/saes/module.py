@@ -20,7 +20,7 @@ from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.finite import refuse_non_finite
 from sae_lightning.saes.inputs import activations_in, check_shape, non_finite
 from sae_lightning.saes.loss_curve import LossCurve
-from sae_lightning.saes.optimizers import speed_up
+from sae_lightning.saes.optimizers import check_learning_rates, speed_up
 from sae_lightning.saes.record import KEY, record_of, refuse_other_record
 from sae_lightning.saes.resuming import (
     Resumed,
@@ -31,7 +31,14 @@ from sae_lightning.saes.resuming import (
     reopen_epoch,
 )
 from sae_lightning.saes.schedule import WarmupDecay
-from sae_lightning.trainer import any_datamodule_of, log_interval_of, refuse_half_weights, train_batches_of
+from sae_lightning.trainer import (
+    any_datamodule_of,
+    check_trainer_numbers,
+    log_interval_of,
+    numbers_of,
+    refuse_half_weights,
+    train_batches_of,
+)
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
@@ -154,6 +161,7 @@ class SAEModule(LightningModule):
                 in half precision.
         """
         refuse_half_weights(str(self.trainer.precision))
+        check_trainer_numbers(numbers_of(self.trainer))
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
         if not {*nulls} <= {member.part for member in self.members}:
@@ -257,6 +265,7 @@ class SAEModule(LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Return one optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
         optimizer = speed_up(self.optimizer(self._trained_parameters()))
+        check_learning_rates(optimizer)
         groups, scheduler = groups_of(optimizer), None
         if self.lr_scheduler is not None:
             scheduler = self.lr_scheduler(optimizer)
