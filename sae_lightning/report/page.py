@@ -133,5 +133,7 @@ def _glance(experiments: Sequence[Experiment]) -> Table:
 
 def _policies(experiment: Experiment) -> Iterable[str]:
     """Return what is shown at a glance: the trained SAE and random baselines, of a family all sizes."""
-    sizes = dict.fromkeys(size for run in experiment.runs for size in run.measurements.sizes)
-    return sizes or (TRAINED, *RANDOM_BASELINES)
+    saes = {member.policy for run in experiment.runs for member in run.saes}
+    sizes = dict.fromkeys(policy for run in experiment.runs for policy in run.measurements.sizes)
+    # Beside a size stand references too, random directions as many as it has latents.
+    return [policy for policy in sizes if policy in saes or not saes] or (TRAINED, *RANDOM_BASELINES)
