@@ -7,6 +7,8 @@ and the batches, and each starts from a draw of its own. Beside a size stand fre
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from torch import Tensor
+
 from sae_lightning.checks import check_whole
 from sae_lightning.freeze import FreezePolicy, NoFreeze
 from sae_lightning.members import TRAINED
@@ -36,9 +38,12 @@ class SAEFamily(SanityPanel):
         policies: freeze policies beside the trained SAE, by names of yours; none by default. The verdict compares each
             with the trained SAE of its size.
         policy_factors: the sizes that have them; all by default.
-        inits: a start of their own for policies named here; the others take that of the trained SAE of their size.
+        inits: a start of their own for policies named here. Of the others a FrozenDecoder starts CovarianceMatched, as
+            in a SanityPanel, and the rest as the trained SAE of their size.
         seeds: one member of each kind for every seed.
         widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
+        learning_rates: a learning rate of its own for policies named here, at every size, and for `trained`, what each
+            size is beside them; the others have that of the sae's optimizer.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class SAEFamily(SanityPanel):
         inits: dict[str, DecoderInit] | None = None,
         seeds: Sequence[int] = (0,),
         widths: dict[str, int] | None = None,
+        learning_rates: dict[str, float] | None = None,
     ) -> None:
         factors, policies, inits = list(expansion_factors), policies or {}, inits or {}
         for factor in factors:
@@ -65,6 +71,9 @@ class SAEFamily(SanityPanel):
             raise ValueError(f"policies: {TRAINED} is what each size is beside them: give this one another name")
         if nameless := set(inits) - set(policies):
             raise ValueError(f"inits: {sorted(nameless)} not among the policies {sorted(policies)}")
+        own_rates = learning_rates or {}
+        if nameless := set(own_rates) - {TRAINED, *policies}:
+            raise ValueError(f"learning_rates: {sorted(nameless)} not among {sorted({TRAINED, *policies})}")
         kinds: dict[str, FreezePolicy] = {}
         starts: dict[str, DecoderInit] = {}
         self.factors: dict[str, int] = {}
@@ -78,17 +87,18 @@ class SAEFamily(SanityPanel):
                     kinds[member], self.factors[member], sizes[member] = policy, factor, (size, name)
                     if name in inits:
                         starts[member] = inits[name]
-        super().__init__(d_in, sae, kinds, starts, seeds, widths)  # type: ignore[arg-type]
+        rates = {kind: own_rates[name] for kind, (_, name) in sizes.items() if name in own_rates}
+        super().__init__(d_in, sae, kinds, starts, seeds, widths, rates)  # type: ignore[arg-type]
         self.sizes = sizes
 
     def new_sae(self, sae: SizedSAEFactory, policy: str, d_in: int) -> SparseAutoencoder:  # type: ignore[override]
         """Make an SAE of the size that the policy belongs to."""
         return sae(d_in, expansion_factor=float(self.factors[policy]))
 
-    def initialise_members(self) -> None:
+    def initialise_members(self, samples: Tensor | None = None) -> None:
         """Start all members: those of one seed and size are equal, and sizes have no direction in common."""
         for sae in self.members.values():  # with one seed a larger draw would begin with the smaller one
             sae.seed = sae.seed * _LARGEST_SIZE + sae.d_sae
-        super().initialise_members()
+        super().initialise_members(samples)
         for member, sae in self.members.items():
             sae.seed = member.seed

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 from typing_extensions import override
@@ -91,7 +91,9 @@ class MemberTensorBoardLogger(TensorBoardLogger):
     @override
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the event files."""
+        """Close the event files; a run that was refused before it began has none, and leaves no folder."""
+        if self._experiment is None and not self._curve_writers:
+            return
         super().finalize(status)
         for writer in self._curve_writers.values():
             writer.close()
@@ -99,3 +101,47 @@ class MemberTensorBoardLogger(TensorBoardLogger):
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_curve_writers": {}}
+
+
+class RunFolder(Logger):
+    """The folder of a run that writes no curves, or leaves them to a logger without folders of its own.
+
+    ``sae fit`` puts it first where ``trainer.logger`` is false, or does not say by itself where a run lies.
+
+    Args:
+        save_dir: folder of all experiments. Default: ``lightning_logs``.
+        name: folder of this experiment in it. Default: ``runs``.
+        version: folder of this run in that: a number ``N`` for ``version_N``, or a name. Default: the next free number.
+    """
+
+    def __init__(self, save_dir: str = "lightning_logs", name: str = "runs", version: int | str | None = None) -> None:
+        super().__init__()
+        experiment = Path(save_dir) / name
+        if version is None:
+            numbers = [path.name.removeprefix("version_") for path in experiment.glob("version_*")]
+            version = max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1
+        self._folder = experiment / (version if isinstance(version, str) else f"version_{version}")
+
+    @property
+    @override
+    def save_dir(self) -> str:
+        """The run folder: Lightning takes it for that where a logger is not one of its own."""
+        return str(self._folder)
+
+    @property
+    @override
+    def name(self) -> str:
+        return ""
+
+    @property
+    @override
+    def version(self) -> str:
+        return ""
+
+    @override
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write nothing."""
+
+    @override
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Write nothing."""

@@ -1,8 +1,8 @@
 """`SanityPanel`: an SAE and its baselines, trained on the same batches.
 
 The sanity check of Korznikov et al. 2026, arXiv 2602.14111, as one run: members share the variant, the hyperparameters,
-the batches and, for one seed, the initial parameters; they differ in the freeze policy alone (and in the start, where
-`inits` asks for it, as the paper does).
+the batches and, for one seed, the initial parameters; they differ in the freeze policy alone, and the Frozen Decoder in
+its start too, which has the covariance of the activations.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import TypeAlias, cast
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from sae_lightning.checks import check_seed
+from sae_lightning.checks import check_above, check_seed
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
@@ -31,10 +31,14 @@ class SanityPanel(SAEModule):
         d_in: width of an activation; linked to the data.
         sae: the variant and its hyperparameters, the same for every member.
         policies: members by name; by default trained, frozen_decoder, soft_frozen_decoder and frozen_encoder.
-        inits: a start of their own for members named in policies; the others take that of the sae.
+        inits: a start of their own for members named in policies. Of the others a FrozenDecoder starts
+            CovarianceMatched, as in the paper, and the rest as the sae.
         seeds: one member of each policy for every seed.
         widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
+        learning_rates: a learning rate of its own for policies named here; the others have that of the sae's optimizer.
     """
+
+    sae_option = "model.sae"
 
     def __init__(
         self,
@@ -44,15 +48,20 @@ class SanityPanel(SAEModule):
         inits: dict[str, DecoderInit] | None = None,
         seeds: Sequence[int] = (0,),
         widths: dict[str, int] | None = None,
+        learning_rates: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
         if policies is None:
             policies = {policy.name: policy() for policy in (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)}
-        inits = inits or {}
+        inits = {**default_inits(policies), **(inits or {})}
         if bad := [name for name in policies if not re.fullmatch(r"\w+", name)]:
             raise ValueError(f"policies: the name {bad[0]!r} becomes a folder and a chart; use letters, digits and _")
         if unknown := set(inits) - set(policies):
             raise ValueError(f"inits: {sorted(unknown)} not among the policies {sorted(policies)}")
+        if unknown := set(learning_rates or ()) - set(policies):
+            raise ValueError(f"learning_rates: {sorted(unknown)} not among the policies {sorted(policies)}")
+        for policy, rate in (learning_rates or {}).items():
+            check_above(0, "such as 1e-3", **{f"learning_rates.{policy}": rate})
         for seed in seeds:
             check_seed(seeds=seed)
         if not policies or not seeds or len(set(seeds)) != len(seeds):
@@ -60,6 +69,7 @@ class SanityPanel(SAEModule):
                 f"policies={list(policies)}, seeds={list(seeds)}: expected one policy and one seed or more, each once"
             )
         self.policies, self.inits, self.seeds = policies, inits, list(seeds)
+        self.learning_rates = dict(learning_rates or {})
         saes: dict[Member, SparseAutoencoder] = {}
         self.parts = columns_by_part(widths or {"": d_in})
         for part, columns in self.parts.items():
@@ -72,8 +82,7 @@ class SanityPanel(SAEModule):
         self.saes = nn.ModuleDict({str(member): own for member, own in saes.items()})
         first = next(iter(self.members.values()))
         self.optimizer, self.lr_scheduler = first.optimizer, first.lr_scheduler
-        if all(own.n_calibration_samples == 0 for own in self.members.values()):
-            self.initialise_members()
+        self.initialise_members()
 
     def new_sae(self, sae: SAEFactory, policy: str, d_in: int) -> SparseAutoencoder:
         """Make an SAE for the policy of this name: they are all made alike."""
@@ -89,11 +98,13 @@ class SanityPanel(SAEModule):
         """Return what one member reads of activations [..., d_in]."""
         return activations[..., self.parts[member.part]] if len(self.parts) > 1 else activations
 
-    def initialise_members(self) -> None:
+    def initialise_members(self, samples: Tensor | None = None) -> None:
         """Start all members, and make sure that those of one seed and start are equal."""
-        super().initialise_members()
+        super().initialise_members(samples)
         starts: dict[Member, str] = {}
         for member, sae in self.members.items():
+            if not sae.is_initialised:
+                continue
             start = Member(member.policy if member.policy in self.inits else "", sae.seed, member.part)
             if starts.setdefault(start, parameter_hash(sae)) != parameter_hash(sae):
                 raise RuntimeError(
@@ -103,6 +114,12 @@ class SanityPanel(SAEModule):
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return one bound policy for each member."""
         return [self.policies[member.policy].bind(member) for member in self.members]
+
+
+def default_inits(policies: Mapping[str, FreezePolicy]) -> dict[str, DecoderInit]:
+    """Return the starts that the paper gives its baselines, for those policies that have one of their own."""
+    inits = {name: policy.default_init() for name, policy in policies.items()}
+    return {name: init for name, init in inits.items() if init is not None}
 
 
 def parameter_hash(sae: SparseAutoencoder) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sae_lightning.checks import check_at_least, check_between, check_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lightning.pytorch import Callback, Trainer
 
 
@@ -22,10 +24,36 @@ def any_datamodule_of(trainer: "Trainer") -> object:
     return datamodule
 
 
+def train_batches_of(trainer: "Trainer") -> "Iterable[Any]":
+    """Return the training data of a trainer before its fit has begun, from a datamodule or as a plain loader."""
+    # Lightning has no public way to them before it has restored a checkpoint, which needs a module with a start.
+    return trainer.fit_loop._data_source.dataloader()
+
+
 def log_interval_of(trainer: "Trainer") -> int:
     """Return how many optimizer steps lie between two logged ones."""
     interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return interval
+
+
+def refuse_half_weights(precision: str) -> None:
+    """Refuse a precision whose weights have 8 or 11 significant bits.
+
+    An update of a weight is a thousandth of it or less. Added to a bfloat16 number it is lost below a 256th, and a
+    float16 gradient of a small latent is 0: training runs, and ends elsewhere. Every variant is concerned.
+
+    Args:
+        precision: of a trainer, such as bf16-true.
+
+    Raises:
+        ValueError: if weights would be bfloat16 or float16.
+    """
+    if precision in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
+        raise ValueError(
+            f"trainer.precision={precision} keeps the weights of SAEs in half precision, where most updates are "
+            "smaller than the distance between two numbers and are lost. Take trainer.precision=bf16-mixed, which "
+            "multiplies in bfloat16 and keeps weights in float32; the number format of a language model is data.dtype"
+        )
 
 
 def run_folder(trainer: "Trainer") -> Path | None:

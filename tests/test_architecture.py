@@ -14,7 +14,7 @@ ROOMS = [
     ["_torchvision"],
     ["__init__"],
     ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],
-    ["trainer"],
+    ["provenance", "whole_files", "trainer"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],
@@ -23,6 +23,7 @@ ROOMS = [
     ["panel"],
     ["family"],
     # data
+    ["files"],
     ["sources"],
     ["images"],
     ["datamodules"],

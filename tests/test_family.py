@@ -4,14 +4,14 @@ import shutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training import D_IN, SaveAt, fit
+from training import D_IN, SaveAt, Stream, fit
 
 from sae_lightning.cli import main
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder
 from sae_lightning.members import Member
 from sae_lightning.panel import parameter_hash
-from sae_lightning.saes import BatchTopK, CovarianceMatched, SparseAutoencoder, TopK
+from sae_lightning.saes import BatchTopK, CovarianceMatched, Isotropic, SparseAutoencoder, TopK
 
 
 def factory(d_in, /, *, expansion_factor):
@@ -22,6 +22,13 @@ def family(**kwargs):
     policies = {"frozen_decoder": FrozenDecoder(), "frozen_encoder": FrozenEncoder()}
     kwargs = {"expansion_factors": [1, 4], "policies": policies, "policy_factors": [4], **kwargs}
     return SAEFamily(D_IN, factory, **kwargs)
+
+
+def started(**kwargs):
+    """Return a family whose policies all start as the trained SAE does."""
+    made = family(inits={"frozen_decoder": Isotropic()}, **kwargs)
+    made.initialise_members(torch.randn(4096, D_IN) + 1)
+    return made
 
 
 def test_members_and_sizes():
@@ -37,7 +44,7 @@ def test_members_and_sizes():
 
 
 def test_policies_start_where_their_size_does_and_sizes_elsewhere():
-    saes = family(seeds=[0, 1]).members
+    saes = started(seeds=[0, 1]).members
     hashes = {str(member): parameter_hash(sae) for member, sae in saes.items()}
     assert hashes["x4/0"] == hashes["x4_frozen_decoder/0"] == hashes["x4_frozen_encoder/0"]
     assert len({hashes["x1/0"], hashes["x1/1"], hashes["x4/0"], hashes["x4/1"]}) == 4
@@ -49,8 +56,8 @@ def test_policies_start_where_their_size_does_and_sizes_elsewhere():
 def test_each_member_trains_as_it_would_alone(tmp_path):
     trained = family(seeds=[3])
     fit(trained, tmp_path)
-    alone = BatchTopK(D_IN, k=4, expansion_factor=4.0)
-    alone.initialise(3 * 1_000_003 + 32)
+    alone = BatchTopK(D_IN, k=4, expansion_factor=4.0, init=CovarianceMatched())
+    alone.initialise(3 * 1_000_003 + 32, Stream().calibration_sample(4096))
     fit(alone, tmp_path, callbacks=[FrozenDecoder()])
     for name, tensor in alone.state_dict().items():
         assert torch.equal(tensor, trained.members[Member("x4_frozen_decoder", 3)].state_dict()[name]), name

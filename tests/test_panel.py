@@ -7,7 +7,7 @@ from sae_lightning.evaluators import Reconstruction
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel, parameter_hash
-from sae_lightning.saes import BatchTopK, CovarianceMatched, JumpReLU, TopK
+from sae_lightning.saes import BatchTopK, CovarianceMatched, DataPoints, Isotropic, JumpReLU, TopK
 
 POLICIES = (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)
 
@@ -22,7 +22,7 @@ def test_each_member_trains_as_it_would_alone(variant, tmp_path):
     panel = SanityPanel(D_IN, factory(variant), seeds=[0, 3])
     fit(panel, tmp_path, **clipping)
     for policy in POLICIES:
-        alone = variant(D_IN, d_sae=64, seed=3)
+        alone = variant(D_IN, d_sae=64, seed=3, init=policy().default_init())
         fit(alone, tmp_path, callbacks=[policy()], **clipping)
         member = panel.members[Member(policy.name, 3)]
         for name, tensor in alone.state_dict().items():
@@ -53,14 +53,16 @@ def test_members_read_a_part_as_they_would_alone(tmp_path):
 
 
 def test_members_of_one_seed_start_equal_and_seeds_differ(tmp_path):
-    panel = SanityPanel(D_IN, factory(), seeds=[0, 1])
+    everything = {"frozen_decoder": Isotropic()}
+    panel = SanityPanel(D_IN, factory(), seeds=[0, 1], inits=everything)
+    panel.initialise_members(torch.randn(4096, D_IN) + 1)
     hashes = {member: parameter_hash(sae) for member, sae in panel.members.items()}
     assert len({value for member, value in hashes.items() if member.seed == 0}) == 1
     assert len(set(hashes.values())) == 2
     assert len(hashes) == 8
 
 
-def test_unequal_starts_are_refused():
+def test_unequal_starts_are_refused(tmp_path):
     class Restless(TopK):
         draws = 0
 
@@ -71,16 +73,16 @@ def test_unequal_starts_are_refused():
                 self.b_enc.fill_(Restless.draws)
 
     with pytest.raises(RuntimeError, match="does not start from the parameters"):
-        SanityPanel(D_IN, lambda d_in: Restless(d_in, d_sae=64, k=4))
+        fit(SanityPanel(D_IN, lambda d_in: Restless(d_in, d_sae=64, k=4)), tmp_path)
 
 
-def test_a_policy_may_have_a_start_of_its_own(tmp_path):
-    panel = SanityPanel(D_IN, factory(BatchTopK, k=4), inits={"frozen_decoder": CovarianceMatched()})
+def test_a_frozen_decoder_starts_as_in_the_paper_and_a_policy_may_have_a_start_of_its_own(tmp_path):
+    panel = SanityPanel(D_IN, factory(BatchTopK, k=4), inits={"frozen_encoder": DataPoints()})
     trainer = fit(panel, tmp_path)
-    samples = trainer.datamodule.calibration_sample(20 * D_IN)
-    expected = BatchTopK(D_IN, d_sae=64, k=4, init=CovarianceMatched())
-    expected.initialise(0, samples)
-    assert torch.equal(panel.members[Member("frozen_decoder", 0)].W_dec, expected.W_dec)
+    for policy, init in (("frozen_decoder", CovarianceMatched()), ("frozen_encoder", DataPoints())):
+        expected = BatchTopK(D_IN, d_sae=64, k=4, init=init)
+        expected.initialise(0, trainer.datamodule.calibration_sample(4096))
+        assert torch.equal(panel.members[Member(policy, 0)].W_dec_start, expected.W_dec)
     assert torch.equal(panel.members[Member("trained", 0)].W_dec_start, BatchTopK(D_IN, d_sae=64, k=4).W_dec)
 
 

@@ -1,6 +1,5 @@
 """Checkpoints to resume a run from: at each validation, every few minutes between validations, and at the end."""
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing_extensions import override
 from sae_lightning.checks import check_at_least
 from sae_lightning.distributed import all_gather_int
 from sae_lightning.trainer import run_folder
+from sae_lightning.whole_files import whole_file
 
 _STEPS_BETWEEN_CHECKS = 10
 """Steps between two looks at the clock, after which all ranks must agree whether to save."""
@@ -82,7 +82,13 @@ class Checkpoints(ModelCheckpoint):
 
     @override
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        super()._save_checkpoint(trainer, filepath)
+        try:
+            super()._save_checkpoint(trainer, filepath)
+        except ValueError as error:
+            kept = self.best_model_path or self.last_model_path
+            if not Path(kept).is_file():
+                raise
+            raise ValueError(f"{error}. The last good checkpoint is {kept}") from error
         self._saved_at = time.monotonic()
 
     @override
@@ -103,14 +109,5 @@ class WholeFiles(TorchCheckpointIO):
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        whole, part = Path(path), Path(f"{path}.part")
-        whole.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        part.replace(whole)
+        with whole_file(Path(path)) as part, part.open("wb") as file:
+            torch.save(checkpoint, file)

@@ -3,8 +3,8 @@
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
@@ -15,8 +15,12 @@ from sae_lightning.members import LoggedName, Member, Tag
 from sae_lightning.metric import Metric
 from sae_lightning.runs.items import write_items
 from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, forget_after
+from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.saving import tensors_to_save
 from sae_lightning.trainer import callbacks_of, run_folder
+
+V = TypeVar("V")
 
 
 class MetricsFile(Callback):
@@ -78,7 +82,10 @@ class MetricsFile(Callback):
             floors,
             {name: metric for name, metric in about.items() if name not in self._described},
             datamodule.null_parts if datamodule is not None else (),
-            pl_module.sizes if isinstance(pl_module, SAEModule) else {},
+            sizes_with_references(pl_module.sizes, values) if isinstance(pl_module, SAEModule) else {},
+            member_floors=by_tag({scores.metric.name: scores.member_floors for scores in measured}),
+            repeats=by_tag({scores.metric.name: tuples(scores.repeats or {}) for scores in measured}),
+            fingerprints=fingerprints_of(pl_module),
         ).as_json()
         self._described |= set(about)
         run.mkdir(parents=True, exist_ok=True)
@@ -98,6 +105,12 @@ class MetricsFile(Callback):
         self._seconds_before_restart = state_dict["seconds"]
 
 
+def fingerprints_of(module: LightningModule) -> dict[Member, str]:
+    """Return the fingerprint of each SAE that has its start, the one that it would have as an exported SAE."""
+    saes = module.members if isinstance(module, SAEModule) else {}
+    return {member: fingerprint(tensors_to_save(sae)) for member, sae in saes.items() if sae.is_initialised}
+
+
 def measured_scores(callbacks: Iterable[Callback]) -> list[Scores]:
     """Return the last scores of the evaluators among the callbacks.
 
@@ -114,6 +127,39 @@ def measured_scores(callbacks: Iterable[Callback]) -> list[Scores]:
             )
         measured.append(scores)
     return measured
+
+
+def by_tag(by_metric: Mapping[str, Mapping[Member, V]]) -> dict[Tag, dict[Member, V]]:
+    """Sort what is known of members by metric and part.
+
+    >>> by_tag({"fvu": {Member("trained", 0, "early"): 1.0}})
+    {Tag(metric='fvu', part='early'): {Member(policy='trained', seed=0, part='early'): 1.0}}
+    """
+    tags: dict[Tag, dict[Member, V]] = {}
+    for metric, members in by_metric.items():
+        for member, value in members.items():
+            tags.setdefault(Tag(metric, member.part), {})[member] = value
+    return tags
+
+
+def tuples(repeats: Mapping[Member, Sequence[float]]) -> dict[Member, tuple[float, ...]]:
+    """Return the values of each repeat as they are read back."""
+    return {member: tuple(map(float, values)) for member, values in repeats.items()}
+
+
+def sizes_with_references(
+    sizes: Mapping[str, Sequence[str]], values: Mapping[Tag, Mapping[Member, float | None]]
+) -> dict[str, Sequence[str]]:
+    """Add to the sizes of policies those of references of one size, which `evaluators.sizes` names.
+
+    >>> values = {Tag("fvu"): {Member("x8_isotropic", 0): 0.5, Member("pca", 0): 0.5}}
+    >>> sizes_with_references({"x8": ("x8", "trained")}, values)["x8_isotropic"]
+    ('x8', 'isotropic')
+    """
+    known = {size for size, _ in sizes.values()}
+    policies = {member.policy for members in values.values() for member in members} - set(sizes)
+    names = {policy: policy.partition("_") for policy in sorted(policies)}
+    return {**sizes, **{policy: (size, name) for policy, (size, _, name) in names.items() if size in known and name}}
 
 
 def collect(

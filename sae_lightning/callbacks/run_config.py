@@ -13,17 +13,29 @@ from lightning.pytorch.cli import SaveConfigCallback
 from typing_extensions import override
 
 from sae_lightning import __version__
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.datamodules.norms import write_norms
+from sae_lightning.runs.metrics_lines import METRICS_FILE
+from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER
 from sae_lightning.runs.starts import add_start
-from sae_lightning.trainer import run_folder
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.resuming import Resumed
+from sae_lightning.trainer import any_datamodule_of, run_folder
+from sae_lightning.whole_files import write_whole
 
 _LIBRARIES = ("torch", "lightning", "transformers", "numpy")
+_OF_A_RUN = (CONFIG_FILE, METRICS_FILE, SAES_FOLDER, "checkpoints")
 
 
 class RunConfig(SaveConfigCallback):
     """Write ``config.yaml`` to the run folder, if there is one, and a line about this start to ``starts.jsonl``.
 
-    The checkpoint that a run is resumed from is left out if it lies in the run folder, so that the file still describes
-    the whole run from its start.
+    Beside them ``massive_activations.json`` keeps the norms above which activations are left out.
+
+    A folder in which there is a run already is refused, unless this start resumes that run. The checkpoint of such a
+    start is left out of the file, which still describes the whole run from its beginning; and the file is written only
+    when the checkpoint has been found to belong to this configuration. Where settings have changed, the file that was
+    valid up to the checkpoint is kept as ``config_to_step_N.yaml``.
     """
 
     @override
@@ -32,15 +44,79 @@ class RunConfig(SaveConfigCallback):
         if run is None:
             return
         checkpoint = self.config.get("ckpt_path")
-        if checkpoint is not None and run.resolve() in Path(str(checkpoint)).resolve().parents:
+        is_own = str(checkpoint) in ("last", "best") or run.resolve() in Path(str(checkpoint)).resolve().parents
+        goes_on = stage == "fit" and checkpoint is not None and is_own
+        is_taken = trainer.is_global_zero and not goes_on and not self.already_saved and holds_a_run(run)
+        if trainer.strategy.broadcast(is_taken):
+            raise ValueError(_taken(run))
+        if goes_on:
             self.config = self.config.clone()
             self.config["ckpt_path"] = None
-            self.config["trainer.logger.init_args.version"] = None  # repeating the run must not overwrite it
-        is_first = not self.already_saved
-        super().setup(trainer, pl_module, stage)
-        if is_first and trainer.is_global_zero:
-            devices = f"{trainer.world_size} x {trainer.strategy.root_device.type}"
-            add_start(run, describe_start(stage) | {"devices": devices})
+            if self.config.get("trainer.logger.init_args.version") is not None:
+                self.config["trainer.logger.init_args.version"] = None  # repeating the run must not overwrite it
+        if checkpoint is None:
+            self._write(run, trainer, pl_module, stage)
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(run_folder(trainer), trainer, pl_module, "fit")
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(run_folder(trainer), trainer, pl_module, "validate")
+
+    @override
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(run_folder(trainer), trainer, pl_module, "test")
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        run = run_folder(trainer)
+        if run is not None and not self.already_saved and trainer.is_global_zero:
+            # Nothing was left to train, so no setting of this start has been applied: config.yaml stays as it is.
+            add_start(run, self._start(trainer, pl_module, "fit") | {"trained": False})
+
+    def _write(self, run: Path | None, trainer: Trainer, pl_module: LightningModule, command: str) -> None:
+        """Write both files, once."""
+        if self.already_saved or run is None:
+            return
+        self.already_saved = True
+        if not trainer.is_global_zero:
+            return
+        text, before = self.parser.dump(self.config, skip_none=False), run / CONFIG_FILE
+        resumed = _resumed(pl_module)
+        if resumed is not None and resumed.changes and before.is_file() and before.read_text("utf-8") != text:
+            before.replace(run / f"config_to_step_{resumed.step}.yaml")
+        write_whole(run / CONFIG_FILE, text)
+        datamodule = any_datamodule_of(trainer)
+        if isinstance(datamodule, ActivationDataModule) and datamodule.massive is not None:
+            write_norms(run, datamodule.massive)
+        add_start(run, self._start(trainer, pl_module, command))
+
+    def _start(self, trainer: Trainer, pl_module: LightningModule, command: str) -> dict[str, Any]:
+        start = describe_start(command) | {"devices": f"{trainer.world_size} x {trainer.strategy.root_device.type}"}
+        if (resumed := _resumed(pl_module)) is None:
+            return start
+        return start | {"resumed": {"step": resumed.step, "changes": [one.as_change for one in resumed.changes]}}
+
+
+def _resumed(module: LightningModule) -> Resumed | None:
+    return module.resumed if isinstance(module, SAEModule) else None
+
+
+def holds_a_run(folder: Path) -> bool:
+    """Return whether a run has left anything in the folder."""
+    return any((folder / name).exists() for name in _OF_A_RUN)
+
+
+def _taken(run: Path) -> str:
+    """Return that there is a run in the folder already, and what to do."""
+    last = run / "checkpoints/last.ckpt"
+    resume = f", or resume that run: sae fit --config {run / CONFIG_FILE} --ckpt_path {last}" if last.exists() else ""
+    return (
+        f"{run} holds a run already, which is not overwritten. Leave out trainer.logger.version, and the next free "
+        f"number is taken, or give another --name{resume}"
+    )
 
 
 def describe_start(command: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Causal editing: prompts about attributes of entities, pairs of them, and masks that swap an attribute."""
 
+from sae_lightning.causal.fact_file import FactFile
 from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.pairs import Pair, draw_pairs
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts
@@ -12,6 +13,7 @@ __all__ = [
     "EntityPrompt",
     "EntityPrompts",
     "EntityQuestion",
+    "FactFile",
     "KnownPrompts",
     "Pair",
     "RavelFiles",

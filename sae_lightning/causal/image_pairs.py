@@ -49,7 +49,9 @@ class KnownImages:
 
 
 @torch.no_grad()
-def find_known_images(images: LabelledImages, split: str, n_images: int, n_pairs: int, seed: int) -> KnownImages:
+def find_known_images(
+    images: LabelledImages, split: str, n_images: int, n_pairs: int, seed: int, draw: int = 0
+) -> KnownImages:
     """Ask the model about images, and pair those that it answers correctly about; the same on every rank.
 
     Args:
@@ -57,7 +59,8 @@ def find_known_images(images: LabelledImages, split: str, n_images: int, n_pairs
         split: `train` or `heldout`.
         n_images: images for each attribute.
         n_pairs: of each kind, for each attribute.
-        seed: of the draw.
+        seed: of the pairs.
+        draw: which images.
 
     Raises:
         ValueError: if there are fewer than two attributes, or the model knows too little of one.
@@ -65,9 +68,9 @@ def find_known_images(images: LabelledImages, split: str, n_images: int, n_pairs
     names = images.attributes
     if len(names) < 2:
         raise ValueError(f"attributes={names}: isolation needs two attributes or more")
-    numbers, knows = _ask_all(images, split, n_images)
+    numbers, knows = _ask_all(images, split, n_images, draw)
     labels = images.labels[numbers]
-    _check_known(names, split, knows, labels)
+    _check_known(names, split, knows, labels, n_images)
     known, values = list[EntityPrompt](), dict[tuple[str, str], str]()
     for i, column in knows.nonzero().tolist():
         name, entity = names[column], str(i)
@@ -88,16 +91,17 @@ def find_known_images(images: LabelledImages, split: str, n_images: int, n_pairs
             attribute = known[pair.base].attribute
             label = list(images.images.values[attribute]).index(pair.answer)
             questions.append(ImageQuestion(int(numbers[base]), names.index(attribute), label))
-        swaps[name] = Swaps(rows(bases), rows(sources), questions, sum(pair.is_cause for pair in pairs))
+        names_of_bases = [(question.number, question.attribute) for question in questions]
+        swaps[name] = Swaps(rows(bases), rows(sources), questions, sum(pair.is_cause for pair in pairs), names_of_bases)
     return KnownImages(numbers, swaps)
 
 
 def _ask_all(
-    images: LabelledImages, split: str, n_images: int
+    images: LabelledImages, split: str, n_images: int, draw: int
 ) -> tuple[Int64[Tensor, " n"], Bool[Tensor, "n n_attributes"]]:
     """Return the images that can be decoded, and about which attributes of each the answer is correct."""
     zero_shot, read, is_correct = images.zero_shot(), [], []
-    for batch in images.batches(images.numbers(split, n_images)):
+    for batch in images.batches(images.numbers(split, n_images, draw)):
         answers = images.answers(zero_shot, images.source.embed_images(batch.pixels), batch.numbers)
         read.append(batch.numbers)
         is_correct.append(answers[..., 0] == 0)
@@ -106,16 +110,22 @@ def _ask_all(
     return numbers, knows
 
 
-def _check_known(names: Sequence[str], split: str, knows: Tensor, labels: Tensor) -> None:
+def _check_known(names: Sequence[str], split: str, knows: Tensor, labels: Tensor, n_images: int) -> None:
     for column, name in enumerate(names):
         if (n := int(knows[:, column].sum())) < _LEAST_KNOWN:
+            n_asked = int((labels[:, column] >= 0).sum())
             raise ValueError(
-                f"the model answers {n} of {int((labels[:, column] >= 0).sum())} {split} images correctly about "
-                f"{name}, and {_LEAST_KNOWN} are needed: raise n_images, or name others (attributes)"
+                f"the model answers {n} of {n_asked} {split} images correctly about {name}, and {_LEAST_KNOWN} are "
+                f"needed: {more_images(n_asked, n_images)}, or name others (attributes)"
             )
     for column, name in enumerate(names):
         if int((knows & knows[:, [column]]).any(0).sum()) < 2:
             raise ValueError(f"attributes: no {split} image has {name} and another one, and isolation needs both")
+
+
+def more_images(n_asked: int, n_images: int) -> str:
+    """Say what gives more answers: a larger n_images, or more images where all have been asked about."""
+    return "raise n_images" if n_asked >= n_images else "give more images (these are all, n_images does not help)"
 
 
 class EditedImages:
@@ -123,20 +133,27 @@ class EditedImages:
 
     Args:
         images: which images, and the model that reads them.
-        numbers: of all images that will be asked about. Their pixels and activations are held in memory.
+        *draws: numbers of the images that will be asked about. Their pixels and activations are held in memory, once
+            for an image of several draws.
     """
 
-    def __init__(self, images: LabelledImages, numbers: Int64[Tensor, " n"]) -> None:
+    def __init__(self, images: LabelledImages, *draws: Int64[Tensor, " n"]) -> None:
         self.source, self.mask, self.batch_size = images.source, images.mask, images.batch_size
         self.zero_shot = images.zero_shot()
         self._pixels: dict[int, Tensor] = {}
         self._rows: dict[int, Tensor] = {}
-        for batch in images.batches(numbers):
-            activations, masks = self.source.capture(batch)
-            for number, pixels, x, mask in zip(
-                batch.numbers.tolist(), batch.pixels, activations.float(), masks, strict=True
-            ):
-                self._pixels[number], self._rows[number] = pixels, x[mask]
+        for numbers in draws:
+            new = torch.tensor([number not in self._rows for number in numbers.tolist()], dtype=torch.bool)
+            for batch in images.batches(numbers[new]):
+                activations, masks = self.source.capture(batch)
+                for number, pixels, x, mask in zip(
+                    batch.numbers.tolist(), batch.pixels, activations.float(), masks, strict=True
+                ):
+                    # Massive positions that are left out stay in place, as a swap goes from position to position: edits
+                    # of them pass them by, and they bring to other images what is usual in their own.
+                    usual = x[mask].mean(0).nan_to_num()
+                    rows = x.where(mask[:, None], usual)[self.mask.to(x.device)]
+                    self._pixels[number], self._rows[number] = pixels, rows
 
     def activations(self, numbers: Int64[Tensor, " n"]) -> Float[Tensor, "n_times_positions d_in"]:
         """Return activations at valid positions, one image after the other."""

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sae_lightning.causal.prompts import EntityPrompt
 from sae_lightning.datamodules.text_reader import TextReader
-from sae_lightning.sources.tokens import TokenBatch, check_logits
+from sae_lightning.sources.tokens import TokenBatch
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ def read_questions(
         answers: one for each prompt.
 
     Returns:
-        A question for each prompt; None where none can be asked: the text is longer than the context, or a token has
-        part of the prompt and part of the answer, as the model would not generate it.
+        A question for each prompt; None where none can be asked: the text is longer than the context, a token has part
+        of the prompt and part of the answer, as the model would not generate it, or the entity ends at a position that
+        is not valid (`skip_first_positions`).
     """
     texts = [prompt.text + answer for prompt, answer in zip(prompts, answers, strict=True)]
     questions: list[EntityQuestion | None] = []
@@ -59,6 +60,9 @@ def read_questions(
             continue
         in_entity = (begins < prompt.entity_end) & (ends >= prompt.entity_end)
         last = int(in_entity.nonzero()[-1, 0])  # a letter of several tokens has several that end with it
+        if not reading.mask[last]:
+            questions.append(None)
+            continue
         questions.append(EntityQuestion(reading.input_ids, last, int(in_answer.nonzero()[0, 0])))
     return questions
 
@@ -87,7 +91,6 @@ def ask(
         return activations.index_put(place, edited.to(activations))
 
     logits = source.replace(batch, edit, hook)
-    check_logits(logits, batch.input_ids, "CausalEditing")
     # All tokens of all answers in one row: the question that each belongs to, and its position in it.
     lengths = torch.tensor([len(question.input_ids) - question.answer_at for question in questions])
     rows = torch.repeat_interleave(torch.arange(len(questions)), lengths)
@@ -129,13 +132,29 @@ def is_correct(
 @torch.no_grad()
 def entity_activations(source: Any, questions: Sequence[EntityQuestion], batch_size: int) -> Float[Tensor, "n d_in"]:
     """Return float32 activations at the last token of each entity, of all hooks side by side, on the model's device."""
-    parts, order = [], []
+    return _at_entities(source, questions, batch_size)[0]
+
+
+@torch.no_grad()
+def can_be_edited(source: Any, questions: Sequence[EntityQuestion], batch_size: int) -> Bool[Tensor, " n"]:
+    """Return whether the activation at the last token of each entity is read by SAEs, on the CPU.
+
+    A massive one that is left out is not, and edits pass it by.
+    """
+    return _at_entities(source, questions, batch_size)[1].cpu()
+
+
+def _at_entities(source: Any, questions: Sequence[EntityQuestion], batch_size: int) -> tuple[Tensor, Tensor]:
+    parts, masks, order = [], [], []
     for which in _by_length(questions, batch_size):
         batch, entity_at = _padded([questions[i] for i in which])
-        activations, _ = source.capture(batch)
-        parts.append(activations[torch.arange(len(which)), entity_at].float())
+        activations, mask = source.capture(batch)
+        place = torch.arange(len(which)), entity_at
+        parts.append(activations[place].float())
+        masks.append(mask[place])
         order.append(which)
-    return torch.cat(parts)[torch.cat(order).argsort()]
+    back = torch.cat(order).argsort()
+    return torch.cat(parts)[back], torch.cat(masks)[back]
 
 
 def _by_length(questions: Sequence[EntityQuestion], batch_size: int) -> Sequence[Tensor]:

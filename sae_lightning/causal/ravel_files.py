@@ -8,6 +8,8 @@ from typing import Any
 from typing_extensions import override
 
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
+from sae_lightning.files import bad_byte
+from sae_lightning.files.decoding import open_text
 
 _SAEBENCH = {
     "city": ["Country", "Continent", "Language"],
@@ -50,15 +52,24 @@ class RavelFiles(EntityPrompts):
     def _prompts_of_type(self, kind: str, names: list[str], split: Split) -> Iterator[EntityPrompt]:
         texts, values = self._read(kind, "attribute_to_prompts"), self._read(kind, "entity_attributes")
         text_splits, entity_splits = self._read(kind, "prompt_to_split"), self._read(kind, "entity_to_split")
-        entities = [entity for entity in values if entity_splits[entity] == split]
+        entities = [entity for entity in values if self._entry(entity_splits, entity, kind, "entity_to_split") == split]
         for name in names:
             for text in texts[name]:
-                if text_splits[text] != split:
+                if self._entry(text_splits, text, kind, "prompt_to_split") != split:
                     continue
-                before, after = text.split("%s")
+                before, place, after = text.partition("%s")
+                if not place or "%s" in after:
+                    file = self._path(kind, "attribute_to_prompts")
+                    raise ValueError(
+                        f"{file}: {name}: {text!r}: expected a prompt with one %s, where the entity stands"
+                    )
                 space = "" if text.endswith(_NO_SPACE_AFTER) else " "
                 for entity in entities:
-                    if value := values[entity][name].split(",")[0].strip():
+                    value = self._entry(values[entity], name, kind, "entity_attributes", entity)
+                    if not isinstance(value, str):
+                        file = self._path(kind, "entity_attributes")
+                        raise ValueError(f"{file}: {name} of {entity}: expected text, found {value!r}")
+                    if value := value.split(",")[0].strip():
                         whole, end = before + entity + after, len(before + entity)
                         yield EntityPrompt(whole, entity, end, f"{kind}: {name}", space + value)
 
@@ -71,5 +82,21 @@ class RavelFiles(EntityPrompts):
             )
         return path
 
+    def _entry(self, table: Any, key: str, kind: str, name: str, *above: str) -> Any:
+        """Return an entry of one of the files, or say which file lacks it."""
+        if not isinstance(table, dict) or key not in table:
+            raise ValueError(f"{self._path(kind, name)}: there is no entry {' / '.join((*above, key))!r}")
+        return table[key]
+
     def _read(self, kind: str, name: str) -> dict[str, Any]:
-        return json.loads(self._path(kind, name).read_text(encoding="utf-8"))
+        path = self._path(kind, name)
+        try:
+            with open_text(path, "utf-8") as file:
+                table = json.load(file)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{bad_byte(path, 'utf-8')}; give the file as it was published") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"{path}: cannot be read as JSON ({error}); give a file that is whole") from error
+        if not isinstance(table, dict):
+            raise ValueError(f"{path}: expected one JSON object, found {type(table).__name__}")
+        return table

@@ -31,8 +31,10 @@ def main(args: list[str]) -> None:
             "ClipText; other data are made as fast as they are read"
         )
     process = Process.from_environment()
+    datamodule = parser.instantiate_classes(settings).data
+    datamodule.check_parts()
     writer = CacheWriter(
-        parser.instantiate_classes(settings).data,
+        datamodule,
         settings.data.init_args.as_dict(),
         settings.out,
         settings.dtype,
@@ -54,6 +56,11 @@ def main(args: list[str]) -> None:
         f"{settings.out}: {counts['tokens']:,} training and {counts['heldout_tokens']:,} held-out {unit} in "
         f"{counts['shards']} shards, {nbytes / 1e9:.2f} GB; made now: {made}"
     )
+    if counts.get("massive") or counts.get("heldout_massive"):
+        print(
+            f"Left out as massive: {counts['massive']:,} training and {counts['heldout_massive']:,} held-out {unit} "
+            "(data.max_norm_ratio; null keeps them)."
+        )
     if counts["tokens"] < writer.n_train:
         print(
             f"The training {kind.data_name} ended before the {writer.n_train:,} {unit} that were asked for "

@@ -41,7 +41,10 @@ def main(args: list[str]) -> None:
     run = Run(settings.run) if settings.run else None
     saes = _read_saes(run) if run else {}
     metrics = run.last.plain_values() if run else None
-    results = measure(_datamodule(parser, settings), settings.hooks, saes) | {"metrics": metrics}
+    datamodule = _datamodule(parser, settings)
+    for member, sae in saes.items():
+        datamodule.refuse_sae_of_others(sae, f"{settings.run}/{SAES_FOLDER}/{member}")
+    results = measure(datamodule, settings.hooks, saes) | {"metrics": metrics}
     decided = verdicts(results)
     print("\n\n".join(tables(results)), end="\n\n")
     print(*decided, sep="\n", end="\n\n")

@@ -8,10 +8,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -29,32 +31,36 @@ from sae_lightning.callbacks import (
     ThroughputBar,
     WholeFiles,
 )
+from sae_lightning.callbacks.checkpoint_file import read_checkpoint
 from sae_lightning.causal import EntityPrompts
 from sae_lightning.checks import check_seed
 from sae_lightning.class_paths import accept_old_class_paths
 from sae_lightning.commands.before_start import check_before_start
 from sae_lightning.commands.parser import parse
+from sae_lightning.commands.rehearsal import choose_machine, say_unused_devices
 from sae_lightning.datamodules import ActivationDataModule, Text
-from sae_lightning.evaluators import Drift, Reconstruction, Sparsity
+from sae_lightning.evaluators import Convergence, Drift, Reconstruction, Sparsity
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Embedding, Images
 from sae_lightning.interpretation import Judge
-from sae_lightning.loggers import MemberTensorBoardLogger
+from sae_lightning.loggers import MemberTensorBoardLogger, RunFolder
 from sae_lightning.panel import SanityPanel
 from sae_lightning.probing import ProbingTask
 from sae_lightning.runs import METRICS_FILE, Run, experiments_of
-from sae_lightning.saes import DecoderInit, L0Penalty, SAEModule
+from sae_lightning.saes import BiasInit, DecoderInit, L0Penalty, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
 from sae_lightning.trainer import run_folder
 from sae_lightning.verdict import experiment_texts, write_verdict
 
+_LONGEST_NAME = 200
 NAMED_CLASSES: tuple[type, ...] = (
     SAEModule,
     ActivationDataModule,
     Callback,
     FreezePolicy,
     DecoderInit,
+    BiasInit,
     L0Penalty,
     FiringProbability,
     Dependence,
@@ -78,6 +84,9 @@ class SAECLI(LightningCLI):
         args: the command line after ``sae``.
     """
 
+    _place: dict[str, str] | None = None
+    """Folder of the run that is resumed, as arguments of a logger."""
+
     def __init__(self, args: list[str]) -> None:
         cpu_settings.silence_known_noise()
         cpu_settings.choose_products()
@@ -95,6 +104,7 @@ class SAECLI(LightningCLI):
             parser_kwargs={"prog": "sae", "exit_on_error": False},  # `cli.main` reports errors
             trainer_defaults={
                 "max_epochs": 1,  # an epoch of a datamodule is all of its `train_samples`
+                "devices": 1,  # of several GPUs Lightning would take all, and with them a batch as many times as large
                 "num_sanity_val_steps": 0,  # evaluators skip the sanity check, so it would check nothing
                 "logger": {"class_path": "sae_lightning.loggers.MemberTensorBoardLogger"},
             },
@@ -135,6 +145,14 @@ class SAECLI(LightningCLI):
         return self.config[self.config.subcommand]
 
     @override
+    def _parse_ckpt_path(self) -> None:
+        """Refuse a file that is no checkpoint; one with hyperparameters may change the configuration."""
+        checkpoint = self.settings.get("ckpt_path")
+        is_file = checkpoint is not None and Path(str(checkpoint)).is_file()
+        if is_file and read_checkpoint(Path(str(checkpoint))).get("hyper_parameters"):
+            super()._parse_ckpt_path()
+
+    @override
     def before_instantiate_classes(self) -> None:
         """Refuse a configuration that cannot work before anything is built."""
         checkpoint = self.settings.get("ckpt_path")
@@ -152,6 +170,12 @@ class SAECLI(LightningCLI):
             )
         check_before_start(self.settings)
         _refuse_sharding(self.settings.trainer.strategy)
+        self._check_folder()
+        trainer = self.settings.trainer
+        for name in ("max_steps", "max_epochs", "limit_train_batches"):
+            if self.config.subcommand == "fit" and trainer.get(name) == 0:
+                raise ValueError(f"trainer.{name}=0: nothing would be trained; expected 1 or more")
+        choose_machine(trainer)
         if self.config.subcommand == "fit" and self.settings.seed_everything not in (None, True, False, 0):
             rank_zero_warn(
                 f"seed_everything={self.settings.seed_everything} changes no SAE and no data, which have their own "
@@ -161,17 +185,36 @@ class SAECLI(LightningCLI):
             self.settings.weights_only = True  # a checkpoint is data; it need not be trusted
         self._resume_in_same_folder()
 
+    def _check_folder(self) -> None:
+        """Refuse names that are no folder of their own inside the folder of all experiments."""
+        logger = self._first_logger()
+        version = logger.get("init_args", {}).get("version") if isinstance(logger, Namespace) else None
+        for option, name in (("name", self.settings.name), ("trainer.logger.version", version)):
+            if not isinstance(name, str):
+                continue
+            parts = Path(name).parts
+            longest = max((len(os.fsencode(part)) for part in parts), default=0)
+            if not 0 < longest <= _LONGEST_NAME or Path(name).is_absolute() or ".." in parts:
+                raise ValueError(
+                    f"{option}={name}: expected the name of a folder below that of all experiments, of at most "
+                    f"{_LONGEST_NAME} letters, such as pocket/topk; trainer.logger.save_dir says where that is"
+                )
+
+    def _first_logger(self) -> Any:
+        logger = self.settings.trainer.logger
+        return logger[0] if isinstance(logger, list) and logger else logger
+
     def _resume_in_same_folder(self) -> None:
         """Keep the run folder when both configuration and checkpoint come from it: this is one run, not two."""
         checkpoint, configs = self.settings.get("ckpt_path"), self.settings.get("config") or []
         if self.config.subcommand != "fit" or checkpoint is None or len(configs) != 1:
             return
         run = Path(str(checkpoint)).resolve().parent.parent
-        logger = self.settings.trainer.logger
-        if Path(str(configs[0])).resolve() == run / "config.yaml" and getattr(logger, "init_args", None):
-            logger.init_args["save_dir"] = os.path.relpath(run.parent.parent)
-            logger.init_args["name"] = run.parent.name
-            logger.init_args["version"] = run.name
+        if Path(str(configs[0])).resolve() != run / "config.yaml":
+            return
+        self._place = {"save_dir": os.path.relpath(run.parent.parent), "name": run.parent.name, "version": run.name}
+        if getattr(logger := self._first_logger(), "init_args", None):
+            logger.init_args.update(Namespace(self._place))
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -188,11 +231,23 @@ class SAECLI(LightningCLI):
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeFiles())
-        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, **kwargs)
+        trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, logger=self._loggers(), **kwargs)
+        say_unused_devices(trainer)
+        return trainer
+
+    def _loggers(self) -> list[Logger] | bool:
+        """Return the loggers, the first of which says where the run lies; ours does where no other would."""
+        given = self._get(self.config_init, "trainer")["logger"]
+        if given is True:
+            return True
+        loggers: list[Logger] = [] if not given else list(given) if isinstance(given, list) else [given]
+        if loggers and isinstance(loggers[0], TensorBoardLogger | CSVLogger):
+            return loggers
+        return [RunFolder(**(self._place or {"name": self.settings.name})), *loggers]
 
     def _default_callbacks(self) -> list[tuple[Callback, type]]:
         """Return the callbacks of every run, each with the class of which another one takes its place."""
-        evaluators = [Reconstruction(), Sparsity(), Drift()]
+        evaluators = [Reconstruction(), Sparsity(), Drift(), Convergence()]
         defaults: list[tuple[Callback, type]] = [(evaluator, type(evaluator)) for evaluator in evaluators]
         if self.settings.trainer.enable_progress_bar is not False:
             defaults.append((ThroughputBar(), ProgressBar))
@@ -206,6 +261,7 @@ class SAECLI(LightningCLI):
     def before_fit(self) -> None:
         """Keep freed memory from here on: model and data are built, and what follows are temporaries."""
         cpu_settings.keep_freed_memory()
+        self.datamodule.checkpoint = self.settings.get("ckpt_path")
 
     before_validate = before_test = before_fit
 
@@ -213,15 +269,25 @@ class SAECLI(LightningCLI):
         """Print what the run has left, and where."""
         run = self._print_table()
         if run is None:
+            if self.trainer.is_global_zero:
+                print("nothing is kept of this run: trainer.fast_dev_run is for trying out a configuration")
             return
+        resumed = self.model.resumed
+        if resumed is not None and resumed.step == self.trainer.global_step:
+            print(
+                f"nothing was left to train: the checkpoint is at step {resumed.step}, the end of the run. More "
+                "data.train_samples, trainer.max_epochs or trainer.max_steps let it go on"
+            )
+        has_curves = any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers)
         files = {
-            "TensorBoard": f"tensorboard --logdir {run}",
+            "TensorBoard": f"tensorboard --logdir {run}" if has_curves else None,
             "metrics": run / METRICS_FILE,
             "checkpoints": run / "checkpoints",
             "SAEs": run / "saes",
-            "one page": f"sae report {run}",
+            "one page": f"sae report {run}" if (run / METRICS_FILE).is_file() else None,
         }
-        print("\n".join(f"{name + ':':<13}{place}" for name, place in files.items()))
+        left = {name: place for name, place in files.items() if place and (isinstance(place, str) or place.exists())}
+        print("\n".join(f"{name + ':':<13}{place}" for name, place in left.items()))
         if isinstance(self.trainer.logger, MemberTensorBoardLogger) and (run / METRICS_FILE).is_file():
             from sae_lightning.report.tensorboard import into_tensorboard
 

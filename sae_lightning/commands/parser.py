@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from sae_lightning.commands.config_files import check_config_files
 from sae_lightning.error_messages import did_you_mean, readable, subclasses_of
+from sae_lightning.metric import MARGIN
 
 RUN_HELP = "Run folder, lightning_logs/<name>/version_N."
 """What a positional argument RUN is, in every command that takes one."""
@@ -45,6 +46,18 @@ def make_parser(command: str, description: str | None) -> ArgumentParser:
         formatter_class=HelpFormatter,
         exit_on_error=False,
         allow_abbrev=True,
+    )
+
+
+def add_margin(parser: ArgumentParser) -> None:
+    """Add the option of the commands that judge."""
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=MARGIN,
+        metavar="SHARE",
+        help="A difference is called equivalent where its interval lies within this share of what the trained SAE has "
+        "above the floor.",
     )
 
 

@@ -41,9 +41,16 @@ def main(args: list[str]) -> None:
     if small.d_in != large.d_in:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
     datamodule = _datamodule(parser, settings, device)
+    for name, sae in (("small", small), ("large", large)):
+        datamodule.refuse_sae_of_others(sae, f"--{name} {settings[name]}")
     _check_activations(datamodule, small.d_in, settings.n_tokens)
-    has_loss = settings.n_loss_tokens > 0 and isinstance(datamodule, ModelActivations | CachedActivations)
-    choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, has_loss)
+    n_loss_tokens = settings.n_loss_tokens
+    if not isinstance(datamodule, ModelActivations | CachedActivations):
+        n_loss_tokens = 0
+    elif n_loss_tokens and (reason := datamodule.source.no_next_token):
+        print(f"The loss of the model is left out, since it predicts no next token: {reason}.\n")
+        n_loss_tokens = 0
+    choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, n_loss_tokens)
     results, latents = compare_saes(small, large, datamodule, choices)
     comparison = {"small": name_of(settings.small), "large": name_of(settings.large), **results}
     print("\n\n".join(tables(comparison)), end="\n\n")
@@ -80,7 +87,7 @@ def _parser() -> ArgumentParser:
         type=int,
         default=8192,
         metavar="N",
-        help="Held-out tokens on which the language model is run; 0 leaves out its loss.",
+        help="Tokens on which the language model is run, of rows after those that choose; 0 leaves out its loss.",
     )
     parser.add_argument(
         "--n_loss_latents",
@@ -140,11 +147,14 @@ def _datamodule(parser: ArgumentParser, settings: Namespace, device: str) -> Act
     arguments = settings.data.init_args
     arguments.val_samples = settings.n_tokens
     if "loss_samples" in arguments:
-        arguments.loss_samples = max(1, settings.n_loss_tokens)
+        # The loss is measured on rows after those that have said what latents do.
+        arguments.loss_samples = settings.n_tokens + max(1, settings.n_loss_tokens)
     if "nulls" in arguments:
         arguments.nulls = None
     datamodule: ActivationDataModule = parser.instantiate_classes(settings).data
     datamodule.source.to(device)
+    if (run := run_of_sae(settings.small)) is not None:
+        run.use_norms(datamodule)
     return datamodule
 
 

@@ -6,26 +6,40 @@ matters: Lightning fetches one batch ahead from a loader without one, and a chec
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.code import Code
+from sae_lightning.datamodules.norms import STATE_KEY, norms_of_checkpoint
 from sae_lightning.datamodules.packing import RowMaker
-from sae_lightning.distributed import world_size
+from sae_lightning.distributed import all_gather_object, world_size
 from sae_lightning.images import Images
 from sae_lightning.members import Member
+from sae_lightning.provenance import arguments_of, refuse_other_activations
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.module import columns_by_part
 from sae_lightning.sources import ActivationSource, NullSource
+from sae_lightning.sources.massive import MassiveRule, row_norms
 
 
 class Stream(ABC):
-    """Endless batches [batch_size, d_in] float32 of one rank; its state is exact after each batch."""
+    """Endless batches [batch_size, d_in] float32 of one rank; its state is exact after each batch.
+
+    Attributes:
+        n_valid: activations that were read so far, massive ones included, where they are counted.
+        n_massive: those of them that were left out because they are massive.
+    """
+
+    n_valid: int = 0
+    n_massive: int = 0
 
     def __iter__(self) -> "Stream":
         return self
@@ -62,8 +76,13 @@ class Loader:
 
     def __iter__(self) -> Iterator[Tensor]:
         iterator = self.batches()
-        for _ in range(self.n_batches):
-            yield next(iterator)
+        for i in range(self.n_batches):
+            if (batch := next(iterator, None)) is None:
+                raise ValueError(
+                    f"the data ended after {i} of {self.n_batches} batches: more activations are massive and left out "
+                    "than the beginning of the training data let expect; lower val_samples, or give more held-out data"
+                )
+            yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the datamodule keeps the position, and Lightning resumes mid-epoch only with this method."""
@@ -91,6 +110,8 @@ class ActivationDataModule(LightningDataModule, ABC):
         packing: how text becomes rows of tokens; None where the model reads no text.
         images: what the model sees; None where it reads no images.
         mask: valid positions of an image, [n_positions] bool; None where the model reads no images.
+        massive: which activations are massive; None where that is not asked.
+        checkpoint: file that the trainer will load, where that is known before; it says what is massive.
     """
 
     source: ActivationSource
@@ -99,6 +120,8 @@ class ActivationDataModule(LightningDataModule, ABC):
     packing: RowMaker | None = None
     images: Images | None = None
     mask: Tensor | None = None
+    massive: MassiveRule | None = None
+    checkpoint: str | Path | None = None
 
     def __init__(self, batch_size: int, train_samples: int, val_samples: int, seed: int) -> None:
         super().__init__()
@@ -107,6 +130,29 @@ class ActivationDataModule(LightningDataModule, ABC):
         self.seed = seed
         self._train_stream: Stream | None = None
         self._to_load: dict[str, Any] | None = None
+        self._val_counts = (0, 0)
+        self._has_described_massive = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return class and arguments as JSON has them: what decides the batches, beside the activations."""
+        return {"class": type(self).__name__, **arguments_of(self)}
+
+    def describe_activations(self) -> dict[str, dict[str, Any]]:
+        """Return what decides the activations of each part, by its name; a single part is called ""."""
+        return {part: {"null": None} | self.source.describe(part) for part in {"": 0, **self.widths}}
+
+    def refuse_sae_of_others(self, sae: SparseAutoencoder, name: str, part: str = "") -> None:
+        """Refuse an SAE that was trained on other activations than these.
+
+        Args:
+            sae: that is to read them.
+            name: of the SAE, for the message.
+            part: that it is to read.
+
+        Raises:
+            ValueError: names what differs.
+        """
+        refuse_other_activations(name, sae.provenance, self.describe_activations().get(part))
 
     @property
     def d_in(self) -> int:
@@ -188,16 +234,30 @@ class ActivationDataModule(LightningDataModule, ABC):
             members: the SAEs of a fit, before their first step.
         """
 
+    def massive_in_validation(self) -> tuple[int, int]:
+        """Return how many held-out activations of this rank the last validation left out, and of how many."""
+        return self._val_counts
+
+    def massive_in_training(self) -> tuple[int, int]:
+        """Return how many training activations of this rank were left out so far, and of how many."""
+        return (0, 0) if self._train_stream is None else (self._train_stream.n_massive, self._train_stream.n_valid)
+
     @override
     def train_dataloader(self) -> Loader:
         """Return the training stream, from its beginning or from the position of the loaded checkpoint."""
         n_batches = self._n_batches("train_samples", self.train_samples)
         stream = self.train_stream()
         if self._to_load is not None:
+            self._check_same_ratio(self._to_load.get(STATE_KEY))
             stream.load_state_dict(self._own_state(self._to_load))
             self._to_load = None
         self._train_stream = stream
+        self._describe_massive()
         return Loader(lambda: stream, n_batches)
+
+    def n_train_batches(self) -> int:
+        """Return the number of batches of one rank in an epoch."""
+        return self._n_batches("train_samples", self.train_samples)
 
     def prepare_batch(self) -> None:
         """Prepare this rank's next training batch, so that it raises now, between steps, what it would raise later."""
@@ -207,6 +267,7 @@ class ActivationDataModule(LightningDataModule, ABC):
     @override
     def val_dataloader(self) -> Loader:
         """Return held-out activations, the same at each validation."""
+        self._describe_massive()
         return Loader(self.val_stream, self._n_batches("val_samples", self.val_samples))
 
     @override
@@ -220,14 +281,73 @@ class ActivationDataModule(LightningDataModule, ABC):
         if self._train_stream is None:
             return {}
         nulls = {"nulls": self.source.state_dict()} if isinstance(self.source, NullSource) else {}
-        return {"ranks": _gather(self._train_stream.state_dict()), **nulls}
+        massive = {STATE_KEY: self.massive.state_dict()} if self.massive is not None else {}
+        return {"ranks": _gather(self._train_stream.state_dict()), **nulls, **massive}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the state for the next `train_dataloader()`; validation needs only that of the nulls."""
+        """Keep the state for the next `train_dataloader()`; validation needs only what is known of the data."""
         self._to_load = state_dict
+        self.use_norms(state_dict.get(STATE_KEY, {}))
         if isinstance(self.source, NullSource):
             self.source.load_state_dict(state_dict.get("nulls", {}))
+
+    def teardown(self, stage: str) -> None:
+        """Report how many activations were left out because they are massive."""
+        counts = (("training", self.massive_in_training()), ("held-out", self.massive_in_validation()))
+        if left_out := [f"{n:,} of {of:,} {name} {self.unit} ({n / of:.2%})" for name, (n, of) in counts if n]:
+            rank_zero_info(f"Left out as massive{' by this process' * (world_size() > 1)}: {', '.join(left_out)}.")
+
+    # Massive activations
+    # ----------------------------------------------------------------------------------------------------
+
+    def _prepare_massive(self) -> None:
+        """Take the norms of the checkpoint that the trainer will load, or measure them: all ranks have those of rank 0.
+
+        Members take their start, and evaluators look at the model, before Lightning loads the checkpoint.
+        """
+        if self.massive is None or self.trainer is None:
+            return
+        if (state := norms_of_checkpoint(self.checkpoint)) is not None:
+            self.use_norms(state)
+        self.massive.load_state_dict(all_gather_object(self.massive.state_dict())[0])
+
+    def _check_same_ratio(self, state: Mapping[str, Any] | None) -> None:
+        """Refuse to resume training with another `max_norm_ratio`."""
+        if state and self.massive is not None and state["max_norm_ratio"] != self.massive.max_norm_ratio:
+            raise ValueError(
+                f"max_norm_ratio={self.massive.max_norm_ratio}: the run that is resumed has {state['max_norm_ratio']}; "
+                "resume with its own config"
+            )
+
+    def use_norms(self, state: Mapping[str, Any]) -> None:
+        """Take the norms of a saved state; one of before they were kept is of a run that left out nothing."""
+        if self.massive is None:
+            return
+        if not state:
+            self.massive.keep_all()
+        elif state["norms"].keys() == ({""} if self.null_parts else set(self.widths) or {""}):
+            self.massive.load_state_dict(state)
+
+    def is_massive(self, x: Float[Tensor, "n d"], part: str) -> Bool[Tensor, " n"] | None:
+        """Return which activations of a part are massive, whether they are left out or not; None where that is unknown.
+
+        Args:
+            x: raw activations.
+            part: name of a hook or null, or "" for the only hook, or for all of several side by side.
+        """
+        if self.massive is None or part in self.null_parts:
+            return None
+        columns = columns_by_part(self.widths) if self.widths and not self.null_parts else {"": slice(None)}
+        here = {part: slice(None)} if part in columns else columns
+        return ~self.massive.keeps({hook: row_norms(x[:, own]) for hook, own in here.items()})
+
+    def _describe_massive(self) -> None:
+        """Say once what is massive and what is done with it."""
+        if self.massive is not None and not self._has_described_massive:
+            self._has_described_massive = True
+            for line in self.massive.describe(self.unit):
+                rank_zero_info(line)
 
     def _own_state(self, state: dict[str, Any]) -> dict[str, Any]:
         ranks = state["ranks"]

@@ -114,10 +114,21 @@ class BufferedStream(Stream):
     def __init__(self, buffer: ShuffleBuffer, batch_size: int, block_tokens: int) -> None:
         self.buffer, self.batch_size, self.block_tokens = buffer, batch_size, block_tokens
         self.served = 0
+        self.n_valid = self.n_massive = 0
 
     @abstractmethod
     def next_block(self) -> Float[Tensor, "n d_in"]:
         """Return the next activations; a call that raises does not move the stream."""
+
+    def count(self, n_valid: int, n_kept: int) -> None:
+        """Count the valid activations of a block, and those that are left out of it because they are massive.
+
+        Args:
+            n_valid: by the inputs alone.
+            n_kept: activations in the block.
+        """
+        self.n_valid += n_valid
+        self.n_massive += n_valid - n_kept
 
     @override
     def __next__(self) -> Float[Tensor, "batch d_in"]:
@@ -136,9 +147,11 @@ class BufferedStream(Stream):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"served": self.served, "buffer": self.buffer.state_dict()}
+        counts = {"n_valid": self.n_valid, "n_massive": self.n_massive}
+        return {"served": self.served, **counts, "buffer": self.buffer.state_dict()}
 
     @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.served = state["served"]
+        self.n_valid, self.n_massive = state.get("n_valid", 0), state.get("n_massive", 0)  # not in older checkpoints
         self.buffer.load_state_dict(state["buffer"])

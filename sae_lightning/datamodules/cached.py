@@ -16,6 +16,7 @@ from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.datamodules.base import ActivationDataModule, Stream
 from sae_lightning.datamodules.buffer import ShuffleBuffer
 from sae_lightning.datamodules.cache.manifest import Shard, check_shards, fingerprint, read_manifest, shards_of
+from sae_lightning.datamodules.cache.massive import RuleOfCache
 from sae_lightning.datamodules.cache.rows import CachedBlocks, CachedRows, read_text
 from sae_lightning.datamodules.cache.source import CachedSource
 from sae_lightning.datamodules.cache.storage import Folder, free_bytes, is_full
@@ -24,6 +25,7 @@ from sae_lightning.datamodules.packing import Packing, RowMaker
 from sae_lightning.images import Images
 from sae_lightning.sources import TokenBatch
 from sae_lightning.sources.checkpoint import check_folder, load_tokenizer
+from sae_lightning.sources.massive import check_ratio
 
 
 class CachedActivations(ActivationDataModule):
@@ -42,6 +44,9 @@ class CachedActivations(ActivationDataModule):
         verify: compare the hash of every shard with the manifest before training, or only its size.
         local_folder: where shards are copied to when path is a URL. Default: a folder in data/cache named after it.
         n_workers: threads in a rank that read in order shuffled.
+        max_norm_ratio: leave activations with a norm above this many times the median norm out; null keeps them. As a
+            rule they are not in the cache, which was written with this option of its data; a cache that has them is
+            read through once at the start to find them.
         seed: decides the order of the activations.
     """
 
@@ -60,11 +65,13 @@ class CachedActivations(ActivationDataModule):
         verify: Literal["hash", "size"] = "hash",
         local_folder: str | None = None,
         n_workers: int = 8,
+        max_norm_ratio: float | None = 10.0,
         seed: int = 0,
     ) -> None:
         check_whole(1, batch_size=batch_size, loss_samples=loss_samples, n_workers=n_workers)
         check_whole(batch_size, buffer_samples=buffer_samples, hint=f"room for a batch, batch_size={batch_size}")
         check_seed(seed=seed)
+        check_ratio(max_norm_ratio)
         wanted: dict[str, Any] = {"train_samples": train_samples, "val_samples": val_samples}
         check_whole(1, **{name: samples for name, samples in wanted.items() if samples is not None})
         self.remote = Folder(path)
@@ -92,6 +99,9 @@ class CachedActivations(ActivationDataModule):
         self._name = fingerprint(self.manifest)
         self._shards = {split: shards_of(self.manifest, split) for split in ("train", "heldout")}
         self._rows: dict[str, CachedRows] = {}
+        self.massive = self._rule = self.source.massive = RuleOfCache(
+            self.manifest, path, max_norm_ratio, lambda: self._all_rows("train")
+        )
 
     @property
     def llm_batch_size(self) -> int:
@@ -116,7 +126,12 @@ class CachedActivations(ActivationDataModule):
             return self.source.origin.packing
         data = self.manifest["data"]
         tokenizer = load_tokenizer(data["tokenizer"] or data["model"], data["revision"])
-        return Packing(tokenizer, data["context_length"], data["bos_in_every_row"])
+        skip_first = data.get("skip_first_positions", 0)
+        return Packing(tokenizer, data["context_length"], data["bos_in_every_row"], skip_first)
+
+    @override
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"cache": self._name, "made_from": self.manifest.get("provenance")}
 
     @override
     def prepare_data(self) -> None:
@@ -131,6 +146,7 @@ class CachedActivations(ActivationDataModule):
         self._check(hashes=False)
         if self.trainer is not None:
             self.source.to(self.trainer.strategy.root_device)
+        self._prepare_massive()
         self._n_batches("val_samples", self.val_samples)
         try:
             check_folder(self.manifest["data"]["model"])
@@ -205,17 +221,32 @@ class CachedActivations(ActivationDataModule):
     def _n_batches(self, name: str, samples: int) -> int:
         """Return the number of batches; the cache may hold fewer held-out tokens than `val_samples`."""
         if name == "val_samples":
-            samples = min(samples, self.manifest["counts"]["heldout_tokens"])
+            samples = min(samples, len(self._cached("heldout")))
         return super()._n_batches(name, samples)
 
     def _cached(self, split: str) -> CachedRows:
         """Return the activations of a split, opened once."""
         if split not in self._rows:
-            in_order = split == "heldout" or self.order == "stream"
-            self._rows[split] = CachedRows(
-                self.folder, self._shards[split], self.manifest["dtype"], self.d_in, in_order
-            )
+            self._rows[split] = self._rule.kept(self._all_rows(split))
         return self._rows[split]
+
+    def _all_rows(self, split: str) -> CachedRows:
+        in_order = split == "heldout" or self.order == "stream"
+        return CachedRows(self.folder, self._shards[split], self.manifest["dtype"], self.d_in, in_order)
+
+    @override
+    def massive_in_training(self) -> tuple[int, int]:
+        """Return how many activations of the training part are left out, here or from the cache, and of how many."""
+        return self._massive_in("train")
+
+    @override
+    def massive_in_validation(self) -> tuple[int, int]:
+        """Return how many activations of the held-out part are left out, here or from the cache, and of how many."""
+        return self._massive_in("heldout")
+
+    def _massive_in(self, split: str) -> tuple[int, int]:
+        n_valid = sum(shard.tokens + shard.massive for shard in self._shards[split])
+        return n_valid - len(self._cached(split)), n_valid
 
     def _check(self, hashes: bool) -> None:
         check_shards(self.folder, self._all_shards(), self.manifest["dtype"], self.d_in, hashes)

@@ -1,7 +1,7 @@
 """Activations of the image tower of a CLIP model, made while training."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int64
@@ -15,6 +15,7 @@ from sae_lightning.datamodules.image_stream import ImageOrder, ImageStream
 from sae_lightning.datamodules.model_activations import BufferDtype, ModelActivations, check_sizes
 from sae_lightning.images import ImageReader, Images
 from sae_lightning.sources import ClipSource, ImageBatch, Null, NullSource
+from sae_lightning.sources.massive import check_ratio
 
 _HELDOUT_SEED = 0
 
@@ -43,6 +44,9 @@ class ClipImages(ModelActivations):
         nulls: null versions of the activations, by names of yours, on which a SanityPanel trains the same SAEs again:
             GaussianMatched, ShuffledDimensions, RandomRotation, Reinitialised. Each takes as much of the buffer as the
             activations. Default: none.
+        max_norm_ratio: leave activations with a norm above this many times the median norm at their hook out of
+            training and metrics, and let edits of the model pass them by; null keeps them. The median is measured once,
+            on the beginning of the training data, and kept in checkpoints.
         seed: decides the order of images and activations.
     """
 
@@ -71,9 +75,11 @@ class ClipImages(ModelActivations):
         images_per_forward: int = 64,
         n_workers: int = 4,
         nulls: dict[str, Null] | None = None,
+        max_norm_ratio: float | None = 10.0,
         seed: int = 0,
     ) -> None:
         check_batches(batch_size, train_samples, val_samples, seed)
+        check_ratio(max_norm_ratio)
         check_sizes(loss_samples, ("images_per_forward", images_per_forward), 1, batch_size, buffer_samples)
         check_whole(1, n_workers=n_workers)
         source = ClipSource(model, hook, pretrained, hook_input, dtype)
@@ -90,7 +96,7 @@ class ClipImages(ModelActivations):
             raise ValueError(f"positions={positions}: {hook} has no position but the patches; expected patch or all")
         n = int(self.mask.sum())
         check_sizes(loss_samples, ("images_per_forward", images_per_forward), n, batch_size, buffer_samples)
-        self.images = images
+        self.images, self.valid_positions = images, positions
         self.reader = ImageReader(images, source.preprocess, n_workers)
         super().__init__(
             source=source,
@@ -103,8 +109,13 @@ class ClipImages(ModelActivations):
             rows_at_once=images_per_forward,
             positions=n,
             nulls=nulls,
+            max_norm_ratio=max_norm_ratio,
             seed=seed,
         )
+
+    @override
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"positions": self.valid_positions, "images_per_forward": self.rows_at_once}
 
     @override
     def train_stream(self) -> ImageStream:
@@ -155,7 +166,8 @@ class ClipImages(ModelActivations):
         return torch.cat(decoded)[:wanted, None] if decoded else numbers[:, None]
 
     def teardown(self, stage: str) -> None:
-        """Report how many images were skipped."""
+        """Report how many images were skipped, and how many activations."""
+        super().teardown(stage)
         if skipped := self.reader.skipped:
             rank_zero_info(f"{len(skipped)} of {len(self.images)} images cannot be decoded and were skipped.")
 

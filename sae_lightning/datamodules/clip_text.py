@@ -8,12 +8,14 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.base import check_batches
 from sae_lightning.datamodules.model_activations import BufferDtype, check_sizes
-from sae_lightning.datamodules.packing import RowMaker
+from sae_lightning.datamodules.packing import RowMaker, check_skip_first
 from sae_lightning.datamodules.text import Text
 from sae_lightning.datamodules.text_activations import TextActivations
 from sae_lightning.sources import ClipSource, Null, NullSource
+from sae_lightning.sources.massive import check_ratio
 
 Positions = Literal["all", "end", "words"]
 
@@ -40,6 +42,11 @@ class ClipText(TextActivations):
         buffer_dtype: number format in the buffer; bfloat16 halves its memory.
         captions_per_forward: captions in a forward of the model.
         nulls: null versions of the activations, by names of yours. Default: none.
+        skip_first_positions: positions at the beginning of each row, its beginning token included, that are left out in
+            the same way; 2 leaves out that token and the one after it.
+        max_norm_ratio: leave activations with a norm above this many times the median norm at their hook out of
+            training and metrics, and let edits of the model pass them by; null keeps them. The median is measured once,
+            on the beginning of the training data, and kept in checkpoints.
         seed: decides the order of the activations.
     """
 
@@ -62,17 +69,21 @@ class ClipText(TextActivations):
         buffer_dtype: BufferDtype = "float32",
         captions_per_forward: int = 128,
         nulls: dict[str, Null] | None = None,
+        skip_first_positions: int = 0,
+        max_norm_ratio: float | None = 10.0,
         seed: int = 0,
     ) -> None:
         per_forward = ("captions_per_forward", captions_per_forward)
         check_batches(batch_size, train_samples, val_samples, seed)
+        check_ratio(max_norm_ratio)
+        check_whole(0, skip_first_positions=skip_first_positions)
         check_sizes(loss_samples, per_forward, 1, batch_size, buffer_samples)
         source = ClipSource(model, hook, pretrained, hook_input, dtype)
         if source.reads_images:
             raise ValueError(
                 f"hook={hook}: expected one of the text tower, and visual. is the other; or take ClipImages"
             )
-        packing = CaptionRows(source.tokenizer(), positions)
+        packing = CaptionRows(source.tokenizer(), positions, skip_first_positions)
         check_sizes(loss_samples, per_forward, packing.context_length, batch_size, buffer_samples)
         super().__init__(
             text,
@@ -86,6 +97,7 @@ class ClipText(TextActivations):
             buffer_dtype=buffer_dtype,
             rows_at_once=captions_per_forward,
             nulls=nulls,
+            max_norm_ratio=max_norm_ratio,
             seed=seed,
         )
 
@@ -96,13 +108,18 @@ class CaptionRows(RowMaker):
     Args:
         tokenizer: of open_clip.
         positions: which are valid.
+        skip_first: positions at the beginning of a row that are not.
 
     Raises:
-        ValueError: if the tokenizer has no end token.
+        ValueError: if the tokenizer has no end token, or no position is left.
     """
 
-    def __init__(self, tokenizer: Any, positions: Positions) -> None:
-        self.tokenizer, self.positions = tokenizer, positions
+    def __init__(self, tokenizer: Any, positions: Positions, skip_first: int = 0) -> None:
+        self.tokenizer, self.positions, self.skip_first = tokenizer, positions, skip_first
+        check_skip_first(skip_first, tokenizer.context_length)
+        self.left_out = {"words": "start, end and padding", "end": "all but the end token"}.get(
+            positions, "start token and padding"
+        )
         self.context_length: int = tokenizer.context_length
         inner = getattr(tokenizer, "tokenizer", tokenizer)  # the tokenizer of transformers, where it wraps one
         ends = (getattr(inner, name, None) for name in ("eot_token_id", "eos_token_id", "sep_token_id"))
@@ -120,10 +137,12 @@ class CaptionRows(RowMaker):
         is_end = (ended == 1) & (input_ids == self.end)
         is_word = ended == 0
         is_word[..., 0] = False
-        return {"all": is_word | is_end, "end": is_end, "words": is_word}[self.positions]
+        valid = {"all": is_word | is_end, "end": is_end, "words": is_word}[self.positions]
+        valid[..., : self.skip_first] = False
+        return valid
 
     @override
-    def tokenise(self, documents: list[str]) -> np.ndarray:
+    def tokenise(self, documents: list[str], continued: bool = False) -> np.ndarray:
         return self.tokenizer(documents).flatten().to(torch.int64).numpy()
 
     @override

@@ -1,38 +1,54 @@
-"""Documents from local files: JSON lines with one document a line, or plain text that is cut at blank lines."""
+"""Documents from local files: a row of a table is one, plain text is cut at blank lines."""
 
-import glob
-import gzip
-import io
-import json
-import lzma
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
+from sae_lightning.datamodules.cutting import documents_of_lines
+from sae_lightning.datamodules.overlap import check_files_apart, shared_share
 from sae_lightning.datamodules.text import SourceError, SplitText
+from sae_lightning.files import (
+    PlainFile,
+    Row,
+    TableFile,
+    bad_byte,
+    check_encoding,
+    column_problem,
+    find_files,
+    is_damage,
+    open_file,
+)
+from sae_lightning.provenance import arguments_of, describe
 
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-_DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
-_DOCUMENT_CHARACTERS = 4000
+_ROWS_TO_CHECK = 1000
+_CHARACTERS_TO_CHECK = 32_000_000
+_MENTIONED_SHARE = 0.01
 
 
 class FileText(SplitText):
-    """Documents from files: .jsonl has one on each line, others are cut at blank lines every 4000 characters or so.
+    """Documents from files of text, JSON lines, JSON, CSV, TSV, Parquet or Arrow, also packed as gz, bz2, xz, zst, lz4.
 
-    Lines of .jsonl that cannot be read are skipped, bytes of plain text that are not UTF-8 are replaced, and a packed
-    file that is damaged is read up to the damage. A warning reports each of these once for a file, when its end is
-    first reached. A first line that cannot be read is an error at once.
+    The content of a file decides which of these it is, and the end of its name only where the content cannot. A row of
+    a table is a document. Other text is cut at blank lines every 4000 characters or so. Text is UTF-8, or what its
+    byte order mark says, or `encoding`. Rows that cannot be read and those without text are skipped, and a damaged file
+    is read up to the damage; a warning reports each of these once for a file, when its end is first reached. A first
+    row that cannot be read, and what is no text at all, are refused before training.
+
+    Documents that are too few to be shared out are cut into pieces, so that one is enough.
 
     Args:
-        paths: a path or pattern such as books/*.txt, or a list of them; .gz and .xz are unpacked on the way.
-        column: key of the text in a line of .jsonl.
+        paths: a file, a folder, which is read whole, a pattern such as books/*.txt, or a list of these; also a folder
+            that `datasets` wrote with `save_to_disk`.
+        column: column of the text in a table.
         heldout: files of held-out documents, given like paths. Default: every heldout_every-th document of paths.
         heldout_every: one document in this many is held out, at least 2; without effect when heldout is given.
+        encoding: of files without a byte order mark, for example cp1252.
+        encoding_errors: what happens to bytes that are no text in that encoding: strict ends the run and names the
+            place; replace reads each as U+FFFD and counts.
     """
 
     def __init__(
@@ -41,160 +57,163 @@ class FileText(SplitText):
         column: str = "text",
         heldout: str | list[str] | None = None,
         heldout_every: int = 20,
+        encoding: str = "utf-8",
+        encoding_errors: Literal["strict", "replace"] = "strict",
     ) -> None:
         super().__init__(heldout_every)
-        self.column = column
-        self.paths = _find("paths", paths)
-        self.heldout_paths = None if heldout is None else _find("heldout", heldout)
+        check_encoding(encoding)
+        self.column, self.encoding, self.encoding_errors = column, encoding, encoding_errors
+        self.paths = find_files("paths", paths)
+        self.heldout_paths = None if heldout is None else find_files("heldout", heldout)
         self._warned: set[tuple[Path, str]] = set()
-        for path in self.paths + (self.heldout_paths or []):
-            self._check_beginning(path)
+        self._files = self._open("paths", paths, self.paths)
+        self._heldout_files = self._open("heldout", heldout, self.heldout_paths or [])
+        check_files_apart(self.paths, self.heldout_paths or [])
+
+    def describe(self) -> dict[str, Any]:
+        """Return the files and how they are read."""
+        return {"class": type(self).__name__, **arguments_of(self), "heldout": describe(self.heldout_paths)}
 
     @override
     def documents(self, start: int = 0) -> Iterable[str]:
-        return self._read(self.paths, start)
+        return self._read(self._files, start)
 
     @override
     def train(self, start: int = 0) -> Iterator[str]:
         """Iterate over training documents, without the first `start` of them."""
-        return super().train(start) if self.heldout_paths is None else self._read(self.paths, start)
+        return super().train(start) if self.heldout_paths is None else self._read(self._files, start)
 
     @override
     def heldout(self) -> Iterator[str]:
         """Iterate over held-out documents."""
-        return super().heldout() if self.heldout_paths is None else self._read(self.heldout_paths)
+        return super().heldout() if self.heldout_paths is None else self._read(self._heldout_files)
 
-    def _read(self, paths: list[Path], start: int = 0) -> Iterator[str]:
-        # Which lines are documents is known only after reading them, so those before start are read as well.
-        return islice(chain.from_iterable(map(self._read_file, paths)), start, None)
-
-    def _read_file(self, path: Path) -> Iterator[str]:
-        return self._jsonl(path) if _is_jsonl(path) else _pieces(self._plain(path))
-
-    def _jsonl(self, path: Path) -> Iterator[str]:
-        number, failed, first = 0, 0, ""
-        for number, line in enumerate(self._lines(path), 1):
-            if not line.strip():
-                continue
-            try:
-                text = self._text(line)
-            except ValueError as error:
-                failed, first = failed + 1, first or f"line {number}: {error}"
-            else:
-                yield text
-        if failed:
-            self._warn_once(path, "skipped", f"skipped {failed} of {number} lines that cannot be read, first {first}")
-
-    def _plain(self, path: Path) -> Iterator[str]:
-        number, failed, first = 0, 0, 0
-        for number, line in enumerate(self._lines(path), 1):
-            try:
-                line.encode()
-            except UnicodeEncodeError:
-                failed, first = failed + 1, first or number
-                yield line.encode(errors="surrogateescape").decode(errors="replace")
-            else:
-                yield line
-        if failed:
-            self._warn_once(
-                path, "replaced", f"replaced bytes that are not UTF-8 in {failed} of {number} lines, first line {first}"
+    @override
+    def check(self) -> None:
+        """Read the beginning of both parts, and say how much of the held-out text is training text as well."""
+        if next(self.train(), None) is None:
+            raise ValueError(f"paths: there is no text in {self.paths[0]}" + (" and others" if self.paths[1:] else ""))
+        share, is_all = shared_share(self.train(), self.heldout(), _CHARACTERS_TO_CHECK)
+        if share >= _MENTIONED_SHARE:
+            where = "the training text" if is_all else f"the first {_CHARACTERS_TO_CHECK:,} characters of training text"
+            rank_zero_warn(
+                f"{share:.0%} of the held-out text is, word for word, also in {where}: what is measured on it is "
+                "partly known from training; leave out repeated documents, or give other held-out files"
             )
 
-    def _lines(self, path: Path) -> Iterator[str]:
+    def _open(self, argument: str, given: str | list[str] | None, paths: Sequence[Path]) -> list[PlainFile | TableFile]:
+        files = [open_file(path, self.encoding) for path in paths]
+        self._check_folder(argument, given, files)
+        for file in files:
+            self._check_beginning(file)
+        return files
+
+    def _check_folder(
+        self, argument: str, given: str | list[str] | None, files: Sequence[PlainFile | TableFile]
+    ) -> None:
+        """Refuse a folder of tables and other text: the latter may be about the tables, such as a README."""
+        for folder in [given] if isinstance(given, str) else given or []:
+            root = Path(folder).expanduser()
+            inside = [file for file in files if root.is_dir() and root in file.path.parents]
+            tables = [file.path for file in inside if isinstance(file, TableFile)]
+            if tables and (others := [file.path for file in inside if isinstance(file, PlainFile)]):
+                raise ValueError(
+                    f"{argument}={folder}: it holds tables ({len(tables)}, such as {tables[0].name}) and other "
+                    f"text ({len(others)}, such as {others[0].name}); give a pattern for those that are meant, for "
+                    f"example {folder}/**/*{tables[0].suffix}"
+                )
+
+    def _check_beginning(self, file: PlainFile | TableFile) -> None:
+        """Raise a `ValueError` for a first row that cannot be read: it points to a wrong setting, not to damage."""
+        try:
+            if isinstance(file, PlainFile):
+                next(file.lines(self.encoding_errors), None)
+                return
+            row = next(file.rows([self.column]), None)
+            if row is None or isinstance(row.cells.get(self.column), str):
+                return
+            place = f"{file.path}, {file.unit} {row.number}"
+            if row.problem:
+                raise ValueError(f"{place}: {row.problem}")
+            if problem := column_problem(islice(file.rows(), _ROWS_TO_CHECK), "column", self.column):
+                raise ValueError(f"{place}: {problem}")
+        except UnicodeDecodeError as error:
+            raise ValueError(self._bad_byte(file)) from error
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            raise ValueError(f"{file.path}: cannot be read ({error}); give a file that is whole") from error
+
+    def _read(self, files: Sequence[PlainFile | TableFile], start: int = 0) -> Iterator[str]:
+        # Which rows are documents is known only after reading them, so those before start are read as well.
+        return islice(chain.from_iterable(map(self._read_file, files)), start, None)
+
+    def _read_file(self, file: PlainFile | TableFile) -> Iterator[str]:
+        texts = documents_of_lines(self._lines(file)) if isinstance(file, PlainFile) else self._texts(file)
+        return (text.replace("\ufeff", "") for text in texts)  # byte order marks, of files that were joined to one
+
+    def _texts(self, table: TableFile) -> Iterator[str]:
+        number, failed, null, first = 0, 0, 0, ""
+        try:
+            for row in table.rows([self.column]):
+                number, text = row.number, row.cells.get(self.column)
+                if isinstance(text, str):
+                    yield text
+                    continue
+                failed += 1
+                null += self.column in row.cells and text is None
+                first = first or f"{table.unit} {number}: {row.problem or self._problem(row)}"
+        except Exception as error:
+            self._stop(table, f"{table.unit} {number}", error)
+        if failed:
+            of_null = f"; {null} of them have null under column={self.column}" if null else ""
+            self._warn_once(
+                table.path,
+                "skipped",
+                f"skipped {failed} of {number} {table.unit}s that cannot be read, first {first}{of_null}",
+            )
+
+    def _problem(self, row: Row) -> str:
+        is_null = self.column in row.cells and row.cells[self.column] is None
+        return f"null under column={self.column}" if is_null else column_problem([row], "column", self.column)
+
+    def _lines(self, file: PlainFile) -> Iterator[str]:
         """Yield lines, up to the damage in a damaged file."""
-        number = 0
+        number, replaced, first = 0, 0, 0
         try:
-            with _open(path) as lines:
-                for line in lines:
-                    number += 1
-                    yield line
-        except _DAMAGE as error:
-            self._warn_once(path, "damaged", f"damaged after line {number} ({error}); what comes after it is left out")
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be read on after line {number} ({error})") from error
+            for number, line in enumerate(file.lines(self.encoding_errors), 1):
+                if self.encoding_errors == "replace" and "\ufffd" in line:
+                    replaced, first = replaced + 1, first or number
+                yield line
+        except Exception as error:
+            self._stop(file, f"line {number}", error)
+        if replaced:
+            name = self.encoding.upper() if self.encoding == "utf-8" else self.encoding
+            self._warn_once(
+                file.path,
+                "replaced",
+                f"replaced bytes that are not {name} in {replaced} of {number} lines, first line {first}",
+            )
 
-    def _text(self, line: str) -> str:
-        """Return the document of a line of .jsonl.
+    def _stop(self, file: PlainFile | TableFile, place: str, error: Exception) -> None:
+        """Warn of damage after a place; raise what is no damage."""
+        if isinstance(error, UnicodeDecodeError):
+            raise SourceError(self._bad_byte(file)) from error
+        if is_damage(error):
+            message = f"damaged after {place} ({error}); what comes after it is left out"
+            self._warn_once(file.path, "damaged", message)
+            return
+        if isinstance(error, OSError):
+            raise SourceError(f"{file.path}: cannot be read on after {place} ({error})") from error
+        raise error
 
-        Raises:
-            ValueError: with the reason if there is none.
-        """
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"expected one JSON object ({error})") from error
-        if not isinstance(row, dict) or not isinstance(row.get(self.column), str):
-            columns = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-            raise ValueError(f"no text under column={self.column}; set column to one of: {columns}")
-        try:
-            (line + row[self.column]).encode()  # "\ud800" is JSON, but no text
-        except UnicodeEncodeError as error:
-            raise ValueError("not valid UTF-8; convert the file to UTF-8 or repair the line") from error
-        return row[self.column]
-
-    def _check_beginning(self, path: Path) -> None:
-        """Raise a `ValueError` for a first line that cannot be read: it points to a wrong setting, not to damage."""
-        try:
-            with _open(path) as lines:
-                if not _is_jsonl(path):
-                    lines.read(1)
-                    return
-                number, line = next(((n, line) for n, line in enumerate(lines, 1) if line.strip()), (0, None))
-        except _DAMAGE as error:
-            raise ValueError(f"{path}: cannot be unpacked ({error}); give a file that is whole") from error
-        if line is not None:
-            try:
-                self._text(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+    def _bad_byte(self, file: PlainFile | TableFile) -> str:
+        return (
+            f"{bad_byte(file.path, self.encoding)}; give the encoding of the files, for example encoding: cp1252, or "
+            "encoding_errors: replace"
+        )
 
     def _warn_once(self, path: Path, kind: str, message: str) -> None:
         if (path, kind) not in self._warned:
             self._warned.add((path, kind))
             rank_zero_warn(f"{path}: {message}")
-
-
-def _is_jsonl(path: Path) -> bool:
-    return ".jsonl" in path.suffixes
-
-
-def _open(path: Path) -> io.TextIOWrapper:
-    """Open a file as text; bytes that are not UTF-8 become lone surrogates, which no valid text has."""
-    opened: io.TextIOWrapper = _OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8", errors="surrogateescape")
-    return opened
-
-
-def _find(name: str, patterns: str | list[str]) -> list[Path]:
-    """List the files that match patterns, given as the argument `name`.
-
-    Raises:
-        ValueError: if a pattern matches nothing, a folder or an empty file.
-    """
-    files = []
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        paths = list(map(Path, sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))))
-        if not paths:
-            raise ValueError(f"{name}={pattern}: there is no such file")
-        for path in paths:
-            if path.is_dir():
-                raise ValueError(f"{name}={pattern}: {path} is a folder; give files, for example {path}/*.txt")
-            if not path.stat().st_size:
-                raise ValueError(f"{name}={pattern}: {path} is empty")
-        files += paths
-    if not files:
-        raise ValueError(f"{name}={patterns}: expected at least one file")
-    return files
-
-
-def _pieces(lines: Iterable[str]) -> Iterator[str]:
-    """Cut at the first blank line after `_DOCUMENT_CHARACTERS`, and without one after four times as many."""
-    piece: list[str] = []
-    length = 0
-    for line in lines:
-        piece.append(line)
-        length += len(line)
-        if length >= _DOCUMENT_CHARACTERS and (not line.strip() or length >= 4 * _DOCUMENT_CHARACTERS):
-            yield "".join(piece)
-            piece, length = [], 0
-    if "".join(piece).strip():
-        yield "".join(piece)

@@ -1,4 +1,4 @@
-"""Documents of a dataset on the Hugging Face hub, or of a local folder that `datasets` can read."""
+"""Documents of a dataset on the Hugging Face hub, or of a local folder that `datasets` can read or has written."""
 
 import asyncio
 import time
@@ -8,10 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from typing_extensions import override
 
 from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.text import SourceError, SplitText
+from sae_lightning.files import Row, column_problem
+from sae_lightning.files.saved_dataset import load_split
 
 _ROWS_AT_ONCE = 256
 _MAX_WAIT_S = 60
@@ -26,7 +29,8 @@ class HubText(SplitText):
     a warning on each rank says so. A new process that resumes reads the documents before its place without using them.
 
     Args:
-        dataset: name on the hub, for example monology/pile-uncopyrighted, or a local folder.
+        dataset: name on the hub, for example monology/pile-uncopyrighted, or a local folder, also one that
+            `save_to_disk` wrote.
         name: configuration of the dataset. Default: its only one.
         split: split to train on.
         column: column that holds the text.
@@ -49,9 +53,15 @@ class HubText(SplitText):
     ) -> None:
         super().__init__(heldout_every)
         check_whole(0, retries=retries)
+        if heldout_split is not None and _overlap(split, heldout_split):
+            raise ValueError(
+                f"heldout_split={heldout_split}: it is training text, split={split}; give another split, or leave "
+                "heldout_split out and one document in heldout_every is held out"
+            )
         self.dataset, self.name, self.split, self.column = dataset, name, split, column
         self.heldout_split, self.streaming, self.retries = heldout_split, streaming, retries
         self._loaded: dict[str, Any] = {}
+        self._warned: set[str] = set()
         self._ends: defaultdict[str, list[int]] = defaultdict(list)
 
     @override
@@ -86,16 +96,14 @@ class HubText(SplitText):
                 return
             failures = 0
             number += len(table)
-            yield from self._texts(table)
+            yield from self._texts(table, split)
 
     def _load(self, split: str) -> None:
         """Open a split, once: read again, it is still the same revision of the dataset."""
-        import datasets
-
         failures = 0
         while split not in self._loaded:
             try:
-                rows = datasets.load_dataset(self.dataset, self.name, split=split, streaming=self.streaming)
+                rows = load_split(self.dataset, self.name, split, self.streaming)
             except Exception as error:
                 if not _is_busy(error):
                     raise ValueError(
@@ -113,8 +121,10 @@ class HubText(SplitText):
         `IterableDataset.skip` would read all files before start again. This reads only files whose number of rows is
         not known yet: after a break that is the file that broke.
         """
+        from datasets import Dataset
+
         rows = self._loaded[split]
-        if not self.streaming:
+        if isinstance(rows, Dataset):
             if start < len(rows):
                 yield from rows.select(range(start, len(rows))).iter(_ROWS_AT_ONCE)
             return
@@ -129,16 +139,20 @@ class HubText(SplitText):
             if file == len(ends):
                 ends.append(number)
 
-    def _texts(self, table: Any) -> list[str]:
+    def _texts(self, table: Any, split: str) -> list[str]:
         """Return the texts of rows; a row without one is an empty document, so that documents keep their numbers."""
         if self.column in table.column_names:
-            texts = ["" if text is None else text for text in table[self.column].to_pylist()]
-            if all(isinstance(text, str) for text in texts):
-                return texts
-        raise ValueError(
-            f"dataset={self.dataset}: no text under column={self.column}; "
-            f"set column to one of: {', '.join(table.column_names)}"
-        )
+            texts = table[self.column].to_pylist()
+            if all(text is None or isinstance(text, str) for text in texts):
+                if None in texts and split not in self._warned:
+                    self._warned.add(split)
+                    rank_zero_warn(
+                        f"dataset={self.dataset}, split={split}: rows have null under column={self.column}; they are "
+                        "read as empty documents"
+                    )
+                return ["" if text is None else text for text in texts]
+        rows = (Row(i, cells) for i, cells in enumerate(table.to_pylist(), 1))
+        raise ValueError(f"dataset={self.dataset}: {column_problem(rows, 'column', self.column)}")
 
     def _wait(self, split: str, number: int, failures: int, error: Exception) -> None:
         """Wait before the next attempt, or raise a `SourceError` after the last one."""
@@ -153,6 +167,12 @@ class HubText(SplitText):
 
     def _place(self, split: str, number: int) -> str:
         return f"dataset={self.dataset}, split={split}, document {number}"
+
+
+def _overlap(split: str, other: str) -> bool:
+    """Tell whether two splits share rows for certain: they are the same, or one is a slice of the other."""
+    (name, _, part), (other_name, _, other_part) = split.partition("["), other.partition("[")
+    return name == other_name and (part == other_part or not part or not other_part)
 
 
 def _may_pass(error: Exception) -> bool:

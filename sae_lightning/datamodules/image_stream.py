@@ -102,6 +102,7 @@ class ImageStream(BufferedStream):
             where = f"The first: {self.name(int(inputs.numbers[row]))}, position {position}"
             raise ValueError(f"{error}. {where}") from error
         self.position += 1
+        self.count(int(inputs.mask.sum()), len(activations))
         return activations
 
     @override

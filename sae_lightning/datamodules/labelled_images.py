@@ -72,18 +72,19 @@ class LabelledImages:
         self.batch_size = datamodule.rows_at_once
         self._reader = ImageReader(images, self.source.preprocess, _N_WORKERS)
 
-    def numbers(self, split: str, n: int) -> Int64[Tensor, " n_images"]:
+    def numbers(self, split: str, n: int, draw: int = 0) -> Int64[Tensor, " n_images"]:
         """Return the first n images that each attribute applies to, in a random order that is the same each time.
 
         Args:
             split: `train` or `heldout`.
             n: images for each attribute; an image may be among those of several.
+            draw: number of the random order.
 
         Raises:
             ValueError: if there are none.
         """
         numbers = self.images.numbers(split)
-        numbers = numbers[torch.randperm(len(numbers), generator=torch.Generator().manual_seed(_SEED))]
+        numbers = numbers[torch.randperm(len(numbers), generator=torch.Generator().manual_seed(_SEED + draw))]
         applies = self.labels[numbers] >= 0
         chosen = numbers[(applies & (applies.cumsum(0) <= n)).any(1)]
         if not len(chosen):

@@ -9,6 +9,7 @@ from sae_lightning.datamodules.packing import Packing
 from sae_lightning.datamodules.text import Text
 from sae_lightning.datamodules.text_activations import TextActivations
 from sae_lightning.sources import LanguageModelSource, Null, NullSource
+from sae_lightning.sources.massive import check_ratio
 
 
 class LanguageModelDataModule(TextActivations):
@@ -35,6 +36,11 @@ class LanguageModelDataModule(TextActivations):
         nulls: null versions of the activations, by names of yours, on which a SanityPanel trains the same SAEs again:
             GaussianMatched, ShuffledDimensions, RandomRotation, Reinitialised. Each takes as much of the buffer as the
             activations. Default: none.
+        skip_first_positions: positions at the beginning of each row, its beginning token included, that are left out in
+            the same way; 2 leaves out that token and the one after it.
+        max_norm_ratio: leave activations with a norm above this many times the median norm at their hook out of
+            training and metrics, and let edits of the model pass them by; null keeps them. The median is measured once,
+            on the beginning of the training data, and kept in checkpoints.
         seed: decides the order of the activations.
     """
 
@@ -60,18 +66,24 @@ class LanguageModelDataModule(TextActivations):
         buffer_dtype: Literal["float32", "bfloat16", "float16"] = "float32",
         llm_batch_size: int = 32,
         nulls: dict[str, Null] | None = None,
+        skip_first_positions: int = 0,
+        max_norm_ratio: float | None = 10.0,
         seed: int = 0,
     ) -> None:
         from sae_lightning.sources.checkpoint import load_tokenizer
 
         check_batches(batch_size, train_samples, val_samples, seed)
+        check_ratio(max_norm_ratio)
+        check_whole(0, skip_first_positions=skip_first_positions)
         check_whole(2, context_length=context_length)
         check_sizes(loss_samples, ("llm_batch_size", llm_batch_size), context_length, batch_size, buffer_samples)
         source = LanguageModelSource(model, hook, hook_input, revision, dtype)
         _check_context_length(source, context_length)
         super().__init__(
             text,
-            Packing(load_tokenizer(tokenizer or model, revision), context_length, bos_in_every_row),
+            Packing(
+                load_tokenizer(tokenizer or model, revision), context_length, bos_in_every_row, skip_first_positions
+            ),
             source=source,
             batch_size=batch_size,
             train_samples=train_samples,
@@ -81,6 +93,7 @@ class LanguageModelDataModule(TextActivations):
             buffer_dtype=buffer_dtype,
             rows_at_once=llm_batch_size,
             nulls=nulls,
+            max_norm_ratio=max_norm_ratio,
             seed=seed,
         )
 
@@ -92,6 +105,6 @@ class LanguageModelDataModule(TextActivations):
 
 def _check_context_length(source: LanguageModelSource, context_length: int) -> None:
     """Raise a `ValueError` if the model cannot read rows of this length."""
-    limit = getattr(source.model.config, "max_position_embeddings", None)
+    limit = source.max_length
     if limit is not None and context_length > limit:
         raise ValueError(f"context_length={context_length}: {source.name} reads at most {limit} tokens")

@@ -11,11 +11,15 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.checks import check_whole
-from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.datamodules.base import ActivationDataModule, Loader
 from sae_lightning.datamodules.buffer import ShuffleBuffer
+from sae_lightning.datamodules.norms import measure_norms
 from sae_lightning.datamodules.token_stream import in_batches, valid_activations
+from sae_lightning.distributed import all_gather_int
 from sae_lightning.sources import ActivationSource, HookedModel, Null, NullSource
+from sae_lightning.sources.massive import MassiveRule
 
+_SPARE = 0.05
 BufferDtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -36,6 +40,7 @@ class ModelActivations(ActivationDataModule):
         rows_at_once: rows in a forward of the model.
         positions: positions in a row, of an image only the valid ones.
         nulls: null versions of the activations, by names of yours.
+        max_norm_ratio: activations with a norm above this many times the median are left out; None keeps them.
         seed: decides the order of the activations.
     """
 
@@ -57,13 +62,17 @@ class ModelActivations(ActivationDataModule):
         rows_at_once: int,
         positions: int,
         nulls: dict[str, Null] | None,
+        max_norm_ratio: float | None,
         seed: int,
     ) -> None:
         super().__init__(batch_size, train_samples, val_samples, seed)
+        self.massive = MassiveRule(max_norm_ratio, partial(measure_norms, self, source.with_massive(None)))
+        source.massive = self.massive
         self.source = NullSource(source, nulls, partial(self._sample, source)) if nulls else source
         self.loss_samples, self.rows_at_once, self.positions = loss_samples, rows_at_once, positions
         self.buffer_samples, self.buffer_dtype = buffer_samples, getattr(torch, buffer_dtype)
         self._heldout: Tensor | None = None
+        self._n_val_batches: int | None = None
 
     # For subclasses
     # ----------------------------------------------------------------------------------------------------
@@ -96,15 +105,32 @@ class ModelActivations(ActivationDataModule):
         """Move the model to this rank's device and read the beginning of the data, so that a mistake shows now."""
         if self.trainer is not None:
             self.source.to(self.trainer.strategy.root_device)
+        self._prepare_massive()
         if stage == "fit":
+            self.check_parts()
             self._check_train_rows()
         self._n_batches("val_samples", self.val_samples)
 
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
         """Iterate over this rank's held-out activations in their order, the same each time."""
-        parts = (valid_activations(self.source, inputs) for inputs in self._forwards(self._own_heldout()))
-        return in_batches(parts, self.batch_size)
+        return in_batches(self._heldout_activations(), self.batch_size)
+
+    @override
+    def val_dataloader(self) -> Loader:
+        """Return held-out activations, the same at each validation; a collective call."""
+        loader = super().val_dataloader()
+        return Loader(loader.batches, self._n_batches_of_kept(loader.n_batches))
+
+    def _heldout_activations(self) -> Iterator[Float[Tensor, "n d_in"]]:
+        """Yield this rank's held-out activations, forward after forward, and count them."""
+        self._val_counts = (0, 0)
+        for inputs in self._forwards(self._own_heldout()):
+            activations = valid_activations(self.source, inputs)
+            n_massive, n_valid = self._val_counts
+            n = int(inputs.mask.sum())
+            self._val_counts = n_massive + n - len(activations), n_valid + n
+            yield activations
 
     @override
     def validation_inputs(self) -> Iterator[Any]:
@@ -113,6 +139,9 @@ class ModelActivations(ActivationDataModule):
         enough = self.n_valid(rows).cumsum(0) >= -(-self.loss_samples // self.world_size)
         for inputs in self._forwards(rows[: int((~enough).sum()) + 1]):
             yield inputs.to(self.source.device)
+
+    def check_parts(self) -> None:
+        """Look before training for what is wrong with the training part and the held-out part."""
 
     def heldout_rows(self, n_samples: int) -> Any:
         """Return the first held-out inputs with n_samples valid positions, or all; the same on every rank."""
@@ -143,8 +172,7 @@ class ModelActivations(ActivationDataModule):
         n_batches = super()._n_batches(name, samples)
         if name == "train_samples":
             return n_batches
-        counts = self.n_valid(self._heldout_rows())
-        least = min(int(counts[rank :: self.world_size].sum()) for rank in range(self.world_size))
+        counts, least = self._heldout_counts()
         if least < self.batch_size:
             raise ValueError(
                 f"the held-out {self.data_name}: {int(counts.sum())} valid {self.unit}, fewer than one batch for each "
@@ -153,10 +181,40 @@ class ModelActivations(ActivationDataModule):
             )
         return min(n_batches, least // self.batch_size)
 
+    def _heldout_counts(self) -> tuple[Int64[Tensor, " n"], int]:
+        """Return the valid positions of each held-out row, massive ones included, and those of the poorest rank."""
+        counts = self.n_valid(self._heldout_rows())
+        return counts, min(int(counts[rank :: self.world_size].sum()) for rank in range(self.world_size))
+
+    def _n_batches_of_kept(self, n_batches: int) -> int:
+        """Return how many of these held-out batches there are without massive activations, the same on every rank.
+
+        Where there is much more text than they need, all. Otherwise the activations are read once to count them: inputs
+        do not tell which are massive.
+        """
+        if not self._leaves_out or (1 - self._spare) * self._heldout_counts()[1] >= n_batches * self.batch_size:
+            return n_batches
+        if self._n_val_batches is None:
+            n = sum(map(len, self._heldout_activations()))
+            self._n_val_batches = min(all_gather_int(n)) // self.batch_size
+        return min(n_batches, self._n_val_batches)
+
+    @property
+    def _leaves_out(self) -> bool:
+        return self.massive is not None and self.massive.leaves_out
+
+    @property
+    def _spare(self) -> float:
+        """Share of held-out activations beyond which none should be massive: several times that of the sample."""
+        assert self.massive is not None
+        return min(0.5, max(_SPARE, 4 * self.massive.share))
+
     def _heldout_rows(self) -> Tensor:
         """Return held-out rows of all ranks with `val_samples` or `loss_samples` valid positions; made once."""
         if self._heldout is None:
             wanted = max(self.val_samples, self.loss_samples) + self.world_size * self.positions
+            if self._leaves_out:
+                wanted = round(wanted / (1 - self._spare)) + 1
             self._heldout = self.first_rows("heldout", wanted)
         return self._heldout
 

@@ -33,18 +33,31 @@ class RowMaker(ABC):
     Attributes:
         tokenizer: has `decode`.
         context_length: tokens in a row.
+        left_out: what is no valid position, in words.
     """
 
     tokenizer: Any
     context_length: int
+    left_out: str = "special tokens"
+
+    def describe(self) -> dict[str, Any]:
+        """Return how text becomes rows, and which tokens are no valid positions."""
+        names = ("context_length", "bos_in_every_row", "positions", "left_out")
+        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        return own | {"tokenizer": getattr(self.tokenizer, "name_or_path", type(self.tokenizer).__name__)}
 
     @abstractmethod
     def mask(self, input_ids: Int64[Tensor, "*batch seq"]) -> Bool[Tensor, "*batch seq"]:
         """Return which positions are valid."""
 
     @abstractmethod
-    def tokenise(self, documents: list[str]) -> np.ndarray:
-        """Return the tokens of documents one after the other."""
+    def tokenise(self, documents: list[str], continued: bool = False) -> np.ndarray:
+        """Return the tokens of documents one after the other.
+
+        Args:
+            documents: the texts.
+            continued: the first of them goes on with the document before it.
+        """
 
     @abstractmethod
     def cut(self, tokens: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -58,10 +71,13 @@ class Packing(RowMaker):
         tokenizer: a fast transformers tokenizer.
         context_length: tokens in a row, bos included, at least 2.
         bos_in_every_row: put bos in front of rows that do not begin with a document.
+        skip_first: positions at the beginning of a row, bos included, that are not valid.
     """
 
-    def __init__(self, tokenizer: Any, context_length: int, bos_in_every_row: bool = True) -> None:
+    def __init__(self, tokenizer: Any, context_length: int, bos_in_every_row: bool = True, skip_first: int = 0) -> None:
         check_whole(2, context_length=context_length)
+        check_skip_first(skip_first, context_length)
+        self.skip_first = skip_first
         self.tokenizer, self.context_length = tokenizer, context_length
         self.bos: int | None = tokenizer.bos_token_id
         self.start = self.bos if self.bos is not None else tokenizer.eos_token_id
@@ -73,15 +89,19 @@ class Packing(RowMaker):
 
     @override
     def mask(self, input_ids: Int64[Tensor, "*batch seq"]) -> Bool[Tensor, "*batch seq"]:
-        """Return which positions are valid: all tokens but the special ones; an unknown word is valid."""
-        return ~torch.isin(input_ids, self.special)
+        """Return which positions are valid: all tokens but the first and the special ones; an unknown word is valid."""
+        valid = ~torch.isin(input_ids, self.special)
+        valid[..., : self.skip_first] = False
+        return valid
 
     @override
-    def tokenise(self, documents: list[str]) -> np.ndarray:
-        """Return the tokens of documents one after the other, each with its start token."""
+    def tokenise(self, documents: list[str], continued: bool = False) -> np.ndarray:
+        """Return the tokens of documents one after the other, each that begins here with its start token."""
         encoded = self.tokenizer(documents, add_special_tokens=False, return_attention_mask=False, verbose=False)
         start = [] if self.start is None else [self.start]
-        return np.concatenate([np.array(start + ids, dtype=np.int64) for ids in encoded["input_ids"]])
+        starts = [[] if continued and i == 0 else start for i in range(len(documents))]
+        pairs = zip(starts, encoded["input_ids"], strict=True)
+        return np.concatenate([np.array(start + ids, dtype=np.int64) for start, ids in pairs])
 
     @override
     def cut(self, tokens: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -97,6 +117,18 @@ class Packing(RowMaker):
             begin = end
 
 
+def check_skip_first(skip_first: int, context_length: int) -> None:
+    """Refuse to leave out less than no position, or all.
+
+    Raises:
+        ValueError: in either case.
+    """
+    hint = f"and less than the {context_length} positions of a row, such as 2 for the beginning token and the next"
+    check_whole(0, skip_first_positions=skip_first, hint=hint)
+    if skip_first >= context_length:
+        raise ValueError(f"skip_first_positions={skip_first}: expected a whole number, 0 or more, {hint}")
+
+
 @dataclass(frozen=True)
 class _Chunk:
     """Rows made from some documents, and the position in the text after them.
@@ -104,9 +136,10 @@ class _Chunk:
     Args:
         rows: full rows [context_length].
         left: tokens that do not fill a row yet.
-        documents: number of documents read in this pass.
+        documents: number of documents read to their end in this pass.
         passes: number of times the documents were read to their end.
         rows_in_pass: rows made in this pass.
+        characters: of the next document that were read already, where it is a long one.
     """
 
     rows: list[np.ndarray]
@@ -114,6 +147,7 @@ class _Chunk:
     documents: int
     passes: int
     rows_in_pass: int
+    characters: int = 0
 
 
 class PackedRows:
@@ -179,13 +213,15 @@ class PackedRows:
             "rows": torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, self.packing.context_length).long(),
             "left": torch.from_numpy(chunk.left.copy()),
             "rows_in_pass": chunk.rows_in_pass,
+            "characters": chunk.characters,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume from a saved state."""
         self._rows, self._chunks = list(state["rows"].numpy()), None
         counters = {name: state[name] for name in ("documents", "passes", "rows_in_pass")}
-        self._chunk = _Chunk([], state["left"].numpy(), **counters)
+        # Older checkpoints do not have characters.
+        self._chunk = _Chunk([], state["left"].numpy(), **counters, characters=state.get("characters", 0))
 
 
 def _chunks_after(chunk: _Chunk, packing: RowMaker, documents: Callable[[int], Iterable[str]]) -> Iterator[_Chunk]:
@@ -195,10 +231,12 @@ def _chunks_after(chunk: _Chunk, packing: RowMaker, documents: Callable[[int], I
         reader = iter(documents(chunk.documents))
         while texts := _next_documents(reader, at_once):
             at_once = min(2 * at_once, _DOCUMENTS_AT_ONCE)
-            rows, left = packing.cut(np.concatenate([chunk.left, packing.tokenise(texts)]))
-            n_read, in_pass = chunk.documents + len(texts), chunk.rows_in_pass + len(rows)
-            chunk = _Chunk(rows, left, n_read, chunk.passes, in_pass)
-            yield chunk
+            for part, n_ended, characters in _parts(texts, chunk.characters):
+                tokens = packing.tokenise(part, continued=chunk.characters > 0)
+                rows, left = packing.cut(np.concatenate([chunk.left, tokens]))
+                n_read, in_pass = chunk.documents + n_ended, chunk.rows_in_pass + len(rows)
+                chunk = _Chunk(rows, left, n_read, chunk.passes, in_pass, characters)
+                yield chunk
         if not chunk.rows_in_pass:
             raise ValueError(
                 f"the text has {len(chunk.left)} tokens, less than one row of context_length="
@@ -218,3 +256,23 @@ def _next_documents(reader: Iterator[str], n: int) -> list[str]:
         if len(documents) == n or characters >= _CHARACTERS_AT_ONCE:
             break
     return documents
+
+
+def _parts(texts: list[str], begin: int) -> Iterator[tuple[list[str], int, int]]:
+    """Yield what is tokenised at once, so that memory does not grow with a document.
+
+    Args:
+        texts: documents, of which only the last can be long.
+        begin: characters of the first that were read already; more than 0 only where it is long.
+
+    Yields:
+        Texts, the number of documents that end with them, and the characters read of the one that does not.
+    """
+    *short, last = texts
+    while len(last) - begin > _CHARACTERS_AT_ONCE:
+        whole = begin + _CHARACTERS_AT_ONCE
+        space = max(last.rfind(" ", begin + 1, whole), last.rfind("\n", begin + 1, whole))
+        end = space if space > 0 else whole
+        yield [*short, last[begin:end]], len(short), end
+        short, begin = [], end
+    yield [*short, last[begin:]], len(short) + 1, 0

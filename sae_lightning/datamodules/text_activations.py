@@ -34,6 +34,10 @@ class TextActivations(ModelActivations):
         self.text, self.packing = text, packing
 
     @override
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | self.packing.describe()
+
+    @override
     def train_stream(self) -> TokenStream:
         """Return this rank's training stream, from the beginning of the text."""
         rows = PackedRows(self.packing, self.text.train, on_restart=self._report_restart, ahead=CHUNKS_AHEAD)
@@ -81,6 +85,10 @@ class TextActivations(ModelActivations):
             parts.append(row)
             n_valid += int(self.n_valid(row))
         return torch.cat(parts)
+
+    @override
+    def check_parts(self) -> None:
+        self.text.check()
 
     def _documents(self, split: str) -> Callable[[int], Iterator[str]]:
         return self.text.train if split == "train" else lambda _: self.text.heldout()

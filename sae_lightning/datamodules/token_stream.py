@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import override
 
@@ -54,6 +54,7 @@ class TokenStream(BufferedStream):
                 activations = valid_activations(self.source, inputs)
         except NonFiniteError as error:
             raise ValueError(f"{error}. {self._where(input_ids, *error.position)}") from error
+        self.count(int(inputs.mask.sum()), len(activations))
         self.rows.take(n_rows)  # only now: after a forward that failed the same rows come again
         return activations
 
@@ -75,10 +76,17 @@ class TokenStream(BufferedStream):
 
 def valid_activations(source: ActivationSource, inputs: Any) -> Float[Tensor, "n d_in"]:
     """Return the activations at valid positions, in the model's dtype."""
+    return valid_activations_and_mask(source, inputs)[0]
+
+
+def valid_activations_and_mask(
+    source: ActivationSource, inputs: Any
+) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, "batch seq"]]:
+    """Return the activations at valid positions, in the model's dtype, and the mask of these positions."""
     if not len(inputs.mask):  # none of these images can be decoded
-        return torch.zeros(0, source.d_in, device=source.device)
+        return torch.zeros(0, source.d_in, device=source.device), inputs.mask
     activations, mask = source.capture(inputs)
-    return activations[mask]
+    return activations[mask], mask
 
 
 def in_batches(parts: Iterator[Tensor], batch_size: int) -> Iterator[Float[Tensor, "batch d_in"]]:

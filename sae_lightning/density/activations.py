@@ -34,12 +34,17 @@ ALL_DIMENSIONS, WITHOUT_MASSIVE = "all dimensions", "without massive dimensions"
 
 
 def block_outputs(source: LanguageModelSource) -> list[str]:
-    """Return the names of the model's blocks, first to last: of its longest list of modules.
+    """Return the names of the model's blocks, first to last: of its longest list of modules that read every token.
 
     Raises:
         ValueError: if the model has no list of modules.
     """
-    lists = [(name, list_) for name, list_ in source.model.named_modules() if isinstance(list_, nn.ModuleList)]
+    usable = source.usable_hooks()  # a model that also reads images has blocks that never see a token
+    lists = [
+        (name, list_)
+        for name, list_ in source.model.named_modules()
+        if isinstance(list_, nn.ModuleList) and all(f"{name}.{i}" in usable for i in range(len(list_)))
+    ]
     if not lists:
         raise ValueError(f"{source.name} has no list of blocks: say where to look with --hooks '[NAME, ...]'")
     name, blocks = max(lists, key=lambda item: (len(item[1]), -item[0].count(".")))

@@ -48,9 +48,12 @@ class Unembedding:
 
 @torch.no_grad()
 def read_unembedding(source: LanguageModelSource) -> Unembedding | None:
-    """Return the model's head with the norm before it; None if no head of the model maps activations to tokens."""
+    """Return the model's head with the norm before it; None if no head of the model maps activations to tokens.
+
+    The head of a masked model reads a transformation of the activations, that of an encoder-decoder only the decoder's.
+    """
     head = source.model.get_output_embeddings()
-    if head is None:
+    if head is None or source.no_next_token:
         return None
     W_U = head.weight.float().T
     name, norm = _norm_before(source, head)

@@ -7,6 +7,7 @@ from sae_lightning.evaluators.auto_interp import AutoInterp
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, evaluate_across_ranks, log_histogram
 from sae_lightning.evaluators.causal_editing import CausalEditing
 from sae_lightning.evaluators.concept_purity import ConceptPurity
+from sae_lightning.evaluators.convergence import Convergence
 from sae_lightning.evaluators.drift import Drift
 from sae_lightning.evaluators.latent_images import LatentImages
 from sae_lightning.evaluators.loss_recovered import LossRecovered
@@ -27,6 +28,7 @@ __all__ = [
     "AutoInterp",
     "CausalEditing",
     "ConceptPurity",
+    "Convergence",
     "Drift",
     "Evaluator",
     "Items",

@@ -22,9 +22,10 @@ from sae_lightning.causal.swaps import Swaps
 from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.evaluators.base import Scores
-from sae_lightning.evaluators.editing import Editing, mean_of_shares
+from sae_lightning.evaluators.editing import Editing, SwapsOfDraw
 from sae_lightning.evaluators.edits import check_one_hook
 from sae_lightning.evaluators.image_evaluator import image_tower_data
+from sae_lightning.evaluators.repeats import seed_of
 from sae_lightning.metric import Metric, Question
 from sae_lightning.saes.module import SAEModule
 
@@ -99,6 +100,7 @@ class AttributeEditing(Editing):
         n_epochs: how often training goes through its pairs.
         batch_size: pairs in a step of training, of both kinds together, 2 or more.
         learning_rate: of the mask, by Adam.
+        n_repeats: draws of images, of pairs, and of their order in training; values are means over them.
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
@@ -113,9 +115,12 @@ class AttributeEditing(Editing):
         n_epochs: int = 1,
         batch_size: int = 8,
         learning_rate: float = 0.01,
+        n_repeats: int = 1,
         every_n_validations: int = 0,
     ) -> None:
-        super().__init__(n_train_pairs, n_test_pairs, n_epochs, batch_size, learning_rate, every_n_validations)
+        super().__init__(
+            n_train_pairs, n_test_pairs, n_epochs, batch_size, learning_rate, n_repeats, every_n_validations
+        )
         check_whole(1, n_images=n_images)
         self.attributes, self.n_images = attributes, n_images
 
@@ -126,17 +131,23 @@ class AttributeEditing(Editing):
         self._images = LabelledImages("AttributeEditing", datamodule, attributes=self.attributes)
         check_one_hook("AttributeEditing", datamodule, pl_module)
         with torch.inference_mode(False):
-            train = find_known_images(self._images, "train", self.n_images, self.n_train_pairs, _SEED)
-            test = find_known_images(self._images, "heldout", self.n_images, self.n_test_pairs, _SEED)
-        self._train, self._test, self._numbers = train.swaps, test.swaps, (train.numbers, test.numbers)
+            self._known = [
+                tuple(
+                    find_known_images(self._images, split, self.n_images, n_pairs, seed_of(_SEED, repeat), repeat)
+                    for split, n_pairs in (("train", self.n_train_pairs), ("heldout", self.n_test_pairs))
+                )
+                for repeat in range(self.n_repeats)
+            ]
+        self._swaps = [SwapsOfDraw(train.swaps, test.swaps) for train, test in self._known]
 
     # Lightning validates in inference mode, whose tensors can take no part in a gradient.
     @torch.inference_mode(False)
     @torch.no_grad()
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> list[Scores]:
+    def scores_by_repeat(self, trainer: Trainer, module: SAEModule, stage: str) -> list[list[Scores]]:
         """Train and test masks for every member and reference, a part of them on each rank."""
-        images = EditedImages(self._images, torch.cat(self._numbers))
-        x_train, x_test = (images.activations(numbers).to(module.device) for numbers in self._numbers)
+        images = EditedImages(
+            self._images, *(torch.cat([known.numbers for known in of_draw]) for of_draw in self._known)
+        )
 
         def loss(swaps: Swaps, pairs: Tensor, edited: Tensor, part: str) -> Tensor:
             return images.ask([swaps.questions[i] for i in pairs], edited, part)[0].mean()
@@ -144,10 +155,12 @@ class AttributeEditing(Editing):
         def is_pair_correct(swaps: Swaps, edited: Callable[[Tensor], Tensor], part: str) -> Tensor:
             return images.is_correct(swaps.questions, edited, part)
 
-        accuracy = self.edit_accuracy(trainer, module, x_train, x_test, loss, is_pair_correct)
-        scores = list(self.editing_scores(accuracy))
-        for attribute, swaps in self._test.items():
-            n = swaps.n_cause
-            groups = {member: [correct[attribute][:n], correct[attribute][n:]] for member, correct in accuracy.items()}
-            scores.append(mean_of_shares(score_of_attribute(attribute), groups))
+        scores = []
+        for repeat, known in enumerate(self._known):
+            x_train, x_test = (images.activations(part.numbers).to(module.device) for part in known)
+            accuracy = self.edit_accuracy(repeat, trainer, module, x_train, x_test, loss, is_pair_correct)
+            scores.append(list(self.editing_scores(repeat, accuracy)))
+            for attribute in self._swaps[repeat].test:
+                kinds = [(attribute, True), (attribute, False)]
+                scores[-1].append(self.mean_of_shares(score_of_attribute(attribute), repeat, kinds, accuracy))
         return scores

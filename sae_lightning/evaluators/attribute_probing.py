@@ -25,7 +25,7 @@ class AttributeProbing(Probing):
 
     References and floors are those of SparseProbing: dense_probe, a probe on all of the activation; top_dimensions, the
     k best dimensions of the activation; random_directions, the k best of as many random directions as there are
-    latents, after a ReLU. The floor is measured: the SAEs' mean score where each image has a random label.
+    latents, after a ReLU. Floors are measured: the score of the same probes where each image has a random label.
 
     Args:
         attributes: which; by default all that have two values or more.
@@ -33,6 +33,7 @@ class AttributeProbing(Probing):
         train_images: training images for each attribute, all its values together, 20 or more. Their activations at
             all positions are held in memory.
         test_images: the same of held-out images.
+        n_repeats: draws of images and of control labels; values are means over them.
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
@@ -42,9 +43,11 @@ class AttributeProbing(Probing):
         ks: Sequence[int] = (1, 5),
         train_images: int = 512,
         test_images: int = 256,
+        n_repeats: int = 1,
         every_n_validations: int = 0,
     ) -> None:
-        super().__init__(ks, {"train_images": train_images, "test_images": test_images}, every_n_validations)
+        numbers = {"train_images": train_images, "test_images": test_images}
+        super().__init__(ks, numbers, n_repeats, every_n_validations)
         self.attributes, self.train_images, self.test_images = attributes, train_images, test_images
 
     @override
@@ -54,4 +57,5 @@ class AttributeProbing(Probing):
         datamodule = image_tower_data(self, trainer)
         if not self._prepared:
             images = LabelledImages("AttributeProbing", datamodule, attributes=self.attributes)
-            self._prepared = [PreparedImages(images, self.train_images, self.test_images)]
+            draws = range(self.n_repeats)
+            self._prepared = [[PreparedImages(images, self.train_images, self.test_images, draw) for draw in draws]]

@@ -10,6 +10,8 @@ share of latents that had any: a member with few of them is scored on its surviv
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from math import comb
 from pathlib import Path
 
 import torch
@@ -19,12 +21,13 @@ from torch import Tensor
 
 from sae_lightning.checks import check_between, check_whole
 from sae_lightning.evaluators.base import Items, Scores, evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.repeats import Repeated, seed_of
 from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.interpretation import Interpretation, Judge, LexicalJudge, interpret
 from sae_lightning.interpretation.excerpts import Excerpts
 from sae_lightning.interpretation.firings import TextCodes
 from sae_lightning.interpretation.scoring import CHANCE
-from sae_lightning.interpretation.tasks import InterpretationTask, TaskSettings, choose_latents, make_task
+from sae_lightning.interpretation.tasks import SEED, InterpretationTask, TaskSettings, choose_latents, make_task
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.saes.module import SAEModule
@@ -65,7 +68,7 @@ SHARE_ABOVE = Metric(
     f"Latents explained with an accuracy above {_INTERPRETABLE:g}",
     CAN_BE_TOLD,
     better="higher",
-    floor="no latent that can be explained",
+    floor=_GUESSES,
     computed="share of sampled latents with an accuracy above the threshold",
 )
 DENSE_FRACTION = Metric(
@@ -86,7 +89,7 @@ ALIVE_FRACTION = Metric(
 )
 
 
-class AutoInterp(TextEvaluator):
+class AutoInterp(Repeated, TextEvaluator):
     """Log how well explanations of latents predict on which texts they fire, and how many latents could be sampled.
 
     - interp_accuracy: mean over the sampled latents, chance 0.5.
@@ -96,7 +99,8 @@ class AutoInterp(TextEvaluator):
     - interp_dense_fraction: share of all latents that fire on over 10 % of tokens.
     - interp_alive_fraction: share of all latents that could be sampled.
 
-    Without any latent to sample the first three are nan. Half of the text is for showing and half for judging.
+    Without any latent to sample the first three are nan. Half of the text is for showing and half for judging. Floors
+    of the first three are those of a judge that guesses, of the share for each SAE by the number of its answers.
     Examples, explanation and score of each latent, from the last time, are kept in interpretation.jsonl of the run.
     With a judge that asks a paid service take `sae validate` on a checkpoint: a service that fails stops the run.
 
@@ -109,6 +113,8 @@ class AutoInterp(TextEvaluator):
         n_tokens: held-out tokens that are read twice, or as many as there are; 2000000 for a large model.
         min_frequency: a latent that fires on this share of tokens or less is not sampled.
         min_excerpts: a latent that fires in fewer texts to show, or in fewer to judge, is not sampled.
+        n_repeats: draws of latents, of what is shown and what is judged, and of the texts to judge; values are means
+            over them. interpretation.jsonl keeps the first. A paid judge costs so many times as much.
         every_n_validations: the last validation always counts; 0 for that one alone.
     """
 
@@ -122,9 +128,10 @@ class AutoInterp(TextEvaluator):
         n_tokens: int = 100_000,
         min_frequency: float = 1e-6,
         min_excerpts: int = 10,
+        n_repeats: int = 1,
         every_n_validations: int = 0,
     ) -> None:
-        super().__init__(every_n_validations)
+        super().__init__(n_repeats, every_n_validations)
         check_whole(1, n_latents=n_latents, n_shown=n_shown, n_judged=n_judged, n_tokens=n_tokens)
         check_whole(1, excerpt_length=excerpt_length, min_excerpts=min_excerpts)
         check_between(0, 1, min_frequency=min_frequency, hint="a share of tokens")
@@ -144,33 +151,48 @@ class AutoInterp(TextEvaluator):
             )
         self.judge.check()
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+    def scores_by_repeat(self, trainer: Trainer, module: SAEModule, stage: str) -> list[list[Scores]]:
         """Read the text twice, then have each member interpreted on one rank."""
         members = evaluated_members(trainer, module)
         excerpts = Excerpts(self.datamodule.heldout_rows(self.n_tokens), self.excerpt_length, self.reader.tokenizer)
         codes = TextCodes(self.reader, module, members, excerpts)
         settings = TaskSettings(self.n_latents, self.n_shown, self.n_judged, self.min_excerpts, self.min_frequency)
-        counts = codes.count()
-        chosen = {member: choose_latents(counts_of_member, settings) for member, counts_of_member in counts.items()}
-        firings = codes.firings({member: latents for member, (latents, _) in chosen.items()})
+        seeds = [seed_of(SEED, repeat) for repeat in range(self.n_repeats)]
+        halves = [excerpts, *(excerpts.with_other_halves(seed) for seed in seeds[1:])]
+        counts = codes.count_all(halves)
+        chosen = [
+            {member: choose_latents(of_member, settings, seed) for member, of_member in of_draw.items()}
+            for of_draw, seed in zip(counts, seeds, strict=True)
+        ]
+        drawn = {member: sorted({latent for of_draw in chosen for latent in of_draw[member][0]}) for member in members}
+        firings = codes.firings(drawn)
 
-        def tasks(member: Member) -> Iterator[InterpretationTask]:
-            for column, latent in enumerate(chosen[member][0]):
-                yield make_task(latent, column, counts[member], firings[member], excerpts, settings)
+        def tasks(member: Member, repeat: int) -> Iterator[InterpretationTask]:
+            for latent in chosen[repeat][member][0]:
+                column, of_draw = drawn[member].index(latent), counts[repeat][member]
+                yield make_task(latent, column, of_draw, firings[member], halves[repeat], settings, seeds[repeat])
 
-        if self.judge.begin(task for member in members for task in tasks(member)):
-            interpretations = evaluate_across_ranks(
-                members, lambda member, _: [interpret(self.judge, task) for task in tasks(member)]
+        def interpret_all(repeat: int) -> dict[Member, list[Interpretation]]:
+            return evaluate_across_ranks(
+                members, lambda member, _: [interpret(self.judge, task) for task in tasks(member, repeat)]
             )
-            self._warn_of_answers(interpretations)
-            self._write(run_folder(trainer), trainer.is_global_zero, interpretations)
-            yield from accuracy_scores(interpretations)
-        dense = {member: float((each.frequency > _DENSE).double().mean()) for member, each in counts.items()}
-        yield Scores(DENSE_FRACTION, dense, 0.0)
-        yield Scores(ALIVE_FRACTION, {member: alive for member, (_, alive) in chosen.items()}, 0.0)
 
-    def _warn_of_answers(self, interpretations: Mapping[Member, Sequence[Interpretation]]) -> None:
-        all_of_them = [each for interpreted in interpretations.values() for each in interpreted]
+        repeats = range(self.n_repeats)
+        interpretations: list[dict[Member, list[Interpretation]]] = []
+        if self.judge.begin(task for repeat in repeats for member in members for task in tasks(member, repeat)):
+            interpretations = [interpret_all(repeat) for repeat in repeats]
+            self._warn_of_answers(interpretations)
+            self._write(run_folder(trainer), trainer.is_global_zero, interpretations[0])
+        dense = {member: float((each.frequency > _DENSE).double().mean()) for member, each in counts[0].items()}
+        scores = [list(accuracy_scores(of_draw)) for of_draw in interpretations] or [[] for _ in repeats]
+        for repeat in repeats:
+            scores[repeat].append(Scores(DENSE_FRACTION, dense, 0.0))
+            alive = {member: share for member, (_, share) in chosen[repeat].items()}
+            scores[repeat].append(Scores(ALIVE_FRACTION, alive, 0.0))
+        return scores
+
+    def _warn_of_answers(self, interpretations: Sequence[Mapping[Member, Sequence[Interpretation]]]) -> None:
+        all_of_them = [each for of_draw in interpretations for interpreted in of_draw.values() for each in interpreted]
         if lost := sum(each.n_not_understood for each in all_of_them):
             rank_zero_warn(
                 f"{lost} of {sum(each.n_judged for each in all_of_them)} answers of {type(self.judge).__name__} could "
@@ -202,15 +224,31 @@ def accuracy_scores(interpretations: Mapping[Member, Sequence[Interpretation]]) 
     accuracy, weights = values(lambda each: each.accuracy), values(lambda each: each.frequency)
     weighted = {member: weights[member] * accuracies for member, accuracies in accuracy.items()}
     above = values(lambda each: float(each.accuracy > _INTERPRETABLE))
-    yield _ratio_scores(ACCURACY, Items.mean(accuracy, paired=False), CHANCE)
-    yield _ratio_scores(ACCURACY_WEIGHTED, Items(weighted, weights, paired=False), CHANCE)
-    yield _ratio_scores(SHARE_ABOVE, Items.mean(above, paired=False), 0.0)
+    guessed = values(lambda each: share_of_lucky_guesses(each.n_judged))
+    names = {member: [each.latent for each in interpreted] for member, interpreted in interpretations.items()}
+    yield _ratio_scores(ACCURACY, Items.mean(accuracy, False, names), CHANCE)
+    yield _ratio_scores(ACCURACY_WEIGHTED, Items(weighted, weights, False, names), CHANCE)
+    yield _ratio_scores(
+        SHARE_ABOVE,
+        Items.mean(above, False, names),
+        {member: float(shares.mean()) for member, shares in guessed.items()},
+    )
 
 
-def _ratio_scores(metric: Metric, items: Items, floor: float) -> Scores:
+@cache
+def share_of_lucky_guesses(n: int) -> float:
+    """Return how probable it is that more than `_INTERPRETABLE` of n guesses are correct.
+
+    >>> share_of_lucky_guesses(4), share_of_lucky_guesses(0)
+    (0.0625, 0.0)
+    """
+    return sum(comb(n, k) for k in range(n + 1) if n and k / n > _INTERPRETABLE) / 2**n
+
+
+def _ratio_scores(metric: Metric, items: Items, floor: float | Mapping[Member, float]) -> Scores:
     """Make scores of items; nan without any."""
     values = {
         member: float(numerators.sum() / items.denominators[member].sum())
         for member, numerators in items.numerators.items()
     }
-    return Scores(metric, values, floor, items)
+    return Scores(metric, values, floor, items, undefined="no latent fires often enough to be sampled (min_excerpts)")

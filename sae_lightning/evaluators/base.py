@@ -9,21 +9,23 @@ no parameter and draw nothing from the global random state, so training is bit-i
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
+from statistics import fmean
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import all_gather_object, rank, world_size
-from sae_lightning.members import LoggedName, Member, Tag
+from sae_lightning.members import LoggedName, Member, Tag, by_part
 from sae_lightning.metric import Metric
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step
@@ -45,16 +47,24 @@ class Items:
         numerators: [n_items] for each member.
         denominators: [n_items] for each member.
         paired: item i is the same question to every member, with one denominator; False where each has its own items.
+        names: for each member what each of its items is, by which it is known again in another repeat; None where no
+            repeat can have it again.
     """
 
     numerators: Mapping[Member, Tensor]
     denominators: Mapping[Member, Tensor]
     paired: bool = True
+    names: Mapping[Member, Sequence[Hashable]] | None = None
 
     @classmethod
-    def mean(cls, values: Mapping[Member, Tensor], paired: bool = True) -> "Items":
+    def mean(
+        cls,
+        values: Mapping[Member, Tensor],
+        paired: bool = True,
+        names: Mapping[Member, Sequence[Hashable]] | None = None,
+    ) -> "Items":
         """Make items whose mean is the metric."""
-        return cls(values, {member: torch.ones_like(items) for member, items in values.items()}, paired)
+        return cls(values, {member: torch.ones_like(items) for member, items in values.items()}, paired, names)
 
 
 @dataclass(frozen=True)
@@ -65,14 +75,47 @@ class Scores:
         metric: which.
         members: values. A reference that is no SAE stands among them as a member of its own, with seed 0.
         floor: the score of an SAE that does nothing, or of chance; a mapping with one for each part where they differ,
-            None where another evaluator logs it.
+            or for each member where they depend on its size, its live latents or its directions; None where another
+            evaluator logs it.
         items: what the values are made of, equal on every rank; None where they are not made of items.
+        repeats: values of each member by evaluator seed, whose mean is its value (`Repeated`); None where there is one.
+        undefined: why a value that is not finite is none, for a warning.
     """
 
     metric: Metric
     members: Mapping[Member, Tensor | float]
-    floor: Tensor | float | Mapping[str, Any] | None
+    floor: Tensor | float | Mapping[str, Any] | Mapping[Member, Any] | None
     items: Items | None = None
+    repeats: Mapping[Member, Sequence[float]] | None = None
+    undefined: str = "there is nothing to average, or the SAE has weights that are not finite"
+
+    @property
+    def member_floors(self) -> dict[Member, float]:
+        """Floors of single members, where they have their own; without those that are not finite."""
+        floors = self.floor if isinstance(self.floor, Mapping) else {}
+        own = {member: float(floor) for member, floor in floors.items() if isinstance(member, Member)}
+        return {member: floor for member, floor in own.items() if math.isfinite(floor)}
+
+    def floors_by_part(self, parts: Iterable[str]) -> dict[str, Tensor | float]:
+        """Return one floor for each part: that of the part, or the mean over its members.
+
+        Args:
+            parts: all that a floor which is one number stands for.
+        """
+        if self.floor is None:
+            return {}
+        if not isinstance(self.floor, Mapping):
+            return dict.fromkeys(parts, self.floor)
+        floors = {part: floor for part, floor in self.floor.items() if not isinstance(part, Member)}
+        own = self.member_floors
+        for part, members in by_part(member for member in self.floor if isinstance(member, Member)).items():
+            finite = [own[member] for member in members if member in own]
+            floors[part] = fmean(finite) if finite else math.nan
+        return floors
+
+    def not_finite(self) -> list[Member]:
+        """Return the members whose value is not a number, or infinite."""
+        return [member for member, value in self.members.items() if not math.isfinite(float(value))]
 
 
 class Evaluator(Callback, ABC):
@@ -95,6 +138,7 @@ class Evaluator(Callback, ABC):
         self.measured: Mapping[str, Scores] = {}
         self._n_validations = 0
         self._is_active = False
+        self._told: set[str] = set()
 
     # For subclasses
     # ----------------------------------------------------------------------------------------------------
@@ -165,12 +209,25 @@ class Evaluator(Callback, ABC):
         self.measured = {scores.metric.name: scores for scores in self.scores(trainer, pl_module, stage)}
         for name, scores in self.measured.items():
             values = {LoggedName.of(stage, name, member): value for member, value in scores.members.items()}
-            if scores.floor is not None:
-                floors = scores.floor if isinstance(scores.floor, Mapping) else dict.fromkeys(parts, scores.floor)
-                values |= {LoggedName(stage, Tag(name, part), None): floor for part, floor in floors.items()}
+            floors = scores.floors_by_part(parts)
+            values |= {LoggedName(stage, Tag(name, part), None): floor for part, floor in floors.items()}
             for logged_name, value in values.items():
                 # Every rank has the same value already; sync_dist keeps Lightning from warning that it might not.
                 pl_module.log(str(logged_name), value, sync_dist=True)
+        self._warn_of_undefined()
+
+    def _warn_of_undefined(self) -> None:
+        """Say once of each metric that some members have no value, and why."""
+        new = [each for name, each in self.measured.items() if name not in self._told and each.not_finite()]
+        if not new:
+            return
+        self._told |= {scores.metric.name for scores in new}
+        first, *others = new
+        without = first.not_finite()
+        whose = "" if len(without) == len(first.members) else f" for {', '.join(map(str, without))}"
+        also = f" (and so are {', '.join(scores.metric.name for scores in others)})" if others else ""
+        reasons = "; ".join(dict.fromkeys(scores.undefined for scores in new))
+        rank_zero_warn(f"{first.metric.name} is withheld (nan){whose}{also}: {reasons}")
 
     # State
     # -------------------------------------------------------------------------------------------------------------

@@ -21,17 +21,19 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from sae_lightning.causal.prompts import EntityPrompts
+from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
 from sae_lightning.causal.questions import ask, entity_activations, is_correct
-from sae_lightning.causal.swaps import Swaps, find_known_prompts
+from sae_lightning.causal.swaps import KnownPrompts, Swaps, find_known_prompts
 from sae_lightning.checks import check_whole
 from sae_lightning.evaluators.base import Scores
-from sae_lightning.evaluators.editing import Editing
+from sae_lightning.evaluators.editing import Editing, SwapsOfDraw
 from sae_lightning.evaluators.edits import check_one_hook
+from sae_lightning.evaluators.repeats import seed_of
 from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.metric import Metric, Question
 from sae_lightning.pocket import PocketFacts
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.sources.tokens import check_next_token
 
 _SEED = 0
 _FLOOR = "an edit that changes nothing"
@@ -87,13 +89,15 @@ class CausalEditing(TextEvaluator, Editing):
     The defaults suit a small model on a CPU. SAEBench has n_train_pairs 1750, n_test_pairs 750, learning_rate 0.001.
 
     Args:
-        prompts: where entities, attributes and prompts come from; PocketFacts by default.
+        prompts: where entities, attributes and prompts come from: PocketFacts, FactFile for facts of your own, or
+            RavelFiles. Default: PocketFacts.
         n_prompts: how many prompts the model is asked, for each attribute, in training and in test.
         n_train_pairs: pairs of each kind, cause and isolation, that a mask is trained on.
         n_test_pairs: pairs of each kind that it is tested on.
         n_epochs: how often training goes through its pairs.
         batch_size: pairs in a step of training, of both kinds together, 2 or more.
         learning_rate: of the mask, by Adam.
+        n_repeats: draws of prompts, of pairs, and of their order in training; values are means over them.
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
@@ -108,9 +112,12 @@ class CausalEditing(TextEvaluator, Editing):
         n_epochs: int = 2,
         batch_size: int = 16,
         learning_rate: float = 0.01,
+        n_repeats: int = 1,
         every_n_validations: int = 0,
     ) -> None:
-        super().__init__(n_train_pairs, n_test_pairs, n_epochs, batch_size, learning_rate, every_n_validations)
+        super().__init__(
+            n_train_pairs, n_test_pairs, n_epochs, batch_size, learning_rate, n_repeats, every_n_validations
+        )
         check_whole(1, n_prompts=n_prompts)
         self.prompts = PocketFacts() if prompts is None else prompts
         self.n_prompts = n_prompts
@@ -119,24 +126,37 @@ class CausalEditing(TextEvaluator, Editing):
         """Ask the model what it knows, before anything is trained."""
         super().setup(trainer, pl_module, stage)
         assert isinstance(pl_module, SAEModule)
+        check_next_token(self.datamodule.source, "CausalEditing")
         check_one_hook("CausalEditing", self.datamodule, pl_module)
         part = next(iter(pl_module.members)).part
         with torch.inference_mode(False), torch.no_grad():
-            find = partial(find_known_prompts, self.reader, self.prompts, self.n_prompts, _SEED, part)
-            train, test = find("train", self.n_train_pairs), find("test", self.n_test_pairs)
-        self._train, self._test = train.swaps, test.swaps
-        self._questions = train.questions, test.questions
+            self._known = [
+                (find("train", self.n_train_pairs), find("test", self.n_test_pairs)) for find in self._finders(part)
+            ]
+        self._swaps = [SwapsOfDraw(train.swaps, test.swaps) for train, test in self._known]
+
+    def _finders(self, part: str) -> Iterator[Callable[[Split, int], KnownPrompts]]:
+        """Yield what asks the model in each repeat; it is asked each prompt once."""
+        answered: dict[EntityPrompt, bool] = {}
+        for repeat in range(self.n_repeats):
+            seed = seed_of(_SEED, repeat)
+            find = partial(find_known_prompts, self.reader, self.prompts, self.n_prompts, seed, part)
+            yield partial(find, answered=answered)
 
     # Lightning validates in inference mode, whose tensors can take no part in a gradient.
     @torch.inference_mode(False)
     @torch.no_grad()
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+    def scores_by_repeat(self, trainer: Trainer, module: SAEModule, stage: str) -> list[list[Scores]]:
         """Train and test masks for every member and reference, a part of them on each rank."""
-        reader = self.reader
-        x_train, x_test = (
-            entity_activations(reader.source, questions, reader.batch_size).to(module.device)
-            for questions in self._questions
-        )
+        reader, captured = self.reader, dict[EntityPrompt, Tensor]()
+
+        def activations(known: KnownPrompts) -> Tensor:
+            """Return activations at the entities of prompts, each of which is read in one draw alone."""
+            new = [i for i, prompt in enumerate(known.prompts) if prompt not in captured]
+            if new:
+                rows = entity_activations(reader.source, [known.questions[i] for i in new], reader.batch_size)
+                captured.update({known.prompts[i]: row for i, row in zip(new, rows, strict=True)})
+            return torch.stack([captured[prompt] for prompt in known.prompts]).to(module.device)
 
         def loss(swaps: Swaps, pairs: Tensor, edited: Tensor, part: str) -> Tensor:
             return ask(reader.source, [swaps.questions[i] for i in pairs], edited, part)[0].mean()
@@ -144,4 +164,9 @@ class CausalEditing(TextEvaluator, Editing):
         def is_pair_correct(swaps: Swaps, edited: Callable[[Tensor], Tensor], part: str) -> Tensor:
             return is_correct(reader.source, swaps.questions, reader.batch_size, edited, part)
 
-        return self.editing_scores(self.edit_accuracy(trainer, module, x_train, x_test, loss, is_pair_correct))
+        scores = []
+        for repeat, (train, test) in enumerate(self._known):
+            x_train, x_test = activations(train), activations(test)
+            accuracy = self.edit_accuracy(repeat, trainer, module, x_train, x_test, loss, is_pair_correct)
+            scores.append(list(self.editing_scores(repeat, accuracy)))
+        return scores

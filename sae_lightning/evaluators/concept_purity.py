@@ -5,7 +5,8 @@ of activations, trained and random, without a score. Here the same images are co
 for the formulas.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
@@ -17,16 +18,19 @@ from sae_lightning.checks import check_whole
 from sae_lightning.distributed import all_gather_object, rank, world_size
 from sae_lightning.evaluators.base import Items, Scores
 from sae_lightning.evaluators.image_evaluator import ImageEvaluator
+from sae_lightning.evaluators.repeats import Repeated, seed_of
 from sae_lightning.images import Embedding, ImageReader, PixelEmbedding
 from sae_lightning.interpretation.concepts import Concepts, matching_weights, similarity_above_pool
-from sae_lightning.interpretation.latents_on_images import LatentsOnImages, ReadLatents
+from sae_lightning.interpretation.latents_on_images import LatentsOnImages
 from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric, Question
-from sae_lightning.metrics.random_dictionary import random_dictionary
+from sae_lightning.metrics.random_dictionary import isotropic_directions, random_dictionary
 from sae_lightning.saes.module import SAEModule
 
 # Not a seed that somebody gives to data or SAEs.
 _SEED = 0xD1_4E45
+
+_NONE_SCORED = "no sampled latent fires on n_top images or, at equal frequency, the SAEs share no range of it"
 
 IN_COMMON = Question("concepts", "Have the images of a latent something in common?", order=80)
 _FLOOR = "random sets of images of the same pool"
@@ -87,7 +91,7 @@ FREQUENCY = Metric(
 )
 
 
-class ConceptPurity(ImageEvaluator):
+class ConceptPurity(Repeated, ImageEvaluator):
     """Log what the images on which a latent fires most strongly have in common, means over sampled latents.
 
     - concept_purity: share of a latent's images with the most common value of an attribute, corrected for chance, for
@@ -114,6 +118,7 @@ class ConceptPurity(ImageEvaluator):
         n_top: images of a latent, at least 2.
         n_images: held-out images, or as many as there are.
         max_frequency: latents that fire on a larger share of activations are not sampled; 0.001 in the paper.
+        n_repeats: draws of latents, and of the directions beside them; values are means over them.
         every_n_validations: the last validation always counts; 0 for that one alone.
     """
 
@@ -124,9 +129,10 @@ class ConceptPurity(ImageEvaluator):
         n_top: int = 10,
         n_images: int = 2000,
         max_frequency: float = 1.0,
+        n_repeats: int = 1,
         every_n_validations: int = 0,
     ) -> None:
-        super().__init__(n_images, max_frequency, every_n_validations)
+        super().__init__(n_repeats, n_images, max_frequency, every_n_validations)
         check_whole(1, n_latents=n_latents)
         check_whole(2, n_top=n_top)
         check_whole(2 * n_top, n_images=n_images, hint=f"twice as many as n_top={n_top}, such as 2000")
@@ -144,38 +150,69 @@ class ConceptPurity(ImageEvaluator):
             )
         self.embedding.check(self.datamodule.source)
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
-        """Show the images to the model once, and once to the embedding."""
-        numbers, frequencies = self.pool(), self.frequencies()
-        drawn = {member: self.draw(frequency, self.n_latents) for member, frequency in frequencies.items()}
-        readers = {member: self.reader(module, member, latents) for member, latents in drawn.items()}
-        readers |= self._references(module)
+    def scores_by_repeat(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[list[Scores]]:
+        """Show the images to the model once, and once to the embedding, for the latents of all repeats."""
+        numbers, frequencies, repeats = self.pool(), self.frequencies(), range(self.n_repeats)
+        latents = [
+            {member: self.draw(each, self.n_latents, r) for member, each in frequencies.items()} for r in repeats
+        ]
+        union = {member: torch.cat([of_draw[member] for of_draw in latents]).unique() for member in frequencies}
+        readers = {member: self.reader(module, member, of_member) for member, of_member in union.items()}
+        references = self._references()
+        for member, draws in references.items():
+            directions = torch.cat([rows for rows, _ in draws]).to(module.device)
+            readers[member] = partial(_project, module, member, directions)
         strongest = LatentsOnImages(self.datamodule, module.device, numbers, readers).strongest(self.n_top)
-        # Whether the last of its n_top activations is one: a reference is nowhere exactly 0.
-        is_scored = {member: values[-1] != 0 for member, (values, _) in strongest.items()}
-        sets = {member: places.T[is_scored[member]] for member, (_, places) in strongest.items()}
-        rates = {member: frequencies[member][drawn[member]][is_scored[member]] for member in self.saes}
-        yield from self._concept_scores(Concepts(self.datamodule.images, numbers, self.n_top), sets, rates)
+        concepts = Concepts(self.datamodule.images, numbers, self.n_top)
         vectors = self._embeddings(numbers, module.device)
-        similarity = {member: similarity_above_pool(vectors, places) for member, places in sets.items()}
-        yield _mean(SIMILARITY, Items.mean(similarity, paired=False), 0.0)
-        eligible = {member: self.eligible(frequency).double().mean() for member, frequency in frequencies.items()}
-        yield Scores(ELIGIBLE, {member: float(share) for member, share in eligible.items()}, None)
-        yield Scores(SCORED, {member: float(is_scored[member].double().mean()) for member in self.saes}, None)
-        medians = {member: median(values.tolist()) if len(values) else torch.nan for member, values in rates.items()}
-        yield Scores(FREQUENCY, medians, None)
+        for repeat in repeats:
+            columns = {member: torch.searchsorted(union[member], own) for member, own in latents[repeat].items()}
+            names: dict[Member, list[Hashable]] = {member: own.tolist() for member, own in latents[repeat].items()}
+            for member, draws in references.items():
+                names[member] = draws[repeat][1]
+                columns[member] = repeat * len(names[member]) + torch.arange(len(names[member]))
+            found = {
+                member: (values[:, columns[member]], places[:, columns[member]])
+                for member, (values, places) in strongest.items()
+            }
+            yield list(self._scores_of(_Drawn(latents[repeat], frequencies, found, names), concepts, vectors))
 
-    def _references(self, module: SAEModule) -> dict[Member, ReadLatents]:
-        """Return what reads directions that are no SAE's, as many as latents are sampled."""
-        readers: dict[Member, ReadLatents] = {}
+    def _scores_of(self, drawn: "_Drawn", concepts: Concepts, vectors: Tensor) -> Iterator[Scores]:
+        """Score the latents of one repeat."""
+        # Whether the last of its n_top activations is one: a reference is nowhere exactly 0.
+        is_scored = {member: values[-1] != 0 for member, (values, _) in drawn.strongest.items()}
+        sets = {member: places.T[is_scored[member]] for member, (_, places) in drawn.strongest.items()}
+        names = {
+            member: [name for name, scored in zip(drawn.names[member], which.tolist(), strict=True) if scored]
+            for member, which in is_scored.items()
+        }
+        rates = {member: drawn.frequencies[member][drawn.latents[member]][is_scored[member]] for member in self.saes}
+        for scores in self._concept_scores(concepts, sets, rates):
+            yield _with_names(scores, names)
+        similarity = {member: similarity_above_pool(vectors, places) for member, places in sets.items()}
+        yield _mean(SIMILARITY, Items.mean(similarity, False, names), 0.0)
+        eligible = {member: self.eligible(frequency).double().mean() for member, frequency in drawn.frequencies.items()}
+        yield Scores(ELIGIBLE, {member: float(share) for member, share in eligible.items()}, None)
+        shares = {member: float(is_scored[member].double().mean()) for member in self.saes}
+        yield Scores(SCORED, shares, None, undefined="no latent fires, or none on max_frequency or less")
+        medians = {member: median(values.tolist()) if len(values) else torch.nan for member, values in rates.items()}
+        yield Scores(FREQUENCY, medians, None, undefined=_NONE_SCORED)
+
+    def _references(self) -> dict[Member, list[tuple[Tensor, list[Hashable]]]]:
+        """Return for each repeat directions that are no SAE's, as many as latents are sampled, and their names."""
+        references: dict[Member, list[tuple[Tensor, list[Hashable]]]] = {}
         for part, (member, *_) in by_part(self.saes).items():
-            d_in = self.saes[member].d_in
-            random = random_dictionary(self.n_latents, d_in).to(module.device)
-            order = torch.randperm(2 * d_in, generator=torch.Generator().manual_seed(_SEED))[: self.n_latents]
-            neurons = torch.cat([torch.eye(d_in), -torch.eye(d_in)])[order].to(module.device)
-            readers[Member("neurons", 0, part)] = partial(_project, module, member, neurons)
-            readers[Member("random_directions", 0, part)] = partial(_project, module, member, random)
-        return readers
+            d_in, n = self.saes[member].d_in, self.n_latents
+            neurons, random = Member("neurons", 0, part), Member("random_directions", 0, part)
+            references[neurons], references[random] = [], []
+            for repeat in range(self.n_repeats):
+                generator = torch.Generator().manual_seed(seed_of(_SEED, repeat))
+                order = torch.randperm(2 * d_in, generator=generator)[:n]
+                either_sign = torch.cat([torch.eye(d_in), -torch.eye(d_in)])
+                references[neurons].append((either_sign[order], order.tolist()))
+                rows = isotropic_directions(n, d_in, generator) if repeat else random_dictionary(n, d_in)
+                references[random].append((rows, [(repeat, i) for i in range(n)]))
+        return references
 
     def _concept_scores(
         self, concepts: Concepts, sets: Mapping[Member, Tensor], rates: Mapping[Member, Tensor]
@@ -206,10 +243,26 @@ class ConceptPurity(ImageEvaluator):
         return torch.cat([ranks[i % len(ranks)][i // len(ranks)] for i in range(len(blocks))])
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """Latents of one repeat, how often all fire, and their images: activations and places, the strongest first."""
+
+    latents: Mapping[Member, Tensor]
+    frequencies: Mapping[Member, Tensor]
+    strongest: Mapping[Member, tuple[Tensor, Tensor]]
+    names: Mapping[Member, Sequence[Hashable]]
+
+
+def _with_names(scores: Scores, names: Mapping[Member, Sequence[Hashable]]) -> Scores:
+    assert scores.items is not None
+    own = {member: names[member] for member in scores.items.numerators}
+    return replace(scores, items=replace(scores.items, names=own))
+
+
 def _project(module: SAEModule, member: Member, directions: Tensor, x: Tensor) -> Tensor:
     return module.activations_for(member, x) @ directions.T
 
 
 def _mean(metric: Metric, items: Items, floor: float) -> Scores:
     values = {member: float(sums.sum() / items.denominators[member].sum()) for member, sums in items.numerators.items()}
-    return Scores(metric, values, floor, items)
+    return Scores(metric, values, floor, items, undefined=_NONE_SCORED)

@@ -4,7 +4,7 @@ What `CausalEditing` and `AttributeEditing` have in common: whose coordinates ar
 tested, and what the answers come to. They differ in what the model reads and how it is asked.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, TypeAlias
@@ -17,7 +17,8 @@ from torch import Tensor
 from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.swaps import Swaps
 from sae_lightning.checks import check_above, check_whole
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.base import Items, Scores, evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.repeats import Repeated, seed_of
 from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric
 from sae_lightning.saes.module import SAEModule
@@ -36,7 +37,7 @@ EditAccuracy: TypeAlias = Mapping[Member, Mapping[str, Tensor]]
 """Whether each test pair has the answer that is looked for, by member or reference, then by attribute."""
 
 
-class Editing(Evaluator):
+class Editing(Repeated):
     """An evaluator that swaps attributes by trained masks.
 
     Args:
@@ -45,6 +46,7 @@ class Editing(Evaluator):
         n_epochs: how often training goes through its pairs.
         batch_size: pairs in a step of training, of both kinds together, 2 or more.
         learning_rate: of the mask, by Adam.
+        n_repeats: draws of what the model is asked, of pairs, and of their order in training.
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
@@ -58,19 +60,20 @@ class Editing(Evaluator):
         n_epochs: int,
         batch_size: int,
         learning_rate: float,
+        n_repeats: int,
         every_n_validations: int,
     ) -> None:
-        super().__init__(every_n_validations)
+        super().__init__(n_repeats, every_n_validations)
         check_whole(1, n_train_pairs=n_train_pairs, n_test_pairs=n_test_pairs, n_epochs=n_epochs)
         check_whole(2, batch_size=batch_size, hint="a cause and an isolation pair")
         check_above(0, learning_rate=learning_rate, hint="for example 0.01")
         self.n_train_pairs, self.n_test_pairs = n_train_pairs, n_test_pairs
         self.n_epochs, self.batch_size, self.learning_rate = n_epochs, batch_size, learning_rate
-        self._train: Mapping[str, Swaps] = {}
-        self._test: Mapping[str, Swaps] = {}
+        self._swaps: Sequence[SwapsOfDraw] = ()
 
     def edit_accuracy(
         self,
+        repeat: int,
         trainer: Trainer,
         module: SAEModule,
         x_train: Float[Tensor, "n d_in"],
@@ -81,6 +84,7 @@ class Editing(Evaluator):
         """Train and test masks for every member and reference, a part of them on each rank.
 
         Args:
+            repeat: number of the draw.
             trainer: of the run.
             module: whose members.
             x_train: activations that training pairs name.
@@ -98,40 +102,81 @@ class Editing(Evaluator):
             for name, rotation in (
                 ("neurons", neurons),
                 ("pca", principal_components(train)),
-                ("random_rotation", random_rotation(train.shape[1]).to(train)),
+                ("random_rotation", random_rotation(train.shape[1], repeat).to(train)),
             ):
                 edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, rotation), train, test)
             for name, mask in ((_FULL_SWAP, torch.ones_like(neurons[0])), (_DO_NOTHING, torch.zeros_like(neurons[0]))):
                 edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, neurons), train, test, mask)
-        return evaluate_across_ranks(edits, partial(self._train_and_test, loss, is_correct))
+        return evaluate_across_ranks(edits, partial(self._train_and_test, repeat, loss, is_correct))
 
     def _train_and_test(
-        self, loss: PairLoss, is_correct: IsCorrect, member: Member, edit: "_Edit"
+        self, repeat: int, loss: PairLoss, is_correct: IsCorrect, member: Member, edit: "_Edit"
     ) -> dict[str, Tensor]:
         """Return for each attribute whether each test pair has the answer that is looked for."""
         train, test = edit.coordinates(edit.train), edit.coordinates(edit.test)
         correct = {}
-        for attribute, swaps in self._train.items():
+        for attribute, swaps in self._swaps[repeat].train.items():
             mask = edit.mask
             if mask is None:
 
                 def mean_loss(pairs: Tensor, edited: Tensor, swaps: Swaps = swaps) -> Tensor:
                     return loss(swaps, pairs, edited, member.part)
 
-                batches = swaps.batches(self.n_epochs, self.batch_size, _SEED)
+                batches = swaps.batches(self.n_epochs, self.batch_size, seed_of(_SEED, repeat))
                 mask = train_mask(train, swaps, mean_loss, batches, self.learning_rate).float()
-            test_swaps = self._test[attribute]
+            test_swaps = self._swaps[repeat].test[attribute]
             correct[attribute] = is_correct(test_swaps, partial(_swapped, test, test_swaps, mask), member.part)
         return correct
 
-    def editing_scores(self, accuracy: EditAccuracy) -> Iterator[Scores]:
+    def editing_scores(self, repeat: int, accuracy: EditAccuracy) -> Iterator[Scores]:
         """Compute cause, isolation and score: means over attributes of shares of pairs."""
-        n_cause = {attribute: swaps.n_cause for attribute, swaps in self._test.items()}
-        cause = {member: [correct[a][:n] for a, n in n_cause.items()] for member, correct in accuracy.items()}
-        isolation = {member: [correct[a][n:] for a, n in n_cause.items()] for member, correct in accuracy.items()}
-        both = {member: cause[member] + isolation[member] for member in accuracy}
-        for metric, groups in zip(self.metrics, (cause, isolation, both), strict=True):
-            yield mean_of_shares(metric, groups)
+        test = self._swaps[repeat].test
+        cause, isolation = [(attribute, True) for attribute in test], [(attribute, False) for attribute in test]
+        for metric, kinds in zip(self.metrics, (cause, isolation, cause + isolation), strict=True):
+            yield self.mean_of_shares(metric, repeat, kinds, accuracy)
+
+    def mean_of_shares(
+        self, metric: Metric, repeat: int, kinds: Sequence[tuple[str, bool]], accuracy: EditAccuracy
+    ) -> Scores:
+        """Return the mean over kinds of pairs of the share of correct pairs; the floor is the edit that does nothing.
+
+        Args:
+            metric: which.
+            repeat: number of the draw.
+            kinds: an attribute, and whether its cause pairs or its isolation pairs.
+            accuracy: whether each test pair is correct.
+        """
+        test = self._swaps[repeat].test
+        places = {(name, True): slice(None, test[name].n_cause) for name, _ in kinds}
+        places |= {(name, False): slice(test[name].n_cause, None) for name, _ in kinds}
+        groups = {
+            member: [correct[kind[0]][places[kind]].double() for kind in kinds] for member, correct in accuracy.items()
+        }
+        values = {member: float(torch.stack([each.mean() for each in own]).mean()) for member, own in groups.items()}
+        floors = {member.part: values.pop(member) for member in groups if member.policy == _DO_NOTHING}
+        names = [(kind, name) for kind in kinds for name in test[kind[0]].names[places[kind]]]
+        items = Items(
+            {member: torch.cat([correct / len(correct) for correct in groups[member]]) for member in values},
+            {
+                member: torch.cat([torch.full_like(correct, 1 / len(correct)) for correct in groups[member]])
+                for member in values
+            },
+            names=dict.fromkeys(values, names) if names else None,
+        )
+        return Scores(metric, values, floors, items)
+
+
+@dataclass(frozen=True)
+class SwapsOfDraw:
+    """Pairs of one draw, by attribute.
+
+    Args:
+        train: that masks are trained on.
+        test: other pairs, that they are tested on.
+    """
+
+    train: Mapping[str, Swaps]
+    test: Mapping[str, Swaps]
 
 
 @dataclass(frozen=True)
@@ -144,28 +189,6 @@ class _Edit:
     mask: Tensor | None = None
 
 
-def mean_of_shares(metric: Metric, groups: Mapping[Member, list[Tensor]]) -> Scores:
-    """Return the mean over groups of pairs of the share of correct pairs; the floor is the edit that does nothing.
-
-    Args:
-        metric: which.
-        groups: for each member and reference, pairs of each attribute or kind: whether they are correct.
-    """
-    values = {
-        member: float(torch.stack([correct.double().mean() for correct in each]).mean())
-        for member, each in groups.items()
-    }
-    floors = {member.part: values.pop(member) for member in groups if member.policy == _DO_NOTHING}
-    items = Items(
-        {member: torch.cat([correct.double() / len(correct) for correct in groups[member]]) for member in values},
-        {
-            member: torch.cat([torch.full((len(correct),), 1 / len(correct)).double() for correct in groups[member]])
-            for member in values
-        },
-    )
-    return Scores(metric, values, floors, items)
-
-
 def _swapped(coordinates: Coordinates, swaps: Swaps, mask: Tensor, pairs: Tensor) -> Tensor:
     return coordinates.swapped(swaps.base[pairs], swaps.source[pairs], mask)
 
@@ -175,6 +198,6 @@ def principal_components(x: Float[Tensor, "n d_in"]) -> Float[Tensor, "d_in d_in
     return torch.linalg.eigh(x.T.double().cov()).eigenvectors.T.to(x)
 
 
-def random_rotation(d_in: int) -> Float[Tensor, "d_in d_in"]:
+def random_rotation(d_in: int, repeat: int = 0) -> Float[Tensor, "d_in d_in"]:
     """Return orthonormal rows, the same each time."""
-    return torch.linalg.qr(torch.randn(d_in, d_in, generator=torch.Generator().manual_seed(_SEED))).Q
+    return torch.linalg.qr(torch.randn(d_in, d_in, generator=torch.Generator().manual_seed(seed_of(_SEED, repeat)))).Q

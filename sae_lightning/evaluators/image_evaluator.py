@@ -11,6 +11,7 @@ from sae_lightning import metrics
 from sae_lightning.checks import check_share, check_whole
 from sae_lightning.datamodules import ActivationDataModule, ClipImages
 from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of, evaluated_members
+from sae_lightning.evaluators.repeats import seed_of
 from sae_lightning.interpretation.latents_on_images import ReadLatents
 from sae_lightning.members import Member
 from sae_lightning.saes.module import SAEModule, Step
@@ -61,7 +62,7 @@ class ImageEvaluator(Evaluator):
         """Return the share of held-out activations on which each latent fires, over all ranks, on the CPU."""
         return {member: firings.compute()["firing_frequency"].cpu() for member, firings in self._firings.items()}
 
-    def draw(self, frequency: Float[Tensor, " d_sae"], n: int) -> Int64[Tensor, " n_drawn"]:
+    def draw(self, frequency: Float[Tensor, " d_sae"], n: int, repeat: int = 0) -> Int64[Tensor, " n_drawn"]:
         """Draw n latents that fire, and not too often; all of them where there are fewer.
 
         The same random order of latents is gone through for every member of one size.
@@ -69,7 +70,7 @@ class ImageEvaluator(Evaluator):
         Returns:
             Their numbers in ascending order.
         """
-        order = torch.randperm(len(frequency), generator=torch.Generator().manual_seed(_SEED))
+        order = torch.randperm(len(frequency), generator=torch.Generator().manual_seed(seed_of(_SEED, repeat)))
         return order[self.eligible(frequency)[order]][:n].sort().values
 
     def eligible(self, frequency: Float[Tensor, " d_sae"]) -> Bool[Tensor, " d_sae"]:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, TypeAlias
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.checks import check_above
@@ -24,7 +23,7 @@ from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
 from sae_lightning.saes.module import SAEModule
 from sae_lightning.sources.replacing import edited_outputs
-from sae_lightning.sources.tokens import check_logits
+from sae_lightning.sources.tokens import check_next_token
 
 Kind: TypeAlias = Literal["ce", "kl"]
 Losses: TypeAlias = Mapping[str | Member, Mapping[str, Tensor]]
@@ -94,17 +93,17 @@ class LossRecovered(Evaluator):
         super().__init__(every_n_validations)
         check_above(0, min_gap_nats=min_gap_nats, hint="for example 0.05")
         self.min_gap_nats = min_gap_nats
-        self._has_warned = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is held-out text and a model to read it."""
         super().setup(trainer, pl_module, stage)
         datamodule = datamodule_of(trainer)
-        if datamodule is None or not datamodule.source.predicts_tokens:
+        if datamodule is None or not datamodule.source.is_language_model:
             raise ValueError(
                 f"LossRecovered needs a language model with held-out text, and data={data_name(trainer)} has "
                 "none: take LanguageModelDataModule, or leave out LossRecovered"
             )
+        check_next_token(datamodule.source, "LossRecovered")
         check_one_hook("LossRecovered", datamodule, pl_module)
         self._datamodule = datamodule
 
@@ -131,7 +130,7 @@ class LossRecovered(Evaluator):
                     yield Scores(loss_metric(kind, name), dict.fromkeys(members, loss[name]), loss[name])
             for ablation in ABLATIONS:
                 metric = recovered_metric(kind, ablation)
-                self._warn_of_small_gap(metric.name, float(loss[ablation] - loss["clean"]))
+                gap = float(loss[ablation] - loss["clean"])
                 recovered = {
                     name: recovered_compute(value, loss[ablation], loss["clean"], self.min_gap_nats)
                     for name, value in loss.items()
@@ -140,15 +139,16 @@ class LossRecovered(Evaluator):
                     {member: texts[ablation] - texts[member] for member in members},
                     dict.fromkeys(members, texts[ablation] - texts["clean"]),
                 )
-                yield Scores(metric, {member: recovered[member] for member in members}, recovered["mean"], items)
-
-    def _warn_of_small_gap(self, metric: str, gap: float) -> None:
-        if not gap >= self.min_gap_nats and not self._has_warned:
-            self._has_warned = True
-            rank_zero_warn(
-                f"{metric} is withheld (nan): the ablation costs {gap:.4g} nats a token, less than min_gap_nats="
-                f"{self.min_gap_nats}. Read the losses themselves, evaluate on more text, or take another layer"
-            )
+                yield Scores(
+                    metric,
+                    {member: recovered[member] for member in members},
+                    recovered["mean"],
+                    items,
+                    undefined=f"the ablation costs {gap:.4g} nats a token, less than min_gap_nats={self.min_gap_nats}. "
+                    "Read the losses themselves, evaluate on more text, or take another layer"
+                    if gap < self.min_gap_nats
+                    else Scores.undefined,
+                )
 
 
 def token_losses(datamodule: ActivationDataModule, module: SAEModule) -> dict[str, dict[str | Member, TokenLoss]]:
@@ -160,7 +160,6 @@ def token_losses(datamodule: ActivationDataModule, module: SAEModule) -> dict[st
     }
     for inputs in datamodule.validation_inputs():
         clean = edited_outputs(datamodule.source, inputs, lambda x: x, next(iter(edits)))
-        check_logits(clean, inputs.input_ids, "LossRecovered")
         for part, edits_of_part in edits.items():
             losses[part]["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
             for name, edit in edits_of_part.items():
@@ -183,4 +182,5 @@ def _joined(parts: Mapping[str, Scores]) -> Scores:
         )
         if items
         else None,
+        undefined=next((scores.undefined for scores in parts.values() if scores.not_finite()), first.undefined),
     )

@@ -10,6 +10,7 @@ explained_variance.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import best_cosine, best_match, evenly_spaced_rows, nearest_other, recovered_fraction
 from sae_lightning.metrics.pursuit import pursue
+from sae_lightning.provenance import refuse_other_activations
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import CovarianceMatched
 from sae_lightning.saes.module import SAEModule
@@ -112,7 +114,8 @@ class MetaLatents(Evaluator):
     - base_nearest_cosine: mean over directions of the base of the largest cosine to another, as base/0: duplicates are
       easily explained. Its floor is isotropic directions.
 
-    Other floors: those of as many random directions with the covariance of the base's, in place of meta-latents.
+    Other floors: those of one draw of random directions with the covariance of the base's in place of the meta-latents
+    of each SAE, as many as it has.
 
     Args:
         smaller: folders of the smaller SAEs, such as [RUN/saes/trained/0], each of another number of latents.
@@ -147,10 +150,11 @@ class MetaLatents(Evaluator):
                 f"MetaLatents: k={self.k}: expected at most {min(sae.d_in, sae.d_sae)} for {sae.d_sae} meta-latents in "
                 f"{sae.d_in} dimensions; more explain everything"
             )
-        self._latents = _read(self.smaller, [sae.seed for sae in pl_module.members.values()], sae.d_in)
+        seeds = [sae.seed for sae in pl_module.members.values()]
+        self._latents = _read(self.smaller, seeds, sae.d_in, datamodule.base)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
-        """Measure each member, and chance for each part of the rows."""
+        """Measure each member, and chance in its place."""
         firsts = {part: members[0] for part, members in by_part(module.members).items()}
         rows = {part: module.activations_for(first, self._datamodule.rows) for part, first in firsts.items()}
         members = evaluate_across_ranks(
@@ -158,12 +162,12 @@ class MetaLatents(Evaluator):
         )
         # Chance takes the place of a member: its bias, its number of latents, and nothing that it has learned.
         chance = evaluate_across_ranks(
-            {Member("chance", 0, part): module.members[first] for part, first in firsts.items()},
+            module.members,
             lambda member, sae: self._measure(rows[member.part], sae, _random_directions(sae, rows[member.part])),
         )
         for metric in next(iter(chance.values())):
             values = {member: measured[metric] for member, measured in members.items()}
-            yield _score(metric, values, {member.part: measured[metric] for member, measured in chance.items()})
+            yield _score(metric, values, {member: measured[metric] for member, measured in chance.items()})
         isotropic = torch.randn(rows[""].shape, generator=_generator())
         yield Scores(
             BASE_NEAREST_COSINE,
@@ -190,7 +194,7 @@ class MetaLatents(Evaluator):
         return torch.stack([(x - b_dec - x_hat).square().sum(1), (x - x.mean(0)).square().sum(1)])
 
 
-def _score(metric: Metric, members: Mapping[Member, Tensor], floors: Mapping[str, Tensor]) -> Scores:
+def _score(metric: Metric, members: Mapping[Member, Tensor], floors: Mapping[Member, Tensor]) -> Scores:
     """Take numbers as they are; of errors and deviations what is explained, with the rows as items."""
     if not any(values.dim() for values in members.values()):
         return Scores(metric, members, floors)
@@ -199,7 +203,7 @@ def _score(metric: Metric, members: Mapping[Member, Tensor], floors: Mapping[str
         {member: deviation for member, (_, deviation) in members.items()},
     )
     explained = {member: 1 - error.sum() / deviation.sum() for member, (error, deviation) in members.items()}
-    floor = {part: 1 - error.sum() / deviation.sum() for part, (error, deviation) in floors.items()}
+    floor = {member: 1 - error.sum() / deviation.sum() for member, (error, deviation) in floors.items()}
     return Scores(metric, explained, floor, items)
 
 
@@ -211,7 +215,7 @@ def _random_directions(sae: SparseAutoencoder, rows: Tensor) -> Tensor:
     return CovarianceMatched().directions(sae.d_sae, sae.d_in, _generator(), rows).to(sae.W_dec)
 
 
-def _read(smaller: Sequence[str], seeds: Sequence[int], d_in: int) -> dict[int, Tensor]:
+def _read(smaller: Sequence[str], seeds: Sequence[int], d_in: int, base: Mapping[str, Any]) -> dict[int, Tensor]:
     """Return decoder directions by their number."""
     latents: dict[int, Tensor] = {}
     for folder in smaller:
@@ -227,6 +231,7 @@ def _read(smaller: Sequence[str], seeds: Sequence[int], d_in: int) -> dict[int, 
                 f"MetaLatents: smaller: {folder} has d_in={sae.d_in}, and the directions of the base {d_in}: "
                 "expected SAEs of the same activations"
             )
+        refuse_other_activations(f"MetaLatents: smaller: {folder}", sae.provenance, base.get("activations"))
         if len(W_dec) in latents:
             raise ValueError(
                 f"MetaLatents: smaller={list(smaller)}: two have {len(W_dec)} latents, by which metrics are named; "

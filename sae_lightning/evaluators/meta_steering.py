@@ -5,7 +5,7 @@ that do less each. Here directions are added to the activations of an image towe
 independent and known, so that what each direction does can be counted (`Steering`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,8 +20,9 @@ from sae_lightning.code import Code
 from sae_lightning.datamodules import ClipImages, DecoderDirections
 from sae_lightning.datamodules.from_settings import make_datamodule
 from sae_lightning.datamodules.labelled_images import LabelledImages
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of, evaluate_across_ranks
+from sae_lightning.evaluators.base import Items, Scores, data_name, datamodule_of, evaluate_across_ranks
 from sae_lightning.evaluators.meta_latents import MADE_OF_META_LATENTS
+from sae_lightning.evaluators.repeats import Repeated, seed_of
 from sae_lightning.evaluators.steering import Steering, selectivity, shares
 from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric
@@ -31,7 +32,7 @@ from sae_lightning.saes.module import SAEModule
 # Not a seed that somebody gives to data or SAEs.
 _SEED = 0x57EE_12A6
 
-_RANDOM = Member("random_directions", 0)
+_RANDOM, _MATCHED = Member("random_directions", 0), Member("matched_directions", 0)
 SELECTIVITY = Metric(
     "steering_selectivity",
     "Steering moves one attribute and no other",
@@ -64,7 +65,7 @@ EFFECT = Metric(
 )
 
 
-class MetaSteering(Evaluator):
+class MetaSteering(Repeated):
     """Log how selectively the meta-latents of a meta-SAE steer, beside the latents that they explain.
 
     Of latents of the base, drawn at random, and of the meta-latents that fire on them, each decoder direction is added
@@ -78,7 +79,8 @@ class MetaSteering(Evaluator):
     - steering_effect: what was lost, the sum over attributes of the share of answers; below `change` where directions
       do not reach it with the largest strength, 8.
 
-    References: latents, the base's own; random_directions, isotropic, whose selectivity is the floor;
+    References: latents, the base's own; random_directions, isotropic, whose selectivity is the floor, of each beside
+    the others: what random directions do is never judged by what this one does;
     matched_directions, random with the covariance of the base's decoder directions. The floor of steering_gain has
     random directions in place of meta-latents. Of nulls, their rows are what latents are. The gain of the meta-latents
     of a null is what taking apart gains where there are no parts.
@@ -91,6 +93,7 @@ class MetaSteering(Evaluator):
         n_images: held-out images for each attribute.
         change: the sum over attributes of the share of correct answers that a direction shall lose, above 0 and below
             0.5. A direction that changes one attribute alone must be able to reach it.
+        n_repeats: draws of latents, of random directions and of images; values are means over them.
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`. One costs 8 passes of
             the model over the images for each direction, or fewer.
     """
@@ -102,15 +105,16 @@ class MetaSteering(Evaluator):
         n_latents: int = 96,
         n_images: int = 64,
         change: float = 0.25,
+        n_repeats: int = 1,
         every_n_validations: int = 0,
     ) -> None:
-        super().__init__(every_n_validations)
+        super().__init__(n_repeats, every_n_validations)
         check_whole(1, n_latents=n_latents, n_images=n_images)
         lost = "since 0.5 of the answers about an attribute of two values are lost when all become one of them"
         check_inside(0, 0.5, change=change, hint=lost)
         self.run, self.attributes, self.change = run, attributes, change
         self.n_latents, self.n_images = n_latents, n_images
-        self._steering: Steering | None = None
+        self._steering: Sequence[Steering] = ()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find the run of the base, and ask its model what it knows of the images."""
@@ -122,10 +126,15 @@ class MetaSteering(Evaluator):
                 "of an SAE: take DecoderDirections, or leave out MetaSteering"
             )
         self._datamodule = datamodule
-        if self._steering is None:
+        if bool(datamodule.dead.all()):
+            raise ValueError(
+                f"MetaSteering: all {len(datamodule.dead)} latents of the base are dead, and dead ones are not steered "
+                "with: take a base with latents that fire, or leave out MetaSteering"
+            )
+        if not self._steering:
             self._steering = self._make_steering(datamodule, trainer.strategy.root_device)
 
-    def _make_steering(self, datamodule: DecoderDirections, device: torch.device) -> Steering:
+    def _make_steering(self, datamodule: DecoderDirections, device: torch.device) -> list[Steering]:
         folders = [Path(folder) for folder in datamodule.saes]
         run, part = _origin(folders, self.run)
         data = _images_of(run, part)
@@ -140,45 +149,68 @@ class MetaSteering(Evaluator):
         images = LabelledImages("MetaSteering", data, None, self.attributes)
         if len(images.attributes) < 2:
             raise ValueError(f"attributes={images.attributes}: expected two or more, of which one may be changed")
-        return Steering(images, images.numbers("heldout", self.n_images), part)
+        return [
+            Steering(images, images.numbers("heldout", self.n_images, repeat), part, self.n_images)
+            for repeat in range(self.n_repeats)
+        ]
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
+    def scores_by_repeat(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[list[Scores]]:
         """Steer with the directions of each member and reference, a part of them on each rank."""
-        assert (steering := self._steering) is not None
+        for repeat, steering in enumerate(self._steering):
+            yield list(self._scores_of(steering, module, repeat))
+
+    def _scores_of(self, steering: Steering, module: SAEModule, repeat: int) -> Iterator[Scores]:
+        """Measure the scores of one repeat."""
         rows, alive = self._datamodule.rows, ~self._datamodule.dead
-        order = torch.randperm(len(rows), generator=_generator())
+        order = torch.randperm(len(rows), generator=_generator(repeat))
         drawn = order[alive[order]][: self.n_latents].sort().values
 
         directions: dict[Member, Tensor] = {}
         codes: dict[Member, Code] = {}
+        names: dict[Member, Sequence[Hashable]] = {}
         for part, members in by_part(module.members).items():
             rows_of_part = module.activations_for(members[0], rows)
-            directions[_latents(part)] = rows_of_part[drawn]
+            directions[_latents(part)], names[_latents(part)] = rows_of_part[drawn], drawn.tolist()
             if not part:
-                directions[_RANDOM] = _random(Isotropic(), rows_of_part, len(drawn))
-                matched = _random(CovarianceMatched(), rows_of_part, len(drawn))
-                directions[Member("matched_directions", 0)] = matched
+                n = max(2, len(drawn))  # each is judged by the others
+                directions[_RANDOM] = _random(Isotropic(), rows_of_part, n, repeat)
+                directions[_MATCHED] = _random(CovarianceMatched(), rows_of_part, n, repeat)
+                names |= dict.fromkeys((_RANDOM, _MATCHED), [(repeat, i) for i in range(n)])
             for member in members:
                 sae = module.members[member]
                 code = sae.encode(rows_of_part[drawn].to(module.device))
                 codes[member] = code = code.where(code.values > 0)
-                directions[member] = normalize(sae.W_dec.detach()[code.indices.unique()], dim=1)
+                meta_latents = code.indices.unique()
+                names[member] = meta_latents.tolist()
+                directions[member] = normalize(sae.W_dec.detach()[meta_latents], dim=1)
         steered = evaluate_across_ranks(
             directions, lambda _, unit_rows: steering.lost(unit_rows.to(module.device), self.change)
         )
-        usual = shares(steered[_RANDOM][0]).mean(0)
+        random = shares(steered[_RANDOM][0])
+        usual = random.mean(0)
         selective = {member: selectivity(lost, usual) for member, (lost, _) in steered.items()}
+        # What is usual must not hold what it judges, or random directions would look less selective than they are.
+        selective[_RANDOM] = torch.cat(
+            [
+                selectivity(steered[_RANDOM][0][[i]], (random.sum(0) - random[i]) / (len(random) - 1))
+                for i in range(len(random))
+            ]
+        )
         floor = selective[_RANDOM].mean()
         means = {member: values.mean() for member, values in selective.items()}
-        yield Scores(SELECTIVITY, means, floor, Items.mean(selective, paired=False))
-        yield _gain(selective, codes, floor)
+        silent = "no meta-latent fires on the latents that were drawn"
+        yield Scores(SELECTIVITY, means, floor, Items.mean(selective, False, names), undefined=silent)
+        yield _gain(selective, codes, floor, drawn.tolist())
         strengths = {member: strength.log().mean().exp() for member, (_, strength) in steered.items()}
-        yield Scores(STRENGTH, strengths, None)
-        yield Scores(EFFECT, {member: lost.sum(1).mean() for member, (lost, _) in steered.items()}, None)
+        yield Scores(STRENGTH, strengths, None, undefined=silent)
+        effects = {member: lost.sum(1).mean() for member, (lost, _) in steered.items()}
+        yield Scores(EFFECT, effects, None, undefined=silent)
 
 
-def _gain(selective: Mapping[Member, Tensor], codes: Mapping[Member, Code], random: Tensor) -> Scores:
-    """Return for each latent what its meta-latents are more selective than itself."""
+def _gain(
+    selective: Mapping[Member, Tensor], codes: Mapping[Member, Code], random: Tensor, drawn: Sequence[int]
+) -> Scores:
+    """Return for each latent, whose number is in `drawn`, what its meta-latents are more selective than itself."""
     gains = {}
     for member, code in codes.items():
         rows, meta_latents = code.rows.cpu(), code.indices.cpu()
@@ -188,7 +220,12 @@ def _gain(selective: Mapping[Member, Tensor], codes: Mapping[Member, Code], rand
         gains[member] = torch.zeros_like(latents).index_add_(0, rows, of_entries - latents[rows])
         gains[member] /= torch.bincount(rows, minlength=len(latents)).clamp(min=1)
     floors = {member.part: random - selective[_latents(member.part)].mean() for member in codes}
-    return Scores(GAIN, {member: gain.mean() for member, gain in gains.items()}, floors, Items.mean(gains))
+    return Scores(
+        GAIN,
+        {member: gain.mean() for member, gain in gains.items()},
+        floors,
+        Items.mean(gains, names=dict.fromkeys(gains, drawn)),
+    )
 
 
 def _latents(part: str) -> Member:
@@ -238,9 +275,9 @@ def _images_of(run: Path, part: str) -> ClipImages:
     return datamodule
 
 
-def _random(init: Isotropic | CovarianceMatched, rows: Tensor, n: int) -> Float[Tensor, "n d_in"]:
-    return init.directions(n, rows.shape[1], _generator(), rows)
+def _random(init: Isotropic | CovarianceMatched, rows: Tensor, n: int, repeat: int) -> Float[Tensor, "n d_in"]:
+    return init.directions(n, rows.shape[1], _generator(repeat), rows)
 
 
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(_SEED)
+def _generator(repeat: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed_of(_SEED, repeat))

@@ -4,9 +4,9 @@ What `SparseProbing` and `AttributeProbing` have in common: the features, the re
 averaged over. They differ in what the model reads.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ from typing_extensions import override
 
 from sae_lightning.checks import check_whole
 from sae_lightning.distributed import all_gather_object
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, evaluate_across_ranks, evaluated_members
-from sae_lightning.members import Member, by_part
+from sae_lightning.evaluators.base import Items, Scores, evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.repeats import Repeated
+from sae_lightning.evaluators.sizes import same_sizes
+from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics.random_dictionary import random_dictionary
 from sae_lightning.probing.features import Tokens, activation_features, random_features, sae_features
-from sae_lightning.probing.probe import Score, probe, top_columns
+from sae_lightning.probing.probe import Columns, Score, probe, top_columns
 from sae_lightning.probing.problems import Problem
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule
@@ -55,7 +57,7 @@ def accuracy_metric(name: Probe, set_name: SetName) -> Metric:
             f"Dense probe on the reconstruction{of_other_data}, accuracy",
             HOLDS_CONCEPT,
             better="higher",
-            floor="guessing",
+            floor=_CONTROLS,
             computed=f"{computed}, of a logistic probe on all of the reconstruction",
         )
     if set_name == "test":
@@ -87,7 +89,7 @@ def auroc_metric(name: Probe, set_name: SetName) -> Metric:
             f"probe_reconstruction_auroc{suffix}",
             f"Dense probe on the reconstruction{of_other_data}, auroc",
             HOLDS_CONCEPT,
-            floor="guessing",
+            floor=_CONTROLS,
             computed=f"{computed}, of a logistic probe on all of the reconstruction",
         )
     return Metric(
@@ -112,10 +114,10 @@ class Task(Protocol):
 
     problems: list[Problem]
     controls: list[Problem]
-    documents: np.ndarray
+    documents: Sequence[Hashable]
 
-    def capture(self) -> Tokens:
-        """Return activations of all examples."""
+    def capture(self, known: Any) -> Tokens:
+        """Return activations of all examples; `known` keeps those that other draws of the task have read."""
         ...
 
 
@@ -125,31 +127,32 @@ class ProbeScores:
 
     Args:
         probes: scores by probe, then by set.
-        controls: those on control labels, by number of latents; references have none.
+        controls: those of the same probes on control labels.
     """
 
     probes: Mapping[Probe, Mapping[str, Score]]
-    controls: Mapping[Probe, Mapping[str, Score]] = field(default_factory=dict)
+    controls: Mapping[Probe, Mapping[str, Score]]
 
 
-class Probing(Evaluator):
+class Probing(Repeated):
     """An evaluator that fits probes to prepared tasks.
 
     Args:
         ks: how many latents a probe reads, each 1 or more.
         numbers: of examples by the name of their argument, each 20 or more.
+        n_repeats: draws of examples and control labels.
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
-    def __init__(self, ks: Sequence[int], numbers: Mapping[str, int], every_n_validations: int) -> None:
-        super().__init__(every_n_validations)
+    def __init__(self, ks: Sequence[int], numbers: Mapping[str, int], n_repeats: int, every_n_validations: int) -> None:
+        super().__init__(n_repeats, every_n_validations)
         for k in ks:
             check_whole(1, ks=k)
         if not ks or len(set(ks)) != len(ks):
             raise ValueError(f"ks={list(ks)}: expected numbers of latents, each 1 or more and once, such as [1, 2, 5]")
         check_whole(_MIN_EXAMPLES, hint="half of them positive", **numbers)
         self.ks = ks
-        self._prepared: Sequence[Task] = []
+        self._prepared: Sequence[Sequence[Task]] = []  # by task, then by draw
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -162,95 +165,102 @@ class Probing(Evaluator):
             raise ValueError(f"{name}: ks={list(self.ks)}: expected at most the number of latents, {d_sae}")
 
     @override
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
-        """Run the model once for each task, then each SAE over its activations."""
+    def scores_by_repeat(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Iterator[Scores]]:
+        """Run the model once over the texts of each task, then each SAE over the activations of each draw."""
         members = evaluated_members(trainer, module)
-        results = [self._probe_all(task, module, members) for task in self._prepared]
-        probes: tuple[Probe, ...] = (*self.ks, "reconstruction")
-        for name in probes:
-            for set_name in _SUFFIXES:
-                yield from self._scores(results, name, set_name, list(members))
+        # A task's activations are let go of before the next one's are read.
+        results = [list(self._probe_draws(draws, module, members)) for draws in self._prepared]
+        for repeat in range(self.n_repeats):
+            yield self._scores_of([draws[repeat] for draws in results], [draws[repeat] for draws in self._prepared])
+
+    def _probe_draws(
+        self, draws: Sequence[Task], module: SAEModule, members: Mapping[Member, SparseAutoencoder]
+    ) -> Iterator[dict[Member, ProbeScores]]:
+        known: dict[Any, Tensor] = {}
+        for task in draws:
+            yield self._probe_all(task, task.capture(known), module, members)
 
     def _probe_all(
-        self, task: Task, module: SAEModule, members: Mapping[Member, SparseAutoencoder]
+        self, task: Task, captured: Tokens, module: SAEModule, members: Mapping[Member, SparseAutoencoder]
     ) -> dict[Member, ProbeScores]:
-        """Probe every member and reference on one task."""
-        captured = task.capture()
+        """Probe every member and reference on one draw of a task."""
 
         def tokens_for(member: Member) -> Tokens:
             return Tokens(module.activations_for(member, captured.activations), captured.starts, captured.pooling)
 
         scores = evaluate_across_ranks(members, lambda member, sae: self._probe_sae(task, sae, tokens_for(member)))
-        for part, members_of_part in by_part(members).items():
-            first = members_of_part[0]
-            references = self._probe_references(task, tokens_for(first), members[first].d_sae, module.device)
-            # Those of the first rank for all: another device may round otherwise.
-            for name, scores_of_reference in all_gather_object(references)[0].items():
-                scores[Member(name, 0, part)] = scores_of_reference
-        return scores
+        references: dict[Member, ProbeScores] = {}
+        for size in same_sizes(module, members):
+            tokens = tokens_for(size.members[0])
+            if Member("dense_probe", 0, size.part) not in references:
+                for name, own in self._probe_activations(task, tokens).items():
+                    references[Member(name, 0, size.part)] = own
+            blocks = random_features(
+                random_dictionary(size.d_sae, tokens.activations.shape[1]).to(module.device), tokens
+            )
+            references[size.reference("random_directions")] = self._probe_columns(task, blocks)
+        # Those of the first rank for all: another device may round otherwise.
+        return scores | all_gather_object(references)[0]
 
     def _probe_sae(self, task: Task, sae: SparseAutoencoder, tokens: Tokens) -> ProbeScores:
         latents, x_hat = sae_features(sae, tokens)
-        probes: dict[Probe, Mapping[str, Score]] = {
-            "reconstruction": probe(task.problems, [x_hat] * len(task.problems))
+        on_latents, on_all = self._probe_columns(task, [latents]), _probe_whole(task, x_hat)
+        whole: Probe = "reconstruction"
+        return ProbeScores({whole: on_all[0]} | dict(on_latents.probes), {whole: on_all[1]} | dict(on_latents.controls))
+
+    def _probe_activations(self, task: Task, tokens: Tokens) -> dict[str, ProbeScores]:
+        """Probe what needs no SAE and has no size: all of the activation, and its best dimensions."""
+        x = activation_features(tokens)
+        probes: tuple[Probe, ...] = (*self.ks, "reconstruction")
+        dense, control = _probe_whole(task, x)
+        return {
+            "dense_probe": ProbeScores(dict.fromkeys(probes, dense), dict.fromkeys(probes, control)),
+            "top_dimensions": self._probe_columns(task, [x]),
         }
+
+    def _probe_columns(self, task: Task, blocks: Iterable[Columns]) -> ProbeScores:
+        """Probe the best k of some columns, which are chosen for each problem, and anew for control labels."""
+        columns = top_columns(blocks, [*task.problems, *task.controls], max(self.ks))
+        n = len(task.problems)
+        probes: dict[Probe, Mapping[str, Score]] = {}
         controls: dict[Probe, Mapping[str, Score]] = {}
-        columns = top_columns([latents], [*task.problems, *task.controls], max(self.ks))
         for k in self.ks:
             k_columns = [columns_of_problem[:, :k] for columns_of_problem in columns]
-            probes[k] = probe(task.problems, k_columns[: len(task.problems)])
-            controls[k] = probe(task.controls, k_columns[len(task.problems) :])
+            probes[k], controls[k] = probe(task.problems, k_columns[:n]), probe(task.controls, k_columns[n:])
         return ProbeScores(probes, controls)
 
-    def _probe_references(self, task: Task, tokens: Tokens, d_sae: int, device: torch.device) -> dict[str, ProbeScores]:
-        """Probe what needs no SAE: all of the activation, its best dimensions, the best of random directions."""
-        x = activation_features(tokens)
-        dense = probe(task.problems, [x] * len(task.problems))
-        references = {"dense_probe": ProbeScores(dict.fromkeys([*self.ks, "reconstruction"], dense))}
-        directions = random_dictionary(d_sae, x.shape[1]).to(device)
-        candidates = {"top_dimensions": [x], "random_directions": random_features(directions, tokens)}
-        for name, blocks in candidates.items():
-            columns = top_columns(blocks, task.problems, max(self.ks))
-            references[name] = ProbeScores(
-                {
-                    k: probe(task.problems, [columns_of_problem[:, :k] for columns_of_problem in columns])
-                    for k in self.ks
-                }
-            )
-        return references
+    def _scores_of(self, results: Sequence[Mapping[Member, ProbeScores]], prepared: Sequence[Task]) -> Iterator[Scores]:
+        """Compute the scores of one repeat."""
+        probes: tuple[Probe, ...] = (*self.ks, "reconstruction")
+        for name in probes:
+            for set_name in _SUFFIXES:
+                yield from self._scores_of_probe(results, prepared, name, set_name)
 
-    def _scores(
+    def _scores_of_probe(
         self,
         results: Sequence[Mapping[Member, ProbeScores]],
+        prepared: Sequence[Task],
         name: Probe,
         set_name: SetName,
-        members: Sequence[Member],
     ) -> Iterator[Scores]:
         """Compute accuracy and AUROC of one probe on one set; nothing where no task has the set."""
         tasks = [
             (scores, task.documents)
-            for scores, task in zip(results, self._prepared, strict=True)
+            for scores, task in zip(results, prepared, strict=True)
             if scores and set_name in next(iter(scores.values())).probes[name]
         ]
         if not tasks:
             return
-        by_member = {
-            member: [scores[member].probes[name][set_name] for scores, _ in tasks]
-            for member, first in tasks[0][0].items()
-            if name in first.probes
-        }
-        controls = {
-            part: [
-                scores[member].controls.get(name, {}).get(set_name) for scores, _ in tasks for member in members_of_part
-            ]
-            for part, members_of_part in by_part(members).items()
-        }
+        members = [member for member, first in tasks[0][0].items() if name in first.probes]
+        by_member = {member: [scores[member].probes[name][set_name] for scores, _ in tasks] for member in members}
+        controls = {member: [scores[member].controls[name].get(set_name) for scores, _ in tasks] for member in members}
 
         def scores_of(metric: Metric, value: Callable[[Score], float], items: Items | None) -> Scores:
             means = {member: float(np.mean([value(score) for score in scores])) for member, scores in by_member.items()}
             floors = {
-                part: float(np.mean([0.5 if score is None else value(score) for score in scores]))
-                for part, scores in controls.items()
+                # Labels that are the same for all examples of a set are guessed.
+                member: float(np.mean([0.5 if score is None else value(score) for score in scores]))
+                for member, scores in controls.items()
             }
             return Scores(metric, means, floors, items)
 
@@ -259,14 +269,26 @@ class Probing(Evaluator):
         yield scores_of(auroc_metric(name, set_name), lambda score: score.auroc, None)
 
 
-def _items_by_document(by_member: Mapping[Member, Sequence[Score]], documents: Sequence[np.ndarray]) -> Items:
+def _probe_whole(task: Task, x: np.ndarray) -> tuple[Mapping[str, Score], Mapping[str, Score]]:
+    """Return the scores of probes on all columns, and those on control labels."""
+    return probe(task.problems, [x] * len(task.problems)), probe(task.controls, [x] * len(task.controls))
+
+
+def _items_by_document(by_member: Mapping[Member, Sequence[Score]], documents: Sequence[Sequence[Hashable]]) -> Items:
     """Split the accuracy by documents, of all tasks together."""
-    correct = {m: by_document([score.correct for score in scores], documents) for m, scores in by_member.items()}
-    weights = {m: by_document([score.weights for score in scores], documents) for m, scores in by_member.items()}
+    places: dict[tuple[int, Hashable], int] = {}
+    numbers = [
+        np.array([places.setdefault((task, name), len(places)) for name in names], dtype=np.int64)
+        for task, names in enumerate(documents)
+    ]
+    correct = {m: by_document([score.correct for score in scores], numbers) for m, scores in by_member.items()}
+    weights = {m: by_document([score.weights for score in scores], numbers) for m, scores in by_member.items()}
     in_set = next(iter(weights.values())) > 0  # the other documents are of other sets
+    names = [name for name, place in places.items() if in_set[place]]
     return Items(
         {member: sums[in_set] for member, sums in correct.items()},
         {member: sums[in_set] for member, sums in weights.items()},
+        names=dict.fromkeys(by_member, names),
     )
 
 
@@ -275,10 +297,11 @@ def by_document(values: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -
 
     Args:
         values: [n_examples] for each task.
-        documents: [n_examples] for each task, the number of the document of each example.
+        documents: [n_examples] for each task, the number of the document of each example among those of all tasks.
 
     Returns:
         [n_documents of all tasks].
     """
-    sums = [np.bincount(numbers, of_task) for of_task, numbers in zip(values, documents, strict=True)]
-    return torch.from_numpy(np.concatenate(sums) / len(sums))
+    n = 1 + max(int(numbers.max()) for numbers in documents)
+    sums = [np.bincount(numbers, of_task, n) for of_task, numbers in zip(values, documents, strict=True)]
+    return torch.from_numpy(np.sum(sums, 0) / len(sums))

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 import torchmetrics
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from sae_lightning.distributed import all_gather_object
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.distributed import all_gather_object, all_reduce_sum
 from sae_lightning.evaluators.base import Evaluator, Items, Scores, datamodule_of
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
@@ -42,6 +43,21 @@ RELATIVE_NORM = Metric(
     floor=_FLOOR,
     computed="mean norm of x_hat over mean norm of x",
 )
+WITHOUT_MASSIVE = Metric(
+    "explained_variance_without_massive",
+    "Explained variance, without massive activations",
+    EXPLAINS,
+    better="higher",
+    floor=_FLOOR,
+    computed="explained variance over the held-out activations whose norm is at most 10 times the median norm",
+)
+MASSIVE_FRACTION = Metric(
+    "massive_fraction",
+    "Share of activations left out as massive",
+    EXPLAINS,
+    floor="any SAE: none takes part",
+    computed="held-out activations whose norm is above max_norm_ratio times the median norm, over all held-out ones",
+)
 
 
 def beyond(null: str) -> Metric:
@@ -65,12 +81,26 @@ class Reconstruction(Evaluator):
     BatchTopK have, what is explained beyond Gaussian noise of equal mean and covariance is owed to structure beyond
     second order. Its floor is 0; it may be negative.
 
+    Where massive activations were left out of the held-out data, massive_fraction says how many. Where they were kept,
+    with max_norm_ratio null, explained_variance_without_massive is that of all others.
+
     Args:
         every_n_validations: 1 or more; the last validation always counts.
     """
 
+    _datamodule: ActivationDataModule | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the datamodule, which knows what is massive."""
+        super().setup(trainer, pl_module, stage)
+        self._datamodule = datamodule_of(trainer)
+
     def start(self, module: SAEModule) -> None:
         """Make fresh metrics."""
+        massive = None if self._datamodule is None else self._datamodule.massive
+        self._keeps_massive = massive is not None and not massive.leaves_out
+        self._without_massive: dict[Member, ExplainedVariance] = {}
+        self._n_massive = torch.zeros(1, dtype=torch.int64, device=module.device)
         self._metrics: dict[Metric, dict[Member, torchmetrics.Metric]] = {
             EXPLAINED_VARIANCE: {}, COSINE: {}, RELATIVE_NORM: {},
         }  # fmt: skip
@@ -81,6 +111,8 @@ class Reconstruction(Evaluator):
                 self._firsts[member.part] = member
                 self._mean_predictions[member.part] = MeanPrediction(sae.d_in).to(module.device)
             self._metrics[EXPLAINED_VARIANCE][member] = ExplainedVariance(sae.d_in).to(module.device)
+            if self._keeps_massive:
+                self._without_massive[member] = ExplainedVariance(sae.d_in).to(module.device)
             self._metrics[COSINE][member] = CosineSimilarity().to(module.device)
             self._metrics[RELATIVE_NORM][member] = RelativeNorm().to(module.device)
         self._errors: dict[Member, list[Any]] = {member: [] for member in module.members}
@@ -96,6 +128,18 @@ class Reconstruction(Evaluator):
         for part, member in self._firsts.items():
             self._mean_predictions[part].update(steps[member].x)
             self._moments[part].append(moments_update(steps[member].x))
+            if self._keeps_massive:
+                self._update_without_massive(part, steps)
+
+    def _update_without_massive(self, part: str, steps: Mapping[Member, Step]) -> None:
+        assert self._datamodule is not None
+        massive = self._datamodule.is_massive(steps[self._firsts[part]].x, part)
+        if massive is None:  # a null
+            return
+        self._n_massive += massive.sum()
+        for member, step in steps.items():
+            if member.part == part:
+                self._without_massive[member].update(step.x[~massive], step.x_hat[~massive])
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Compute all four metrics, and the differences to nulls."""
@@ -106,6 +150,7 @@ class Reconstruction(Evaluator):
             yield Scores(metric, values, floor, self._items() if metric == EXPLAINED_VARIANCE else None)
             if metric == EXPLAINED_VARIANCE:
                 explained = values
+        yield from self._scores_about_massive(floors)
         yield Scores(FVU, {member: 1 - value for member, value in explained.items()}, 1.0)
         datamodule = datamodule_of(trainer)
         for null in datamodule.null_parts if datamodule is not None else ():
@@ -115,6 +160,19 @@ class Reconstruction(Evaluator):
                 if not member.part
             }
             yield Scores(beyond(null), differences, {"": 0.0})
+
+    def _scores_about_massive(self, floors: Mapping[str, Any]) -> Iterator[Scores]:
+        """Say what massive activations are left out, or what they decide; nothing where there are none."""
+        if self._keeps_massive and int(all_reduce_sum(self._n_massive)):
+            nulls = self._datamodule.null_parts if self._datamodule is not None else ()
+            values = {member: ev.compute() for member, ev in self._without_massive.items() if member.part not in nulls}
+            yield Scores(WITHOUT_MASSIVE, values, {part: 0.0 for part in floors if part not in nulls})
+        elif self._datamodule is not None and not self._keeps_massive:
+            counts = zip(*all_gather_object(self._datamodule.massive_in_validation()), strict=True)
+            n_massive, n = map(sum, counts)
+            if n_massive:
+                members = self._metrics[EXPLAINED_VARIANCE]
+                yield Scores(MASSIVE_FRACTION, dict.fromkeys(members, n_massive / n), n_massive / n)
 
     def _items(self) -> Items:
         """Split explained variance by batches, whose activations follow one another in the text."""

@@ -1,6 +1,7 @@
 """Which true features of synthetic data are among the decoder directions, and do latents fire when they do?"""
 
 from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import Literal
 
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, d
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import FiringMatch, best_cosine, best_match, matched_cosine, uniqueness
-from sae_lightning.metrics.random_dictionary import random_dictionary
+from sae_lightning.metrics.random_dictionary import random_dictionaries
 from sae_lightning.saes.module import SAEModule, Step
 
 # The matching takes two minutes for this many features and latents, and hours for a few times as many.
@@ -115,9 +116,10 @@ class Recovery(Evaluator):
     - firing_precision, firing_recall, firing_f1: does a latent fire when its best match does? Means over latents for
       which the ratio exists: that fire, whose feature fires, either of the two. A dead latent lowers the last two.
 
-    Cosines are signed; mean_best_cosine_absolute and matched_cosine_absolute ignore the sign. Floors are chance: the
-    same for a random isotropic dictionary of equal size; those of the firings are 0, an SAE that does nothing.
-    Intervals are over features, and for firings over latents.
+    Cosines are signed; mean_best_cosine_absolute and matched_cosine_absolute ignore the sign. Floors are chance, for
+    each size: the same for a random isotropic dictionary of equal size, the mean over one draw, or over as many as have
+    1024 directions in all; those of the firings are 0, an SAE that does nothing. Intervals are over features, and for
+    firings over latents.
 
     Args:
         threshold: cosine above which a feature counts as recovered, between 0 and 1.
@@ -128,7 +130,7 @@ class Recovery(Evaluator):
         super().__init__(every_n_validations)
         check_inside(0, 1, threshold=threshold, hint="a cosine, for example 0.8")
         self.threshold = threshold
-        self._chance: dict[Metric, Tensor] | None = None
+        self._chance: dict[int, dict[Metric, float]] = {}
         self._firings: dict[Member, FiringMatch] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -161,17 +163,24 @@ class Recovery(Evaluator):
         by_member = {
             member: self._compare_directions(features, sae.W_dec.detach()) for member, sae in module.members.items()
         }
-        if self._chance is None:
-            sae = next(iter(module.members.values()))
-            self._chance = self._compare_directions(features, random_dictionary(sae.d_sae, sae.d_in).to(features))
-        for metric, floor in self._chance.items():
-            values = {member: of_member[metric] for member, of_member in by_member.items()}
-            # Not paired where there are fewer matches than features.
-            yield _mean_scores(metric, values, float(floor.mean()), paired=len(floor) == len(features))
+        for d_sae in {sae.d_sae for sae in module.members.values()} - set(self._chance):
+            chance = [
+                {metric: float(values.mean()) for metric, values in self._compare_directions(features, rows).items()}
+                for rows in (rows.to(features) for rows in random_dictionaries(d_sae, features.shape[1]))
+            ]
+            self._chance[d_sae] = {metric: fmean(draw[metric] for draw in chance) for metric in chance[0]}
+        measured = [metric for of_member in by_member.values() for metric in of_member]
+        for metric in dict.fromkeys(measured):
+            values = {member: of_member[metric] for member, of_member in by_member.items() if metric in of_member}
+            floors = {member: self._chance[module.members[member].d_sae][metric] for member in values}
+            # Not paired where an SAE has fewer matches than there are features.
+            yield _mean_scores(metric, values, floors, {len(each) for each in values.values()} == {len(features)})
         firings = {member: firing.compute() for member, firing in self._firings.items()}
         for name in next(iter(firings.values()), {}):
             defined = {member: values[name][~values[name].isnan()] for member, values in firings.items()}
-            yield _mean_scores(_OF_FIRINGS[name], defined, 0.0, paired=False)
+            yield _mean_scores(
+                _OF_FIRINGS[name], defined, 0.0, False, "it fires on nothing that it could be right about"
+            )
 
     def _compare_directions(self, features: Tensor, W_dec: Tensor) -> dict[Metric, Tensor]:
         """Return values whose mean is the metric: one for each feature, or one."""
@@ -188,9 +197,16 @@ class Recovery(Evaluator):
         return {metric: each.double() for metric, each in values.items()}
 
 
-def _mean_scores(metric: Metric, values: Mapping[Member, Tensor], floor: float, paired: bool) -> Scores:
+def _mean_scores(
+    metric: Metric,
+    values: Mapping[Member, Tensor],
+    floor: float | Mapping[Member, float],
+    paired: bool,
+    undefined: str = Scores.undefined,
+) -> Scores:
     means = {member: values_of_member.mean() for member, values_of_member in values.items()}
-    return Scores(metric, means, floor, Items.mean(values, paired) if metric.better else None)
+    items = Items.mean(values, paired) if metric.better else None
+    return Scores(metric, means, floor, items, undefined=undefined)
 
 
 def data_with_truth(

@@ -7,8 +7,10 @@ The two are not the same and have been given each other's name: MMCS is never be
 the number of latents.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from math import isfinite, nan
 from statistics import fmean
 from typing import TypeAlias
 
@@ -21,9 +23,11 @@ from torch.nn.functional import normalize
 from sae_lightning import metrics
 from sae_lightning.evaluators.base import Evaluator, Scores, datamodule_of, evaluate_across_ranks
 from sae_lightning.evaluators.recovery import LARGEST_MATCHING
-from sae_lightning.members import Member, by_part
+from sae_lightning.evaluators.sizes import SameSize, same_sizes
+from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import best_cosine, matched_cosine
+from sae_lightning.metrics.random_dictionary import n_draws
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import CovarianceMatched, DecoderInit, Isotropic
 from sae_lightning.saes.module import SAEModule, Step
@@ -41,7 +45,7 @@ AGREES = Question(
     title="Agreement of seeds",
     lead="Do two seeds of one policy find the same latents? Floor: random directions of equal mean and covariance.",
 )
-_CHANCE = "as many random directions with the covariance of the activations"
+_CHANCE = "as many random directions as latents fire, with the covariance of the activations"
 # No metric has a better way: every pair of seeds enters the values of two, which a verdict would take for independent.
 MMCS = Metric(
     "seed_mmcs",
@@ -92,6 +96,8 @@ SHARED_FRACTION = Metric(
 )
 
 AgreementScores: TypeAlias = dict[Metric, float]
+BothSides: TypeAlias = tuple[AgreementScores, AgreementScores]
+"""What two SAEs that are compared score, each from its own side."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,13 @@ class Directions:
         """Rows whose cosine is the mean of the decoder's and the encoder's."""
         return torch.cat([normalize(self.decoder.float(), dim=1), normalize(self.encoder.float(), dim=1)], 1)
 
+    def first(self, n: int) -> "Directions":
+        """Return the first n latents."""
+        return Directions(self.decoder[:n], self.encoder[:n])
+
+
+PairOfDirections: TypeAlias = tuple[Directions, Directions]
+
 
 class SeedAgreement(Evaluator):
     """Compare the latents of each SAE with those of the same policy and other seeds; log the mean over these.
@@ -126,27 +139,31 @@ class SeedAgreement(Evaluator):
     the data. A latent without partner, where the other SAE has fewer that live, counts as 0. All are in [-1, 1], higher
     is better, 1 for the same latents in any order.
 
-    Floors are chance for as many random directions with the covariance of the activations, whose common principal
-    directions alone make seeds agree; isotropic directions, which agree less, stand beside them as `isotropic/0`.
-    Seeds start apart, so two frozen decoders are at the chance of their start, and two soft-frozen ones can hardly
-    leave it: what they score is no finding. No verdict is given: every pair of seeds enters the values of two, which an
-    interval over seeds would take for independent. The matchings, of a time that grows with the cube of d_sae, are left
-    out above 16384 latents.
+    Floors are chance, for each pair of SAEs: a pair of random dictionaries with as many directions as either has
+    latents that fired, and the covariance of the activations, whose common principal directions alone make seeds agree;
+    the mean over one such pair, or over as many as have 1024 directions in all.
+    Isotropic directions, which agree less, stand beside them as `isotropic/0`, as many as the SAEs of that size have
+    latents that fired, on average. Seeds start apart, so two frozen decoders are at the chance of their start, and two
+    soft-frozen ones can hardly leave it: what they score is no finding. No verdict is given: every pair of seeds enters
+    the values of two, which an interval over seeds would take for independent. The matchings, of a time that grows with
+    the cube of d_sae, are left out above 16384 latents.
 
     Args:
         every_n_validations: as a rule 0, for the last validation alone. For 3 seeds of 4 policies with 2048 latents it
-            takes 40 seconds of one CPU core.
+            takes 80 seconds of one CPU core.
     """
 
     def __init__(self, every_n_validations: int = 0) -> None:
         super().__init__(every_n_validations)
-        self._chance: dict[str, dict[str, AgreementScores]] = {}
+        self._random: dict[tuple[str, int], dict[str, list[PairOfDirections]]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there are seeds to compare."""
         super().setup(trainer, pl_module, stage)
         assert isinstance(pl_module, SAEModule)
-        alone = [member for member, others in other_seeds(pl_module.members).items() if not others]
+        later = later_seeds(pl_module.members)
+        paired = {member for first, others in later.items() if others for member in (first, *others)}
+        alone = [member for member in later if member not in paired]
         if alone:
             raise ValueError(
                 f"SeedAgreement compares seeds, and of {alone[0].policy} there is one: take a SanityPanel "
@@ -171,55 +188,82 @@ class SeedAgreement(Evaluator):
             for member, sae in module.members.items()
             for alive in [self._firings[member].compute()["firing_frequency"] > 0]
         }
-        seeds = other_seeds(module.members)
+        later = later_seeds(module.members)
         to_match = max(sae.d_sae for sae in module.members.values()) <= LARGEST_MATCHING
+        random = {member: pairs for size, pairs in self._random_pairs(trainer, module) for member in size.members}
 
-        def with_later_seeds(
-            member: Member, _: SparseAutoencoder
-        ) -> dict[Member, tuple[AgreementScores, AgreementScores]]:
-            # The order of the keys decides which of the two comes first, and with it the rounding of the values.
-            later = [other for other in seeds[member] if str(other) > str(member)]
-            return {other: agreement(directions[member], directions[other], to_match) for other in later}
+        def compare(one: Member, _: SparseAutoencoder) -> dict[Member, tuple[BothSides, BothSides]]:
+            """Compare a member with its later seeds, and beside them random dictionaries with as many directions."""
+            results = {}
+            for other in later[one]:
+                own, others = directions[one], directions[other]
+                sizes = len(own.decoder), len(others.decoder)
+                results[other] = agreement(own, others, to_match), chance(random[one]["covariance"], *sizes, to_match)
+            return results
 
-        pairs: dict[Member, list[AgreementScores]] = {member: [] for member in seeds}
-        for member, pairs_of_member in evaluate_across_ranks(module.members, with_later_seeds).items():
-            for other, (from_member, from_other) in pairs_of_member.items():
-                pairs[member].append(from_member)
-                pairs[other].append(from_other)
-        values = {
-            member: {metric: fmean(scores[metric] for scores in all_scores) for metric in all_scores[0]}
-            for member, all_scores in pairs.items()
-        }
-        self._measure_chance(trainer, module, to_match)
-        values |= {Member("isotropic", 0, part): scores["isotropic"] for part, scores in self._chance.items()}
-        for metric in next(iter(values.values())):
-            floors = {part: scores["covariance"][metric] for part, scores in self._chance.items()}
-            yield Scores(metric, {member: scores[metric] for member, scores in values.items()}, floors)
+        values: dict[Member, list[AgreementScores]] = {member: [] for member in later}
+        floors: dict[Member, list[AgreementScores]] = {member: [] for member in later}
+        for first, results in evaluate_across_ranks(module.members, compare).items():
+            for second, (scores, by_chance) in results.items():
+                for member, side in ((first, 0), (second, 1)):
+                    values[member].append(scores[side])
+                    floors[member].append(by_chance[side])
+        means, chances = _means(values), _means(floors)
+        for size, pairs in self._random_pairs(trainer, module):
+            n = round(fmean(len(directions[member].decoder) for member in size.members))
+            means[size.reference("isotropic")] = chance(pairs["isotropic"], n, n, to_match)[0]
+        for metric in next(iter(means.values())):
+            yield Scores(
+                metric,
+                {member: scores[metric] for member, scores in means.items()},
+                {member: scores[metric] for member, scores in chances.items()},
+                undefined="of an SAE of which no latent fires, or of its only other seed, there is nothing to compare",
+            )
 
-    def _measure_chance(self, trainer: Trainer, module: SAEModule, to_match: bool) -> None:
-        """Measure once how two random dictionaries of each part agree."""
-        for part, (member, *_) in by_part(module.members).items():
-            if part in self._chance:
-                continue
-            datamodule = datamodule_of(trainer)
-            assert datamodule is not None
-            sae, covariance = module.members[member], CovarianceMatched()
-            samples = module.activations_for(member, datamodule.calibration_sample(covariance.n_samples(sae.d_in)))
-            self._chance[part] = {
-                name: chance(init, sae, samples, to_match)
-                for name, init in (("isotropic", Isotropic()), ("covariance", covariance))
-            }
+    def _random_pairs(
+        self, trainer: Trainer, module: SAEModule
+    ) -> Iterator[tuple[SameSize, dict[str, list[PairOfDirections]]]]:
+        """Draw once two random dictionaries of each part and size, of either start."""
+        datamodule = datamodule_of(trainer)
+        assert datamodule is not None
+        for size in same_sizes(module):
+            key = (size.part, size.d_sae)
+            if key not in self._random:
+                sae, covariance = module.members[size.members[0]], CovarianceMatched()
+                samples = datamodule.calibration_sample(covariance.n_samples(sae.d_in))
+                samples = module.activations_for(size.members[0], samples)
+                self._random[key] = {
+                    "isotropic": random_pairs(Isotropic(), sae, samples),
+                    "covariance": random_pairs(covariance, sae, samples),
+                }
+            yield size, self._random[key]
 
 
-def other_seeds(members: Iterable[Member]) -> dict[Member, list[Member]]:
-    """Return for each member those of the same part and policy with another seed."""
-    members = list(members)
+def _means(scores: Mapping[Member, list[AgreementScores]]) -> dict[Member, AgreementScores]:
+    """Return means over other seeds, without those of which no latent fires."""
     return {
-        member: [
-            other for other in members if other != member and (other.part, other.policy) == (member.part, member.policy)
-        ]
-        for member in members
+        member: {metric: _mean([each[metric] for each in of_member]) for metric in of_member[0]}
+        for member, of_member in scores.items()
     }
+
+
+def _mean(values: list[float]) -> float:
+    finite = [value for value in values if isfinite(value)]
+    return fmean(finite) if finite else nan
+
+
+def later_seeds(members: Iterable[Member]) -> dict[Member, list[Member]]:
+    """Return for each member those of its part and policy that come after it, so that each pair is there once."""
+    groups: dict[tuple[str, str], list[Member]] = {}
+    later: dict[Member, list[Member]] = {}
+    for member in members:
+        later[member] = []
+        groups.setdefault((member.part, member.policy), []).append(member)
+    for group in groups.values():
+        # The order of the keys decides which of two comes first, and with it the rounding of the values.
+        for one, other in combinations(sorted(group, key=str), 2):
+            later[one].append(other)
+    return later
 
 
 def agreement(first: Directions, second: Directions, to_match: bool = True) -> tuple[AgreementScores, AgreementScores]:
@@ -256,11 +300,21 @@ def agreement(first: Directions, second: Directions, to_match: bool = True) -> t
     return scores
 
 
-def chance(
-    init: DecoderInit, sae: SparseAutoencoder, samples: Float[Tensor, "n d_in"], to_match: bool
-) -> AgreementScores:
-    """Measure how two dictionaries of this start agree that differ in the seed; their encoders are their decoders."""
+def random_pairs(init: DecoderInit, sae: SparseAutoencoder, samples: Float[Tensor, "n d_in"]) -> list[PairOfDirections]:
+    """Draw pairs of dictionaries of this start, `n_draws` of them; their encoders are their decoders."""
     generator = torch.Generator().manual_seed(_CHANCE_SEED)
-    drawn = [init.directions(sae.d_sae, sae.d_in, generator, samples).to(sae.W_dec.device) for _ in range(2)]
-    first, second = (Directions(directions, directions) for directions in drawn)
-    return agreement(first, second, to_match)[0]
+
+    def draw() -> Directions:
+        directions = init.directions(sae.d_sae, sae.d_in, generator, samples).to(sae.W_dec.device)
+        return Directions(directions, directions)
+
+    return [(draw(), draw()) for _ in range(n_draws(sae.d_sae))]
+
+
+def chance(pairs: Sequence[PairOfDirections], n_first: int, n_second: int, to_match: bool = True) -> BothSides:
+    """Return how pairs agree of which either has so many directions, the mean over the pairs."""
+    scores = [agreement(first.first(n_first), second.first(n_second), to_match) for first, second in pairs]
+    first, second = (
+        {metric: fmean(both[side][metric] for both in scores) for metric in scores[0][0]} for side in (0, 1)
+    )
+    return first, second

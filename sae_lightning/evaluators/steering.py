@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from sae_lightning.causal.image_pairs import more_images
 from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.sources.replacing import Edit, edited_outputs
 
@@ -34,12 +35,13 @@ class Steering:
         images: which images, and which of their attributes; each applies to some of them.
         numbers: which of the images.
         part: name of the hook, where there are several.
+        n_images: images that were asked for, for each attribute.
 
     Raises:
         ValueError: if the model knows too little of an attribute.
     """
 
-    def __init__(self, images: LabelledImages, numbers: Int64[Tensor, " n_images"], part: str) -> None:
+    def __init__(self, images: LabelledImages, numbers: Int64[Tensor, " n_images"], part: str, n_images: int) -> None:
         self._images, self._part = images, part
         self._captions = images.zero_shot()
         self._batches = list(images.batches(numbers))
@@ -56,7 +58,7 @@ class Steering:
             if n < _MIN_KNOWN:
                 raise ValueError(
                     f"the model answers {n} of {len(self._known)} images correctly about {name}, and {_MIN_KNOWN} "
-                    "are needed: raise n_images, or name others (attributes)"
+                    f"are needed: {more_images(len(self._known), n_images)}, or name others (attributes)"
                 )
 
     @property

@@ -24,7 +24,7 @@ class TextEvaluator(Evaluator):
         """Check that there is a model that reads text."""
         super().setup(trainer, pl_module, stage)
         datamodule, name = datamodule_of(trainer), type(self).__name__
-        if datamodule is None or datamodule.packing is None or not datamodule.source.predicts_tokens:
+        if datamodule is None or datamodule.packing is None or not datamodule.source.is_language_model:
             raise ValueError(
                 f"{name} needs a language model, and data={data_name(trainer)} has none: "
                 f"take LanguageModelDataModule or CachedActivations, or leave out {name}"

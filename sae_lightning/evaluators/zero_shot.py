@@ -8,20 +8,21 @@ and `_mean` with the mean activation in place of zero, where accuracy and CE are
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.checks import check_above, check_whole
 from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.distributed import all_gather_object, rank, world_size
-from sae_lightning.evaluators.base import Evaluator, Items, Scores
+from sae_lightning.evaluators.base import Items, Scores
 from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part
 from sae_lightning.evaluators.image_evaluator import clip_data
+from sae_lightning.evaluators.repeats import Repeated
 from sae_lightning.images.base import Images
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
@@ -94,7 +95,7 @@ def recovered_metric(score: Score, ablation: str) -> Metric:
     )
 
 
-class ZeroShotRecovered(Evaluator):
+class ZeroShotRecovered(Repeated):
     """Log zero_shot_accuracy and how much of it is recovered: zero_shot_recovered_zero, zero_shot_recovered_mean.
 
     For each attribute of the images, such as colour, the model answers by the caption that is nearest; accuracy is the
@@ -112,6 +113,7 @@ class ZeroShotRecovered(Evaluator):
         n_images: held-out images for each attribute, or as many as there are.
         min_gap_accuracy: a ratio of accuracies is withheld (nan) where the ablation costs less than this, above 0.
         min_gap_nats: the same for cross-entropies, in nats an answer, above 0.
+        n_repeats: draws of images, where there are more than n_images; values are means over them.
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`. One costs 3 passes of
             the model over the images (on the text tower: over the captions of all values), and one for each SAE.
     """
@@ -122,26 +124,35 @@ class ZeroShotRecovered(Evaluator):
         n_images: int = 512,
         min_gap_accuracy: float = 0.05,
         min_gap_nats: float = 0.05,
+        n_repeats: int = 1,
         every_n_validations: int = 0,
     ) -> None:
-        super().__init__(every_n_validations)
+        super().__init__(n_repeats, every_n_validations)
         check_whole(1, n_images=n_images)
         check_above(0, min_gap_accuracy=min_gap_accuracy, min_gap_nats=min_gap_nats, hint="for example 0.05")
         self.images, self.n_images = images, n_images
         self.min_gap_accuracy, self.min_gap_nats = min_gap_accuracy, min_gap_nats
-        self._has_warned = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is a CLIP model, and that something is known of the images."""
         super().setup(trainer, pl_module, stage)
         self._datamodule = clip_data(self, trainer)
         self._images = LabelledImages("ZeroShotRecovered", self._datamodule, self.images)
-        self._numbers = self._images.numbers("heldout", self.n_images)
+        self._numbers = [self._images.numbers("heldout", self.n_images, repeat) for repeat in range(self.n_repeats)]
         check_one_hook("ZeroShotRecovered", self._datamodule, pl_module)
 
-    def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
-        """Run the model once for each thing that can stand at the hook."""
-        answers = self._answers(module)
+    def scores_by_repeat(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[list[Scores]]:
+        """Run the model once for each thing that can stand at the hook, over the images of all repeats."""
+        answers, read = self._answers(module)
+        rows = {number: row for row, number in enumerate(read.tolist())}
+        for numbers in self._numbers:
+            own = [rows[number] for number in numbers.tolist() if number in rows]  # that could be decoded
+            names = dict.fromkeys(module.members, read[own].tolist())
+            scores = self._scores_of({key: table[own] for key, table in answers.items()})
+            yield [_with_names(each, names) for each in scores]
+
+    def _scores_of(self, answers: Answers) -> Iterator[Scores]:
+        """Compute the scores of one repeat."""
         applies = ~next(iter(answers.values()))[..., 0].isnan()
         present = applies.any(0)
         # Weights of the answers, which sum to 1 over the images of each attribute, and then over all answers.
@@ -160,8 +171,8 @@ class ZeroShotRecovered(Evaluator):
             alone = torch.zeros_like(weights).index_copy(1, torch.tensor([i]), in_attribute[:, [i]])
             yield _accuracy(accuracy_of(self._images.attributes[i]), answers, alone, float(chances[i]))
 
-    def _answers(self, module: SAEModule) -> Answers:
-        """Return the answers for all images, the same on every rank: each reads a part of the images."""
+    def _answers(self, module: SAEModule) -> tuple[Answers, Tensor]:
+        """Return the answers for the images of all repeats, and their numbers; each rank reads a part of them."""
         source, images = self._images.source, self._images
         edits: dict[tuple[str, str | Member], Edit] = {}
         for part, edits_of_part in edits_by_part(self._datamodule, module).items():
@@ -173,21 +184,31 @@ class ZeroShotRecovered(Evaluator):
             (part, name): clean if source.reads_images else images.zero_shot(edit, part)
             for (part, name), edit in edits.items()
         }
-        for batch in images.batches(self._numbers[rank() :: world_size()]):
-            untouched = None if source.reads_images else source.embed_images(batch.pixels)
-            for (part, name), edit in edits.items():
-                embeddings = edited_outputs(source, batch, edit, part) if untouched is None else untouched
-                own[part, name].append(images.answers(captions[part, name], embeddings, batch.numbers))
+        read: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
+        seen = torch.zeros(len(images.labels), dtype=torch.bool)
+        for numbers in self._numbers:
+            new = numbers[~seen[numbers]]
+            seen[new] = True
+            for batch in images.batches(new[rank() :: world_size()]):
+                untouched = None if source.reads_images else source.embed_images(batch.pixels)
+                read.append(batch.numbers.cpu())
+                for (part, name), edit in edits.items():
+                    embeddings = edited_outputs(source, batch, edit, part) if untouched is None else untouched
+                    own[part, name].append(images.answers(captions[part, name], embeddings, batch.numbers))
         empty = torch.zeros(0, len(images.attributes), 2, dtype=torch.float64)  # a rank may have no image
-        ranks = all_gather_object({key: torch.cat([empty, *tables]) for key, tables in own.items()})
-        return {key: torch.cat([answers_of_rank[key] for answers_of_rank in ranks]) for key in own}
+        tables = {key: torch.cat([empty, *of_rank]) for key, of_rank in own.items()}
+        ranks = all_gather_object((tables, torch.cat(read)))
+        return (
+            {key: torch.cat([answers_of_rank[key] for answers_of_rank, _ in ranks]) for key in own},
+            torch.cat([read_of_rank for _, read_of_rank in ranks]),
+        )
 
     def _recovered(self, answers: Answers, weights: Tensor, score: Score, ablation: str, min_gap: float) -> Scores:
         """Return the share of the loss by an ablation that the reconstruction does not lose."""
         metric = recovered_metric(score, ablation)
         lost = {key: (weights * table[..., _COLUMNS[score]].nan_to_num()).sum(1) for key, table in answers.items()}
         values, numerators, denominators = dict[Member, Tensor](), dict[Member, Tensor](), dict[Member, Tensor]()
-        floors = {}
+        floors, gaps = {}, []
         for (part, name), lost_here in lost.items():
             ablated, clean = lost[part, ablation], lost[part, "clean"]
             value = recovered_compute(lost_here.sum(), ablated.sum(), clean.sum(), min_gap)
@@ -195,16 +216,21 @@ class ZeroShotRecovered(Evaluator):
                 values[name], numerators[name], denominators[name] = value, ablated - lost_here, ablated - clean
             elif name == "mean":
                 floors[part] = value
-                self._warn_of_small_gap(metric.name, float((ablated - clean).sum()), min_gap)
-        return Scores(metric, values, floors, Items(numerators, denominators))
+                gaps.append(float((ablated - clean).sum()))
+        return Scores(
+            metric,
+            values,
+            floors,
+            Items(numerators, denominators),
+            undefined=f"the ablation costs {min(gaps):.4g}, less than the {min_gap} asked for. Read the accuracies "
+            "themselves, take more images (n_images) or another hook"
+            if min(gaps) < min_gap
+            else Scores.undefined,
+        )
 
-    def _warn_of_small_gap(self, metric: str, gap: float, min_gap: float) -> None:
-        if not gap >= min_gap and not self._has_warned:
-            self._has_warned = True
-            rank_zero_warn(
-                f"{metric} is withheld (nan): the ablation costs {gap:.4g}, less than the {min_gap} asked for. Read "
-                "the accuracies themselves, take more images (n_images) or another hook"
-            )
+
+def _with_names(scores: Scores, names: Mapping[Member, Sequence[Hashable]]) -> Scores:
+    return scores if scores.items is None else replace(scores, items=replace(scores.items, names=names))
 
 
 def _accuracy(metric: Metric, answers: Answers, weights: Tensor, chance: float) -> Scores:

@@ -17,7 +17,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from sae_lightning.members import TRAINED, Member
+from sae_lightning.provenance import describe
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.init import CovarianceMatched, DecoderInit
 from sae_lightning.saes.module import SAEModule
 
 
@@ -35,6 +37,10 @@ class FreezePolicy(Callback):
         bound = copy.copy(self)
         bound.member = member
         return bound
+
+    def default_init(self) -> DecoderInit | None:
+        """Return the start that the paper gives this baseline in a panel; None for that of the trained SAE."""
+        return None
 
     def freeze(self, sae: SparseAutoencoder) -> None:
         """Take the gradient from what is frozen."""
@@ -63,6 +69,7 @@ class FreezePolicy(Callback):
         sae = self._sae(pl_module)
         if self.member is None:
             sae.policy_name = self.name
+        sae.freeze_policy = describe(self)
         self.freeze(sae)
 
     @torch.no_grad()
@@ -78,9 +85,16 @@ class NoFreeze(FreezePolicy):
 
 
 class FrozenDecoder(FreezePolicy):
-    """`W_dec` stays at its start; encoder, biases and thresholds are trained."""
+    """`W_dec` stays at its start; encoder, biases and thresholds are trained.
+
+    In a panel that start is covariance-matched unless `inits` says otherwise; a lone SAE has the start of its `init`.
+    """
 
     name = "frozen_decoder"
+
+    def default_init(self) -> DecoderInit | None:
+        """Return the covariance-matched start."""
+        return CovarianceMatched()
 
     def freeze(self, sae: SparseAutoencoder) -> None:
         """Take the gradient from `W_dec`."""

@@ -1,6 +1,5 @@
 """`ImageFolder`: images in a folder, with the folders below it or a table as labels."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,9 @@ from jaxtyping import Int64
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.files import bad_byte
+from sae_lightning.files.csv_table import CsvTable
+from sae_lightning.files.unpacking import DamageError
 from sae_lightning.images.base import Images
 
 if TYPE_CHECKING:
@@ -46,7 +48,12 @@ class ImageFolder(Images):
         root = Path(folder).expanduser()
         if not root.is_dir():
             raise ValueError(f"folder={folder}: there is no such folder")
-        self._paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
+        self._paths = sorted(
+            path
+            for path in root.rglob("*")
+            # A hidden file such as ._cat.jpg is what a Mac keeps about an image.
+            if path.suffix.lower() in _ENDINGS and not path.name.startswith(".") and path.is_file()
+        )
         if len(self._paths) < 2:
             raise ValueError(
                 f"folder={folder}: it has {len(self._paths)} images, expected at least 2, one of them held out "
@@ -69,21 +76,23 @@ class ImageFolder(Images):
         Raises:
             ValueError: if the table cannot be read, or an image is not in it.
         """
-        try:
-            with Path(table).expanduser().open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                attributes = [name for name in reader.fieldnames or [] if name != _FILE]
-                if _FILE not in (reader.fieldnames or []) or not attributes:
-                    raise ValueError(f"table={table}: expected a column {_FILE} and one for each attribute")
-                rows = {Path(row[_FILE]): row for row in reader}
-        except OSError as error:
-            raise ValueError(f"table={table}: cannot be read ({error})") from error
+        columns, numbered = _read_table(table)
+        attributes = [name for name in columns if name != _FILE]
+        if _FILE not in columns or not attributes:
+            raise ValueError(
+                f"table={table}: expected a column {_FILE} and one for each attribute; it has {', '.join(columns)}"
+            )
+        rows: dict[Path, Mapping[str, str]] = {}
+        for number, row in numbered:
+            name = Path(row[_FILE].replace("\\", "/"))
+            if rows.setdefault(name, row) != row:
+                raise ValueError(f"table={table}, line {number}: {name} has other values than in a line before it")
         if missing := [name for name in names if name not in rows]:
             raise ValueError(
                 f"table={table}: {len(missing)} of {len(names)} images of {self.folder} are not in it, such as "
                 f"{missing[0]}; expected paths in that folder"
             )
-        return {attribute: [rows[name][attribute] or "" for name in names] for attribute in attributes}
+        return {attribute: [rows[name][attribute] for name in names] for attribute in attributes}
 
     @override
     def __len__(self) -> int:
@@ -104,6 +113,26 @@ class ImageFolder(Images):
     @override
     def labels(self, attribute: str) -> Int64[Tensor, " n"]:
         return self._labels[attribute]
+
+
+def _read_table(table: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the columns of a CSV file, and the number of the line and the cells of each row; a lacking one is empty.
+
+    Raises:
+        ValueError: for what cannot be read, naming the line.
+    """
+    path = Path(table).expanduser()
+    try:
+        file = CsvTable(path, "utf-8")
+        rows = list(file.rows())
+        if bad := next((row for row in rows if row.problem), None):
+            raise DamageError(f"line {bad.number}: {bad.problem}")
+        cells = [(row.number, {name: str(cell or "") for name, cell in row.cells.items()}) for row in rows]
+        return file.columns(), cells
+    except UnicodeDecodeError as error:
+        raise ValueError(f"table={bad_byte(path, 'utf-8')}; save it as UTF-8") from error
+    except (OSError, DamageError) as error:
+        raise ValueError(f"table={table}: cannot be read ({error})") from error
 
 
 def number_values(

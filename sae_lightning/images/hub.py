@@ -7,8 +7,10 @@ from jaxtyping import Int64
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.files.saved_dataset import load_split
 from sae_lightning.images.base import Images
 from sae_lightning.images.folder import number_values, prompts_for
+from sae_lightning.provenance import arguments_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,10 +42,11 @@ class HubImages(Images):
     ) -> None:
         super().__init__(heldout_every)
         self.dataset, self.split, self.column, self.attributes = dataset, split, column, attributes
+        self.configuration = name
         import datasets
 
         try:
-            rows = datasets.load_dataset(dataset, name, split=split)
+            rows = load_split(dataset, name, split)
         except Exception as error:  # the library raises what its readers and the network raise
             raise ValueError(
                 f"dataset={dataset}, name={name}, split={split}: `datasets` cannot load it "
@@ -59,6 +62,10 @@ class HubImages(Images):
         self._rows = rows.cast_column(column, datasets.Image(decode=False))  # a damaged image must not end a run
         self.values, self._labels = number_values({name: _texts(rows, name) for name in attributes or []}, len(rows))
         self.prompts = prompts_for(self.values, prompts)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the data set and how it is read."""
+        return {"class": type(self).__name__, **arguments_of(self), "name": self.configuration}
 
     @override
     def __len__(self) -> int:

@@ -32,11 +32,22 @@ class ImageReader:
     def __init__(self, images: Images, preprocess: Callable[[Any], Tensor], n_workers: int) -> None:
         self.images, self.preprocess, self.n_workers = images, preprocess, n_workers
         self.skipped: dict[int, str] = {}
+        self._has_decoded = False
 
     def read(self, numbers: Int64[Tensor, " n"]) -> tuple[Float[Tensor, "k 3 height width"], Int64[Tensor, " k"]]:
-        """Return the pixels of the images that can be decoded, and their numbers; without any, pixels [0, 3, 1, 1]."""
+        """Return the pixels of the images that can be decoded, and their numbers; without any, pixels [0, 3, 1, 1].
+
+        Raises:
+            ValueError: if an image is asked for again, and so far none could be decoded.
+        """
+        if self.skipped and not self._has_decoded and all(number in self.skipped for number in numbers.tolist()):
+            first, reason = next(iter(self.skipped.items()))
+            raise ValueError(
+                f"none of {len(self.skipped)} images can be decoded, such as {self.images.name(first)}: {reason}"
+            )
         with ThreadPoolExecutor(self.n_workers) as threads:
             decoded = list(threads.map(self._decode, numbers.tolist()))
+        self._has_decoded |= any(pixels is not None for pixels in decoded)
         kept = [i for i, pixels in enumerate(decoded) if pixels is not None]
         if not kept:
             return torch.zeros(0, 3, 1, 1), numbers[:0]
@@ -47,11 +58,11 @@ class ImageReader:
             return None
         try:
             return self.preprocess(to_rgb(self.images.image(number)))
-        except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for damaged files
+        except Exception as error:  # PIL and its readers raise almost anything for damaged files
             self.skipped[number] = str(error) or type(error).__name__
             if len(self.skipped) <= _MAX_NAMED:
                 rank_zero_warn(
-                    f"skipped an image that cannot be decoded, {self.images.name(number)}: {error} "
+                    f"skipped an image that cannot be decoded, {self.images.name(number)}: {self.skipped[number]} "
                     f"({len(self.skipped)} so far; after {_MAX_NAMED} they are counted and not named)"
                 )
             return None

@@ -6,6 +6,7 @@ are scored on the rest: shown and judged texts have no token in common, and none
 """
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -71,12 +72,25 @@ class Excerpts:
         self.length, self.tokenizer = length, tokenizer
         number = torch.arange(len(self.ids))
         self.start: Int64[Tensor, " n"] = number % per_row * length
+        self._row = number // per_row
         first = np.unique(self.ids.numpy(), axis=0, return_index=True)[1]
-        is_new = torch.zeros(len(self.ids), dtype=torch.bool)
-        is_new[torch.from_numpy(first)] = True
-        even = number // per_row % 2 == 0
-        self.shown: Bool[Tensor, " n"] = is_new & even
-        self.judged: Bool[Tensor, " n"] = is_new & ~even
+        self._is_new = torch.zeros(len(self.ids), dtype=torch.bool)
+        self._is_new[torch.from_numpy(first)] = True
+        self._show(self._row % 2 == 0)
+
+    def _show(self, may_be_shown: Tensor) -> None:
+        self.shown: Bool[Tensor, " n"] = self._is_new & may_be_shown
+        self.judged: Bool[Tensor, " n"] = self._is_new & ~may_be_shown
+
+    def with_other_halves(self, seed: int) -> "Excerpts":
+        """Return the same excerpts, of which a random half of the rows is shown."""
+        n_rows = len(self.rows.input_ids)
+        order = torch.randperm(n_rows, generator=torch.Generator().manual_seed(seed))
+        is_shown = torch.zeros(n_rows, dtype=torch.bool)
+        is_shown[order[: -(-n_rows // 2)]] = True
+        other = copy(self)
+        other._show(is_shown[self._row])
+        return other
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -93,12 +93,24 @@ class TextCodes:
 
     def count(self) -> dict[Member, Counts]:
         """Count in a first pass how often each latent fires, on all ranks together."""
+        (counts,) = self.count_all([self.excerpts])
+        return counts
+
+    def count_all(self, draws: Sequence[Excerpts]) -> list[dict[Member, Counts]]:
+        """Count the same in one pass for several choices of what is shown and what is judged.
+
+        Args:
+            draws: the text, with choices of its own.
+        """
         device, length = self.module.device, self.excerpts.length
+        kinds = torch.stack([kind for excerpts in draws for kind in (excerpts.shown, excerpts.judged)]).to(device)
         totals = {
-            member: torch.zeros(3, sae.d_sae, dtype=torch.int64, device=device) for member, sae in self.members.items()
+            member: torch.zeros(1 + len(kinds), sae.d_sae, dtype=torch.int64, device=device)
+            for member, sae in self.members.items()
         }
-        kinds = torch.stack([self.excerpts.shown, self.excerpts.judged]).to(device)
+        read = torch.zeros(1, dtype=torch.int64, device=device)  # without massive activations that are left out
         for positions, codes in self:
+            read += len(positions)
             # An excerpt counts once for a latent, however many of its tokens make it fire.
             numbers, excerpt_of_row = torch.unique_consecutive(positions // length, return_inverse=True)
             for member, code in codes.items():
@@ -106,11 +118,17 @@ class TextCodes:
                 fired = torch.zeros(len(numbers), code.d_sae, dtype=torch.bool, device=device)
                 fired[excerpt_of_row[code.rows[fires]], code.indices[fires]] = True
                 totals[member][0] += code.firing_counts()
-                for kind in range(2):
+                for kind in range(len(kinds)):
                     totals[member][kind + 1] += fired[kinds[kind, numbers]].sum(0)
-        n_tokens = int(self.excerpts.rows.mask.sum())
+        n_tokens = int(all_reduce_sum(read))
         reduced = {member: all_reduce_sum(total).cpu() for member, total in totals.items()}
-        return {member: Counts(total[0], total[1], total[2], n_tokens) for member, total in reduced.items()}
+        return [
+            {
+                member: Counts(total[0], total[1 + 2 * draw], total[2 + 2 * draw], n_tokens)
+                for member, total in reduced.items()
+            }
+            for draw in range(len(draws))
+        ]
 
     def firings(self, chosen: Mapping[Member, Sequence[int]]) -> dict[Member, Firings]:
         """Collect in a second pass where the chosen latents of each member fire, on all ranks together."""

@@ -44,8 +44,8 @@ class BatchLatents(Generic[K]):
         return everywhere
 
     def peaks(self, reader: K) -> Float[Tensor, "batch n_latents"]:
-        """Return the largest activation on each image."""
-        return self.everywhere(reader, -torch.inf).amax(1)
+        """Return the largest activation on each image, 0 on one without a valid position."""
+        return self.everywhere(reader, -torch.inf).amax(1).masked_fill(~self.mask.any(1)[:, None], 0)
 
 
 class LatentsOnImages(Generic[K]):

@@ -72,8 +72,10 @@ class TransformersJudge(PromptJudge):
         """Model and tokenizer."""
         from sae_lightning.sources.checkpoint import load_model, load_tokenizer
 
-        model, tokenizer = load_model(self.model, self.revision, self.dtype), load_tokenizer(self.model, self.revision)
-        if not getattr(model, "can_generate", lambda: False)():
+        model: Any
+        model, kind = load_model(self.model, self.revision, self.dtype)
+        tokenizer = load_tokenizer(self.model, self.revision)
+        if kind.no_next_token or not getattr(model, "can_generate", lambda: False)():
             raise ValueError(
                 f"TransformersJudge: model={self.model} cannot generate text: take an instruction-tuned language model"
             )

@@ -51,16 +51,17 @@ def max_activating_examples(
         tokens.
     """
     own = columns_by_part(datamodule.widths or {part: sae.d_in})[part]
-    activations, n_rows = [], datamodule.llm_batch_size
+    activations, n_rows, n_valid = [], datamodule.llm_batch_size, 0
     for inputs in zip(excerpts.rows.input_ids.split(n_rows), excerpts.rows.mask.split(n_rows), strict=True):
         captured, mask = datamodule.source.capture(TokenBatch(*inputs))
         x = captured[mask][:, own].float().to(sae.device)
+        n_valid += len(x)
         activations.append(_latent_on_tokens(sae, x, latent, mask.cpu()))
     by_excerpt = torch.cat(activations).view(-1, excerpts.length)
     peaks = by_excerpt.amax(1).where(excerpts.shown | excerpts.judged, 0)
     strongest = peaks.topk(min(n, len(peaks))).indices
     examples = [Example(excerpts[i], tuple(by_excerpt[i].tolist())) for i in strongest[peaks[strongest] > 0].tolist()]
-    return examples, float((by_excerpt != 0).sum() / excerpts.rows.mask.sum())
+    return examples, float((by_excerpt != 0).sum() / n_valid)
 
 
 @torch.no_grad()

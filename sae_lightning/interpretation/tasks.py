@@ -10,7 +10,7 @@ from sae_lightning.interpretation.excerpts import Example, Excerpt, Excerpts
 from sae_lightning.interpretation.firings import Counts, Firings
 
 # Not a seed that somebody gives to data or SAEs.
-_SEED = 0x1A7E47
+SEED = 0x1A7E47
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TaskSettings:
     min_frequency: float
 
 
-def choose_latents(counts: Counts, settings: TaskSettings) -> tuple[list[int], float]:
+def choose_latents(counts: Counts, settings: TaskSettings, seed: int = SEED) -> tuple[list[int], float]:
     """Sample latents to interpret.
 
     They are taken in one random order for all members of a size, so that members share latents as far as these are
@@ -57,13 +57,19 @@ def choose_latents(counts: Counts, settings: TaskSettings) -> tuple[list[int], f
     alive = (counts.frequency > settings.min_frequency) & (
         torch.minimum(counts.shown, counts.judged) >= settings.min_excerpts
     )
-    order = torch.randperm(len(alive), generator=torch.Generator().manual_seed(_SEED))
+    order = torch.randperm(len(alive), generator=torch.Generator().manual_seed(seed))
     chosen = order[alive[order]][: settings.n_latents]
     return sorted(chosen.tolist()), float(alive.double().mean())
 
 
 def make_task(
-    latent: int, column: int, counts: Counts, firings: Firings, excerpts: Excerpts, settings: TaskSettings
+    latent: int,
+    column: int,
+    counts: Counts,
+    firings: Firings,
+    excerpts: Excerpts,
+    settings: TaskSettings,
+    seed: int = SEED,
 ) -> InterpretationTask:
     """Choose the texts for one latent.
 
@@ -77,8 +83,9 @@ def make_task(
         firings: of its member.
         excerpts: the text.
         settings: how many texts.
+        seed: of what is drawn.
     """
-    generator = torch.Generator().manual_seed(_SEED + latent)
+    generator = torch.Generator().manual_seed(seed + latent)
     activations = firings.activations(column, excerpts.ids.numel()).view(len(excerpts), excerpts.length)
     peaks = activations.amax(1)
     fires = (activations != 0).any(1)

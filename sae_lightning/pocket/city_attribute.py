@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from sae_lightning.pocket.facts import Fact, check_facts_file, fact_prompts, read_facts
 from sae_lightning.pocket.library import Split
-from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most
+from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most, seed_of_draw
 
 _MIN_CITIES = 15
 _TEST_SHARE = 0.3
@@ -36,21 +36,21 @@ class CityAttribute(ProbingTask):
         self.attribute, self.facts = attribute, facts
 
     @override
-    def load(self, n_train: int, n_test: int) -> ExampleSets:
+    def load(self, n_train: int, n_test: int, draw: int = 0) -> ExampleSets:
         by_class: defaultdict[str, list[Fact]] = defaultdict(list)
         for fact in read_facts(self.facts):
             by_class[getattr(fact, self.attribute)].append(fact)
         known, held_out = [], []
         for label, facts in sorted(by_class.items()):
             if len(facts) >= _MIN_CITIES:
-                random.Random(f"{label} {_SEED}").shuffle(facts)
+                random.Random(seed_of_draw(f"{label} {_SEED}", draw)).shuffle(facts)
                 n = round(_TEST_SHARE * len(facts))
                 held_out += facts[:n]
                 known += facts[n:]
         return ExampleSets(
-            at_most(self._examples(known, "train"), n_train, "train"),
-            at_most(self._examples(held_out, "train"), n_test, "test"),
-            at_most(self._examples(held_out, "heldout"), n_test, "ood"),
+            at_most(self._examples(known, "train"), n_train, seed_of_draw("train", draw)),
+            at_most(self._examples(held_out, "train"), n_test, seed_of_draw("test", draw)),
+            at_most(self._examples(held_out, "heldout"), n_test, seed_of_draw("ood", draw)),
         )
 
     def _examples(self, facts: list[Fact], split: Split) -> list[Example]:

@@ -19,7 +19,7 @@ from re import finditer
 from typing_extensions import override
 
 from sae_lightning.pocket.library import library_files
-from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most
+from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most, seed_of_draw
 
 _WINDOW = 400  # characters
 _TEST_EVERY = 3  # one window in this many is for testing
@@ -62,12 +62,13 @@ class Window:
     text: str
     words: tuple[Word, ...]
 
-    @property
-    def side(self) -> str:
-        """The set that it belongs to: train, test or ood."""
-        if "/" in self.name:
-            return "ood"
-        return "test" if self.number % _TEST_EVERY == 0 else "train"
+    def side(self, draw: int = 0) -> str:
+        """Return the set that it belongs to in a draw: train, test or ood."""
+        return "ood" if "/" in self.name else self.split(draw)
+
+    def split(self, draw: int = 0) -> str:
+        """Return train or test; another draw tests another third of the windows, up to the third."""
+        return "test" if (self.number + draw) % _TEST_EVERY == 0 else "train"
 
     def example(self, word: Word, label: str) -> Example:
         """Return one of its words as an example."""
@@ -147,11 +148,16 @@ class PythonTokens(ProbingTask):
     """Is a token a keyword, name, number, operator, or in a string, docstring or comment? Read at the token itself."""
 
     @override
-    def load(self, n_train: int, n_test: int) -> ExampleSets:
+    def load(self, n_train: int, n_test: int, draw: int = 0) -> ExampleSets:
         return _by_side(
-            [(window.side, window.example(word, word.kind)) for window in library_windows() for word in window.words],
+            [
+                (window.side(draw), window.example(word, word.kind))
+                for window in library_windows()
+                for word in window.words
+            ],
             n_train,
             n_test,
+            draw,
         )
 
 
@@ -159,16 +165,17 @@ class PythonIndentation(ProbingTask):
     """How many indentations stand around a name or keyword: 0, 1, 2, or 3 and more? Read at the token itself."""
 
     @override
-    def load(self, n_train: int, n_test: int) -> ExampleSets:
+    def load(self, n_train: int, n_test: int, draw: int = 0) -> ExampleSets:
         return _by_side(
             [
-                (window.side, window.example(word, str(min(word.depth, _MAX_DEPTH))))
+                (window.side(draw), window.example(word, str(min(word.depth, _MAX_DEPTH))))
                 for window in library_windows()
                 for word in window.words
                 if word.kind in ("keyword", "name")
             ],
             n_train,
             n_test,
+            draw,
         )
 
 
@@ -179,22 +186,23 @@ class PythonPackage(ProbingTask):
     """
 
     @override
-    def load(self, n_train: int, n_test: int) -> ExampleSets:
+    def load(self, n_train: int, n_test: int, draw: int = 0) -> ExampleSets:
         windows = [(window.name.partition("/")[0].removesuffix(".py"), window) for window in library_windows()]
         largest = [package for package, _ in Counter(package for package, _ in windows).most_common(_N_PACKAGES)]
         examples = []
         for package, window in windows:
             if package in largest:
                 n_prose = sum(word.kind in _PROSE for word in window.words)
-                side = "test" if window.number % _TEST_EVERY == 0 else "train"
-                examples.append(
-                    ("ood" if 2 * n_prose > len(window.words) else side, Example.whole(window.text, package))
-                )
-        return _by_side(examples, n_train, n_test)
+                side = "ood" if 2 * n_prose > len(window.words) else window.split(draw)
+                examples.append((side, Example.whole(window.text, package)))
+        return _by_side(examples, n_train, n_test, draw)
 
 
-def _by_side(examples: list[tuple[str, Example]], n_train: int, n_test: int) -> ExampleSets:
+def _by_side(examples: list[tuple[str, Example]], n_train: int, n_test: int, draw: int) -> ExampleSets:
     limits = {"train": n_train, "test": n_test, "ood": n_test}
     return ExampleSets(
-        *(at_most([example for name, example in examples if name == side], n, side) for side, n in limits.items())
+        *(
+            at_most([example for name, example in examples if name == side], n, seed_of_draw(side, draw))
+            for side, n in limits.items()
+        )
     )

@@ -53,6 +53,7 @@ class PocketCaptions(Text):
         check_whole(1, captions_per_picture=captions_per_picture)
         self.images = PocketImages(n_scenes, seed, heldout_every)
         self.captions_per_picture = captions_per_picture
+        self.n_scenes, self.seed, self.heldout_every = n_scenes, seed, heldout_every
 
     @override
     def train(self, start: int = 0) -> Iterator[str]:

@@ -28,7 +28,8 @@ class Tokens:
 
     Args:
         activations: [n_tokens, d_in] in the dtype of the model, on the CPU.
-        starts: where each example starts, and the number of tokens; each has one token or more.
+        starts: where each example starts, and the number of tokens. An example without tokens, as where all of them
+            are massive and left out, has zeros for its features.
         pooling: how the tokens of an example become one row.
     """
 
@@ -49,21 +50,29 @@ class Tokens:
 
     def pool(self, values: Float[np.ndarray, "n_tokens d"], starts: np.ndarray) -> Float[np.ndarray, "n_examples d"]:
         """Pool a row for each token into a row for each example."""
-        if len(values) == len(starts) - 1:
+        lengths = np.diff(starts)
+        if (lengths == 1).all():
             return values
+        pooled = np.zeros((len(lengths), values.shape[1]), values.dtype)
+        has_tokens = lengths > 0  # `reduceat` would give the others the row of their neighbour
         if self.pooling == "max":
-            return np.maximum.reduceat(values, starts[:-1])
-        return np.add.reduceat(values, starts[:-1]) / np.diff(starts)[:, None].astype(np.float32)
+            pooled[has_tokens] = np.maximum.reduceat(values, starts[:-1][has_tokens])
+        else:
+            sums = np.add.reduceat(values, starts[:-1][has_tokens])
+            pooled[has_tokens] = sums / lengths[has_tokens, None].astype(np.float32)
+        return pooled
 
     def pool_sparse(self, values: csr_matrix, starts: np.ndarray) -> csr_matrix:
         """Pool the rows of a sparse matrix."""
         n = len(starts) - 1
-        if values.shape[0] == n:
+        if (np.diff(starts) == 1).all():
             return values
         if self.pooling == "max":
-            return csr_matrix(vstack([values[begin:end].max(axis=0) for begin, end in pairwise(starts)]))
+            none = csr_matrix((1, values.shape[1]), dtype=values.dtype)
+            spans = pairwise(starts)
+            return csr_matrix(vstack([values[begin:end].max(axis=0) if begin < end else none for begin, end in spans]))
         # The mean as a sparse product: row i has 1 / n_i at the tokens of example i.
-        shares = np.repeat(1 / np.diff(starts), np.diff(starts)).astype(np.float32)
+        shares = np.repeat(1 / np.maximum(np.diff(starts), 1), np.diff(starts)).astype(np.float32)
         return csr_matrix(csr_matrix((shares, np.arange(starts[-1]), starts), (n, int(starts[-1]))) @ values)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from typing_extensions import override
 
-from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most
+from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most, seed_of_draw
 
 SetName: TypeAlias = Literal[
     "bias_in_bios_1",
@@ -91,19 +91,20 @@ class SAEBenchSet(ProbingTask):
         self.name, self.folder = name, folder
 
     @override
-    def load(self, n_train: int, n_test: int) -> ExampleSets:
+    def load(self, n_train: int, n_test: int, draw: int = 0) -> ExampleSets:
         if HUB_SETS[self.name].has_test:
-            train, test = self._draw("train", n_train), self._draw("test", n_test)
+            train, test = self._first("train", n_train, draw), self._first("test", n_test, draw)
         else:
             n_drawn, train, test = Counter[str](), [], []
-            for example in self._draw("train", n_train + n_test):
+            for example in self._first("train", n_train + n_test, draw):
                 n_drawn[example.label] += 1
                 (train if n_drawn[example.label] <= n_train else test).append(example)
         train_texts = {example.text for example in train}
         test = [example for example in test if example.text not in train_texts]
-        return ExampleSets(at_most(train, n_train, self.name), at_most(test, n_test, self.name))
+        seed = seed_of_draw(self.name, draw)
+        return ExampleSets(at_most(train, n_train, seed), at_most(test, n_test, seed))
 
-    def _draw(self, split: str, n: int) -> list[Example]:
+    def _first(self, split: str, n: int, draw: int) -> list[Example]:
         """Take the first n of each class in the shuffled stream, as far as it goes."""
         hub_set = HUB_SETS[self.name]
         values = hub_set.balance[1] if hub_set.balance else (None,)
@@ -115,7 +116,7 @@ class SAEBenchSet(ProbingTask):
             parts = [(pair, (language,)) for pair, language in zip(hub_set.pairs, hub_set.classes, strict=True)]
         for configuration, classes in parts:
             cells = [cell for cell in missing if cell[0] in classes]
-            for label, value, text in self._rows(split, configuration, classes):
+            for label, value, text in self._rows(split, configuration, classes, draw):
                 if missing.get((label, value)) and text not in examples and text.strip():
                     missing[label, value] -= 1
                     examples[text] = Example.whole(text, str(label))
@@ -123,7 +124,9 @@ class SAEBenchSet(ProbingTask):
                         break
         return list(examples.values())
 
-    def _rows(self, split: str, configuration: str | None, classes: tuple[Any, ...]) -> Iterator[tuple[Any, Any, str]]:
+    def _rows(
+        self, split: str, configuration: str | None, classes: tuple[Any, ...], draw: int
+    ) -> Iterator[tuple[Any, Any, str]]:
         """Yield class, balanced value and text of each row; of a translation the text in the only language."""
         import datasets
 
@@ -131,7 +134,7 @@ class SAEBenchSet(ProbingTask):
         place = str(Path(self.folder).expanduser()) if self.folder else hub_set.dataset
         try:
             stream = datasets.load_dataset(place, configuration, split=split, streaming=True)
-            for row in stream.shuffle(seed=_SEED, buffer_size=_SHUFFLED_TOGETHER):
+            for row in stream.shuffle(seed=_SEED + draw, buffer_size=_SHUFFLED_TOGETHER):
                 if hub_set.pairs:
                     yield classes[0], None, row[hub_set.text][classes[0]]
                 else:

@@ -1,8 +1,9 @@
 """`PreparedTask`: the examples of a task as tokens of a model, and the problems made of them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, MutableMapping, Sequence
 from itertools import accumulate
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from sae_lightning.datamodules.text_reader import Reading, TextReader
 from sae_lightning.probing.features import Pooling, Tokens
 from sae_lightning.probing.problems import control, one_vs_rest
 from sae_lightning.probing.task import Example, ProbingTask
+
+PlaceInText: TypeAlias = tuple[str, tuple[int, ...]]
+"""A text and the tokens in it at which an example is read."""
 
 _MIN_EXAMPLES = 10
 _SEED = 42
@@ -27,14 +31,17 @@ class PreparedTask:
         n_train: training examples of a problem at most, half of them positive.
         n_test: test examples of a problem at most, and as many out of distribution.
         pooling: how the tokens of a whole text become one example.
+        draw: which examples are drawn, and with it which control labels.
 
     Raises:
         ValueError: if there are less than two classes, or too few examples of a class.
     """
 
-    def __init__(self, task: ProbingTask, reader: TextReader, n_train: int, n_test: int, pooling: Pooling) -> None:
+    def __init__(
+        self, task: ProbingTask, reader: TextReader, n_train: int, n_test: int, pooling: Pooling, draw: int = 0
+    ) -> None:
         self.reader, self.pooling = reader, pooling
-        loaded = task.load(n_train // 2, n_test // 2)
+        loaded = task.load_draw(n_train // 2, n_test // 2, draw)
         by_set = {"train": loaded.train, "test": loaded.test, "ood": loaded.ood}
         labelled = [(name, example) for name, examples in by_set.items() for example in examples]
         # Several examples may be places in one text, which is read once.
@@ -52,23 +59,37 @@ class PreparedTask:
         sets, examples = [name for name, _ in kept], [example for _, example in kept]
         problems = one_vs_rest([example.label for example in examples], sets)
         self.classes, self.problems = list(problems), list(problems.values())
-        generator, units = np.random.default_rng(_SEED), [example.unit for example in examples]
+        generator, units = (
+            np.random.default_rng([_SEED, draw] if draw else _SEED),
+            [example.unit for example in examples],
+        )
         self.controls = [control(problem, units, generator) for problem in self.problems]
-        documents: dict[str, int] = {}
-        self.documents = np.array([documents.setdefault(example.document, len(documents)) for example in examples])
+        self.documents: Sequence[Hashable] = [example.document for example in examples]
+        self._places_in_texts = [(texts[number], tuple(tokens.tolist())) for number, tokens in self.places]
 
-    def capture(self) -> Tokens:
-        """Return activations of all examples, from one pass of the model over their texts."""
+    def capture(self, known: MutableMapping[PlaceInText, Tensor] | None = None) -> Tokens:
+        """Return activations of all examples, from one pass of the model over their texts.
+
+        Tokens whose activations are massive and left out are none of an example's.
+
+        Args:
+            known: activations of places that other draws of the task have read; the others are added.
+        """
+        known = {} if known is None else known
         by_reading: defaultdict[int, list[int]] = defaultdict(list)
-        for example, (number, _) in enumerate(self.places):
-            by_reading[number].append(example)
         rows: list[Tensor] = [torch.empty(0)] * len(self.places)
+        for example, (number, _) in enumerate(self.places):
+            if (place := self._places_in_texts[example]) in known:
+                rows[example] = known[place]
+            else:
+                by_reading[number].append(example)
         needed = list(by_reading)
         for which, inputs in self.reader.batches([self.readings[number] for number in needed]):
-            activations = self.reader.source.capture(inputs)[0].cpu()
-            for row, i in zip(activations, which, strict=True):
+            activations, masks = (part.cpu() for part in self.reader.source.capture(inputs))
+            for row, mask, i in zip(activations, masks, which, strict=True):
                 for example in by_reading[needed[i]]:
-                    rows[example] = row[self.places[example][1]]
+                    places = self.places[example][1]
+                    rows[example] = known[self._places_in_texts[example]] = row[places[mask[places]]]
         return Tokens(torch.cat(rows), np.array([0, *accumulate(map(len, rows))]), self.pooling)
 
 

@@ -1,5 +1,6 @@
 """`PreparedImages`: the values of attributes of images as problems for probes, and the activations that probes read."""
 
+from collections.abc import Hashable, MutableMapping, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -22,20 +23,21 @@ class PreparedImages:
         images: their attributes and the model that reads them.
         n_train: training images for each attribute.
         n_test: held-out images for each attribute.
+        draw: which images are drawn, and with it which control labels.
 
     Raises:
         ValueError: if no value of an attribute is shown in both parts.
     """
 
-    def __init__(self, images: LabelledImages, n_train: int, n_test: int) -> None:
+    def __init__(self, images: LabelledImages, n_train: int, n_test: int, draw: int = 0) -> None:
         self.images = images
         numbers, sets = list[Tensor](), list[str]()
         for name, split, n in (("train", "train", n_train), ("test", "heldout", n_test)):
-            for batch in images.batches(images.numbers(split, n)):  # without those that cannot be decoded
+            for batch in images.batches(images.numbers(split, n, draw)):  # without those that cannot be decoded
                 numbers.append(batch.numbers)
                 sets += [name] * len(batch.numbers)
         self.numbers = torch.cat(numbers)
-        generator = np.random.default_rng(_SEED)
+        generator = np.random.default_rng([_SEED, draw] if draw else _SEED)
         self.problems: list[Problem] = []
         self.controls: list[Problem] = []
         units = [str(number) for number in self.numbers.tolist()]
@@ -51,13 +53,18 @@ class PreparedImages:
                 )
             self.problems += problems
             self.controls += [control(problem, units, generator) for problem in problems]
-        self.documents = np.arange(len(self.numbers))
+        self.documents: Sequence[Hashable] = self.numbers.tolist()
 
-    def capture(self) -> Tokens:
-        """Capture the activations of all images at valid positions, which are pooled to their mean for each image."""
-        rows = [
-            x[mask].cpu()
-            for batch in self.images.batches(self.numbers)
-            for x, mask in zip(*self.images.source.capture(batch), strict=True)
-        ]
+    def capture(self, known: MutableMapping[Hashable, Tensor] | None = None) -> Tokens:
+        """Capture the activations of all images at valid positions, which are pooled to their mean for each image.
+
+        Args:
+            known: activations of images that other draws have read, by number; the others are added.
+        """
+        known = {} if known is None else known
+        unread = torch.tensor([number for number in self.documents if number not in known], dtype=torch.int64)
+        for batch in self.images.batches(unread):
+            captured = zip(batch.numbers.tolist(), *self.images.source.capture(batch), strict=True)
+            known.update({number: x[mask].cpu() for number, x, mask in captured})
+        rows = [known[number] for number in self.documents]
         return Tokens(torch.cat(rows), np.array([0, *accumulate(map(len, rows))]), "mean")

@@ -52,20 +52,47 @@ class ProbingTask(ABC):
     """Where labelled examples come from. A subclass keeps each argument under the argument's name."""
 
     @abstractmethod
-    def load(self, n_train: int, n_test: int) -> ExampleSets:
+    def load(self, n_train: int, n_test: int, draw: int = 0) -> ExampleSets:
         """Return examples in random order, the same each time.
+
+        A task of your own may leave out `draw`; it then cannot be repeated with other examples (`n_repeats`).
 
         Args:
             n_train: training examples of one class at most.
             n_test: test examples of one class at most, and as many out of distribution.
+            draw: number of the draw; another takes other examples, and splits them otherwise where the task does.
 
         Raises:
             ValueError: if the data are not there or not as expected.
         """
 
+    def load_draw(self, n_train: int, n_test: int, draw: int) -> ExampleSets:
+        """Load a draw; the first needs nothing of a task but `load(n_train, n_test)`.
+
+        Raises:
+            ValueError: if the task draws the same examples each time.
+        """
+        if not draw:
+            return self.load(n_train, n_test)
+        if "draw" not in signature(self.load).parameters:
+            raise ValueError(
+                f"{self} draws the same examples each time: for n_repeats above 1 its load needs a third argument, "
+                "draw, the number of the draw"
+            )
+        return self.load(n_train, n_test, draw)
+
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={getattr(self, name)!r}" for name in signature(type(self)).parameters)
         return f"{type(self).__name__}({arguments})"
+
+
+def seed_of_draw(seed: str, draw: int) -> str:
+    """Return the seed of a draw; the first has the seed itself.
+
+    >>> seed_of_draw("train", 0), seed_of_draw("train", 1)
+    ('train', 'train, draw 1')
+    """
+    return f"{seed}, draw {draw}" if draw else seed
 
 
 def at_most(examples: Iterable[Example], n: int, seed: str) -> list[Example]:

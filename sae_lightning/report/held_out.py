@@ -93,7 +93,9 @@ class HeldOutText(HeldOut):
 
     def frequencies(self) -> dict[Member, Float[Tensor, " d_sae"]]:
         """Return shares of tokens."""
-        return {member: counts.frequency for member, counts in self.codes.count().items()}
+        counts = self.codes.count()
+        self.n = next(iter(counts.values())).n_tokens if counts else self.n
+        return {member: counts_of_member.frequency for member, counts_of_member in counts.items()}
 
     def behaviours(self, chosen: Mapping[Member, Sequence[int]]) -> dict[Member, list[Behaviour]]:
         """Return strengths by excerpt, and examples."""

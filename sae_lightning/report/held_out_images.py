@@ -50,8 +50,10 @@ class HeldOutImages(HeldOut):
         """Return shares of valid positions."""
         members = self.module.members
         counts = {member: torch.zeros(sae.d_sae, dtype=torch.int64) for member, sae in members.items()}
+        self.n = 0  # without massive activations that are left out
         for numbers in self.numbers.split(self.datamodule.rows_at_once):
             activations, mask = self.datamodule.source.capture(self.datamodule.inputs(numbers[:, None]))
+            self.n += int(mask.sum())
             for x in activations[mask].float().to(self.module.device).split(self.datamodule.batch_size):
                 for member, sae in members.items():
                     counts[member] += sae.encode(self.module.activations_for(member, x)).firing_counts().cpu()

@@ -9,6 +9,10 @@ validations included; both go on counting over a restart. A value that is not fi
 metrics are called ``fvu@early``. ``about`` describes metrics by name (`Metric`), each in the first line that has it.
 ``nulls`` names the parts that are null versions of the activations. Where SAEs have several sizes, ``sizes`` says
 which policies are of one size, and what they are there: ``{"x8_frozen_decoder": ["x8", "frozen_decoder"]}``.
+``member_floors`` has, in the form of ``metrics``, the floors of single members where these have their own (their size,
+their live latents), and ``floors`` then the mean. ``repeats`` has the values of each evaluator seed whose mean is the
+value: ``{"probe_accuracy_k1": {"trained": {"0": [0.81, 0.84]}}}``. All lists have one length, and place i is the same
+draw to every member. ``saes`` has the fingerprint of each SAE that was measured: ``{"trained/0": "5ca1ab1e00c0ffee"}``.
 
 Format 1, of older versions, has no ``format``, ``about`` and ``nulls``, but ``better`` (``{"fvu": "lower"}``).
 """
@@ -17,10 +21,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sae_lightning.members import Member, Tag
 from sae_lightning.metric import Metric
+
+V = TypeVar("V")
 
 METRICS_FILE = "metrics.jsonl"
 FORMAT = 2
@@ -40,6 +46,9 @@ class Validation:
         nulls: parts that are null versions of the activations.
         sizes: by policy the size and what the policy is among those of that size; empty for SAEs of one size.
         better: in format 1 which way each metric is better.
+        member_floors: floors of single members, of metrics where they have their own.
+        repeats: by evaluator seed the values that each value is the mean of, where there are several.
+        fingerprints: of the SAEs as they were measured; none of older versions.
     """
 
     step: int
@@ -51,14 +60,13 @@ class Validation:
     nulls: tuple[str, ...] = ()
     sizes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     better: Mapping[Tag, Any] = field(default_factory=dict)
+    member_floors: Mapping[Tag, Mapping[Member, float]] = field(default_factory=dict)
+    repeats: Mapping[Tag, Mapping[Member, tuple[float, ...]]] = field(default_factory=dict)
+    fingerprints: Mapping[Member, str] = field(default_factory=dict)
 
     def plain_values(self) -> dict[str, dict[str, dict[str, float | None]]]:
         """Return the values by metric, policy and seed, as they stand in the line."""
-        metrics: dict[str, dict[str, dict[str, float | None]]] = {}
-        for tag, values in self.values.items():
-            for member, value in values.items():
-                metrics.setdefault(str(tag), {}).setdefault(member.policy, {})[str(member.seed)] = value
-        return metrics
+        return _plain(self.values)
 
     def as_json(self) -> str:
         """Return the line."""
@@ -73,6 +81,9 @@ class Validation:
         line |= {"about": {name: metric.as_json() for name, metric in self.about.items()}} if self.about else {}
         line |= {"nulls": list(self.nulls)} if self.nulls else {}
         line |= {"sizes": self.sizes} if self.sizes else {}
+        line |= {"member_floors": _plain(self.member_floors)} if self.member_floors else {}
+        line |= {"repeats": _plain(self.repeats)} if self.repeats else {}
+        line |= {"saes": {str(member): text for member, text in self.fingerprints.items()}} if self.fingerprints else {}
         return json.dumps(line, allow_nan=False)
 
     @classmethod
@@ -85,25 +96,45 @@ class Validation:
         line = json.loads(text)
         if (version := line.get("format", 1)) > FORMAT:
             raise ValueError(f"it has format {version}, and this version of sae_lightning reads up to {FORMAT}")
-        values = {}
-        for name, policies in line["metrics"].items():
-            tag = Tag.parse(name)
-            values[tag] = {
-                Member(policy, int(seed), tag.part): value
-                for policy, seeds in policies.items()
-                for seed, value in seeds.items()
-            }
         return cls(
             line["step"],
             line["samples"],
             line["seconds"],
-            values,
+            _by_member(line["metrics"]),
             {Tag.parse(name): floor for name, floor in line["floors"].items()},
             {name: Metric.from_json(name, about) for name, about in line.get("about", {}).items()},
             tuple(line.get("nulls", ())),
             line.get("sizes", {}),
             {Tag.parse(name): way for name, way in line.get("better", {}).items()},
+            _by_member(line.get("member_floors", {})),
+            {
+                tag: {member: tuple(of_member) for member, of_member in members.items()}
+                for tag, members in _by_member(line.get("repeats", {})).items()
+            },
+            {Member.parse(key): text for key, text in line.get("saes", {}).items()},
         )
+
+
+def _plain(values: Mapping[Tag, Mapping[Member, V]]) -> dict[str, dict[str, dict[str, V]]]:
+    """Return what is known of members by metric, policy and seed."""
+    metrics: dict[str, dict[str, dict[str, V]]] = {}
+    for tag, members in values.items():
+        for member, value in members.items():
+            metrics.setdefault(str(tag), {}).setdefault(member.policy, {})[str(member.seed)] = value
+    return metrics
+
+
+def _by_member(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[Tag, dict[Member, Any]]:
+    """Read what `_plain` returned."""
+    values = {}
+    for name, policies in metrics.items():
+        tag = Tag.parse(name)
+        values[tag] = {
+            Member(policy, int(seed), tag.part): value
+            for policy, seeds in policies.items()
+            for seed, value in seeds.items()
+        }
+    return values
 
 
 def read_validations(path: Path) -> list[Validation]:

@@ -2,7 +2,9 @@
 
 ``{"time": "2026-11-22T03:10:00+00:00", "command": "fit", "commit": "971e356", "versions": {"sae_lightning": ...,
 "python": ..., ...}, "devices": "1 x cpu"}``. ``commit`` is that of the code where it lies in a git repository, with a
-``+`` where files have been changed since, and else null.
+``+`` where files have been changed since, and else null. A start from a checkpoint says under ``resumed`` from which
+step and which settings it changed, ``{"step": 500, "changes": ["model.optimizer.lr 0.001 -> 0.0005"]}``; where nothing
+was left to train, and so nothing was changed, ``trained`` is false.
 """
 
 import json

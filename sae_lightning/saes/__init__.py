@@ -3,6 +3,7 @@
 from sae_lightning.code import Code
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.batch_topk import BatchTopK
+from sae_lightning.saes.bias_init import BiasInit, GeometricMedian, Mean, Zero
 from sae_lightning.saes.gated import Gated
 from sae_lightning.saes.init import CovarianceMatched, DataPoints, DecoderInit, Isotropic, TrueFeatures
 from sae_lightning.saes.jump_relu import JumpReLU, L0Penalty, LinearL0, TargetL0
@@ -15,16 +16,19 @@ from sae_lightning.saes.topk import TopK
 
 __all__ = [
     "BatchTopK",
+    "BiasInit",
     "Code",
     "CovarianceMatched",
     "DataPoints",
     "DecoderInit",
     "Gated",
+    "GeometricMedian",
     "Isotropic",
     "JumpReLU",
     "L0Penalty",
     "LinearL0",
     "MatryoshkaBatchTopK",
+    "Mean",
     "ReLU",
     "SAEModule",
     "SparseAutoencoder",
@@ -34,4 +38,5 @@ __all__ = [
     "TopK",
     "TrueFeatures",
     "WarmupDecay",
+    "Zero",
 ]

@@ -25,6 +25,7 @@ from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.aux_k import aux_k_loss
+from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
 from sae_lightning.saes.init import DecoderInit, Isotropic
 from sae_lightning.saes.inputs import activations_in, check_device, check_finite, check_shape, non_finite
 from sae_lightning.saes.module import SAEModule
@@ -49,6 +50,7 @@ class SparseAutoencoder(SAEModule):
         d_sae: number of latents; give this or expansion_factor.
         expansion_factor: number of latents per dimension of the activation; give this or d_sae.
         init: how decoder directions start; isotropic by default.
+        b_dec_init: where b_dec starts; at the geometric median of the activations by default.
         tied_init: the encoder starts as the transposed decoder; otherwise it gets a draw of its own.
         apply_b_dec_to_input: subtract b_dec from the activation before encoding.
         scale_input: train on activations divided by the root of their mean squared norm, E||x||^2 = 1; coefficients,
@@ -65,6 +67,10 @@ class SparseAutoencoder(SAEModule):
 
     in_scaled_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
     """Tensors that scale with the input: saving divides them by `input_scale`."""
+    provenance: Mapping[str, Any] = {}
+    """What it is of: activations, data and training, from the file it was read from or the run that exports it."""
+    freeze_policy: Mapping[str, Any] = {"class": "NoFreeze"}
+    """Class and arguments of the policy that it is trained under."""
     W_dec_start: Tensor
     input_scale: Tensor
     samples_since_fired: Tensor
@@ -75,6 +81,7 @@ class SparseAutoencoder(SAEModule):
         d_sae: int | None = None,
         expansion_factor: float | None = None,
         init: DecoderInit | None = None,
+        b_dec_init: BiasInit | None = None,
         tied_init: bool = True,
         apply_b_dec_to_input: bool = True,
         scale_input: bool = False,
@@ -99,7 +106,7 @@ class SparseAutoencoder(SAEModule):
         check_seed(seed=seed)
         self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, TRAINED
         self.init, self.tied_init, self.scale_input = init or Isotropic(), tied_init, scale_input
-        self.apply_b_dec_to_input = apply_b_dec_to_input
+        self.b_dec_init, self.apply_b_dec_to_input = b_dec_init or GeometricMedian(), apply_b_dec_to_input
         self.aux_coefficient, self.dead_after_samples = aux_coefficient, dead_after_samples
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         # Stored by latent, as W_dec is: a column, which is what a sparse gradient touches, is then contiguous.
@@ -111,9 +118,9 @@ class SparseAutoencoder(SAEModule):
         self.register_buffer("input_scale", torch.ones(()))
         self.register_buffer("samples_since_fired", torch.zeros(d_sae, dtype=torch.int64))
         self.register_load_state_dict_post_hook(_note_loaded)
-        self.is_initialised = False
+        self.is_initialised = self.b_dec_awaits_data = False
         self._is_constrained = False  # since the last `losses`
-        if self.n_calibration_samples == 0:
+        if self.can_start_without_data:
             self.initialise(seed)
 
     # Start
@@ -126,8 +133,14 @@ class SparseAutoencoder(SAEModule):
 
     @property
     def n_calibration_samples(self) -> int:
-        """Number of raw activations that `initialise` needs; 0 if it needs none."""
-        return max(self.init.n_samples(self.d_in), 4096 if self.scale_input else 0)
+        """Number of raw activations that a whole start needs; 0 if it needs none."""
+        scale = CALIBRATION_SAMPLES if self.scale_input else 0
+        return max(self.init.n_samples(self.d_in), self.b_dec_init.n_samples(), scale)
+
+    @property
+    def can_start_without_data(self) -> bool:
+        """Whether all but `b_dec` starts without activations."""
+        return self.init.n_samples(self.d_in) == 0 and not self.scale_input
 
     @torch.no_grad()
     def initialise(self, seed: int, samples: Float[Tensor, "n d_in"] | None = None) -> None:
@@ -135,10 +148,11 @@ class SparseAutoencoder(SAEModule):
 
         Args:
             seed: of the random directions.
-            samples: [n, d_in] raw activations, with n at least `n_calibration_samples`; may be None where that is 0.
+            samples: [n, d_in] raw activations, with n at least `n_calibration_samples`; None where there are none yet,
+                and then `b_dec` is zero until `start_b_dec`, which `Trainer.fit` calls.
 
         Raises:
-            ValueError: if samples are needed and missing.
+            ValueError: if directions or scale need samples, and they are missing.
         """
         generator = torch.Generator().manual_seed(seed)
         self.input_scale.fill_(1.0)
@@ -155,6 +169,25 @@ class SparseAutoencoder(SAEModule):
         self.b_dec.zero_()
         self.samples_since_fired.zero_()
         self.seed, self.is_initialised = seed, True
+        self.b_dec_awaits_data = self.b_dec_init.n_samples() > 0
+        if samples is not None:
+            self.start_b_dec(samples)
+
+    @torch.no_grad()
+    def start_b_dec(self, samples: Float[Tensor, "n d_in"]) -> None:
+        """Give `b_dec` its start.
+
+        Where `b_dec` is not subtracted from the input, `b_enc` starts so that the pre-activations are those of an SAE
+        where it is: latents explain what `b_dec` leaves.
+
+        Args:
+            samples: [n, d_in] raw activations.
+        """
+        location = self.b_dec_init.location(samples[: self.b_dec_init.n_samples()])
+        self.b_dec.copy_(location * self.input_scale.cpu())
+        if not self.apply_b_dec_to_input:
+            self.b_enc.copy_(-self.b_dec @ self.W_enc)
+        self.b_dec_awaits_data = False
 
     # Encode and decode
     # ----------------------------------------------------------------------------------------------------------------

@@ -43,6 +43,12 @@ class Gated(SparseAutoencoder):
         self.r_mag = nn.Parameter(torch.zeros(self.d_sae))
         self.b_mag = nn.Parameter(torch.zeros(self.d_sae))
 
+    @torch.no_grad()
+    def start_b_dec(self, samples: Float[Tensor, "n d_in"]) -> None:
+        """Give `b_dec` its start, and both biases of the encoder what it asks of them."""
+        super().start_b_dec(samples)
+        self.b_mag.copy_(self.b_enc)
+
     def select(self, pre_acts: PreActs) -> Code:
         """Return the entries whose gate is open."""
         return entries_above(pre_acts, 0.0, full=self.training)

@@ -113,6 +113,7 @@ class JumpReLU(SparseAutoencoder):
         check_whole(0, sparsity_warmup_steps=sparsity_warmup_steps)
         self.penalty = penalty or LinearL0()
         self.bandwidth, self.sparsity_warmup_steps = bandwidth, sparsity_warmup_steps
+        self.initial_threshold = initial_threshold
         self.threshold = nn.Parameter(torch.full((self.d_sae,), initial_threshold))
 
     def select(self, pre_acts: PreActs) -> Code:

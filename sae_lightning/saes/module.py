@@ -1,25 +1,55 @@
 """What training one SAE and training many side by side have in common: the LightningModule around `members`."""
 
-from collections.abc import Mapping
+import math
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.seed import isolate_rng
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sae_lightning.code import Code
 from sae_lightning.members import LoggedName, Member
+from sae_lightning.saes.finite import refuse_non_finite
 from sae_lightning.saes.inputs import activations_in, check_shape, non_finite
+from sae_lightning.saes.loss_curve import LossCurve
 from sae_lightning.saes.optimizers import check_learning_rates, speed_up
+from sae_lightning.saes.record import KEY, record_of, refuse_other_record
+from sae_lightning.saes.resuming import (
+    Resumed,
+    apply_optimization,
+    groups_of,
+    optimization_of,
+    refuse_other_optimizer,
+    reopen_epoch,
+)
 from sae_lightning.saes.schedule import WarmupDecay
-from sae_lightning.trainer import any_datamodule_of, check_trainer_numbers, log_interval_of, numbers_of
+from sae_lightning.trainer import (
+    any_datamodule_of,
+    check_trainer_numbers,
+    log_interval_of,
+    numbers_of,
+    refuse_half_weights,
+    train_batches_of,
+)
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
+
+
+LOSS_CURVE = "loss_curve"
+"""Key of the losses in a checkpoint."""
+
+
+OTHERS = "all others"
+"""Name of the parameter group of policies without a learning rate of their own; no policy can have it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +85,10 @@ class ActivationData(CalibrationData, Protocol):
         """Names of the parts of the activations that are null versions of them."""
         ...
 
+    def n_train_batches(self) -> int:
+        """Return the number of batches of one rank in an epoch."""
+        ...
+
     def use_starting_dictionaries(self, members: "Mapping[Member, SparseAutoencoder]") -> None:
         """Compare the data with the directions that the members start from."""
         ...
@@ -82,6 +116,18 @@ class SAEModule(LightningModule):
     sizes: Mapping[str, tuple[str, str]] = {}
     """Where members have several sizes, the size of each policy and what it is among those of its size, `trained` or
     a baseline: `{"x8": ("x8", "trained"), "x8_frozen_decoder": ("x8", "frozen_decoder")}`; else empty."""
+    sae_option: ClassVar[str] = "model"
+    """The option under which the user gives the arguments of an SAE."""
+    optimization: dict[str, Any] | None = None
+    """Class and arguments of optimizer and schedule, once a fit has made them."""
+    resumed: Resumed | None = None
+    """Where a resumed fit goes on."""
+    loss_curve: LossCurve | None = None
+    """The training losses of a fit whose number of steps is known."""
+    learning_rates: Mapping[str, float] = {}
+    """By policy, where one has a learning rate of its own."""
+    _checkpoint: Mapping[str, Any] = {}
+    _finite_at: int | None = None
 
     @property
     def members(self) -> Mapping[Member, "SparseAutoencoder"]:
@@ -111,8 +157,10 @@ class SAEModule(LightningModule):
         """Initialise the members from data where their start or scale needs it.
 
         Raises:
-            ValueError: if there are null versions of the activations, and no SAEs for each.
+            ValueError: if there are null versions of the activations, and no SAEs for each, or weights would be kept
+                in half precision.
         """
+        refuse_half_weights(str(self.trainer.precision))
         check_trainer_numbers(numbers_of(self.trainer))
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
@@ -122,39 +170,46 @@ class SAEModule(LightningModule):
                 "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
             )
         if stage == "fit":
-            if not all(sae.is_initialised for sae in self.members.values()):
-                self.initialise_members()
+            if any(not sae.is_initialised or sae.b_dec_awaits_data for sae in self.members.values()):
+                n = max(sae.n_calibration_samples for sae in self.members.values())
+                self.initialise_members(self._draw_calibration_sample(n) if n else None)
             if isinstance(data, ActivationData):
                 data.use_starting_dictionaries(self.members)
 
-    def initialise_members(self) -> None:
-        """Draw the calibration sample once and give every member its start."""
-        n = max(sae.n_calibration_samples for sae in self.members.values())
-        samples = None
-        if n:
-            # Rank 0's sample for everybody: an init from each rank's own data would start every rank elsewhere.
-            data = any_datamodule_of(self.trainer)
-            if not isinstance(data, CalibrationData):
-                raise ValueError(
-                    f"these SAEs start from {n} activations (scale_input, or an init that needs them), and "
-                    f"{type(data).__name__} has no calibration_sample: take an ActivationDataModule, or call "
-                    "initialise(seed, samples) of each SAE before training"
-                )
-            for sae in self.members.values():
-                sae.init.prepare(data)
-            samples = self.trainer.strategy.broadcast(data.calibration_sample(n))
+    def initialise_members(self, samples: Tensor | None = None) -> None:
+        """Give every member its start, or what it still lacks of it.
+
+        Args:
+            samples: [n, d_in] raw activations; None where there are none yet.
+        """
         for member, sae in self.members.items():
-            sae.initialise(sae.seed, None if samples is None else self.activations_for(member, samples))
+            own = None if samples is None else self.activations_for(member, samples)
+            if not sae.is_initialised:
+                if own is not None or sae.can_start_without_data:
+                    sae.initialise(sae.seed, own)
+            elif sae.b_dec_awaits_data and own is not None:  # its directions may have been changed since: they stay
+                sae.start_b_dec(own)
+
+    def _draw_calibration_sample(self, n: int) -> Tensor:
+        """Return n activations, those of rank 0: a start from each rank's own data would differ between ranks."""
+        data = any_datamodule_of(self.trainer)
+        for sae in self.members.values():
+            sae.init.prepare(data)
+        if isinstance(data, CalibrationData):
+            sample = data.calibration_sample(n)
+        else:
+            sample = first_activations(train_batches_of(self.trainer), n)
+        return self.trainer.strategy.broadcast(sample)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
         """Return the sum of the members' losses on one batch of raw activations, see `activations_in`."""
         batch = activations_in(batch, self.width)
-        total = batch.new_zeros(())
         to_log = self.global_step % log_interval_of(self.trainer) == 0
+        of_members: list[Tensor] = []
         for member, sae in self.members.items():
             x = self.activations_for(member, batch)
             losses = sae.loss_terms(x, self.global_step)
-            total = total + losses["loss"]
+            of_members.append(losses["loss"])
             # Elsewhere than on a CPU looking would mean waiting. A loss that has become NaN stays so: weights are, too.
             if (to_log or batch.device.type == "cpu") and not torch.isfinite(losses["loss"]):
                 problem = sae.why_not_finite(x, losses["loss"]) + self._in_the_data()
@@ -162,7 +217,11 @@ class SAEModule(LightningModule):
             if to_log:
                 named = {str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()}
                 self.log_dict(named)
-        return total
+        self._finite_at = self.global_step if to_log else self._finite_at
+        stacked = torch.stack(of_members)
+        if self.loss_curve is not None:
+            self.loss_curve.add(self.global_step, stacked, float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+        return stacked.sum()
 
     def _in_the_data(self) -> str:
         """Name the first number in the training data that is not finite, where these can be searched."""
@@ -205,14 +264,32 @@ class SAEModule(LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Return one optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
-        optimizer = speed_up(self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad]))
+        optimizer = speed_up(self.optimizer(self._trained_parameters()))
         check_learning_rates(optimizer)
-        if self.lr_scheduler is None:
+        groups, scheduler = groups_of(optimizer), None
+        if self.lr_scheduler is not None:
+            scheduler = self.lr_scheduler(optimizer)
+            if isinstance(scheduler, WarmupDecay):
+                scheduler.span(int(self.trainer.estimated_stepping_batches))
+        self.optimization = optimization_of(optimizer, groups, scheduler)
+        if self.resumed is not None:
+            refuse_other_optimizer(self.resumed, self.optimization, self._checkpoint)
+            self._checkpoint = {}
+        if scheduler is None:
             return optimizer
-        scheduler = self.lr_scheduler(optimizer)
-        if isinstance(scheduler, WarmupDecay):
-            scheduler.span(int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _trained_parameters(self) -> list[nn.Parameter] | list[dict[str, Any]]:
+        """Return what has gradients; in groups where policies have learning rates of their own, each by its name."""
+        if not self.learning_rates:
+            return [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups: dict[str, dict[str, Any]] = {}
+        for member, sae in self.members.items():
+            name = member.policy if member.policy in self.learning_rates else OTHERS
+            rate = {"lr": self.learning_rates[name]} if name in self.learning_rates else {}
+            group = groups.setdefault(name, {"params": [], "name": name, **rate})
+            group["params"] += [parameter for parameter in sae.parameters() if parameter.requires_grad]
+        return [group for group in groups.values() if group["params"]]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Remove from decoder gradients what the unit norm would undo."""
@@ -238,8 +315,35 @@ class SAEModule(LightningModule):
         for sae in self.members.values():
             sae.constrain()
 
+    def on_train_start(self) -> None:
+        """Apply what has changed in optimizer and schedule since the checkpoint that the fit was resumed from.
+
+        Begin, or go on with, the curve of the training losses.
+        """
+        estimated = self.trainer.estimated_stepping_batches
+        n_steps = int(estimated) if math.isfinite(estimated) and estimated > 0 else None
+        if self.global_step and self.loss_curve is not None and self.loss_curve.n_steps == n_steps:
+            self.loss_curve.to(self.device)
+        else:
+            self.loss_curve = None if n_steps is None else LossCurve(n_steps, len(self.members), self.device)
+        if self.resumed is not None and self.optimization is not None:
+            if self.trainer.is_global_zero:
+                sys.stderr.write(self.resumed.report() + "\n")
+            schedulers = self.trainer.lr_scheduler_configs
+            scheduler = schedulers[0].scheduler if schedulers else None
+            apply_optimization(self.resumed, self.optimization, self.trainer.optimizers[0], scheduler)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the SAEs are of; refuse to save one that is not finite."""
+        since = "" if self._finite_at is None else f"; the loss was finite at step {self._finite_at}"
+        for member, sae in self.members.items():
+            refuse_non_finite(sae, str(member), f" at step {self.global_step}{since}")
+        checkpoint[KEY] = record_of(self)
+        if self.loss_curve is not None:
+            checkpoint[LOSS_CURVE] = self.loss_curve.state_dict()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other members or sizes, before its tensors are copied."""
+        """Refuse a checkpoint of other members, sizes, activations or data, before its tensors are copied."""
         saved, own = (
             {name: tuple(tensor.shape) for name, tensor in state.items() if name.endswith("W_dec")}
             for state in (checkpoint["state_dict"], self.state_dict())
@@ -257,11 +361,54 @@ class SAEModule(LightningModule):
                     "use the data and sizes that it was trained with, see config.yaml in its run folder"
                 )
         for sae in self.members.values():
-            sae.is_initialised = True
+            sae.is_initialised, sae.b_dec_awaits_data = True, False
+        self.loss_curve = LossCurve.of(checkpoint[LOSS_CURVE]) if LOSS_CURVE in checkpoint else None
+        if self._trainer is not None:
+            self._take_up(checkpoint)
+
+    def _take_up(self, checkpoint: dict[str, Any]) -> None:
+        """Compare a checkpoint with this run, and let a finished fit go on where it is to be longer."""
+        is_resumed = self.trainer.state.fn == TrainerFn.FITTING
+        changes = refuse_other_record(self, checkpoint, is_resumed)
+        if not is_resumed:
+            if changes and self.trainer.is_global_zero:
+                differing = "; ".join(str(one) for one in changes)
+                sys.stderr.write(f"measured on other data than the checkpoint was trained on: {differing}\n")
+            return
+        saved = checkpoint.get(KEY, {})
+        self.resumed = Resumed(checkpoint["global_step"], saved.get("optimizer"), changes, saved.get("changed", []))
+        self._checkpoint = checkpoint
+        data = any_datamodule_of(self.trainer)
+        if isinstance(data, ActivationData):
+            n_batches, limit = data.n_train_batches(), self.trainer.limit_train_batches
+            n_batches = int(n_batches * limit) if isinstance(limit, float) else min(n_batches, limit or n_batches)
+            reopen_epoch(checkpoint, n_batches)
 
     def configure_model(self) -> None:
         """Tell DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+
+
+def first_activations(batches: Iterable[Any], n: int) -> Tensor:
+    """Return the first n activations [n, d_in] of some batches, or all where there are fewer.
+
+    Args:
+        batches: each is [batch, d_in], or a tuple or list that begins with that. The generators of torch are left as
+            they were, so a loader that shuffles gives training the batches that it would have given without this.
+        n: number of activations.
+
+    Raises:
+        ValueError: if there is no batch.
+    """
+    rows: list[Tensor] = []
+    with isolate_rng():
+        for batch in batches:
+            rows.append(batch[0] if isinstance(batch, tuple | list) else batch)
+            if sum(map(len, rows)) >= n:
+                break
+    if not rows:
+        raise ValueError("the training data have no batch: an SAE takes its start from the first ones")
+    return torch.cat(rows)[:n].float()
 
 
 def columns_by_part(widths: Mapping[str, int]) -> dict[str, slice]:

@@ -1,6 +1,8 @@
 """An SAE on disk: `sae.safetensors` with the tensors, `sae.json` with class, settings and the scale folded in.
 
-Under `dead` `sae.json` lists the latents that were dead when the SAE was saved.
+Under `dead` `sae.json` lists the latents that were dead when the SAE was saved; under `provenance` it says what the SAE
+is of: activations (model, a fingerprint of its weights, hook), data, training, and what was measured of it last.
+Format 1 has no provenance.
 """
 
 import json
@@ -8,10 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import sae_lightning.saes
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.fingerprint import fingerprint
+from sae_lightning.saes.finite import refuse_non_finite
+from sae_lightning.whole_files import whole_file, write_whole
+
+FORMAT, FORMAT_VERSION = "sae_lightning", 2
+_EXPECTED = "expected the sae.json and sae.safetensors that `sae fit` or SparseAutoencoder.save left there"
 
 TRAINING_ONLY = ("samples_since_fired", "last_smallest")
 """Buffers that only training reads; they are not saved."""
@@ -28,27 +38,40 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
         folder: created if needed.
 
     Raises:
-        ValueError: if the SAE has no start yet.
+        ValueError: if the SAE has no start yet or is not finite, or if it cannot be written, which leaves an older one.
     """
     if not sae.is_initialised:
         raise ValueError(
             "nothing to save: this SAE takes its start from data, call initialise(seed, samples) or train it"
         )
-    scale = sae.input_scale
-    tensors = {name: tensor for name, tensor in sae.state_dict().items() if _is_kept(name)}
-    tensors.update({name: tensors[name] / scale for name in sae.in_scaled_units}, input_scale=torch.ones_like(scale))
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, folder / "sae.safetensors")
+    refuse_non_finite(sae, f"the SAE for {folder}")
     manifest = {
-        "format": "sae_lightning",
-        "format_version": 1,
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
         "class": type(sae).__name__,
         "policy": sae.policy_name,
         "settings": sae.settings(),
-        "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(scale)},
+        "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(sae.input_scale)},
         "dead": sae.dead.nonzero()[:, 0].tolist(),
+        "provenance": dict(sae.provenance),
     }
-    (folder / "sae.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    text = json.dumps(manifest, indent=2) + "\n"
+    with whole_file(folder / "sae.safetensors") as part:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors_to_save(sae).items()}, part)
+    write_whole(folder / "sae.json", text)
+
+
+def tensors_to_save(sae: SparseAutoencoder) -> dict[str, Tensor]:
+    """Return the tensors of `sae.safetensors`, the scale of the input folded in, where they are."""
+    tensors = {name: tensor for name, tensor in sae.state_dict().items() if _is_kept(name)}
+    scale = sae.input_scale
+    tensors.update({name: tensors[name] / scale for name in sae.in_scaled_units}, input_scale=torch.ones_like(scale))
+    return tensors
+
+
+def fingerprint_of_saved(folder: Path) -> str:
+    """Return the fingerprint of an exported SAE, which is that of the SAE it was saved from."""
+    return fingerprint(load_file(folder / "sae.safetensors"))
 
 
 def load(folder: Path) -> SparseAutoencoder:
@@ -58,19 +81,56 @@ def load(folder: Path) -> SparseAutoencoder:
         ValueError: if the folder holds no SAE of ours, or one with missing or unknown tensors.
     """
     manifest_path, tensor_path = folder / "sae.json", folder / "sae.safetensors"
-    if not manifest_path.is_file() or not tensor_path.is_file():
-        raise ValueError(f"{folder}: expected sae.json and sae.safetensors in it, such as <run>/saes/trained/0")
-    manifest = json.loads(manifest_path.read_text())
-    sae = _new(manifest, manifest_path)
-    sae.policy_name = manifest["policy"]
-    tensors = load_file(tensor_path)
-    expected = {name for name in sae.state_dict() if _is_kept(name)}
-    if set(tensors) != expected:
+    manifest = read_manifest(folder)
+    try:
+        tensors = load_file(tensor_path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{tensor_path} is damaged, cut off or no safetensors file ({error}); {_EXPECTED}") from error
+    try:
+        sae = _new(manifest, manifest_path)
+        sae.policy_name = manifest["policy"]
+        expected = {name: tuple(tensor.shape) for name, tensor in sae.state_dict().items() if _is_kept(name)}
+        sae.samples_since_fired[manifest.get("dead", [])] = sae.dead_after_samples
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{manifest_path} is damaged: {error!r}; {_EXPECTED}") from error
+    if set(tensors) != set(expected):
         raise ValueError(f"{tensor_path}: has the tensors {sorted(tensors)}, expected {sorted(expected)}")
+    if other := [name for name, tensor in tensors.items() if tuple(tensor.shape) != expected[name]]:
+        shapes = f"{other[0]} {list(tensors[other[0]].shape)}, and {manifest_path.name} says {list(expected[other[0]])}"
+        raise ValueError(f"{tensor_path}: {shapes}: the two files do not belong together")
     sae.load_state_dict(tensors, strict=False)
-    sae.samples_since_fired[manifest.get("dead", [])] = sae.dead_after_samples
-    sae.is_initialised = True
+    sae.provenance = manifest.get("provenance", {})
+    sae.is_initialised, sae.b_dec_awaits_data = True, False
     return sae.eval()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read `sae.json`.
+
+    Raises:
+        ValueError: if there is none, or none that this version reads.
+    """
+    path = folder / "sae.json"
+    if not path.is_file() or not (folder / "sae.safetensors").is_file():
+        raise ValueError(f"{folder}: expected sae.json and sae.safetensors in it, such as <run>/saes/trained/0")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or cut off ({error}); {_EXPECTED}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(f"{path} is not of an SAE of sae_lightning (format {_format_of(manifest)!r}); {_EXPECTED}")
+    version = manifest.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        wrote = manifest.get("provenance", {}).get("sae_lightning", "a newer version")
+        raise ValueError(
+            f"{path} has format_version {version}, written by sae_lightning {wrote}; this version, "
+            f"{sae_lightning.__version__}, reads up to {FORMAT_VERSION}: take a newer one"
+        )
+    return manifest
+
+
+def _format_of(manifest: Any) -> Any:
+    return manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
 
 
 def _new(saved: dict[str, Any], path: Path) -> SparseAutoencoder:
@@ -92,9 +152,9 @@ def _is_kept(name: str) -> bool:
 
 def dead_latents(folder: Path) -> list[int] | None:
     """Return the latents of a saved SAE that were dead when it was saved; None if its file does not list them."""
-    return json.loads((folder / "sae.json").read_text()).get("dead")
+    return read_manifest(folder).get("dead")
 
 
 def folded_scale(folder: Path) -> float:
     """Return the scale s that was folded in: a latent of the saved SAE is 1/s times its value in training."""
-    return float(json.loads((folder / "sae.json").read_text())["fold"]["scale"])
+    return float(read_manifest(folder)["fold"]["scale"])

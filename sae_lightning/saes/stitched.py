@@ -18,6 +18,7 @@ from torch import Tensor
 from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.bias_init import Zero
 
 _NOT_TRAINED = "a Stitched SAE is put together by `sae stitch --save` and not trained: take another variant"
 
@@ -42,7 +43,9 @@ class Stitched(SparseAutoencoder):
             raise ValueError(
                 f"small has d_in={small.d_in} and large d_in={large.d_in}: expected SAEs of the same activations"
             )
-        super().__init__(small.d_in, d_sae=len(kept) + len(inserted), apply_b_dec_to_input=False, seed=small.seed)
+        super().__init__(
+            small.d_in, d_sae=len(kept) + len(inserted), b_dec_init=Zero(), apply_b_dec_to_input=False, seed=small.seed
+        )
         self.policy_name, self.kept, self.inserted = "stitched", list(kept), list(inserted)
         self.small, self.large = _in_raw_units(small), _in_raw_units(large)
         self._join()

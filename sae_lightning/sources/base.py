@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from sae_lightning.provenance import arguments_of
+
 Self = TypeVar("Self", bound="ActivationSource")  # beartype refuses `typing.Self` on single methods
 
 
@@ -33,7 +35,7 @@ class ActivationSource(ABC):
         d_in: width of an activation, known once the source is made.
         widths: width of each part by name where an activation has parts side by side, which are hooks or null
             versions; empty otherwise.
-        predicts_tokens: whether the outputs of the model are logits of the next token, [batch, seq, vocabulary].
+        is_language_model: whether there is a model that reads a `TokenBatch` of any text.
         embeds_images: whether the model is a CLIP model, which has `embed_images` and `embed_tokens`.
         reads_images: whether the hook is in the image tower of a CLIP model, so that inputs are an `ImageBatch`.
         features: true features, unit rows [n_features, d_in]; None where they are unknown.
@@ -42,11 +44,19 @@ class ActivationSource(ABC):
 
     d_in: int
     widths: Mapping[str, int] = {}
-    predicts_tokens: bool = False
+    is_language_model: bool = False
     embeds_images: bool = False
     reads_images: bool = False
     features: Tensor | None = None
     firing_probabilities: Tensor | None = None
+
+    @property
+    def no_next_token(self) -> str:
+        """Why the outputs of the model are no logits of the next token, [batch, seq, vocabulary]; empty where they are.
+
+        `check_next_token` refuses a question that needs them.
+        """
+        return "there is no language model"
 
     @property
     def device(self) -> torch.device:
@@ -56,6 +66,23 @@ class ActivationSource(ABC):
     def to(self: Self, device: torch.device | str) -> Self:
         """Move the model, if there is one, and return the source."""
         return self
+
+    def valid(self, inputs: Any, activations: Tensor, part: str = "") -> Tensor:
+        """Return the mask [...] of valid positions, as `capture` does, of inputs whose activations are known.
+
+        Args:
+            inputs: what the model reads; the activations themselves where there is no model.
+            activations: [..., d] at the hook.
+            part: name of the hook or null, where there are several.
+        """
+        if isinstance(inputs, Tensor):
+            return torch.ones(activations.shape[:-1], dtype=torch.bool, device=activations.device)
+        mask: Tensor = inputs.mask
+        return mask.to(activations.device)
+
+    def describe(self, part: str = "") -> dict[str, Any]:
+        """Return what decides the activations of a part, as JSON has it; a file of an SAE says so what it is of."""
+        return {"class": type(self).__name__, **arguments_of(self)}
 
     @abstractmethod
     def capture(self, inputs: Any) -> tuple[Tensor, Tensor]:

@@ -6,11 +6,25 @@ from typing import Any
 
 import torch
 
-_CAUSAL, _MASKED = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",)
+from sae_lightning.provenance import fingerprint
+from sae_lightning.sources.model_kind import ModelKind, kind_of
+
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
-def load_model(model: str, revision: str | None, dtype: str) -> torch.nn.Module:
+def load_kind(model: str, revision: str | None) -> ModelKind:
+    """Read what a checkpoint is from its configuration alone.
+
+    Raises:
+        ValueError: if the folder or the hub name has no model to load.
+    """
+    import transformers
+
+    check_folder(model)
+    return kind_of(_load(transformers.AutoConfig, model, revision))
+
+
+def load_model(model: str, revision: str | None, dtype: str) -> tuple[torch.nn.Module, ModelKind]:
     """Load a checkpoint, with its language-modelling head if it has one.
 
     Args:
@@ -19,7 +33,7 @@ def load_model(model: str, revision: str | None, dtype: str) -> torch.nn.Module:
         dtype: name of a torch dtype, or auto for the stored one.
 
     Returns:
-        The model without gradients, in evaluation mode, on the CPU.
+        The model without gradients, in evaluation mode, on the CPU; and what it is.
 
     Raises:
         ValueError: if the folder or the hub name has no model to load.
@@ -28,16 +42,12 @@ def load_model(model: str, revision: str | None, dtype: str) -> torch.nn.Module:
 
     check_folder(model)
     config = _load(transformers.AutoConfig, model, revision)
-    names = getattr(config, "architectures", None) or [""]
-    loader: Any = transformers.AutoModel
-    if names[0].endswith(_CAUSAL):
-        loader = transformers.AutoModelForCausalLM
-    elif names[0].endswith(_MASKED):
-        loader = transformers.AutoModelForMaskedLM
-    loaded = _load(loader, model, revision)
+    kind = kind_of(config)
+    loaded = _load(getattr(transformers, kind.loader), model, revision)
+    loaded.fingerprint = fingerprint(loaded.state_dict())
     # Set after loading: the argument of from_pretrained was renamed between versions of transformers.
     torch_dtype = _stored_dtype(config) if dtype == "auto" else getattr(torch, dtype)
-    return loaded.to(torch_dtype).eval().requires_grad_(False)
+    return loaded.to(torch_dtype).eval().requires_grad_(False), kind
 
 
 def redrawn(model: Any, seed: int, embeddings: bool) -> torch.nn.Module:

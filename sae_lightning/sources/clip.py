@@ -40,10 +40,7 @@ class ClipSource(HookedModel):
     model: Any  # a CLIP or CustomTextCLIP of open_clip, which has no types
     library = "open_clip_torch"
     embeds_images = True
-    list_hooks = (
-        'python -c "import sae_lightning.sources.open_clip_models as m; '
-        "[print(name) for name, _ in m.load_clip('{name}', None).model.named_modules()]\""
-    )
+    reads = "images or captions"
 
     def __init__(
         self,
@@ -59,11 +56,17 @@ class ClipSource(HookedModel):
             raise ValueError(f"hook={hook}: expected hooks of one tower; those of the image tower begin with visual.")
         (self.reads_images,) = towers
         loaded = load_clip(model, pretrained)
-        self.list_hooks = self.list_hooks.replace("None", repr(pretrained))
+        self.list_hooks = "sae hooks {name} --clip" + (f" --pretrained {pretrained}" if pretrained else "")
+        self.pretrained = pretrained
         self.preprocess, self.tokenizer, self._fresh = loaded.preprocess, loaded.tokenizer, loaded.fresh
         size = getattr(loaded.model.visual, "image_size", 224)
         self.image_size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
         super().__init__(loaded.model.to(getattr(torch, dtype)), model, hook, hook_input)
+
+    @property
+    @override
+    def no_next_token(self) -> str:
+        return "a CLIP model embeds images and captions"
 
     @property
     def _model_dtype(self) -> torch.dtype:
@@ -111,12 +114,21 @@ class ClipSource(HookedModel):
         return (pixels.cpu() * std + mean).clamp(0, 1)
 
     @override
+    def describe(self, part: str = "") -> dict[str, Any]:
+        return super().describe(part) | {"pretrained": self.pretrained}
+
+    @override
     def example(self) -> ImageBatch | TokenBatch:
         if self.reads_images:
             ones = torch.ones(2, 1, dtype=torch.bool)  # two, since one might hide an output that has no batch dimension
             return ImageBatch(torch.zeros(2, 3, *self.image_size), ones, torch.zeros(2, dtype=torch.int64))
         ids = self.tokenizer()(["a", "a"])
         return TokenBatch(ids, torch.ones_like(ids, dtype=torch.bool))
+
+    @override
+    def positions(self, inputs: ImageBatch | TokenBatch) -> tuple[int, ...]:
+        # How many positions an image has is seen in the activations, and checked by `n_positions`.
+        return (len(inputs.mask),) if isinstance(inputs, ImageBatch) else tuple(inputs.mask.shape)
 
     @override
     def forward(self, inputs: ImageBatch | TokenBatch) -> Tensor:

@@ -4,7 +4,7 @@ import copy
 import difflib
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -14,7 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from typing_extensions import override
 
+from sae_lightning.provenance import fingerprint
 from sae_lightning.sources.base import ActivationSource, NonFiniteError
+from sae_lightning.sources.massive import MassiveRule, row_norms
+from sae_lightning.sources.submodules import Visit, fits, parts_of, visit, why_no_activations
 
 Self = TypeVar("Self", bound="HookedModel")
 
@@ -39,18 +42,25 @@ class HookedModel(ActivationSource):
     Attributes:
         dtype: of the activations.
         widths: width of the activations at each of several hooks; empty for a single hook.
+        massive: which activations are massive, at these hooks of this model; None where that does not matter. If it
+            leaves them out, their positions are not valid, and `replace` gives them back unchanged whatever the edit.
 
     Raises:
         ValueError: if there is no such submodule, or it has no activations [batch, seq, d].
     """
 
+    massive: MassiveRule | None = None
     library: str
     """The package that the model comes from."""
     list_hooks: str
-    """A command that lists the submodules; {name} in it stands for the name of the model."""
+    """A command that lists the submodules that can be hooks; {name} in it stands for the name of the model."""
+    reads: str
+    """What the model reads, for messages."""
 
     def __init__(self, model: nn.Module, name: str, hook: str | dict[str, str], hook_input: bool = False) -> None:
         self.model, self.name = model, name
+        # Taken while it was loaded, if it was: its number format may have been changed since.
+        self.weights: str = getattr(model, "fingerprint", None) or fingerprint(model.state_dict())
         self._read_at(hook, hook_input)
 
     def at(self: Self, hook: str | dict[str, str], hook_input: bool = False) -> Self:
@@ -60,23 +70,81 @@ class HookedModel(ActivationSource):
         return source
 
     def _read_at(self, hook: str | dict[str, str], hook_input: bool) -> None:
-        self.hook, self.hook_input = hook, hook_input
+        self.hook, self.hook_input, self.massive = hook, hook_input, None
         self.hooks = hooks_by_name(hook)
         modules = dict(self.model.named_modules())
         for path in self.hooks.values():
             if not path or path not in modules:
-                names = [name for name in modules if name]
+                names = list(self.usable_hooks())
                 near = difflib.get_close_matches(path, names, n=4, cutoff=0.3) or names[:4]
                 raise ValueError(
-                    f"hook={path}: {self.name} has no such submodule; near are {', '.join(near)}. All of them: "
-                    + self.list_hooks.format(name=self.name)
+                    f"hook={path}: {self.name} has no such submodule; near are {', '.join(near)}. {self._all_hooks()}"
                 )
         self._hooked = {path: modules[path] for path in self.hooks.values()}
-        parts = self._forward_to_hooks(self.example())
+        parts = self._activations_at_hooks()
         self.dtype = next(iter(parts.values())).dtype
         widths = {name: part.shape[-1] for name, part in parts.items()}
         self.widths = {} if isinstance(hook, str) else widths
         self.d_in = sum(widths.values())
+
+    @override
+    def describe(self, part: str = "") -> dict[str, Any]:
+        """Return the model, a fingerprint of its weights, and the submodule."""
+        model = {"class": type(self).__name__, "model": self.name, "weights": self.weights}
+        return model | {"hook": self.hooks.get(part, self.hook), "hook_input": self.hook_input}
+
+    def usable_hooks(self) -> dict[str, int]:
+        """Return the width of the activations by name of each submodule that `hook` can name, in the model's order."""
+        modules = {name: module for name, module in self.model.named_modules() if name}
+        visits, outputs = self._visit(modules)
+        return {
+            name: seen.tensor.flatten(2).shape[-1]
+            for name, seen in visits.items()
+            if seen.tensor is not None and not self._why_unusable(modules[name], seen, outputs)
+        }
+
+    def _activations_at_hooks(self) -> dict[str, Tensor]:
+        """Run the example; return activations by name of the hook.
+
+        Raises:
+            ValueError: if a hook has none, or two have the same.
+        """
+        visits, outputs = self._visit(self._hooked)
+        parts: dict[str, Tensor] = {}
+        for name, path in self.hooks.items():
+            if reason := self._why_unusable(self._hooked[path], visits[path], outputs):
+                raise ValueError(f"hook={path}: {reason}; choose another submodule. {self._all_hooks()}")
+            tensor = visits[path].tensor
+            assert tensor is not None
+            for other, part in parts.items():
+                if part.data_ptr() == tensor.data_ptr() and part.numel() == tensor.numel():
+                    raise ValueError(
+                        f"hook={self.hook}: {other} ({self.hooks[other]}) and {name} ({path}) are the same "
+                        "activations; leave one out"
+                    )
+            parts[name] = tensor.flatten(2)
+        return parts
+
+    def _visit(self, modules: Mapping[str, nn.Module]) -> tuple[dict[str, Visit], Any]:
+        """Run the model on the example; return what was seen at submodules, and the outputs."""
+        inputs, outputs = self.example(), []
+        try:
+            visits = visit(modules, self.hook_input, lambda: outputs.append(self.forward(inputs)))
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise ValueError(
+                f"{self.name}: {type(self.model).__name__} cannot be run on {self.reads} alone "
+                f"({type(error).__name__}: {reason}); expected a model that reads nothing else"
+            ) from error
+        return visits, outputs[0]
+
+    def _why_unusable(self, module: nn.Module, seen: Visit, outputs: Any) -> str:
+        """Return why there are no activations at a submodule; empty if there are."""
+        side = "input" if self.hook_input else "output"
+        return why_no_activations(seen, self.positions(self.example()), side)
+
+    def _all_hooks(self) -> str:
+        return "All that can be chosen: " + self.list_hooks.format(name=self.name)
 
     @property
     def device(self) -> torch.device:
@@ -90,24 +158,51 @@ class HookedModel(ActivationSource):
 
     def on(self: Self, model: nn.Module) -> Self:
         """Return a source with the same hooks in another model of the same architecture."""
-        other, modules = copy.copy(self), dict(model.named_modules())
+        other, modules = self.with_massive(None), dict(model.named_modules())
         other.model, other._hooked = model, {path: modules[path] for path in self._hooked}
+        return other
+
+    def with_massive(self: Self, massive: MassiveRule | None) -> Self:
+        """Return the same source with another rule, or none, about massive activations."""
+        other = copy.copy(self)
+        other.massive = massive
         return other
 
     @override
     def capture(self, inputs: Any) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
         """Return the activations in the model's dtype and the mask, on the model's device.
 
+        A position that is massive at one of several hooks is valid at none.
+
         Raises:
             NonFiniteError: if an activation is not finite.
             ValueError: if the model cannot read the inputs.
         """
-        parts = list(self._forward_to_hooks(inputs).values())
+        by_hook = self._forward_to_hooks(inputs)
+        parts = list(by_hook.values())
         activations = parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0]) for part in parts], -1)
+        mask = inputs.mask.to(activations.device)
+        if self.massive is None or not self.massive.leaves_out:
+            total = activations.sum(dtype=torch.float32)
+        else:
+            norms = {hook: row_norms(part) for hook, part in by_hook.items()}
+            total = torch.stack([norm.sum().to(activations.device) for norm in norms.values()]).sum()
+            mask = mask & self.massive.keeps(norms)
         # One pass shows whether an activation may not be finite (a sum can also overflow); only then a second finds it.
-        if not torch.isfinite(activations.sum(dtype=torch.float32)):
+        if not torch.isfinite(total):
             self._refuse_infinite(activations)
-        return activations, inputs.mask.to(activations.device)
+        return activations, mask
+
+    @override
+    def valid(self, inputs: Any, activations: Tensor, part: str = "") -> Tensor:
+        mask = super().valid(inputs, activations)
+        return mask if (kept := self._kept(activations, part)) is None else mask & kept
+
+    def _kept(self, activations: Tensor, hook: str) -> Tensor | None:
+        """Return the positions that are not massive at a hook; None where massive activations are not left out."""
+        if self.massive is None or not self.massive.leaves_out:
+            return None
+        return self.massive.keeps({hook: row_norms(activations)})
 
     @override
     def replace(
@@ -118,7 +213,8 @@ class HookedModel(ActivationSource):
     ) -> Tensor:
         """Return the outputs of the whole model when the activations at the hook are `edit(activations)`.
 
-        Differentiable in the result of `edit`, never in the parameters of the model.
+        Differentiable in the result of `edit`, never in the parameters of the model. Massive activations that are left
+        out stay what they are; those at another hook are not known here.
 
         Args:
             inputs: what the model reads.
@@ -127,9 +223,15 @@ class HookedModel(ActivationSource):
         """
 
         def edit_in_shape(tensor: Tensor) -> Tensor:
-            return edit(tensor.flatten(2)).to(tensor).view_as(tensor)
+            flat = tensor.flatten(2)
+            edited = edit(flat).to(tensor)
+            if (kept := self._kept(flat, hook)) is not None:
+                edited = edited.where(kept[..., None], flat)
+            return edited.view_as(tensor)
 
-        with self._hook(self.hooks[hook], edit_in_shape):
+        if self.massive is not None and self.massive.leaves_out:
+            self.massive.limit(hook)  # measured now where it is not known yet: amid a forward there can be no other
+        with self._hook(self.hooks[hook], edit_in_shape, self.positions(inputs)):
             return self.outputs(self.forward(inputs))
 
     # For subclasses
@@ -138,6 +240,10 @@ class HookedModel(ActivationSource):
     @abstractmethod
     def example(self) -> Any:
         """Return small inputs, from which the widths of the activations are taken."""
+
+    def positions(self, inputs: Any) -> tuple[int, ...]:
+        """Return [batch, seq] of inputs, with which activations begin; [batch] if the model decides on the rest."""
+        return tuple(inputs.mask.shape)
 
     @abstractmethod
     def forward(self, inputs: Any) -> Any:
@@ -172,7 +278,7 @@ class HookedModel(ActivationSource):
 
         with ExitStack() as hooks:
             for path in self._hooked:
-                hooks.enter_context(self._hook(path, partial(keep, path)))
+                hooks.enter_context(self._hook(path, partial(keep, path), self.positions(inputs)))
             with suppress(_StopForwardError):
                 self.forward(inputs)
         if missing := [path for path in self._hooked if path not in captured]:
@@ -180,15 +286,17 @@ class HookedModel(ActivationSource):
         return {name: captured[path] for name, path in self.hooks.items()}
 
     @contextmanager
-    def _hook(self, hook: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Replace the tensor at the hook by `edit(tensor)` in forwards within this context."""
+    def _hook(self, hook: str, edit: Callable[[Tensor], Tensor], positions: tuple[int, ...]) -> Iterator[None]:
+        """Replace the tensor at the hook by `edit(tensor)` in forwards within this context.
+
+        The positions are those of the inputs: activations of others would be taken for theirs.
+        """
 
         def checked(tensor: Tensor) -> Tensor:
-            if tensor.dim() < 3:
-                side = "input" if self.hook_input else "output"
+            if not fits(tensor, positions):
                 raise ValueError(
-                    f"hook={hook}: its {side} has shape {list(tensor.shape)}, expected [batch, seq, d]; "
-                    "choose another submodule"
+                    f"hook={hook}: it has shape {list(tensor.shape)} where the inputs are {list(positions)}, expected "
+                    "[batch, seq, d]; choose another submodule"
                 )
             return edit(tensor)
 
@@ -202,13 +310,10 @@ class HookedModel(ActivationSource):
             return args, dict(zip(kwargs, values, strict=True))
 
         def edit_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            if isinstance(output, Tensor):
-                return checked(output)
-            is_tuple = isinstance(output, tuple)
-            edited, has_tensor = _edit_first_tensor(tuple(output), checked) if is_tuple else ((), False)
+            edited, has_tensor = _edit_first_tensor(parts_of(output), checked)
             if not has_tensor:
                 raise ValueError(f"hook={hook}: no tensor comes out of this submodule; choose another")
-            return edited
+            return edited[0] if isinstance(output, Tensor) else edited
 
         handle = (
             self._hooked[hook].register_forward_pre_hook(edit_input, with_kwargs=True)
@@ -235,11 +340,18 @@ def hooks_by_name(hook: str | dict[str, str]) -> dict[str, str]:
     """Return submodules by the names of the hooks; a single one has the name "".
 
     Raises:
-        ValueError: if a name is not made of letters, digits and underscores.
+        ValueError: if a name is not made of letters, digits and underscores, or two have one submodule.
     """
-    if not isinstance(hook, str) and (not hook or not all(re.fullmatch(r"\w+", name) for name in hook)):
+    if isinstance(hook, str):
+        return {"": hook}
+    if not hook or not all(re.fullmatch(r"\w+", name) for name in hook):
         raise ValueError(f"hook={hook}: expected names of letters, digits and _, each with a submodule")
-    return {"": hook} if isinstance(hook, str) else dict(hook)
+    names: dict[str, str] = {}
+    for name, path in hook.items():
+        if path in names:
+            raise ValueError(f"hook={hook}: {names[path]} and {name} are the same submodule {path}; leave one out")
+        names[path] = name
+    return dict(hook)
 
 
 def _edit_first_tensor(values: tuple[Any, ...], edit: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], bool]:

@@ -1,14 +1,17 @@
 """Activations of any transformers checkpoint, at the input or output of any of its submodules."""
 
+import inspect
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from sae_lightning.sources.checkpoint import load_model, redrawn
 from sae_lightning.sources.hooked import HookedModel, hooks_by_name
+from sae_lightning.sources.submodules import Visit
 from sae_lightning.sources.tokens import TokenBatch
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -17,24 +20,30 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 class LanguageModelSource(HookedModel):
     """A language model and a submodule of it, or several that are read in one forward.
 
-    Its outputs are logits [batch, seq, vocabulary], or the last hidden states of a model without a head.
+    The model is loaded by the auto class of transformers that its configuration's `architectures` belongs to: causal
+    language models, encoder-decoders, masked models and multimodal models with their head, all others without one. Its
+    outputs are logits [batch, seq, vocabulary], or the last hidden states of a model without a head. Of an
+    encoder-decoder both halves read the same tokens, and a multimodal model reads text alone.
 
     Args:
         model: folder of a transformers checkpoint, or its name on the hub.
-        hook: dotted name of a submodule, as in `named_modules()`, for example model.layers.2; for several, a mapping
-            from names of your choice to submodules, for example {early: model.layers.1, late: model.layers.3}.
+        hook: dotted name of a submodule, as `sae hooks MODEL` lists them, for example model.layers.2; for several, a
+            mapping from names of your choice to submodules, for example {early: model.layers.1, late: model.layers.3}.
         hook_input: read the input of the submodule instead of its output. Default: false.
         revision: branch, tag or commit on the hub. Default: its main branch.
-        dtype: number format of the model; auto is the one it is stored in.
+        dtype: number format of the model; auto is the one it is stored in. A CPU may multiply bfloat16 and float16 ten
+            times more slowly than float32, and then a run says so.
+
+    Attributes:
+        kind: what the checkpoint is.
+        vocabulary: number of tokens.
     """
 
     model: Any  # a PreTrainedModel, whose methods transformers types loosely
     library = "transformers"
-    predicts_tokens = True
-    list_hooks = (
-        'python -c "import transformers; [print(name) for name, _ in '
-        "transformers.AutoModelForCausalLM.from_pretrained('{name}').named_modules()]\""
-    )
+    reads = "tokens"
+    is_language_model = True
+    list_hooks = "sae hooks {name}"
 
     def __init__(
         self,
@@ -45,8 +54,13 @@ class LanguageModelSource(HookedModel):
         dtype: Dtype = "auto",
     ) -> None:
         hooks_by_name(hook)  # a mistake in the names ends here, before the model is loaded
-        loaded: Any = load_model(model, revision, dtype)
+        loaded: Any
+        loaded, self.kind = load_model(model, revision, dtype)
+        self.revision = getattr(loaded.config, "_commit_hash", None) or revision
         self.vocabulary: int = loaded.get_input_embeddings().num_embeddings
+        self._reads_target = "decoder_input_ids" in inspect.signature(loaded.forward).parameters
+        self._has_cache = hasattr(loaded.config, "use_cache")
+        self._is_fast = False  # not known yet
         super().__init__(loaded, model, hook, hook_input)
 
     @property
@@ -55,9 +69,44 @@ class LanguageModelSource(HookedModel):
         device: torch.device = self.model.get_input_embeddings().weight.device
         return device
 
+    @property
+    def max_length(self) -> int | None:
+        """The most tokens that the model can read in a row; None if it sets no limit."""
+        limit: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        for name, module in self.model.named_modules():
+            # RoBERTa counts positions from the one after its padding token's
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+                limit = module.num_embeddings - module.padding_idx - 1
+        return limit
+
+    @cached_property
+    def no_next_token(self) -> str:
+        """Why the outputs are no logits of the next token; empty where they are.
+
+        The kind of the checkpoint says so, and the model itself: where a later token changes the logits before it, as
+        in a BertLMHeadModel that was not made a decoder, these have seen what they would have to predict.
+        """
+        name = type(self.model).__name__
+        if self.kind.no_next_token:
+            return f"a {name} is {self.kind.no_next_token}"
+        with torch.no_grad():
+            rows = self.outputs(self.forward(self.example())).float()
+        if rows.shape[:2] != (2, 5):
+            return f"the outputs of {name} have shape {list(rows.shape)} for 2 rows of 5 tokens"
+        change, scale = (rows[0, :-1] - rows[1, :-1]).abs().max(), rows.abs().max()
+        tolerance = max(1e-5, 4 * torch.finfo(self.model.dtype).eps)
+        return f"this {name} sees the tokens after the one that it reads" if change > tolerance * scale else ""
+
+    @override
+    def describe(self, part: str = "") -> dict[str, Any]:
+        return super().describe(part) | {"revision": self.revision}
+
     @override
     def example(self) -> TokenBatch:
-        return TokenBatch(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool))
+        """Return two rows that differ in their last token; no size of a model is likely to be 2 or 5 by chance."""
+        ids = torch.arange(5).expand(2, 5).clone()
+        ids[1, -1] += 1
+        return TokenBatch(ids % self.vocabulary, torch.ones(2, 5, dtype=torch.bool))
 
     @override
     def forward(self, inputs: TokenBatch) -> Any:
@@ -72,12 +121,29 @@ class LanguageModelSource(HookedModel):
                 f"the tokenizer made token {int(ids.max())}, but {self.name} has a vocabulary of {self.vocabulary}: "
                 "give the tokenizer that belongs to the model"
             )
-        no_cache = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
-        return self.model(input_ids=ids.to(self.device), **no_cache)
+        ids = ids.to(self.device)
+        arguments: dict[str, Any] = {"use_cache": False} if self._has_cache else {}
+        if self._reads_target:
+            arguments["decoder_input_ids"] = ids
+        return self.model(input_ids=ids, **arguments)
 
     @override
     def outputs(self, outputs: Any) -> Float[Tensor, "batch seq vocabulary"]:
         return outputs.logits if "logits" in outputs else outputs[0]
+
+    @override
+    def _why_unusable(self, module: nn.Module, seen: Visit, outputs: Any) -> str:
+        if reason := super()._why_unusable(module, seen, outputs):
+            return reason
+        if self.hook_input or "logits" not in outputs or seen.tensor is None:
+            return ""
+        same = seen.tensor.shape == outputs.logits.shape and torch.equal(seen.tensor, outputs.logits)
+        if same or module is self.model.get_output_embeddings():
+            return (
+                f"its output is the logits, a number for each of {seen.tensor.shape[-1]} tokens (with hook_input: true "
+                "it is what goes into the head)"
+            )
+        return ""
 
     @override
     def redrawn(self, seed: int, embeddings: bool) -> "LanguageModelSource":

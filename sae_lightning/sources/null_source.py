@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.provenance import describe
 from sae_lightning.sources.base import ActivationSource
 from sae_lightning.sources.nulls import Null
 
@@ -31,7 +32,7 @@ class NullSource(ActivationSource):
         self, source: ActivationSource, nulls: Mapping[str, Null], sample: Callable[[int], Float[Tensor, "n d_in"]]
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
-        self.predicts_tokens = source.predicts_tokens
+        self.is_language_model = source.is_language_model
         self.embeds_images, self.reads_images = source.embeds_images, source.reads_images
         self.features, self.firing_probabilities = source.features, source.firing_probabilities
         if source.widths:
@@ -55,6 +56,16 @@ class NullSource(ActivationSource):
     def noise_parts(self) -> tuple[str, ...]:
         """Names of the nulls that are noise, which no text explains."""
         return tuple(name for name, null in self.nulls.items() if null.is_noise)
+
+    @override
+    def describe(self, part: str = "") -> dict[str, Any]:
+        """Return what the source says, for a null with what was made of it."""
+        return self.source.describe() | {"null": describe(self.nulls[part]) if part else None}
+
+    @property
+    @override
+    def no_next_token(self) -> str:
+        return self.source.no_next_token
 
     @property
     @override
@@ -83,6 +94,11 @@ class NullSource(ActivationSource):
             return self.source.replace(inputs, edit)
         self._fit()
         return self.nulls[part].replace(self.source, inputs, edit)
+
+    @override
+    def valid(self, inputs: Any, activations: Tensor, part: str = "") -> Tensor:
+        """Return the mask of valid positions; what is massive is known of the real activations alone."""
+        return super().valid(inputs, activations) if part else self.source.valid(inputs, activations)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """Return the statistics of the data by null."""

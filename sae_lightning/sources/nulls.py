@@ -112,7 +112,7 @@ class Noise(Null):
 
     @override
     def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
-        return source.replace(inputs, lambda x: edit(self.capture(inputs, x, _valid(inputs, x))))
+        return source.replace(inputs, lambda x: edit(self.capture(inputs, x, source.valid(inputs, x))))
 
 
 class GaussianMatched(Noise):
@@ -252,10 +252,3 @@ class Reinitialised(Null):
     @override
     def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
         return self._source.replace(inputs, edit)
-
-
-def _valid(inputs: Any, x: Tensor) -> Tensor:
-    """Return which positions of activations x are valid; all are if the inputs are the activations themselves."""
-    if not isinstance(inputs, Tensor):
-        return inputs.mask.to(x.device)
-    return torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)

@@ -1,7 +1,6 @@
 """Edits of activations at valid positions alone."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeAlias
 
 from jaxtyping import Bool, Float
@@ -23,11 +22,16 @@ def replace_valid(
 def edited_outputs(source: Any, inputs: Any, edit: Edit, part: str) -> Tensor:
     """Return the outputs of the model with a part of the activations edited at valid positions.
 
+    Massive activations that the source leaves out are not valid: the edit does not see them, and they stay.
+
     Args:
         source: an ActivationSource.
         inputs: what the model reads, with a mask.
         edit: of the activations of the part, [n, d_in] -> [n, d_in].
         part: name of the hook or null; empty where there is one hook.
     """
-    in_place = partial(replace_valid, mask=inputs.mask, edit=edit)
+
+    def in_place(activations: Tensor) -> Tensor:
+        return replace_valid(activations, source.valid(inputs, activations, part), edit)
+
     return source.replace(inputs, in_place, part) if part else source.replace(inputs, in_place)

@@ -66,6 +66,7 @@ class SyntheticSource(ActivationSource):
         normal = self._rng("features", 0).standard_normal((n_features, d_in))
         self.features = torch.from_numpy(normal / np.linalg.norm(normal, axis=1, keepdims=True)).float()
         law = firing_probability or ConstantProbability()
+        self.firing_probability, self.dependence = law, dependence
         probabilities = law.draw(n_features, self._rng("firing probabilities", 0))
         rng = self._rng("dependence", 0)
         self._firings = dependence.firings(probabilities, rng) if dependence else IndependentFirings(probabilities)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sae_lightning.sources.base import ActivationSource
+
 
 @dataclass(frozen=True)
 class TokenBatch:
@@ -28,14 +30,18 @@ class TokenBatch:
         return TokenBatch(self.input_ids.to(device), self.mask.to(device))
 
 
-def check_logits(logits: Tensor, input_ids: Tensor, evaluator: str) -> None:
-    """Refuse outputs that cannot be logits of these tokens: hidden states of a model without a head.
+def check_next_token(source: ActivationSource, asker: str) -> None:
+    """Refuse a question about the next token where the model does not predict it, before anything is trained.
+
+    Args:
+        source: whose model would be asked.
+        asker: an evaluator or command, as the user names it.
 
     Raises:
-        ValueError: if the outputs are too narrow for one of the tokens.
+        ValueError: if the outputs are no logits of the next token.
     """
-    if logits.shape[-1] <= (largest := int(input_ids.max())):
+    if reason := source.no_next_token:
         raise ValueError(
-            f"{evaluator} needs logits, and the model's outputs of width {logits.shape[-1]} have none for token "
-            f"{largest}: take a checkpoint with its language-modelling head, or leave out {evaluator}"
+            f"{asker} asks for the next token, and the model predicts none: {reason}. Take a causal language model "
+            f"with its head, or leave out {asker}"
         )

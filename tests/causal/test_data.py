@@ -1,8 +1,9 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from sae_lightning.causal import EntityPrompt, RavelFiles, draw_pairs
+from sae_lightning.causal import EntityPrompt, FactFile, RavelFiles, draw_pairs
 
 
 @pytest.fixture
@@ -41,6 +42,43 @@ def test_ravel_files_that_are_not_there_or_have_no_such_attribute(ravel):
         RavelFiles(ravel, {"city": ["Country", "Mayor"]})
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "entity_to_split",
+            b'{"Lyon": "train"',
+            "entity_to_split.json: cannot be read as JSON .*give a file that is whole",
+        ),
+        ("entity_to_split", b"[1]", "entity_to_split.json: expected one JSON object, found list"),
+        ("entity_to_split", b'{"Lyon": "train"}', "entity_to_split.json: there is no entry 'Kyiv'"),
+        ("prompt_to_split", b"{}", "prompt_to_split.json: there is no entry '%s lies in'"),
+        (
+            "prompt_to_split",
+            b'{\n"caf\xe9": "train"}',
+            "prompt_to_split.json, line 2: byte 0xe9 at position 6 is not UTF-8",
+        ),
+        ("entity_attributes", b'{"Lyon": {}}', "entity_attributes.json: there is no entry 'Lyon / Country'"),
+        ("entity_attributes", b'{"Lyon": {"Country": 3}}', "Country of Lyon: expected text, found 3"),
+        ("attribute_to_prompts", b'{"Country": ["%s lies in", "Where?"]}', "'Where.': expected a prompt with one %s"),
+    ],
+)
+def test_damaged_ravel_files_are_named(ravel, name, content, message):
+    path = Path(ravel) / f"ravel_city_{name}.json"
+    if name == "attribute_to_prompts":
+        splits = {"%s lies in": "train", "Where?": "train"}
+        (Path(ravel) / "ravel_city_prompt_to_split.json").write_text(json.dumps(splits))
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        RavelFiles(ravel, {"city": ["Country"]}).prompts("train")
+
+
+def test_a_byte_order_mark_does_not_matter(ravel):
+    for path in Path(ravel).glob("*.json"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    test_ravel_files(ravel)
+
+
 def test_the_entity_must_end_where_it_is_said_to():
     with pytest.raises(ValueError, match="the entity 'Lyon' does not end at character 3 of the prompt 'Paris is in'"):
         EntityPrompt("Paris is in", "Lyon", 3, "country", " France")
@@ -76,3 +114,63 @@ def test_no_pairs():
     only = prompts_about("country")
     with pytest.raises(ValueError, match="no pairs for country: they need known prompts about it, and about another"):
         draw_pairs(only, values_of(only), "country", 2, seed=0)
+
+
+WORDINGS = {"country": ["{} lies in", "{} is a city of", 'city("{}", "'], "language": ["In {} they speak"]}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_facts_of_ones_own(tmp_path, suffix):
+    rows = [{"city": f"City {i}", "country": f"land {i % 3}", "language": "" if i == 0 else "Latin"} for i in range(30)]
+    path = tmp_path / f"cities{suffix}"
+    if suffix == ".csv":
+        lines = ["city,country,language", *(",".join(row.values()) for row in rows)]
+    else:
+        lines = [json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    facts = FactFile(str(path), WORDINGS, entity="city")
+    train, test = facts.prompts("train"), facts.prompts("test")
+    assert not {prompt.entity for prompt in train} & {prompt.entity for prompt in test}
+    assert len({prompt.entity for prompt in test if prompt.attribute == "country"}) == 10
+    assert len([prompt for prompt in train if prompt.attribute == "country"]) == 40, "two wordings of three"
+    assert len([prompt for prompt in train + test if prompt.attribute == "language"]) == 29, (
+        "an empty cell asks nothing"
+    )
+    first = next(prompt for prompt in train if prompt.entity == "City 7" and prompt.attribute == "country")
+    assert first == EntityPrompt("City 7 lies in", "City 7", 6, "country", " land 1")
+    quoted = next(prompt for prompt in test if prompt.attribute == "country")
+    assert quoted.text == f'city("{quoted.entity}", "'
+    assert quoted.answer.startswith("land"), "no space after a quotation mark"
+    assert facts.prompts("test") == FactFile(str(path), WORDINGS, entity="city").prompts("test")
+    assert facts.prompts("test") != FactFile(str(path), WORDINGS, entity="city", seed=1).prompts("test")
+    assert repr(facts).startswith(f"FactFile(path={str(path)!r}, wordings=")
+
+
+def test_facts_with_a_split_of_their_own_and_mistakes_in_them(tmp_path):
+    def table(text):
+        (tmp_path / "facts.csv").write_text(text, encoding="utf-8")
+        return str(tmp_path / "facts.csv")
+
+    path = table("entity,country,language,side\na,x,y,train\nb,x,y,test\n")
+    facts = FactFile(path, WORDINGS, split="side")
+    assert {prompt.entity for prompt in facts.prompts("train")} == {"a"}
+    for arguments, message in (
+        ({"wordings": {"country": ["{} is"]}}, "expected two attributes or more"),
+        ({"wordings": {**WORDINGS, "language": []}}, "wordings: language has none"),
+        (
+            {"wordings": {**WORDINGS, "language": ["they speak"]}},
+            "language: expected {} once, for the entity, in 'they",
+        ),
+        ({"wordings": {**WORDINGS, "mayor": ["{} is led by"]}}, "facts.csv, line 2: there is no column 'mayor'; the c"),
+        ({"test_share": 1.0}, "test_share=1.0: expected a number above 0 and below 1"),
+        ({"split": "country"}, "line 2: country='x': expected train or test"),
+        ({"path": str(tmp_path / "none.csv")}, "none.csv: does not exist"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FactFile(**{"path": path, "wordings": WORDINGS, **arguments})
+    for text, message in (
+        ("entity,country,language\na,x,y\na,x,y\n", "line 3: 'a' is there twice"),
+        ("entity,country,language\n,x,y\n", "line 2: nothing under entity=entity"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FactFile(table(text), WORDINGS)

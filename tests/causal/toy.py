@@ -43,7 +43,7 @@ class ToySource(ActivationSource):
     """At the hook an entity is a one of three for each attribute; above it, what was seen so far is the answer."""
 
     device = torch.device("cpu")
-    d_in, predicts_tokens = D_IN, True
+    d_in, is_language_model, no_next_token = D_IN, True, ""
 
     def __init__(self, knows=True):
         self.table = torch.zeros(len(WORDS), D_IN)

@@ -186,7 +186,7 @@ def test_what_the_data_do_not_have_is_none(make):
     assert (datamodule.val_codes() is None) == (datamodule.held_out() is None) == (source.features is None)
     assert (source.features is None) == (source.firing_probabilities is None)
     runs_a_model = next(datamodule.validation_inputs(), None) is not None
-    assert runs_a_model == (source.predicts_tokens or source.embeds_images)
+    assert runs_a_model == (source.is_language_model or source.embeds_images)
     assert runs_a_model == (datamodule.packing is not None or datamodule.images is not None)
     assert source.to("cpu") is source
     assert source.device == torch.device("cpu")
@@ -273,7 +273,7 @@ def test_no_held_out_row_is_trained_on(make):
 def at_rank(datamodule, rank, world_size):
     device = torch.device("cpu")
     datamodule.trainer = SimpleNamespace(
-        global_rank=rank, world_size=world_size, strategy=SimpleNamespace(root_device=device)
+        global_rank=rank, world_size=world_size, strategy=SimpleNamespace(root_device=device), ckpt_path=None
     )
     return datamodule
 

@@ -11,7 +11,7 @@ import tiny
 from datamodules.starts import check_starts
 
 from sae_lightning.datamodules import FileText, HubText, SourceError, hub_text
-from sae_lightning.datamodules.file_text import _DOCUMENT_CHARACTERS
+from sae_lightning.datamodules.cutting import DOCUMENT_CHARACTERS
 
 
 def hash_of(i):
@@ -40,12 +40,12 @@ def test_plain_text_is_cut_at_blank_lines(tmp_path):
     documents = list(FileText(str(tmp_path / "*.txt")).documents())
     assert "".join(documents) == "".join(paragraphs)
     assert len(documents) > 5
-    assert all(len(text) >= _DOCUMENT_CHARACTERS and text.endswith("\n\n") for text in documents[:-1])
+    assert all(len(text) >= DOCUMENT_CHARACTERS and text.endswith("\n\n") for text in documents[:-1])
 
 
 def test_plain_text_without_blank_lines_is_cut_all_the_same(tmp_path):
     (tmp_path / "b.py").write_text("x = 1\n" * 20_000)
-    assert max(len(text) for text in FileText(str(tmp_path / "b.py")).documents()) < 5 * _DOCUMENT_CHARACTERS
+    assert max(len(text) for text in FileText(str(tmp_path / "b.py")).documents()) < 5 * DOCUMENT_CHARACTERS
 
 
 def test_heldout_files_of_their_own(tmp_path):
@@ -59,7 +59,7 @@ def test_paths_are_found_at_once(tmp_path):
     for paths, message in [
         (str(tmp_path / "no*.txt"), r"paths=.*no\*.txt: there is no such file"),
         (str(tmp_path / "empty.txt"), "empty.txt is empty"),
-        (str(tmp_path), "is a folder; give files"),
+        (str(tmp_path), "empty.txt is empty"),
         ([], "expected at least one file"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -119,7 +119,9 @@ def test_unreadable_lines_are_skipped_and_reported_once(broken_lines):
 
 def test_bytes_that_are_not_utf8_are_replaced_in_plain_text(tmp_path):
     (tmp_path / "a.txt").write_bytes("naïve\n".encode() + b"caf\xe9 \xe2\x82\nx\xff\r\nend")
-    text = FileText(str(tmp_path / "a.txt"))
+    with pytest.raises(ValueError, match="a.txt, line 2: byte 0xe9 at position 10 is not UTF-8; give the encoding"):
+        FileText(str(tmp_path / "a.txt"))
+    text = FileText(str(tmp_path / "a.txt"), encoding_errors="replace")
     with pytest.warns(UserWarning, match=r"a.txt: replaced bytes that are not UTF-8 in 2 of 4 lines, first line 2$"):
         assert list(text.documents()) == ["naïve\ncaf\ufffd \ufffd\nx\ufffd\nend"]
     assert len(list(text.documents())) == 1
@@ -175,7 +177,7 @@ def test_plain_files_continue_at_a_document(tmp_path):
     assert len(check_starts(FileText(str(tmp_path / "a.txt"), heldout_every=3))) > 20
 
 
-@pytest.mark.parametrize("heldout", [{"heldout_every": 2}, {"heldout_every": 5}, {"heldout_split": "train"}])
+@pytest.mark.parametrize("heldout", [{"heldout_every": 2}, {"heldout_every": 5}, {"heldout_split": "test"}])
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_dataset_continues_at_a_document(tmp_path, streaming, heldout, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
@@ -184,9 +186,10 @@ def test_a_dataset_continues_at_a_document(tmp_path, streaming, heldout, monkeyp
     folder.mkdir()
     for file in range(3):
         tiny.save_text(folder / f"train-{file}.jsonl", 20, start=20 * file)
+    tiny.save_text(folder / "test-0.jsonl", 3)
     check_starts(HubText(str(folder), streaming=streaming, **heldout))
     for start in (0, 19, 20, 21, 45, 100):  # nothing is known from before
-        text = HubText(str(folder), streaming=streaming, heldout_split="train")
+        text = HubText(str(folder), streaming=streaming, heldout_split="test")
         assert list(text.train(start)) == tiny.sentences(60)[start:]
 
 
@@ -270,7 +273,7 @@ def test_a_stream_that_stays_broken_ends_the_run(monkeypatch):
     hub = Hub(monkeypatch)
     hub.breaks[5] = [ConnectionError("Server Disconnected\nand more") for _ in range(20)]
     hub.breaks[2] = [TimeoutError()]  # documents came after it: it does not count
-    reader = HubText("a/b", heldout_split="train").train()
+    reader = HubText("a/b", heldout_split="test").train()
     with pytest.warns(UserWarning, match="document 0: TimeoutError; retry 1 of 8 in 1 s"):
         read = list(islice(reader, 4))
     failure = "dataset=a/b, split=train, document 4: given up after 8 retries .ConnectionError: Server Disconnected.$"
@@ -292,7 +295,7 @@ def test_what_no_retry_can_cure_is_not_retried(monkeypatch):
     with pytest.raises(ValueError, match="dataset=a/b.*cannot load it .HfHubHTTPError: 401 error"):
         list(HubText("a/b").train())
     hub.breaks[3] = [ConnectionError()]
-    with pytest.raises(SourceError, match="document 1: given up after 0 retries"):
+    with pytest.raises(SourceError, match="document 0: given up after 0 retries"):
         list(HubText("a/b", retries=0).train())
     assert hub.waits == []
     with pytest.raises(ValueError, match="retries=-1: expected a whole number, 0 or more"):
@@ -327,8 +330,9 @@ def test_a_local_folder_as_dataset(tmp_path, streaming, monkeypatch):
 
 def test_a_row_without_text_is_an_empty_document(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"text": "a"}\n{"text": null}\n{"text": "b"}\n')
-    text = HubText(str(tmp_path), heldout_split="train")
-    assert list(text.train()) == ["a", "", "b"]
+    text = HubText(str(tmp_path), heldout_split="test")
+    with pytest.warns(UserWarning, match="split=train: rows have null under column=text; they are read as empty"):
+        assert list(text.train()) == ["a", "", "b"]
     assert list(text.train(2)) == ["b"]
 
 

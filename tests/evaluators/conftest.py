@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from sae_lightning.datamodules import ActivationDataModule, SyntheticDataModule
 from sae_lightning.panel import SanityPanel
-from sae_lightning.saes import TopK
+from sae_lightning.saes import Isotropic, TopK
 from sae_lightning.sources import ActivationSource, ConstantProbability
 
 D_IN, D_SAE, K = 6, 24, 3
@@ -69,7 +69,8 @@ def sae():
 
 @pytest.fixture
 def panel():
-    return SanityPanel(D_IN, sae=lambda d_in: TopK(d_in, k=K, d_sae=D_SAE))
+    isotropic = {"frozen_decoder": Isotropic()}  # a start without data, for what measures before any training
+    return SanityPanel(D_IN, sae=lambda d_in: TopK(d_in, k=K, d_sae=D_SAE), inits=isotropic)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import toy_clip
+from repeated import check_repeats
 from toy_clip import D_IN, ToyClipData, ToyImages, planted
 
 from sae_lightning.evaluators import AttributeEditing
@@ -54,7 +55,10 @@ def test_pairs_are_of_images_that_the_model_knows_and_that_differ(trainer):
     toy_clip.evaluate(trainer, evaluator, {"early/aligned/0": aligned(), "late/aligned/0": aligned()}, data)
     assert set(data.source.hooks) == {"early", "late"}
     for split, numbers, of in zip(
-        ("train", "heldout"), evaluator._numbers, (evaluator._train, evaluator._test), strict=True
+        ("train", "heldout"),
+        [known.numbers for known in evaluator._known[0]],
+        (evaluator._swaps[0].train, evaluator._swaps[0].test),
+        strict=True,
     ):
         assert set(numbers.tolist()) <= set(data.images.numbers(split).tolist())
         for attribute, swaps in of.items():
@@ -117,3 +121,11 @@ def test_mistakes(trainer, data):
     for settings, message in (({"n_images": 0}, "n_images=0"), ({"batch_size": 1}, "batch_size=1: expected 2 or")):
         with pytest.raises(ValueError, match=message):
             AttributeEditing(**settings)
+
+
+def test_repeats_draw_other_images_and_pairs(trainer):
+    settings = {"n_images": 40, "n_train_pairs": 16, "n_test_pairs": 16, "n_epochs": 1}
+    members = {"mixing/0": mixing(), "aligned/0": aligned()}
+    once, _ = evaluate(trainer, members, **settings)
+    repeated, _ = evaluate(trainer, members, **settings, n_repeats=2)
+    assert "attribute_score" in check_repeats(once, repeated, 2)

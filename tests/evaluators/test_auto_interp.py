@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from repeated import check_repeats
 from tiny import WORDS, save_text, save_tiny_lm
 
 from sae_lightning.cli import main
@@ -15,7 +16,7 @@ from sae_lightning.interpretation.excerpts import Excerpts
 from sae_lightning.interpretation.firings import TextCodes
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
-from sae_lightning.saes import SAEModule, TopK
+from sae_lightning.saes import Isotropic, SAEModule, TopK
 
 SETTINGS = {"n_latents": 6, "n_shown": 3, "n_judged": 4, "excerpt_length": 8, "n_tokens": 1500, "min_excerpts": 3}
 
@@ -32,7 +33,8 @@ def text(tmp_path_factory):
 
 @pytest.fixture
 def panel(text):
-    return SanityPanel(text.d_in, sae=lambda d_in: TopK(d_in, k=3, d_sae=24))
+    isotropic = {"frozen_decoder": Isotropic()}  # a start without data
+    return SanityPanel(text.d_in, sae=lambda d_in: TopK(d_in, k=3, d_sae=24), inits=isotropic)
 
 
 class Coin(Judge):
@@ -90,9 +92,9 @@ def test_latents_of_one_word_are_interpreted_and_dead_ones_are_not(trainer, tmp_
         save_tiny_lm(tmp_path), "model.embed_tokens", FileText(save_text(tmp_path / "text.jsonl"), heldout_every=2),
         context_length=32, batch_size=64, llm_batch_size=4, train_samples=64, val_samples=64, buffer_samples=256,
     )  # fmt: skip
-    values = validate(
-        trainer, Members(planted=Planted(text.source), dead=Planted()), text, evaluator := AutoInterp(**SETTINGS)
-    )
+    members, evaluator = Members(planted=Planted(text.source), dead=Planted()), AutoInterp(**SETTINGS)
+    with pytest.warns(UserWarning, match=r"interp_accuracy is withheld \(nan\) for dead/0 .* no latent fires often"):
+        values = validate(trainer, members, text, evaluator)
     assert values["interp_accuracy/planted/0"] == 1
     assert values["interp_accuracy_weighted/planted/0"] == 1
     assert values["interp_share_above_0.7/planted/0"] == 1
@@ -100,7 +102,9 @@ def test_latents_of_one_word_are_interpreted_and_dead_ones_are_not(trainer, tmp_
     assert values["interp_alive_fraction/dead/0"] == 0
     assert torch.tensor(values["interp_accuracy/dead/0"]).isnan()
     assert values["interp_dense_fraction/dead/0"] == 0
-    assert (values["interp_accuracy/floor"], values["interp_share_above_0.7/floor"]) == (0.5, 0)
+    # Of the 8 answers about a latent a judge that guesses has 6, 7 or 8 right in 37 of 256 cases.
+    assert (values["interp_accuracy/floor"], values["interp_share_above_0.7/floor"]) == (0.5, 37 / 256)
+    assert evaluator.measured["interp_share_above_0.7"].member_floors == {Member("planted", 0): 37 / 256}
     items = evaluator.measured["interp_accuracy"].items
     assert {member.policy: len(values) for member, values in items.numerators.items()} == {"planted": 6, "dead": 0}
     assert not items.paired
@@ -229,3 +233,32 @@ def test_excerpts_that_fit_into_no_row_are_refused(trainer, panel, text):
 def test_data_without_text_are_refused(sae, data, trainer):
     with pytest.raises(ValueError, match="AutoInterp needs a language model, and data=Activations has none"):
         trainer(AutoInterp()).fit(sae, data)
+
+
+def test_repeats_draw_other_latents_and_texts_and_read_the_text_twice(trainer, panel, text, monkeypatch):
+    readings = []
+    read = TextCodes.__iter__
+    monkeypatch.setattr(TextCodes, "__iter__", lambda self: readings.append(1) or read(self))
+    measured = []
+    for n in (1, 3):
+        evaluator = AutoInterp(**SETTINGS, n_repeats=n)
+        validate(trainer, panel, text, evaluator)
+        measured.append(evaluator.measured)
+    assert len(readings) == 4
+    assert "interp_accuracy" in check_repeats(*measured, 3)
+    trained = Member("trained", 0)
+    assert 6 < len(measured[1]["interp_accuracy"].items.numerators[trained]) <= 18
+    assert (
+        measured[1]["interp_dense_fraction"].repeats[trained]
+        == (measured[0]["interp_dense_fraction"].members[trained],) * 3
+    )
+
+
+def test_halves_of_another_draw_share_no_text(text):
+    excerpts = Excerpts(text.heldout_rows(1000), 8, text.packing.tokenizer)
+    other = excerpts.with_other_halves(7)
+    assert not (other.shown & other.judged).any()
+    assert torch.equal(other.shown | other.judged, excerpts.shown | excerpts.judged)
+    assert not torch.equal(other.shown, excerpts.shown)
+    rows = (excerpts.start == 0).cumsum(0)
+    assert not set(rows[other.shown].tolist()) & set(rows[other.judged].tolist()), "whole rows"

@@ -2,14 +2,16 @@ import json
 
 import pytest
 import torch
+from repeated import check_repeats
 
 from sae_lightning.code import Code
 from sae_lightning.datamodules import ClipImages
 from sae_lightning.evaluators import ConceptPurity
 from sae_lightning.images import ClipEmbedding, ImageFolder
+from sae_lightning.interpretation.latents_on_images import LatentsOnImages
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
-from sae_lightning.saes import SAEModule, TopK
+from sae_lightning.saes import Isotropic, SAEModule, TopK
 from sae_lightning.saes.module import Step
 
 SETTINGS = {"n_latents": 8, "n_top": 4, "n_images": 30}
@@ -28,7 +30,8 @@ def clip_images(tiny_clip, image_folder):
 
 @pytest.fixture
 def sae_panel(clip_images):
-    return SanityPanel(clip_images.d_in, sae=lambda d_in: TopK(d_in, k=4, d_sae=D_SAE))
+    isotropic = {"frozen_decoder": Isotropic()}  # a start without data
+    return SanityPanel(clip_images.d_in, sae=lambda d_in: TopK(d_in, k=4, d_sae=D_SAE), inits=isotropic)
 
 
 class Planted(TopK):
@@ -108,7 +111,10 @@ def test_of_frequent_latents_none_is_drawn_above_the_limit(trainer, planted, cli
     measured, logged = evaluate(trainer, planted, clip_images, max_frequency=0.6)
     assert logged["val/concept_eligible_fraction/trained/0"] == pytest.approx(4 / 6)
     assert logged["val/concept_purity/trained/0"] == 1
-    with_one, logged = evaluate(trainer, planted, clip_images, max_frequency=1e-6)
+    with pytest.warns(
+        UserWarning, match=r"concept_purity is withheld \(nan\) for trained/0 .* no sampled latent fires"
+    ):
+        _, logged = evaluate(trainer, planted, clip_images, max_frequency=1e-6)
     assert logged["val/concept_eligible_fraction/trained/0"] == 0
     assert torch.isnan(torch.tensor(logged["val/concept_purity/trained/0"]))
     assert logged["val/concept_purity/neurons/0"] > 0
@@ -216,3 +222,17 @@ def test_from_the_command_line(tiny_clip, image_folder, tmp_path, monkeypatch):
     assert line["metrics"]["concept_purity"]["trained"]["0"] is not None
     assert line["about"]["top_similarity"]["better"] == "higher"
     assert (run / "pictures" / "trained-0.png").is_file()
+
+
+def test_repeats_draw_other_latents_and_show_the_images_once(trainer, sae_panel, clip_images, monkeypatch):
+    few = {"n_latents": 5, "max_frequency": 0.9}
+    trainer().fit(sae_panel, clip_images)
+    once, _ = evaluate(trainer, sae_panel, clip_images, **few)
+    passes = []
+    strongest = LatentsOnImages.strongest
+    monkeypatch.setattr(LatentsOnImages, "strongest", lambda self, n: passes.append(n) or strongest(self, n))
+    repeated, _ = evaluate(trainer, sae_panel, clip_images, **few, n_repeats=3)
+    assert passes == [4]
+    assert {"concept_purity", "top_similarity"} <= check_repeats(once, repeated, 3)
+    names = repeated["concept_purity"].items.names[TRAINED]
+    assert len(set(names)) == len(names) > len(once["concept_purity"].items.names[TRAINED])

@@ -19,7 +19,7 @@ D_IN, VOCAB = 8, 20
 class TinyLlama(ActivationSource):
     """A source over the first block of a random two-layer Llama that is sure of its predictions."""
 
-    d_in, predicts_tokens = D_IN, True
+    d_in, is_language_model, no_next_token = D_IN, True, ""
 
     def __init__(self):
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -203,9 +203,10 @@ def test_data_without_held_out_text_are_refused(sae, data, trainer):
         trainer(LossRecovered()).fit(sae, data)
 
 
-def test_a_model_without_a_head_is_refused(trainer, text, monkeypatch):
-    monkeypatch.setattr(text.source, "replace", lambda inputs, edit: text.source.capture(inputs)[0])
-    with pytest.raises(ValueError, match="LossRecovered needs logits, and the model's outputs of width 8"):
+def test_a_model_that_predicts_no_next_token_is_refused_before_anything_is_read(trainer, text, monkeypatch):
+    monkeypatch.setattr(text.source, "no_next_token", "a BertForMaskedLM is a masked model")
+    monkeypatch.setattr(text.source, "replace", None)
+    with pytest.raises(ValueError, match="LossRecovered asks for the next token.*none: a BertForMaskedLM is a masked"):
         evaluate(trainer, text, identity=lambda x: x)
 
 

@@ -82,7 +82,7 @@ def test_the_rows_as_dictionary_explain_all_with_one_each(data, trainer):
     trained = Member("trained", 0)
     assert scores.members[trained] == pytest.approx(1, abs=1e-9)
     assert scores.items.numerators[trained].shape == (100,)
-    assert scores.floor[""] < 0.5
+    assert scores.floor[trained] < 0.5
 
 
 def test_wrong_input(data, synthetic, sae, tmp_path, trainer):

@@ -53,7 +53,7 @@ def test_chance_is_measured_once_and_takes_nothing_from_the_global_random_state(
     before = torch.get_rng_state()
     first = floor_of(evaluator, run, panel)
     assert torch.equal(before, torch.get_rng_state())
-    monkeypatch.setattr("sae_lightning.evaluators.recovery.random_dictionary", None)
+    monkeypatch.setattr("sae_lightning.evaluators.recovery.random_dictionaries", None)
     assert floor_of(evaluator, run, panel) == first
 
 
@@ -123,7 +123,8 @@ def test_a_perfect_sae_fires_perfectly(sae, synthetic, trainer, monkeypatch):
 def test_an_sae_that_does_nothing_scores_the_floors_of_firing(sae, synthetic, trainer):
     sae.b_enc.data.fill_(-1e3)
     run = trainer(Recovery())
-    run.validate(sae, synthetic, verbose=False)
+    with pytest.warns(UserWarning, match=r"firing_precision is withheld \(nan\): it fires on nothing that it could"):
+        run.validate(sae, synthetic, verbose=False)
     logged = [run.callback_metrics[f"val/firing_{name}/trained/0"].item() for name in ("precision", "recall", "f1")]
     assert math.isnan(logged[0])  # it claims nothing
     assert logged[1:] == [0, 0]

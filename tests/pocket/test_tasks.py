@@ -40,8 +40,8 @@ def test_windows_hold_whole_lines_and_their_own_words():
     assert all(window.text.endswith("\n") and len(window.text) <= 400 for window in windows)
     whole = [source[word.start : word.end] for word in words(source)]
     assert [window.text[word.start : word.end] for window in windows for word in window.words] == whole
-    assert [window.side for window in windows[:4]] == ["test", "train", "train", "test"]
-    assert next(windows_of("json/tool.py", source)).side == "ood"
+    assert [window.side() for window in windows[:4]] == ["test", "train", "train", "test"]
+    assert next(windows_of("json/tool.py", source)).side() == "ood"
 
 
 @pytest.fixture

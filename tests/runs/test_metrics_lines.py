@@ -18,8 +18,11 @@ VALUES = {
     Tag("fvu", "early"): {Member("trained", 0, "early"): 0.75},
 }
 WRITTEN = Validation(
-    10, 640, 1.5, VALUES, {Tag("fvu"): 1.0, Tag("ce"): None}, {"fvu": FVU}, ("noise",), {"x2": ["x2", "trained"]}
-)
+    10, 640, 1.5, VALUES, {Tag("fvu"): 1.0, Tag("ce"): None}, {"fvu": FVU}, ("noise",), {"x2": ["x2", "trained"]},
+    member_floors={Tag("fvu", "early"): {Member("trained", 0, "early"): 0.875}},
+    repeats={Tag("fvu"): {Member("trained", 0): (0.25, 0.5), Member("trained", 1): (0.0, 1.0)}},
+    fingerprints={Member("trained", 0): "5ca1ab1e", Member("trained", 0, "early"): "deadbeef"},
+)  # fmt: skip
 
 
 def old_line(**changes):
@@ -41,12 +44,16 @@ def test_the_line_is_what_programs_expect():
     assert line["about"]["fvu"]["label"] == "Fraction of variance unexplained"
     assert line["about"]["fvu"]["better"] == "lower"
     assert line["floors"] == {"fvu": 1.0, "ce": None}
+    assert line["member_floors"] == {"fvu@early": {"trained": {"0": 0.875}}}
+    assert line["repeats"] == {"fvu": {"trained": {"0": [0.25, 0.5], "1": [0.0, 1.0]}}}
+    assert line["saes"] == {"trained/0": "5ca1ab1e", "early/trained/0": "deadbeef"}
 
 
 def test_a_line_of_an_older_version_says_which_way_is_better():
     line = Validation.parse(old_line(better={"fvu@early": "lower"}))
     assert line.better == {Tag("fvu", "early"): "lower"}
-    assert (line.about, line.nulls, line.sizes) == ({}, (), {})
+    assert (line.about, line.nulls, line.sizes, line.member_floors, line.repeats) == ({}, (), {}, {}, {})
+    assert line.fingerprints == {}
 
 
 @pytest.mark.parametrize(

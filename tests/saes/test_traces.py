@@ -101,6 +101,7 @@ def adam(parameters):
 @pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
 def test_a_run_is_that_of_plain_dense_training(make, tmp_path):
     sae = make(optimizer=adam).double()  # a run too short for dead latents, and with them AuxK
+    sae.start_b_dec(torch.randn(64, D_IN) + 0.3)
     reference = Plain(sae)
     losses = trace(sae, tmp_path, "64-true")
     expected = reference.run([x.double() for x in Batches(STEPS, BATCH, 1)])

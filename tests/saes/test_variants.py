@@ -22,7 +22,7 @@ def variant(request):
 
 def started(variant, **kwargs):
     sae = variant(D_IN, d_sae=D_SAE, **kwargs)
-    sae.initialise(0, torch.randn(max(sae.n_calibration_samples, 1), D_IN))
+    sae.initialise(0, torch.randn(sae.n_calibration_samples, D_IN, generator=torch.Generator().manual_seed(1)))
     return sae
 
 
@@ -180,7 +180,7 @@ def test_bf16_autocast_is_close_to_float32(variant):
 @pytest.mark.parametrize("tied_init", [True, False])
 def test_starts(variant, init, tied_init):
     one, same, other = (variant(D_IN, d_sae=D_SAE, init=init, tied_init=tied_init) for _ in range(3))
-    samples = torch.randn(one.n_calibration_samples or 1, D_IN)
+    samples = torch.randn(one.n_calibration_samples, D_IN)
     one.initialise(3, samples)
     same.initialise(3, samples)
     other.initialise(4, samples)

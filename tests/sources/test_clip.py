@@ -121,7 +121,10 @@ def test_bfloat16(tiny_clip):
         ({"pretrained": "openai"}, "pretrained=openai: expected none"),
         ({"hook": "visual.transformer.resblocks.7"}, "no such submodule; near are visual.transformer.resblocks.1"),
         ({"hook": {"a": IMAGE, "b": TEXT}}, "expected hooks of one tower"),
-        ({"hook": "visual"}, r"its output has shape \[2, 16\], expected \[batch, seq, d\]"),
+        (
+            {"hook": "visual"},
+            r"its output has shape \[2, 16\] for 2 rows, expected \[batch, seq, d\]; .* sae hooks .* --clip$",
+        ),
     ],
 )
 def test_bad_arguments(tiny_clip, tmp_path, monkeypatch, arguments, message):

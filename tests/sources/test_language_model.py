@@ -63,7 +63,16 @@ def test_several_hooks_in_one_forward(tiny_lm):
         assert torch.equal(source.replace(INPUTS, torch.zeros_like, name), expected)
 
 
-@pytest.mark.parametrize("hook", [{}, {"a.b": "model.layers.0"}, {"late": "model.layers.7"}])
+@pytest.mark.parametrize(
+    "hook",
+    [
+        {},
+        {"a.b": "model.layers.0"},
+        {"late": "model.layers.7"},
+        {"one": "model.layers.0", "two": "model.layers.0"},
+        {"attention": "model.layers.0.self_attn", "projection": "model.layers.0.self_attn.o_proj"},  # its last step
+    ],
+)
 def test_wrong_hooks(tiny_lm, hook):
     with pytest.raises(ValueError, match=r"hook="):
         LanguageModelSource(tiny_lm, hook)
@@ -169,12 +178,8 @@ def test_foreign_tokens(source):
 
 
 def test_unknown_hook(tiny_lm):
-    with pytest.raises(ValueError, match=r"hook=model.layer.1: .*near are .*model.layers.1.*named_modules"):
+    with pytest.raises(ValueError, match=r"hook=model.layer.1: .*near are .*model.layers.1.*can be chosen: sae hooks"):
         LanguageModelSource(tiny_lm, "model.layer.1")
-
-
-def test_of_a_tuple_the_first_tensor(tiny_lm):
-    assert LanguageModelSource(tiny_lm, "model.rotary_emb").d_in == 8
 
 
 @pytest.mark.parametrize(
@@ -183,6 +188,8 @@ def test_of_a_tuple_the_first_tensor(tiny_lm):
         ("model.layers", False, "did not run this submodule"),
         ("model", False, "no tensor comes out"),
         ("model", True, "its input has shape"),
+        ("model.rotary_emb", False, r"its output has shape \[1, 5, 8\] for 2 rows and 5 positions, expected"),
+        ("lm_head", False, "its output is the logits, a number for each of 64 tokens"),
     ],
 )
 def test_a_hook_without_activations(tiny_lm, hook, hook_input, message):

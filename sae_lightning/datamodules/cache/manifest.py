@@ -19,11 +19,14 @@ from sae_lightning.class_paths import current_class_paths
 from sae_lightning.datamodules.cache.storage import Folder
 
 MANIFEST = "manifest.json"
-FORMAT, FORMAT_VERSION = "sae_lightning activations", 1
+FORMAT, FORMAT_VERSION = "sae_lightning activations", 2
+_READABLE_VERSIONS = (1, 2)  # 1 knows nothing of massive activations: all are there
 DEFAULTS = {"class_path": "LanguageModelDataModule"}
 """Values of keys that the first caches do not have: these were all of language models."""
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Number formats of a cache, by their names in a safetensors header."""
+OLD_DATA: dict[str, Any] = {"max_norm_ratio": None, "skip_first_positions": 0}
+"""Values of arguments that the data of older caches do not have."""
 
 _BLOCK = 2**22  # bytes that are hashed at once
 _MAX_NAMED = 5  # damaged shards that an error names
@@ -40,6 +43,7 @@ class Shard:
         bytes: size of the file.
         sha256: of the file.
         input_ids_sha256: of the tokens of the rows, or of the numbers of the images, int32.
+        massive: valid positions whose activations were left out because they are massive.
     """
 
     file: str
@@ -48,6 +52,7 @@ class Shard:
     bytes: int
     sha256: str
     input_ids_sha256: str
+    massive: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,10 +97,11 @@ def parse_manifest(text: bytes, url: str) -> dict[str, Any]:
         raise ValueError(f"{url}/{MANIFEST}: expected JSON ({error}); make the cache again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ValueError(f"{url}/{MANIFEST}: this is not the manifest of a cache of activations")
-    if manifest["format_version"] != FORMAT_VERSION:
+    if manifest["format_version"] not in _READABLE_VERSIONS:
         raise ValueError(
             f"{url}/{MANIFEST}: format_version={manifest['format_version']}, and this version of sae_lightning reads "
-            f"{FORMAT_VERSION}: make the cache again, or take the version that wrote it ({manifest.get('versions')})"
+            f"1 to {FORMAT_VERSION}: make the cache again, or take the version that wrote it "
+            f"({manifest.get('versions')})"
         )
     return manifest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import safe_open
 from torch import Tensor
 
@@ -53,6 +53,10 @@ class CachedRows:
         first, last = np.searchsorted(self.begins, [begin, max(begin, end - 1)], side="right") - 1
         parts = [self._arrays[i][max(begin - self.begins[i], 0) : end - self.begins[i]] for i in range(first, last + 1)]
         return torch.from_numpy(np.concatenate(parts)).view(self.dtype)
+
+    def places(self, stored: np.ndarray) -> np.ndarray:
+        """Return where the rows of the shards with these numbers are among these rows."""
+        return stored
 
     def find_non_finite(self) -> str | None:
         """Name the first number that is NaN or infinite; None if all are finite."""
@@ -99,19 +103,26 @@ class CachedBlocks:
         return self.rows.slice(begin, end)
 
     def _offsets_in_shard(self, shard: int) -> list[int]:
-        counts = read_text(self.rows.folder, self.rows.shards[shard : shard + 1]).mask.sum(1)
+        counts = read_stored(self.rows.folder, self.rows.shards[shard]).sum(1)
         blocks = [int(part.sum()) for part in counts.split(self.llm_batch_size)]
-        return (self.rows.begins[shard] + np.cumsum([0, *blocks])).tolist()
+        return self.rows.places(self.rows.begins[shard] + np.cumsum([0, *blocks])).tolist()
 
 
 def read_text(folder: Path, shards: Sequence[Shard]) -> TokenBatch:
-    """Read tokens and mask of all rows of shards."""
+    """Read tokens and mask of all rows of shards; massive positions are in the mask, also where they were left out."""
     ids, masks = [], []
     for shard in shards:
         with safe_open(folder / shard.file, framework="pt") as file:
             ids.append(file.get_tensor("input_ids").long())
             masks.append(file.get_tensor("mask"))
     return TokenBatch(torch.cat(ids), torch.cat(masks))
+
+
+def read_stored(folder: Path, shard: Shard) -> Bool[Tensor, "rows seq"]:
+    """Return the positions whose activations are in a shard: the valid ones without those that were left out."""
+    with safe_open(folder / shard.file, framework="pt") as file:
+        mask: Tensor = file.get_tensor("mask")
+        return mask & ~file.get_tensor("massive") if "massive" in file.keys() else mask  # noqa: SIM118 - no mapping
 
 
 def _advice(nbytes: int, in_order: bool) -> int | None:

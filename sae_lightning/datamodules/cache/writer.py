@@ -27,6 +27,7 @@ from sae_lightning.datamodules.cache.manifest import (
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
+    OLD_DATA,
     Shard,
     parse_manifest,
 )
@@ -34,7 +35,7 @@ from sae_lightning.datamodules.cache.process import Process
 from sae_lightning.datamodules.cache.source import model_identity
 from sae_lightning.datamodules.cache.storage import TEMPORARY, Folder, is_full
 from sae_lightning.datamodules.model_activations import ModelActivations
-from sae_lightning.datamodules.token_stream import valid_activations
+from sae_lightning.datamodules.token_stream import valid_activations_and_mask
 from sae_lightning.sources import NullSource
 
 _SHARD_BYTES = 256e6
@@ -46,6 +47,7 @@ class CacheWriter:
 
     The training part has `train_samples` valid tokens and `buffer_samples` more, which are in the buffer when a run on
     the stream ends; the held-out part has enough for `val_samples` and `loss_samples`. A short text gives fewer.
+    Massive activations that the datamodule leaves out are not written; the manifest and a mask in each shard say so.
 
     Args:
         datamodule: model, hook, data and sizes.
@@ -87,7 +89,7 @@ class CacheWriter:
         if shard_samples is not None and shard_samples < 1:
             raise ValueError(f"shard_samples={shard_samples}: expected at least 1")
         self.blocks_per_shard = max(1, round((shard_samples or _SHARD_BYTES / token_bytes) / self.block_tokens))
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "class_path": type(datamodule).__name__,
             "data": data,
             "model": model_identity(self.source),
@@ -96,6 +98,7 @@ class CacheWriter:
         }
         is_new = MANIFEST not in self.folder.sizes()
         self.manifest = self._new_manifest(command) if is_new else self._existing_manifest()
+        self._use_norms()
         self.done = {} if is_new else self._finished_shards()
         self._check_room((self.n_train + self.n_heldout + self.block_tokens) * (token_bytes + 6))
         if is_new:
@@ -139,8 +142,12 @@ class CacheWriter:
         versions = {name: version(name) for name in ("torch", self.source.library, "safetensors")}
         manifest = {"format": FORMAT, "format_version": FORMAT_VERSION, "complete": False, "command": command}
         manifest |= self.settings | {"d_in": self.source.d_in, "widths": self.source.widths}
+        assert self.datamodule.massive is not None
+        manifest |= {"massive": self.datamodule.massive.state_dict()}
         sizes = {"rows_at_once": self.datamodule.rows_at_once, "positions": self.datamodule.positions}
         manifest |= sizes | {"shards": []}
+        what = {"data": self.datamodule.describe(), "activations": self.datamodule.describe_activations()}
+        manifest |= {"provenance": what}
         return manifest | {"versions": {"sae_lightning": __version__, **versions}}
 
     def _existing_manifest(self) -> dict[str, Any]:
@@ -150,14 +157,28 @@ class CacheWriter:
             ValueError: if its cache has other settings.
         """
         manifest = parse_manifest(self.folder.read(MANIFEST), self.folder.url)
-        there = {name: manifest.get(name, DEFAULTS.get(name)) for name in self.settings}
+        there: dict[str, Any] = {name: manifest.get(name, DEFAULTS.get(name)) for name in self.settings}
+        there["data"] = OLD_DATA | dict(there["data"] or {})
+        here = self.settings | {"data": OLD_DATA | self.settings["data"]}
         no_effect = self.datamodule.no_effect_on_rows
-        if differences := list(_differences(_plain(there, no_effect), _plain(self.settings, no_effect))):
+        if differences := list(_differences(_plain(there, no_effect), _plain(here, no_effect))):
             raise ValueError(
                 f"out={self.folder.url}: there is a cache with other settings ({'; '.join(differences)}). Give another "
                 "folder, or the settings of the one that is there, or remove it"
             )
         return manifest
+
+    def _use_norms(self) -> None:
+        """Leave out what the manifest says, whichever rank has measured it, and read more text for it."""
+        massive = self.datamodule.massive
+        assert massive is not None
+        if "massive" not in self.manifest:  # nothing was left out yet when this cache was begun
+            massive.keep_all()
+            return
+        massive.load_state_dict(self.manifest["massive"])
+        if massive.leaves_out:
+            # Inputs do not tell which positions are massive: there are rows for twice as many as in the sample.
+            self.n_train, self.n_heldout = (round(n * (1 + 2 * massive.share)) for n in (self.n_train, self.n_heldout))
 
     def _finished_shards(self) -> dict[str, dict[str, Any]]:
         """Return the entries of shards that exist in full size, by name; some have sums for the statistics."""
@@ -199,13 +220,15 @@ class CacheWriter:
         """Run the model on the rows of a shard; return a function that writes it."""
         n_valid = int(self.datamodule.n_valid(torch.cat(blocks)).sum())  # more than activations if an image is damaged
         activations = torch.empty(n_valid, self.source.d_in, dtype=self.dtype)
-        masks = []
+        masks, massive = [], []
         sums = np.zeros(self.source.d_in + 2)
         begin = 0
         for block in blocks:
             inputs = self.datamodule.inputs(block)
-            valid = valid_activations(self.source, inputs).to(self.dtype)
-            masks.append(_mask_of_all(block, inputs))
+            valid, kept = valid_activations_and_mask(self.source, inputs)
+            valid = valid.to(self.dtype)
+            masks.append(_of_all_rows(block, inputs, inputs.mask))
+            massive.append(_of_all_rows(block, inputs, inputs.mask & ~kept.to(inputs.mask.device)))
             activations[begin : begin + len(valid)] = valid
             begin += len(valid)
             sums += _sums(valid)
@@ -219,10 +242,11 @@ class CacheWriter:
         activations = activations[:begin]
 
         def store() -> None:
-            mask = torch.cat(masks)
-            data = safetensors.torch.save({"activations": activations, "input_ids": ids, "mask": mask})
+            tensors = {"activations": activations, "input_ids": ids, "mask": torch.cat(masks)}
+            data = safetensors.torch.save(tensors | {"massive": torch.cat(massive)})
             digest = hashlib.sha256(data).hexdigest()
-            shard = Shard(name, len(ids), len(activations), len(data), digest, ids_sha256)
+            n_massive = int(sum(part.sum() for part in massive))
+            shard = Shard(name, len(ids), len(activations), len(data), digest, ids_sha256, n_massive)
             entry = {"shard": asdict(shard), "sums": sums.tolist()}
             self._write(name, data)
             self._write_json(f"{name}.json", entry)
@@ -243,6 +267,8 @@ class CacheWriter:
         counts = {
             "tokens": sum(entry["shard"]["tokens"] for entry in train),
             "rows": sum(entry["shard"]["rows"] for entry in train),
+            "massive": sum(entry["shard"].get("massive", 0) for entry in train),
+            "heldout_massive": sum(entry["shard"].get("massive", 0) for entry in heldout),
             "heldout_tokens": sum(entry["shard"]["tokens"] for entry in heldout),
             "heldout_rows": sum(entry["shard"]["rows"] for entry in heldout),
             "shards": len(shards),
@@ -303,11 +329,11 @@ def _statistics(entries: list[dict[str, Any]], n: int) -> dict[str, float]:
     }
 
 
-def _mask_of_all(rows: Tensor, inputs: Any) -> Tensor:
-    """Return the valid positions of each row, none in a row that could not be read."""
-    mask = torch.zeros(len(rows), inputs.mask.shape[1], dtype=torch.bool)
-    mask[torch.isin(rows[:, 0], inputs.rows[:, 0]) if len(inputs.mask) < len(rows) else slice(None)] = inputs.mask
-    return mask
+def _of_all_rows(rows: Tensor, inputs: Any, positions: Tensor) -> Tensor:
+    """Return positions of each row, none in a row that could not be read."""
+    everywhere = torch.zeros(len(rows), inputs.mask.shape[1], dtype=torch.bool)
+    everywhere[torch.isin(rows[:, 0], inputs.rows[:, 0]) if len(inputs.mask) < len(rows) else slice(None)] = positions
+    return everywhere
 
 
 def _plain(settings: dict[str, Any], no_effect: Sequence[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def cached(folder, **kwargs):
 def at_rank(datamodule, rank, world_size):
     device = torch.device("cpu")
     datamodule.trainer = SimpleNamespace(
-        global_rank=rank, world_size=world_size, strategy=SimpleNamespace(root_device=device)
+        global_rank=rank, world_size=world_size, strategy=SimpleNamespace(root_device=device), ckpt_path=None
     )
     return datamodule
 

@@ -65,6 +65,8 @@ def test_shards_hold_what_the_model_computes(cache, language_model, tiny_lm):
     assert 12 * 64 + 200 <= n["train"] < 12 * 64 + 200 + 64
     assert manifest["counts"] == {
         "tokens": n["train"],
+        "massive": 0,
+        "heldout_massive": 0,
         "rows": sum(e["rows"] for e in manifest["shards"] if e["file"].startswith("train")),
         "heldout_tokens": n["heldout"],
         "heldout_rows": sum(e["rows"] for e in manifest["shards"] if e["file"].startswith("heldout")),
@@ -97,7 +99,7 @@ def test_ranks_write_the_same_files(cache, tmp_path, monkeypatch, capsys):
         assert ("others have not" in capsys.readouterr().out) == (rank != 0)
     assert content(tmp_path / "ranks") == alone
     forwards = []
-    monkeypatch.setattr(writer, "valid_activations", lambda *args: forwards.append(args))
+    monkeypatch.setattr(writer, "valid_activations_and_mask", lambda *args: forwards.append(args))
     cache(out=tmp_path / "ranks")  # nothing is left to do
     assert not forwards
 
@@ -127,7 +129,7 @@ def test_an_interrupted_cache_continues_without_the_model_on_finished_shards(cac
 
     forwards = []
     real = writer.valid_activations
-    monkeypatch.setattr(writer, "valid_activations", lambda *args: forwards.append(1) or real(*args))
+    monkeypatch.setattr(writer, "valid_activations_and_mask", lambda *args: forwards.append(1) or real(*args))
     assert content(cache()) == whole
     assert len(forwards) <= n_blocks - 4
 
@@ -219,7 +221,7 @@ def test_numbers_that_do_not_fit_are_refused(cache, capsys, monkeypatch):
         activations[0, :3] = 1e5
         return activations
 
-    monkeypatch.setattr(writer, "valid_activations", large)
+    monkeypatch.setattr(writer, "valid_activations_and_mask", large)
     message = mistake(capsys, cache, "--dtype=float16")
     assert "heldout-00000.safetensors: 6 numbers do not fit float16" in message
 

@@ -1,0 +1,21 @@
+"""Files of the user: found, unpacked, decoded, and read as text or as rows, by their content and not by their names."""
+
+from sae_lightning.files.decoding import bad_byte, check_encoding
+from sae_lightning.files.finding import find_files
+from sae_lightning.files.kinds import open_file
+from sae_lightning.files.plain import PlainFile
+from sae_lightning.files.row import Row
+from sae_lightning.files.table import TableFile, column_problem
+from sae_lightning.files.unpacking import is_damage
+
+__all__ = [
+    "PlainFile",
+    "Row",
+    "TableFile",
+    "bad_byte",
+    "check_encoding",
+    "column_problem",
+    "find_files",
+    "is_damage",
+    "open_file",
+]
