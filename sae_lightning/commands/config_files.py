@@ -1,6 +1,7 @@
 """Configuration files are looked at before they are parsed, so that a mistake is named with its file and line."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import yaml
@@ -20,7 +21,7 @@ def check_config_files(args: Sequence[str]) -> None:
 
 
 def _named(args: Sequence[str]) -> Iterator[str]:
-    for option, value in zip(args, [*args[1:], ""], strict=True):
+    for option, value in zip_longest(args, args[1:], fillvalue=""):
         if option in ("-c", "--config"):
             yield value
         elif option.startswith("--config="):
