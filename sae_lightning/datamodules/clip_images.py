@@ -13,6 +13,7 @@ from sae_lightning.datamodules.image_stream import ImageOrder, ImageStream
 from sae_lightning.datamodules.model_activations import BufferDtype, ModelActivations, check_sizes
 from sae_lightning.images import ImageReader, Images
 from sae_lightning.sources import ClipSource, ImageBatch, Null, NullSource
+from sae_lightning.sources.massive import check_max_norm_ratio
 
 _HELDOUT_SEED = 0
 
@@ -77,6 +78,7 @@ class ClipImages(ModelActivations):
     ) -> None:
         if n_workers < 1:
             raise ValueError(f"n_workers={n_workers}: expected at least 1")
+        check_max_norm_ratio(max_norm_ratio)
         source = ClipSource(model, hook, pretrained, hook_input, dtype)
         if not source.reads_images:
             raise ValueError(

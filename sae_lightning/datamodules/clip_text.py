@@ -13,6 +13,7 @@ from sae_lightning.datamodules.packing import RowMaker, check_skip_first
 from sae_lightning.datamodules.text import Text
 from sae_lightning.datamodules.text_activations import TextActivations
 from sae_lightning.sources import ClipSource, Null, NullSource
+from sae_lightning.sources.massive import check_max_norm_ratio
 
 Positions = Literal["all", "end", "words"]
 
@@ -70,6 +71,7 @@ class ClipText(TextActivations):
         max_norm_ratio: float | None = 10.0,
         seed: int = 0,
     ) -> None:
+        check_max_norm_ratio(max_norm_ratio)
         source = ClipSource(model, hook, pretrained, hook_input, dtype)
         if source.reads_images:
             raise ValueError(

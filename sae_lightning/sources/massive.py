@@ -58,10 +58,7 @@ class MassiveRule:
     """
 
     def __init__(self, max_norm_ratio: float | None, measure: Callable[[float], dict[str, HookNorms]]) -> None:
-        if max_norm_ratio is not None and not max_norm_ratio > 1:
-            raise ValueError(
-                f"max_norm_ratio={max_norm_ratio}: expected more than 1, such as 10, or null to keep all activations"
-            )
+        check_max_norm_ratio(max_norm_ratio)
         self.max_norm_ratio, self._measure = max_norm_ratio, measure
         self._norms: dict[str, HookNorms] | None = None
 
@@ -146,6 +143,18 @@ class MassiveRule:
             f"{places} have a norm above {self.ratio:g} times the median of {norms.median:.4g}, up to "
             f"{norms.largest:.4g}, and hold {norms.variance_share:.0%} of the variance. "
             f"They are {left_out if self.leaves_out else kept}"
+        )
+
+
+def check_max_norm_ratio(max_norm_ratio: float | None) -> None:
+    """Refuse a multiple of the median norm that leaves out half of all activations, or more.
+
+    Raises:
+        ValueError: if it is not above 1.
+    """
+    if max_norm_ratio is not None and not max_norm_ratio > 1:
+        raise ValueError(
+            f"max_norm_ratio={max_norm_ratio}: expected more than 1, such as 10, or null to keep all activations"
         )
 
 
