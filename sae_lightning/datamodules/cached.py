@@ -25,7 +25,7 @@ from sae_lightning.datamodules.packing import Packing, RowMaker
 from sae_lightning.images import Images
 from sae_lightning.sources import TokenBatch
 from sae_lightning.sources.checkpoint import check_folder, load_tokenizer
-from sae_lightning.sources.massive import check_ratio
+from sae_lightning.sources.massive import check_max_norm_ratio
 
 
 class CachedActivations(ActivationDataModule):
@@ -71,7 +71,7 @@ class CachedActivations(ActivationDataModule):
         check_whole(1, batch_size=batch_size, loss_samples=loss_samples, n_workers=n_workers)
         check_whole(batch_size, buffer_samples=buffer_samples, hint=f"room for a batch, batch_size={batch_size}")
         check_seed(seed=seed)
-        check_ratio(max_norm_ratio)
+        check_max_norm_ratio(max_norm_ratio)
         wanted: dict[str, Any] = {"train_samples": train_samples, "val_samples": val_samples}
         check_whole(1, **{name: samples for name, samples in wanted.items() if samples is not None})
         self.remote = Folder(path)

@@ -15,7 +15,7 @@ from sae_lightning.datamodules.packing import RowMaker, check_skip_first
 from sae_lightning.datamodules.text import Text
 from sae_lightning.datamodules.text_activations import TextActivations
 from sae_lightning.sources import ClipSource, Null, NullSource
-from sae_lightning.sources.massive import check_ratio
+from sae_lightning.sources.massive import check_max_norm_ratio
 
 Positions = Literal["all", "end", "words"]
 
@@ -75,7 +75,7 @@ class ClipText(TextActivations):
     ) -> None:
         per_forward = ("captions_per_forward", captions_per_forward)
         check_batches(batch_size, train_samples, val_samples, seed)
-        check_ratio(max_norm_ratio)
+        check_max_norm_ratio(max_norm_ratio)
         check_whole(0, skip_first_positions=skip_first_positions)
         check_sizes(loss_samples, per_forward, 1, batch_size, buffer_samples)
         source = ClipSource(model, hook, pretrained, hook_input, dtype)

@@ -60,7 +60,7 @@ class MassiveRule:
     """
 
     def __init__(self, max_norm_ratio: float | None, measure: Callable[[float], dict[str, HookNorms]]) -> None:
-        check_ratio(max_norm_ratio)
+        check_max_norm_ratio(max_norm_ratio)
         self.max_norm_ratio, self._measure = max_norm_ratio, measure
         self._norms: dict[str, HookNorms] | None = None
 
@@ -148,6 +148,16 @@ class MassiveRule:
         )
 
 
+def check_max_norm_ratio(max_norm_ratio: float | None) -> None:
+    """Refuse a multiple of the median norm that leaves out half of all activations, or more.
+
+    Raises:
+        ValueError: if it is not above 1.
+    """
+    if max_norm_ratio is not None:
+        check_above(1, max_norm_ratio=max_norm_ratio, hint="such as 10, or null to keep all activations")
+
+
 def row_norms(activations: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
     """Return the norm of each activation in float32, whatever the dtype: half precision would overflow."""
     return torch.linalg.vector_norm(activations, dim=-1, dtype=torch.float32)
@@ -180,13 +190,3 @@ def norms_of_sample(
         {f"position {position}": n for position, n in Counter(at).most_common(_N_NAMED)},
         [token for token, _ in Counter(tokens[i] for i in which).most_common(_N_NAMED)] if tokens is not None else [],
     )
-
-
-def check_ratio(max_norm_ratio: float | None) -> None:
-    """Check a multiple of the median norm above which activations are massive.
-
-    Raises:
-        ValueError: if it is not above 1.
-    """
-    if max_norm_ratio is not None:
-        check_above(1, max_norm_ratio=max_norm_ratio, hint="such as 10, or null to keep all activations")

@@ -148,9 +148,15 @@ def test_the_loss_is_measured_on_rows_that_have_chosen_nothing(folder, monkeypat
         loss.rows_that_judge(judged, 768, 100)
 
 
+@pytest.mark.parametrize("leaves_out", [False, True])
 @torch.no_grad()
-def test_loss_of_one_latent_equals_running_the_model_on_everything(folder):
+def test_loss_of_one_latent_equals_running_the_model_on_everything(folder, leaves_out):
     data = datamodule(folder, loss_samples=100)
+    if leaves_out:  # about a third of all are massive, and stay what they are
+        median = float(data.calibration_sample(200).norm(dim=1).quantile(0.66)) / 10
+        data.massive.load_state_dict({"norms": {"": {"median": median, "n": 1}}})
+        inputs = next(iter(data.validation_inputs()))
+        assert 0 < data.source.capture(inputs)[1].sum() < inputs.mask.sum()
     small, large = (SparseAutoencoder.load(folder / f"run/saes/{name}/0") for name in ("x1", "x2"))
     none = torch.full((16,), -1), torch.full((32,), -1)
     plan = schedule(torch.ones(32), torch.arange(32) < 5, *none, torch.zeros(32), 2)

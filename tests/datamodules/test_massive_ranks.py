@@ -34,10 +34,8 @@ def folder(tmp_path_factory):
 
 def scores(run):
     last = read_validations(run / "metrics.jsonl")[-1]
-    return {
-        metric: last.values[Tag(metric, "")][Member("trained", 0)]
-        for metric in ("explained_variance", "massive_fraction")
-    }
+    names = ("explained_variance", "massive_fraction")
+    return {name: last.values[Tag(name, "")][Member("trained", 0)] for name in names}
 
 
 def test_ranks_and_validation_go_by_the_number_of_the_first_rank(folder):
