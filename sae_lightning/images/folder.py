@@ -127,7 +127,9 @@ def _read_table(table: str) -> tuple[list[str], list[tuple[int, Mapping[str, str
         rows = list(file.rows())
         if bad := next((row for row in rows if row.problem), None):
             raise DamageError(f"line {bad.number}: {bad.problem}")
-        cells = [(row.number, {name: cell or "" for name, cell in row.cells.items()}) for row in rows]
+        cells: list[tuple[int, Mapping[str, str]]] = [
+            (row.number, {name: str(cell or "") for name, cell in row.cells.items()}) for row in rows
+        ]
         return file.columns(), cells
     except UnicodeDecodeError as error:
         raise ValueError(f"table={bad_byte(path, 'utf-8')}; save it as UTF-8") from error
