@@ -12,7 +12,9 @@ from jsonargparse import ArgumentParser
 
 from sae_lightning.commands.parser import RUN_HELP, make_parser, parse
 from sae_lightning.runs import read_runs
+from sae_lightning.whole_files import write_whole
 
+_HEAD = 64
 FILE_NAME, FOLDER_NAME, INDEX = "report.html", "report", "index.html"
 
 
@@ -32,7 +34,7 @@ def main(args: list[str]) -> None:
     if options.split:
         page_file.parent.mkdir(exist_ok=True)
     explorer = explorer_of(runs[0], options.latents, page_file.parent if options.split else None)
-    page_file.write_text(page(runs, explorer), encoding="utf-8", errors="replace")
+    write_whole(page_file, page(runs, explorer))
     print(page_file)
 
 
@@ -66,6 +68,8 @@ def _page_file(out: Path | None, run: Path, split: bool) -> Path:
         raise ValueError(f"--out {out} is a file; with --split give a folder, such as {out.with_suffix('')}")
     if not split and out.is_dir():
         raise ValueError(f"--out {out} is a folder; give a file, such as {out / FILE_NAME}")
+    if out.is_file() and not out.read_bytes()[:_HEAD].lstrip().lower().startswith(b"<!doctype html"):
+        raise ValueError(f"--out {out} is another file, no page; it is not overwritten. Give another name")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.parent}; make it first")
     return out / INDEX if split else out
