@@ -129,9 +129,9 @@ def differences(saved: Any, given: Any, name: str = "") -> Iterator[Difference]:
             yield Difference(name, saved.get("class", saved), given.get("class", given))
             return
         place = f"{name}." if name else ""
-        passed_over: tuple[str, ...] = ()
+        passed_over: tuple[str, ...] = ("weights",)
         if None not in (weights := (saved.get("weights"), given.get("weights"))):
-            passed_over = ("weights", *_NAMES_OF_A_MODEL)
+            passed_over += _NAMES_OF_A_MODEL
             if weights[0] != weights[1]:
                 names = (f"{one.get('model')} (weights {one['weights']})" for one in (saved, given))
                 yield Difference(f"{place}model", *names)

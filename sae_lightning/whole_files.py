@@ -35,7 +35,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
         if not isinstance(error, Exception) or (cause := _cause(error, free)) is None:
             raise
-        kept = "; the older file of that name is as it was" if path.is_file() else ""
+        kept = "; the older file of that name is as it was" if os.path.isfile(path) else ""  # noqa: PTH113 - a name may be too long
         raise ValueError(f"{path} was not written: {cause}{kept}") from error
 
 
