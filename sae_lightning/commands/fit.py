@@ -32,6 +32,7 @@ from sae_lightning.callbacks import (
     WholeFiles,
 )
 from sae_lightning.callbacks.checkpoint_file import read_checkpoint
+from sae_lightning.callbacks.run_config import refuse_taken_folder
 from sae_lightning.causal import EntityPrompts
 from sae_lightning.checks import check_seed
 from sae_lightning.class_paths import accept_old_class_paths
@@ -259,7 +260,8 @@ class SAECLI(LightningCLI):
         return defaults
 
     def before_fit(self) -> None:
-        """Keep freed memory from here on: model and data are built, and what follows are temporaries."""
+        """Refuse a folder that is taken, and keep freed memory from here on: what follows are temporaries."""
+        refuse_taken_folder(self.trainer, self.config.subcommand, self.settings.get("ckpt_path"))
         cpu_settings.keep_freed_memory()
         self.datamodule.checkpoint = self.settings.get("ckpt_path")
 

@@ -13,7 +13,9 @@ from jsonargparse import ArgumentParser
 
 from sae_lightning.commands.parser import RUN_HELP, add_margin, make_parser, parse
 from sae_lightning.runs import experiments_of, read_runs
+from sae_lightning.whole_files import write_whole
 
+_HEAD = 64
 FILE_NAME, FOLDER_NAME, INDEX = "report.html", "report", "index.html"
 
 
@@ -33,7 +35,7 @@ def main(args: list[str]) -> None:
     if options.split:
         page_file.parent.mkdir(exist_ok=True)
     explorer = explorer_of(experiments[0].runs[0], options.latents, page_file.parent if options.split else None)
-    page_file.write_text(page(experiments, explorer, options.margin), encoding="utf-8", errors="replace")
+    write_whole(page_file, page(experiments, explorer, options.margin))
     print(page_file)
 
 
@@ -68,6 +70,8 @@ def _page_file(out: Path | None, run: Path, split: bool) -> Path:
         raise ValueError(f"--out {out} is a file; with --split give a folder, such as {out.with_suffix('')}")
     if not split and out.is_dir():
         raise ValueError(f"--out {out} is a folder; give a file, such as {out / FILE_NAME}")
+    if out.is_file() and not out.read_bytes()[:_HEAD].lstrip().lower().startswith(b"<!doctype html"):
+        raise ValueError(f"--out {out} is another file, no page; it is not overwritten. Give another name")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.parent}; make it first")
     return out / INDEX if split else out

@@ -142,7 +142,10 @@ def _new(saved: dict[str, Any], path: Path) -> SparseAutoencoder:
         name: _new(value, path) if isinstance(value, dict) and "class" in value else value
         for name, value in saved["settings"].items()
     }
-    return variant(**settings)
+    try:
+        return variant(**settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or of another version: {error}; {_EXPECTED}") from error
 
 
 def _is_kept(name: str) -> bool:
