@@ -177,6 +177,8 @@ class MetaLatents(Evaluator):
 
     def _measure(self, rows: Tensor, sae: SparseAutoencoder, W_dec: Tensor) -> dict[Metric, Tensor]:  # noqa: N803
         """Return cosines and shares as numbers; of a pursuit, the error and the deviation of each row [2, n]."""
+        is_finite = bool(W_dec.isfinite().all() & sae.b_dec.isfinite().all())
+        W_dec = W_dec.nan_to_num()  # noqa: N806 - no pursuit exists with numbers that are none
         measured = {PURSUIT: self._pursue(rows, sae, W_dec)}
         for size, latents in self._latents.items():
             latents = latents.to(W_dec.device)
@@ -185,11 +187,11 @@ class MetaLatents(Evaluator):
             measured[share_above_metric(size)] = recovered_fraction(best, _SAME).cpu()
             nearest = latents[best_match(W_dec, latents).unique()]
             measured[pursuit_with(size)] = self._pursue(rows, sae, nearest)
-        return measured
+        return measured if is_finite else {metric: values * torch.nan for metric, values in measured.items()}
 
     def _pursue(self, rows: Tensor, sae: SparseAutoencoder, directions: Tensor) -> Float[Tensor, "2 n"]:
         x = evenly_spaced_rows(rows, self.n_rows).double()
-        b_dec = sae.b_dec.detach().cpu().double() / float(sae.input_scale)  # in the units of the rows
+        b_dec = sae.b_dec.detach().nan_to_num().cpu().double() / float(sae.input_scale)  # in the units of the rows
         x_hat, _ = pursue(x - b_dec, normalize(directions.cpu(), dim=1), min(self.k, len(directions)))
         return torch.stack([(x - b_dec - x_hat).square().sum(1), (x - x.mean(0)).square().sum(1)])
 

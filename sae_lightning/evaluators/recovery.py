@@ -1,6 +1,7 @@
 """Which true features of synthetic data are among the decoder directions, and do latents fire when they do?"""
 
 from collections.abc import Iterator, Mapping
+from math import nan
 from statistics import fmean
 from typing import Literal
 
@@ -184,6 +185,8 @@ class Recovery(Evaluator):
 
     def _compare_directions(self, features: Tensor, W_dec: Tensor) -> dict[Metric, Tensor]:
         """Return values whose mean is the metric: one for each feature, or one."""
+        is_finite = bool(W_dec.isfinite().all())
+        W_dec = W_dec.nan_to_num()  # noqa: N806 - no matching exists with numbers that are none
         best = best_cosine(features, W_dec)
         values = {
             recovery_at(self.threshold): best > self.threshold,
@@ -194,7 +197,7 @@ class Recovery(Evaluator):
         if max(len(features), len(W_dec)) <= LARGEST_MATCHING:
             values[MATCHED_COSINE] = matched_cosine(features, W_dec)
             values[MATCHED_COSINE_ABSOLUTE] = matched_cosine(features, W_dec, absolute=True)
-        return {metric: each.double() for metric, each in values.items()}
+        return {metric: each.double() if is_finite else each.double() * nan for metric, each in values.items()}
 
 
 def _mean_scores(

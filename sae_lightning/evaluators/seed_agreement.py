@@ -267,7 +267,7 @@ def later_seeds(members: Iterable[Member]) -> dict[Member, list[Member]]:
 
 
 def agreement(first: Directions, second: Directions, to_match: bool = True) -> tuple[AgreementScores, AgreementScores]:
-    """Return what `SeedAgreement` logs, from the side of each of the two; nan where one has no latents.
+    """Return what `SeedAgreement` logs, from the side of each; nan where one has no latents or is not finite.
 
     Args:
         first: directions of one SAE.
@@ -276,7 +276,7 @@ def agreement(first: Directions, second: Directions, to_match: bool = True) -> t
     """
     sides = ((first, second), (second, first))
     sizes = [len(own.decoder) for own, _ in sides]
-    lone = 0 in sizes
+    lone = 0 in sizes or not all(own.both.isfinite().all() for own, _ in sides)
     scores: tuple[AgreementScores, AgreementScores] = ({}, {})
     for metric, absolute in ((MMCS, False), (MMCS_ABSOLUTE, True)):
         for scores_of_side, (own, other) in zip(scores, sides, strict=True):
