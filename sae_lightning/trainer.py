@@ -39,9 +39,9 @@ def refuse_half_weights(precision: str) -> None:
     """
     if precision in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
         raise ValueError(
-            f"trainer.precision={precision} keeps the weights of SAEs in half precision, where most updates are smaller "
-            "than the distance between two numbers and are lost. Take trainer.precision=bf16-mixed, which multiplies in "
-            "bfloat16 and keeps weights in float32; the number format of a language model is data.dtype"
+            f"trainer.precision={precision} keeps the weights of SAEs in half precision, where most updates are "
+            "smaller than the distance between two numbers and are lost. Take trainer.precision=bf16-mixed, which "
+            "multiplies in bfloat16 and keeps weights in float32; the number format of a language model is data.dtype"
         )
 
 
