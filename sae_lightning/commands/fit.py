@@ -90,6 +90,7 @@ class SAECLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         cpu_settings.silence_known_noise()
+        cpu_settings.limit_threads()
         cpu_settings.choose_products()
         cpu_settings.separate_large_tensors()
         accept_old_class_paths()
@@ -234,6 +235,7 @@ class SAECLI(LightningCLI):
             plugins.append(WholeFiles())
         trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, logger=self._loggers(), **kwargs)
         say_unused_devices(trainer)
+        cpu_settings.share_threads(trainer.num_devices)
         return trainer
 
     def _loggers(self) -> list[Logger] | bool:
