@@ -70,7 +70,7 @@ def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
     with_interval = [comparison for comparison in comparisons if comparison.verdict != "unknown"]
     if any(comparison.n_seeds == 1 for comparison in with_interval):
         yield "Some intervals are from one seed: they are about these SAEs and not about training them again."
-    if any(comparison.has_one_degree for comparison in with_interval):
+    if any(comparison.has_one_degree and comparison.n_seeds == 2 for comparison in with_interval):
         yield "Intervals from two seeds have one degree of freedom: they are many times wider than from three."
     if names := in_order(name for comparison in comparisons for name in comparison.not_converged):
         labels = listed([policy_label(name) for name in names])

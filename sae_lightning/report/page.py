@@ -89,7 +89,7 @@ def page(experiments: Sequence[Experiment], explorer: dict[str, Any] | None = No
         "notes": [] if several else [note for own in experiments for note in own.notes],
         "glance": _glance(several) if several else None,
         "level": f"{LEVEL:.0%}",
-        "margin": f"{margin:.0%}",
+        "margin": f"{margin * 100:g} %",
         "version": __version__,
         "explorer": explorer,
         "inline": inline,

@@ -1,7 +1,7 @@
 """`Experiment`: runs in which everything but seeds and freeze policies agrees, read as one."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sae_lightning.members import TRAINED, Member, Tag
@@ -97,12 +97,8 @@ def experiments_of(runs: Sequence[Run]) -> list[Experiment]:
     for group in groups:
         left_out, repeated = _left_out(group, [settings[id(run)] for run in group])
         notes = [note for run in group for note in _counted_once(run)] + repeated
-        notes += _differences(
-            [settings[id(other[0])] for other in groups[: len(experiments)]],
-            settings[id(group[0])],
-            [experiment.name for experiment in experiments],
-            names[group[0].folder],
-        )
+        earlier = {experiment.name: [settings[id(run)] for run in experiment.runs] for experiment in experiments}
+        notes += _differences(earlier, settings[id(group[0])], names[group[0].folder])
         experiments.append(Experiment(group, "+".join(names[run.folder] for run in group), left_out, notes))
     return experiments
 
@@ -165,11 +161,14 @@ def _saes(run: Run) -> set[Member]:
     return {member for member in members if not run.measurements.is_reference(member.policy)}
 
 
-def _differences(
-    earlier: Sequence[Settings | None], own: Settings | None, names: Sequence[str], name: str
-) -> list[str]:
-    """Say in what an experiment differs from the one before it that is nearest to it."""
-    compared = [(other.differences(own), place) for other, place in zip(earlier, names, strict=True) if other and own]
+def _differences(earlier: Mapping[str, Sequence[Settings | None]], own: Settings | None, name: str) -> list[str]:
+    """Say in what a run differs from that of another experiment which is nearest to it."""
+    compared = [
+        (texts, place)
+        for place, others in earlier.items()
+        for other in others
+        if own and other and (texts := other.differences(own))
+    ]
     if not compared:
         return []
     texts, nearest = min(compared, key=lambda pair: len(pair[0]))

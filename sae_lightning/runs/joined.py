@@ -101,10 +101,17 @@ def close(one: float | None, other: float | None) -> bool:
 
 def measures_the_same(one: Run, other: Run) -> bool:
     """Return whether two runs measured the same SAEs, whatever their folders are called: all of them, by content."""
-    saes, others = _saes(one), _saes(other)
-    own = saes or set(_members(one)) & others or set(_members(one))
-    others = others or set(_members(other)) & own
-    return bool(own) and own == others and all(same_content(one, other, member) for member in own)
+    saes = [set(run.last.fingerprints) or set(run.saes) for run in (one, other)]
+    measured = [{member for values in run.last.values.values() for member in values} for run in (one, other)]
+    if any(saes):  # a run that does not know its SAEs has those of the other among what it measured
+        own, others = (known or measured[place] & saes[1 - place] for place, known in enumerate(saes))
+        return bool(own) and own == others and all(same_content(one, other, member) for member in own)
+    shared = [tag for tag in one.last.values if tag in other.last.values]
+    if not shared or any(set(one.last.values[tag]) != set(other.last.values[tag]) for tag in shared):
+        return False
+    return all(
+        same_content(one, other, member) for member in {member for tag in shared for member in one.last.values[tag]}
+    )
 
 
 def same_content(one: Run, other: Run, member: Member) -> bool:
@@ -125,11 +132,3 @@ def same_content(one: Run, other: Run, member: Member) -> bool:
 def fingerprints(run: Run, member: Member) -> set[str]:
     """Return the fingerprints of an SAE as it was measured and as it was exported, which may be some steps later."""
     return {run.last.fingerprints.get(member, ""), run.fingerprint(member)} - {""}
-
-
-def _saes(run: Run) -> set[Member]:
-    return set(run.last.fingerprints) or set(run.saes)
-
-
-def _members(run: Run) -> list[Member]:
-    return [member for values in run.last.values.values() for member in values]

@@ -60,12 +60,15 @@ class Settings:
 
         Args:
             other: of the other run.
-            is_training_known: False where only the model, the data and what was measured are compared, since one of the
-                runs has measured SAEs that another one trained.
+            is_training_known: False where one run may have measured SAEs that the other one trained: then how they were
+                trained, and options that one of them lacks, do not count.
         """
         texts = []
         for option in dict.fromkeys([*self.shared, *other.shared]):
-            if is_training_known or not option.startswith(("trainer.", "ckpt_path")) or "limit_val" in option:
+            measured = (
+                not option.startswith(("trainer.", "ckpt_path")) and option in self.shared and option in other.shared
+            )
+            if is_training_known or measured or "limit_val" in option:
                 texts += self._difference(option, self.shared, other, other.shared)
         for policy in self.policies:
             if policy in other.policies:

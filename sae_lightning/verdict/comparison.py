@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sae_lightning.members import Tag
 from sae_lightning.verdict.differences import ROUNDING
-from sae_lightning.verdict.statistics import LEVEL, Difference
+from sae_lightning.verdict.statistics import Difference
 
 BEATS, LOSES, EQUIVALENT, UNCLEAR = "beats", "loses", "equivalent", "unclear"
 UNKNOWN, INACTIVE = "unknown", "inactive"
@@ -74,6 +74,11 @@ class Comparison:
         return not self.difference.half <= ROUNDING * scale
 
     @property
+    def has_interval(self) -> bool:
+        """Whether there is an interval to show: one that has a width, against an SAE that is another one."""
+        return self.verdict not in (UNKNOWN, INACTIVE) and self.varies
+
+    @property
     def is_within_margin(self) -> bool:
         """Whether the whole interval lies within the margin."""
         most = max(abs(self.difference.low), abs(self.difference.high))
@@ -94,7 +99,9 @@ class Comparison:
         if not math.isnan(self.difference.half):
             notes += [] if self.varies or self.inactive else ["no variation between seeds: nothing says how sure it is"]
             if self.has_one_degree:
-                notes.append("two seeds: one degree of freedom")
+                notes.append(
+                    f"two {'seeds' if self.n_seeds == 2 else 'items or evaluator seeds'}: one degree of freedom"
+                )
             notes += ["one seed: over evaluation items"] if self.n_seeds == 1 else []
         if self.not_converged:
             notes.append(f"not converged: {', '.join(self.not_converged)}")
@@ -102,10 +109,5 @@ class Comparison:
 
     @property
     def has_one_degree(self) -> bool:
-        """Whether the interval rests on one degree of freedom, as that of two seeds does."""
-        return self.varies and any(df == 1 for variance, df in self.difference.parts if variance)
-
-    @property
-    def level(self) -> float:
-        """Level of the interval by itself."""
-        return 1 - (1 - LEVEL) / self.difference.n_compared
+        """Whether part of the interval rests on one degree of freedom, as between two seeds."""
+        return self.has_interval and any(df == 1 for variance, df in self.difference.parts if variance)

@@ -45,9 +45,9 @@ def verdict_as_json(
             "value": comparison.value,
             "floor": comparison.baseline_floor,
             "difference": comparison.difference.mean,
-            "interval": [_finite(comparison.difference.low), _finite(comparison.difference.high)],
+            "interval": _interval(comparison),
             "n_compared": comparison.difference.n_compared,
-            "p": _finite(comparison.difference.p),
+            "p": _finite(comparison.difference.p) if comparison.has_interval else None,
             "verdict": comparison.verdict,
             "is_within_margin": comparison.is_within_margin,
             "share_above_floor": comparison.share,
@@ -99,6 +99,12 @@ def experiments_as_json(experiments: Sequence[Experiment], margin: float = MARGI
     }
     notes = [note for experiment in experiments for note in experiment.notes]
     return {"metrics": metrics, "floors": floors, "verdicts": verdicts, "notes": notes}
+
+
+def _interval(comparison: Comparison) -> list[float | None]:
+    """Return both ends; null where there is none, or one of no width, which a program would take for certainty."""
+    difference = comparison.difference
+    return [difference.low, difference.high] if comparison.has_interval else [None, None]
 
 
 def _finite(value: float) -> float | None:

@@ -1,6 +1,5 @@
 """An experiment as text: the table of its metrics, and the verdict under it."""
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,11 +120,8 @@ def _cell(comparison: Comparison | None, show: str) -> str:
     difference = comparison.difference
     if comparison.verdict == INACTIVE:
         return INACTIVE
-    if math.isnan(difference.low):
-        interval = ""
-    elif not comparison.varies:
-        interval = " [no variation]"
-    else:
+    interval = "" if comparison.verdict == UNKNOWN else " [no variation]"
+    if comparison.has_interval:
         interval = f" [{difference.low:+{show}}, {difference.high:+{show}}]"
     share = "" if comparison.share is None else f" {comparison.share:4.0%}"
     return f"{comparison.verdict} {difference.mean:+{show}}{interval}{share}"
@@ -162,7 +158,7 @@ def _legend(comparisons: Sequence[Comparison], margin: float) -> Iterator[str]:
     )
     yield (
         "beats, loses: the interval leaves out 0; unclear: it holds 0, and these data cannot tell; "
-        f"equivalent: it lies within {margin:.0%} of what the trained SAE has above the floor"
+        f"equivalent: it lies within {margin * 100:g}% of what the trained SAE has above the floor"
     )
 
 
@@ -171,7 +167,7 @@ def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
     with_interval = [one for one in comparisons if one.verdict not in (UNKNOWN, INACTIVE)]
     if any(one.n_seeds == 1 for one in with_interval):
         yield "one seed: intervals are over evaluation items and say nothing about training again"
-    if any(one.has_one_degree for one in with_interval):
+    if any(one.has_one_degree and one.n_seeds == 2 for one in with_interval):
         yield "two seeds: one degree of freedom, so that intervals are many times wider than with three"
     if any(not one.varies for one in with_interval):
         yield "no variation: all seeds have the same difference, so nothing says how much another one would differ"

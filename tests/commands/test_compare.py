@@ -175,7 +175,8 @@ def family_line():
         "x16_my_x2_policy": 0.95,
         "x16_frozen_decoder": 0.7,
     }
-    values = {policy: {"0": mean, "1": mean + 0.001} for policy, mean in means.items()} | {"pca": {"0": 0.6}}
+    values = {policy: {"0": mean, "1": mean + (0.002 if "_" in policy else 0.001)} for policy, mean in means.items()}
+    values |= {"pca": {"0": 0.6}}
     line = {"metrics": {"explained_variance": values, "l0@early": values}, "sizes": SIZES}
     return LAST | line | {"floors": {"explained_variance": 0.1}, "about": about("higher")}
 
@@ -198,9 +199,29 @@ def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.Captur
     large = metrics["explained_variance@x16"]
     assert (large["trained"], large["floor"]) == (pytest.approx(0.9005), 0.1)
     assert large["baselines"]["my_x2_policy"]["verdict"] == "loses"
-    assert large["baselines"]["frozen_decoder"]["difference"] == pytest.approx(0.2)
+    assert large["baselines"]["frozen_decoder"]["difference"] == pytest.approx(0.1995)
     assert large["baselines"]["frozen_decoder"]["n_seeds"] == 2
     assert metrics["explained_variance@x2"]["baselines"]["my_x2_policy"]["verdict"] == "beats"
     assert metrics["explained_variance@x2"]["baselines"]["pca"]["difference"] == pytest.approx(-0.0995)
     write_verdict(Run(folder))
     assert json.loads((folder / "verdict.json").read_text()) == verdict
+
+
+def test_the_margin_is_stated_and_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture):
+    values = {"trained": {"0": 0.9, "1": 0.91, "2": 0.92}, "frozen_decoder": {"0": 0.901, "1": 0.909, "2": 0.9204}}
+    line = {"metrics": {"explained_variance": values}, "floors": {"explained_variance": 0.0}}
+    folder = write_run(tmp_path / "a", LAST | line | {"about": about("higher")})
+    assert "frozen_decoder: the trained SAE is equivalent on 1" in compare(capsys, folder)
+    text = compare(capsys, folder, "--margin", "0.001")
+    assert "frozen_decoder: the trained SAE is unclear on 1" in text
+    assert "equivalent: it lies within 0.1% of what the trained SAE has above the floor" in text
+    verdict = json.loads(compare(capsys, folder, "--json", "--margin", "0.2"))["verdicts"]["a"]
+    assert verdict["margin"] == 0.2
+    assert verdict["metrics"]["explained_variance"]["margin"] == pytest.approx(0.2 * 0.91)
+    assert verdict["metrics"]["explained_variance"]["baselines"]["frozen_decoder"]["is_within_margin"]
+
+
+def test_floors_of_single_policies_stand_from_the_least_to_the_greatest(tmp_path: Path, capsys: pytest.CaptureFixture):
+    floors = {"explained_variance": {"trained": {"0": 0.2, "1": 0.3}, "frozen_decoder": {"0": 0.5}}}
+    folder = write_run(tmp_path / "a", LAST | {"member_floors": floors})
+    assert "0.2500 to 0.5000" in compare(capsys, folder)

@@ -114,7 +114,7 @@ def test_the_verdict_is_told_in_words(page):
     assert (
         "Distance from the floor, as a share of the trained SAE's: Frozen Decoder 65%, Soft-Frozen Decoder 98%" in text
     )
-    assert "explained_variance: Trained SAE 0.8550; Frozen Decoder 0.5550, the trained SAE beats" in text
+    assert "explained_variance: Trained SAE 0.8550; Frozen Decoder 0.5545, the trained SAE beats" in text
 
 
 def test_sections_are_there_where_their_data_are(page, tmp_path, capsys):
@@ -206,7 +206,7 @@ def test_several_runs_begin_with_the_comparison(tmp_path, capsys):
     assert "one/version_0 + one/version_1 Trained SAE 0.8050" in page.text
     assert "No. Against the Frozen Decoder it does worse on 2 of 3" in page.text
     assert f"{one} is the folder {one} again, which counts once." in page.text
-    assert "one/version_0 and two/version_0 are different experiments: data.model a run" in page.text
+    assert "one/version_0+one/version_1 and two/version_0 are different experiments: data.model a run" in page.text
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
 

@@ -177,3 +177,19 @@ def test_many_differences_are_counted(first: Path, tmp_path: Path):
         settings["data"]["init_args"][f"of_mine_{number}"] = number
     _, second = experiments_of(read_runs([first, write(tmp_path / "b", settings, {"ev": values(2)}, prints_of(2))]))
     assert second.notes[0].endswith("data.of_mine_5 unset, 5, and 3 more")
+
+
+def test_the_run_that_differs_is_the_one_that_is_named(tmp_path: Path):
+    """The trained SAE of an experiment has no least cosine to differ in; its baseline has."""
+    runs = [
+        write(tmp_path / "a", lone(), {"ev": {"trained": {"0": 0.7}}}),
+        write(tmp_path / "b", lone("SoftFrozenDecoder", min_cosine=0.8), {"ev": {"soft_frozen_decoder": {"0": 0.6}}}),
+        write(
+            tmp_path / "c", lone("SoftFrozenDecoder", 1, min_cosine=0.0), {"ev": {"soft_frozen_decoder": {"1": 0.6}}}
+        ),
+    ]
+    first, second = experiments_of(read_runs(runs))
+    assert first.name == "a+b"
+    assert list(second.notes) == [
+        "a+b and c are different experiments: freeze.min_cosine of soft_frozen_decoder 0.8, 0.0"
+    ]

@@ -130,3 +130,20 @@ def test_sizes_of_a_family_count(tmp_path: Path):
     ]
     texts = differences(tmp_path / "c", family(0, [1, 2]), family(1, [1, 2], DATA_POINTS))
     assert texts == ["init of trained null, DataPoints"]
+
+
+def test_a_run_that_is_older_than_an_option_did_what_was_done_then(tmp_path: Path):
+    """And not what the default says today: b_dec began at zero, and massive activations were kept."""
+    median = changed(changed(panel((1,)), "model.sae.b_dec_init", None), "data.max_norm_ratio", 10.0)
+    texts = differences(tmp_path / "a", panel((0,)), median)
+    assert texts == ["data.max_norm_ratio null, 10.0", "model.sae.b_dec_init Zero, null"]
+    zero = changed(panel((1,)), "model.sae.b_dec_init", {"class_path": "sae_lightning.saes.Zero"})
+    zero = changed(changed(zero, "data.max_norm_ratio", None), "data.skip_first_positions", 0)
+    assert differences(tmp_path / "b", panel((0,)), zero) == []
+
+
+def test_a_newer_version_validates_an_older_run(tmp_path: Path):
+    old = Run(write(tmp_path / "old", panel(), {"ev": values(0)}, {"trained/0": "x"}))
+    settings = changed(changed(panel(), "model.sae.b_dec_init", None), "trainer.max_steps", 7)
+    new = Run(write(tmp_path / "new", settings, {"f1": values(0)}, {"trained/0": "x"}, "validate"))
+    assert len(experiments_of([old, new])) == 1
