@@ -30,8 +30,9 @@ def _without_type_checks():
 
 def started(variant, **kwargs):
     sae = variant(D_IN, d_sae=D_SAE, **kwargs)
-    sae.initialise(0, torch.randn(max(sae.n_calibration_samples, 1), D_IN))
-    sae.losses(torch.randn(32, D_IN), 0)
+    generator = torch.Generator().manual_seed(0)
+    sae.initialise(0, torch.randn(max(sae.n_calibration_samples, 1), D_IN, generator=generator))
+    sae.losses(torch.randn(32, D_IN, generator=generator), 0)
     return sae
 
 
@@ -195,6 +196,7 @@ def test_a_loss_that_is_not_finite_says_why():
 
 def test_a_panel_reconstructs_with_every_member():
     panel = SanityPanel(12, lambda d_in: TopK(d_in, d_sae=32, k=4), widths={"early": 8, "late": 4})
+    panel.initialise_members(torch.randn(4096, 12))
     exported = ExportedSAEs(panel.members, {"early": 8, "late": 4})
     x = torch.randn(2, 3, 12)
     for module in (panel, exported):
@@ -250,7 +252,7 @@ class Sequences:
 @pytest.mark.parametrize("kind", ["tuples", "lists", "mappings", "sequences"])
 def test_batches_of_any_kind_train_alike(kind, tmp_path):
     def trained(collate):
-        return fit(started(TopK, k=4), DataLoader(X, batch_size=16, collate_fn=collate), tmp_path)
+        return fit(TopK(D_IN, d_sae=D_SAE, k=4), DataLoader(X, batch_size=16, collate_fn=collate), tmp_path)
 
     expected, found = trained(torch.stack), trained(lambda rows: getattr(Sequences, kind)(torch.stack(rows)))
     assert torch.equal(found.W_dec, expected.W_dec)
@@ -292,11 +294,18 @@ def test_held_out_activations_are_checked(tmp_path):
 
 def test_weights_that_are_not_finite_end_the_run(tmp_path):
     """The last step may have spoiled them, after its own loss was finite."""
-    sae = TopK(D_IN, d_sae=D_SAE, k=4, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e38))
+
+
+    class Spoiling(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            self.param_groups[0]["params"][0].data[0, 0] = INF
+
+    sae = TopK(D_IN, d_sae=D_SAE, k=4, optimizer=Spoiling)
     with pytest.raises(
         ValueError, match=r"trained/0 after 1 steps: \w+ has \d+ numbers of .*: lower the learning rate"
     ):
-        fit(sae, loader(100 * X, 64), tmp_path)
+        fit(sae, loader(X, 64), tmp_path)
 
 
 def test_activations_in_keeps_rows_in_order():
