@@ -295,7 +295,6 @@ def test_held_out_activations_are_checked(tmp_path):
 def test_weights_that_are_not_finite_end_the_run(tmp_path):
     """The last step may have spoiled them, after its own loss was finite."""
 
-
     class Spoiling(torch.optim.SGD):
         def step(self, closure=None):
             super().step(closure)
