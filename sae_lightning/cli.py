@@ -106,12 +106,15 @@ def help_text() -> str:
 def errors_in_one_message(word: str) -> Iterator[None]:
     """Turn an error that the user can repair into one message on stderr and exit code 2.
 
-    These are a ``ValueError``, a missing file and a rejected argument. Everything else is a fault of the program and
+    These are a ``ValueError``, a file that cannot be read or written, and a rejected argument. Everything else is a fault of the program and
     keeps its traceback; so does every error when the environment variable ``SAE_DEBUG`` is set.
     """
     try:
         yield
-    except (ValueError, ArgumentError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except BrokenPipeError:  # `sae compare RUN | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except (ValueError, ArgumentError, OSError) as error:
         if os.environ.get("SAE_DEBUG"):
             raise
         _stop(
@@ -120,9 +123,6 @@ def errors_in_one_message(word: str) -> Iterator[None]:
         )
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # `sae compare RUN | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
 
 
 def _stop(message: str, hint: str | None = None) -> None:
