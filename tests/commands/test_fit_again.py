@@ -98,6 +98,10 @@ def settings(name="config.yaml"):
     return yaml.safe_load((RUN / name).read_text())
 
 
+def settings_of(run):
+    return yaml.safe_load((run / "config.yaml").read_text())
+
+
 @pytest.mark.parametrize(
     "change", ["--data.train_samples=480", "--trainer.max_epochs=2", "--trainer.val_check_interval=20"]
 )
@@ -293,3 +297,20 @@ def test_what_is_no_configuration_is_named(capsys, content):
     Path("bad.yaml").write_bytes(content)
     for given in (["--config=bad.yaml"], ["--config", "bad.yaml"], ["-c", "bad.yaml"]):
         assert "error: --config bad.yaml: it is damaged or cut off" in refused(capsys, "fit", *given)
+
+
+def test_a_run_that_begins_with_the_checkpoint_of_another_leaves_that_as_it_is():
+    before = files()
+    main(["fit", "--config=given.yaml", f"--ckpt_path={LAST}", "--data.train_samples=480"])
+    assert files() == before
+    other = RUN.with_name("version_1")
+    assert steps(other) == [30]
+    assert [path.name for path in sorted((other / "checkpoints").iterdir())] == ["last.ckpt", "step=30.ckpt"]
+    assert read_starts(other)[0]["resumed"]["step"] == 20
+    assert settings_of(other)["ckpt_path"] == str(LAST)
+
+
+def test_a_folder_that_cannot_be_written_is_one_message(capsys):
+    Path("file").touch()
+    message = refused(capsys, "fit", "--config=given.yaml", "--trainer.logger.save_dir=file")
+    assert "file" in message.splitlines()[0]

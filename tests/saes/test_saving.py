@@ -80,3 +80,12 @@ def test_what_is_not_finite_is_not_saved_and_the_older_file_stays(folder):
     with pytest.raises(ValueError, match="not finite: 1 in .*W_dec, 1 in b_enc|not finite: 1 in .*b_enc"):
         sae.save(folder)
     assert (folder / "sae.safetensors").read_bytes() == before
+
+
+def test_the_scale_that_was_folded_in_is_kept(tmp_path):
+    x = 40 * torch.randn(4096, 8) + 7
+    sae = TopK(8, k=2, d_sae=16, scale_input=True)
+    sae.initialise(0, x)
+    sae.save(tmp_path)
+    trained, exported = sae.eval().encode(x).values, SparseAutoencoder.load(tmp_path).encode(x).values
+    torch.testing.assert_close(trained, exported * folded_scale(tmp_path), rtol=1e-4, atol=1e-4)
