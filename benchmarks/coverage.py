@@ -1,17 +1,23 @@
-"""How often the intervals of a verdict cover the truth: a simulation in which the truth is known.
+"""How often the intervals of a verdict cover the truth, and how often its words are wrong or missing: a simulation.
 
     python -m benchmarks.coverage [--rounds 4000]
 
 The first table draws differences `y[s, i] = seed effect + item effect + rest` between two SAEs that are equal (the mean
 is 0), with numbers of seeds and items and standard deviations as runs have them. Coverage should be 95 %, and "beats"
-below 5 %. The second table draws panels of many metrics, with the correction for multiple comparisons.
+below 2.5 %. The second adds an evaluator with seeds of its own. The third draws what is compared at once, a metric of a
+trained SAE and three random baselines: coverage of all three intervals at once, how often any of three equal baselines
+is called "beats" or "loses", and how often a baseline that is really worse is found so; then the same of a metric that
+counts. The last one asks how often a baseline is called "equivalent" that is equal, and one that differs by the margin.
 """
 
 import argparse
 
 import numpy as np
 
-from sae_lightning.verdict.statistics import LEVEL, adjusted, between_seeds, crossed
+from sae_lightning.members import Tag
+from sae_lightning.verdict.comparison import Comparison
+from sae_lightning.verdict.grid import grid_step
+from sae_lightning.verdict.statistics import Difference, between_repeats, between_seeds, crossed
 
 EFFECTS = {
     "seeds": (1.0, 0.0, 0.0),
@@ -23,6 +29,8 @@ EFFECTS = {
     "all, more seeds": (1.0, 1.0, 1.0),
 }
 """Standard deviations of the effects of seed, item and rest."""
+SEEDS = (2, 3, 4, 5, 10)
+BASELINES = 3
 
 
 def simulate(
@@ -42,26 +50,85 @@ def simulate(
     return covered / rounds, beats / rounds
 
 
-def false_beats(n_metrics: int, n_seeds: int, share_real: float, rounds: int, rng: np.random.Generator) -> float:
-    """Return the share of equal metrics among those called "beats" or "loses", in panels where some metrics differ."""
-    shares = []
-    real = np.arange(n_metrics) < share_real * n_metrics
+def with_repeats(
+    n_seeds: int, n_repeats: int, common: float, own: float, rounds: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return coverage with and without the part that evaluator seeds add.
+
+    Args:
+        n_seeds: training seeds, between which the difference has the standard deviation 1.
+        n_repeats: evaluator seeds.
+        common: standard deviation between evaluator seeds of what all SAEs share of a draw.
+        own: of what each SAE has alone.
+        rounds: how many draws.
+        rng: draws.
+    """
+    covered = np.zeros(2)
     for _ in range(rounds):
-        y = rng.standard_normal((n_seeds, n_metrics)) + 20 * real
-        called = adjusted(np.array([between_seeds(y[:, m]).p for m in range(n_metrics)])) < 1 - LEVEL
-        shares.append((called & ~real).sum() / max(called.sum(), 1))
-    return float(np.mean(shares))
+        draws = common * rng.standard_normal((1, n_repeats)) + own * rng.standard_normal((n_seeds, n_repeats))
+        measured = rng.standard_normal((n_seeds, 1)) + draws
+        seeds = between_seeds(measured.mean(1))
+        both = seeds.plus(*between_repeats(measured.mean(0)))
+        covered += [one.low <= 0 <= one.high for one in (both, seeds)]
+    return float(covered[0] / rounds), float(covered[1] / rounds)
+
+
+def family(
+    n_seeds: int, gap: float, shared: float, rounds: int, rng: np.random.Generator, latents: int = 0
+) -> tuple[float, float, float]:
+    """Return how often all intervals of a metric cover at once, how often any word is wrong, how often it is found.
+
+    Args:
+        n_seeds: training seeds.
+        gap: what the trained SAE has more than the last baseline, in standard deviations of a difference; the other
+            baselines are equal to it.
+        shared: share of the variance of the differences that is the trained SAE's, which they have in common.
+        rounds: how many draws.
+        rng: draws.
+        latents: the metric counts so many, about one in a hundred of them; 0 for one that does not count.
+    """
+    true = np.zeros(BASELINES)
+    true[-1] = gap
+    covered = wrong = found = 0
+    for _ in range(rounds):
+        trained = shared**0.5 * rng.standard_normal((n_seeds, 1))
+        values = np.hstack([trained, (1 - shared) ** 0.5 * rng.standard_normal((n_seeds, BASELINES)) - true])
+        least = 0.0
+        if latents:
+            values = np.round(latents / 100 + values * (latents / 100) ** 0.5) / latents
+            least = grid_step([*values.flat, 1.0]) ** 2 / 2
+        differences = values[:, :1] - values[:, 1:]
+        decided = [between_seeds(column, least).among(BASELINES) for column in differences.T]
+        truth = true / (latents / (latents / 100) ** 0.5) if latents else true
+        covered += all(one.low <= own <= one.high for one, own in zip(decided, truth, strict=True))
+        words = [word(one) for one in decided]
+        equal = words if gap == 0 else words[:-1]
+        wrong += any(own in ("beats", "loses") for own in equal)
+        found += words[-1] == "beats"
+    return covered / rounds, wrong / rounds, found / rounds
+
+
+def equivalent(n_seeds: int, gap: float, margin: float, rounds: int, rng: np.random.Generator) -> float:
+    """Return how often a baseline is called equivalent; gap and margin in standard deviations of a difference."""
+    drawn = gap + rng.standard_normal((rounds, n_seeds))
+    return sum(word(between_seeds(own).among(BASELINES), margin) == "equivalent" for own in drawn) / rounds
+
+
+def word(difference: Difference, margin: float | None = None) -> str:
+    """Return what the verdict says of a difference."""
+    one = Comparison(Tag("simulated"), "baseline", 1.0, 1.0 - difference.mean, difference, True, margin=margin)
+    return one.verdict
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4000)
     rounds = parser.parse_args().rounds
     rng = np.random.default_rng(0)
     print("| what varies | seeds | items | coverage | beats |\n|---|---|---|---|---|")
     for name, sd in EFFECTS.items():
-        for n_seeds in (1, 2, 3, 5):
+        for n_seeds in (1, *SEEDS):
             for n_items in (1, 16, 400):
                 if (n_seeds == 1 and (n_items == 1 or sd[0])) or (n_items == 1 and name != "seeds"):
                     continue
@@ -71,10 +138,23 @@ def main() -> None:
                     coverage, beats = simulate(n_seeds, n_items, sd, rounds, skewed, rng)
                     kind = f"{name}, -1/0/1" if skewed else name
                     print(f"| {kind} | {n_seeds} | {n_items} | {coverage:.1%} | {beats:.1%} |", flush=True)
-    print("\n| metrics | of them different | seeds | false among those called different |\n|---|---|---|---|")
-    for n_metrics, share in ((60, 0.0), (60, 0.5), (60, 0.9)):
-        rate = false_beats(n_metrics, 3, share, rounds // 10, rng)
-        print(f"| {n_metrics} | {share:.0%} | 3 | {rate:.1%} |", flush=True)
+    print("\n| seeds | evaluator seeds | common | own | coverage | without their part |\n|---|---|---|---|---|---|")
+    for n_seeds in SEEDS:
+        for common, own in ((0.0, 0.0), (0.0, 2.0), (2.0, 0.0), (2.0, 2.0)):
+            with_part, without = with_repeats(n_seeds, 5, common, own, rounds, rng)
+            print(f"| {n_seeds} | 5 | {common:g} | {own:g} | {with_part:.1%} | {without:.1%} |", flush=True)
+    print("\n| metric | seeds | gap | all cover | any word wrong | gap found |\n|---|---|---|---|---|---|")
+    for latents in (0, 768):
+        for n_seeds in SEEDS:
+            for gap in (0.0, 2.0, 5.0, 20.0):
+                covered, wrong, found = family(n_seeds, gap, 0.5, rounds, rng, latents)
+                name = f"counts 8 of {latents}" if latents else "any number"
+                print(f"| {name} | {n_seeds} | {gap:g} | {covered:.1%} | {wrong:.1%} | {found:.1%} |", flush=True)
+    print("\n| seeds | margin | equivalent, of equal | equivalent, at the margin |\n|---|---|---|---|")
+    for n_seeds in SEEDS:
+        for margin in (2.0, 5.0, 20.0):
+            shares = [equivalent(n_seeds, gap, margin, rounds, rng) for gap in (0.0, margin)]
+            print(f"| {n_seeds} | {margin:g} | {shares[0]:.1%} | {shares[1]:.1%} |", flush=True)
 
 
 if __name__ == "__main__":

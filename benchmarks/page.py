@@ -18,7 +18,7 @@ from typing import Any
 from sae_lightning.report.explorer import context_of
 from sae_lightning.report.latents import ShownLatents, gather
 from sae_lightning.report.page import page
-from sae_lightning.runs import Run
+from sae_lightning.runs import Run, experiments_of
 
 _SEARCH = """text => {
   const field = document.getElementById("lx-search"), begin = performance.now();
@@ -80,7 +80,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         for n in args.latents:
             path = Path(folder) / f"{n}.html"
-            text = page([run], context_of(enlarged(shown, n), None)).encode("utf-8", "replace")
+            text = page(experiments_of([run]), context_of(enlarged(shown, n), None)).encode("utf-8", "replace")
             path.write_bytes(text)
             visits = [measure(browser, path) for _ in range(args.repeats)]
             times = {name: median(visit[name] for visit in visits) for name in visits[0]}

@@ -4,5 +4,4 @@ from sae_lightning import _torchvision
 
 __version__ = "0.1.0"
 
-# Before anything can import Lightning, torchmetrics or transformers: all three import torchvision.
-_torchvision.declare_missing_operators()
+_torchvision.mend_when_imported()  # Lightning, torchmetrics and transformers import torchvision

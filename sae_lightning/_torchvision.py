@@ -5,14 +5,39 @@ this, except that its Python part then registers shapes and gradients for two op
 with ``operator torchvision::nms does not exist``. Lightning, torchmetrics and most of transformers import torchvision
 when they find it, so they fail as well. Declaring the two operators is enough: SAEs use torchvision's image transforms
 at most, never its detection operators.
+
+The operators are declared when torchvision is imported, and not before: whoever does not use it pays nothing. In an
+environment where this package is installed that holds in any order of imports, since `import torch` calls the entry
+points of the group ``torch.backends`` (pyproject.toml), and torchvision begins with `import torch`.
 """
 
 import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-import torch
+_declared: list[Any] = []  # a declaration lives as long as its Library object
 
-_declared: list[torch.library.Library] = []  # a declaration lives as long as its Library object
+
+class _BeforeTorchvision(MetaPathFinder):
+    """Finds nothing: it only notices that torchvision is about to be imported."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname == "torchvision":
+            sys.meta_path.remove(self)
+            declare_missing_operators()
+        return None
+
+
+def mend_when_imported() -> None:
+    """Declare the missing operators when torchvision is imported, or now if that has begun; imports nothing."""
+    if "torchvision" in sys.modules:
+        declare_missing_operators()
+    elif not any(isinstance(finder, _BeforeTorchvision) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _BeforeTorchvision())
 
 
 def declare_missing_operators() -> None:
@@ -20,6 +45,8 @@ def declare_missing_operators() -> None:
 
     Costs about a millisecond, and imports torch but not torchvision.
     """
+    import torch
+
     if _declared or torch.version.cuda or getattr(torch.version, "hip", None):
         return
     torchvision = importlib.util.find_spec("torchvision")

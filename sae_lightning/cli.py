@@ -7,6 +7,7 @@ import difflib
 import os
 import signal
 import sys
+import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from importlib import import_module
 from sae_lightning import __version__
 from sae_lightning.error_messages import readable
 
+_LIGHTNINGS_CALLBACKS = "lightning.pytorch.callbacks"
 USAGE_ERROR = 2
 """Exit code after an error that the user can repair."""
 
@@ -108,23 +110,35 @@ def help_text() -> str:
 def errors_in_one_message(word: str) -> Iterator[None]:
     """Turn an error that the user can repair into one message on stderr and exit code 2.
 
-    These are a ``ValueError``, a missing file and a rejected argument. Everything else is a fault of the program and
-    keeps its traceback; so does every error when the environment variable ``SAE_DEBUG`` is set.
+    These are a ``ValueError``, a rejected argument, what the system says of a file or a disk, and what Lightning says
+    of the arguments of a Trainer or of its callbacks. Everything else is a fault of the program and keeps its
+    traceback; so does every error when the environment variable ``SAE_DEBUG`` is set.
     """
     try:
         yield
-    except (ValueError, ArgumentError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        if os.environ.get("SAE_DEBUG"):
-            raise
-        _stop(
-            readable(str(error)) or type(error).__name__,
-            f"sae {word} --help lists the options; SAE_DEBUG=1 shows a traceback",
-        )
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:  # `sae compare RUN | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except Exception as error:
+        if os.environ.get("SAE_DEBUG") or not _is_repairable(error):
+            raise
+        _stop(_message(error), f"sae {word} --help lists the options; SAE_DEBUG=1 shows a traceback")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _is_repairable(error: Exception) -> bool:
+    """Return whether the user can repair what led to an error."""
+    if isinstance(error, (ValueError, ArgumentError, OSError)) or type(error).__name__ == "MisconfigurationException":
+        return True
+    frames = list(traceback.walk_tb(error.__traceback__))  # a metric that a callback follows is missed at a validation
+    return isinstance(error, RuntimeError) and frames[-1][0].f_globals["__name__"].startswith(_LIGHTNINGS_CALLBACKS)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return readable(str(error)).strip() or type(error).__name__
 
 
 def _stop(message: str, hint: str | None = None) -> None:

@@ -5,10 +5,11 @@ Every encoder returns a `Code` and every decoder takes one. Where k of `d_sae` l
 `[batch, d_sae]` tensor is kept.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,12 +30,14 @@ class Code:
         indices: [nnz] int64, the latent that each entry belongs to.
         offsets: [batch + 1] int64, where each row starts, and the number of entries.
         d_sae: number of latents.
+        shape: leading shape [...] of the activations [..., d_in] whose latents these are; None for [batch].
     """
 
     values: Tensor
     indices: Tensor
     offsets: Tensor
     d_sae: int
+    shape: tuple[int, ...] | None = None
     _derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
@@ -84,6 +87,17 @@ class Code:
         return self.offsets.numel() - 1
 
     @property
+    def leading(self) -> tuple[int, ...]:
+        """Leading shape of the activations whose latents these are, with as many elements as there are rows."""
+        return (self.batch_size,) if self.shape is None else self.shape
+
+    def with_leading(self, shape: Sequence[int]) -> "Code":
+        """Return the same rows as latents of activations of this leading shape."""
+        code = copy.copy(self)
+        code.__dict__["shape"] = tuple(shape)
+        return code
+
+    @property
     def nnz(self) -> int:
         """Number of stored entries, explicit zeros included."""
         return self.values.numel()
@@ -108,7 +122,7 @@ class Code:
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "Code":
         """Return the same entries with other values; both codes share what either derives from the entries."""
-        code = Code(values, self.indices, self.offsets, self.d_sae)
+        code = Code(values, self.indices, self.offsets, self.d_sae, self.shape)
         code.__dict__["_derived"] = self._derived
         return code
 
@@ -116,7 +130,8 @@ class Code:
         """Return the entries for which `keep` is true."""
         kept = keep.nonzero()[:, 0]  # once; indexing with the mask would search it for each of the three tensors
         values, rows, indices = (tensor.index_select(0, kept) for tensor in (self.values, self.rows, self.indices))
-        return self.from_entries(values, rows, indices, self.batch_size, self.d_sae)
+        code = self.from_entries(values, rows, indices, self.batch_size, self.d_sae)
+        return code if self.shape is None else code.with_leading(self.shape)
 
     def take(self, rows: Int64[Tensor, " n"]) -> "Code":
         """Return these rows, in this order; a row may be taken several times."""
@@ -126,10 +141,10 @@ class Code:
         entries = shifts + torch.arange(len(shifts), device=shifts.device)
         return Code(self.values[entries], self.indices[entries], offsets, self.d_sae)
 
-    def to_dense(self) -> Float[Tensor, "batch d_sae"]:
-        """Return dense latents; for tests and small cases."""
+    def to_dense(self) -> Float[Tensor, "*leading d_sae"]:
+        """Return dense latents of the leading shape; for tests and small cases."""
         dense = self.values.new_zeros(self.batch_size, self.d_sae)
-        return dense.index_put((self.rows, self.indices), self.values)
+        return dense.index_put((self.rows, self.indices), self.values).reshape(*self.leading, self.d_sae)
 
     def of_latents(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
         """Return for each entry the value that the vector has for its latent; differentiable."""
@@ -191,15 +206,16 @@ class FullCode(Code):
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "FullCode":
         """Return the same entries with other values."""
-        return FullCode(values.view(-1, self.d_sae))
+        code = FullCode(values.view(-1, self.d_sae))
+        return code if self.shape is None else cast("FullCode", code.with_leading(self.shape))
 
-    def to_dense(self) -> Float[Tensor, "batch d_sae"]:
-        """Return the matrix, not copied."""
-        return self.values.view(-1, self.d_sae)
+    def to_dense(self) -> Float[Tensor, "*leading d_sae"]:
+        """Return the matrix, of the leading shape and not copied."""
+        return self.values.view(*self.leading, self.d_sae)
 
     def columns(self, latents: Int64[Tensor, " n"]) -> Float[Tensor, "batch n"]:
         """Return the dense values of a few latents, each named once."""
-        return self.to_dense()[:, latents]
+        return self.values.view(-1, self.d_sae)[:, latents]
 
     def of_latents(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
         """Return for each entry the value that the vector has for its latent; differentiable."""
@@ -211,7 +227,7 @@ class FullCode(Code):
 
     def firing_counts(self) -> Int64[Tensor, " d_sae"]:
         """Return the number of rows in which each latent is non-zero."""
-        return (self.to_dense() != 0).sum(0)
+        return (self.values.view(-1, self.d_sae) != 0).sum(0)
 
     def take_from(self, dense: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " nnz"]:
         """Return all values [nnz] of a dense matrix."""

@@ -6,21 +6,60 @@ has allocated the tensors that it keeps.
 
 import ctypes
 import logging
+import math
+import os
 import platform
+import time
 import warnings
+from functools import cache
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from sae_lightning.cores import allowed_cores, busy_cores, own_cores
 from sae_lightning.kernels.pre_acts import can_pack, products
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables by which a user sets the number of threads."""
 
 # glibc's mallopt parameters (malloc.h)
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -2, -3, -4
 
 
 def speed_up_cpu() -> None:
-    """Choose the fast products and keep freed memory, where that is possible and harmless."""
+    """Choose threads and fast products and keep freed memory, where that is possible and harmless."""
+    limit_threads()
     choose_products()
     keep_freed_memory()
+
+
+def limit_threads() -> None:
+    """Use no more threads than this process has cores, unless the user has set their number.
+
+    torch knows which cores it may run on, but not of how many a control group grants the time (Docker's --cpus). What
+    other processes take is only said: the last bits of a result depend on the number of threads, and should not depend
+    on the moment when a run began.
+    """
+    if any(name in os.environ for name in _THREADS):
+        return
+    if (n := own_cores()) < torch.get_num_threads():
+        torch.set_num_threads(n)
+    if torch.get_num_threads() > 1 and (busy := busy_cores()):
+        rank_zero_info(
+            f"{busy} threads of other processes share the {allowed_cores()} cores, and the {torch.get_num_threads()} "
+            "threads of this run wait for each other: with OMP_NUM_THREADS=1 in the environment it may be faster."
+        )
+
+
+def share_threads(n_processes: int) -> None:
+    """Divide the cores among the processes of this run on this machine, unless the user has set their number.
+
+    Lightning does so too, but divides cores whose time a control group may not grant.
+    """
+    if n_processes > 1 and not any(name in os.environ for name in _THREADS):
+        n = max(1, own_cores() // n_processes)
+        os.environ["OMP_NUM_THREADS"] = str(n)  # of the processes that are started from this one
+        torch.set_num_threads(n)
 
 
 def choose_products() -> None:
@@ -37,6 +76,24 @@ def has_fast_bfloat16() -> bool:
     """
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in names) and can_pack(torch.bfloat16)
+
+
+@cache
+def slowness(dtype: torch.dtype) -> float:
+    """Return how many times as long as in float32 the CPU takes for a product in this dtype, tried a few times.
+
+    Whether a CPU has instructions for bfloat16 or float16 is one question, whether the libraries below torch use them
+    another; the time answers both. Without them a product takes about ten times as long.
+    """
+    shortest = {}
+    for tried in (torch.float32, dtype):
+        x, weight = torch.ones(128, 512, dtype=tried), torch.ones(512, 512, dtype=tried)
+        shortest[tried] = math.inf
+        for _ in range(5):  # the first one prepares, and one may be interrupted
+            start = time.perf_counter()
+            torch.nn.functional.linear(x, weight)
+            shortest[tried] = min(shortest[tried], time.perf_counter() - start)
+    return shortest[dtype] / shortest[torch.float32]
 
 
 def use_fast_float32_products(tolerance: float = 2e-6) -> bool:

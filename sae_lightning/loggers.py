@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
@@ -60,10 +61,11 @@ class MemberTensorBoardLogger(TensorBoardLogger):
 
         Args:
             name: name of the values and their member.
-            values: tensor of any shape, finite.
+            values: tensor of any shape; what is not finite is left out.
             step: optimizer step at which they were measured.
         """
-        self.writer(name.folder).add_histogram(name.chart, values, step)
+        if len(values := values[torch.isfinite(values)]):
+            self.writer(name.folder).add_histogram(name.chart, values, step)
 
     @rank_zero_only
     def log_image(self, chart: str, member: Member | None, image: "np.ndarray", step: int) -> None:
@@ -91,7 +93,9 @@ class MemberTensorBoardLogger(TensorBoardLogger):
     @override
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close the event files."""
+        """Close the event files; a run that was refused before it began has none, and leaves no folder."""
+        if self._experiment is None and not self._curve_writers:
+            return
         super().finalize(status)
         for writer in self._curve_writers.values():
             writer.close()

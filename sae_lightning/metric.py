@@ -64,6 +64,13 @@ class Metric:
         return cls(name, **{**values, "question": Question(**values["question"])})
 
 
+NOT_CONVERGED_ABOVE = 0.01
+"""The metric `loss_fall`, the share by which the training loss fell over the last tenth, says above this that an SAE
+had not converged."""
+
+MARGIN = 0.05
+"""Differences within this share of what the trained SAE has above the floor are called equivalent."""
+
 OTHER = Question("other", "What else was measured?", order=1000)
 """Of a metric about which its run says nothing."""
 

@@ -96,8 +96,8 @@ class SanityPanel(SAEModule):
         return dict(zip(self._members, saes, strict=True))
 
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
-        """Return what one member reads of activations [n, d_in]."""
-        return activations[:, self.parts[member.part]] if len(self.parts) > 1 else activations
+        """Return what one member reads of activations [..., d_in]."""
+        return activations[..., self.parts[member.part]] if len(self.parts) > 1 else activations
 
     def initialise_members(self, samples: Tensor | None = None) -> None:
         """Start all members, and make sure that those of one seed and start are equal."""

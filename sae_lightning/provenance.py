@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ _VALUES_A_TENSOR = 256
 _LONGEST_LIST = 32
 _NAMES_OF_A_MODEL = ("model", "revision", "pretrained")
 """What does not matter where the weights are known."""
+_FACTORIES = ("optimizer", "lr_scheduler")
+"""Arguments that make something later, which is described when it has been made."""
 _UNKNOWN_REPORTED: set[str] = set()
 
 
@@ -76,11 +79,11 @@ def describe(value: Any) -> Any:
 def arguments_of(thing: Any) -> dict[str, Any]:
     """Return the arguments that an object was made with, as far as attributes of their names keep them."""
     missing = object()
-    values = ((name, getattr(thing, name, missing)) for name in _argument_names(type(thing)))
+    values = {name: getattr(thing, name, missing) for name in _argument_names(type(thing)) if name not in _FACTORIES}
     return {
         name: describe(value)
-        for name, value in values
-        if value is not missing and (not callable(value) or hasattr(value, "describe"))
+        for name, value in values.items()
+        if value is not missing and not inspect.isroutine(value) and not isinstance(value, partial | type)
     }
 
 
@@ -126,9 +129,9 @@ def differences(saved: Any, given: Any, name: str = "") -> Iterator[Difference]:
             yield Difference(name, saved.get("class", saved), given.get("class", given))
             return
         place = f"{name}." if name else ""
-        passed_over: tuple[str, ...] = ()
+        passed_over: tuple[str, ...] = ("weights",)
         if None not in (weights := (saved.get("weights"), given.get("weights"))):
-            passed_over = ("weights", *_NAMES_OF_A_MODEL)
+            passed_over += _NAMES_OF_A_MODEL
             if weights[0] != weights[1]:
                 names = (f"{one.get('model')} (weights {one['weights']})" for one in (saved, given))
                 yield Difference(f"{place}model", *names)

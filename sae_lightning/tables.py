@@ -36,7 +36,7 @@ def _part(rows: Sequence[Sequence[str]], n_head: int, widths: Sequence[int], col
 
 def number_format(values: Iterable[float | None]) -> str:
     """Return a format with four significant digits for the largest value, so that the cells of a row line up."""
-    largest = max((abs(value) for value in values if value is not None), default=0.0)
+    largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0.0)
     if largest == 0:
         return ".4f"
     digits = 3 - math.floor(math.log10(largest))

@@ -1,7 +1,10 @@
 """What Lightning's connectors set on a Trainer, with types; and where a run keeps its files while it is running."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sae_lightning.checks import check_at_least, check_between, check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +36,26 @@ def log_interval_of(trainer: "Trainer") -> int:
     return interval
 
 
+def refuse_half_weights(precision: str) -> None:
+    """Refuse a precision whose weights have 8 or 11 significant bits.
+
+    An update of a weight is a thousandth of it or less. Added to a bfloat16 number it is lost below a 256th, and a
+    float16 gradient of a small latent is 0: training runs, and ends elsewhere. Every variant is concerned.
+
+    Args:
+        precision: of a trainer, such as bf16-true.
+
+    Raises:
+        ValueError: if weights would be bfloat16 or float16.
+    """
+    if precision in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
+        raise ValueError(
+            f"trainer.precision={precision} keeps the weights of SAEs in half precision, where most updates are "
+            "smaller than the distance between two numbers and are lost. Take trainer.precision=bf16-mixed, which "
+            "multiplies in bfloat16 and keeps weights in float32; the number format of a language model is data.dtype"
+        )
+
+
 def run_folder(trainer: "Trainer") -> Path | None:
     """Return the folder of this run, or None when it keeps no files (no logger, or a fast development run).
 
@@ -41,3 +64,43 @@ def run_folder(trainer: "Trainer") -> Path | None:
     if not trainer.loggers or getattr(trainer, "fast_dev_run", False):
         return None
     return Path(trainer.log_dir) if trainer.log_dir else None
+
+
+def numbers_of(trainer: "Trainer") -> dict[str, Any]:
+    """Return what a trainer was given for steps, intervals and clipping."""
+    names = ("accumulate_grad_batches", "gradient_clip_val", "max_epochs", "max_steps", "val_check_interval")
+    return {"log_every_n_steps": log_interval_of(trainer)} | {name: getattr(trainer, name) for name in names}
+
+
+def check_trainer_numbers(settings: Mapping[str, Any]) -> None:
+    """Refuse numbers of a trainer that Lightning takes without a word, or finds late.
+
+    Args:
+        settings: arguments of a Trainer by name; those that are missing or None keep Lightning's default.
+
+    Raises:
+        ValueError: names the argument.
+    """
+    given = {name: value for name, value in settings.items() if value is not None and not isinstance(value, bool)}
+    for name in ("accumulate_grad_batches", "log_every_n_steps", "check_val_every_n_epoch", "num_nodes"):
+        if name in given:
+            check_whole(1, **{f"trainer.{name}": given[name]})
+    for name in ("min_epochs", "min_steps"):
+        if name in given:
+            check_whole(0, **{f"trainer.{name}": given[name]})
+    for name in ("max_epochs", "max_steps", "num_sanity_val_steps"):
+        if name in given:
+            check_whole(-1, hint="where -1 is no limit", **{f"trainer.{name}": given[name]})
+    if "gradient_clip_val" in given:
+        check_at_least(0, hint="where 0 clips nothing", **{"trainer.gradient_clip_val": given["gradient_clip_val"]})
+    for name in ("val_check_interval", "limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        value = given.get(name)
+        if isinstance(value, float):
+            check_between(0, 1, hint="a share of an epoch", **{f"trainer.{name}": value})
+        elif isinstance(value, int):
+            check_whole(0, hint="a number of batches", **{f"trainer.{name}": value})
+        if name == "val_check_interval" and value == 0:
+            raise ValueError(
+                f"trainer.{name}={value}: expected a number of batches from 1, or a share of an epoch above 0; "
+                "trainer.limit_val_batches=0 leaves out validation"
+            )

@@ -1,11 +1,14 @@
 """Files that are there as a whole or not at all: written beside their place, and renamed when they are complete."""
 
 import errno
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -32,7 +35,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
         if not isinstance(error, Exception) or (cause := _cause(error, free)) is None:
             raise
-        kept = "; the older file of that name is as it was" if path.is_file() else ""
+        kept = "; the older file of that name is as it was" if os.path.isfile(path) else ""  # noqa: PTH113 - a name may be too long
         raise ValueError(f"{path} was not written: {cause}{kept}") from error
 
 
@@ -63,3 +66,29 @@ def _free_bytes(folder: Path) -> int | None:
         return shutil.disk_usage(folder).free
     except OSError:
         return None
+
+
+def set_aside(results: Path, settings: Mapping[str, Any], beside: Sequence[str] = ()) -> list[Path]:
+    """Rename the results of an earlier study that had other settings, so that new ones do not take their place.
+
+    Args:
+        results: JSON with the settings of the study under ``settings``; nothing is done where there is none.
+        settings: of the new study, as JSON has them.
+        beside: names of files in the same folder that belong to the results.
+
+    Returns:
+        The new paths: of ``stitch.json`` it is ``stitch.1.json``, or with the next free number.
+    """
+    if not results.is_file():
+        return []
+    try:
+        if json.loads(results.read_text(encoding="utf-8")).get("settings") == json.loads(json.dumps(settings)):
+            return []
+    except (ValueError, AttributeError):
+        pass  # damaged, and kept for whoever wants to look at it
+    number = next(n for n in count(1) if not results.with_suffix(f".{n}{results.suffix}").exists())
+    moved = []
+    for path in (results, *(results.with_name(name) for name in beside)):
+        if path.is_file():
+            moved.append(path.replace(path.with_suffix(f".{number}{path.suffix}")))
+    return moved

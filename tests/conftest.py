@@ -25,7 +25,7 @@ def image_folder(tmp_path_factory):
 
 SLOW = (
     "test_resume.py", "test_lost_rank.py", "test_two_processes.py", "test_train_step.py", "test_ranks.py",
-    "test_fit.py", "test_configs.py", "test_stream.py", "test_package.py", "report/test_images.py",
+    "test_fit.py", "test_fit_again.py", "test_configs.py", "test_stream.py", "test_package.py", "report/test_images.py",
     "test_explorer.py", "evaluators/test_reconstruction.py", "metrics/test_reconstruction.py", "test_rank_watch.py",
     "test_datamodules.py", "test_report.py", "test_attribute_editing.py", "test_chat.py", "test_background.py",
     "test_concept_purity.py", "test_latent_images.py", "test_panel.py", "test_explain.py", "test_density.py",

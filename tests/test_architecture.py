@@ -11,10 +11,10 @@ import sae_lightning
 PACKAGE = Path(sae_lightning.__file__).parent
 ROOMS = [
     # ground
-    ["_torchvision"],
+    ["_torchvision", "cores"],
     ["__init__"],
-    ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "trainer", "checks"],
-    ["provenance", "whole_files"],
+    ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],
+    ["provenance", "whole_files", "trainer"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],

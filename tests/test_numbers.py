@@ -31,6 +31,7 @@ GIVEN = {  # what a class needs besides the number; no model and no file is read
     "ImageFolder": {"folder": "none"},
     "HubImages": {"dataset": "none"},
     "LabelledFiles": {"path": "none"},
+    "FactFile": {"path": "none", "wordings": {"country": ["{} is in"], "language": ["{} speaks"]}},
     "TransformersJudge": {"model": "none"},
     "ChatJudge": {"model": "none", "input_price": 1.0, "output_price": 1.0},
     "TargetL0": {"target": 2.0},
@@ -55,6 +56,7 @@ MEANS = {  # what may look wrong, and what it means
     ("log10_min", "negative"): "a logarithm",
     ("log10_max", "negative"): "a logarithm",
     ("n_scenes", "zero"): "digits alone",
+    ("skip_first_positions", "zero"): "all positions",
     ("retries", "zero"): "one attempt",
     ("input_price", "zero"): "free",
     ("output_price", "zero"): "free",
@@ -64,7 +66,7 @@ BASES = ("TextActivations", "Probing", "Stitched")
 FRACTIONS = {  # numbers that need not be whole
     "expansion_factor", "aux_coefficient", "l1_coefficient", "coefficient", "target", "initial_threshold", "bandwidth",
     "coefficient_sigma", "sample_norm", "minutes", "learning_rate", "min_gap_nats", "min_gap_accuracy", "timeout_s",
-    "input_price", "output_price", "timeout_seconds",
+    "input_price", "output_price", "timeout_seconds", "max_norm_ratio",
 }  # fmt: skip
 
 

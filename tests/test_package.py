@@ -16,13 +16,28 @@ def test_version_is_that_of_the_distribution():
     assert metadata.version("sae-lightning") == sae_lightning.__version__
 
 
+ORDERS = {
+    "this package first": "import sae_lightning, lightning.pytorch, torchmetrics, open_clip",
+    "torch first": "import torch, sae_lightning, torchvision",
+    "transformers alone": "from transformers import LlamaForCausalLM, CLIPModel",
+    "lightning alone": "import lightning.pytorch",
+    "torchvision alone": "import torchvision",
+    "torchvision first": "import torchvision, sae_lightning, transformers; transformers.CLIPModel",
+}
+"""Orders in which libraries that import torchvision are imported."""
+
+
 @pytest.mark.slow
-def test_what_needs_torchvision_can_be_imported():
-    code = (
-        "import sae_lightning, lightning.pytorch, torchmetrics, open_clip; "
-        "from transformers import AutoModelForCausalLM, CLIPModel"
-    )
+@pytest.mark.parametrize("code", ORDERS.values(), ids=ORDERS)
+def test_what_needs_torchvision_can_be_imported_in_any_order(code):
+    if not any(point.module == "sae_lightning._torchvision" for point in metadata.entry_points(group="torch.backends")):
+        pytest.skip("this environment was installed before the package had an entry point: pip install -e .")
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_importing_the_package_imports_neither_torch_nor_torchvision():
+    code = "import sys, sae_lightning, sae_lightning.cli; print({'torch', 'torchvision', 'lightning'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
 
 
 @pytest.mark.slow
@@ -77,3 +92,9 @@ print(*mapped)
 def test_large_tensors_are_mapped_by_themselves_until_memory_is_kept():
     done = subprocess.run([sys.executable, "-c", MAPPED], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["2", "1", "0", "0"]  # the second, too: from what is freed glibc would learn
+
+
+def test_how_slow_a_number_format_is_is_tried():
+    cpu_settings.slowness.cache_clear()
+    assert 0.2 < cpu_settings.slowness(torch.float32) < 5
+    assert cpu_settings.slowness(torch.float64) > 0.5

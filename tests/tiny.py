@@ -50,3 +50,25 @@ def save_tiny_lm(folder, d=16, layers=2, bos=True, context=64, vocabulary=64, dt
         torch.manual_seed(seed)
         LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
     return str(folder)
+
+
+def save_sink_lm(folder, sink=100.0, d=16, context=16, seed=0):
+    """A GPT2LMHeadModel whose second position embedding is many times as long as the others, and a tokenizer.
+
+    At `transformer.drop` the activations at all other positions are those of the same model with sink=1.
+    """
+    import torch
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    save_tiny_lm(folder)
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
+    config = GPT2Config(n_embd=d, n_layer=1, n_head=2, n_positions=context, vocab_size=64, **special)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GPT2LMHeadModel(config)
+        model.transformer.wte.weight.data.normal_(std=0.5)
+        model.transformer.wpe.weight.data.normal_(std=0.5)
+    model.transformer.wpe.weight.data[1] *= sink
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    return str(folder)

@@ -5,8 +5,18 @@ from pathlib import Path
 
 import torch
 
+import sae_lightning
 from sae_lightning.panel import SanityPanel
-from sae_lightning.saes import BatchTopK, CovarianceMatched, JumpReLU, ReLU, TargetL0, TopK
+from sae_lightning.saes import (
+    BatchTopK,
+    CovarianceMatched,
+    Gated,
+    JumpReLU,
+    MatryoshkaBatchTopK,
+    ReLU,
+    TargetL0,
+    TopK,
+)  # fmt: skip
 
 from training import D_IN, fit  # isort: skip
 
@@ -17,6 +27,8 @@ def modules():
     yield "batch_topk", BatchTopK(D_IN, k=2, init=CovarianceMatched(), **shared)
     yield "relu", ReLU(D_IN, **shared)
     yield "jump_relu", JumpReLU(D_IN, penalty=TargetL0(3.0), bandwidth=0.1, initial_threshold=0.2, **shared)
+    yield "gated", Gated(D_IN, **shared)
+    yield "matryoshka", MatryoshkaBatchTopK(D_IN, k=2, **shared)
     yield "panel", SanityPanel(D_IN, lambda d_in: BatchTopK(d_in, k=2, **shared))
 
 
@@ -27,4 +39,5 @@ if __name__ == "__main__":
         trainer = fit(module, folder, gradient_clip_val=1.0, **strategy)
         dead = sum(int(sae.dead.sum()) for sae in module.members.values())
         if trainer.is_global_zero:
-            torch.save({"state": module.state_dict(), "dead": dead}, folder / f"{name}-{devices}.pt")
+            said = {"dead": dead, "class": type(module).__name__, "package": sae_lightning.__file__}
+            torch.save({"state": module.state_dict(), **said}, folder / f"{name}-{devices}.pt")

@@ -22,11 +22,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        size = path.stat().st_size
         raise ValueError(
-            f"ckpt_path={path}: this file of {size:,} bytes is no checkpoint, or is cut off or damaged "
-            f"({cause[:160]}); {_EXPECTED}. Of a run that was killed an earlier one may lie beside it"
+            f"ckpt_path={path}: this file of {path.stat().st_size:,} bytes is no checkpoint, or is cut off or damaged "
+            f"({type(error).__name__}); {_EXPECTED}. An earlier one of the run may lie beside it"
         ) from error
     if not isinstance(checkpoint, dict) or (missing := [key for key in _KEYS if key not in checkpoint]):
         inside = type(checkpoint).__name__

@@ -85,7 +85,7 @@ class Checkpoints(ModelCheckpoint):
         try:
             super()._save_checkpoint(trainer, filepath)
         except ValueError as error:
-            kept = self.best_model_path or self.last_model_path
+            kept = self.last_model_path  # that of the best is set before it is written
             if not Path(kept).is_file():
                 raise
             raise ValueError(f"{error}. The last good checkpoint is {kept}") from error

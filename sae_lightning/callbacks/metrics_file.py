@@ -15,7 +15,9 @@ from sae_lightning.members import LoggedName, Member, Tag
 from sae_lightning.metric import Metric
 from sae_lightning.runs.items import write_items
 from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, forget_after
+from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.saving import tensors_to_save
 from sae_lightning.trainer import callbacks_of, run_folder
 
 V = TypeVar("V")
@@ -83,6 +85,7 @@ class MetricsFile(Callback):
             sizes_with_references(pl_module.sizes, values) if isinstance(pl_module, SAEModule) else {},
             member_floors=by_tag({scores.metric.name: scores.member_floors for scores in measured}),
             repeats=by_tag({scores.metric.name: tuples(scores.repeats or {}) for scores in measured}),
+            fingerprints=fingerprints_of(pl_module),
         ).as_json()
         self._described |= set(about)
         run.mkdir(parents=True, exist_ok=True)
@@ -100,6 +103,12 @@ class MetricsFile(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._samples = state_dict["samples"]
         self._seconds_before_restart = state_dict["seconds"]
+
+
+def fingerprints_of(module: LightningModule) -> dict[Member, str]:
+    """Return the fingerprint of each SAE that has its start, the one that it would have as an exported SAE."""
+    saes = module.members if isinstance(module, SAEModule) else {}
+    return {member: fingerprint(tensors_to_save(sae)) for member, sae in saes.items() if sae.is_initialised}
 
 
 def measured_scores(callbacks: Iterable[Callback]) -> list[Scores]:

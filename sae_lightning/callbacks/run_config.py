@@ -32,10 +32,10 @@ class RunConfig(SaveConfigCallback):
 
     Beside them ``massive_activations.json`` keeps the norms above which activations are left out.
 
-    A folder in which there is a run already is refused, unless this start resumes that run. The checkpoint of such a
-    start is left out of the file, which still describes the whole run from its beginning; and the file is written only
-    when the checkpoint has been found to belong to this configuration. Where settings have changed, the file that was
-    valid up to the checkpoint is kept as ``config_to_step_N.yaml``.
+    The checkpoint that a run is resumed from is left out if it lies in the run folder, so that the file still describes
+    the whole run from its start; and the file is written only when the checkpoint has been found to belong to this
+    configuration. Where settings have changed, the file that was valid up to the checkpoint is kept as
+    ``config_to_step_N.yaml``.
     """
 
     @override
@@ -44,12 +44,7 @@ class RunConfig(SaveConfigCallback):
         if run is None:
             return
         checkpoint = self.config.get("ckpt_path")
-        is_own = str(checkpoint) in ("last", "best") or run.resolve() in Path(str(checkpoint)).resolve().parents
-        goes_on = stage == "fit" and checkpoint is not None and is_own
-        is_taken = trainer.is_global_zero and not goes_on and not self.already_saved and holds_a_run(run)
-        if trainer.strategy.broadcast(is_taken):
-            raise ValueError(_taken(run))
-        if goes_on:
+        if stage == "fit" and _is_in(checkpoint, run):
             self.config = self.config.clone()
             self.config["ckpt_path"] = None
             if self.config.get("trainer.logger.init_args.version") is not None:
@@ -58,8 +53,9 @@ class RunConfig(SaveConfigCallback):
             self._write(run, trainer, pl_module, stage)
 
     @override
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(run_folder(trainer), trainer, pl_module, "fit")
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if not self.already_saved:
+            self._write(run_folder(trainer), trainer, pl_module, "fit")
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -104,19 +100,36 @@ def _resumed(module: LightningModule) -> Resumed | None:
     return module.resumed if isinstance(module, SAEModule) else None
 
 
-def holds_a_run(folder: Path) -> bool:
-    """Return whether a run has left anything in the folder."""
-    return any((folder / name).exists() for name in _OF_A_RUN)
+def refuse_taken_folder(trainer: Trainer, command: str, checkpoint: Any) -> None:
+    """Refuse to write into a folder in which there is a run, unless that run is resumed.
 
+    To be called before the trainer is started: loggers open their files then, and some empty them.
 
-def _taken(run: Path) -> str:
-    """Return that there is a run in the folder already, and what to do."""
+    Args:
+        trainer: that is to run.
+        command: fit, validate or test.
+        checkpoint: from which it starts.
+
+    Raises:
+        ValueError: says how that run is resumed.
+    """
+    if not trainer.is_global_zero or (run := run_folder(trainer)) is None:
+        return
+    if (command == "fit" and _is_in(checkpoint, run)) or not any((run / name).exists() for name in _OF_A_RUN):
+        return
     last = run / "checkpoints/last.ckpt"
     resume = f", or resume that run: sae fit --config {run / CONFIG_FILE} --ckpt_path {last}" if last.exists() else ""
-    return (
+    raise ValueError(
         f"{run} holds a run already, which is not overwritten. Leave out trainer.logger.version, and the next free "
         f"number is taken, or give another --name{resume}"
     )
+
+
+def _is_in(checkpoint: Any, run: Path) -> bool:
+    """Return whether a checkpoint is one of the run; Lightning looks for `last` and `best` there."""
+    if checkpoint is None:
+        return False
+    return str(checkpoint) in ("last", "best") or run.resolve() in Path(str(checkpoint)).resolve().parents
 
 
 def describe_start(command: str) -> dict[str, Any]:

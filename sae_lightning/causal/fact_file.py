@@ -103,7 +103,7 @@ class FactFile(EntityPrompts):
         columns = [self.entity, *self.wordings, *([self.split] if self.split else [])]
         table: dict[str, Mapping[str, str]] = {}
         for file in tables:
-            for row in read_rows(file):
+            for row in read_rows(file, columns):
                 place = f"{file.path}, {file.unit} {row.number}"
                 if missing := [column for column in columns if column not in row.cells]:
                     raise ValueError(

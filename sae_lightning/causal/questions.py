@@ -99,7 +99,8 @@ def ask(
         index.to(logits.device) for index in (batch.input_ids[rows, positions], rows, positions, lengths)
     )
     predicted = logits[rows, positions - 1].float()
-    losses, is_token = F.cross_entropy(predicted, targets, reduction="none"), predicted.argmax(-1) == targets
+    losses = F.cross_entropy(predicted, targets, reduction="none")
+    is_token = (predicted.argmax(-1) == targets) & ~losses.isnan()  # of numbers that are none the first is the largest
     loss = losses.new_zeros(len(questions)).index_add(0, rows, losses) / lengths
     return loss, torch.zeros_like(lengths).index_add(0, rows, is_token.long()) == lengths
 

@@ -61,7 +61,7 @@ def main(args: list[str]) -> None:
             f"Left out as massive: {counts['massive']:,} training and {counts['heldout_massive']:,} held-out {unit} "
             "(data.max_norm_ratio; null keeps them)."
         )
-    if counts["tokens"] < writer.n_train:
+    if counts["tokens"] + counts.get("massive", 0) < writer.n_train:
         print(
             f"The training {kind.data_name} ended before the {writer.n_train:,} {unit} that were asked for "
             "(train_samples and a buffer more)."

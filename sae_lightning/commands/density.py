@@ -22,9 +22,12 @@ from sae_lightning.density.figures import draw
 from sae_lightning.density.measure import measure
 from sae_lightning.density.report import tables
 from sae_lightning.members import Member
+from sae_lightning.provenance import describe
 from sae_lightning.runs import Run
 from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER
 from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.saving import read_manifest
+from sae_lightning.whole_files import set_aside, write_whole
 
 _LEAST_TOKENS = 256
 _SAME_DATA = ("model", "hook", "hook_input")
@@ -41,13 +44,19 @@ def main(args: list[str]) -> None:
     run = Run(settings.run) if settings.run else None
     saes = _read_saes(run) if run else {}
     metrics = run.last.plain_values() if run else None
-    results = measure(_datamodule(parser, settings), settings.hooks, saes) | {"metrics": metrics}
+    datamodule = _datamodule(parser, settings)
+    for member, sae in saes.items():
+        datamodule.refuse_sae_of_others(sae, f"{settings.run}/{SAES_FOLDER}/{member}")
+    results = measure(datamodule, settings.hooks, saes) | {"metrics": metrics}
     decided = verdicts(results)
     print("\n\n".join(tables(results)), end="\n\n")
     print(*decided, sep="\n", end="\n\n")
     out = settings.out or (settings.run or Path("lightning_logs")) / "density"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "density.json").write_text(json.dumps(results | {"verdicts": as_json(decided)}, indent=1))
+    study = {"run": describe(settings.run), "hooks": settings.hooks, "n_tokens": settings.n_tokens}
+    study |= {"data": datamodule.describe()}
+    if older := set_aside(out / "density.json", study):
+        print("earlier results with other settings are kept as", *older)
+    write_whole(out / "density.json", json.dumps(results | {"settings": study, "verdicts": as_json(decided)}, indent=1))
     print(out / "density.json", *draw(results, out), sep="\n")
 
 
@@ -120,7 +129,8 @@ def _check(settings: Namespace) -> None:
 def _check_same_data(run: Run, given: Namespace) -> None:
     """Refuse a run that was trained on other activations."""
     trained = run.data["init_args"]
-    for name in _SAME_DATA:
+    known_by_weights = any("activations" in read_manifest(folder).get("provenance", {}) for folder in run.saes.values())
+    for name in _SAME_DATA[known_by_weights:]:  # a model may have moved
         if name in trained and trained[name] != given[name]:
             raise ValueError(
                 f"--run {run.folder} was trained with data.{name}={trained[name]}, and the configuration has "

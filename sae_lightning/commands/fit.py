@@ -15,6 +15,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: PocketText, PocketImages, ...)
@@ -30,9 +32,13 @@ from sae_lightning.callbacks import (
     WholeFiles,
 )
 from sae_lightning.callbacks.checkpoint_file import read_checkpoint
+from sae_lightning.callbacks.run_config import refuse_taken_folder
 from sae_lightning.causal import EntityPrompts
+from sae_lightning.checks import check_seed
 from sae_lightning.class_paths import accept_old_class_paths
+from sae_lightning.commands.before_start import check_before_start
 from sae_lightning.commands.parser import parse
+from sae_lightning.commands.rehearsal import choose_machine, say_unused_devices
 from sae_lightning.datamodules import ActivationDataModule, Text
 from sae_lightning.evaluators import Convergence, Drift, Reconstruction, Sparsity
 from sae_lightning.family import SAEFamily
@@ -49,7 +55,7 @@ from sae_lightning.trainer import run_folder
 from sae_lightning.verdict import experiment_texts, write_verdict
 
 _LONGEST_NAME = 200
-NAMED_CLASSES = (
+NAMED_CLASSES: tuple[type, ...] = (
     SAEModule,
     ActivationDataModule,
     Callback,
@@ -66,6 +72,8 @@ NAMED_CLASSES = (
     ProbingTask,
     EntityPrompts,
     Judge,
+    Optimizer,
+    LRScheduler,
 )
 """Bases of the classes that a configuration names, for a hint after a name that does not exist."""
 
@@ -82,6 +90,7 @@ class SAECLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         cpu_settings.silence_known_noise()
+        cpu_settings.limit_threads()
         cpu_settings.choose_products()
         cpu_settings.separate_large_tensors()
         accept_old_class_paths()
@@ -97,6 +106,7 @@ class SAECLI(LightningCLI):
             parser_kwargs={"prog": "sae", "exit_on_error": False},  # `cli.main` reports errors
             trainer_defaults={
                 "max_epochs": 1,  # an epoch of a datamodule is all of its `train_samples`
+                "devices": 1,  # of several GPUs Lightning would take all, and with them a batch as many times as large
                 "num_sanity_val_steps": 0,  # evaluators skip the sanity check, so it would check nothing
                 "logger": {"class_path": "sae_lightning.loggers.MemberTensorBoardLogger"},
             },
@@ -113,6 +123,9 @@ class SAECLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse as the other commands do; Lightning's own warns when `sae` was not started from a command line."""
         self.config = parse(parser, list(args or []), NAMED_CLASSES)
+        seed = self.config[self.config.subcommand].seed_everything
+        if seed not in (None, True, False):
+            check_seed(seed_everything=seed)
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -157,12 +170,14 @@ class SAECLI(LightningCLI):
                 f"freeze={self.settings.freeze.class_path} beside a {model}: freeze is for a lone SAE. "
                 "Remove it, or name the policies under model.init_args.policies."
             )
+        check_before_start(self.settings)
         _refuse_sharding(self.settings.trainer.strategy)
         self._check_folder()
         trainer = self.settings.trainer
         for name in ("max_steps", "max_epochs", "limit_train_batches"):
             if self.config.subcommand == "fit" and trainer.get(name) == 0:
                 raise ValueError(f"trainer.{name}=0: nothing would be trained; expected 1 or more")
+        choose_machine(trainer)
         if self.config.subcommand == "fit" and self.settings.seed_everything not in (None, True, False, 0):
             rank_zero_warn(
                 f"seed_everything={self.settings.seed_everything} changes no SAE and no data, which have their own "
@@ -218,7 +233,10 @@ class SAECLI(LightningCLI):
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeFiles())
-        return super().instantiate_trainer(callbacks=callbacks, plugins=plugins, logger=self._loggers(), **kwargs)
+        trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, logger=self._loggers(), **kwargs)
+        say_unused_devices(trainer)
+        cpu_settings.share_threads(trainer.num_devices)
+        return trainer
 
     def _loggers(self) -> list[Logger] | bool:
         """Return the loggers, the first of which says where the run lies; ours does where no other would."""
@@ -244,8 +262,10 @@ class SAECLI(LightningCLI):
         return defaults
 
     def before_fit(self) -> None:
-        """Keep freed memory from here on: model and data are built, and what follows are temporaries."""
+        """Refuse a folder that is taken, and keep freed memory from here on: what follows are temporaries."""
+        refuse_taken_folder(self.trainer, self.config.subcommand, self.settings.get("ckpt_path"))
         cpu_settings.keep_freed_memory()
+        self.datamodule.checkpoint = self.settings.get("ckpt_path")
 
     before_validate = before_test = before_fit
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from sae_lightning.error_messages import readable, subclass_names
+from sae_lightning.commands.config_files import check_config_files
+from sae_lightning.error_messages import did_you_mean, readable, subclasses_of
+from sae_lightning.metric import MARGIN
 
 RUN_HELP = "Run folder, lightning_logs/<name>/version_N."
 """What a positional argument RUN is, in every command that takes one."""
@@ -47,6 +49,18 @@ def make_parser(command: str, description: str | None) -> ArgumentParser:
     )
 
 
+def add_margin(parser: ArgumentParser) -> None:
+    """Add the option of the commands that judge."""
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=MARGIN,
+        metavar="SHARE",
+        help="A difference is called equivalent where its interval lies within this share of what the trained SAE has "
+        "above the floor.",
+    )
+
+
 def parse(parser: ArgumentParser, args: Sequence[str], bases: Sequence[type] = ()) -> Namespace:
     """Parse the arguments of a command.
 
@@ -58,8 +72,24 @@ def parse(parser: ArgumentParser, args: Sequence[str], bases: Sequence[type] = (
     Raises:
         ValueError: if they cannot be parsed, with the place and the cause.
     """
+    check_config_files(args)
     try:
         return parser.parse_args(list(args))
     except ArgumentError as error:
-        known = [name for base in bases for name in subclass_names(base)]
-        raise ValueError(readable(str(error), known)) from error
+        known = [kind for base in bases for kind in subclasses_of(base)]
+        raise ValueError(readable(str(error), known) + _nearest_option(parser, str(error))) from error
+
+
+def _nearest_option(parser: ArgumentParser, message: str) -> str:
+    """Propose an option where the message is that there is none such."""
+    unknown = re.match(r"unrecognized arguments: --([\w.]+)", message)
+    if unknown is None:
+        return ""
+    parsers = [parser, *(action for action in _subparsers(parser))]
+    known = {option[2:] for one in parsers for option in one._option_string_actions if option.startswith("--")}
+    return did_you_mean(unknown[1], known, "--")
+
+
+def _subparsers(parser: ArgumentParser) -> list[ArgumentParser]:
+    choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    return [one for group in choices for one in group.values() if isinstance(one, ArgumentParser)]

@@ -2,17 +2,20 @@
 
 Its first screen answers whether the SAE beats random baselines; under it stand settings, training, and everything else
 that the runs have measured; at its end latents can be looked at, those of the trained SAE beside those of baselines. Of
-several runs the comparison comes first, and the latents are those of the first. For the latents the model reads some
-held-out data; with ``--latents 0`` nothing is run.
+several runs the comparison comes first, and the latents are those of the first. A run that measured the SAEs of another
+one again, as ``sae validate`` does, is one with it. For the latents the model reads some held-out data; with
+``--latents 0`` nothing is run.
 """
 
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from sae_lightning.commands.parser import RUN_HELP, make_parser, parse
-from sae_lightning.runs import read_runs
+from sae_lightning.commands.parser import RUN_HELP, add_margin, make_parser, parse
+from sae_lightning.runs import experiments_of, read_runs
+from sae_lightning.whole_files import write_whole
 
+_HEAD = 64
 FILE_NAME, FOLDER_NAME, INDEX = "report.html", "report", "index.html"
 
 
@@ -28,11 +31,11 @@ def main(args: list[str]) -> None:
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
-    runs = read_runs(options.RUN)
+    experiments = experiments_of(read_runs(options.RUN))
     if options.split:
         page_file.parent.mkdir(exist_ok=True)
-    explorer = explorer_of(runs[0], options.latents, page_file.parent if options.split else None)
-    page_file.write_text(page(runs, explorer), encoding="utf-8", errors="replace")
+    explorer = explorer_of(experiments[0].runs[0], options.latents, page_file.parent if options.split else None)
+    write_whole(page_file, page(experiments, explorer, options.margin))
     print(page_file)
 
 
@@ -48,6 +51,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--latents", type=int, default=200, metavar="N", help="Latents of each SAE to look at, 0 for none."
     )
+    add_margin(parser)
     parser.add_argument(
         "--split", action="store_true", help=f"A folder with {INDEX} and the latents beside it, for thousands of them."
     )
@@ -66,6 +70,8 @@ def _page_file(out: Path | None, run: Path, split: bool) -> Path:
         raise ValueError(f"--out {out} is a file; with --split give a folder, such as {out.with_suffix('')}")
     if not split and out.is_dir():
         raise ValueError(f"--out {out} is a folder; give a file, such as {out / FILE_NAME}")
+    if out.is_file() and not out.read_bytes()[:_HEAD].lstrip().lower().startswith(b"<!doctype html"):
+        raise ValueError(f"--out {out} is another file, no page; it is not overwritten. Give another name")
     if not out.absolute().parent.is_dir():
         raise ValueError(f"--out {out}: there is no folder {out.parent}; make it first")
     return out / INDEX if split else out

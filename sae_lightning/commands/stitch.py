@@ -8,6 +8,7 @@ latents.safetensors and figures.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
@@ -17,15 +18,18 @@ from sae_lightning.commands.data_options import add_data, parse_data, with_confi
 from sae_lightning.commands.parser import make_parser
 from sae_lightning.datamodules import ActivationDataModule, CachedActivations
 from sae_lightning.datamodules.model_activations import ModelActivations
+from sae_lightning.provenance import describe
 from sae_lightning.runs.run import CONFIG_FILE, run_of_sae
 from sae_lightning.saes import SparseAutoencoder, Stitched
+from sae_lightning.saes.saving import read_manifest
 from sae_lightning.stitching.comparison import Settings, compare_saes
 from sae_lightning.stitching.figures import draw
 from sae_lightning.stitching.insertion import BLOCK, NOVEL
 from sae_lightning.stitching.report import tables
-from sae_lightning.stitching.results import default_folder, name_of, write
+from sae_lightning.stitching.results import COMPARISON_FILE, LATENTS_FILE, default_folder, name_of, write
+from sae_lightning.whole_files import set_aside
 
-_SAME_DATA = ("model", "hook", "hook_input", "path")
+_SAME_DATA = ("model", "path", "hook", "hook_input")
 """Arguments of a datamodule in which two SAEs of the same activations agree."""
 
 
@@ -41,22 +45,35 @@ def main(args: list[str]) -> None:
     if small.d_in != large.d_in:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
     datamodule = _datamodule(parser, settings, device)
+    for name, sae in (("small", small), ("large", large)):
+        datamodule.refuse_sae_of_others(sae, f"--{name} {settings[name]}")
     _check_activations(datamodule, small.d_in, settings.n_tokens)
-    has_loss = settings.n_loss_tokens > 0 and isinstance(datamodule, ModelActivations | CachedActivations)
-    if has_loss and (reason := datamodule.source.no_next_token):
+    n_loss_tokens = settings.n_loss_tokens
+    if not isinstance(datamodule, ModelActivations | CachedActivations):
+        n_loss_tokens = 0
+    elif n_loss_tokens and (reason := datamodule.source.no_next_token):
         print(f"The loss of the model is left out, since it predicts no next token: {reason}.\n")
-        has_loss = False
-    choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, has_loss)
+        n_loss_tokens = 0
+    choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, n_loss_tokens)
     results, latents = compare_saes(small, large, datamodule, choices)
-    comparison = {"small": name_of(settings.small), "large": name_of(settings.large), **results}
+    names = {"small": name_of(settings.small), "large": name_of(settings.large)}
+    comparison = names | results | {"settings": _settings_of(settings, datamodule)}
     print("\n\n".join(tables(comparison)), end="\n\n")
     out = settings.out or default_folder(settings.small, settings.large)
+    if older := set_aside(out / COMPARISON_FILE, comparison["settings"], [LATENTS_FILE]):
+        print("an earlier comparison with other settings is kept as", *older)
     print(*write(comparison, latents, out), *draw(comparison, latents, out), sep="\n")
     if settings.save:
         stitched = Stitched(small, large, range(small.d_sae), (latents["label"] == NOVEL).nonzero()[:, 0].tolist())
         stitched.save(settings.save)
         n_novel = stitched.d_sae - small.d_sae
         print(f"{settings.save}: {comparison['small']} with {n_novel} novel latents of {comparison['large']}")
+
+
+def _settings_of(settings: Namespace, datamodule: ActivationDataModule) -> dict[str, Any]:
+    """Return what decides the results."""
+    names = ("small", "large", "n_tokens", "cosine_threshold", "n_steps", "n_loss_tokens", "n_loss_latents")
+    return {name: describe(settings[name]) for name in names} | {"data": datamodule.describe()}
 
 
 def _parser() -> ArgumentParser:
@@ -83,7 +100,7 @@ def _parser() -> ArgumentParser:
         type=int,
         default=8192,
         metavar="N",
-        help="Held-out tokens on which the language model is run; 0 leaves out its loss.",
+        help="Tokens on which the language model is run, of rows after those that choose; 0 leaves out its loss.",
     )
     parser.add_argument(
         "--n_loss_latents",
@@ -129,7 +146,8 @@ def _check(settings: Namespace) -> None:
     for name in ("small", "large"):
         run = run_of_sae(settings[name])
         trained = run.data["init_args"] if run else {}
-        for key in _SAME_DATA:
+        known_by_weights = "activations" in read_manifest(settings[name]).get("provenance", {})
+        for key in _SAME_DATA[2 * known_by_weights :]:  # a model, and a cache of it, may have moved
             given = settings.data.init_args.get(key)
             of_hooks = trained[key].values() if isinstance(trained.get(key), dict) else ()
             if key in trained and given is not None and trained[key] != given and given not in of_hooks:
@@ -143,7 +161,8 @@ def _datamodule(parser: ArgumentParser, settings: Namespace, device: str) -> Act
     arguments = settings.data.init_args
     arguments.val_samples = settings.n_tokens
     if "loss_samples" in arguments:
-        arguments.loss_samples = max(1, settings.n_loss_tokens)
+        # The loss is measured on rows after those that have said what latents do.
+        arguments.loss_samples = settings.n_tokens + max(1, settings.n_loss_tokens)
     if "nulls" in arguments:
         arguments.nulls = None
     datamodule: ActivationDataModule = parser.instantiate_classes(settings).data

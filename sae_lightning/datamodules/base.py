@@ -6,6 +6,7 @@ matters: Lightning fetches one batch ahead from a loader without one, and a chec
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -22,7 +23,7 @@ from sae_lightning.datamodules.packing import RowMaker
 from sae_lightning.distributed import all_gather_object, world_size
 from sae_lightning.images import Images
 from sae_lightning.members import Member
-from sae_lightning.provenance import arguments_of
+from sae_lightning.provenance import arguments_of, refuse_other_activations
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import columns_by_part
 from sae_lightning.sources import ActivationSource, NullSource
@@ -110,6 +111,7 @@ class ActivationDataModule(LightningDataModule, ABC):
         images: what the model sees; None where it reads no images.
         mask: valid positions of an image, [n_positions] bool; None where the model reads no images.
         massive: which activations are massive; None where that is not asked.
+        checkpoint: file that the trainer will load, where that is known before; it says what is massive.
     """
 
     source: ActivationSource
@@ -119,6 +121,7 @@ class ActivationDataModule(LightningDataModule, ABC):
     images: Images | None = None
     mask: Tensor | None = None
     massive: MassiveRule | None = None
+    checkpoint: str | Path | None = None
 
     def __init__(self, batch_size: int, train_samples: int, val_samples: int, seed: int) -> None:
         super().__init__()
@@ -136,8 +139,20 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     def describe_activations(self) -> dict[str, dict[str, Any]]:
         """Return what decides the activations of each part, by its name; a single part is called ""."""
-        parts = {part: self.source.describe(part) for part in self.widths or ("",)}
-        return parts if "" in parts else {"": self.source.describe(), **parts}
+        return {part: {"null": None} | self.source.describe(part) for part in {"": 0, **self.widths}}
+
+    def refuse_sae_of_others(self, sae: SparseAutoencoder, name: str, part: str = "") -> None:
+        """Refuse an SAE that was trained on other activations than these.
+
+        Args:
+            sae: that is to read them.
+            name: of the SAE, for the message.
+            part: that it is to read.
+
+        Raises:
+            ValueError: names what differs.
+        """
+        refuse_other_activations(name, sae.provenance, self.describe_activations().get(part))
 
     @property
     def d_in(self) -> int:
@@ -208,6 +223,10 @@ class ActivationDataModule(LightningDataModule, ABC):
         """
         return None
 
+    def find_non_finite(self) -> str | None:
+        """Name the place of the first number that is not finite; None if there is none, or if it cannot be found."""
+        return None
+
     def use_starting_dictionaries(self, members: Mapping[Member, SparseAutoencoder]) -> None:  # noqa: B027
         """Compare the dictionaries that SAEs start from with the data, where these can contain such a start.
 
@@ -226,13 +245,14 @@ class ActivationDataModule(LightningDataModule, ABC):
     @override
     def train_dataloader(self) -> Loader:
         """Return the training stream, from its beginning or from the position of the loaded checkpoint."""
-        self._describe_massive()
         n_batches = self._n_batches("train_samples", self.train_samples)
         stream = self.train_stream()
         if self._to_load is not None:
+            self._check_same_ratio(self._to_load.get(STATE_KEY))
             stream.load_state_dict(self._own_state(self._to_load))
             self._to_load = None
         self._train_stream = stream
+        self._describe_massive()
         return Loader(lambda: stream, n_batches)
 
     def n_train_batches(self) -> int:
@@ -281,25 +301,24 @@ class ActivationDataModule(LightningDataModule, ABC):
     # Massive activations
     # ----------------------------------------------------------------------------------------------------
 
-    def _prepare_massive(self, stage: str) -> None:
+    def _prepare_massive(self) -> None:
         """Take the norms of the checkpoint that the trainer will load, or measure them: all ranks have those of rank 0.
 
         Members take their start, and evaluators look at the model, before Lightning loads the checkpoint.
-
-        Raises:
-            ValueError: if training is resumed with another `max_norm_ratio`.
         """
         if self.massive is None or self.trainer is None:
             return
-        state = norms_of_checkpoint(self.trainer.ckpt_path)
-        if state and stage == "fit" and state["max_norm_ratio"] != self.massive.max_norm_ratio:
-            raise ValueError(
-                f"max_norm_ratio={self.massive.max_norm_ratio}: the run that is resumed has "
-                f"{state['max_norm_ratio']}; resume with its own config"
-            )
-        if state is not None:
+        if (state := norms_of_checkpoint(self.checkpoint)) is not None:
             self.use_norms(state)
         self.massive.load_state_dict(all_gather_object(self.massive.state_dict())[0])
+
+    def _check_same_ratio(self, state: Mapping[str, Any] | None) -> None:
+        """Refuse to resume training with another `max_norm_ratio`."""
+        if state and self.massive is not None and state["max_norm_ratio"] != self.massive.max_norm_ratio:
+            raise ValueError(
+                f"max_norm_ratio={self.massive.max_norm_ratio}: the run that is resumed has {state['max_norm_ratio']}; "
+                "resume with its own config"
+            )
 
     def use_norms(self, state: Mapping[str, Any]) -> None:
         """Take the norms of a saved state; one of before they were kept is of a run that left out nothing."""

@@ -43,10 +43,17 @@ class ShuffleBuffer:
         """Put rows into free slots and shuffle all that are held.
 
         Raises:
-            ValueError: if there are more rows than free slots.
+            ValueError: if there are more rows than free slots, or a number is too large for the stored format.
         """
         if len(rows) > self.free:
             raise ValueError(f"{len(rows)} rows do not fit into {self.free} free slots of {self.capacity}")
+        if self.storage.dtype == torch.float16 != rows.dtype and len(rows):
+            largest = rows.abs().max().item()
+            if not largest <= torch.finfo(torch.float16).max:
+                raise ValueError(
+                    f"buffer_dtype=float16: an activation of {largest:.6g} does not fit, the largest number is 65504; "
+                    "take bfloat16 or float32"
+                )
         free = self._slots[self.filled : self.filled + len(rows)]
         self.storage.index_copy_(0, free.to(self.storage.device), rows.to(self.storage))
         self.filled += len(rows)

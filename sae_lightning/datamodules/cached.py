@@ -25,6 +25,7 @@ from sae_lightning.datamodules.packing import Packing, RowMaker
 from sae_lightning.images import Images
 from sae_lightning.sources import TokenBatch
 from sae_lightning.sources.checkpoint import check_folder, load_tokenizer
+from sae_lightning.sources.massive import check_max_norm_ratio
 
 
 class CachedActivations(ActivationDataModule):
@@ -70,6 +71,7 @@ class CachedActivations(ActivationDataModule):
         check_whole(1, batch_size=batch_size, loss_samples=loss_samples, n_workers=n_workers)
         check_whole(batch_size, buffer_samples=buffer_samples, hint=f"room for a batch, batch_size={batch_size}")
         check_seed(seed=seed)
+        check_max_norm_ratio(max_norm_ratio)
         wanted: dict[str, Any] = {"train_samples": train_samples, "val_samples": val_samples}
         check_whole(1, **{name: samples for name, samples in wanted.items() if samples is not None})
         self.remote = Folder(path)
@@ -144,7 +146,7 @@ class CachedActivations(ActivationDataModule):
         self._check(hashes=False)
         if self.trainer is not None:
             self.source.to(self.trainer.strategy.root_device)
-        self._prepare_massive(stage)
+        self._prepare_massive()
         self._n_batches("val_samples", self.val_samples)
         try:
             check_folder(self.manifest["data"]["model"])
@@ -188,6 +190,11 @@ class CachedActivations(ActivationDataModule):
         text = read_text(self.folder, self._shards["heldout"])
         n_rows = int((text.mask.sum(1).cumsum(0) < n_samples).sum()) + 1
         return self._inputs(TokenBatch(text.input_ids[:n_rows], text.mask[:n_rows]))
+
+    @override
+    def find_non_finite(self) -> str | None:
+        """Search the shards, which takes as long as reading them."""
+        return next((place for split in self._shards if (place := self._cached(split).find_non_finite())), None)
 
     def _inputs(self, rows: TokenBatch) -> Any:
         """Return what the model reads: the text itself, or the images with these numbers."""

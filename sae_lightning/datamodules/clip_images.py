@@ -15,6 +15,7 @@ from sae_lightning.datamodules.image_stream import ImageOrder, ImageStream
 from sae_lightning.datamodules.model_activations import BufferDtype, ModelActivations, check_sizes
 from sae_lightning.images import ImageReader, Images
 from sae_lightning.sources import ClipSource, ImageBatch, Null, NullSource
+from sae_lightning.sources.massive import check_max_norm_ratio
 
 _HELDOUT_SEED = 0
 
@@ -78,6 +79,7 @@ class ClipImages(ModelActivations):
         seed: int = 0,
     ) -> None:
         check_batches(batch_size, train_samples, val_samples, seed)
+        check_max_norm_ratio(max_norm_ratio)
         check_sizes(loss_samples, ("images_per_forward", images_per_forward), 1, batch_size, buffer_samples)
         check_whole(1, n_workers=n_workers)
         source = ClipSource(model, hook, pretrained, hook_input, dtype)

@@ -8,12 +8,14 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.base import check_batches
 from sae_lightning.datamodules.model_activations import BufferDtype, check_sizes
 from sae_lightning.datamodules.packing import RowMaker, check_skip_first
 from sae_lightning.datamodules.text import Text
 from sae_lightning.datamodules.text_activations import TextActivations
 from sae_lightning.sources import ClipSource, Null, NullSource
+from sae_lightning.sources.massive import check_max_norm_ratio
 
 Positions = Literal["all", "end", "words"]
 
@@ -73,6 +75,8 @@ class ClipText(TextActivations):
     ) -> None:
         per_forward = ("captions_per_forward", captions_per_forward)
         check_batches(batch_size, train_samples, val_samples, seed)
+        check_max_norm_ratio(max_norm_ratio)
+        check_whole(0, skip_first_positions=skip_first_positions)
         check_sizes(loss_samples, per_forward, 1, batch_size, buffer_samples)
         source = ClipSource(model, hook, pretrained, hook_input, dtype)
         if source.reads_images:

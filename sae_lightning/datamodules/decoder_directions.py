@@ -27,7 +27,7 @@ from typing_extensions import override
 from sae_lightning.datamodules.base import ActivationDataModule, Stream, check_batches
 from sae_lightning.datamodules.cache.permutation import Permutation
 from sae_lightning.members import Member
-from sae_lightning.provenance import fingerprint
+from sae_lightning.provenance import fingerprint, refuse_other_activations
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.sources import ActivationSource, Null, NullSource
@@ -94,6 +94,7 @@ class DecoderDirections(ActivationDataModule):
 
     Attributes:
         dead: [n] bool, which of the rows are of latents that were dead at the end of training, where that is known.
+        base: provenance of the first of the SAEs; empty for one that is older than that.
     """
 
     source: DirectionSource | NullSource
@@ -108,7 +109,7 @@ class DecoderDirections(ActivationDataModule):
         seed: int = 0,
     ) -> None:
         check_batches(batch_size, train_samples, batch_size, seed)
-        directions, self.dead, self._starts = _read(saes, drop_dead)
+        directions, self.dead, self._starts, self.base = _read(saes, drop_dead)
         self.saes, self.drop_dead = list(saes), drop_dead
         if batch_size > len(directions):
             raise ValueError(
@@ -187,32 +188,35 @@ def endless_order(n: int, seed: int, begin: int, end: int) -> Int64[Tensor, " po
 
 def _read(
     saes: Sequence[str], drop_dead: bool
-) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"], dict[str, Float[Tensor, "few d_in"]]]:
-    """Return unit rows, which of them are of dead latents, and by folder the first directions of the SAE's start.
+) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"], dict[str, Float[Tensor, "few d_in"]], Mapping[str, Any]]:
+    """Return unit rows, which of them are of dead latents, by folder the first directions of the start, provenance.
 
     Raises:
-        ValueError: if there is no folder, one comes twice, or widths differ.
+        ValueError: if there is no folder, one comes twice, or they are of different activations.
     """
     if not saes or len(set(saes)) != len(saes):
         raise ValueError(f"saes={list(saes)}: expected one folder or more, each once, such as [RUN/saes/trained/0]")
-    parts = {folder: _directions(Path(folder), drop_dead) for folder in saes}
-    widths = {folder: directions.shape[1] for folder, (directions, _, _) in parts.items()}
-    if len(set(widths.values())) > 1:
-        different = ", ".join(f"{folder} has d_in={width}" for folder, width in widths.items())
+    loaded = {folder: SparseAutoencoder.load(folder) for folder in saes}
+    parts = {folder: _directions(Path(folder), sae, drop_dead) for folder, sae in loaded.items()}
+    if len({sae.d_in for sae in loaded.values()}) > 1:
+        different = ", ".join(f"{folder} has d_in={sae.d_in}" for folder, sae in loaded.items())
         raise ValueError(f"saes: {different}; expected SAEs of the same activations")
+    first, *others = loaded.items()
+    for folder, sae in others:
+        name = f"saes: {folder} (compared with {first[0]})"
+        refuse_other_activations(name, sae.provenance, first[1].provenance.get("activations"))
     directions, dead, starts = zip(*parts.values(), strict=True)
-    return torch.cat(directions), torch.cat(dead), dict(zip(parts, starts, strict=True))
+    return torch.cat(directions), torch.cat(dead), dict(zip(parts, starts, strict=True)), first[1].provenance
 
 
 def _directions(
-    folder: Path, drop_dead: bool
+    folder: Path, sae: SparseAutoencoder, drop_dead: bool
 ) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"], Float[Tensor, "few d_in"]]:
     """Return unit rows, which of them are of dead latents, and the first directions of the start.
 
     Raises:
         ValueError: if dead latents are unknown and have to be dropped, or there is a direction of zero.
     """
-    sae = SparseAutoencoder.load(folder)
     W_dec = sae.W_dec.detach()  # noqa: N806
     known_dead = dead_latents(folder)
     if drop_dead and known_dead is None:

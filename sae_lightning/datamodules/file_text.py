@@ -15,8 +15,10 @@ from sae_lightning.files import (
     PlainFile,
     Row,
     TableFile,
+    UserFile,
     bad_byte,
     check_encoding,
+    check_folders,
     column_problem,
     find_files,
     is_damage,
@@ -101,29 +103,14 @@ class FileText(SplitText):
                 "partly known from training; leave out repeated documents, or give other held-out files"
             )
 
-    def _open(self, argument: str, given: str | list[str] | None, paths: Sequence[Path]) -> list[PlainFile | TableFile]:
+    def _open(self, argument: str, given: str | list[str] | None, paths: Sequence[Path]) -> list[UserFile]:
         files = [open_file(path, self.encoding) for path in paths]
-        self._check_folder(argument, given, files)
+        check_folders(argument, given or [], files)
         for file in files:
             self._check_beginning(file)
         return files
 
-    def _check_folder(
-        self, argument: str, given: str | list[str] | None, files: Sequence[PlainFile | TableFile]
-    ) -> None:
-        """Refuse a folder of tables and other text: the latter may be about the tables, such as a README."""
-        for folder in [given] if isinstance(given, str) else given or []:
-            root = Path(folder).expanduser()
-            inside = [file for file in files if root.is_dir() and root in file.path.parents]
-            tables = [file.path for file in inside if isinstance(file, TableFile)]
-            if tables and (others := [file.path for file in inside if isinstance(file, PlainFile)]):
-                raise ValueError(
-                    f"{argument}={folder}: it holds tables ({len(tables)}, such as {tables[0].name}) and other "
-                    f"text ({len(others)}, such as {others[0].name}); give a pattern for those that are meant, for "
-                    f"example {folder}/**/*{tables[0].suffix}"
-                )
-
-    def _check_beginning(self, file: PlainFile | TableFile) -> None:
+    def _check_beginning(self, file: UserFile) -> None:
         """Raise a `ValueError` for a first row that cannot be read: it points to a wrong setting, not to damage."""
         try:
             if isinstance(file, PlainFile):
@@ -144,11 +131,11 @@ class FileText(SplitText):
                 raise
             raise ValueError(f"{file.path}: cannot be read ({error}); give a file that is whole") from error
 
-    def _read(self, files: Sequence[PlainFile | TableFile], start: int = 0) -> Iterator[str]:
+    def _read(self, files: Sequence[UserFile], start: int = 0) -> Iterator[str]:
         # Which rows are documents is known only after reading them, so those before start are read as well.
         return islice(chain.from_iterable(map(self._read_file, files)), start, None)
 
-    def _read_file(self, file: PlainFile | TableFile) -> Iterator[str]:
+    def _read_file(self, file: UserFile) -> Iterator[str]:
         texts = documents_of_lines(self._lines(file)) if isinstance(file, PlainFile) else self._texts(file)
         return (text.replace("\ufeff", "") for text in texts)  # byte order marks, of files that were joined to one
 
@@ -195,7 +182,7 @@ class FileText(SplitText):
                 f"replaced bytes that are not {name} in {replaced} of {number} lines, first line {first}",
             )
 
-    def _stop(self, file: PlainFile | TableFile, place: str, error: Exception) -> None:
+    def _stop(self, file: UserFile, place: str, error: Exception) -> None:
         """Warn of damage after a place; raise what is no damage."""
         if isinstance(error, UnicodeDecodeError):
             raise SourceError(self._bad_byte(file)) from error
@@ -207,7 +194,7 @@ class FileText(SplitText):
             raise SourceError(f"{file.path}: cannot be read on after {place} ({error})") from error
         raise error
 
-    def _bad_byte(self, file: PlainFile | TableFile) -> str:
+    def _bad_byte(self, file: UserFile) -> str:
         return (
             f"{bad_byte(file.path, self.encoding)}; give the encoding of the files, for example encoding: cp1252, or "
             "encoding_errors: replace"

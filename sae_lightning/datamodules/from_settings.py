@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from sae_lightning.class_paths import current_class_paths
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.cached import CachedActivations
-from sae_lightning.error_messages import readable, subclass_names
+from sae_lightning.error_messages import readable, subclasses_of
 
 
 def make_datamodule(
@@ -36,7 +36,7 @@ def make_datamodule(
     try:
         settings = parser.parse_object({"data": current_class_paths(data)})
     except ArgumentError as error:
-        raise ValueError(readable(str(error), subclass_names(ActivationDataModule))) from error
+        raise ValueError(readable(str(error), subclasses_of(ActivationDataModule))) from error
     kind: type[ActivationDataModule] = pkgutil.resolve_name(settings.data.class_path)
     if not issubclass(kind, (CachedActivations, *kinds)):
         return None

@@ -166,4 +166,5 @@ class ZeroShot:
         logits = self.scale * embeddings.float() @ self.embeddings.T
         logits = logits.masked_fill(self._others[attribute], -torch.inf)
         target = self._first[attribute] + label
-        return F.cross_entropy(logits, target, reduction="none"), logits.argmax(1) == target
+        loss = F.cross_entropy(logits, target, reduction="none")
+        return loss, (logits.argmax(1) == target) & ~loss.isnan()  # of numbers that are none the first is the largest

@@ -5,10 +5,11 @@ from typing import Literal
 from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.base import check_batches
 from sae_lightning.datamodules.model_activations import check_sizes
-from sae_lightning.datamodules.packing import Packing
+from sae_lightning.datamodules.packing import Packing, check_skip_first
 from sae_lightning.datamodules.text import Text
 from sae_lightning.datamodules.text_activations import TextActivations
 from sae_lightning.sources import LanguageModelSource, Null, NullSource
+from sae_lightning.sources.massive import check_max_norm_ratio
 
 
 class LanguageModelDataModule(TextActivations):
@@ -72,8 +73,10 @@ class LanguageModelDataModule(TextActivations):
         from sae_lightning.sources.checkpoint import load_tokenizer
 
         check_batches(batch_size, train_samples, val_samples, seed)
+        check_max_norm_ratio(max_norm_ratio)
         check_whole(2, context_length=context_length)
         check_sizes(loss_samples, ("llm_batch_size", llm_batch_size), context_length, batch_size, buffer_samples)
+        check_skip_first(skip_first_positions, context_length)
         source = LanguageModelSource(model, hook, hook_input, revision, dtype)
         _check_context_length(source, context_length)
         super().__init__(

@@ -105,7 +105,7 @@ class ModelActivations(ActivationDataModule):
         """Move the model to this rank's device and read the beginning of the data, so that a mistake shows now."""
         if self.trainer is not None:
             self.source.to(self.trainer.strategy.root_device)
-        self._prepare_massive(stage)
+        self._prepare_massive()
         if stage == "fit":
             self.check_parts()
             self._check_train_rows()

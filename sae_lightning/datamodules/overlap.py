@@ -3,6 +3,7 @@
 import filecmp
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import numpy as np
 _WINDOW = 100
 """Characters, any run of spaces counted as one, that are found again."""
 _STEP = 5 * _WINDOW  # between the beginnings of two windows of held-out text
-_MAX_WINDOWS = 20_000
-_CHARACTERS_AT_ONCE = 1 << 20
+_MAX_WINDOWS = 4000
+_CHARACTERS_AT_ONCE = 1 << 18  # what the arrays of a step hold stays in the cache of a core
 _MULTIPLIER = 6_364_136_223_846_793_005  # odd, as what has an inverse modulo 2**64 must be; from Knuth's MMIX
+_INVERSE = pow(_MULTIPLIER, -1, 1 << 64)
+_LONGEST = 2 * max(_CHARACTERS_AT_ONCE, _MAX_WINDOWS * _WINDOW)
 _TABLE_BITS = 20
 
 
@@ -50,7 +53,7 @@ def shared_share(train: Iterable[str], heldout: Iterable[str], max_characters: i
     Returns:
         The share, and whether that was all of the training text.
     """
-    windows = np.unique(np.concatenate([*_some_windows(heldout)] or [_hashes("")])[:_MAX_WINDOWS])
+    windows = _windows(heldout)
     if not len(windows):
         return 0.0, True
     may_be_there = np.zeros(1 << _TABLE_BITS, dtype=bool)  # most places are ruled out by one look
@@ -68,15 +71,15 @@ def shared_share(train: Iterable[str], heldout: Iterable[str], max_characters: i
     return float(found.mean()), True
 
 
-def _some_windows(documents: Iterable[str]) -> Iterator[np.ndarray]:
-    """Yield the hashes of windows from the beginning of the text and every `_STEP` characters on."""
-    n = 0
+def _windows(documents: Iterable[str]) -> np.ndarray:
+    """Return the hashes of windows from the beginning of each document and every `_STEP` characters on."""
+    windows: list[str] = []
     for document in documents:
-        hashes = _hashes(_normal(document))[::_STEP]
-        yield hashes
-        n += len(hashes)
-        if n >= _MAX_WINDOWS:
-            return
+        text = _normal(document)
+        windows += [text[begin : begin + _WINDOW] for begin in range(0, len(text) - _WINDOW + 1, _STEP)]
+        if len(windows) >= _MAX_WINDOWS:
+            break
+    return np.unique(_hashes("".join(windows[:_MAX_WINDOWS]))[::_WINDOW])
 
 
 def _joined(documents: Iterable[str]) -> Iterator[str]:
@@ -102,9 +105,10 @@ def _hashes(text: str) -> np.ndarray:
     letters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
     if len(letters) < _WINDOW:
         return np.zeros(0, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        multipliers = np.full(len(letters), _MULTIPLIER, dtype=np.uint64)
-        powers = multipliers.cumprod()
-        inverses = np.full(len(letters), pow(_MULTIPLIER, -1, 1 << 64), dtype=np.uint64).cumprod()
-        sums = np.concatenate([np.zeros(1, np.uint64), (letters * powers).cumsum()])
-        return (sums[_WINDOW:] - sums[:-_WINDOW]) * inverses[: len(letters) - _WINDOW + 1]
+    sums = np.concatenate([np.zeros(1, np.uint64), (letters * _powers(_MULTIPLIER)[: len(letters)]).cumsum()])
+    return (sums[_WINDOW:] - sums[:-_WINDOW]) * _powers(_INVERSE)[: len(letters) - _WINDOW + 1]
+
+
+@cache
+def _powers(base: int) -> np.ndarray:
+    return np.full(_LONGEST, base, dtype=np.uint64).cumprod()

@@ -123,11 +123,10 @@ def check_skip_first(skip_first: int, context_length: int) -> None:
     Raises:
         ValueError: in either case.
     """
-    if not 0 <= skip_first < context_length:
-        raise ValueError(
-            f"skip_first_positions={skip_first}: expected 0 or more, and less than the {context_length} positions of a "
-            "row, such as 2 for the beginning token and the one after it"
-        )
+    hint = f"and less than the {context_length} positions of a row, such as 2 for the beginning token and the next"
+    check_whole(0, skip_first_positions=skip_first, hint=hint)
+    if skip_first >= context_length:
+        raise ValueError(f"skip_first_positions={skip_first}: expected a whole number, 0 or more, {hint}")
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,7 @@ def share_of_lucky_guesses(n: int) -> float:
     """Return how probable it is that more than `_INTERPRETABLE` of n guesses are correct.
 
     >>> share_of_lucky_guesses(4), share_of_lucky_guesses(0)
-    (0.0625, 0.0)
+    (0.3125, 0.0)
     """
     return sum(comb(n, k) for k in range(n + 1) if n and k / n > _INTERPRETABLE) / 2**n
 

@@ -84,7 +84,7 @@ class ImageEvaluator(Evaluator):
     def reader(self, module: SAEModule, member: Member, latents: Int64[Tensor, " n"]) -> ReadLatents:
         """Return what reads these latents of a member."""
         sae, latents = self.saes[member], latents.to(module.device)
-        return lambda x: sae.encode(module.activations_for(member, x)).columns(latents).float()
+        return lambda x: sae.encode(module.activations_for(member, x)).columns(latents).float().nan_to_num(0, 0, 0)
 
 
 def clip_data(evaluator: Evaluator, trainer: Trainer) -> ActivationDataModule:

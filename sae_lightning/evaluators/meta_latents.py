@@ -10,6 +10,7 @@ explained_variance.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import best_cosine, best_match, evenly_spaced_rows, nearest_other, recovered_fraction
 from sae_lightning.metrics.pursuit import pursue
+from sae_lightning.provenance import refuse_other_activations
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import CovarianceMatched
 from sae_lightning.saes.module import SAEModule
@@ -148,7 +150,8 @@ class MetaLatents(Evaluator):
                 f"MetaLatents: k={self.k}: expected at most {min(sae.d_in, sae.d_sae)} for {sae.d_sae} meta-latents in "
                 f"{sae.d_in} dimensions; more explain everything"
             )
-        self._latents = _read(self.smaller, [sae.seed for sae in pl_module.members.values()], sae.d_in)
+        seeds = [sae.seed for sae in pl_module.members.values()]
+        self._latents = _read(self.smaller, seeds, sae.d_in, datamodule.base)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Measure each member, and chance in its place."""
@@ -174,6 +177,8 @@ class MetaLatents(Evaluator):
 
     def _measure(self, rows: Tensor, sae: SparseAutoencoder, W_dec: Tensor) -> dict[Metric, Tensor]:  # noqa: N803
         """Return cosines and shares as numbers; of a pursuit, the error and the deviation of each row [2, n]."""
+        is_finite = bool(W_dec.isfinite().all() & sae.b_dec.isfinite().all())
+        W_dec = W_dec.nan_to_num()  # noqa: N806 - no pursuit exists with numbers that are none
         measured = {PURSUIT: self._pursue(rows, sae, W_dec)}
         for size, latents in self._latents.items():
             latents = latents.to(W_dec.device)
@@ -182,11 +187,11 @@ class MetaLatents(Evaluator):
             measured[share_above_metric(size)] = recovered_fraction(best, _SAME).cpu()
             nearest = latents[best_match(W_dec, latents).unique()]
             measured[pursuit_with(size)] = self._pursue(rows, sae, nearest)
-        return measured
+        return measured if is_finite else {metric: values * torch.nan for metric, values in measured.items()}
 
     def _pursue(self, rows: Tensor, sae: SparseAutoencoder, directions: Tensor) -> Float[Tensor, "2 n"]:
         x = evenly_spaced_rows(rows, self.n_rows).double()
-        b_dec = sae.b_dec.detach().cpu().double() / float(sae.input_scale)  # in the units of the rows
+        b_dec = sae.b_dec.detach().nan_to_num().cpu().double() / float(sae.input_scale)  # in the units of the rows
         x_hat, _ = pursue(x - b_dec, normalize(directions.cpu(), dim=1), min(self.k, len(directions)))
         return torch.stack([(x - b_dec - x_hat).square().sum(1), (x - x.mean(0)).square().sum(1)])
 
@@ -212,7 +217,7 @@ def _random_directions(sae: SparseAutoencoder, rows: Tensor) -> Tensor:
     return CovarianceMatched().directions(sae.d_sae, sae.d_in, _generator(), rows).to(sae.W_dec)
 
 
-def _read(smaller: Sequence[str], seeds: Sequence[int], d_in: int) -> dict[int, Tensor]:
+def _read(smaller: Sequence[str], seeds: Sequence[int], d_in: int, base: Mapping[str, Any]) -> dict[int, Tensor]:
     """Return decoder directions by their number."""
     latents: dict[int, Tensor] = {}
     for folder in smaller:
@@ -228,6 +233,7 @@ def _read(smaller: Sequence[str], seeds: Sequence[int], d_in: int) -> dict[int, 
                 f"MetaLatents: smaller: {folder} has d_in={sae.d_in}, and the directions of the base {d_in}: "
                 "expected SAEs of the same activations"
             )
+        refuse_other_activations(f"MetaLatents: smaller: {folder}", sae.provenance, base.get("activations"))
         if len(W_dec) in latents:
             raise ValueError(
                 f"MetaLatents: smaller={list(smaller)}: two have {len(W_dec)} latents, by which metrics are named; "

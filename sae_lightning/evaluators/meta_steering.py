@@ -20,6 +20,7 @@ from sae_lightning.code import Code
 from sae_lightning.datamodules import ClipImages, DecoderDirections
 from sae_lightning.datamodules.from_settings import make_datamodule
 from sae_lightning.datamodules.labelled_images import LabelledImages
+from sae_lightning.datamodules.norms import read_norms
 from sae_lightning.evaluators.base import Items, Scores, data_name, datamodule_of, evaluate_across_ranks
 from sae_lightning.evaluators.meta_latents import MADE_OF_META_LATENTS
 from sae_lightning.evaluators.repeats import Repeated, seed_of
@@ -272,6 +273,8 @@ def _images_of(run: Path, part: str) -> ClipImages:
             f"MetaSteering needs images whose attributes are known, and the base in {run} was not trained on "
             "ClipImages: take the SAE of a run such as sanity_pocket_clip, or leave out MetaSteering"
         )
+    if (norms := read_norms(run)) is not None:
+        datamodule.use_norms(norms)
     return datamodule
 
 

@@ -5,12 +5,13 @@ averaged over. They differ in what the model reads.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from typing_extensions import override
 
@@ -204,6 +205,14 @@ class Probing(Repeated):
 
     def _probe_sae(self, task: Task, sae: SparseAutoencoder, tokens: Tokens) -> ProbeScores:
         latents, x_hat = sae_features(sae, tokens)
+        if np.isfinite(x_hat).all() and np.isfinite(latents.data).all():
+            return self._probe_features(task, latents, x_hat)
+        # Of an SAE that has diverged no probe can be fitted; a probe on constants has scores of the same form.
+        constants = csr_matrix(latents.shape, dtype=np.float32), np.zeros_like(x_hat)
+        scores = self._probe_features(task, *constants)
+        return ProbeScores(_undefined(scores.probes), _undefined(scores.controls))
+
+    def _probe_features(self, task: Task, latents: csr_matrix, x_hat: np.ndarray) -> ProbeScores:
         on_latents, on_all = self._probe_columns(task, [latents]), _probe_whole(task, x_hat)
         whole: Probe = "reconstruction"
         return ProbeScores({whole: on_all[0]} | dict(on_latents.probes), {whole: on_all[1]} | dict(on_latents.controls))
@@ -272,6 +281,17 @@ class Probing(Repeated):
 def _probe_whole(task: Task, x: np.ndarray) -> tuple[Mapping[str, Score], Mapping[str, Score]]:
     """Return the scores of probes on all columns, and those on control labels."""
     return probe(task.problems, [x] * len(task.problems)), probe(task.controls, [x] * len(task.controls))
+
+
+def _undefined(scores: Mapping[Probe, Mapping[str, Score]]) -> dict[Probe, dict[str, Score]]:
+    """Return scores that are no numbers, of the same examples."""
+    return {
+        name: {
+            set_name: replace(score, accuracy=np.nan, auroc=np.nan, correct=score.correct * np.nan)
+            for set_name, score in of_sets.items()
+        }
+        for name, of_sets in scores.items()
+    }
 
 
 def _items_by_document(by_member: Mapping[Member, Sequence[Score]], documents: Sequence[Sequence[Hashable]]) -> Items:

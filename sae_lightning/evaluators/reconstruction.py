@@ -100,6 +100,8 @@ class Reconstruction(Evaluator):
         massive = None if self._datamodule is None else self._datamodule.massive
         self._keeps_massive = massive is not None and not massive.leaves_out
         self._without_massive: dict[Member, ExplainedVariance] = {}
+        self._errors_without: dict[Member, list[Any]] = {}
+        self._moments_without: dict[str, list[Tensor]] = {}
         self._n_massive = torch.zeros(1, dtype=torch.int64, device=module.device)
         self._metrics: dict[Metric, dict[Member, torchmetrics.Metric]] = {
             EXPLAINED_VARIANCE: {}, COSINE: {}, RELATIVE_NORM: {},
@@ -137,9 +139,13 @@ class Reconstruction(Evaluator):
         if massive is None:  # a null
             return
         self._n_massive += massive.sum()
+        kept = ~massive
+        self._moments_without.setdefault(part, []).append(moments_update(steps[self._firsts[part]].x[kept]))
         for member, step in steps.items():
             if member.part == part:
-                self._without_massive[member].update(step.x[~massive], step.x_hat[~massive])
+                self._without_massive[member].update(step.x[kept], step.x_hat[kept])
+                errors = self._errors_without.setdefault(member, [])
+                errors.append(self._without_massive[member].squared_error)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Compute all four metrics, and the differences to nulls."""
@@ -147,10 +153,15 @@ class Reconstruction(Evaluator):
         for metric, members in self._metrics.items():
             values = {member: state.compute() for member, state in members.items()}
             floor = {part: values_of_mean.get(metric.name, 0.0) for part, values_of_mean in floors.items()}
-            yield Scores(metric, values, floor, self._items() if metric == EXPLAINED_VARIANCE else None)
+            yield Scores(
+                metric,
+                values,
+                floor,
+                self._items(self._errors, self._moments) if metric == EXPLAINED_VARIANCE else None,
+            )
             if metric == EXPLAINED_VARIANCE:
                 explained = values
-        yield from self._scores_about_massive(floors)
+        yield from self._scores_about_massive()
         yield Scores(FVU, {member: 1 - value for member, value in explained.items()}, 1.0)
         datamodule = datamodule_of(trainer)
         for null in datamodule.null_parts if datamodule is not None else ():
@@ -161,12 +172,12 @@ class Reconstruction(Evaluator):
             }
             yield Scores(beyond(null), differences, {"": 0.0})
 
-    def _scores_about_massive(self, floors: Mapping[str, Any]) -> Iterator[Scores]:
+    def _scores_about_massive(self) -> Iterator[Scores]:
         """Say what massive activations are left out, or what they decide; nothing where there are none."""
         if self._keeps_massive and int(all_reduce_sum(self._n_massive)):
-            nulls = self._datamodule.null_parts if self._datamodule is not None else ()
-            values = {member: ev.compute() for member, ev in self._without_massive.items() if member.part not in nulls}
-            yield Scores(WITHOUT_MASSIVE, values, {part: 0.0 for part in floors if part not in nulls})
+            values = {member: self._without_massive[member].compute() for member in self._errors_without}
+            items = self._items(self._errors_without, self._moments_without)
+            yield Scores(WITHOUT_MASSIVE, values, dict.fromkeys(self._moments_without, 0.0), items)
         elif self._datamodule is not None and not self._keeps_massive:
             counts = zip(*all_gather_object(self._datamodule.massive_in_validation()), strict=True)
             n_massive, n = map(sum, counts)
@@ -174,12 +185,12 @@ class Reconstruction(Evaluator):
                 members = self._metrics[EXPLAINED_VARIANCE]
                 yield Scores(MASSIVE_FRACTION, dict.fromkeys(members, n_massive / n), n_massive / n)
 
-    def _items(self) -> Items:
+    def _items(self, error_sums: Mapping[Member, list[Any]], moments_by_part: Mapping[str, list[Tensor]]) -> Items:
         """Split explained variance by batches, whose activations follow one another in the text."""
         errors = {
-            member: torch.stack(sums).diff(prepend=sums[0].new_zeros(1)).cpu() for member, sums in self._errors.items()
+            member: torch.stack(sums).diff(prepend=sums[0].new_zeros(1)).cpu() for member, sums in error_sums.items()
         }
-        moments = {part: torch.stack(batches).cpu() for part, batches in self._moments.items()}
+        moments = {part: torch.stack(batches).cpu() for part, batches in moments_by_part.items()}
         ranks = all_gather_object((errors, moments))
         deviations = {}
         for part in moments:

@@ -1,6 +1,8 @@
 """Which true features of synthetic data are among the decoder directions, and do latents fire when they do?"""
 
 from collections.abc import Iterator, Mapping
+from math import nan
+from statistics import fmean
 from typing import Literal
 
 from jaxtyping import Float
@@ -14,7 +16,7 @@ from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, d
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import FiringMatch, best_cosine, best_match, matched_cosine, uniqueness
-from sae_lightning.metrics.random_dictionary import random_dictionary
+from sae_lightning.metrics.random_dictionary import random_dictionaries
 from sae_lightning.saes.module import SAEModule, Step
 
 # The matching takes two minutes for this many features and latents, and hours for a few times as many.
@@ -115,9 +117,10 @@ class Recovery(Evaluator):
     - firing_precision, firing_recall, firing_f1: does a latent fire when its best match does? Means over latents for
       which the ratio exists: that fire, whose feature fires, either of the two. A dead latent lowers the last two.
 
-    Cosines are signed; mean_best_cosine_absolute and matched_cosine_absolute ignore the sign. Floors are chance: the
-    same for one random isotropic dictionary of equal size, for each size; those of the firings are 0, an SAE that does
-    nothing. Intervals are over features, and for firings over latents.
+    Cosines are signed; mean_best_cosine_absolute and matched_cosine_absolute ignore the sign. Floors are chance, for
+    each size: the same for a random isotropic dictionary of equal size, the mean over one draw, or over as many as have
+    1024 directions in all; those of the firings are 0, an SAE that does nothing. Intervals are over features, and for
+    firings over latents.
 
     Args:
         threshold: cosine above which a feature counts as recovered, between 0 and 1.
@@ -162,8 +165,11 @@ class Recovery(Evaluator):
             member: self._compare_directions(features, sae.W_dec.detach()) for member, sae in module.members.items()
         }
         for d_sae in {sae.d_sae for sae in module.members.values()} - set(self._chance):
-            chance = self._compare_directions(features, random_dictionary(d_sae, features.shape[1]).to(features))
-            self._chance[d_sae] = {metric: float(values.mean()) for metric, values in chance.items()}
+            chance = [
+                {metric: float(values.mean()) for metric, values in self._compare_directions(features, rows).items()}
+                for rows in (rows.to(features) for rows in random_dictionaries(d_sae, features.shape[1]))
+            ]
+            self._chance[d_sae] = {metric: fmean(draw[metric] for draw in chance) for metric in chance[0]}
         measured = [metric for of_member in by_member.values() for metric in of_member]
         for metric in dict.fromkeys(measured):
             values = {member: of_member[metric] for member, of_member in by_member.items() if metric in of_member}
@@ -179,6 +185,8 @@ class Recovery(Evaluator):
 
     def _compare_directions(self, features: Tensor, W_dec: Tensor) -> dict[Metric, Tensor]:
         """Return values whose mean is the metric: one for each feature, or one."""
+        is_finite = bool(W_dec.isfinite().all())
+        W_dec = W_dec.nan_to_num()  # noqa: N806 - no matching exists with numbers that are none
         best = best_cosine(features, W_dec)
         values = {
             recovery_at(self.threshold): best > self.threshold,
@@ -189,7 +197,7 @@ class Recovery(Evaluator):
         if max(len(features), len(W_dec)) <= LARGEST_MATCHING:
             values[MATCHED_COSINE] = matched_cosine(features, W_dec)
             values[MATCHED_COSINE_ABSOLUTE] = matched_cosine(features, W_dec, absolute=True)
-        return {metric: each.double() for metric, each in values.items()}
+        return {metric: each.double() if is_finite else each.double() * nan for metric, each in values.items()}
 
 
 def _mean_scores(

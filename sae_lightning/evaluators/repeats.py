@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.checks import check_whole
 from sae_lightning.evaluators.base import Evaluator, Items, Scores
 from sae_lightning.members import Member
 from sae_lightning.saes.module import SAEModule
@@ -41,8 +42,7 @@ class Repeated(Evaluator, ABC):
     """
 
     def __init__(self, n_repeats: int, *arguments: Any) -> None:
-        if n_repeats < 1:
-            raise ValueError(f"n_repeats={n_repeats}: expected 1 or more, the draws that values are means over")
+        check_whole(1, n_repeats=n_repeats, hint="the draws that values are means over")
         super().__init__(*arguments)
         self.n_repeats = n_repeats
 

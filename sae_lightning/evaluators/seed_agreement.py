@@ -7,7 +7,7 @@ The two are not the same and have been given each other's name: MMCS is never be
 the number of latents.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import isfinite, nan
@@ -27,6 +27,7 @@ from sae_lightning.evaluators.sizes import SameSize, same_sizes
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import best_cosine, matched_cosine
+from sae_lightning.metrics.random_dictionary import n_draws
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import CovarianceMatched, DecoderInit, Isotropic
 from sae_lightning.saes.module import SAEModule, Step
@@ -121,6 +122,9 @@ class Directions:
         return Directions(self.decoder[:n], self.encoder[:n])
 
 
+PairOfDirections: TypeAlias = tuple[Directions, Directions]
+
+
 class SeedAgreement(Evaluator):
     """Compare the latents of each SAE with those of the same policy and other seeds; log the mean over these.
 
@@ -135,8 +139,9 @@ class SeedAgreement(Evaluator):
     the data. A latent without partner, where the other SAE has fewer that live, counts as 0. All are in [-1, 1], higher
     is better, 1 for the same latents in any order.
 
-    Floors are chance, for each pair of SAEs: one pair of random dictionaries with as many directions as either has
-    latents that fired, and the covariance of the activations, whose common principal directions alone make seeds agree.
+    Floors are chance, for each pair of SAEs: a pair of random dictionaries with as many directions as either has
+    latents that fired, and the covariance of the activations, whose common principal directions alone make seeds agree;
+    the mean over one such pair, or over as many as have 1024 directions in all.
     Isotropic directions, which agree less, stand beside them as `isotropic/0`, as many as the SAEs of that size have
     latents that fired, on average. Seeds start apart, so two frozen decoders are at the chance of their start, and two
     soft-frozen ones can hardly leave it: what they score is no finding. No verdict is given: every pair of seeds enters
@@ -150,7 +155,7 @@ class SeedAgreement(Evaluator):
 
     def __init__(self, every_n_validations: int = 0) -> None:
         super().__init__(every_n_validations)
-        self._random: dict[tuple[str, int], dict[str, tuple[Directions, Directions]]] = {}
+        self._random: dict[tuple[str, int], dict[str, list[PairOfDirections]]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there are seeds to compare."""
@@ -192,23 +197,21 @@ class SeedAgreement(Evaluator):
             results = {}
             for other in later[one]:
                 own, others = directions[one], directions[other]
-                first, second = random[one]["covariance"]
-                chance = agreement(first.first(len(own.decoder)), second.first(len(others.decoder)), to_match)
-                results[other] = agreement(own, others, to_match), chance
+                sizes = len(own.decoder), len(others.decoder)
+                results[other] = agreement(own, others, to_match), chance(random[one]["covariance"], *sizes, to_match)
             return results
 
         values: dict[Member, list[AgreementScores]] = {member: [] for member in later}
         floors: dict[Member, list[AgreementScores]] = {member: [] for member in later}
         for first, results in evaluate_across_ranks(module.members, compare).items():
-            for second, (scores, chance) in results.items():
+            for second, (scores, by_chance) in results.items():
                 for member, side in ((first, 0), (second, 1)):
                     values[member].append(scores[side])
-                    floors[member].append(chance[side])
+                    floors[member].append(by_chance[side])
         means, chances = _means(values), _means(floors)
         for size, pairs in self._random_pairs(trainer, module):
             n = round(fmean(len(directions[member].decoder) for member in size.members))
-            one, other = pairs["isotropic"]
-            means[size.reference("isotropic")] = agreement(one.first(n), other.first(n), to_match)[0]
+            means[size.reference("isotropic")] = chance(pairs["isotropic"], n, n, to_match)[0]
         for metric in next(iter(means.values())):
             yield Scores(
                 metric,
@@ -219,7 +222,7 @@ class SeedAgreement(Evaluator):
 
     def _random_pairs(
         self, trainer: Trainer, module: SAEModule
-    ) -> Iterator[tuple[SameSize, dict[str, tuple[Directions, Directions]]]]:
+    ) -> Iterator[tuple[SameSize, dict[str, list[PairOfDirections]]]]:
         """Draw once two random dictionaries of each part and size, of either start."""
         datamodule = datamodule_of(trainer)
         assert datamodule is not None
@@ -230,8 +233,8 @@ class SeedAgreement(Evaluator):
                 samples = datamodule.calibration_sample(covariance.n_samples(sae.d_in))
                 samples = module.activations_for(size.members[0], samples)
                 self._random[key] = {
-                    "isotropic": random_pair(Isotropic(), sae, samples),
-                    "covariance": random_pair(covariance, sae, samples),
+                    "isotropic": random_pairs(Isotropic(), sae, samples),
+                    "covariance": random_pairs(covariance, sae, samples),
                 }
             yield size, self._random[key]
 
@@ -264,7 +267,7 @@ def later_seeds(members: Iterable[Member]) -> dict[Member, list[Member]]:
 
 
 def agreement(first: Directions, second: Directions, to_match: bool = True) -> tuple[AgreementScores, AgreementScores]:
-    """Return what `SeedAgreement` logs, from the side of each of the two; nan where one has no latents.
+    """Return what `SeedAgreement` logs, from the side of each; nan where one has no latents or is not finite.
 
     Args:
         first: directions of one SAE.
@@ -273,7 +276,7 @@ def agreement(first: Directions, second: Directions, to_match: bool = True) -> t
     """
     sides = ((first, second), (second, first))
     sizes = [len(own.decoder) for own, _ in sides]
-    lone = 0 in sizes
+    lone = 0 in sizes or not all(own.both.isfinite().all() for own, _ in sides)
     scores: tuple[AgreementScores, AgreementScores] = ({}, {})
     for metric, absolute in ((MMCS, False), (MMCS_ABSOLUTE, True)):
         for scores_of_side, (own, other) in zip(scores, sides, strict=True):
@@ -297,11 +300,21 @@ def agreement(first: Directions, second: Directions, to_match: bool = True) -> t
     return scores
 
 
-def random_pair(
-    init: DecoderInit, sae: SparseAutoencoder, samples: Float[Tensor, "n d_in"]
-) -> tuple[Directions, Directions]:
-    """Draw two dictionaries of this start that differ in the seed; their encoders are their decoders."""
+def random_pairs(init: DecoderInit, sae: SparseAutoencoder, samples: Float[Tensor, "n d_in"]) -> list[PairOfDirections]:
+    """Draw pairs of dictionaries of this start, `n_draws` of them; their encoders are their decoders."""
     generator = torch.Generator().manual_seed(_CHANCE_SEED)
-    drawn = (init.directions(sae.d_sae, sae.d_in, generator, samples).to(sae.W_dec.device) for _ in range(2))
-    first, second = (Directions(directions, directions) for directions in drawn)
+
+    def draw() -> Directions:
+        directions = init.directions(sae.d_sae, sae.d_in, generator, samples).to(sae.W_dec.device)
+        return Directions(directions, directions)
+
+    return [(draw(), draw()) for _ in range(n_draws(sae.d_sae))]
+
+
+def chance(pairs: Sequence[PairOfDirections], n_first: int, n_second: int, to_match: bool = True) -> BothSides:
+    """Return how pairs agree of which either has so many directions, the mean over the pairs."""
+    scores = [agreement(first.first(n_first), second.first(n_second), to_match) for first, second in pairs]
+    first, second = (
+        {metric: fmean(both[side][metric] for both in scores) for metric in scores[0][0]} for side in (0, 1)
+    )
     return first, second

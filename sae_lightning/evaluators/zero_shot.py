@@ -206,7 +206,11 @@ class ZeroShotRecovered(Repeated):
     def _recovered(self, answers: Answers, weights: Tensor, score: Score, ablation: str, min_gap: float) -> Scores:
         """Return the share of the loss by an ablation that the reconstruction does not lose."""
         metric = recovered_metric(score, ablation)
-        lost = {key: (weights * table[..., _COLUMNS[score]].nan_to_num()).sum(1) for key, table in answers.items()}
+        # Where an attribute does not apply the table has nan; a loss that is none, of an SAE that has diverged, stays.
+        lost = {
+            key: torch.where(weights > 0, weights * table[..., _COLUMNS[score]], 0).sum(1)
+            for key, table in answers.items()
+        }
         values, numerators, denominators = dict[Member, Tensor](), dict[Member, Tensor](), dict[Member, Tensor]()
         floors, gaps = {}, []
         for (part, name), lost_here in lost.items():

@@ -16,6 +16,7 @@ from sae_lightning.explain.related_latents import meta_latents_of, nearest_laten
 from sae_lightning.interpretation.excerpts import Example, Excerpt, Excerpts
 from sae_lightning.interpretation.strongest import kept_line, max_activating_examples, max_activating_images, top_tokens
 from sae_lightning.members import TRAINED, Member
+from sae_lightning.provenance import refuse_other_activations
 from sae_lightning.runs import Run
 from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SparseAutoencoder
@@ -66,7 +67,7 @@ def explain(
         "dead": None if dead is None else latent in dead,
         "neighbours": [asdict(neighbour) for neighbour in neighbours(W_dec, [latent], n)[0]],
         "meta": None if meta is None else _meta(meta, folder, W_dec, latent, n),
-        "smaller": None if smaller is None else _smaller(smaller, W_dec[latent], n),
+        "smaller": None if smaller is None else _smaller(smaller, sae, latent, n),
         "stitched": read_insertions(run.folder, str(member), [latent])[0],
         "text": None,
         "images": None,
@@ -82,6 +83,7 @@ def explain(
     if datamodule is None:
         return explanation
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    datamodule.refuse_sae_of_others(sae, str(folder), part)
     datamodule.source.to(device)
     sae = sae.to(device)
     if isinstance(datamodule, ClipImages):
@@ -122,13 +124,14 @@ def _meta(
     }
 
 
-def _smaller(folder: Path, direction: Float[Tensor, " d_in"], n: int) -> dict[str, Any]:
+def _smaller(folder: Path, sae: SparseAutoencoder, latent: int, n: int) -> dict[str, Any]:
     smaller = SparseAutoencoder.load(folder)
-    _check_width("--smaller", folder, smaller, len(direction))
+    _check_width("--smaller", folder, smaller, sae.d_in)
+    refuse_other_activations(f"--smaller {folder}", smaller.provenance, sae.provenance.get("activations"))
     return {
         "sae": str(folder),
         "d_sae": smaller.d_sae,
-        "nearest": [asdict(nearest) for nearest in nearest_latents(direction, smaller.W_dec, n)],
+        "nearest": [asdict(nearest) for nearest in nearest_latents(sae.W_dec[latent].detach(), smaller.W_dec, n)],
     }
 
 

@@ -14,7 +14,7 @@ from sae_lightning.figures.look import MUTED, PAPER
 from sae_lightning.members import TRAINED, Style, policy_label
 from sae_lightning.tables import number_format
 
-MARKS = {"beats": "✓", "ties": "=", "loses": "✗", "unknown": "?"}
+MARKS = {"beats": "✓", "equivalent": "≈", "unclear": "~", "loses": "✗", "unknown": "?", "inactive": "–"}
 """What stands beside each verdict, for whom its colour or word is not enough."""
 _ROW, _FRAME = 24, 46
 _ARROWS = {"higher": "higher is better →", "lower": "← lower is better"}

@@ -17,7 +17,7 @@ _BIN = 0.05
 def score_charts(run: Run, tags: Sequence[Tag]) -> tuple[list[Chart], list[Tag]]:
     """Draw the distribution of the scores for each part, beside metrics of interpretation; none of these is in it."""
     parts = [part for part in run.parts if any(tag.part == part and tag.metric.startswith("interp_") for tag in tags)]
-    lines = list(kept_lines(run.folder / FILE_NAME)) if parts else []
+    lines = list(kept_lines(run.file(FILE_NAME))) if parts else []
     charts: list[Chart] = []
     for part in parts:
         scores: dict[str, list[float]] = {}

@@ -1,18 +1,15 @@
 """A metric as dots, with the verdict on each baseline where there is one; and which metrics come first."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sae_lightning.figures.dots import Dots, Row
 from sae_lightning.members import RANDOM_BASELINES, TRAINED, Tag, in_order, policy_label
 from sae_lightning.metric import Question
-from sae_lightning.runs import Measurements
+from sae_lightning.runs import Measurements, describing
 from sae_lightning.verdict import Comparison
-
-
-def describing(runs: Sequence[Measurements], tag: Tag) -> Measurements:
-    """Return the run of an experiment that says something about a metric, or the first."""
-    return next((run for run in runs if tag.metric in run.metrics), runs[0])
+from sae_lightning.verdict.comparison import UNKNOWN
+from sae_lightning.verdict.decide import floor_of
+from sae_lightning.verdict.files import evaluator_noise
 
 
 def by_question(runs: Sequence[Measurements], tags: Iterable[Tag]) -> dict[Question, list[Tag]]:
@@ -53,24 +50,38 @@ def verdict_chart(
         members = [pair for run in runs for pair in run.values.get(tag, {}).items()]
         seeds = [value for member, value in members if member.policy == policy and value is not None]
         comparison, interval = by_baseline.get(policy), None
-        if comparison is not None and not math.isnan(comparison.difference.low):
+        if comparison is not None and comparison.has_interval:
             low, high = comparison.difference.low, comparison.difference.high
             interval = comparison.trained - high, comparison.trained - low
         rows.append(Row(policy, seeds, interval, comparison.verdict if comparison is not None else ""))
-    floors = [floor for run in runs if (floor := run.floors.get(tag)) is not None]
-    shares = [
-        f"{policy_label(name)} {share:.0%}"
-        for name in RANDOM_BASELINES
-        if name in by_baseline and (share := by_baseline[name].share) is not None
-    ]
-    note = f"Distance from the floor, as a share of the trained SAE's: {', '.join(shares)}."
-    return _dots(runs, tag, rows, floors[0] if floors else None, note if has_note and shares else "")
+    notes = _limits(by_baseline)
+    if has_note:
+        shares = {name: by_baseline[name].share for name in RANDOM_BASELINES if name in by_baseline}
+        words = [
+            f"{policy_label(name)} {share:.0%}"
+            for name, share in shares.items()
+            if share is not None and not by_baseline[name].inactive
+        ]
+        notes = [f"Distance from the floor, as a share of the trained SAE's: {', '.join(words)}."] * bool(words) + notes
+    if (noise := evaluator_noise(runs, tag)) is not None:
+        notes.append(f"Two measurements of one SAE, with an evaluator seed each, may differ by {noise:.2g}.")
+    return _dots(runs, tag, rows, floor_of(runs, tag, TRAINED), " ".join(notes))
+
+
+def _limits(by_baseline: Mapping[str, Comparison]) -> list[str]:
+    """Say which baselines have no interval though there are seeds, and why."""
+    reasons: dict[str, list[str]] = {}
+    for name, comparison in by_baseline.items():
+        for note in comparison.notes:
+            if comparison.inactive or not (comparison.varies or comparison.verdict == UNKNOWN):
+                reasons.setdefault(note, []).append(policy_label(name))
+    return [f"{', '.join(names)}: {note}." for note, names in reasons.items()]
 
 
 def metric_chart(run: Measurements, tag: Tag) -> Dots | None:
     """Draw a metric without verdicts; None where it has no number."""
     rows = rows_of(run, tag)
-    return _dots([run], tag, rows, run.floors.get(tag)) if rows else None
+    return _dots([run], tag, rows, run.floor(tag)) if rows else None
 
 
 def rows_of(run: Measurements, tag: Tag) -> list[Row]:

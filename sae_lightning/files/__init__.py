@@ -2,7 +2,7 @@
 
 from sae_lightning.files.decoding import bad_byte, check_encoding
 from sae_lightning.files.finding import find_files
-from sae_lightning.files.kinds import open_file
+from sae_lightning.files.kinds import UserFile, check_folders, open_file
 from sae_lightning.files.plain import PlainFile
 from sae_lightning.files.row import Row
 from sae_lightning.files.table import TableFile, column_problem
@@ -12,8 +12,10 @@ __all__ = [
     "PlainFile",
     "Row",
     "TableFile",
+    "UserFile",
     "bad_byte",
     "check_encoding",
+    "check_folders",
     "column_problem",
     "find_files",
     "is_damage",

@@ -60,7 +60,8 @@ def _matches(argument: str, pattern: str) -> list[Path]:
     if not paths:
         raise ValueError(f"{argument}={pattern}: there is no such file, and nothing matches it as a pattern; {_GIVE}")
     # A pattern such as ** also matches the folders around its files.
-    return [path for path in paths if not (path.is_dir() and any(path in other.parents for other in paths))]
+    around = {folder for path in paths for folder in path.parents}
+    return [path for path in paths if path not in around or path.is_file()]
 
 
 def _files_at(argument: str, path: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from typing_extensions import override
@@ -13,6 +14,7 @@ from sae_lightning.files.table import TableFile
 
 PLAIN_COLUMN = "text"
 """Name of the column of values that are text and no objects."""
+_SPACE = 1000  # characters before the first that is none
 _NOT_UTF8 = "not valid UTF-8; convert the file to UTF-8 or repair the line"
 
 
@@ -37,12 +39,17 @@ class JsonLines(TableFile):
 
 
 class JsonValues(TableFile):
-    """An array of JSON objects, objects one after the other, or one object of columns."""
+    """An array of JSON objects, objects one after the other, or one object that holds a table."""
 
     @override
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Row]:
         with open_text(self.path, self.encoding) as file:
-            values = (row for value in json_values(file) for row in _rows_within(value))
+            is_array = file.read(_SPACE).lstrip().startswith("[")
+        with open_text(self.path, self.encoding) as file:  # what is packed cannot go back
+            values: Iterator[Any] = json_values(file)
+            if not is_array:
+                first = list(islice(values, 2))
+                values = chain(_rows_within(first[0], columns or ()) if len(first) == 1 else first, values)
             for number, value in enumerate(values, 1):
                 yield _row(number, value)
 
@@ -57,9 +64,11 @@ def _row(number: int, value: Any) -> Row:
     return Row(number, value)
 
 
-def _rows_within(value: Any) -> list[Any]:
+def _rows_within(value: Any, columns: Sequence[str]) -> list[Any]:
     """Return the rows of an object of columns, or of one that holds a table among other things; else the value."""
-    lists = [cells for cells in value.values() if isinstance(cells, list)] if isinstance(value, dict) else []
+    if not isinstance(value, dict) or any(isinstance(value.get(name), str) for name in columns):
+        return [value]
+    lists = [cells for cells in value.values() if isinstance(cells, list)]
     tables = [cells for cells in lists if cells and all(isinstance(item, dict) for item in cells)]
     if len(tables) == 1:
         return tables[0]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from sae_lightning.files.arrow_tables import ArrowTable, ParquetTable
@@ -22,7 +23,10 @@ _ARRAY_OF_OBJECTS = re.compile(r"\s*\[" + _OBJECT.pattern)
 WHAT_IS_READ = "text, JSON lines, JSON, CSV, TSV, Parquet or Arrow, also packed as gz, bz2, xz, zst or lz4"
 
 
-def open_file(path: Path, encoding: str = "utf-8") -> PlainFile | TableFile:
+UserFile = PlainFile | TableFile
+
+
+def open_file(path: Path, encoding: str = "utf-8") -> UserFile:
     """Find out what a file is, by its first bytes; where these do not tell, by the end of its name.
 
     Args:
@@ -50,6 +54,29 @@ def open_file(path: Path, encoding: str = "utf-8") -> PlainFile | TableFile:
     return _text_kind(text, suffix)(path, encoding)
 
 
+def check_folders(argument: str, given: str | list[str], files: Sequence[UserFile]) -> None:
+    """Refuse a folder of tables and other text, which may be about the tables, such as a README.
+
+    Args:
+        argument: what messages call the paths.
+        given: paths and patterns of the user.
+        files: what they stand for.
+
+    Raises:
+        ValueError: if a folder among them holds both.
+    """
+    for folder in [given] if isinstance(given, str) else given:
+        root = Path(folder).expanduser()
+        inside = [file for file in files if root in file.path.parents]
+        tables = [file.path for file in inside if isinstance(file, TableFile)]
+        if tables and (others := [file.path for file in inside if isinstance(file, PlainFile)]):
+            raise ValueError(
+                f"{argument}={folder}: it holds tables ({len(tables)}, such as {tables[0].name}) and other text "
+                f"({len(others)}, such as {others[0].name}); give a pattern for those that are meant, for example "
+                f"{folder}/**/*{tables[0].suffix}"
+            )
+
+
 def _text_kind(head: str, suffix: str) -> type[PlainFile] | type[TableFile]:
     if suffix in _CSV:
         return CsvTable
@@ -59,11 +86,12 @@ def _text_kind(head: str, suffix: str) -> type[PlainFile] | type[TableFile]:
         return JsonLines
     if not _OBJECT.match(head):
         return JsonValues if suffix == _JSON else PlainFile
+    first, _, rest = head.lstrip().partition("\n")
     try:
-        json.loads(head.lstrip().partition("\n")[0])
+        json.loads(first)
     except ValueError:
         return JsonValues  # an object over several lines, or one longer than the head
-    return JsonLines
+    return JsonLines if rest.strip() else JsonValues
 
 
 def _suffix(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Small tables of the user that are read whole: labelled texts, facts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sae_lightning.files.decoding import bad_byte
@@ -41,15 +41,19 @@ def find_tables(argument: str, path: str) -> list[TableFile]:
     return tables
 
 
-def read_rows(table: TableFile) -> Iterator[Row]:
+def read_rows(table: TableFile, columns: Sequence[str]) -> Iterator[Row]:
     """Yield the rows of a table.
+
+    Args:
+        table: the file.
+        columns: those that are wanted.
 
     Raises:
         ValueError: for the first that cannot be read, naming file and line.
     """
     number = 0
     try:
-        for row in table.rows():
+        for row in table.rows(columns):
             number = row.number
             if row.problem:
                 raise DamageError(f"{table.unit} {number}: {row.problem}")

@@ -89,7 +89,9 @@ class TextCodes:
             positions = begin + mask.flatten().nonzero()[:, 0]
             x = activations[mask].float().to(self.module.device)
             codes = {member: sae.encode(self.module.activations_for(member, x)) for member, sae in self.members.items()}
-            yield positions.to(self.module.device), codes
+            # Of an SAE that has diverged no latent fires; nan is not 0.
+            finite = {member: code.where(code.values.isfinite()) for member, code in codes.items()}
+            yield positions.to(self.module.device), finite
 
     def count(self) -> dict[Member, Counts]:
         """Count in a first pass how often each latent fires, on all ranks together."""

@@ -79,7 +79,7 @@ class LabelledFiles(ProbingTask):
     def _rows(self, table: TableFile, split: str | None) -> Iterator[tuple[str, str, str]]:
         """Yield text, label and side of the rows of one file that have a label to ask for."""
         columns = {"text": self.text, "label": self.label} | ({"split": split} if split else {})
-        for row in read_rows(table):
+        for row in read_rows(table, list(columns.values())):
             place = f"{table.path}, {table.unit} {row.number}"
             for argument, column in columns.items():
                 if row.cells.get(column) is None:

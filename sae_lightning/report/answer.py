@@ -1,19 +1,20 @@
 """Does this SAE beat random? The first screen: a sentence, a table of counts, and a chart for each question."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.dots import MARKS
 from sae_lightning.figures.verdict import by_question, headlines, verdict_chart
-from sae_lightning.members import RANDOM_BASELINES, policy_label
+from sae_lightning.members import RANDOM_BASELINES, in_order, policy_label
 from sae_lightning.runs import Experiment
 from sae_lightning.verdict import Comparison
 
 _WORDS = {
     "beats": "does better on {}",
-    "ties": "shows no clear difference on {}",
+    "equivalent": "is as good, within the margin, on {}",
+    "unclear": "cannot be told from it on {}",
     "loses": "does worse on {}",
     "unknown": "has no interval on {}",
 }
@@ -56,39 +57,54 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
     if not baselines:
         says_better = any(run.better(tag) for run in runs for tag in run.values)
         return Answer("There is nothing to compare it with", [_ALONE if says_better else _OLDER], None, *charts)
-    with_random = [comparison for comparison in comparisons if comparison.baseline in baselines]
-    against = "; ".join(_against(name, [one for one in with_random if one.baseline == name]) for name in baselines)
+    with_random = [comparison for comparison in comparisons if comparison.is_random and not comparison.inactive]
+    against = "; ".join(_against(name, [one for one in comparisons if one.baseline == name]) for name in baselines)
     sentences = [against[:1].upper() + against[1:] + "."]
     if any(run.measurements.sizes for run in experiment.runs):
         sentences.append("Each SAE is compared with the baselines of its own size.")
-    if any(comparison.n_seeds == 1 and comparison.verdict != "unknown" for comparison in with_random):
-        sentences.append(
-            "Some intervals are from one seed: they are about these SAEs and not about training them again."
-        )
+    sentences += _limits(with_random)
     return Answer(_word(with_random), sentences, _counts(experiment, comparisons, baselines), *charts)
+
+
+def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    with_interval = [comparison for comparison in comparisons if comparison.verdict != "unknown"]
+    if any(comparison.n_seeds == 1 for comparison in with_interval):
+        yield "Some intervals are from one seed: they are about these SAEs and not about training them again."
+    if any(comparison.has_one_degree and comparison.n_seeds == 2 for comparison in with_interval):
+        yield "Intervals from two seeds have one degree of freedom: they are many times wider than from three."
+    if names := in_order(name for comparison in comparisons for name in comparison.not_converged):
+        labels = listed([policy_label(name) for name in names])
+        yield f"Not converged: {labels}. The training loss still fell at the end, and more steps may decide otherwise."
 
 
 def _word(comparisons: Sequence[Comparison]) -> str:
     counts = Counter(comparison.verdict for comparison in comparisons)
+    if not comparisons:
+        return "There is no other SAE to compare it with"
     decided = len(comparisons) - counts["unknown"]
     if decided <= counts["unknown"]:
         return "Too few seeds to tell"
     if counts["beats"] == decided:
         return "Yes" if decided == len(comparisons) else "Yes, wherever it can be told"
     if not counts["beats"]:
-        return "No" if counts["loses"] else "No difference was found"
+        if not counts["loses"]:
+            return "It is as good as random" if counts["equivalent"] == decided else "These data cannot tell"
+        return "No"
     return "In part"
 
 
 def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
-    counts = Counter(comparison.verdict for comparison in comparisons)
+    active = [comparison for comparison in comparisons if not comparison.inactive]
+    if not active:
+        return f"the {policy_label(baseline)} is left out, {comparisons[0].inactive}"
+    counts = Counter(comparison.verdict for comparison in active)
     parts = [words.format(counts[verdict]) for verdict, words in _WORDS.items() if counts[verdict]]
-    parts[0] = f"{parts[0]} of {len(comparisons)} metric{'s' if len(comparisons) > 1 else ''}"
+    parts[0] = f"{parts[0]} of {len(active)} metric{'s' if len(active) > 1 else ''}"
     return f"against the {policy_label(baseline)} it {listed(parts)}"
 
 
 def _counts(experiment: Experiment, comparisons: Sequence[Comparison], baselines: Sequence[str]) -> Table:
-    """Count, for each question and baseline, on how many metrics the trained SAE beats, ties with or loses to it."""
+    """Count, for each question and baseline, the metrics on which the trained SAE beats it, loses, or neither."""
     rows = []
     tags = dict.fromkeys(comparison.tag for comparison in comparisons)
     for question, own in by_question(experiment.measurements, tags).items():
@@ -99,7 +115,8 @@ def _counts(experiment: Experiment, comparisons: Sequence[Comparison], baselines
             row.append(" · ".join(cells) or "-")
         rows.append(row)
     return Table(
-        "On how many metrics the trained SAE beats (✓), ties with (=) or loses to (✗) each random baseline",
+        "On how many metrics the trained SAE beats (✓), equals (≈) or loses to (✗) each random baseline, and on how "
+        "many that cannot be told (~)",
         ["", *map(policy_label, baselines)],
         rows,
     )

@@ -130,6 +130,8 @@ def _read(
     try:
         datamodule = run.datamodule()
         assert datamodule is not None
+        for member, sae in saes.items():
+            datamodule.refuse_sae_of_others(sae, str(run.sae_folder(member)), member.part)
         datamodule.source.to(device)
         has_parts = any(member.part for member in saes)  # else an SAE reads all hooks side by side
         module = ExportedSAEs(saes, datamodule.widths if has_parts else {}).to(device)
@@ -160,7 +162,7 @@ def _interpretations(run: Run, members: Sequence[Member]) -> dict[Member, dict[i
     """Read what AutoInterp has kept by member and latent, activations in raw units as the exported SAEs give them."""
     kept: dict[Member, dict[int, dict[str, Any]]] = {member: {} for member in members}
     scales = {member: folded_scale(run.sae_folder(member)) for member in members}
-    for line in kept_lines(run.folder / FILE_NAME):
+    for line in kept_lines(run.file(FILE_NAME)):
         if (member := Member.parse(line["member"])) in kept:
             line["examples"] = [
                 Example(

@@ -12,14 +12,15 @@ from markupsafe import Markup
 from sae_lightning import __version__
 from sae_lightning.figures.chart import Table
 from sae_lightning.figures.svg import svg_of
-from sae_lightning.figures.verdict import describing, headlines
+from sae_lightning.figures.verdict import headlines
 from sae_lightning.members import RANDOM_BASELINES, TRAINED, policy_label
+from sae_lightning.metric import MARGIN
 from sae_lightning.report.answer import Answer, answer
 from sae_lightning.report.provenance import provenance
 from sae_lightning.report.section import Section
 from sae_lightning.report.sections import sections_of
 from sae_lightning.report.sections.numbers import number_tables
-from sae_lightning.runs import Experiment, Run, experiments_of
+from sae_lightning.runs import Experiment, Run, describing
 from sae_lightning.tables import number_format
 from sae_lightning.verdict import decide
 from sae_lightning.verdict.statistics import LEVEL
@@ -58,31 +59,37 @@ class ExperimentPage:
     Args:
         title: names of the runs.
         answer: the verdict of all of them together.
+        notes: what counts once, and how it differs from other experiments.
         tables: means and deviations of every metric.
     """
 
     title: str
     answer: Answer
+    notes: Sequence[str]
     tables: Sequence[Table]
 
 
-def page(runs: Sequence[Run], explorer: dict[str, Any] | None = None) -> str:
+def page(experiments: Sequence[Experiment], explorer: dict[str, Any] | None = None, margin: float = MARGIN) -> str:
     """Make the page.
 
     Args:
-        runs: one or more.
+        experiments: one or more.
         explorer: context of the latent explorer; None leaves it out.
+        margin: differences within this share of what the trained SAE has above the floor are equivalent.
     """
     numbers = count(1)
-    experiments = experiments_of(runs) if len(runs) > 1 else []
+    runs = [run for experiment in experiments for run in experiment.runs]
+    several = experiments if len(runs) > 1 else []
     context = {
-        "runs": [_run_page(run, f"run{number}-") for number, run in enumerate(runs, 1)],
+        "runs": [_run_page(run, f"run{number}-", margin) for number, run in enumerate(runs, 1)],
         "experiments": [
-            ExperimentPage(_title(own), answer(own, decide(own.measurements)), number_tables(own))
-            for own in experiments
+            ExperimentPage(_title(own), answer(own, decide(own.measurements, margin)), own.notes, number_tables(own))
+            for own in several
         ],
-        "glance": _glance(experiments) if experiments else None,
+        "notes": [] if several else [note for own in experiments for note in own.notes],
+        "glance": _glance(several) if several else None,
         "level": f"{LEVEL:.0%}",
+        "margin": f"{margin * 100:g} %",
         "version": __version__,
         "explorer": explorer,
         "inline": inline,
@@ -96,9 +103,9 @@ def inline(name: str) -> Markup:
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
-def _run_page(run: Run, name: str) -> RunPage:
+def _run_page(run: Run, name: str, margin: float) -> RunPage:
     experiment = Experiment([run], run.title)
-    comparisons = decide(experiment.measurements)
+    comparisons = decide(experiment.measurements, margin)
     verdict = answer(experiment, comparisons)
     return RunPage(name, run.title, verdict, provenance(run), run.config, sections_of(run, comparisons))
 
@@ -109,7 +116,7 @@ def _title(experiment: Experiment) -> str:
 
 def _glance(experiments: Sequence[Experiment]) -> Table:
     """Experiments under each other, with a metric for each question."""
-    runs = [run.measurements for experiment in experiments for run in experiment.runs]
+    runs = [run for experiment in experiments for run in experiment.measured]
     tags = dict.fromkeys(tag for run in runs for tag in run.values if run.better(tag))
     shown, rows = headlines(runs, tags), []
     for experiment in experiments:
@@ -126,5 +133,7 @@ def _glance(experiments: Sequence[Experiment]) -> Table:
 
 def _policies(experiment: Experiment) -> Iterable[str]:
     """Return what is shown at a glance: the trained SAE and random baselines, of a family all sizes."""
-    sizes = dict.fromkeys(size for run in experiment.runs for size in run.measurements.sizes)
-    return sizes or (TRAINED, *RANDOM_BASELINES)
+    saes = {member.policy for run in experiment.runs for member in run.saes}
+    sizes = dict.fromkeys(policy for run in experiment.runs for policy in run.measurements.sizes)
+    # Beside a size stand references too, random directions as many as it has latents.
+    return [policy for policy in sizes if policy in saes or not saes] or (TRAINED, *RANDOM_BASELINES)

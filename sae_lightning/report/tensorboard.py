@@ -12,7 +12,7 @@ from sae_lightning.figures.png import figure_of, pixels
 from sae_lightning.figures.verdict import headlines, verdict_chart
 from sae_lightning.members import TRAINED
 from sae_lightning.runs import Run
-from sae_lightning.verdict import decide
+from sae_lightning.verdict import WORDS, decide
 
 FOLDER = "verdict"
 
@@ -33,9 +33,10 @@ def into_tensorboard(folder: Path) -> None:
         values = [value for member, value in members.items() if member.policy == TRAINED and value is not None]
         if measurements.better(tag) and values:
             results[f"trained/{tag}"] = fmean(values)
-    for baseline in dict.fromkeys(comparison.baseline for comparison in comparisons):
+    judged = (comparison.baseline for comparison in comparisons if not comparison.is_reference)
+    for baseline in dict.fromkeys(judged):
         counts = Counter(comparison.verdict for comparison in comparisons if comparison.baseline == baseline)
-        results |= {f"{word}/{baseline}": counts[word] for word in ("beats", "ties", "loses")}
+        results |= {f"{word}/{baseline}": counts[word] for word in WORDS[:4]}
     if not results:
         return
     chosen = {name: run.settings[name] for name in ("model", "data", "freeze") if run.settings.get(name)}

@@ -1,12 +1,16 @@
 """What the last validation of a run measured: values, floors, what is said of the metrics, and items."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from statistics import fmean
+from typing import TypeVar
 
 from sae_lightning.members import Member, Tag
 from sae_lightning.metric import Metric, undescribed
 from sae_lightning.runs.items import MetricItems
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,10 @@ class Measurements:
         items: what the values were averaged over.
         nulls: parts that are null versions of the activations.
         sizes: by policy the size and what the policy is among those of that size; empty for SAEs of one size.
+        member_floors: floors of single members, of metrics where they have their own.
+        repeats: by evaluator seed the values that each value is the mean of, where there are several.
+        fingerprints: of the SAEs as they were measured; none of older runs.
+        inactive: members whose freeze policy kept nothing back, as the drift of their directions shows.
     """
 
     values: Mapping[Tag, Mapping[Member, float | None]]
@@ -28,6 +36,10 @@ class Measurements:
     items: Mapping[Tag, MetricItems] = field(default_factory=dict)
     nulls: tuple[str, ...] = ()
     sizes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    member_floors: Mapping[Tag, Mapping[Member, float]] = field(default_factory=dict)
+    repeats: Mapping[Tag, Mapping[Member, Sequence[float]]] = field(default_factory=dict)
+    fingerprints: Mapping[Member, str] = field(default_factory=dict)
+    inactive: frozenset[Member] = frozenset()
 
     def metric(self, tag: Tag) -> Metric:
         """Return what is said of a metric; little, where the run does not describe it."""
@@ -48,11 +60,47 @@ class Measurements:
             policies.setdefault(member.policy, {})[member.seed] = value
         return policies
 
-    def in_order(self, tags: Sequence[Tag]) -> list[Tag]:
-        """Sort metrics by what they ask; those that ask the same stay as the run has them."""
-        places = {tag.metric: place for place, tag in reversed(list(enumerate(self.values)))}
-        last = len(places)
-        return sorted(tags, key=lambda tag: (self.metric(tag).question.order, places.get(tag.metric, last)))
+    def floor(self, tag: Tag, policy: str = "") -> float | None:
+        """Return the floor of a metric.
+
+        Args:
+            tag: the metric.
+            policy: whose floor, the mean over its members, where members have floors of their own; by default all.
+        """
+        own = self.member_floors.get(tag, {})
+        floors = [floor for member, floor in own.items() if not policy or member.policy == policy]
+        return fmean(floors) if floors else self.floors.get(tag)
+
+    def of_part(self, part: str) -> set[str]:
+        """Return the policies and references that any metric of a part has."""
+        return {member.policy for tag, members in self.values.items() if tag.part == part for member in members}
+
+    def is_reference(self, policy: str) -> bool:
+        """Return whether something that was measured is no SAE, such as `pca`, as far as the run says so."""
+        saes = {member.policy for member in self.fingerprints}
+        moved = (members for tag, members in self.values.items() if tag.metric.startswith("cosine_to_start"))
+        saes = saes or {member.policy for members in moved for member in members}
+        return bool(saes) and policy not in saes
+
+    def without(self, left_out: Collection[Member]) -> "Measurements":
+        """Leave members out."""
+        if not left_out:
+            return self
+
+        def kept(tags: Mapping[Tag, Mapping[Member, V]]) -> dict[Tag, dict[Member, V]]:
+            rest = {
+                tag: {one: own for one, own in members.items() if one not in left_out} for tag, members in tags.items()
+            }
+            return {tag: own for tag, own in rest.items() if own}
+
+        items = {tag: replace(own, members=kept({tag: own.members}).get(tag, {})) for tag, own in self.items.items()}
+        return replace(
+            self,
+            values=kept(self.values),
+            items=items,
+            member_floors=kept(self.member_floors),
+            repeats=kept(self.repeats),
+        )
 
     def by_size(self) -> "Measurements":
         """View a family as if each of its sizes were a panel: trained, frozen_decoder and references at `fvu@x8`.
@@ -61,23 +109,63 @@ class Measurements:
         """
         if not self.sizes:
             return self
-        values, floors, items = {}, {}, {}
+        values, floors, items, own_floors, repeats = {}, {}, {}, {}, {}
         sizes = list(dict.fromkeys(size for size, _ in self.sizes.values()))
         for tag, size in product(self.values, sizes):
-            kinds = {policy: kind for policy, (own, kind) in self.sizes.items() if own == size}
-            part = f"{tag.part} {size}".strip()
-            names = {
-                member: Member(kinds.get(member.policy, member.policy), member.seed, part)
-                for member in self.values[tag]
-                if member.policy in kinds or member.policy not in self.sizes
-            }
-            sized = Tag(tag.metric, part)
-            values[sized] = {names[member]: value for member, value in self.values[tag].items() if member in names}
-            floors[sized] = self.floors.get(tag)
+            name = self._names_within(size)
+            sized = Tag(tag.metric, f"{tag.part} {size}".strip())
+            values[sized] = _renamed(self.values[tag], name)
+            if tag in self.member_floors:
+                own_floors[sized] = _renamed(self.member_floors[tag], name)
+            floors[sized] = fmean(own_floors[sized].values()) if own_floors.get(sized) else self.floors.get(tag)
+            if tag in self.repeats:
+                repeats[sized] = _renamed(self.repeats[tag], name)
             if tag in self.items:
-                own_items = {
-                    names[member]: fractions for member, fractions in self.items[tag].members.items() if member in names
-                }
-                items[sized] = replace(self.items[tag], members=own_items)
-        nulls = tuple(f"{null} {size}" for null, size in product(self.nulls, sizes))
-        return Measurements(values, floors, self.metrics, items, nulls)
+                items[sized] = replace(self.items[tag], members=_renamed(self.items[tag].members, name))
+        fingerprints: dict[Member, str] = {}
+        for size in sizes:
+            fingerprints |= _renamed(self.fingerprints, self._names_within(size))
+        inactive = [name(member) for name in map(self._names_within, sizes) for member in self.inactive]
+        return Measurements(
+            values,
+            floors,
+            self.metrics,
+            items,
+            tuple(f"{null} {size}" for null, size in product(self.nulls, sizes)),
+            member_floors=own_floors,
+            repeats=repeats,
+            fingerprints=fingerprints,
+            inactive=frozenset(member for member in inactive if member),
+        )
+
+    def _names_within(self, size: str) -> Callable[[Member], Member | None]:
+        """Return what gives a member its name among those of its size, and None to members of other sizes."""
+        kinds = {policy: kind for policy, (own, kind) in self.sizes.items() if own == size}
+
+        def name(member: Member) -> Member | None:
+            if member.policy in self.sizes and member.policy not in kinds:
+                return None
+            return Member(kinds.get(member.policy, member.policy), member.seed, f"{member.part} {size}".strip())
+
+        return name
+
+
+def describing(runs: Sequence[Measurements], tag: Tag) -> Measurements:
+    """Return the run of an experiment that says something about a metric, or the first."""
+    return next((run for run in runs if tag.metric in run.metrics), runs[0])
+
+
+def in_order(runs: Sequence[Measurements], tags: Iterable[Tag]) -> list[Tag]:
+    """Sort metrics of an experiment by what they ask; those that ask the same stay as its runs have them."""
+    metrics = list(dict.fromkeys(tag.metric for run in runs for tag in run.values))
+    places = {metric: place for place, metric in enumerate(metrics)}
+
+    def order(tag: Tag) -> tuple[int, int]:
+        return describing(runs, tag).metric(tag).question.order, places.get(tag.metric, len(places))
+
+    return sorted(tags, key=order)
+
+
+def _renamed(members: Mapping[Member, V], name: Callable[[Member], Member | None]) -> dict[Member, V]:
+    renamed = {name(member): value for member, value in members.items()}
+    return {member: value for member, value in renamed.items() if member is not None}

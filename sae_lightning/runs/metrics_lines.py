@@ -12,7 +12,7 @@ which policies are of one size, and what they are there: ``{"x8_frozen_decoder":
 ``member_floors`` has, in the form of ``metrics``, the floors of single members where these have their own (their size,
 their live latents), and ``floors`` then the mean. ``repeats`` has the values of each evaluator seed whose mean is the
 value: ``{"probe_accuracy_k1": {"trained": {"0": [0.81, 0.84]}}}``. All lists have one length, and place i is the same
-draw to every member.
+draw to every member. ``saes`` has the fingerprint of each SAE that was measured: ``{"trained/0": "5ca1ab1e00c0ffee"}``.
 
 Format 1, of older versions, has no ``format``, ``about`` and ``nulls``, but ``better`` (``{"fvu": "lower"}``).
 """
@@ -48,6 +48,7 @@ class Validation:
         better: in format 1 which way each metric is better.
         member_floors: floors of single members, of metrics where they have their own.
         repeats: by evaluator seed the values that each value is the mean of, where there are several.
+        fingerprints: of the SAEs as they were measured; none of older versions.
     """
 
     step: int
@@ -61,6 +62,7 @@ class Validation:
     better: Mapping[Tag, Any] = field(default_factory=dict)
     member_floors: Mapping[Tag, Mapping[Member, float]] = field(default_factory=dict)
     repeats: Mapping[Tag, Mapping[Member, tuple[float, ...]]] = field(default_factory=dict)
+    fingerprints: Mapping[Member, str] = field(default_factory=dict)
 
     def plain_values(self) -> dict[str, dict[str, dict[str, float | None]]]:
         """Return the values by metric, policy and seed, as they stand in the line."""
@@ -81,6 +83,7 @@ class Validation:
         line |= {"sizes": self.sizes} if self.sizes else {}
         line |= {"member_floors": _plain(self.member_floors)} if self.member_floors else {}
         line |= {"repeats": _plain(self.repeats)} if self.repeats else {}
+        line |= {"saes": {str(member): text for member, text in self.fingerprints.items()}} if self.fingerprints else {}
         return json.dumps(line, allow_nan=False)
 
     @classmethod
@@ -108,6 +111,7 @@ class Validation:
                 tag: {member: tuple(of_member) for member, of_member in members.items()}
                 for tag, members in _by_member(line.get("repeats", {})).items()
             },
+            {Member.parse(key): text for key, text in line.get("saes", {}).items()},
         )
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sae_lightning.members import Member, natural_order, policy_order
+from sae_lightning.members import Member, Tag, natural_order, policy_order
 from sae_lightning.metric import Metric, undescribed
-from sae_lightning.runs.items import read_items
+from sae_lightning.runs.drift import inactive_members
+from sae_lightning.runs.items import MetricItems, read_items
 from sae_lightning.runs.measurements import Measurements
 from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, read_validations
 from sae_lightning.runs.starts import read_starts
@@ -29,12 +30,17 @@ class Run:
     Args:
         folder: the run folder.
 
+    Attributes:
+        given_again: other names under which `read_runs` was given the same folder.
+
     Raises:
         ValueError: if it is none; with everything that is read: if a file is damaged or of a newer format.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
+        self.given_again: list[Path] = []
+        self._fingerprints: dict[Member, str] = {}
         if not self.folder.exists():
             raise ValueError(f"{folder}: no such folder; {_EXPECTED}")
         if not self.folder.is_dir():
@@ -99,12 +105,22 @@ class Run:
         """When, with what and on what it was started, one entry for each start; none of older runs."""
         return read_starts(self.folder)
 
+    @property
+    def is_fit(self) -> bool:
+        """Whether the SAEs were trained in this run, and not only measured."""
+        if self.starts:
+            return any(start.get("command") == "fit" for start in self.starts)
+        return bool(self.saes) or any(validation.step for validation in self.validations)
+
     # Metrics
     # ----------------------------------------------------------------------------------------------------------------
 
     @cached_property
     def validations(self) -> list[Validation]:
         """Every validation and test, one or more."""
+        return self._read_validations()
+
+    def _read_validations(self) -> list[Validation]:
         path = self.folder / METRICS_FILE
         if not path.is_file():
             raise ValueError(f"{self.folder} holds no {METRICS_FILE}: the run has not finished a validation yet")
@@ -125,8 +141,25 @@ class Run:
         for tag, better in last.better.items():  # format 1
             metrics.setdefault(tag.metric, undescribed(tag.metric, better))
         nulls = last.nulls or tuple(self.data["init_args"].get("nulls") or ())
-        items = read_items(self.folder, last.step)
-        return Measurements(last.values, last.floors, metrics, items, nulls, last.sizes)
+        return Measurements(
+            last.values,
+            last.floors,
+            metrics,
+            self._items(),
+            nulls,
+            last.sizes,
+            last.member_floors,
+            last.repeats,
+            last.fingerprints,
+            inactive_members(self.validations, self.model["init_args"].get("policies"), self.settings.get("freeze")),
+        )
+
+    def _items(self) -> dict[Tag, MetricItems]:
+        return read_items(self.folder, self.last.step)
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file that an evaluator left; it need not be there."""
+        return self.folder / name
 
     @property
     def parts(self) -> list[str]:
@@ -173,6 +206,16 @@ class Run:
         from sae_lightning.saes import SparseAutoencoder
 
         return SparseAutoencoder.load(self.sae_folder(member))
+
+    def fingerprint(self, member: Member) -> str:
+        """Return the fingerprint of an exported SAE; empty where it is not exported."""
+        if member not in self.saes:
+            return ""
+        if member not in self._fingerprints:
+            from sae_lightning.saes.saving import fingerprint_of_saved
+
+            self._fingerprints[member] = fingerprint_of_saved(self.saes[member])
+        return self._fingerprints[member]
 
     def first_seeds(self) -> list[Member]:
         """Return the first seed of each policy of each part that is no null."""
@@ -242,7 +285,14 @@ def run_of_sae(folder: Path) -> Run | None:
 
 def read_runs(folders: Iterable[Path]) -> list[Run]:
     """Open run folders, each once however often and under whatever name it is given."""
-    return [Run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    runs: dict[Path, Run] = {}
+    for folder in folders:
+        place = folder.resolve()
+        if place in runs:
+            runs[place].given_again.append(folder)
+        else:
+            runs[place] = Run(folder)
+    return list(runs.values())
 
 
 def choice(settings: Any) -> dict[str, Any]:

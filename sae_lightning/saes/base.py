@@ -27,6 +27,7 @@ from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
 from sae_lightning.saes.init import DecoderInit, Isotropic
+from sae_lightning.saes.inputs import activations_in, check_device, check_finite, check_shape, non_finite
 from sae_lightning.saes.module import SAEModule
 
 _LARGEST_SAE = 2**31
@@ -35,6 +36,14 @@ _LARGEST_SAE = 2**31
 
 class SparseAutoencoder(SAEModule):
     """A sparse autoencoder with unit-norm decoder directions.
+
+    `encode`, `decode` and the SAE itself take activations of any leading shape, and refuse another width, integers and
+    numbers that are not finite. A training loop of one's own makes three calls that a `Trainer` makes by itself:
+
+        sae.losses(x, step)["loss"].backward()
+        sae.project_decoder_gradient()
+        optimizer.step()
+        sae.constrain()
 
     Args:
         d_in: width of an activation; linked to the data.
@@ -108,7 +117,9 @@ class SparseAutoencoder(SAEModule):
         self.register_buffer("W_dec_start", torch.empty(d_sae, d_in))
         self.register_buffer("input_scale", torch.ones(()))
         self.register_buffer("samples_since_fired", torch.zeros(d_sae, dtype=torch.int64))
+        self.register_load_state_dict_post_hook(_note_loaded)
         self.is_initialised = self.b_dec_awaits_data = False
+        self._is_constrained = False  # since the last `losses`
         if self.can_start_without_data:
             self.initialise(seed)
 
@@ -195,35 +206,126 @@ class SparseAutoencoder(SAEModule):
         return PreActs(self._centred(x), self.W_enc, self.b_enc)
 
     @torch.no_grad()
-    def encode(self, x: Float[Tensor, "batch d_in"]) -> Code:
-        """Return the latents of raw activations, in the units of training (`input_scale`); no gradient."""
-        chosen = self.select(self.pre_acts(x))
-        return chosen.with_values(self.activate(chosen.values, chosen))
+    def encode(self, x: Tensor) -> Code:
+        """Return the latents of raw activations, in the units of training (`input_scale`); no gradient.
+
+        Args:
+            x: [..., d_in] floating point; computed in float32.
+
+        Returns:
+            A code with a row for each activation, whose `leading` shape is that of x.
+
+        Raises:
+            ValueError: if x has another width, is not floating point, not finite, or on another device.
+        """
+        self._check_started()
+        check_shape(x, self.d_in)
+        check_device(x, self.W_dec)
+        check_finite(x)
+        chosen = self.select(self.pre_acts(x.reshape(-1, self.d_in)))
+        code = chosen.with_values(self.activate(chosen.values, chosen))
+        return code if x.dim() == 2 else code.with_leading(x.shape[:-1])
 
     @torch.no_grad()
-    def decode(self, code: Code) -> Float[Tensor, "batch d_in"]:
-        """Return the raw activations that latents reconstruct; no gradient."""
-        return sparse_decode(code.values, code, self.W_dec, self.b_dec) / self.input_scale
+    def decode(self, latents: Code | Tensor) -> Tensor:
+        """Return the raw activations that latents reconstruct; no gradient.
 
-    def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
-        """Return the reconstruction of raw activations of any leading shape, in their dtype; no gradient."""
-        flat = x.reshape(-1, self.d_in)
-        return self.decode(self.encode(flat)).to(x.dtype).reshape(x.shape)
+        Args:
+            latents: what `encode` returned, or dense latents [..., d_sae], all finite.
+
+        Returns:
+            [..., d_in] float32, of the leading shape of the latents.
+
+        Raises:
+            ValueError: if there are latents of another SAE, or numbers that are not finite.
+        """
+        self._check_started()
+        if isinstance(latents, Code):
+            code = latents
+            if code.d_sae != self.d_sae:
+                raise ValueError(f"the code has d_sae={code.d_sae}: expected that of this SAE, d_sae={self.d_sae}")
+        else:
+            check_shape(latents, self.d_sae, "latents", "d_sae")
+            flat = latents.reshape(-1, self.d_sae).to(self.W_dec.dtype)
+            code = Code.from_dense(flat).with_leading(latents.shape[:-1])
+        check_device(code.values, self.W_dec, "latents")
+        check_finite(code.values if isinstance(latents, Code) else latents, "latents")
+        rows = code if code.shape is None else code.with_leading((code.batch_size,))
+        x_hat = sparse_decode(rows.values, rows, self.W_dec, self.b_dec) / self.input_scale
+        return x_hat.reshape(*code.leading, self.d_in)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the reconstruction of raw activations [..., d_in], in their shape and dtype; no gradient.
+
+        Raises:
+            ValueError: as `encode`.
+        """
+        return self.decode(self.encode(x)).to(x.dtype)
+
+    def _check_started(self) -> None:
+        if not self.is_initialised:
+            raise ValueError(
+                f"this {type(self).__name__} has no start yet, since that depends on the data: train it with a "
+                f"Trainer, or call initialise(seed, samples) with {self.n_calibration_samples} activations"
+            )
 
     # Training
     # ----------------------------------------------------------------------------------------------------------------
 
-    def losses(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int) -> dict[str, Tensor]:
         """Return differentiable loss terms of raw activations, and count which latents fired; in training mode.
 
+        After each optimizer step call `constrain`, and before it `project_decoder_gradient`: decoder directions have
+        unit norm, without which penalties can be evaded and norms drift.
+
         Args:
-            x: [batch, d_in] raw activations.
+            x: [..., d_in] raw activations, one or more.
             step: number of optimizer steps so far, for warm-ups.
 
         Returns:
             Scalars by name: `loss`, which is minimised, and the terms that it consists of. `mse` is the squared error
             summed over dimensions and averaged over samples, in the units of training.
+
+        Raises:
+            ValueError: if x has another width, is not floating point or on another device, if decoder directions are
+                off unit norm, and on a CPU if the loss is not finite (elsewhere looking would mean waiting).
         """
+        self._check_started()
+        x = activations_in(x, self.d_in)
+        check_device(x, self.W_dec)
+        self._check_unit_norm()
+        losses = self.loss_terms(x, step)
+        if x.device.type == "cpu" and not torch.isfinite(losses["loss"]):
+            raise ValueError(self.why_not_finite(x, losses["loss"]))
+        return losses
+
+    def why_not_finite(self, x: Float[Tensor, "batch d_in"], loss: Tensor) -> str:
+        """Describe why a loss is not finite: because of the activations, the weights, or the size of either."""
+        if problem := non_finite(x):
+            return f"the batch {problem}: take these activations out, or find out where they come from"
+        problem = next(
+            (f"{name} {text}" for name, weight in self.named_parameters() if (text := non_finite(weight))), ""
+        )
+        return (
+            f"the loss became {loss.item()}" + (f", since {problem}" if problem else "") + ": lower the learning rate, "
+            "or set trainer.gradient_clip_val"
+        )
+
+    def _check_unit_norm(self) -> None:
+        """Look at the norms of decoder directions, unless `constrain` has been called since the last `losses`."""
+        if self._is_constrained or not self.W_dec.requires_grad:
+            self._is_constrained = False
+            return
+        norms = torch.linalg.vector_norm(self.W_dec.detach(), dim=1)
+        if not (norms - 1).abs().max() < 1e-3:
+            raise ValueError(
+                f"decoder directions have norms from {norms.min():.4g} to {norms.max():.4g}, expected 1: in a training "
+                "loop of your own call sae.constrain() after each optimizer step, and before it "
+                "sae.project_decoder_gradient()"
+            )
+
+    def loss_terms(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
+        """Return what `losses` returns, of activations that have been checked."""
         with torch.no_grad():
             pre_acts = self.pre_acts(x)
             centred = pre_acts.x
@@ -289,7 +391,7 @@ class SparseAutoencoder(SAEModule):
 
     @torch.no_grad()
     def project_decoder_gradient(self) -> None:
-        """Remove the part of each decoder direction's gradient that would only change its norm."""
+        """Remove the part of each decoder direction's gradient that would only change its norm, before a step."""
         if self.W_dec.grad is None:
             return
         for W_dec, grad in zip(_in_cache(self.W_dec), _in_cache(self.W_dec.grad), strict=True):
@@ -298,10 +400,11 @@ class SparseAutoencoder(SAEModule):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Give each decoder direction unit norm, after an optimizer step; a frozen decoder keeps its bits."""
+        """Give each decoder direction unit norm, after every optimizer step; a frozen decoder keeps its bits."""
         if self.W_dec.requires_grad:
             for W_dec in _in_cache(self.W_dec):
                 W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True).clamp_min(1e-12))
+        self._is_constrained = True
 
     # Saving
     # ----------------------------------------------------------------------------------------------------------------
@@ -331,6 +434,13 @@ class SparseAutoencoder(SAEModule):
         from sae_lightning.saes.saving import load
 
         return load(Path(folder))
+
+
+def _note_loaded(sae: nn.Module, incompatible: Any) -> None:  # noqa: ANN401
+    """Note that an SAE whose weights were loaded has its start."""
+    assert isinstance(sae, SparseAutoencoder)
+    if "W_dec" not in {name.rpartition(".")[2] for name in incompatible.missing_keys}:
+        sae.is_initialised = True
 
 
 def squared_error(x_hat: Float[Tensor, "batch d_in"], target: Float[Tensor, "batch d_in"]) -> Float[Tensor, ""]:

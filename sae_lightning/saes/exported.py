@@ -32,4 +32,4 @@ class ExportedSAEs(SAEModule):
 
     @override
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
-        return activations[:, self._columns[member.part]] if self._columns else activations
+        return activations[..., self._columns[member.part]] if self._columns else activations

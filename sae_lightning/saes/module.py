@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 from sae_lightning.code import Code
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.finite import refuse_non_finite
+from sae_lightning.saes.inputs import activations_in, check_shape, non_finite
 from sae_lightning.saes.loss_curve import LossCurve
-from sae_lightning.saes.optimizers import speed_up
+from sae_lightning.saes.optimizers import check_learning_rates, speed_up
 from sae_lightning.saes.record import KEY, record_of, refuse_other_record
 from sae_lightning.saes.resuming import (
     Resumed,
@@ -30,7 +31,14 @@ from sae_lightning.saes.resuming import (
     reopen_epoch,
 )
 from sae_lightning.saes.schedule import WarmupDecay
-from sae_lightning.trainer import any_datamodule_of, log_interval_of, train_batches_of
+from sae_lightning.trainer import (
+    any_datamodule_of,
+    check_trainer_numbers,
+    log_interval_of,
+    numbers_of,
+    refuse_half_weights,
+    train_batches_of,
+)
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
@@ -86,6 +94,15 @@ class ActivationData(CalibrationData, Protocol):
         ...
 
 
+@runtime_checkable
+class SearchableData(Protocol):
+    """A datamodule that can be searched for numbers that are not finite."""
+
+    def find_non_finite(self) -> str | None:
+        """Name the place of the first one; None if there is none, or if it cannot be found again."""
+        ...
+
+
 class SAEModule(LightningModule):
     """Train `members` on the same batches; each is independent of the others.
 
@@ -118,15 +135,33 @@ class SAEModule(LightningModule):
         raise NotImplementedError
 
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
-        """Return what one member reads of activations [n, d_in]: all of them."""
+        """Return what one member reads of activations [..., d_in]: all of them."""
         return activations
+
+    @property
+    def width(self) -> int:
+        """Width of the activations, of which each member reads its part."""
+        first: dict[str, int] = {member.part: sae.d_in for member, sae in self.members.items()}
+        return sum(first.values())
+
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401
+        """Return the reconstruction of raw activations [..., d_in] by each member; of a lone SAE see its own.
+
+        Raises:
+            ValueError: if x has another width, is not floating point or not finite.
+        """
+        check_shape(x, self.width)
+        return {member: sae(self.activations_for(member, x)) for member, sae in self.members.items()}
 
     def setup(self, stage: str) -> None:
         """Initialise the members from data where their start or scale needs it.
 
         Raises:
-            ValueError: if there are null versions of the activations, and no SAEs for each.
+            ValueError: if there are null versions of the activations, and no SAEs for each, or weights would be kept
+                in half precision.
         """
+        refuse_half_weights(str(self.trainer.precision))
+        check_trainer_numbers(numbers_of(self.trainer))
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
         if not {*nulls} <= {member.part for member in self.members}:
@@ -163,37 +198,62 @@ class SAEModule(LightningModule):
         if isinstance(data, CalibrationData):
             sample = data.calibration_sample(n)
         else:
-            sample = first_activations(train_batches_of(self.trainer), n)
+            sample = first_activations(train_batches_of(self.trainer), n, self.width)
         return self.trainer.strategy.broadcast(sample)
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Return the sum of the members' losses on one batch of raw activations [batch, d_in]."""
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
+        """Return the sum of the members' losses on one batch of raw activations, see `activations_in`."""
+        batch = activations_in(batch, self.width)
         to_log = self.global_step % log_interval_of(self.trainer) == 0
         of_members: list[Tensor] = []
         for member, sae in self.members.items():
-            losses = sae.losses(self.activations_for(member, batch), self.global_step)
+            x = self.activations_for(member, batch)
+            losses = sae.loss_terms(x, self.global_step)
             of_members.append(losses["loss"])
+            # Elsewhere than on a CPU looking would mean waiting. A loss that has become NaN stays so: weights are, too.
+            if (to_log or batch.device.type == "cpu") and not torch.isfinite(losses["loss"]):
+                problem = sae.why_not_finite(x, losses["loss"]) + self._in_the_data()
+                raise ValueError(f"{member} at step {self.global_step}: {problem}")
             if to_log:
-                self._log_losses(member, losses)
+                named = {str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()}
+                self.log_dict(named)
+        self._finite_at = self.global_step if to_log else self._finite_at
         stacked = torch.stack(of_members)
         if self.loss_curve is not None:
             self.loss_curve.add(self.global_step, stacked, float(self.trainer.optimizers[0].param_groups[0]["lr"]))
         return stacked.sum()
 
-    def _log_losses(self, member: Member, losses: dict[str, Tensor]) -> None:
-        if not torch.isfinite(losses["loss"]):
-            raise ValueError(
-                f"the loss of {member} became {losses['loss'].item()} at step {self.global_step}: "
-                "lower the learning rate, or set trainer.gradient_clip_val"
-            )
-        self._finite_at = self.global_step
-        self.log_dict({str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()})
+    def _in_the_data(self) -> str:
+        """Name the first number in the training data that is not finite, where these can be searched."""
+        data = any_datamodule_of(self.trainer)
+        place = data.find_non_finite() if isinstance(data, SearchableData) else None
+        return f". In the data: {place}" if place else ""
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> dict[Member, Step]:  # type: ignore[override]
-        """Reconstruct one batch of raw activations [batch, d_in], for the evaluators."""
+    def on_validation_start(self) -> None:
+        """Refuse to measure members whose weights are not finite."""
+        self._check_weights()
+
+    def on_train_epoch_end(self) -> None:
+        """Refuse to finish with members whose weights are not finite."""
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        for member, sae in self.members.items():
+            for name, weight in sae.named_parameters():
+                if problem := non_finite(weight):
+                    raise ValueError(
+                        f"{member} after {self.global_step} steps: {name} {problem}: lower the learning rate, or set "
+                        f"trainer.gradient_clip_val{self._in_the_data()}"
+                    )
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[Member, Step]:  # type: ignore[override]  # noqa: ANN401
+        """Reconstruct one batch of raw activations, see `activations_in`, for the evaluators."""
         steps: dict[Member, Step] = {}
         if self.trainer.sanity_checking:  # before training a BatchTopK has no threshold to evaluate with
             return steps
+        batch = activations_in(batch, self.width)
+        if problem := non_finite(batch):
+            raise ValueError(f"held-out batch {batch_idx} {problem}{self._in_the_data()}")
         for member, sae in self.members.items():
             x = self.activations_for(member, batch)
             code = sae.encode(x)
@@ -205,6 +265,7 @@ class SAEModule(LightningModule):
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Return one optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
         optimizer = speed_up(self.optimizer(self._trained_parameters()))
+        check_learning_rates(optimizer)
         groups, scheduler = groups_of(optimizer), None
         if self.lr_scheduler is not None:
             scheduler = self.lr_scheduler(optimizer)
@@ -328,13 +389,14 @@ class SAEModule(LightningModule):
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
 
-def first_activations(batches: Iterable[Any], n: int) -> Tensor:
+def first_activations(batches: Iterable[Any], n: int, width: int) -> Tensor:
     """Return the first n activations [n, d_in] of some batches, or all where there are fewer.
 
     Args:
-        batches: each is [batch, d_in], or a tuple or list that begins with that. The generators of torch are left as
-            they were, so a loader that shuffles gives training the batches that it would have given without this.
+        batches: see `activations_in`. The generators of torch are left as they were, so a loader that shuffles gives
+            training the batches that it would have given without this.
         n: number of activations.
+        width: of an activation.
 
     Raises:
         ValueError: if there is no batch.
@@ -342,7 +404,7 @@ def first_activations(batches: Iterable[Any], n: int) -> Tensor:
     rows: list[Tensor] = []
     with isolate_rng():
         for batch in batches:
-            rows.append(batch[0] if isinstance(batch, tuple | list) else batch)
+            rows.append(activations_in(batch, width))
             if sum(map(len, rows)) >= n:
                 break
     if not rows:

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sae_lightning.checks import check_between
+
+_LARGEST_LEARNING_RATE = 1e3
+
 
 def speed_up(optimizer: Optimizer) -> Optimizer:
     """Choose torch's fused update where it exists and the user chose none; the steps are the same.
@@ -34,6 +38,16 @@ def speed_up(optimizer: Optimizer) -> Optimizer:
 
         optimizer._init_group = collect_in_order  # type: ignore[method-assign]
     return optimizer
+
+
+def check_learning_rates(optimizer: Optimizer) -> None:
+    """Refuse a learning rate with which weights cannot stay finite; torch refuses negative ones and NaN.
+
+    Raises:
+        ValueError: names the learning rate.
+    """
+    for group in optimizer.param_groups:
+        check_between(0, _LARGEST_LEARNING_RATE, lr=float(group["lr"]), hint="for Adam as a rule 1e-5 to 1e-2")
 
 
 def _is_transposed(tensor: Tensor) -> bool:

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import sae_lightning.saes
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.finite import refuse_non_finite
 from sae_lightning.whole_files import whole_file, write_whole
 
@@ -43,23 +45,33 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
             "nothing to save: this SAE takes its start from data, call initialise(seed, samples) or train it"
         )
     refuse_non_finite(sae, f"the SAE for {folder}")
-    scale = sae.input_scale
-    tensors = {name: tensor for name, tensor in sae.state_dict().items() if _is_kept(name)}
-    tensors.update({name: tensors[name] / scale for name in sae.in_scaled_units}, input_scale=torch.ones_like(scale))
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "class": type(sae).__name__,
         "policy": sae.policy_name,
         "settings": sae.settings(),
-        "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(scale)},
+        "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(sae.input_scale)},
         "dead": sae.dead.nonzero()[:, 0].tolist(),
         "provenance": dict(sae.provenance),
     }
     text = json.dumps(manifest, indent=2) + "\n"
     with whole_file(folder / "sae.safetensors") as part:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, part)
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors_to_save(sae).items()}, part)
     write_whole(folder / "sae.json", text)
+
+
+def tensors_to_save(sae: SparseAutoencoder) -> dict[str, Tensor]:
+    """Return the tensors of `sae.safetensors`, the scale of the input folded in, where they are."""
+    tensors = {name: tensor for name, tensor in sae.state_dict().items() if _is_kept(name)}
+    scale = sae.input_scale
+    tensors.update({name: tensors[name] / scale for name in sae.in_scaled_units}, input_scale=torch.ones_like(scale))
+    return tensors
+
+
+def fingerprint_of_saved(folder: Path) -> str:
+    """Return the fingerprint of an exported SAE, which is that of the SAE it was saved from."""
+    return fingerprint(load_file(folder / "sae.safetensors"))
 
 
 def load(folder: Path) -> SparseAutoencoder:
@@ -130,7 +142,10 @@ def _new(saved: dict[str, Any], path: Path) -> SparseAutoencoder:
         name: _new(value, path) if isinstance(value, dict) and "class" in value else value
         for name, value in saved["settings"].items()
     }
-    return variant(**settings)
+    try:
+        return variant(**settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or of another version: {error}; {_EXPECTED}") from error
 
 
 def _is_kept(name: str) -> bool:

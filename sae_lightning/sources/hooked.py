@@ -229,6 +229,8 @@ class HookedModel(ActivationSource):
                 edited = edited.where(kept[..., None], flat)
             return edited.view_as(tensor)
 
+        if self.massive is not None and self.massive.leaves_out:
+            self.massive.limit(hook)  # measured now where it is not known yet: amid a forward there can be no other
         with self._hook(self.hooks[hook], edit_in_shape, self.positions(inputs)):
             return self.outputs(self.forward(inputs))
 

@@ -5,16 +5,20 @@ from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from typing_extensions import override
 
+from sae_lightning.cpu_settings import slowness
 from sae_lightning.sources.checkpoint import load_model, redrawn
 from sae_lightning.sources.hooked import HookedModel, hooks_by_name
 from sae_lightning.sources.submodules import Visit
 from sae_lightning.sources.tokens import TokenBatch
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+SLOW = 2.0
+"""A product in the model's number format takes more than this many times as long as in float32, and a run says so."""
 
 
 class LanguageModelSource(HookedModel):
@@ -60,8 +64,8 @@ class LanguageModelSource(HookedModel):
         self.vocabulary: int = loaded.get_input_embeddings().num_embeddings
         self._reads_target = "decoder_input_ids" in inspect.signature(loaded.forward).parameters
         self._has_cache = hasattr(loaded.config, "use_cache")
-        self._is_fast = False  # not known yet
         super().__init__(loaded, model, hook, hook_input)
+        self._is_speed_known = self.model.dtype == torch.float32
 
     @property
     @override
@@ -126,6 +130,24 @@ class LanguageModelSource(HookedModel):
         if self._reads_target:
             arguments["decoder_input_ids"] = ids
         return self.model(input_ids=ids, **arguments)
+
+    @override
+    def capture(self, inputs: TokenBatch) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
+        if not self._is_speed_known:  # it was not asked for an example, since the model may move to another device yet
+            self._say_slowness()
+        return super().capture(inputs)
+
+    def _say_slowness(self) -> None:
+        """Warn once of a number format in which this CPU is slow; the stored one stays, and with it every number."""
+        self._is_speed_known = True
+        dtype = self.model.dtype
+        if self.device.type == "cpu" and (times := slowness(dtype)) > SLOW:
+            name = str(dtype).removeprefix("torch.")
+            rank_zero_warn(
+                f"model={self.name} runs in {name}, in which this CPU takes {times:.0f} times as long as in float32: "
+                f"with data.dtype=float32 it has the same weights, activations without the rounding of {name}, and "
+                "takes twice the memory"
+            )
 
     @override
     def outputs(self, outputs: Any) -> Float[Tensor, "batch seq vocabulary"]:

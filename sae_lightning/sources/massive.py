@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from sae_lightning.checks import check_above
+
 USUAL_RATIO = 10.0
 """Norms above this many times the median are called massive where nothing else is said."""
 _N_NAMED = 3  # positions and tokens that a message names
@@ -58,10 +60,7 @@ class MassiveRule:
     """
 
     def __init__(self, max_norm_ratio: float | None, measure: Callable[[float], dict[str, HookNorms]]) -> None:
-        if max_norm_ratio is not None and not max_norm_ratio > 1:
-            raise ValueError(
-                f"max_norm_ratio={max_norm_ratio}: expected more than 1, such as 10, or null to keep all activations"
-            )
+        check_max_norm_ratio(max_norm_ratio)
         self.max_norm_ratio, self._measure = max_norm_ratio, measure
         self._norms: dict[str, HookNorms] | None = None
 
@@ -147,6 +146,16 @@ class MassiveRule:
             f"{norms.largest:.4g}, and hold {norms.variance_share:.0%} of the variance. "
             f"They are {left_out if self.leaves_out else kept}"
         )
+
+
+def check_max_norm_ratio(max_norm_ratio: float | None) -> None:
+    """Refuse a multiple of the median norm that leaves out half of all activations, or more.
+
+    Raises:
+        ValueError: if it is not above 1.
+    """
+    if max_norm_ratio is not None:
+        check_above(1, max_norm_ratio=max_norm_ratio, hint="such as 10, or null to keep all activations")
 
 
 def row_norms(activations: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:

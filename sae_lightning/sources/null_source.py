@@ -60,7 +60,7 @@ class NullSource(ActivationSource):
     @override
     def describe(self, part: str = "") -> dict[str, Any]:
         """Return what the source says, for a null with what was made of it."""
-        return self.source.describe() | ({"null": describe(self.nulls[part])} if part else {"null": None})
+        return self.source.describe() | {"null": describe(self.nulls[part]) if part else None}
 
     @property
     @override

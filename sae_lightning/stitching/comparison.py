@@ -1,5 +1,6 @@
 """Compare two SAEs of the same activations: everything that ``sae stitch`` measures, as plain values by name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,9 +12,10 @@ from torch import Tensor
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.metrics import best_cosine
 from sae_lightning.saes import Isotropic, SparseAutoencoder
+from sae_lightning.sources import ActivationSource, TokenBatch
 from sae_lightning.stitching.curve import Stitcher, measure, schedule
 from sae_lightning.stitching.insertion import CLASSES, DEAD, NOVEL, Insertions, InsertionSums, in_raw_units
-from sae_lightning.stitching.loss import measure_loss
+from sae_lightning.stitching.loss import measure_loss, rows_that_judge
 from sae_lightning.stitching.swaps import components
 
 COSINES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -29,13 +31,13 @@ class Settings:
         cosine_threshold: above it two latents of the two SAEs are in one component.
         n_steps: most steps of the curve in each of its phases.
         n_loss_latents: latents whose effect on the language model's loss is measured.
-        with_loss: run the model above the hook at all.
+        n_loss_tokens: tokens on which it is measured, about; 0 to run the model above the hook not at all.
     """
 
     cosine_threshold: float
     n_steps: int
     n_loss_latents: int
-    with_loss: bool
+    n_loss_tokens: int
 
 
 @torch.no_grad()
@@ -44,8 +46,8 @@ def compare_saes(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Compare two SAEs of the same activations.
 
-    Each latent is measured on the first half of the held-out batches, the curve on the second half, so that latents are
-    not chosen on the data that judge them.
+    Each latent is measured on the first half of the held-out batches; the curve on the second half, and the loss on
+    rows of text that begin after the first half, so that latents are not chosen on the data that judge them.
 
     Args:
         small: in evaluation mode.
@@ -59,10 +61,15 @@ def compare_saes(
     """
     device = small.W_dec.device
     loader = datamodule.val_dataloader()
+    n_choosing = len(loader) // 2
+    rows: list[TokenBatch] = []
+    if settings.n_loss_tokens:
+        n_seen = n_choosing * datamodule.batch_size
+        rows = rows_that_judge(datamodule.validation_inputs(), n_seen, settings.n_loss_tokens)
     batches = (batch.to(device) for batch in loader)
     sums, shuffled = (InsertionSums(large.W_dec.detach()) for _ in range(2))
     total = 0.0
-    for x in islice(batches, len(loader) // 2):
+    for x in islice(batches, n_choosing):
         residual = x - small.decode(small.encode(x))
         code = in_raw_units(large, x)
         sums.update(code, residual)
@@ -94,8 +101,8 @@ def compare_saes(
         "curve": measure(stitcher, batches),
         "loss": None,
     }
-    if settings.with_loss:
-        comparison["loss"] = _loss(stitcher, datamodule, own, settings)
+    if rows:
+        comparison["loss"] = _loss(stitcher, datamodule.source, rows, own, settings)
     latents = {name: getattr(own, name) for name in ("change", "low", "high", "gain", "firings")}
     return comparison, latents | {"label": own.labels, "best_cosine": cosine}
 
@@ -175,12 +182,14 @@ def component_sizes(
     return sizes
 
 
-def _loss(stitcher: Stitcher, datamodule: ActivationDataModule, own: Insertions, settings: Settings) -> dict[str, Any]:
+def _loss(
+    stitcher: Stitcher, source: ActivationSource, rows: Sequence[TokenBatch], own: Insertions, settings: Settings
+) -> dict[str, Any]:
     """Measure the loss at the ends of the phases, and of latents drawn at random from those that fire."""
     alive = (own.firings > 0).nonzero()[:, 0].cpu()
     drawn = alive[torch.randperm(len(alive), generator=torch.Generator().manual_seed(_SEED))][: settings.n_loss_latents]
     plan = stitcher.plan
-    measured = measure_loss(stitcher, datamodule, [0, *plan.ends[1:]], sorted(drawn.tolist()))
+    measured = measure_loss(stitcher, source, rows, [0, *plan.ends[1:]], sorted(drawn.tolist()))
     labels, changes = own.labels.tolist(), own.change.tolist()
     latents = [
         {

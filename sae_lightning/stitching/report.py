@@ -29,8 +29,9 @@ def tables(comparison: Mapping[str, Any]) -> Iterator[str]:
     )
     yield _components(comparison["components"])
     curve = comparison["curve"]
+    ce = f"; CE on {comparison['loss']['n_tokens']:,} tokens of these or later rows" if comparison["loss"] else ""
     yield (
-        f"From {small} to {large}, on {curve['n_samples']:,} other held-out samples\n"
+        f"From {small} to {large}, on {curve['n_samples']:,} other held-out samples{ce}\n"
         f"{_curve(comparison)}\n{_end(curve['end_deviation'])}"
     )
     if comparison["loss"] and comparison["loss"]["latents"]:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sae_lightning.stitching.insertion import CLASSES
+from sae_lightning.whole_files import whole_file, write_whole
 
 COMPARISON_FILE, LATENTS_FILE = "stitch.json", "latents.safetensors"
 """The comparison as a whole, and what was measured of each latent of the large SAE."""
@@ -33,9 +34,9 @@ def default_folder(small: Path, large: Path) -> Path:
 
 def write(comparison: Mapping[str, Any], latents: Mapping[str, Tensor], folder: Path) -> list[Path]:
     """Write both files into a folder, which is made if needed, and return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / COMPARISON_FILE).write_text(json.dumps(comparison, indent=1) + "\n")
-    save_file({name: values.contiguous().cpu() for name, values in latents.items()}, folder / LATENTS_FILE)
+    write_whole(folder / COMPARISON_FILE, json.dumps(comparison, indent=1) + "\n")
+    with whole_file(folder / LATENTS_FILE) as part:
+        save_file({name: values.contiguous().cpu() for name, values in latents.items()}, part)
     return [folder / COMPARISON_FILE, folder / LATENTS_FILE]
 
 

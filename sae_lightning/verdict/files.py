@@ -1,13 +1,23 @@
 """The verdict as JSON: ``verdict.json`` of a run, and what ``sae compare --json`` prints."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from sae_lightning.runs import Experiment, Run
-from sae_lightning.verdict.decide import decide, verdict_as_json
+from sae_lightning.members import TRAINED, Tag
+from sae_lightning.metric import MARGIN
+from sae_lightning.runs import Experiment, Measurements, Run
+from sae_lightning.verdict.comparison import Comparison
+from sae_lightning.verdict.decide import decide, floor_of
+from sae_lightning.verdict.statistics import LEVEL, smallest_difference
 
 VERDICT_FILE = "verdict.json"
+RULE = (
+    "beats, loses: the interval leaves out 0; equivalent: it lies within the margin, a share of what the trained SAE "
+    "has above the floor; unclear: these data cannot tell; intervals hold for all random baselines of a metric at once "
+    "(Bonferroni)"
+)
 
 
 def write_verdict(run: Run) -> None:
@@ -18,7 +28,59 @@ def write_verdict(run: Run) -> None:
         (run.folder / VERDICT_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def experiments_as_json(experiments: Sequence[Experiment]) -> dict[str, Any]:
+def verdict_as_json(
+    comparisons: Sequence[Comparison], runs: Sequence[Measurements], margin: float = MARGIN
+) -> dict[str, Any]:
+    """Return the verdict for programs; numbers that do not exist are null.
+
+    Args:
+        comparisons: between the runs.
+        runs: of one experiment.
+        margin: the one that the comparisons were made with.
+    """
+    metrics: dict[str, Any] = {}
+    for comparison in comparisons:
+        entry = metrics.setdefault(str(comparison.tag), _about(runs, comparison))
+        entry["baselines"][comparison.baseline] = {
+            "value": comparison.value,
+            "floor": comparison.baseline_floor,
+            "difference": comparison.difference.mean,
+            "interval": _interval(comparison),
+            "n_compared": comparison.difference.n_compared,
+            "p": _finite(comparison.difference.p) if comparison.has_interval else None,
+            "verdict": comparison.verdict,
+            "is_within_margin": comparison.is_within_margin,
+            "share_above_floor": comparison.share,
+            "n_seeds": comparison.n_seeds,
+            "n_items": comparison.n_items,
+            "notes": comparison.notes,
+        }
+    return {"level": LEVEL, "margin": margin, "rule": RULE, "metrics": metrics}
+
+
+def _about(runs: Sequence[Measurements], comparison: Comparison) -> dict[str, Any]:
+    """Return what is the same against all baselines."""
+    tag = comparison.tag
+    describing = next(run for run in runs if run.better(tag))
+    return {
+        "label": describing.label(tag),
+        "question": describing.metric(tag).question.text,
+        "better": describing.better(tag),
+        "floor": floor_of(runs, tag, TRAINED),
+        "smallest_difference": evaluator_noise(runs, tag),
+        "margin": comparison.margin,
+        TRAINED: comparison.trained,
+        "baselines": {},
+    }
+
+
+def evaluator_noise(runs: Sequence[Measurements], tag: Tag) -> float | None:
+    """Return the smallest difference that the evaluator of a metric can tell, see `smallest_difference`."""
+    repeats = [values for run in runs for values in run.repeats.get(tag, {}).values()]
+    return smallest_difference([values for values in repeats if all(map(math.isfinite, values))])
+
+
+def experiments_as_json(experiments: Sequence[Experiment], margin: float = MARGIN) -> dict[str, Any]:
     """Put everything into one object; a floor on which experiments disagree carries the names of its runs."""
     metrics: dict[str, dict[str, list[float | None]]] = {}
     floors: dict[str, float | None] = {}
@@ -31,7 +93,19 @@ def experiments_as_json(experiments: Sequence[Experiment]) -> dict[str, Any]:
             agreed = all(other.get(tag, floor) == floor for other in all_floors)
             floors[str(tag) if agreed else f"{tag}{label}"] = floor
     verdicts = {
-        experiment.name: verdict_as_json(decide(experiment.measurements), experiment.measurements)
+        experiment.name: verdict_as_json(decide(runs, margin), runs, margin)
         for experiment in experiments
+        if (runs := experiment.measurements)
     }
-    return {"metrics": metrics, "floors": floors, "verdicts": verdicts}
+    notes = [note for experiment in experiments for note in experiment.notes]
+    return {"metrics": metrics, "floors": floors, "verdicts": verdicts, "notes": notes}
+
+
+def _interval(comparison: Comparison) -> list[float | None]:
+    """Return both ends; null where there is none, or one of no width, which a program would take for certainty."""
+    difference = comparison.difference
+    return [difference.low, difference.high] if comparison.has_interval else [None, None]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -7,48 +7,98 @@ add
     V_seeds = MS_seeds / (n_seeds * n_items)              with n_seeds - 1 degrees of freedom
     V_items = (MS_items - MS_rest) / (n_seeds * n_items)  with n_items - 1, never below 0
 
-to the variance of the mean (mean squares of the two-way layout), and half the interval is
-`sqrt(sum t_df^2 V)`, which keeps its coverage with two or three seeds where one t after Satterthwaite does not
-(benchmarks/coverage.py). With seeds alone this is the paired t interval. With one seed it is the t interval over items,
-which is the first-order limit of resampling them (the infinitesimal jackknife) without the noise of resampling. A ratio
-of sums is linearised: `y_i = D + (difference of numerators - D * denominator_i) / mean(denominator)`.
+to the variance of the mean (mean squares of the two-way layout), and half the interval is `sqrt(sum t_df^2 V)`, which
+keeps its coverage with two or three seeds where one t after Satterthwaite does not (benchmarks/coverage.py). An
+evaluator with seeds of its own adds what varies between these (`between_repeats`). The interval of one among n
+differences that are compared at once has the level 1 - 0.05 / n (Bonferroni), so that all n cover at once as often as
+one alone would. With seeds alone this is the paired t interval. With one seed it is the t interval over items, which is
+the first-order limit of resampling them (the infinitesimal jackknife) without the noise of resampling. A ratio of sums
+is linearised: `y_i = D + (difference of numerators - D * denominator_i) / mean(denominator)`.
 
 The intervals cover the mean over all seeds and items of this kind. With one seed they describe these two SAEs and not
 how they were trained.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
-"""Confidence of every interval."""
+"""Confidence of every interval, or of all that are compared at once."""
 _LEAST_P = 1e-100
 """Smaller p values are given as this one."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference, its interval and its p value.
+    """A mean difference and how much it varies.
 
     Args:
         mean: trained minus baseline.
-        low: lower end of the interval; nan if the data do not show how much the mean varies.
-        high: upper end of the interval, or nan.
-        p: two-sided p value of no difference; nan without an interval.
+        parts: the variances that add up to that of the mean, each with its degrees of freedom; none where nothing says
+            how much the mean varies.
+        n_compared: how many differences the interval holds for at once (Bonferroni); 1 for this one alone.
     """
 
     mean: float
-    low: float
-    high: float
-    p: float
+    parts: tuple[tuple[float, int], ...]
+    n_compared: int = 1
+
+    def among(self, n_compared: int) -> "Difference":
+        """Return the difference with the interval that holds for so many of them at once."""
+        return replace(self, n_compared=n_compared)
+
+    def plus(self, variance: float, df: int) -> "Difference":
+        """Return the difference with another part of its variance, where it has an interval at all."""
+        return replace(self, parts=(*self.parts, (variance, df))) if self.parts else self
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval; nan without one."""
+        return self._half(np.log((1 - LEVEL) / self.n_compared)) if self.parts else np.nan
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval, or nan."""
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval, or nan."""
+        return self.mean + self.half
+
+    @property
+    def p(self) -> float:
+        """Two-sided p value of no difference: below 5 % where the interval leaves out 0. Nan without an interval."""
+        from scipy.optimize import brentq
+
+        if not self.parts:
+            return np.nan
+        least = np.log(_LEAST_P)
+        if self.mean == 0 or self._half(least) <= abs(self.mean):
+            return 1.0 if self.mean == 0 else _LEAST_P
+        log_p = brentq(lambda log_p: self._half(log_p) - abs(self.mean), least, 0.0)
+        return float(min(1.0, self.n_compared * np.exp(log_p)))
+
+    def _half(self, log_p: float) -> float:
+        from scipy.special import stdtrit
+
+        parts = [variance * stdtrit(df, np.exp(log_p) / 2) ** 2 for variance, df in self.parts if variance]
+        return float(sum(parts) ** 0.5)
 
 
-def between_seeds(differences: NDArray[np.float64]) -> Difference:
-    """Return the mean of the differences [n_seeds] with its paired t interval, or without one if there is one seed."""
-    n = len(differences)
-    return _difference(float(differences.mean()), [(float(differences.var(ddof=1)) / n, n - 1)] if n > 1 else [])
+def between_seeds(differences: NDArray[np.float64], least_variance: float = 0.0) -> Difference:
+    """Return the mean of the differences [n_seeds] with its paired t interval, or without one if there is one seed.
+
+    Args:
+        differences: one for each pair of seeds.
+        least_variance: between seeds, in place of a smaller one that was seen; none at all says nothing and stays 0.
+    """
+    n, mean = len(differences), float(differences.mean())
+    variance = float(differences.var(ddof=1)) if n > 1 else 0.0
+    return Difference(mean, ((max(variance, least_variance) / n if variance else 0.0, n - 1),) if n > 1 else ())
 
 
 def crossed(y: NDArray[np.float64]) -> Difference:
@@ -63,55 +113,51 @@ def crossed(y: NDArray[np.float64]) -> Difference:
     mean, seed_means, item_means = float(y.mean()), y.mean(1), y.mean(0)
     ms_items = n_seeds * item_means.var(ddof=1)
     if n_seeds == 1:
-        return _difference(mean, [(float(ms_items) / y.size, n_items - 1)])
+        return Difference(mean, ((float(ms_items) / y.size, n_items - 1),))
     rest = y - seed_means[:, None] - item_means + mean
     ms_rest = (rest**2).sum() / ((n_seeds - 1) * (n_items - 1))
     seeds = n_items * float(seed_means.var(ddof=1)) / y.size
-    return _difference(mean, [(seeds, n_seeds - 1), (max(float(ms_items - ms_rest), 0.0) / y.size, n_items - 1)])
+    items = max(float(ms_items - ms_rest), 0.0) / y.size
+    return Difference(mean, ((seeds, n_seeds - 1), (items, n_items - 1)))
 
 
 def independent(first: NDArray[np.float64], second: NDArray[np.float64]) -> Difference:
     """Return the difference of the means of two independent samples [n], [m] with its interval."""
     samples = (first, second)
-    parts = [(float(sample.var(ddof=1)) / len(sample), len(sample) - 1) for sample in samples if len(sample) > 1]
-    return _difference(float(first.mean() - second.mean()), parts if len(parts) == 2 else [])
+    parts = tuple((float(sample.var(ddof=1)) / len(sample), len(sample) - 1) for sample in samples if len(sample) > 1)
+    return Difference(float(first.mean() - second.mean()), parts if len(parts) == 2 else ())
+
+
+def between_repeats(differences: NDArray[np.float64]) -> tuple[float, int]:
+    """Return the variance that evaluators add to a mean over their seeds, and its degrees of freedom.
+
+    Args:
+        differences: for each evaluator seed [n_repeats] the mean over training seeds of trained minus baseline.
+    """
+    n = len(differences)
+    return float(differences.var(ddof=1)) / n, n - 1
+
+
+def smallest_difference(repeats: Sequence[Sequence[float]]) -> float | None:
+    """Return what two measurements of one SAE, with an evaluator seed each, may differ by in 95 of 100 cases.
+
+    That is t sqrt(2) s, with the standard deviation s over evaluator seeds of one SAE, pooled over SAEs (after Chanin
+    2026, arXiv 2605.18229). A smaller difference between single measurements may be the evaluator's own.
+
+    Args:
+        repeats: for each SAE its values by evaluator seed; None is returned where none has two.
+    """
+    from scipy.special import stdtrit
+
+    several = [np.array(values) for values in repeats if len(values) > 1]
+    df = sum(len(values) - 1 for values in several)
+    if not df:
+        return None
+    variance = sum(float(values.var(ddof=1)) * (len(values) - 1) for values in several) / df
+    return float(stdtrit(df, (1 + LEVEL) / 2) * (2 * variance) ** 0.5)
 
 
 def linearised(numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return values [n_items] with the mean `sum(numerators) / sum(denominators)` and the spread of that ratio."""
     ratio = numerators.sum() / denominators.sum()
     return ratio + (numerators - ratio * denominators) / denominators.mean()
-
-
-def adjusted(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return p values [n], adjusted for multiple comparisons (Benjamini and Hochberg 1995); nan stays nan.
-
-    If everything below 0.05 is called a difference, at most 5 % of these are expected to be none.
-    """
-    from scipy.stats import false_discovery_control
-
-    result = p_values.copy()
-    is_known = ~np.isnan(p_values)
-    if is_known.any():
-        result[is_known] = false_discovery_control(p_values[is_known])
-    return result
-
-
-def _difference(mean: float, parts: list[tuple[float, int]]) -> Difference:
-    """Return the difference with the interval from (variance of the mean, degrees of freedom) of each part, if any."""
-    from scipy.optimize import brentq
-    from scipy.special import stdtrit
-
-    if not parts:
-        return Difference(mean, np.nan, np.nan, np.nan)
-
-    def half_width(log_p: float) -> float:
-        return sum(variance * stdtrit(df, np.exp(log_p) / 2) ** 2 for variance, df in parts if variance) ** 0.5
-
-    half = half_width(np.log(1 - LEVEL))
-    if half == 0 or mean == 0:
-        return Difference(mean, mean - half, mean + half, float(mean == 0))
-    # The p value is 1 minus the level at which the interval ends at 0.
-    least = np.log(_LEAST_P)
-    p = _LEAST_P if half_width(least) <= abs(mean) else np.exp(brentq(lambda x: half_width(x) - abs(mean), least, 0.0))
-    return Difference(mean, mean - half, mean + half, float(p))

@@ -1,23 +1,34 @@
 """An experiment as text: the table of its metrics, and the verdict under it."""
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from sae_lightning.members import Tag, in_order, is_known_policy
+from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE
 from sae_lightning.runs.experiment import Experiment
 from sae_lightning.tables import lay_out, number_format
-from sae_lightning.verdict.decide import Comparison, decide
+from sae_lightning.verdict.comparison import BEATS, EQUIVALENT, INACTIVE, LOSES, UNCLEAR, UNKNOWN, Comparison
+from sae_lightning.verdict.decide import decide, floor_of
+from sae_lightning.verdict.files import evaluator_noise
 from sae_lightning.verdict.statistics import LEVEL
 
 
-def experiment_texts(experiments: Sequence[Experiment]) -> Iterator[str]:
-    """Yield the table and the verdict of each experiment; with several, columns carry the names of their runs."""
+def experiment_texts(experiments: Sequence[Experiment], margin: float = MARGIN) -> Iterator[str]:
+    """Yield the table and the verdict of each experiment; with several, columns carry the names of their runs.
+
+    Args:
+        experiments: one or more.
+        margin: differences within this share of what the trained SAE has above the floor are equivalent.
+    """
     for experiment in experiments:
-        yield metric_table(experiment, f" ({experiment.name})" if len(experiments) > 1 else "")
-        if comparisons := decide(experiment.measurements):
-            text = verdict_table(comparisons)
+        yield "\n".join(
+            [metric_table(experiment, f" ({experiment.name})" if len(experiments) > 1 else ""), *experiment.notes]
+        )
+        runs = experiment.measurements
+        if comparisons := decide(runs, margin):
+            noise = {comparison.tag: evaluator_noise(runs, comparison.tag) for comparison in comparisons}
+            text = verdict_table(comparisons, margin, noise)
             if size := experiment.first_size_with_baselines:
                 text += f"\n@{size}: the trained SAE of size {size} against the baselines of its size"
             yield text
@@ -44,9 +55,18 @@ def metric_table(experiment: Experiment, label: str = "") -> str:
         cells = [policies.get(policy, []) for policy in columns]
         show = number_format([*(value for cell in cells for value in cell), floors.get(tag)])
         rows.append([str(tag), *(mean_and_deviation(cell, show) for cell in cells)])
-        rows[-1].insert(1 + n_first, mean_and_deviation([floors.get(tag)], show))
+        rows[-1].insert(1 + n_first, floor_text(experiment, tag, show))
     note = "mean ± sample standard deviation over seeds; floor: an SAE that does nothing"
     return f"{lay_out(rows, n_head=2)}\n{note}"
+
+
+def floor_text(experiment: Experiment, tag: Tag, show: str) -> str:
+    """Return the floor of a metric as text: from the least to the greatest where policies have floors of their own."""
+    runs = experiment.measured
+    policies = {member.policy for run in runs for member in run.member_floors.get(tag, ())}
+    own = [floor for policy in policies if (floor := floor_of(runs, tag, policy)) is not None]
+    ends = dict.fromkeys(f"{floor:{show}}" for floor in (min(own), max(own))) if own else ()
+    return " to ".join(ends) or mean_and_deviation([experiment.floors().get(tag)], show)
 
 
 def mean_and_deviation(values: Sequence[float | None], show: str) -> str:
@@ -62,42 +82,97 @@ def mean_and_deviation(values: Sequence[float | None], show: str) -> str:
     return mean if len(numbers) == 1 else f"{mean} ± {statistics.stdev(numbers):{show}}"
 
 
-def verdict_table(comparisons: Sequence[Comparison]) -> str:
-    """Lay out the verdict: a row per metric, a column per baseline."""
+def verdict_table(
+    comparisons: Sequence[Comparison], margin: float = MARGIN, noise: Mapping[Tag, float | None] | None = None
+) -> str:
+    """Lay out the verdict: a row per metric, a column per baseline, and below what the words mean and what limits them.
+
+    Args:
+        comparisons: of one experiment.
+        margin: the one that they were made with.
+        noise: by metric the smallest difference that its evaluator can tell, where it has seeds of its own.
+    """
     baselines = in_order(comparison.baseline for comparison in comparisons)
     tags = list(dict.fromkeys(comparison.tag for comparison in comparisons))
     by_place: Mapping[tuple[Tag, str], Comparison] = {
         (comparison.tag, comparison.baseline): comparison for comparison in comparisons
     }
-    rows = [["trained SAE against", *baselines]]
+    known = {tag: own for tag in tags if (own := (noise or {}).get(tag)) is not None}
+    rows = [["trained SAE against", *baselines, *(["can tell"] if known else [])]]
     for tag in tags:
         row = [by_place.get((tag, baseline)) for baseline in baselines]
         show = number_format([comparison.difference.mean for comparison in row if comparison])
         rows.append([str(tag), *(_cell(comparison, show) for comparison in row)])
-    n_compared = sum(not math.isnan(comparison.p_adjusted) for comparison in comparisons)
-    lines = [lay_out(rows), *(_summary(baseline, comparisons) for baseline in baselines)]
-    lines += [
-        f"trained minus baseline [{LEVEL:.0%} interval], "
-        "and the baseline's value above the floor as a share of the trained SAE's",
-        f"beats, loses: at a false discovery rate of {1 - LEVEL:.0%} over these {n_compared} comparisons; "
-        "ties: these data show no clear difference",
-    ]
-    if any(comparison.n_seeds == 1 and comparison.verdict != "unknown" for comparison in comparisons):
-        lines.append("one seed: intervals are over evaluation items and say nothing about training again")
-    return "\n".join(lines)
+        rows[-1] += [f"{known[tag]:{show}}" if tag in known else "-"] if known else []
+    judged = [baseline for baseline in baselines if not _is_reference(baseline, comparisons)]
+    lines = [lay_out(rows), *(_summary(baseline, comparisons) for baseline in judged)]
+    return "\n".join([*lines, *_legend(comparisons, margin), *_limits(comparisons)] + (_CAN_TELL if known else []))
+
+
+_CAN_TELL = [
+    "can tell: two single measurements of one SAE, with an evaluator seed each, differ by less in 95 of 100 cases"
+]
 
 
 def _cell(comparison: Comparison | None, show: str) -> str:
     if comparison is None:
         return "-"
     difference = comparison.difference
-    interval = "" if math.isnan(difference.low) else f" [{difference.low:+{show}}, {difference.high:+{show}}]"
+    if comparison.verdict == INACTIVE:
+        return INACTIVE
+    interval = "" if comparison.verdict == UNKNOWN else " [no variation]"
+    if comparison.has_interval:
+        interval = f" [{difference.low:+{show}}, {difference.high:+{show}}]"
     share = "" if comparison.share is None else f" {comparison.share:4.0%}"
     return f"{comparison.verdict} {difference.mean:+{show}}{interval}{share}"
 
 
+def _is_reference(baseline: str, comparisons: Sequence[Comparison]) -> bool:
+    return all(comparison.is_reference for comparison in comparisons if comparison.baseline == baseline)
+
+
 def _summary(baseline: str, comparisons: Sequence[Comparison]) -> str:
     counts = Counter(comparison.verdict for comparison in comparisons if comparison.baseline == baseline)
-    parts = [f"{verdict} on {counts[verdict]}" for verdict in ("beats", "ties", "loses") if counts[verdict]]
-    unknown = f" ({counts['unknown']} without an interval)" if counts["unknown"] else ""
-    return f"{baseline}: the trained SAE {', '.join(parts) or 'cannot be compared'}{unknown}"
+    parts = [f"{words} {counts[verdict]}" for verdict, words in _SAID.items() if counts[verdict]]
+    reasons = dict.fromkeys(
+        comparison.inactive for comparison in comparisons if comparison.baseline == baseline and comparison.inactive
+    )
+    if reasons and not parts and not counts[UNKNOWN]:
+        return f"{baseline}: left out, {'; '.join(reasons)}"
+    unknown = f" ({counts[UNKNOWN]} without an interval)" if counts[UNKNOWN] else ""
+    inactive = f"; left out of {counts[INACTIVE]}, {'; '.join(reasons)}" if reasons else ""
+    return f"{baseline}: the trained SAE {', '.join(parts) or 'cannot be compared'}{unknown}{inactive}"
+
+
+_SAID = {BEATS: "beats it on", EQUIVALENT: "is equivalent on", UNCLEAR: "is unclear on", LOSES: "loses on"}
+
+
+def _legend(comparisons: Sequence[Comparison], margin: float) -> Iterator[str]:
+    """Say what intervals and words mean."""
+    n = max((comparison.difference.n_compared for comparison in comparisons), default=1)
+    several = f", for the {n} random baselines of a metric at once" if n > 1 else ""
+    others = n > 1 and any(not comparison.is_random for comparison in comparisons)
+    yield (
+        f"trained minus baseline [{LEVEL:.0%} interval{several}{'; for others one by one' if others else ''}], "
+        "and the baseline's value above the floor as a share of the trained SAE's"
+    )
+    yield (
+        "beats, loses: the interval leaves out 0; unclear: it holds 0, and these data cannot tell; "
+        f"equivalent: it lies within {margin * 100:g}% of what the trained SAE has above the floor"
+    )
+
+
+def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Say once what limits some of the comparisons."""
+    with_interval = [one for one in comparisons if one.verdict not in (UNKNOWN, INACTIVE)]
+    if any(one.n_seeds == 1 for one in with_interval):
+        yield "one seed: intervals are over evaluation items and say nothing about training again"
+    if any(one.has_one_degree and one.n_seeds == 2 for one in with_interval):
+        yield "two seeds: one degree of freedom, so that intervals are many times wider than with three"
+    if any(not one.varies for one in with_interval):
+        yield "no variation: all seeds have the same difference, so nothing says how much another one would differ"
+    if names := in_order(name for one in comparisons for name in one.not_converged):
+        yield (
+            f"not converged: {', '.join(names)}; the training loss still fell by more than {NOT_CONVERGED_ABOVE:.0%} "
+            "over the last tenth of training, so that a longer one may decide otherwise"
+        )

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,43 @@ def test_ravel_files_that_are_not_there_or_have_no_such_attribute(ravel):
         RavelFiles(ravel, {"verb": ["Past Tense"]})
     with pytest.raises(ValueError, match="attributes: city has no 'Mayor'; choose from Country, Language"):
         RavelFiles(ravel, {"city": ["Country", "Mayor"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "entity_to_split",
+            b'{"Lyon": "train"',
+            "entity_to_split.json: cannot be read as JSON .*give a file that is whole",
+        ),
+        ("entity_to_split", b"[1]", "entity_to_split.json: expected one JSON object, found list"),
+        ("entity_to_split", b'{"Lyon": "train"}', "entity_to_split.json: there is no entry 'Kyiv'"),
+        ("prompt_to_split", b"{}", "prompt_to_split.json: there is no entry '%s lies in'"),
+        (
+            "prompt_to_split",
+            b'{\n"caf\xe9": "train"}',
+            "prompt_to_split.json, line 2: byte 0xe9 at position 6 is not UTF-8",
+        ),
+        ("entity_attributes", b'{"Lyon": {}}', "entity_attributes.json: there is no entry 'Lyon / Country'"),
+        ("entity_attributes", b'{"Lyon": {"Country": 3}}', "Country of Lyon: expected text, found 3"),
+        ("attribute_to_prompts", b'{"Country": ["%s lies in", "Where?"]}', "'Where.': expected a prompt with one %s"),
+    ],
+)
+def test_damaged_ravel_files_are_named(ravel, name, content, message):
+    path = Path(ravel) / f"ravel_city_{name}.json"
+    if name == "attribute_to_prompts":
+        splits = {"%s lies in": "train", "Where?": "train"}
+        (Path(ravel) / "ravel_city_prompt_to_split.json").write_text(json.dumps(splits))
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        RavelFiles(ravel, {"city": ["Country"]}).prompts("train")
+
+
+def test_a_byte_order_mark_does_not_matter(ravel):
+    for path in Path(ravel).glob("*.json"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    test_ravel_files(ravel)
 
 
 def test_the_entity_must_end_where_it_is_said_to():
@@ -124,7 +162,7 @@ def test_facts_with_a_split_of_their_own_and_mistakes_in_them(tmp_path):
             "language: expected {} once, for the entity, in 'they",
         ),
         ({"wordings": {**WORDINGS, "mayor": ["{} is led by"]}}, "facts.csv, line 2: there is no column 'mayor'; the c"),
-        ({"test_share": 1.0}, "test_share=1.0: expected more than 0 and less than 1"),
+        ({"test_share": 1.0}, "test_share=1.0: expected a number above 0 and below 1"),
         ({"split": "country"}, "line 2: country='x': expected train or test"),
         ({"path": str(tmp_path / "none.csv")}, "none.csv: does not exist"),
     ):

@@ -9,6 +9,7 @@ import yaml
 from sae_lightning.cli import main
 from sae_lightning.runs import Run
 from sae_lightning.verdict import write_verdict
+from sae_lightning.verdict.files import RULE
 
 QUESTION = {"name": "explain", "text": "Does it explain?", "order": 1}
 
@@ -54,7 +55,9 @@ mean ± sample standard deviation over seeds; floor: an SAE that does nothing
 """
 
 
-def write_run(folder: Path, *lines: dict, k: int = 2, seed: int = 0, panel: bool = False) -> Path:
+def write_run(
+    folder: Path, *lines: dict, k: int = 2, seed: int = 0, panel: bool = False, freeze: str = "", **settings: dict
+) -> Path:
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     sae = {"class_path": "TopK", "init_args": {"k": k, "seed": seed}}
@@ -62,13 +65,14 @@ def write_run(folder: Path, *lines: dict, k: int = 2, seed: int = 0, panel: bool
         {"class_path": "SanityPanel", "init_args": {"sae": sae, "policies": None, "seeds": [seed]}} if panel else sae
     )
     data = {"class_path": "SyntheticDataModule", "init_args": {"d_in": 8}}
-    (folder / "config.yaml").write_text(yaml.safe_dump({"model": model, "data": data, "freeze": None}))
+    policy = {"class_path": f"sae_lightning.freeze.{freeze}"} if freeze else None
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": model, "data": data, "freeze": policy} | settings))
     return folder
 
 
-def run_with(value: float, floor: float = 0.0, policy: str = "trained") -> dict:
+def run_with(value: float, floor: float = 0.0, policy: str = "trained", seed: int = 0) -> dict:
     return LAST | {
-        "metrics": {"explained_variance": {policy: {"0": value}}},
+        "metrics": {"explained_variance": {policy: {str(seed): value}}},
         "floors": {"explained_variance": floor},
     }
 
@@ -108,16 +112,17 @@ def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture):
             "explained_variance": {"other": [0.5], "frozen_decoder": [0.6], "trained": [0.7, 0.8]},
         },
         "floors": {"explained_variance": 0.0, "l0": 0.0, "zeta": None},
-        "verdicts": {"a": {"level": 0.95, "correction": "Benjamini-Hochberg over 0 comparisons", "metrics": {}}},
+        "verdicts": {"a": {"level": 0.95, "margin": 0.05, "rule": RULE, "metrics": {}}},
+        "notes": [],
     }
 
 
 def test_runs_that_differ_in_seed_and_policy_are_put_together(tmp_path: Path, capsys: pytest.CaptureFixture):
     runs = [
         write_run(tmp_path / "a", run_with(0.1)),
-        write_run(tmp_path / "b", run_with(0.3), seed=1),
-        write_run(tmp_path / "c", run_with(0.5, policy="frozen_decoder")),
-        write_run(tmp_path / "d", run_with(0.7), panel=True, seed=2),
+        write_run(tmp_path / "b", run_with(0.3, seed=1), seed=1),
+        write_run(tmp_path / "c", run_with(0.5, policy="frozen_decoder"), freeze="FrozenDecoder"),
+        write_run(tmp_path / "d", run_with(0.7, seed=2), panel=True, seed=2),
     ]
     together = json.loads(compare(capsys, "--json", *runs))
     assert together["metrics"] == {"explained_variance": {"trained": [0.1, 0.3, 0.7], "frozen_decoder": [0.5]}}
@@ -146,7 +151,7 @@ def test_the_verdict_stands_under_the_table_and_in_a_file(tmp_path: Path, capsys
     line = {"metrics": {"explained_variance": values}, "floors": {"explained_variance": 0.0}}
     folder = write_run(tmp_path / "a", LAST | line | {"about": about("higher")})
     text = compare(capsys, folder)
-    assert "frozen_decoder: the trained SAE beats on 1" in text
+    assert "frozen_decoder: the trained SAE beats it on 1" in text
     of_json = json.loads(compare(capsys, "--json", folder))["verdicts"]["a"]
     write_verdict(Run(folder))
     assert json.loads((folder / "verdict.json").read_text()) == of_json
@@ -170,7 +175,8 @@ def family_line():
         "x16_my_x2_policy": 0.95,
         "x16_frozen_decoder": 0.7,
     }
-    values = {policy: {"0": mean, "1": mean + 0.001} for policy, mean in means.items()} | {"pca": {"0": 0.6}}
+    values = {policy: {"0": mean, "1": mean + (0.002 if "_" in policy else 0.001)} for policy, mean in means.items()}
+    values |= {"pca": {"0": 0.6}}
     line = {"metrics": {"explained_variance": values, "l0@early": values}, "sizes": SIZES}
     return LAST | line | {"floors": {"explained_variance": 0.1}, "about": about("higher")}
 
@@ -179,7 +185,7 @@ def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.Captur
     folder = write_run(tmp_path / "a", family_line())
     text = compare(capsys, folder)
     assert text.split()[:6] == ["pca", "x1", "x2", "x2_my_x2_policy", "x16", "x16_frozen_decoder"]
-    assert "my_x2_policy: the trained SAE beats on 2, loses on 2" in text
+    assert "my_x2_policy: the trained SAE beats it on 2, loses on 2" in text
     assert "@x2: the trained SAE of size x2 against the baselines of its size" in text
     verdict = json.loads(compare(capsys, "--json", folder))["verdicts"]["a"]
     metrics = verdict["metrics"]
@@ -193,9 +199,29 @@ def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.Captur
     large = metrics["explained_variance@x16"]
     assert (large["trained"], large["floor"]) == (pytest.approx(0.9005), 0.1)
     assert large["baselines"]["my_x2_policy"]["verdict"] == "loses"
-    assert large["baselines"]["frozen_decoder"]["difference"] == pytest.approx(0.2)
+    assert large["baselines"]["frozen_decoder"]["difference"] == pytest.approx(0.1995)
     assert large["baselines"]["frozen_decoder"]["n_seeds"] == 2
     assert metrics["explained_variance@x2"]["baselines"]["my_x2_policy"]["verdict"] == "beats"
     assert metrics["explained_variance@x2"]["baselines"]["pca"]["difference"] == pytest.approx(-0.0995)
     write_verdict(Run(folder))
     assert json.loads((folder / "verdict.json").read_text()) == verdict
+
+
+def test_the_margin_is_stated_and_can_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture):
+    values = {"trained": {"0": 0.9, "1": 0.91, "2": 0.92}, "frozen_decoder": {"0": 0.901, "1": 0.909, "2": 0.9204}}
+    line = {"metrics": {"explained_variance": values}, "floors": {"explained_variance": 0.0}}
+    folder = write_run(tmp_path / "a", LAST | line | {"about": about("higher")})
+    assert "frozen_decoder: the trained SAE is equivalent on 1" in compare(capsys, folder)
+    text = compare(capsys, folder, "--margin", "0.001")
+    assert "frozen_decoder: the trained SAE is unclear on 1" in text
+    assert "equivalent: it lies within 0.1% of what the trained SAE has above the floor" in text
+    verdict = json.loads(compare(capsys, folder, "--json", "--margin", "0.2"))["verdicts"]["a"]
+    assert verdict["margin"] == 0.2
+    assert verdict["metrics"]["explained_variance"]["margin"] == pytest.approx(0.2 * 0.91)
+    assert verdict["metrics"]["explained_variance"]["baselines"]["frozen_decoder"]["is_within_margin"]
+
+
+def test_floors_of_single_policies_stand_from_the_least_to_the_greatest(tmp_path: Path, capsys: pytest.CaptureFixture):
+    floors = {"explained_variance": {"trained": {"0": 0.2, "1": 0.3}, "frozen_decoder": {"0": 0.5}}}
+    folder = write_run(tmp_path / "a", LAST | {"member_floors": floors})
+    assert "0.2500 to 0.5000" in compare(capsys, folder)

@@ -15,6 +15,7 @@ from sae_lightning.datamodules import FileText, LanguageModelDataModule
 from sae_lightning.metrics.functional import token_losses_update
 from sae_lightning.saes import BatchTopK, SparseAutoencoder, TopK
 from sae_lightning.sources.replacing import replace_valid
+from sae_lightning.stitching import comparison, loss
 from sae_lightning.stitching.curve import Stitcher, schedule
 from sae_lightning.stitching.loss import measure_loss
 
@@ -89,6 +90,8 @@ def test_pair_of_a_run(folder, capsys):
     assert steps[0]["mse"] == pytest.approx(found["curve"]["small"]["mse"], rel=1e-4)
     assert steps[-1]["l0"] == pytest.approx(found["curve"]["large"]["l0"])
     assert len(found["loss"]["latents"]) == 3
+    assert 80 <= found["loss"]["n_tokens"] < 116, "about 100, without the first token of each row or document"
+    assert f"CE on {found['loss']['n_tokens']} tokens" in printed
     assert {int(step) for step in found["loss"]["ce"]} >= {0, len(steps) - 1}
     assert [row["threshold"] for row in found["by_cosine"]] == [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     for name in ("curve", "cosine"):
@@ -124,13 +127,40 @@ def test_synthetic_data_and_latents_that_compete(tmp_path, capsys):
     assert again["curve"]["small"] == pytest.approx({of: inserted[of] for of in again["curve"]["small"]})
 
 
+def test_the_loss_is_measured_on_rows_that_have_chosen_nothing(folder, monkeypatch):
+    judged = []
+    monkeypatch.setattr(comparison, "measure_loss", lambda _, __, rows, *args: judged.extend(rows) or {"latents": {}})
+    small, large = (SparseAutoencoder.load(folder / f"run/saes/{name}/0") for name in ("x1", "x2"))
+    data = datamodule(folder, val_samples=1600, loss_samples=1700)
+    data.setup("validate")
+    comparison.compare_saes(small, large, data, comparison.Settings(0.7, 2, 3, 100))
+    n_choosing = len(data.val_dataloader()) // 2 * data.batch_size
+    every_row = [row for inputs in data.validation_inputs() for row in zip(inputs.input_ids, inputs.mask, strict=True)]
+    starts = torch.tensor([int(mask.sum()) for _, mask in every_row]).cumsum(0)
+    n_used = int((starts < n_choosing).sum()) + 1  # rows with a token among those that chose
+    expected = torch.stack([ids for ids, _ in every_row[n_used:]])
+    rows = torch.cat([batch.input_ids for batch in judged])
+    assert torch.equal(rows, expected[: len(rows)])
+    assert 100 <= sum(int(batch.mask.sum()) for batch in judged) < 116
+    with pytest.raises(
+        ValueError, match=r"the held-out text has \d+ tokens: the first 768 .* give a smaller --n_tokens"
+    ):
+        loss.rows_that_judge(judged, 768, 100)
+
+
+@pytest.mark.parametrize("leaves_out", [False, True])
 @torch.no_grad()
-def test_loss_of_one_latent_equals_running_the_model_on_everything(folder):
+def test_loss_of_one_latent_equals_running_the_model_on_everything(folder, leaves_out):
     data = datamodule(folder, loss_samples=100)
+    if leaves_out:  # about a third of all are massive, and stay what they are
+        median = float(data.calibration_sample(200).norm(dim=1).quantile(0.66)) / 10
+        data.massive.load_state_dict({"norms": {"": {"median": median, "n": 1}}})
+        inputs = next(iter(data.validation_inputs()))
+        assert 0 < data.source.capture(inputs)[1].sum() < inputs.mask.sum()
     small, large = (SparseAutoencoder.load(folder / f"run/saes/{name}/0") for name in ("x1", "x2"))
     none = torch.full((16,), -1), torch.full((32,), -1)
     plan = schedule(torch.ones(32), torch.arange(32) < 5, *none, torch.zeros(32), 2)
-    found = measure_loss(Stitcher(small, large, plan), data, [0, 2], [3, 30])
+    found = measure_loss(Stitcher(small, large, plan), data.source, data.validation_inputs(), [0, 2], [3, 30])
     for latent in (3, 30):
         sums = torch.zeros(2, 3, dtype=torch.float64)
         for inputs in data.validation_inputs():

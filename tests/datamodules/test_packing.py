@@ -107,3 +107,25 @@ def test_too_short_a_text(tokenizer):
 def test_context_length(tokenizer):
     with pytest.raises(ValueError, match="context_length=1"):
         Packing(tokenizer, 1)
+
+
+def test_a_long_document_is_tokenised_in_parts(tokenizer, monkeypatch):
+    documents = [*tiny.sentences(3), " ".join(tiny.sentences(60)), *tiny.sentences(3, 100)]
+    packing = Packing(tokenizer, 8)
+    expected, _ = all_rows(packing, documents)
+    monkeypatch.setattr("sae_lightning.datamodules.packing._CHARACTERS_AT_ONCE", 500)
+    longest = []
+    monkeypatch.setattr(
+        packing,
+        "tokenise",
+        lambda texts, **k: longest.append(max(map(len, texts))) or Packing.tokenise(packing, texts, **k),
+    )
+    rows = PackedRows(packing, lambda start: documents[start:])
+    assert rows.take(len(expected)).tolist() == expected.tolist()
+    assert max(longest) <= 500
+    for n in (1, 20, 40, len(expected) - 3):
+        first = PackedRows(packing, lambda start: documents[start:])
+        first.take(n)
+        again = PackedRows(packing, lambda start: documents[start:])
+        again.load_state_dict(first.state_dict())
+        assert again.take(len(expected) - n).tolist() == expected[n:].tolist()

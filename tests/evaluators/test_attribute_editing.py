@@ -1,6 +1,7 @@
 import pytest
 import torch
 import toy_clip
+from repeated import check_repeats
 from toy_clip import D_IN, ToyClipData, ToyImages, planted
 
 from sae_lightning.evaluators import AttributeEditing
@@ -120,3 +121,11 @@ def test_mistakes(trainer, data):
     for settings, message in (({"n_images": 0}, "n_images=0"), ({"batch_size": 1}, "batch_size=1: expected 2 or")):
         with pytest.raises(ValueError, match=message):
             AttributeEditing(**settings)
+
+
+def test_repeats_draw_other_images_and_pairs(trainer):
+    settings = {"n_images": 40, "n_train_pairs": 16, "n_test_pairs": 16, "n_epochs": 1}
+    members = {"mixing/0": mixing(), "aligned/0": aligned()}
+    once, _ = evaluate(trainer, members, **settings)
+    repeated, _ = evaluate(trainer, members, **settings, n_repeats=2)
+    assert "attribute_score" in check_repeats(once, repeated, 2)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import toy_clip
+from repeated import check_repeats
 from toy_clip import D_IN, ToyClipData, ToyImages, planted
 
 from sae_lightning.datamodules.labelled_images import LabelledImages
@@ -78,3 +79,28 @@ def test_mistakes(trainer):
     images.labels = lambda name: torch.where(torch.arange(180) % 2 == 0, torch.arange(180) // 2 % 3, -1)
     with pytest.raises(ValueError, match="nothing is known of the 90 train images"):
         evaluate(trainer, sae, ToyClipData(images=images))
+
+
+def test_repeats_draw_other_images_and_are_paired(trainer):
+    members = {
+        "mixed/0": planted(torch.ones(6, D_IN) - torch.eye(D_IN) / 2, k=2),
+        "aligned/0": planted(torch.eye(D_IN), k=2),
+    }
+    once, _ = evaluate(trainer, members)
+    data = ToyClipData()
+    repeated, _ = evaluate(trainer, members, data, n_repeats=3)
+    assert check_repeats(once, repeated, 3)
+    names = [repeated["probe_accuracy_k1"].items.names[Member(name, 0)] for name in ("mixed", "aligned")]
+    assert names[0] == names[1]
+    assert len(set(names[0])) == len(names[0]) <= 90, "an image of several repeats is one item"
+
+
+def test_floors_are_those_of_each_sae_and_reference_on_labels_that_say_nothing(trainer):
+    members = {"aligned/0": planted(torch.eye(D_IN), k=2), "dead/0": planted(torch.eye(D_IN), k=2, b_enc=-9.0)}
+    measured, logged = evaluate(trainer, members)
+    for name in ("probe_accuracy_k5", "probe_reconstruction_accuracy"):
+        floors = measured[name].member_floors
+        assert set(floors) == set(measured[name].members)
+        assert floors[Member("dead", 0)] == pytest.approx(0.5)
+        assert logged[f"val/{name}/floor"] == pytest.approx(sum(floors.values()) / len(floors))
+        assert len(set(floors.values())) > 1

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from repeated import check_repeats
 from tiny import WORDS, save_text, save_tiny_lm
 
 from sae_lightning.cli import main
@@ -232,3 +233,32 @@ def test_excerpts_that_fit_into_no_row_are_refused(trainer, panel, text):
 def test_data_without_text_are_refused(sae, data, trainer):
     with pytest.raises(ValueError, match="AutoInterp needs a language model, and data=Activations has none"):
         trainer(AutoInterp()).fit(sae, data)
+
+
+def test_repeats_draw_other_latents_and_texts_and_read_the_text_twice(trainer, panel, text, monkeypatch):
+    readings = []
+    read = TextCodes.__iter__
+    monkeypatch.setattr(TextCodes, "__iter__", lambda self: readings.append(1) or read(self))
+    measured = []
+    for n in (1, 3):
+        evaluator = AutoInterp(**SETTINGS, n_repeats=n)
+        validate(trainer, panel, text, evaluator)
+        measured.append(evaluator.measured)
+    assert len(readings) == 4
+    assert "interp_accuracy" in check_repeats(*measured, 3)
+    trained = Member("trained", 0)
+    assert 6 < len(measured[1]["interp_accuracy"].items.numerators[trained]) <= 18
+    assert (
+        measured[1]["interp_dense_fraction"].repeats[trained]
+        == (measured[0]["interp_dense_fraction"].members[trained],) * 3
+    )
+
+
+def test_halves_of_another_draw_share_no_text(text):
+    excerpts = Excerpts(text.heldout_rows(1000), 8, text.packing.tokenizer)
+    other = excerpts.with_other_halves(7)
+    assert not (other.shown & other.judged).any()
+    assert torch.equal(other.shown | other.judged, excerpts.shown | excerpts.judged)
+    assert not torch.equal(other.shown, excerpts.shown)
+    rows = (excerpts.start == 0).cumsum(0)
+    assert not set(rows[other.shown].tolist()) & set(rows[other.judged].tolist()), "whole rows"

@@ -1,8 +1,10 @@
 import pytest
 import torch
 from causal.toy import D_IN, N_ENTITIES, VALUES, ToyData, ToyPrompts
+from repeated import check_repeats
 from torch.utils.data import DataLoader
 
+from sae_lightning.causal import swaps
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators import CausalEditing
 from sae_lightning.evaluators.editing import principal_components, random_rotation
@@ -169,3 +171,38 @@ def test_settings_out_of_range(settings, message):
 
 def test_the_toy_has_every_combination():
     assert len({(VALUES["country"][i], VALUES["language"][i]) for i in range(N_ENTITIES // 2)}) == 9
+
+
+def test_repeats_draw_other_pairs_and_ask_the_model_each_prompt_once(trainer, monkeypatch):
+    asked = []
+    ask_all = swaps.is_correct
+    monkeypatch.setattr(swaps, "is_correct", lambda source, questions, *args, **kwargs: (
+        asked.append(len(questions)) or ask_all(source, questions, *args, **kwargs)
+    ))  # fmt: skip
+    found = []
+    for n in (1, 3):
+        evaluator = CausalEditing(ToyPrompts(), n_train_pairs=16, n_test_pairs=15, n_epochs=1, n_repeats=n)
+        trainer(evaluator).validate(Members({"mixing/0": mixing(), "aligned/0": aligned()}), Data(), verbose=False)
+        found.append(evaluator.measured)
+    assert "causal_score" in check_repeats(*found, 3)
+    assert asked == [72, 72] * 2, "train and test; the draws of the second evaluator share their prompts"
+
+
+class Fewer(ToyPrompts):
+    """So few entities that each of their prompts is asked."""
+
+    def prompts(self, split):
+        return [prompt for prompt in super().prompts(split) if int(prompt.entity[1:]) % 18 < 4]
+
+
+def test_the_message_says_what_helps(trainer):
+    def message(prompts, **settings):
+        with pytest.raises(ValueError, match="answers") as error:
+            trainer(CausalEditing(prompts, **settings)).validate(Members({"a/0": aligned()}), Data(), verbose=False)
+        return str(error.value)
+
+    assert "answers 8 of 8 train prompts about country correctly, and 16 are needed" in message(Fewer())
+    assert "so n_prompts does not help. Give more train entities (now 4) or wordings, or leave out country" in message(
+        Fewer()
+    )
+    assert "raise n_prompts, now 5 of the 36 that there are" in message(ToyPrompts(), n_prompts=5)

@@ -2,11 +2,13 @@ import json
 
 import pytest
 import torch
+from repeated import check_repeats
 
 from sae_lightning.code import Code
 from sae_lightning.datamodules import ClipImages
 from sae_lightning.evaluators import ConceptPurity
 from sae_lightning.images import ClipEmbedding, ImageFolder
+from sae_lightning.interpretation.latents_on_images import LatentsOnImages
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import Isotropic, SAEModule, TopK
@@ -220,3 +222,17 @@ def test_from_the_command_line(tiny_clip, image_folder, tmp_path, monkeypatch):
     assert line["metrics"]["concept_purity"]["trained"]["0"] is not None
     assert line["about"]["top_similarity"]["better"] == "higher"
     assert (run / "pictures" / "trained-0.png").is_file()
+
+
+def test_repeats_draw_other_latents_and_show_the_images_once(trainer, sae_panel, clip_images, monkeypatch):
+    few = {"n_latents": 5, "max_frequency": 0.9}
+    trainer().fit(sae_panel, clip_images)
+    once, _ = evaluate(trainer, sae_panel, clip_images, **few)
+    passes = []
+    strongest = LatentsOnImages.strongest
+    monkeypatch.setattr(LatentsOnImages, "strongest", lambda self, n: passes.append(n) or strongest(self, n))
+    repeated, _ = evaluate(trainer, sae_panel, clip_images, **few, n_repeats=3)
+    assert passes == [4]
+    assert {"concept_purity", "top_similarity"} <= check_repeats(once, repeated, 3)
+    names = repeated["concept_purity"].items.names[TRAINED]
+    assert len(set(names)) == len(names) > len(once["concept_purity"].items.names[TRAINED])

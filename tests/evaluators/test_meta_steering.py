@@ -2,6 +2,7 @@ import pytest
 import torch
 import toy_clip
 import yaml
+from repeated import check_repeats
 from torch.nn.functional import normalize
 from toy_clip import D_IN, Members, ToyClip, ToyClipData, ToyImages, planted
 
@@ -199,3 +200,36 @@ def test_images_that_the_model_misreads_are_left_out():
     assert 0.25 < lost[0, 1] < 1
     assert lost[0, 0] == 0
     assert strength == of_all.lost(PURE[[3]], 0.25)[1]
+
+
+def test_repeats_draw_other_latents_directions_and_images(trainer, base):
+    members = {"parts/0": planted(PURE, k=2), "whole/0": planted(MIXED, k=1)}
+    small = {"n_latents": 4, "n_images": 30}
+    once, _ = evaluate(trainer, members, DecoderDirections([base], batch_size=9), **small)
+    repeated, _ = evaluate(trainer, members, DecoderDirections([base], batch_size=9), **small, n_repeats=2)
+    assert "steering_gain" in check_repeats(once, repeated, 2)
+    items = repeated["steering_gain"].items
+    assert 4 < len(items.numerators[Member("parts", 0)]) <= 8
+
+
+def test_random_directions_are_judged_beside_the_others(trainer, base, monkeypatch):
+    """Of two, one loses answers about colour alone, the other six of ten: 1, and 0.4 beside the first."""
+    lost = torch.tensor([[0.25, 0.0], [0.15, 0.1]]).double()
+    monkeypatch.setattr(Steering, "lost", lambda self, directions, change: (
+        lost[torch.arange(len(directions)) % 2], torch.ones(len(directions)).double()
+    ))  # fmt: skip
+    measured, _ = evaluate(
+        trainer, {"parts/0": planted(PURE, k=2)}, DecoderDirections([base], batch_size=9), n_latents=2
+    )
+    assert measured["steering_selectivity"].floor == pytest.approx((1 + 0.4) / 2)
+    # What is usual, 0.8 and 0.2, judges the others.
+    assert measured["steering_selectivity"].members[Member("latents", 0)] == pytest.approx((1 + 0.25) / 2)
+
+
+def test_a_base_without_live_latents_is_refused(trainer, base, tmp_path):
+    sae = planted(MIXED, k=1)
+    sae.samples_since_fired[:] = sae.dead_after_samples
+    sae.save(tmp_path / "run/saes/dead/0")
+    data = DecoderDirections([str(tmp_path / "run/saes/dead/0")], batch_size=9)
+    with pytest.raises(ValueError, match="MetaSteering: all 9 latents of the base are dead"):
+        evaluate(trainer, {"parts/0": planted(PURE, k=2)}, data)

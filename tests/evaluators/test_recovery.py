@@ -53,7 +53,7 @@ def test_chance_is_measured_once_and_takes_nothing_from_the_global_random_state(
     before = torch.get_rng_state()
     first = floor_of(evaluator, run, panel)
     assert torch.equal(before, torch.get_rng_state())
-    monkeypatch.setattr("sae_lightning.evaluators.recovery.random_dictionary", None)
+    monkeypatch.setattr("sae_lightning.evaluators.recovery.random_dictionaries", None)
     assert floor_of(evaluator, run, panel) == first
 
 

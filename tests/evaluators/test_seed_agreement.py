@@ -11,7 +11,9 @@ from sae_lightning.evaluators.seed_agreement import (
     SHARED_FRACTION,
     Directions,
     agreement,
-    random_pair,
+    chance,
+    later_seeds,
+    random_pairs,
 )
 from sae_lightning.freeze import FrozenDecoder, NoFreeze
 from sae_lightning.members import Member
@@ -82,12 +84,12 @@ def test_random_dictionaries_are_at_the_known_chance():
     sae = TopK(128, k=4, d_sae=1024)
     known = {MMCS: 0.283, MMCS_ABSOLUTE: 0.299, MATCHED_COSINE: 0.272, PW_MCC: 0.290}
     for init, samples in ((Isotropic(), torch.zeros(1, 128)), (CovarianceMatched(), rows(20_000, 128, 0))):
-        scores, _ = agreement(*random_pair(init, sae, samples))
+        scores, _ = chance(random_pairs(init, sae, samples), 1024, 1024)
         assert {metric: scores[metric] for metric in known} == pytest.approx(known, abs=0.004)
         assert scores[MATCHED_COSINE_ENCODER] == scores[MATCHED_COSINE]
         assert scores[SHARED_FRACTION] == 0
     anisotropic = rows(20_000, 128, 0) * torch.linspace(0.1, 2, 128) ** 2
-    assert agreement(*random_pair(CovarianceMatched(), sae, anisotropic), to_match=False)[0][MMCS] > 0.33
+    assert chance(random_pairs(CovarianceMatched(), sae, anisotropic), 1024, 1024, to_match=False)[0][MMCS] > 0.33
 
 
 def test_members_are_compared_with_all_others_of_their_policy(data, trainer):
@@ -138,3 +140,42 @@ def test_one_seed_is_refused(sae, data, trainer):
     for module in (sae, panel_of(7)):
         with pytest.raises(ValueError, match=r"of trained there is one: take a SanityPanel .*model.seeds=\[0, 1\]"):
             trainer(SeedAgreement()).fit(module, data)
+
+
+def test_each_pair_is_compared_once_and_no_sae_with_itself():
+    members = [
+        Member(name, seed, part) for part in ("", "a") for name in ("trained", "untrained") for seed in (10, 2, 1)
+    ]
+    later = later_seeds(members)
+    assert list(later) == members
+    pairs = [(one, other) for one, others in later.items() for other in others]
+    assert len(pairs) == len({frozenset(pair) for pair in pairs}) == 12
+    for one, other in pairs:
+        assert one.seed != other.seed
+        assert (one.part, one.policy) == (other.part, other.policy)
+
+
+def test_two_different_seeds_are_compared_with_each_other_alone(data, trainer):
+    run = trainer(SeedAgreement())
+    run.validate(panel := panel_of(0, 1), data, verbose=False)
+    first, second = (panel.members[Member("trained", seed)] for seed in (0, 1))
+    both = [
+        Directions(sae.W_dec.detach()[on], sae.W_enc.detach().T[on])
+        for sae in (first, second)
+        for on in [sae.encode(data.x).firing_counts() > 0]
+    ]
+    expected, _ = agreement(*both)
+    for metric in ALL:
+        assert logged(run)[f"{metric.name}/trained/0"] == pytest.approx(expected[metric])
+    assert logged(run)["seed_pw_mcc/trained/0"] < 0.95
+
+
+def test_a_seed_of_which_no_latent_fires_leaves_the_others_their_value(data, trainer):
+    panel, run = panel_of(0, 1, 2), trainer(SeedAgreement())
+    panel.members[Member("trained", 2)].b_enc.data.fill_(-1e3)
+    with pytest.warns(UserWarning, match=r"is withheld \(nan\) for trained/2 .* no latent fires"):
+        run.validate(panel, data, verbose=False)
+    values = logged(run)
+    assert values["seed_mmcs/trained/0"] == values["seed_mmcs/trained/0"]
+    assert values["seed_mmcs/trained/2"] != values["seed_mmcs/trained/2"]
+    assert values["seed_mmcs/floor"] == values["seed_mmcs/floor"]

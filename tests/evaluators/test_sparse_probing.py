@@ -1,5 +1,8 @@
+import random
+
 import pytest
 import torch
+from repeated import check_repeats
 from tiny import WORDS, save_text, save_tiny_lm
 
 from sae_lightning.code import Code
@@ -110,7 +113,7 @@ def test_a_latent_that_is_the_label_scores_one_and_a_dead_sae_one_half(trainer, 
         assert 0.3 < logged[f"val/probe_{name}/floor"] < 0.7
     assert logged["val/probe_reconstruction_accuracy/trained/0"] == pytest.approx(1)
     assert logged["val/probe_reconstruction_accuracy_ood/dead/0"] == pytest.approx(0.5)
-    assert logged["val/probe_reconstruction_auroc/floor"] == 0.5
+    assert measured["probe_reconstruction_auroc"].member_floors[DEAD] == pytest.approx(0.5)
     assert set(measured["probe_auroc_k5"].members) == {
         TRAINED, DEAD, DENSE, Member("top_dimensions", 0), Member("random_directions", 0)
     }  # fmt: skip
@@ -177,3 +180,59 @@ def test_bad_arguments(trainer, text):
         SparseProbing(test_examples=5)
     with pytest.raises(ValueError, match=f"ks=.100.: expected at most the number of latents, {D_SAE}"):
         trainer(SparseProbing([Animal()], (100,))).validate(TopK(D_IN, k=4, d_sae=D_SAE), text, verbose=False)
+
+
+class Drawn(Animal):
+    """The same places, of which each draw takes others, and has others in test."""
+
+    def load(self, n_train, n_test, draw=0):
+        if not draw:
+            return super().load(n_train, n_test)
+        order = random.Random(draw).sample(range(50), 50)
+        by_place = {}
+        for sets in (super().load(n_train, n_test),):
+            for example in sets.train + sets.test:
+                by_place.setdefault(int(example.document), []).append(example)
+        train, test = ([example for i in part for example in by_place[i]] for part in (order[:30], order[30:]))
+        return ExampleSets(train, test, super().load(n_train, n_test).ood)
+
+
+def test_repeats_draw_other_examples_and_read_each_text_once(trainer, text, members, monkeypatch):
+    once, _ = evaluate(trainer, text, members, Drawn(), ks=(1,))
+    read = []
+    capture = text.source.capture
+    evaluator = SparseProbing([Drawn()], (1,), train_examples=60, test_examples=60, n_repeats=3)
+    run = trainer(evaluator)
+    monkeypatch.setattr(text.source, "capture", lambda inputs: read.append(inputs.input_ids) or capture(inputs))
+    run.validate(Panel(members), text, verbose=False)
+    assert 0 <= sum(map(len, read)) - 140 < 140, "all draws are of the same 140 texts"
+    assert check_repeats(once, evaluator.measured, 3) <= set(once)
+    items = evaluator.measured["probe_accuracy_k1"].items
+    assert len(items.numerators[TRAINED]) > 20
+    assert len(set(items.names[TRAINED])) == len(items.names[TRAINED])
+
+
+def test_a_task_that_draws_the_same_examples_cannot_be_repeated(trainer, text, members):
+    with pytest.raises(ValueError, match=r"Animal\(\) draws the same examples each time: for n_repeats above 1"):
+        evaluate(trainer, text, members, Animal(), n_repeats=2)
+
+
+def test_the_floor_of_a_dense_probe_is_measured_with_control_labels(trainer, text, members):
+    """Of few words that come again in test, a dense probe knows the random label of each."""
+
+    class Words(Animal):
+        def load(self, n_train, n_test):
+            def examples(n):
+                texts = [(word, label) for word in WORDS[:6] for label in ("a", "b") for _ in range(n)]
+                return [Example(f"{word} the", label, word, f"{word} {label}", (0, len(word))) for word, label in texts]
+
+            return ExampleSets(examples(10), examples(5))
+
+    sae = TopK(D_IN, k=8, d_sae=D_SAE).requires_grad_(False)
+    sae.W_enc.copy_(sae.W_dec.T)
+    measured, logged = evaluate(trainer, text, {TRAINED: sae, DEAD: members[DEAD]}, Words(), ks=(1,))
+    floors = measured["probe_reconstruction_accuracy"].member_floors
+    assert floors[TRAINED] > 0.9
+    assert floors[DENSE] == pytest.approx(1)
+    assert floors[DEAD] == pytest.approx(0.5)
+    assert logged["val/probe_reconstruction_accuracy/trained/0"] < 0.6

@@ -1,6 +1,7 @@
 import pytest
 import torch
 import toy_clip
+from repeated import check_repeats
 from toy_clip import D_IN, ToyClipData, ToyImages, planted
 
 from sae_lightning.datamodules import ClipImages
@@ -145,3 +146,12 @@ def test_a_real_clip_model_and_evaluators_of_text(trainer, tiny_clip, image_fold
     for of_text in (LossRecovered(), SparseProbing()):
         with pytest.raises(ValueError, match="needs a language model.* and data=ClipImages has none"):
             trainer(of_text).validate(sae, data, verbose=False)
+
+
+def test_repeats_draw_other_images(trainer):
+    members = {"part/0": planted(torch.eye(D_IN)[:4], k=2), "dead/0": dead()}
+    once, _ = evaluate(trainer, members, n_images=30)
+    repeated, _ = evaluate(trainer, members, n_images=30, n_repeats=3)
+    assert "zero_shot_accuracy" in check_repeats(once, repeated, 3)
+    items = repeated["zero_shot_accuracy"].items
+    assert 30 < len(items.numerators[Member("part", 0)]) <= 90

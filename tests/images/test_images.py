@@ -128,3 +128,61 @@ def test_what_cannot_be_decoded_is_named_skipped_and_counted(tmp_path):
     assert torch.equal(again[0], pixels[3])
     none, numbers = reader.read(torch.tensor([1, 4]))
     assert len(none) == len(numbers) == 0
+
+
+def test_a_table_as_a_spreadsheet_writes_it(image_folder, tmp_path):
+    paths = sorted(str(path.relative_to(image_folder)) for path in Path(image_folder).rglob("*.png"))
+    lines = ["file;hue", *(f"{path.replace('/', chr(92))};{Path(path).parent.name}" for path in paths)]
+    (tmp_path / "table.csv").write_text("\r\n".join(lines), encoding="utf-8-sig", newline="")
+    assert ImageFolder(image_folder, str(tmp_path / "table.csv")).values == {"hue": ["blue", "green", "red"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"file,hue\ncaf\xe9,blue\n", "line 2: byte 0xe9 at position 12 is not UTF-8; save it as UTF-8"),
+        (b"file,hue\nblue/0.png,blue,red\n", "cannot be read .line 2: 3 cells, and 2 columns"),
+        (b'file,hue\n"blue/0.png,blue\n', "cannot be read .line 2: a quote is opened and not closed"),
+        (
+            b"file,hue\nblue/0.png,blue\nblue/0.png,red\n",
+            "line 3: blue/0.png has other values than in a line before it",
+        ),
+        (b"path,hue\n", "expected a column file and one for each attribute; it has path, hue"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named_by_its_line(image_folder, tmp_path, content, message):
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=f"table=.*table.csv.*{message}"):
+        ImageFolder(image_folder, str(tmp_path / "table.csv"))
+
+
+def test_images_of_which_none_can_be_decoded_end_the_run(tmp_path):
+    for i in range(4):
+        (tmp_path / f"{i}.jpg").write_bytes(b"no image")
+        (tmp_path / f"._{i}.jpg").write_bytes(b"what a Mac keeps about it")
+    images = ImageFolder(str(tmp_path))
+    assert len(images) == 4
+    reader = ImageReader(images, to_tensor, n_workers=1)
+    with pytest.warns(UserWarning, match="cannot be decoded"):
+        reader.read(torch.arange(4))
+    with pytest.raises(ValueError, match="none of 4 images can be decoded, such as .*0.jpg: cannot identify"):
+        reader.read(torch.arange(2))
+
+
+def test_whatever_a_reader_of_images_raises_an_image_is_named(image_folder):
+    def fail(image):
+        raise Image.DecompressionBombError
+
+    reader = ImageReader(ImageFolder(image_folder), fail, n_workers=1)
+    with pytest.warns(UserWarning, match=r"cannot be decoded, .*0.png: DecompressionBombError"):
+        assert len(reader.read(torch.arange(1))[1]) == 0
+
+
+def test_a_dataset_that_save_to_disk_wrote(image_folder, tmp_path):
+    from datasets import DatasetDict, load_dataset
+
+    rows = load_dataset(image_folder, split="train")
+    DatasetDict({"train": rows}).save_to_disk(tmp_path / "saved")
+    assert len(HubImages(str(tmp_path / "saved"), attributes=["label"])) == 60
+    with pytest.raises(ValueError, match="it has no split test; expected one of train"):
+        HubImages(str(tmp_path / "saved"), split="test")

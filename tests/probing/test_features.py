@@ -46,3 +46,17 @@ def test_activations_stay_in_the_dtype_of_the_model():
     ((block, starts),) = tokens.blocks(torch.device("cpu"))
     assert block.dtype == torch.float32
     assert starts.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("starts", [[0, 2, 2, 3], [0, 0, 1, 3], [0, 1, 3, 3]])
+def test_an_example_without_tokens_has_zeros(pooling, starts):
+    """Its tokens were massive and left out; the number of tokens may be that of the examples all the same."""
+    x = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    tokens = Tokens(x, np.array(starts), pooling)
+    expected = np.zeros((3, 6), np.float32)
+    for i, (begin, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        if begin < end:
+            expected[i] = x[begin:end].mean(0) if pooling == "mean" else x[begin:end].amax(0)
+    assert activation_features(tokens) == pytest.approx(expected, abs=1e-6)
+    assert tokens.pool_sparse(csr_matrix(x.numpy()), tokens.starts).toarray() == pytest.approx(expected, abs=1e-6)

@@ -110,3 +110,56 @@ def test_a_hub_set_that_cannot_be_read_says_what_to_give(tmp_path):
     write(tmp_path / "train.jsonl", rows(3, "pos"))
     with pytest.raises(ValueError, match=r"name=europarl: `datasets` cannot read train .* give folder, a copy of"):
         SAEBenchSet("europarl", str(tmp_path)).load(10, 10)
+
+
+def test_other_tables_and_encodings(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "all").mkdir()
+    of = rows(10, "pos") + rows(10, "neg")
+    (tmp_path / "all" / "a.CSV").write_text(
+        "text;label\r\n" + "".join(f"{row['text']} é;{row['label']}\r\n" for row in of), encoding="utf-16", newline=""
+    )
+    (tmp_path / "all" / "b.json").write_text(json.dumps([{**row, "text": row["text"] + " in json"} for row in of]))
+    table = pa.table({"text": [row["text"] + " in parquet" for row in of], "label": [0, 1] * 10})
+    pq.write_table(table, tmp_path / "all" / "c.parquet")
+    (tmp_path / "all" / "README.md").write_text("about them")
+    found = LabelledFiles(str(tmp_path / "all"), classes=["pos", "neg", "0"]).load(100, 100)
+    assert len(found.train) + len(found.test) == 50
+    assert "pos text 3 é" in texts(found.train) | texts(found.test)
+
+
+def test_what_is_wrong_in_a_file_is_named_by_its_line(tmp_path):
+    good = "text,label\n" + "".join(f"the cat {i},{i % 2}\n" for i in range(6))
+    for name, content, message in [
+        ("a.csv", good + "Hello, world,1\n", "a.csv: cannot be read .line 8: 3 cells, and 2 columns"),
+        ("b.csv", good + '"the dog,1\n', "b.csv: cannot be read .line 8: a quote is opened and not closed"),
+        ("c.csv", good.encode() + b"caf\xe9,1\n", "c.csv, line 8: byte 0xe9 at position .* is not UTF-8; convert"),
+        ("d.csv", good + "alone\n", "d.csv, line 8: nothing under label=label; the columns are text, label"),
+        (
+            "e.jsonl",
+            '{"text": 3, "label": 1, "body": "a"}',
+            "line 1: text=text holds numbers, .* set text to one of: body",
+        ),
+        ("f.jsonl", b'{"text": "caf\xe9", "label": 1}\n{}', "f.jsonl: cannot be read .line 1: not valid UTF-8"),
+        ("g.json", '[{"text": "a", "label": 1}, {"te', "g.json: cannot be read .line 1: not JSON"),
+        ("h.parquet", b"PAR1 cut off", "h.parquet: cannot be read .no whole Parquet file"),
+        ("i.csv", "text,label\n", "there are no texts"),
+    ]:
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(ValueError, match=message):
+            LabelledFiles(str(tmp_path / name)).load(10, 10)
+    (tmp_path / "plain.csv.txt").write_text("words")
+    (tmp_path / "image.csv").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for name, message in (("plain.csv.txt", "is neither; expected a .csv"), ("image.csv", "looks like a PNG image")):
+        with pytest.raises(ValueError, match=message):
+            LabelledFiles(str(tmp_path / name))
+
+
+def test_columns_that_choose_nothing_are_said(tmp_path):
+    path = write(tmp_path / "a.csv", rows(4, "pos", part="Train") + rows(4, "neg", part="dev"))
+    with pytest.raises(ValueError, match="split=part: no row says test or train; they say Train, dev"):
+        LabelledFiles(path, split="part").load(10, 10)
+    with pytest.raises(ValueError, match=r"there are no texts with a label that is one of classes=\['Pos'\]"):
+        LabelledFiles(path, classes=["Pos"]).load(10, 10)

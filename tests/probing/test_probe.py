@@ -112,3 +112,13 @@ def test_units_that_come_back_lift_the_control_above_one_half(problem):
     coins = [control(problem, [str(word) for word in words], np.random.default_rng(i)) for i in range(10)]
     one_hot = np.eye(6, dtype=np.float32)[words]
     assert probe(coins, top_columns([one_hot], coins, 5))["test"].accuracy > 0.8
+
+
+def test_labels_out_of_balance_are_weighed():
+    """Of six positive examples to one negative a probe that counted them alike would always say yes."""
+    random = np.random.default_rng(3)
+    rows = {"train": np.arange(700), "test": np.arange(700, 1100), "ood": np.arange(0)}
+    positive = {"train": np.arange(700) % 7 > 0, "test": np.arange(400) % 2 == 0, "ood": np.zeros(0, dtype=bool)}
+    x = random.standard_normal((1100, 1))
+    x[:, 0] += np.concatenate([positive["train"], positive["test"]])
+    assert probe([Problem(rows, positive)], [x])["test"].accuracy == pytest.approx(0.69, abs=0.04)

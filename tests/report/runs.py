@@ -40,14 +40,17 @@ ABOUT = {
 }
 
 
-def write_run(folder, name="a run", n_lines=3, **values):
+def write_run(folder, name="a run", n_lines=3, seed=0, **values):
     """Names and texts in it try to close a tag, to start a script, and to be mathematics."""
     folder.mkdir(parents=True)
 
     def line(number):
         shift = number / 20
         scores = dict(zip(POLICIES, (0.7, 0.4, 0.66, 0.5), strict=True)) | values
-        ev = {policy: {"0": value + shift, "1": value + shift + 0.01} for policy, value in scores.items()}
+        ev = {
+            policy: {"0": value + shift, "1": value + shift + 0.01 - place / 1000}
+            for place, (policy, value) in enumerate(scores.items())
+        }
         ev["soft_frozen_decoder"]["1"] += 0.05  # with one seed above and one below the trained SAE
         ev[SCRIPT] = {"0": 0.3}
         metrics = {"explained_variance": ev, "l0": {policy: {"0": 20.0, "1": 21.0} for policy in ev}}
@@ -63,7 +66,7 @@ def write_run(folder, name="a run", n_lines=3, **values):
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     sae = {"class_path": "sae_lightning.saes.TopK", "init_args": {"k": 20, "seed": 0}}
     panel = {"sae": sae, "policies": dict.fromkeys([*POLICIES, SCRIPT]), "seeds": [0, 1]}
-    data = {"model": f"{name} </script>{SCRIPT}", "hook": "\"'><img src=http://x.y/z onerror=alert(2)>"}
+    data = {"model": f"{name} </script>{SCRIPT}", "hook": "\"'><img src=http://x.y/z onerror=alert(2)>", "seed": seed}
     settings = {
         "model": {"class_path": "sae_lightning.panel.SanityPanel", "init_args": panel},
         "data": {"class_path": "LanguageModelDataModule", "init_args": data | {"nulls": {"noise": None}}},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report.runs import SCRIPT, write_run
+from report.runs import POLICIES, SCRIPT, write_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -114,7 +114,7 @@ def test_the_verdict_is_told_in_words(page):
     assert (
         "Distance from the floor, as a share of the trained SAE's: Frozen Decoder 65%, Soft-Frozen Decoder 98%" in text
     )
-    assert "explained_variance: Trained SAE 0.8550; Frozen Decoder 0.5550, the trained SAE beats" in text
+    assert "explained_variance: Trained SAE 0.8550; Frozen Decoder 0.5545, the trained SAE beats" in text
 
 
 def test_sections_are_there_where_their_data_are(page, tmp_path, capsys):
@@ -195,7 +195,7 @@ def test_a_lone_sae_and_an_older_run(tmp_path, capsys):
 
 def test_several_runs_begin_with_the_comparison(tmp_path, capsys):
     one = write_run(tmp_path / "one" / "version_0")
-    same = write_run(tmp_path / "one" / "version_1", trained=0.6)
+    same = write_run(tmp_path / "one" / "version_1", seed=1, trained=0.6)
     other = write_run(tmp_path / "two" / "version_0", name="another", trained=0.1)
     report(one, same, other, one, "--out", tmp_path / "all.html")
     page = Page((tmp_path / "all.html").read_text())
@@ -205,8 +205,34 @@ def test_several_runs_begin_with_the_comparison(tmp_path, capsys):
     assert page.text.count("Settings and provenance") == 2 * 3  # a link and a heading of each run
     assert "one/version_0 + one/version_1 Trained SAE 0.8050" in page.text
     assert "No. Against the Frozen Decoder it does worse on 2 of 3" in page.text
+    assert f"{one} is the folder {one} again, which counts once." in page.text
+    assert "one/version_0+one/version_1 and two/version_0 are different experiments: data.model a run" in page.text
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
+
+
+def test_a_run_and_its_validation_are_one(tmp_path, capsys):
+    """With the metrics of both; the page of either alone has half of them."""
+    fit = write_run(tmp_path / "run" / "version_0")
+    validated = write_run(tmp_path / "run" / "version_1", n_lines=1)
+    line = json.loads((validated / "metrics.jsonl").read_text())
+    line["metrics"] = {
+        "explained_variance": json.loads((fit / "metrics.jsonl").read_text().splitlines()[-1])["metrics"][
+            "explained_variance"
+        ]
+    } | {"later": {policy: {"0": 0.5, "1": 0.25} for policy in POLICIES}}
+    (validated / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (validated / "starts.jsonl").write_text(
+        '{"time": "2026-11-22", "command": "validate", "commit": null, "versions": {}}\n'
+    )
+    for order in ((fit, validated), (validated, fit)):
+        report(*order, "--out", tmp_path / "all.html")
+        page = Page((tmp_path / "all.html").read_text())
+        assert "Comparison" not in page.text
+        assert f"{validated} measured again the SAEs of {fit}, which count once; it adds 1 metric." in page.text
+        assert page.text.count("Settings and provenance") == 2
+        for words in ("Later", "Does it explain?", "300 steps, 60,000 activations"):
+            assert words in page.text
 
 
 def test_what_ran_it_is_told_where_it_is_known(page, tmp_path, capsys):
@@ -236,8 +262,8 @@ def test_tensorboard_gets_the_verdict_once(run):
     (image,) = events.Images("verdict")
     assert image.step == 300
     assert min(image.width, image.height) > 200
-    (wins,), (ties,) = events.Scalars("beats/frozen_decoder"), events.Scalars("ties/soft_frozen_decoder")
-    assert wins.value == ties.value == 2
+    (wins,), (unclear,) = events.Scalars("beats/frozen_decoder"), events.Scalars("unclear/soft_frozen_decoder")
+    assert wins.value == unclear.value == 2
     assert "_hparams_/session_start_info" in events.summary_metadata
 
 

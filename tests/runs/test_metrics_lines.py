@@ -21,6 +21,7 @@ WRITTEN = Validation(
     10, 640, 1.5, VALUES, {Tag("fvu"): 1.0, Tag("ce"): None}, {"fvu": FVU}, ("noise",), {"x2": ["x2", "trained"]},
     member_floors={Tag("fvu", "early"): {Member("trained", 0, "early"): 0.875}},
     repeats={Tag("fvu"): {Member("trained", 0): (0.25, 0.5), Member("trained", 1): (0.0, 1.0)}},
+    fingerprints={Member("trained", 0): "5ca1ab1e", Member("trained", 0, "early"): "deadbeef"},
 )  # fmt: skip
 
 
@@ -45,12 +46,14 @@ def test_the_line_is_what_programs_expect():
     assert line["floors"] == {"fvu": 1.0, "ce": None}
     assert line["member_floors"] == {"fvu@early": {"trained": {"0": 0.875}}}
     assert line["repeats"] == {"fvu": {"trained": {"0": [0.25, 0.5], "1": [0.0, 1.0]}}}
+    assert line["saes"] == {"trained/0": "5ca1ab1e", "early/trained/0": "deadbeef"}
 
 
 def test_a_line_of_an_older_version_says_which_way_is_better():
     line = Validation.parse(old_line(better={"fvu@early": "lower"}))
     assert line.better == {Tag("fvu", "early"): "lower"}
     assert (line.about, line.nulls, line.sizes, line.member_floors, line.repeats) == ({}, (), {}, {}, {})
+    assert line.fingerprints == {}
 
 
 @pytest.mark.parametrize(

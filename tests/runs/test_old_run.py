@@ -30,13 +30,26 @@ def test_what_it_measured(folder: Path):
     assert run.load(Member("frozen_decoder", 1)).d_sae == 16
 
 
-def test_its_verdict_is_the_one_that_was_written_then(folder: Path):
-    """To the bit, beside what only newer versions write."""
+def test_its_verdict_has_the_values_of_then_and_the_words_of_now(folder: Path):
+    """The values to the bit; intervals and words follow a rule that has changed since."""
     measurements = [Run(folder).measurements]
-    now = verdict_as_json(decide(measurements), measurements)
-    for entry in now["metrics"].values():
-        del entry["label"], entry["question"]
-    assert now == json.loads((folder / "verdict.json").read_text())
+    now = verdict_as_json(decide(measurements), measurements)["metrics"]
+    then = json.loads((folder / "verdict.json").read_text())["metrics"]
+    assert set(now) == set(then)
+    for tag, old in then.items():
+        new = now[tag]
+        for key in ("better", "floor", "trained"):
+            assert new[key] == old[key]
+        assert list(new["baselines"]) == list(old["baselines"])
+        for policy, was in old["baselines"].items():
+            for key in ("value", "difference", "share_above_floor", "n_seeds", "n_items"):
+                assert new["baselines"][policy][key] == was[key], f"{tag}, {policy}, {key}"
+    explained = {policy: own["verdict"] for policy, own in now["explained_variance"]["baselines"].items()}
+    # One degree of freedom and three baselines: +0.021 [-0.016, 0.059] on two seeds decides nothing.
+    assert explained == {"frozen_decoder": "unclear", "soft_frozen_decoder": "inactive", "frozen_encoder": "unclear"}
+    decoder = now["explained_variance"]["baselines"]["frozen_decoder"]
+    assert decoder["interval"] == pytest.approx([-0.0163, 0.0593], abs=1e-4)
+    assert decoder["notes"] == ["two seeds: one degree of freedom"]
 
 
 def test_commands_read_it(folder: Path, capsys: pytest.CaptureFixture):

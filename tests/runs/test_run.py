@@ -125,16 +125,21 @@ def test_the_data_of_a_run_come_without_nulls_wherever_their_class_has_moved(tmp
         Run(folder).datamodule()
 
 
+def line_of(seed: int) -> dict:
+    return LINE | {"metrics": {"l0": {"trained": {str(seed): 31.5 + seed}}}}
+
+
 def test_runs_that_differ_in_seeds_are_one_experiment(tmp_path: Path):
-    folders = [write_run(tmp_path / name, LINE, seeds=seeds) for name, seeds in (("a", (0,)), ("b", (1,)))]
-    folders.append(write_run(tmp_path / "c", LINE, n_features=7))
+    folders = [write_run(tmp_path / name, line_of(seed), seeds=(seed,)) for name, seed in (("a", 0), ("b", 1))]
+    folders.append(write_run(tmp_path / "c", line_of(0), n_features=7))
     first, second = experiments_of(read_runs(folders))
     assert ([run.folder.name for run in first.runs], first.name, second.name) == (["a", "b"], "a+b", "c")
-    assert first.values()[Tag("l0")] == {"trained": [31.0, 33.0, 31.0, 33.0]}
+    assert first.values()[Tag("l0")] == {"trained": [31.5, 32.5]}
 
 
 def test_a_run_given_twice_is_one_run(tmp_path: Path):
     folder = write_run(tmp_path / "run", LINE)
     link = tmp_path / "link"
     link.symlink_to(folder)
-    assert len(read_runs([folder, link, folder / "../run"])) == 1
+    (run,) = read_runs([folder, link, folder / "../run"])
+    assert run.given_again == [link, folder / "../run"]

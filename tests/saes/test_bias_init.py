@@ -128,7 +128,7 @@ def test_what_is_never_trained_starts_where_the_others_do(tmp_path):
 
 
 def test_a_resumed_run_keeps_its_b_dec(tmp_path):
-    first = TopK(D_IN, d_sae=D_SAE, k=4, b_dec_init=Zero())
+    first = TopK(D_IN, d_sae=D_SAE, k=4)
     fit(first, tmp_path, callbacks=[SaveAt(2, tmp_path / "2.ckpt")])
     saved = torch.load(tmp_path / "2.ckpt", weights_only=True)["state_dict"]["b_dec"]
     [b_dec] = start_of(TopK(D_IN, d_sae=D_SAE, k=4), tmp_path, ckpt_path=tmp_path / "2.ckpt").values()

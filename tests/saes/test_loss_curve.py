@@ -95,14 +95,14 @@ def panel(**kwargs):
 def test_a_run_keeps_the_losses_of_every_member(tmp_path):
     module, seen = panel(lr_scheduler=lambda optimizer: WarmupDecay(optimizer, decay=0.5)), []
     for sae in module.members.values():
-        losses = sae.losses
+        losses = sae.loss_terms
 
         def recorded(x, step, losses=losses):
             result = losses(x, step)
             seen.append(result["loss"].item())
             return result
 
-        sae.losses = recorded
+        sae.loss_terms = recorded
     fit(module, tmp_path, n=40)
     expected = torch.tensor(seen, dtype=torch.float64).view(40, 4)
     torch.testing.assert_close(module.loss_curve.sums, expected)

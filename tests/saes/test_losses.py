@@ -29,7 +29,7 @@ def mse(sae, x, latents):
 
 
 def compare(sae, x, reference, step=100):
-    loss = sae.losses(x, step)["loss"]
+    loss = sae.loss_terms(x, step)["loss"]  # of directions that need not have unit norm
     torch.testing.assert_close(loss, reference)
     names = [name for name, parameter in sae.named_parameters() if parameter.requires_grad]
     parameters = [sae.get_parameter(name) for name in names]
@@ -96,7 +96,7 @@ def test_matryoshka(x, fractions):
     ends = {(0.5, 0.3, 0.2): [12, 19, 24], (1.0,): [24], (0.25, 0.75): [6, 24]}[fractions]
     prefixes = [mse(sae, x, latents * (torch.arange(D_SAE) < end)) for end in ends]
     compare(sae, x, torch.stack(prefixes).mean())
-    torch.testing.assert_close(sae.losses(x, 0)["mse"], prefixes[-1])
+    torch.testing.assert_close(sae.loss_terms(x, 0)["mse"], prefixes[-1])
 
 
 def test_matryoshka_with_one_group_is_batch_topk(x):
@@ -104,7 +104,7 @@ def test_matryoshka_with_one_group_is_batch_topk(x):
     one = randomised(MatryoshkaBatchTopK(D_IN, d_sae=D_SAE, k=5, group_fractions=[1.0]))
     torch.manual_seed(3)
     other = randomised(BatchTopK(D_IN, d_sae=D_SAE, k=5))
-    torch.testing.assert_close(one.losses(x, 0), other.losses(x, 0))
+    torch.testing.assert_close(one.loss_terms(x, 0), other.loss_terms(x, 0))
 
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.3), (0.5, 0.0, 0.5), (0.99, 0.01), (1.5, -0.5), ()])
@@ -202,11 +202,11 @@ def test_aux_k_is_zero_where_the_dead_latents_explain_what_is_missing():
         sae.W_dec.copy_(torch.eye(2))
     sae.samples_since_fired[1] = 10
     x = torch.tensor([[3.0, 1.0], [2.0, 0.5]])  # the first latent takes the first dimension; the second is missing
-    losses = sae.losses(x, 0)
+    losses = sae.loss_terms(x, 0)
     assert losses["mse"].item() == pytest.approx((1 + 0.25) / 2)
     assert losses["aux"].item() == 0
 
 
 def test_no_aux_term_without_dead_latents(x):
     sae = randomised(TopK(D_IN, d_sae=D_SAE, k=5, aux_coefficient=0.4))
-    assert "aux" not in sae.losses(x, 0)
+    assert "aux" not in sae.loss_terms(x, 0)

@@ -82,14 +82,14 @@ class Plain(torch.nn.Module):
 
 def trace(sae, folder, precision):
     """Losses of a run of the trainer, one for each step."""
-    losses, original = [], sae.losses
+    losses, original = [], sae.loss_terms
 
     def recorded(x, step):
         result = original(x, step)
         losses.append(result["loss"].item())
         return result
 
-    sae.losses = recorded
+    sae.loss_terms = recorded
     fit(sae, folder, n=STEPS, precision=precision, gradient_clip_val=CLIP)
     return losses
 

@@ -141,6 +141,23 @@ def test_edit_of_one_position_moves_no_earlier_logits(source):
     assert not torch.allclose(edited[:, 6:], clean[:, 6:])
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_number_format_in_which_this_cpu_is_slow_is_said_once(tiny_lm, monkeypatch, recwarn, dtype):
+    monkeypatch.setattr("sae_lightning.sources.language_model.slowness", lambda dtype: 9.7)
+    source = LanguageModelSource(tiny_lm, "model.layers.0", dtype=dtype)
+    assert source.no_next_token == ""
+    assert not recwarn  # an example says nothing: the model may move to a GPU yet
+    with pytest.warns(UserWarning, match=f"runs in {dtype}, .*10 times as long as in float32: with data.dtype=float32"):
+        source.capture(INPUTS)
+    source.capture(INPUTS)
+    assert not recwarn
+    LanguageModelSource(tiny_lm, "model.layers.0", dtype="float32").capture(INPUTS)
+    monkeypatch.setattr("sae_lightning.sources.language_model.slowness", lambda dtype: 1.9)
+    LanguageModelSource(tiny_lm, "model.layers.0", dtype=dtype).capture(INPUTS)
+    assert not recwarn
+
+
+@pytest.mark.filterwarnings("ignore:.* times as long as in float32")
 def test_dtypes(tmp_path, tiny_lm):
     stored = tiny.save_tiny_lm(tmp_path, dtype="bfloat16")
     assert LanguageModelSource(stored, "model.layers.0").capture(INPUTS)[0].dtype == torch.bfloat16

@@ -63,7 +63,7 @@ def test_intervals_are_as_wide_as_those_of_drawing_blocks_again():
     residual = (x - small.decode(small.encode(x))).double()
     dense = large.encode(x).to_dense().double() / large.input_scale.double()
     drawn = torch.randint(100, (4000, 100), generator=torch.Generator().manual_seed(6))
-    often = [j for j in range(large.d_sae) if found.firings[j] > 200]
+    often = [j for j in range(large.d_sae) if found.firings[j] > 150]
     assert len(often) > 3
     for j in often:
         change = (residual - dense[:, j : j + 1] * large.W_dec[j].double()).square().sum(1) - residual.square().sum(1)

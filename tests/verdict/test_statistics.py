@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sae_lightning.verdict.statistics import adjusted, between_seeds, crossed, independent, linearised
+from sae_lightning.verdict.statistics import (
+    Difference,
+    between_repeats,
+    between_seeds,
+    crossed,
+    independent,
+    linearised,
+    smallest_difference,
+)
 
 
 def test_seeds_alone_give_the_paired_t_interval():
@@ -40,9 +48,16 @@ def test_seeds_and_items_both_widen_the_interval():
 
 
 def test_no_spread_gives_a_point():
-    assert (between_seeds(np.array([0.5, 0.5])).low, between_seeds(np.array([0.5, 0.5])).p) == (0.5, 0)
+    assert (between_seeds(np.array([0.5, 0.5])).low, between_seeds(np.array([0.5, 0.5])).half) == (0.5, 0)
     equal = crossed(np.zeros((2, 4)))
     assert (equal.low, equal.high, equal.p) == (0, 0, 1)
+
+
+def test_a_metric_that_counts_varies_by_its_step_at_least():
+    counted = between_seeds(np.array([0.5, 0.5001]), least_variance=0.01)
+    assert counted.half == pytest.approx(stats.t.ppf(0.975, 1) * 0.1 / 2**0.5)
+    assert between_seeds(np.array([0.5, 0.5]), least_variance=0.01).half == 0, "no variation says nothing"
+    assert between_seeds(np.array([0.1, 0.5]), 0.01) == between_seeds(np.array([0.1, 0.5])), "it varies by more"
 
 
 def test_one_item_is_refused():
@@ -78,11 +93,36 @@ def test_a_ratio_keeps_its_value_and_its_spread():
     assert values.std(ddof=1) / 200**0.5 == pytest.approx(resampled.std(), rel=0.05)
 
 
-def test_many_questions_at_once_are_corrected_and_missing_ones_stay_missing():
-    p_values = np.array([0.001, 0.04, np.nan, 0.5])
-    assert adjusted(p_values)[[0, 1, 3]] == pytest.approx([0.003, 0.06, 0.5])
-    assert np.isnan(adjusted(p_values)[2])
-    assert np.isnan(adjusted(np.array([np.nan]))).all()
+def test_an_interval_that_holds_for_several_at_once_has_a_level_of_its_own():
+    differences = np.array([0.1, 0.3, 0.25])
+    alone = between_seeds(differences)
+    among = alone.among(3)
+    expected = stats.ttest_1samp(differences, 0).confidence_interval(1 - 0.05 / 3)
+    assert (among.low, among.high) == pytest.approx((expected.low, expected.high))
+    assert among.p == pytest.approx(3 * alone.p)
+    assert (among.p < 0.05) == (among.low > 0)
+    assert alone.among(100).p == 1
+
+
+def test_an_evaluator_with_seeds_widens_the_interval_by_what_varies_between_them():
+    """The sum of squared half-widths, each with its own t: more than the seeds alone, and more than the repeats."""
+    seeds = between_seeds(np.array([0.1, 0.3, 0.25]))
+    repeats = np.array([0.2, 0.26, 0.19, 0.22])
+    part = between_repeats(repeats)
+    assert part == (pytest.approx(repeats.var(ddof=1) / 4), 3)
+    expected = (seeds.half**2 + part[0] * stats.t.ppf(0.975, 3) ** 2) ** 0.5
+    assert seeds.plus(*part).half == pytest.approx(expected)
+    assert Difference(0.1, ()).plus(*part).parts == (), "it does not say how seeds vary"
+
+
+def test_the_smallest_difference_is_one_that_an_evaluator_shows_between_an_sae_and_itself():
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=(40, 1))
+    measured = true + rng.normal(0, 0.1, (40, 5))
+    least = smallest_difference(measured.tolist())
+    again = np.abs(np.diff(rng.normal(0, 0.1, (4000, 2)), axis=1))
+    assert (again < least).mean() == pytest.approx(0.95, abs=0.02)
+    assert smallest_difference([[0.5], [0.6]]) is None
 
 
 @pytest.mark.parametrize("n_seeds", [1, 2, 3])

@@ -105,7 +105,7 @@ class KeptRows(CachedRows):
         if begin >= end:
             return self.rows.slice(0, 0)
         stored = self._stored(np.arange(begin, end))
-        return self.rows.slice(stored[0], stored[-1] + 1)[torch.from_numpy(stored - stored[0])]
+        return self.rows.slice(int(stored[0]), int(stored[-1]) + 1)[torch.from_numpy(stored - stored[0])]
 
     @override
     def places(self, stored: np.ndarray) -> np.ndarray:

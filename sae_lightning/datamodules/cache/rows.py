@@ -15,6 +15,8 @@ from torch import Tensor
 from sae_lightning.datamodules.cache.manifest import Shard, layout
 from sae_lightning.sources import TokenBatch
 
+_ROWS_AT_ONCE = 16_384
+
 
 class CachedRows:
     """The activations of consecutive shards, [n, d_in].
@@ -55,6 +57,20 @@ class CachedRows:
     def places(self, stored: np.ndarray) -> np.ndarray:
         """Return where the rows of the shards with these numbers are among these rows."""
         return stored
+
+    def find_non_finite(self) -> str | None:
+        """Name the first number that is NaN or infinite; None if all are finite."""
+        for shard, first in zip(self.shards, self.begins, strict=False):
+            for begin in range(0, shard.tokens, _ROWS_AT_ONCE):
+                rows = self.slice(int(first) + begin, int(first) + min(begin + _ROWS_AT_ONCE, shard.tokens))
+                if not torch.isfinite(torch.stack(torch.aminmax(rows))).all():
+                    row, dimension = (~torch.isfinite(rows)).nonzero()[0].tolist()
+                    return (
+                        f"{self.folder / shard.file}, activation {begin + row}, dimension {dimension} is "
+                        f"{rows[row, dimension].item()}; remove this shard and run the `sae cache` command of the "
+                        "cache again, which makes it anew"
+                    )
+        return None
 
     def gather(self, numbers: np.ndarray, out: np.ndarray) -> None:
         """Copy rows with ascending numbers [k] to `out` [k, d_in] of type `bits`; other threads run meanwhile."""

@@ -14,7 +14,7 @@ _MAX_BYTES = 4_000_000
 
 def latent_images(run: Run) -> Iterator[Section]:
     """Show the page that compares SAEs, for each part of the activations."""
-    folder = run.folder / FOLDER
+    folder = run.file(FOLDER)
     files = [path for path in sorted(folder.glob("**/compared.png")) if path.stat().st_size < _MAX_BYTES]
     groups = [Group(str(path.parent.relative_to(folder)).strip("."), images=[_image(path)]) for path in files]
     lead = (

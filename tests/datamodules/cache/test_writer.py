@@ -99,7 +99,7 @@ def test_ranks_write_the_same_files(cache, tmp_path, monkeypatch, capsys):
         assert ("others have not" in capsys.readouterr().out) == (rank != 0)
     assert content(tmp_path / "ranks") == alone
     forwards = []
-    monkeypatch.setattr(writer, "valid_activations", lambda *args: forwards.append(args))
+    monkeypatch.setattr(writer, "valid_activations_and_mask", lambda *args: forwards.append(args))
     cache(out=tmp_path / "ranks")  # nothing is left to do
     assert not forwards
 
@@ -128,8 +128,8 @@ def test_an_interrupted_cache_continues_without_the_model_on_finished_shards(cac
     assert not json.loads((tmp_path / "cache/manifest.json").read_text())["complete"]
 
     forwards = []
-    real = writer.valid_activations
-    monkeypatch.setattr(writer, "valid_activations", lambda *args: forwards.append(1) or real(*args))
+    real = writer.valid_activations_and_mask
+    monkeypatch.setattr(writer, "valid_activations_and_mask", lambda *args: forwards.append(1) or real(*args))
     assert content(cache()) == whole
     assert len(forwards) <= n_blocks - 4
 
@@ -214,14 +214,14 @@ def test_the_default_format_is_that_of_the_activations(cache, tmp_path):
 
 
 def test_numbers_that_do_not_fit_are_refused(cache, capsys, monkeypatch):
-    real = writer.valid_activations
+    real = writer.valid_activations_and_mask
 
     def large(*args):
-        activations = real(*args)
+        activations, valid = real(*args)
         activations[0, :3] = 1e5
-        return activations
+        return activations, valid
 
-    monkeypatch.setattr(writer, "valid_activations", large)
+    monkeypatch.setattr(writer, "valid_activations_and_mask", large)
     message = mistake(capsys, cache, "--dtype=float16")
     assert "heldout-00000.safetensors: 6 numbers do not fit float16" in message
 
