@@ -9,7 +9,7 @@ from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE
 from sae_lightning.runs.experiment import Experiment
 from sae_lightning.tables import lay_out, number_format
 from sae_lightning.verdict.comparison import BEATS, EQUIVALENT, INACTIVE, LOSES, UNCLEAR, UNKNOWN, Comparison
-from sae_lightning.verdict.decide import decide, floor_of
+from sae_lightning.verdict.decide import LOSS_FALL, decide, floor_of
 from sae_lightning.verdict.files import evaluator_noise
 from sae_lightning.verdict.statistics import LEVEL
 
@@ -32,6 +32,8 @@ def experiment_texts(experiments: Sequence[Experiment], margin: float = MARGIN) 
             if size := experiment.first_size_with_baselines:
                 text += f"\n@{size}: the trained SAE of size {size} against the baselines of its size"
             yield text
+        elif names := _still_falling(experiment):
+            yield _not_converged(names)
 
 
 def metric_table(experiment: Experiment, label: str = "") -> str:
@@ -172,7 +174,23 @@ def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
     if any(not one.varies for one in with_interval):
         yield "no variation: all seeds have the same difference, so nothing says how much another one would differ"
     if names := in_order(name for one in comparisons for name in one.not_converged):
-        yield (
-            f"not converged: {', '.join(names)}; the training loss still fell by more than {NOT_CONVERGED_ABOVE:.0%} "
-            "over the last tenth of training, so that a longer one may decide otherwise"
-        )
+        yield _not_converged(names) + ", so that a longer one may decide otherwise"
+
+
+def _not_converged(names: Sequence[str]) -> str:
+    return (
+        f"not converged: {', '.join(names)}; the training loss still fell by more than {NOT_CONVERGED_ABOVE:.0%} in a "
+        "tenth of the training"
+    )
+
+
+def _still_falling(experiment: Experiment) -> list[str]:
+    """Return the policies whose loss still falls, where there is nothing to compare."""
+    falls = [policies for tag, policies in experiment.values().items() if tag.metric == LOSS_FALL]
+    means = {
+        policy: statistics.fmean(value for value in values if value is not None)
+        for policies in falls
+        for policy, values in policies.items()
+        if any(value is not None for value in values)
+    }
+    return in_order(policy for policy, mean in means.items() if mean > NOT_CONVERGED_ABOVE)
