@@ -7,7 +7,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
-from sae_lightning.probing.files import find_files, read_rows
+from sae_lightning.datamodules.table_files import find_files, read_rows
 
 _PLACE = "{}"
 _NO_SPACE_AFTER = ('"', "'", "(", " ", "\n")
