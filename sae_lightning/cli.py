@@ -106,8 +106,9 @@ def help_text() -> str:
 def errors_in_one_message(word: str) -> Iterator[None]:
     """Turn an error that the user can repair into one message on stderr and exit code 2.
 
-    These are a ``ValueError``, a file that cannot be read or written, and a rejected argument. Everything else is a fault of the program and
-    keeps its traceback; so does every error when the environment variable ``SAE_DEBUG`` is set.
+    These are a ``ValueError``, a file that cannot be read or written, and a rejected argument. Everything else is a
+    fault of the program and keeps its traceback; so does every error when the environment variable ``SAE_DEBUG`` is
+    set.
     """
     try:
         yield
