@@ -198,7 +198,11 @@ class SAEModule(LightningModule):
         if isinstance(data, CalibrationData):
             sample = data.calibration_sample(n)
         else:
-            sample = first_activations(train_batches_of(self.trainer), n)
+            sample = first_activations(train_batches_of(self.trainer), n, self.width)
+        if problem := non_finite(sample):
+            raise ValueError(
+                f"the first training activations, which an SAE starts from: {problem}{self._in_the_data()}"
+            )
         return self.trainer.strategy.broadcast(sample)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
@@ -389,21 +393,22 @@ class SAEModule(LightningModule):
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
 
-def first_activations(batches: Iterable[Any], n: int) -> Tensor:
+def first_activations(batches: Iterable[Any], n: int, width: int) -> Tensor:
     """Return the first n activations [n, d_in] of some batches, or all where there are fewer.
 
     Args:
-        batches: each is [batch, d_in], or a tuple or list that begins with that. The generators of torch are left as
-            they were, so a loader that shuffles gives training the batches that it would have given without this.
+        batches: see `activations_in`. The generators of torch are left as they were, so a loader that shuffles gives
+            training the batches that it would have given without this.
         n: number of activations.
+        width: of an activation.
 
     Raises:
-        ValueError: if there is no batch.
+        ValueError: if there is no batch, or one of another width.
     """
     rows: list[Tensor] = []
     with isolate_rng():
         for batch in batches:
-            rows.append(batch[0] if isinstance(batch, tuple | list) else batch)
+            rows.append(activations_in(batch, width))
             if sum(map(len, rows)) >= n:
                 break
     if not rows:
