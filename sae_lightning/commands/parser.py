@@ -75,13 +75,14 @@ def _refuse_damaged_configs(args: Sequence[str]) -> None:
     Raises:
         ValueError: if there is one.
     """
-    pairs = zip(args, [*args[1:], ""], strict=True)
+    pairs = zip(args, [*args[1:], ""], strict=False)
     given = [after if one in ("-c", "--config") else one.removeprefix("--config=") for one, after in pairs
              if one in ("-c", "--config") or one.startswith("--config=")]  # fmt: skip
     for path in filter(Path.is_file, map(Path, given)):
+        place = f"Problems parsing config {path}"
         try:
             settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"--config {path}: it is damaged or cut off, or no YAML: {error}. {_CONFIG}") from error
+            raise ValueError(f"{place}: it is damaged or cut off, or no YAML: {error}. {_CONFIG}") from error
         if not isinstance(settings, dict):
-            raise ValueError(f"--config {path}: it holds {type(settings).__name__}, no settings by name. {_CONFIG}")
+            raise ValueError(f"{place}: it holds {type(settings).__name__}, no settings by name. {_CONFIG}")
