@@ -139,7 +139,7 @@ def test_what_only_running_can_find_is_one_message_too(command, needles, places,
     message = message_of(command, places, capsys)
     for needle in needles:
         assert needle in message
-    assert not list(Path().rglob("*.safetensors")), "an SAE is exported"
+    assert not list(Path().rglob("sae.safetensors")), "an SAE is exported"
 
 
 def test_there_are_more_than_a_hundred():

@@ -200,9 +200,7 @@ class SAEModule(LightningModule):
         else:
             sample = first_activations(train_batches_of(self.trainer), n, self.width)
         if problem := non_finite(sample):
-            raise ValueError(
-                f"the first training activations, which an SAE starts from: {problem}{self._in_the_data()}"
-            )
+            raise ValueError(f"the sample that an SAE starts from {problem}{self._in_the_data()}")
         return self.trainer.strategy.broadcast(sample)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
