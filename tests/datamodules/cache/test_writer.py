@@ -128,7 +128,7 @@ def test_an_interrupted_cache_continues_without_the_model_on_finished_shards(cac
     assert not json.loads((tmp_path / "cache/manifest.json").read_text())["complete"]
 
     forwards = []
-    real = writer.valid_activations
+    real = writer.valid_activations_and_mask
     monkeypatch.setattr(writer, "valid_activations_and_mask", lambda *args: forwards.append(1) or real(*args))
     assert content(cache()) == whole
     assert len(forwards) <= n_blocks - 4
@@ -214,12 +214,12 @@ def test_the_default_format_is_that_of_the_activations(cache, tmp_path):
 
 
 def test_numbers_that_do_not_fit_are_refused(cache, capsys, monkeypatch):
-    real = writer.valid_activations
+    real = writer.valid_activations_and_mask
 
     def large(*args):
-        activations = real(*args)
+        activations, mask = real(*args)
         activations[0, :3] = 1e5
-        return activations
+        return activations, mask
 
     monkeypatch.setattr(writer, "valid_activations_and_mask", large)
     message = mistake(capsys, cache, "--dtype=float16")
