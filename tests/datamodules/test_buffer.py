@@ -86,6 +86,16 @@ def test_dtype():
     assert buffer.take(4).dtype == torch.float32
 
 
+def test_a_number_too_large_for_the_stored_format_is_refused():
+    """It would be infinite in the buffer, and a batch of it would spoil every weight."""
+    buffer = ShuffleBuffer(4, 3, torch.float16)
+    with pytest.raises(ValueError, match="buffer_dtype=float16: an activation of 70000 does not fit.*bfloat16"):
+        buffer.add(torch.full((1, 3), -70000.0))
+    assert buffer.filled == 0
+    buffer.add(torch.full((1, 3), 65504.0))
+    ShuffleBuffer(4, 3, torch.bfloat16).add(torch.full((1, 3), 70000.0))
+
+
 def test_errors():
     buffer = ShuffleBuffer(4, 3)
     with pytest.raises(ValueError, match="5 rows do not fit into 4 free slots"):
