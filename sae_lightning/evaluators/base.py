@@ -9,7 +9,7 @@ no parameter and draw nothing from the global random state, so training is bit-i
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from statistics import fmean
@@ -96,20 +96,21 @@ class Scores:
         own = {member: float(floor) for member, floor in floors.items() if isinstance(member, Member)}
         return {member: floor for member, floor in own.items() if math.isfinite(floor)}
 
-    def floors_by_part(self, parts: Iterable[str]) -> dict[str, Tensor | float]:
-        """Return one floor for each part: that of the part, or the mean over its members.
+    def floors_by_part(self, saes: Collection[Member]) -> dict[str, Tensor | float]:
+        """Return one floor for each part: that of the part, or the mean over its SAEs.
 
         Args:
-            parts: all that a floor which is one number stands for.
+            saes: members that are no references, whose floors may be of another kind: that of a probe on everything is
+                higher than that of a probe on one latent.
         """
         if self.floor is None:
             return {}
         if not isinstance(self.floor, Mapping):
-            return dict.fromkeys(parts, self.floor)
+            return dict.fromkeys(by_part(saes), self.floor)
         floors = {part: floor for part, floor in self.floor.items() if not isinstance(part, Member)}
         own = self.member_floors
         for part, members in by_part(member for member in self.floor if isinstance(member, Member)).items():
-            finite = [own[member] for member in members if member in own]
+            finite = [own[member] for member in members if member in own and member in saes]
             floors[part] = fmean(finite) if finite else math.nan
         return floors
 
@@ -205,11 +206,10 @@ class Evaluator(Callback, ABC):
         if not self._is_active:
             return
         assert isinstance(pl_module, SAEModule)
-        parts = {member.part for member in pl_module.members}
         self.measured = {scores.metric.name: scores for scores in self.scores(trainer, pl_module, stage)}
         for name, scores in self.measured.items():
             values = {LoggedName.of(stage, name, member): value for member, value in scores.members.items()}
-            floors = scores.floors_by_part(parts)
+            floors = scores.floors_by_part(pl_module.members)
             values |= {LoggedName(stage, Tag(name, part), None): floor for part, floor in floors.items()}
             for logged_name, value in values.items():
                 # Every rank has the same value already; sync_dist keeps Lightning from warning that it might not.

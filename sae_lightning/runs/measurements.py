@@ -65,10 +65,10 @@ class Measurements:
 
         Args:
             tag: the metric.
-            policy: whose floor, the mean over its members, where members have floors of their own; by default all.
+            policy: whose floor, the mean over its members, where members have floors of their own; by default the mean
+                over SAEs, without references.
         """
-        own = self.member_floors.get(tag, {})
-        floors = [floor for member, floor in own.items() if not policy or member.policy == policy]
+        floors = [floor for member, floor in self.member_floors.get(tag, {}).items() if member.policy == policy]
         return fmean(floors) if floors else self.floors.get(tag)
 
     def of_part(self, part: str) -> set[str]:

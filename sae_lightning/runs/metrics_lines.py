@@ -9,10 +9,11 @@ validations included; both go on counting over a restart. A value that is not fi
 metrics are called ``fvu@early``. ``about`` describes metrics by name (`Metric`), each in the first line that has it.
 ``nulls`` names the parts that are null versions of the activations. Where SAEs have several sizes, ``sizes`` says
 which policies are of one size, and what they are there: ``{"x8_frozen_decoder": ["x8", "frozen_decoder"]}``.
-``member_floors`` has, in the form of ``metrics``, the floors of single members where these have their own (their size,
-their live latents), and ``floors`` then the mean. ``repeats`` has the values of each evaluator seed whose mean is the
-value: ``{"probe_accuracy_k1": {"trained": {"0": [0.81, 0.84]}}}``. All lists have one length, and place i is the same
-draw to every member. ``saes`` has the fingerprint of each SAE that was measured: ``{"trained/0": "5ca1ab1e00c0ffee"}``.
+``member_floors`` has, in the form of ``metrics``, the floors of single SAEs and references where these have their own
+(their size, their live latents), and ``floors`` then the mean over SAEs. ``repeats`` has the values of each evaluator
+seed whose mean is the value: ``{"probe_accuracy_k1": {"trained": {"0": [0.81, 0.84]}}}``. All lists have one length,
+and place i is the same draw to every member. ``saes`` has the fingerprint of each SAE that was measured:
+``{"trained/0": "5ca1ab1e00c0ffee"}``.
 
 Format 1, of older versions, has no ``format``, ``about`` and ``nulls``, but ``better`` (``{"fvu": "lower"}``).
 """
