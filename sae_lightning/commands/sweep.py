@@ -38,6 +38,9 @@ _PANEL = "sae_lightning.panel.SanityPanel"
 
 def main(args: list[str]) -> None:
     """Train a panel at several learning rates, and print which is best for each policy."""
+    if {"-h", "--help"} & {*args[1:]}:
+        print(f"usage: sae sweep --config CONFIG --lr RATES [options of sae fit]\n\n{__doc__.replace('``', '')}")
+        return
     SweepCLI(["fit", *args[1:]])
 
 

@@ -131,3 +131,10 @@ def test_what_cannot_be_swept_is_refused(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(["sweep", *arguments, "--data=SyntheticDataModule", "--data.d_in=8", "--lr=1e-3,1e-2"])
     assert message in capsys.readouterr().err
+
+
+def test_help_is_that_of_the_command(capsys):
+    main(["sweep", "--help"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: sae sweep --config CONFIG --lr RATES")
+    assert "best_lr.yaml" in printed
