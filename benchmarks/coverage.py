@@ -100,8 +100,12 @@ def family(
         differences = values[:, :1] - values[:, 1:]
         decided = [between_seeds(column, least).among(BASELINES) for column in differences.T]
         truth = true / (latents / (latents / 100) ** 0.5) if latents else true
-        covered += all(one.low <= own <= one.high for one, own in zip(decided, truth, strict=True))
-        words = [word(one) for one in decided]
+        shown = [comparison(one) for one in decided]  # where nothing varies, the verdict shows no interval
+        covered += all(
+            not one.has_interval or one.difference.low <= own <= one.difference.high
+            for one, own in zip(shown, truth, strict=True)
+        )
+        words = [one.verdict for one in shown]
         equal = words if gap == 0 else words[:-1]
         wrong += any(own in ("beats", "loses") for own in equal)
         found += words[-1] == "beats"
@@ -111,13 +115,14 @@ def family(
 def equivalent(n_seeds: int, gap: float, margin: float, rounds: int, rng: np.random.Generator) -> float:
     """Return how often a baseline is called equivalent; gap and margin in standard deviations of a difference."""
     drawn = gap + rng.standard_normal((rounds, n_seeds))
-    return sum(word(between_seeds(own).among(BASELINES), margin) == "equivalent" for own in drawn) / rounds
+    return (
+        sum(comparison(between_seeds(own).among(BASELINES), margin).verdict == "equivalent" for own in drawn) / rounds
+    )
 
 
-def word(difference: Difference, margin: float | None = None) -> str:
-    """Return what the verdict says of a difference."""
-    one = Comparison(Tag("simulated"), "baseline", 1.0, 1.0 - difference.mean, difference, True, margin=margin)
-    return one.verdict
+def comparison(difference: Difference, margin: float | None = None) -> Comparison:
+    """Return what the verdict makes of a difference."""
+    return Comparison(Tag("simulated"), "baseline", 1.0, 1.0 - difference.mean, difference, True, margin=margin)
 
 
 def main() -> None:

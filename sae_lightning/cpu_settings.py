@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from sae_lightning.cores import allowed_cores, busy_cores, own_cores
 from sae_lightning.kernels.pre_acts import can_pack, products
 
+PLAIN = "SAE_PLAIN_PRODUCTS"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which a user sets the number of threads."""
 
@@ -63,7 +64,14 @@ def share_threads(n_processes: int) -> None:
 
 
 def choose_products() -> None:
-    """Choose the fast products that this machine has, each tried for the dtype that uses it."""
+    """Choose the fast products that this machine has, each tried for the dtype that uses it.
+
+    With SAE_PLAIN_PRODUCTS=1 in the environment none is chosen: every product is torch's own, as on a machine that has
+    no others. Results then differ in their last bits alone; where they differ by more, a fast product is wrong.
+    """
+    if os.environ.get(PLAIN) == "1":
+        products.packed, products.screened = frozenset(), False
+        return
     exact = not torch.cuda.is_available() and use_fast_float32_products()  # beside CUDA the setting would mean TF32
     products.packed = frozenset(dtype for dtype in (torch.float32, torch.bfloat16) if exact and can_pack(dtype))
     products.screened = has_fast_bfloat16()

@@ -9,6 +9,45 @@ import pytest  # noqa: E402
 from tiny_clip import save_images, save_tiny_clip  # noqa: E402
 
 import sae_lightning  # noqa: E402, F401  (before anything that imports torchvision, see sae_lightning/_torchvision.py)
+from sae_lightning.cpu_settings import PLAIN  # noqa: E402
+from sae_lightning.kernels import pre_acts  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--products",
+        choices=("both", "plain", "fast"),
+        default="both",
+        help="run tests of products with torch's own, with the fast ones of this machine, or twice",
+    )
+
+
+def pytest_generate_tests(metafunc):
+    if "plain_or_fast" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--products")
+        metafunc.parametrize("plain_or_fast", ("plain", "fast") if chosen == "both" else (chosen,), indirect=True)
+
+
+@pytest.fixture
+def plain_or_fast(request, monkeypatch):
+    """A machine without fast products, and one that uses all it has, whatever the size."""
+    fast = request.param == "fast"
+    dtypes = filter(pre_acts.can_pack, (torch.float32, torch.bfloat16)) if fast else ()
+    monkeypatch.setattr(pre_acts.products, "packed", frozenset(dtypes))
+    monkeypatch.setattr(pre_acts.products, "screened", fast)
+    monkeypatch.setattr(pre_acts, "SCREEN_MIN_D_IN", 1)
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_the_process(request, monkeypatch):
+    """Give every test the products of a fresh process: a command that ran in this one has chosen others."""
+    if request.config.getoption("--products") == "plain":
+        monkeypatch.setenv(PLAIN, "1")
+    monkeypatch.setattr(pre_acts.products, "packed", frozenset())
+    monkeypatch.setattr(pre_acts.products, "screened", False)
+    precision = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(precision)
 
 
 @pytest.fixture(scope="session")

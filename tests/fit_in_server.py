@@ -46,6 +46,9 @@ class Breaking(FileText):
         super().__init__(paths)
         packing._DOCUMENTS_AT_ONCE = 8
 
+    def check(self):
+        """Read nothing ahead, as from a network."""
+
     def train(self, start=0):
         is_last = os.environ.get("LOCAL_RANK", "0") == str(int(os.environ.get("WORLD_SIZE", "1")) - 1)
         for number, document in enumerate(super().train(start), start):

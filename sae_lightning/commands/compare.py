@@ -11,6 +11,7 @@ verdict; that of a family is about each size by itself.
 import json
 from pathlib import Path
 
+from sae_lightning.commands.not_finite import say_not_finite
 from sae_lightning.commands.parser import RUN_HELP, add_margin, make_parser, parse
 
 
@@ -28,7 +29,9 @@ def main(args: list[str]) -> None:
     from sae_lightning.runs import experiments_of, read_runs
     from sae_lightning.verdict import experiment_texts, experiments_as_json
 
-    experiments = experiments_of(read_runs(options.RUN))
+    runs = read_runs(options.RUN)
+    say_not_finite(runs)
+    experiments = experiments_of(runs)
     if options.json:
         print(json.dumps(experiments_as_json(experiments, options.margin)))
     else:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from sae_lightning.commands.not_finite import say_not_finite
 from sae_lightning.commands.parser import RUN_HELP, add_margin, make_parser, parse
 from sae_lightning.runs import experiments_of, read_runs
 from sae_lightning.whole_files import write_whole
@@ -31,10 +32,15 @@ def main(args: list[str]) -> None:
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
-    experiments = experiments_of(read_runs(options.RUN))
+    runs = read_runs(options.RUN)
+    say_not_finite(runs)
+    experiments = experiments_of(runs)
     if options.split:
         page_file.parent.mkdir(exist_ok=True)
-    explorer = explorer_of(experiments[0].runs[0], options.latents, page_file.parent if options.split else None)
+    try:
+        explorer = explorer_of(experiments[0].runs[0], options.latents, page_file.parent if options.split else None)
+    except ValueError as error:
+        raise ValueError(f"{error}; --latents 0 makes the page without latents") from error
     write_whole(page_file, page(experiments, explorer, options.margin))
     print(page_file)
 

@@ -44,6 +44,11 @@ def main(args: list[str]) -> None:
     small, large = (SparseAutoencoder.load(folder).to(device) for folder in (settings.small, settings.large))
     if small.d_in != large.d_in:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
+    if small.d_sae > large.d_sae:
+        raise ValueError(
+            f"--small {settings.small} has {small.d_sae} latents and --large {settings.large} has {large.d_sae}: "
+            "give the smaller one with --small"
+        )
     datamodule = _datamodule(parser, settings, device)
     for name, sae in (("small", small), ("large", large)):
         datamodule.refuse_sae_of_others(sae, f"--{name} {settings[name]}")

@@ -156,7 +156,8 @@ def read_validations(path: Path) -> list[Validation]:
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
     if not validations:
-        raise ValueError(f"{path} is empty: the run has finished no validation yet; give one that has")
+        state = f"holds {len(lines)} line that is cut off or damaged, and no other" if lines else "is empty"
+        raise ValueError(f"{path} {state}: the run has finished no validation yet; give one that has")
     return validations
 
 

@@ -199,6 +199,8 @@ class SAEModule(LightningModule):
             sample = data.calibration_sample(n)
         else:
             sample = first_activations(train_batches_of(self.trainer), n, self.width)
+        if problem := non_finite(sample):
+            raise ValueError(f"the sample that an SAE starts from {problem}{self._in_the_data()}")
         return self.trainer.strategy.broadcast(sample)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
@@ -399,7 +401,7 @@ def first_activations(batches: Iterable[Any], n: int, width: int) -> Tensor:
         width: of an activation.
 
     Raises:
-        ValueError: if there is no batch.
+        ValueError: if there is no batch, or one of another width.
     """
     rows: list[Tensor] = []
     with isolate_rng():

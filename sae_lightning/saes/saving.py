@@ -18,6 +18,7 @@ import sae_lightning.saes
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.finite import refuse_non_finite
+from sae_lightning.saes.inputs import non_finite
 from sae_lightning.whole_files import whole_file, write_whole
 
 FORMAT, FORMAT_VERSION = "sae_lightning", 2
@@ -98,6 +99,9 @@ def load(folder: Path) -> SparseAutoencoder:
     if other := [name for name, tensor in tensors.items() if tuple(tensor.shape) != expected[name]]:
         shapes = f"{other[0]} {list(tensors[other[0]].shape)}, and {manifest_path.name} says {list(expected[other[0]])}"
         raise ValueError(f"{tensor_path}: {shapes}: the two files do not belong together")
+    for name, _ in sae.named_parameters():  # and no buffer: a BatchTopK that was never trained has no threshold yet
+        if problem := non_finite(tensors[name]):
+            raise ValueError(f"{tensor_path}: {name} {problem}; this SAE diverged in training, or its file is damaged")
     sae.load_state_dict(tensors, strict=False)
     sae.provenance = manifest.get("provenance", {})
     sae.is_initialised, sae.b_dec_awaits_data = True, False

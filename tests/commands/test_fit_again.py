@@ -296,7 +296,7 @@ def test_what_is_no_checkpoint_is_named(capsys, command, content, expected):
 def test_what_is_no_configuration_is_named(capsys, content):
     Path("bad.yaml").write_bytes(content)
     for given in (["--config=bad.yaml"], ["--config", "bad.yaml"], ["-c", "bad.yaml"]):
-        assert "error: --config bad.yaml: it is damaged or cut off" in refused(capsys, "fit", *given)
+        assert "error: Problems parsing config bad.yaml: it is damaged or cut off" in refused(capsys, "fit", *given)
 
 
 def test_a_run_that_begins_with_the_checkpoint_of_another_leaves_that_as_it_is():

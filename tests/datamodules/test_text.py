@@ -345,3 +345,41 @@ def test_hub_without_network(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(ValueError, match="dataset=a/b.*Couldn't reach.*FileText"):
         next(HubText("a/b").train())
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_one_document_of_a_dataset_is_enough(tmp_path, monkeypatch, streaming):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "texts").mkdir()
+    words = " ".join(tiny.sentences(200))
+    (tmp_path / "texts" / "train.jsonl").write_text(json.dumps({"text": words}) + "\n")
+    text = HubText(str(tmp_path / "texts"), streaming=streaming)
+    train, heldout = list(text.train()), list(text.heldout())
+    assert sorted(" ".join(train + heldout).split()) == sorted(words.split())
+    assert 0 < len("".join(heldout)) < len(words) / 5
+    assert list(HubText(str(tmp_path / "texts"), streaming=streaming).train(2)) == train[2:]
+
+
+def test_what_save_to_disk_wrote_is_a_dataset(tmp_path):
+    from datasets import Dataset, DatasetDict
+
+    rows = Dataset.from_dict({"text": tiny.sentences(60), "n": range(60)})
+    rows.save_to_disk(tmp_path / "one", num_shards=2)
+    DatasetDict({"train": rows, "test": rows.select(range(3))}).save_to_disk(tmp_path / "two")
+    assert list(HubText(str(tmp_path / "one")).heldout()) == tiny.sentences(60)[::20]
+    text = HubText(str(tmp_path / "two"), heldout_split="test")
+    assert list(text.train(7)) == tiny.sentences(60)[7:]
+    assert list(text.heldout()) == tiny.sentences(3)
+    with pytest.raises(ValueError, match="it has no split dev; expected one of train, test"):
+        list(HubText(str(tmp_path / "two"), split="dev").train())
+    with pytest.raises(ValueError, match="column=n holds numbers, such as 0, and no text; set column to one of: text"):
+        list(HubText(str(tmp_path / "one"), column="n").train())
+
+
+@pytest.mark.parametrize(
+    ("split", "heldout"), [("train", "train"), ("train", "train[:5%]"), ("train[:9]", "train[:9]")]
+)
+def test_a_split_cannot_be_held_out_from_itself(split, heldout):
+    with pytest.raises(ValueError, match=r"heldout_split=train.*: it is training text, split=train"):
+        HubText("a/b", split=split, heldout_split=heldout)
+    HubText("a/b", split="train[:95%]", heldout_split="train[95%:]")

@@ -262,3 +262,17 @@ def test_halves_of_another_draw_share_no_text(text):
     assert not torch.equal(other.shown, excerpts.shown)
     rows = (excerpts.start == 0).cumsum(0)
     assert not set(rows[other.shown].tolist()) & set(rows[other.judged].tolist()), "whole rows"
+
+
+class Diverged(Planted):
+    """Says nan of every token."""
+
+    def encode(self, x):
+        return Code.from_dense(torch.full((len(x), self.d_sae), torch.nan))
+
+
+def test_of_an_sae_that_has_diverged_no_latent_fires(trainer, text):
+    with pytest.warns(UserWarning, match=r"interp_accuracy is withheld \(nan\)"):
+        values = validate(trainer, Members(diverged=Diverged()), text, AutoInterp(**SETTINGS))
+    assert values["interp_alive_fraction/diverged/0"] == 0
+    assert values["interp_dense_fraction/diverged/0"] == 0

@@ -5,6 +5,8 @@ from torch.nn.functional import cosine_similarity
 from sae_lightning.evaluators import Drift
 from sae_lightning.members import Member
 
+pytestmark = pytest.mark.usefixtures("plain_or_fast")
+
 NAMES = ["mean", "median", "q10", "min"]
 
 

@@ -9,6 +9,7 @@ from sae_lightning.saes import TopK
 from sae_lightning.sources import ConstantProbability, GaussianMatched, RandomRotation
 
 
+@pytest.mark.usefixtures("plain_or_fast")
 def test_values_are_those_of_the_whole_set(panel, data, trainer):
     run = trainer(Reconstruction())
     run.fit(panel, data)

@@ -3,6 +3,8 @@ import torch
 
 from sae_lightning.evaluators import Sparsity
 
+pytestmark = pytest.mark.usefixtures("plain_or_fast")
+
 
 def test_sparsity_of_every_member_is_that_of_the_whole_set(panel, data, trainer, monkeypatch):
     drawn = {}

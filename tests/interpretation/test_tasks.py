@@ -43,6 +43,11 @@ def test_the_strongest_are_shown_and_all_strengths_judged(excerpts, planted):
     assert all("moon" not in excerpt.text for excerpt in planted.contrast)
 
 
+def test_the_order_of_judged_texts_says_nothing(planted):
+    first_half = sum(planted.fires[:50])
+    assert 15 < first_half < 35, "a judge that says yes to the first half of them would know no less than the latent"
+
+
 def test_judged_strengths_reach_from_the_strongest_to_the_weakest(excerpts, task_for):
     active = torch.zeros(len(excerpts), excerpts.length)
     active[excerpts.judged, 2] = torch.arange(int(excerpts.judged.sum())) + 1.0

@@ -3,6 +3,8 @@ import torch
 
 from sae_lightning.saes import BatchTopK
 
+pytestmark = pytest.mark.usefixtures("plain_or_fast")
+
 
 def test_threshold_is_unset_until_the_first_batch():
     sae = BatchTopK(4, d_sae=16, k=2)

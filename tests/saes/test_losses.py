@@ -7,6 +7,8 @@ from sae_lightning.kernels import PreActs
 from sae_lightning.saes import BatchTopK, Gated, JumpReLU, LinearL0, MatryoshkaBatchTopK, ReLU, TargetL0, TopK
 from sae_lightning.saes.aux_k import aux_k_loss
 
+pytestmark = pytest.mark.usefixtures("plain_or_fast")
+
 D_IN, D_SAE, BATCH = 6, 24, 16
 
 

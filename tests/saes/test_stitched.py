@@ -13,6 +13,8 @@ from sae_lightning.evaluators import Reconstruction, Sparsity
 from sae_lightning.saes import BatchTopK, Gated, ReLU, SparseAutoencoder, Stitched, TopK
 from sae_lightning.stitching.curve import Stitcher, schedule
 
+pytestmark = pytest.mark.usefixtures("plain_or_fast")
+
 
 def pair(variant, x, small=10, large=24, **kwargs):
     """Two SAEs of a variant with different scales and biases."""

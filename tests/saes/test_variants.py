@@ -12,6 +12,8 @@ from sae_lightning.code import Code
 from sae_lightning.saes import CovarianceMatched, DataPoints, Isotropic, SparseAutoencoder, TrueFeatures
 from sae_lightning.sources import LogUniformProbability, SyntheticSource
 
+pytestmark = pytest.mark.usefixtures("plain_or_fast")
+
 D_IN, D_SAE, BATCH = 8, 64, 32
 
 

@@ -157,7 +157,6 @@ def test_a_number_format_in_which_this_cpu_is_slow_is_said_once(tiny_lm, monkeyp
     assert not recwarn
 
 
-@pytest.mark.filterwarnings("ignore:.* times as long as in float32")
 def test_dtypes(tmp_path, tiny_lm):
     stored = tiny.save_tiny_lm(tmp_path, dtype="bfloat16")
     assert LanguageModelSource(stored, "model.layers.0").capture(INPUTS)[0].dtype == torch.bfloat16

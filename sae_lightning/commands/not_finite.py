@@ -1,0 +1,25 @@
+"""Values that are not finite count in no table, chart or verdict: the commands that make these say which there are."""
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sae_lightning.members import Member
+
+if TYPE_CHECKING:
+    from sae_lightning.runs import Run
+
+
+def say_not_finite(runs: "Iterable[Run]") -> None:
+    """Write a line to stderr for every member of a run with values that are not finite."""
+    for run in runs:
+        metrics: dict[Member, list[str]] = {}
+        for tag, values in run.measurements.values.items():
+            for member, value in values.items():
+                if value is None:
+                    metrics.setdefault(member, []).append(tag.metric)
+        for member, names in metrics.items():
+            sys.stderr.write(
+                f"{run.folder}: {member} has no finite value of {', '.join(names)}: shown as - and left out of the "
+                "verdict\n"
+            )
