@@ -40,3 +40,7 @@ def test_opposite_direction_goes_to_the_rim():
 def test_impossible_cosine(min_cosine):
     with pytest.raises(ValueError, match="expected a number from -1 to 1, a cosine"):
         SoftFrozenDecoder(min_cosine)
+
+
+def test_the_limit_of_the_paper_is_the_default():
+    assert SoftFrozenDecoder().min_cosine == 0.8

@@ -212,3 +212,7 @@ def test_aux_k_is_zero_where_the_dead_latents_explain_what_is_missing():
 def test_no_aux_term_without_dead_latents(x):
     sae = randomised(TopK(D_IN, d_sae=D_SAE, k=5, aux_coefficient=0.4))
     assert "aux" not in sae.loss_terms(x, 0)
+
+
+def test_the_groups_of_the_paper_are_the_default():
+    assert MatryoshkaBatchTopK(D_IN, d_sae=1000, k=5).group_ends == [500, 800, 1000]

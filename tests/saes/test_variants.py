@@ -240,3 +240,17 @@ def test_bad_arguments(variant, arguments, message):
 
 def test_expansion_factor(variant):
     assert variant(D_IN, expansion_factor=8.0).d_sae == 64
+
+
+def test_a_new_start_forgets_which_latents_fired(variant):
+    sae = started(variant)
+    sae.samples_since_fired.fill_(7)
+    sae.initialise(1, torch.randn(sae.n_calibration_samples, D_IN))
+    assert not sae.samples_since_fired.any()
+
+
+def test_a_new_start_scales_anew(variant):
+    sae = started(variant, scale_input=True)
+    x = 100 * torch.randn(4096, D_IN)
+    sae.initialise(1, x)
+    torch.testing.assert_close((x * sae.input_scale).square().sum(1).mean(), torch.tensor(1.0))
