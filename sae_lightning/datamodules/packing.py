@@ -1,9 +1,10 @@
 """Documents -> rows of tokens of one length, without padding.
 
-Every document begins with the beginning-of-sequence token (bos), or, for a tokenizer without one, with its end token if
-it has that. Documents follow one another, share rows and continue in the next row; attention crosses their borders, as
-is common when models are trained. A row that does not begin with a document gets a bos in front as well: without a
-first token to attend to, the activations of a row differ from those of running text.
+Every document begins with the beginning-of-sequence token (bos, or [CLS] of an encoder such as BERT), or, for a
+tokenizer without one, with its end token if it has that. Documents follow one another, share rows and continue in the
+next row; attention crosses their borders, as is common when models are trained. A row that does not begin with a
+document gets a bos in front as well: without a first token to attend to, the activations of a row differ from those of
+running text.
 """
 
 from abc import ABC, abstractmethod
@@ -80,6 +81,8 @@ class Packing(RowMaker):
         self.skip_first = skip_first
         self.tokenizer, self.context_length = tokenizer, context_length
         self.bos: int | None = tokenizer.bos_token_id
+        if self.bos is None:
+            self.bos = tokenizer.cls_token_id
         self.start = self.bos if self.bos is not None else tokenizer.eos_token_id
         self.bos_in_every_row = bos_in_every_row and self.bos is not None
         special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}

@@ -35,10 +35,14 @@ class TransformersJudge(PromptJudge):
 
     @override
     def check(self) -> None:
-        """Check that the folder looks like a model's."""
-        from sae_lightning.sources.checkpoint import check_folder
+        """Check that the folder looks like a model's, and that by its configuration the model continues a prompt."""
+        from sae_lightning.sources.checkpoint import load_kind
 
-        check_folder(self.model)
+        if reason := load_kind(self.model, self.revision).no_next_token:
+            raise ValueError(
+                f"TransformersJudge: model={self.model} cannot continue a prompt: it is {reason}. Take an "
+                "instruction-tuned causal language model"
+            )
 
     @override
     @torch.inference_mode()
@@ -73,9 +77,9 @@ class TransformersJudge(PromptJudge):
         from sae_lightning.sources.checkpoint import load_model, load_tokenizer
 
         model: Any
-        model, kind = load_model(self.model, self.revision, self.dtype)
+        model, _ = load_model(self.model, self.revision, self.dtype)
         tokenizer = load_tokenizer(self.model, self.revision)
-        if kind.no_next_token or not getattr(model, "can_generate", lambda: False)():
+        if not getattr(model, "can_generate", lambda: False)():
             raise ValueError(
                 f"TransformersJudge: model={self.model} cannot generate text: take an instruction-tuned language model"
             )

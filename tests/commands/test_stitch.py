@@ -14,6 +14,7 @@ from sae_lightning.cli import main
 from sae_lightning.datamodules import FileText, LanguageModelDataModule
 from sae_lightning.metrics.functional import token_losses_update
 from sae_lightning.saes import BatchTopK, SparseAutoencoder, TopK
+from sae_lightning.sources import LanguageModelSource
 from sae_lightning.sources.replacing import replace_valid
 from sae_lightning.stitching import comparison, loss
 from sae_lightning.stitching.curve import Stitcher, schedule
@@ -104,6 +105,16 @@ def test_pair_of_a_run(folder, capsys):
     last_inserted = max(i for i, step in enumerate(steps) if step["phase"] == "novel inserted")
     assert again["curve"]["small"]["mse"] == pytest.approx(steps[last_inserted]["mse"], rel=1e-4)
     assert again["loss"] is None
+
+
+def test_the_loss_of_a_model_that_predicts_no_next_token_is_left_out(folder, capsys, monkeypatch):
+    monkeypatch.setattr(LanguageModelSource, "no_next_token", "a BertForMaskedLM is a masked model")
+    small, large = (str(folder / f"run/saes/{name}/0") for name in ("x1", "x2"))
+    main(
+        ["stitch", "--small", small, "--large", large, "--n_tokens=1600", "--n_steps=2", "--out", str(folder / "bert")]
+    )
+    assert "The loss of the model is left out, since it predicts no next token: a BertFor" in capsys.readouterr().out
+    assert json.loads((folder / "bert/stitch.json").read_text())["loss"] is None
 
 
 def test_synthetic_data_and_latents_that_compete(tmp_path, capsys):

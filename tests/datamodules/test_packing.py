@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import tiny
@@ -68,6 +70,15 @@ def test_without_bos(without_bos):
     assert not packing.bos_in_every_row
     rows, _ = all_rows(packing, tiny.sentences(5))
     assert packing.mask(torch.from_numpy(rows)).all()
+
+
+def test_rows_of_an_encoder_begin_with_its_cls_token(without_bos):
+    encoder = copy.deepcopy(without_bos)
+    encoder.add_special_tokens({"cls_token": "the"})
+    packing = Packing(encoder, 8)
+    rows, _ = all_rows(packing, tiny.sentences(30))
+    assert (rows[:, 0] == encoder.cls_token_id).all()
+    assert not packing.mask(torch.from_numpy(rows))[:, 0].any()
 
 
 def test_the_text_begins_again_without_its_last_incomplete_row(tokenizer):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny_models import MODELS, save
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -78,6 +79,19 @@ def test_model_without_a_head(source):
     assert block_outputs(source) == ["h.0", "h.1"]
     table = density_of({"axes": torch.eye(16)}, None)
     assert [row["reading"] for row in table] == ["coordinates"]
+
+
+def test_a_head_that_does_not_read_the_activations_and_blocks_that_see_no_token(tmp_path):
+    for name, first in (
+        ("BertForMaskedLM", "bert.encoder.layer.0"),
+        ("T5ForConditionalGeneration", "encoder.block.0"),
+        ("Gemma3ForConditionalGeneration", "model.language_model.layers.0"),  # its vision tower has more blocks
+    ):
+        settings, hook, reason = MODELS[name]
+        layers = {"num_layers": 4} if name.startswith("T5") else {}  # else the three parts of its one block are more
+        source = LanguageModelSource(save(tmp_path / name, name, settings | layers)[0], hook)
+        assert (read_unembedding(source) is None) == bool(reason)
+        assert block_outputs(source)[0] == first
 
 
 @pytest.mark.parametrize("source", CASES[:1], indirect=True)

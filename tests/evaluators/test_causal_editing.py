@@ -151,6 +151,13 @@ def test_an_sae_over_several_hooks_is_refused(trainer):
         evaluate(trainer, {"trained/0": aligned()}, data)
 
 
+def test_a_model_that_predicts_no_next_token_is_refused_before_it_is_asked(trainer):
+    data = Data()
+    data.source.no_next_token, data.source.replace = "a BertForMaskedLM is a masked model", None
+    with pytest.raises(ValueError, match="CausalEditing asks for the next token.* a BertForMaskedLM is a masked model"):
+        evaluate(trainer, {"trained/0": aligned()}, data)
+
+
 def test_a_model_that_knows_too_little_is_refused_before_anything_is_trained(trainer):
     with pytest.raises(ValueError, match="answers 0 of 36 train prompts about country correctly"):
         evaluate(trainer, {"trained/0": aligned()}, Data(knows=False))

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from tiny import save_tiny_lm
+from tiny_models import MODELS, save
 
 from sae_lightning.interpretation import TransformersJudge, interpret
 
@@ -28,6 +29,13 @@ def test_a_batch_has_the_answers_of_each_question_alone(tmp_path):
     judge = TransformersJudge(save_tiny_lm(tmp_path, context=256))
     questions = ["the cat sat", "a", "green sea under the bright moon and a dog"]
     assert judge.ask(questions, 5) == [judge.ask([question], 5)[0] for question in questions]
+
+
+@pytest.mark.parametrize("name", ["T5ForConditionalGeneration", "BertForMaskedLM", "GPT2Model"])
+def test_a_model_that_does_not_go_on_after_a_prompt_is_refused(tmp_path, name):
+    folder, _ = save(tmp_path, name, MODELS[name][0])
+    with pytest.raises(ValueError, match="TransformersJudge: model=.* cannot continue a prompt: it is a"):
+        TransformersJudge(folder).check()
 
 
 def test_what_cannot_be_loaded_is_refused(tmp_path):

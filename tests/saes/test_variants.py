@@ -28,6 +28,12 @@ def started(variant, **kwargs):
     return sae
 
 
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_weights_in_half_precision_are_refused(variant, tmp_path, precision):
+    with pytest.raises(ValueError, match=f"trainer.precision={precision} keeps .* Take trainer.precision=bf16-mixed"):
+        fit(started(variant), tmp_path, precision=precision)
+
+
 def trained(variant, steps=5, **kwargs):
     sae = started(variant, **kwargs)
     optimizer = torch.optim.Adam(sae.parameters(), lr=1e-2)

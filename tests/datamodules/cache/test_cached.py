@@ -249,6 +249,14 @@ def test_the_model_is_loaded_when_it_is_run_and_must_be_the_same(cache, tmp_path
     assert len(loaded) == 1
     assert torch.equal(activations[mask], next(datamodule.val_stream())[: int(mask.sum())])
 
+    again = cached(folder).source
+    assert again.no_next_token == ""
+    assert again.is_language_model
+    assert again._source is None  # its configuration says enough
+    config = tmp_path / "model/config.json"
+    config.write_text(config.read_text().replace("LlamaForCausalLM", "LlamaModel"))
+    assert "model is a model without a language-modelling head" in again.no_next_token
+
     tiny.save_tiny_lm(tmp_path / "model", seed=1)
     with pytest.raises(ValueError, match="is not the one that the cache .* was made with"):
         cached(folder).source.capture(inputs)
@@ -256,8 +264,11 @@ def test_the_model_is_loaded_when_it_is_run_and_must_be_the_same(cache, tmp_path
     datamodule = cached(folder)
     datamodule.setup("fit")
     next(datamodule.train_stream())
-    with pytest.raises(ValueError, match=r"that of the cache .*, model=.*model, cannot be loaded: .* no such folder"):
-        datamodule.source.replace(inputs, lambda x: x)
+    for use in (lambda: datamodule.source.replace(inputs, lambda x: x), lambda: datamodule.source.no_next_token):
+        with pytest.raises(
+            ValueError, match=r"that of the cache .*, model=.*model, cannot be loaded: .* no such folder"
+        ):
+            use()
 
 
 def test_wrong_arguments(cache):
