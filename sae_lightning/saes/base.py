@@ -184,7 +184,7 @@ class SparseAutoencoder(SAEModule):
             samples: [n, d_in] raw activations.
         """
         location = self.b_dec_init.location(samples[: self.b_dec_init.n_samples()])
-        self.b_dec.copy_(location * self.input_scale.cpu())
+        self.b_dec.copy_(location.cpu() * self.input_scale.cpu())
         if not self.apply_b_dec_to_input:
             self.b_enc.copy_(-self.b_dec @ self.W_enc)
         self.b_dec_awaits_data = False

@@ -25,7 +25,7 @@ class BiasInit(ABC):
 
     @abstractmethod
     def location(self, samples: Float[Tensor, "n d_in"]) -> Float[Tensor, " d_in"]:
-        """Return the start in the units of the samples, in float64 on the CPU.
+        """Return the start in the units of the samples, in float64.
 
         Args:
             samples: raw activations.
@@ -49,7 +49,7 @@ class Mean(BiasInit):
 
     def location(self, samples: Float[Tensor, "n d_in"]) -> Float[Tensor, " d_in"]:
         """Return the mean."""
-        return samples.double().cpu().mean(0)
+        return _precise(samples).mean(0)
 
 
 class GeometricMedian(BiasInit):
@@ -67,7 +67,7 @@ class GeometricMedian(BiasInit):
 
     def location(self, samples: Float[Tensor, "n d_in"]) -> Float[Tensor, " d_in"]:
         """Return the geometric median."""
-        x = samples.double().cpu()
+        x = _precise(samples)
         median = x.mean(0)
         for _ in range(self.max_iterations):
             distances = torch.linalg.vector_norm(x - median, dim=1)
@@ -81,3 +81,8 @@ class GeometricMedian(BiasInit):
             if moved <= 1e-6 * spread:
                 break
         return median
+
+
+def _precise(samples: Tensor) -> Tensor:
+    """Return the samples in float64, on their device if it has that."""
+    return (samples.cpu() if samples.device.type == "mps" else samples).double()
