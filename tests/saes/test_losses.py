@@ -210,3 +210,14 @@ def test_aux_k_is_zero_where_the_dead_latents_explain_what_is_missing():
 def test_no_aux_term_without_dead_latents(x):
     sae = randomised(TopK(D_IN, d_sae=D_SAE, k=5, aux_coefficient=0.4))
     assert "aux" not in sae.loss_terms(x, 0)
+
+
+def test_a_threshold_stays_at_zero_or_above():
+    """Below it latents could be negative, and a step of the optimizer does not know that."""
+    sae = JumpReLU(D_IN, d_sae=D_SAE, scale_input=False)
+    with torch.no_grad():
+        sae.threshold[3], sae.threshold[4] = -0.5, 0.25
+    sae.constrain()
+    assert (sae.threshold[3], sae.threshold[4]) == (0.0, 0.25)
+    assert sae.threshold.min() == 0
+    assert (sae.eval().encode(torch.randn(64, D_IN)).values >= 0).all()
