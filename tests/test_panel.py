@@ -38,7 +38,7 @@ def test_each_member_is_clipped_by_itself():
         for member, own in parameters.items():
             for parameter in own.values():
                 parameter.grad = torch.full_like(parameter, sizes[member])
-        panel.configure_gradient_clipping(None, 5.0, algorithm)
+        panel.configure_gradient_clipping(torch.optim.SGD(panel.parameters(), lr=0.1), 5.0, algorithm)
         return {member: [parameter.grad for parameter in own.values()] for member, own in parameters.items()}
 
     for member, gradients in clip("value").items():
