@@ -29,6 +29,25 @@ def test_each_member_trains_as_it_would_alone(variant, tmp_path):
             assert torch.equal(tensor, member.state_dict()[name]), (policy.name, name)
 
 
+def test_each_member_is_clipped_by_itself():
+    panel = SanityPanel(D_IN, factory())
+    parameters = {member: dict(sae.named_parameters()) for member, sae in panel.members.items()}
+    sizes = {member: 10.0**i for i, member in enumerate(parameters)}
+
+    def clip(algorithm):
+        for member, own in parameters.items():
+            for parameter in own.values():
+                parameter.grad = torch.full_like(parameter, sizes[member])
+        panel.configure_gradient_clipping(torch.optim.SGD(panel.parameters(), lr=0.1), 5.0, algorithm)
+        return {member: [parameter.grad for parameter in own.values()] for member, own in parameters.items()}
+
+    for member, gradients in clip("value").items():
+        assert all((gradient == min(sizes[member], 5.0)).all() for gradient in gradients)
+    for gradients in clip("norm").values():
+        norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        assert norm == pytest.approx(5.0, rel=1e-4)
+
+
 def test_members_read_a_part_as_they_would_alone(tmp_path):
     logged = {}
     once = {"log_every_n_steps": 1, "num_sanity_val_steps": 0}

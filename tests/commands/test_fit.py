@@ -91,16 +91,24 @@ def test_print_config_is_a_config(capsys: pytest.CaptureFixture):
 @pytest.mark.parametrize(
     ("text", "args", "expected"),
     [
-        (LONE.replace("k: 2", "k: 17"), [], "error: k=17: expected a whole number, 1 to 16, since d_sae=16\n"),
+        (
+            LONE.replace("k: 2", "k: 17"),
+            [],
+            "error: model.k=17: expected a whole number, 1 to 16, since model.d_sae=16\n",
+        ),
         (LONE.replace("k: 2", "k: two"), [], "error: model.k: expected int, got two\n"),
-        (LONE.replace("k: 2", "kk: 2"), [], "error: model: TopK has no option 'kk'\n"),
+        (LONE.replace("k: 2", "kk: 2"), [], "error: model: TopK has no option 'kk'; did you mean --model.k?\n"),
         (LONE.replace("TopK", "TopKK"), [], "error: model: no class TopKK; did you mean TopK?\n"),
         (LONE, ["--data.dependence=CorelatedFiring"], "no class CorelatedFiring; did you mean CorrelatedFiring?\n"),
         (PANEL.replace("k: 2", "k: two"), [], "error: model.sae.k: expected int, got two\n"),
-        (LONE.replace("TopK", "[}"), [], "error: Problems parsing config"),
+        (LONE.replace("TopK", "[}"), [], "error: --config given.yaml: line 11, column 22: expected the node content"),
         (LONE, ["--trainer.max_epochs", "many"], "error: trainer.max_epochs: expected int, got many\n"),
         (LONE, ["--ckpt_path", "none.ckpt"], "error: ckpt_path=none.ckpt: no such file"),
-        (LONE, ["--config", "none.yaml"], "File does not exist"),
+        (
+            LONE,
+            ["--config", "none.yaml"],
+            "error: --config none.yaml: there is no such file; in its folder are given.yaml",
+        ),
         (PANEL, ["--freeze", "FrozenDecoder"], "error: freeze=sae_lightning.freeze.FrozenDecoder beside a SanityPanel"),
         (LONE, ["--trainer.strategy", "fsdp"], "error: trainer.strategy=fsdp splits an SAE over devices"),
         (SHARDED, [], "error: trainer.strategy=ModelParallelStrategy splits an SAE over devices"),

@@ -55,7 +55,7 @@ def test_a_path_is_taken_as_it_is(parser, name):
     [
         ([], "the following arguments are required: RUN"),
         (["a", "--n", "few"], "n: expected int, got few"),
-        (["a", "--nn", "1"], "unrecognized arguments: --nn 1"),
+        (["a", "--nn", "1"], r"unrecognized arguments: --nn 1; did you mean --n\?"),
         (["a", "--n"], "argument --n: expected one argument"),
     ],
 )

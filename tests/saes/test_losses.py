@@ -216,3 +216,14 @@ def test_no_aux_term_without_dead_latents(x):
 
 def test_the_groups_of_the_paper_are_the_default():
     assert MatryoshkaBatchTopK(D_IN, d_sae=1000, k=5).group_ends == [500, 800, 1000]
+
+
+def test_a_threshold_stays_at_zero_or_above():
+    """Below it latents could be negative, and a step of the optimizer does not know that."""
+    sae = JumpReLU(D_IN, d_sae=D_SAE, scale_input=False)
+    with torch.no_grad():
+        sae.threshold[3], sae.threshold[4] = -0.5, 0.25
+    sae.constrain()
+    assert (sae.threshold[3], sae.threshold[4]) == (0.0, 0.25)
+    assert sae.threshold.min() == 0
+    assert (sae.eval().encode(torch.randn(64, D_IN)).values >= 0).all()

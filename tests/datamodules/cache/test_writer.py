@@ -180,6 +180,13 @@ def test_too_little_room_is_reported_before_anything_is_written(cache, tmp_path,
     assert not list(tmp_path.glob("cache/*.safetensors"))
 
 
+def test_what_is_there_needs_no_room_again(cache, monkeypatch, capsys):
+    whole = content(cache())
+    monkeypatch.setattr(storage, "free_bytes", lambda folder: 10_000)
+    assert content(cache()) == whole
+    assert "GB are needed" in mistake(capsys, cache, "--out=another")
+
+
 def test_other_settings_are_refused(cache, capsys, tiny_lm, tmp_path):
     cache()
     message = mistake(capsys, cache, "--data.context_length=8", "--dtype=bfloat16")
