@@ -174,5 +174,5 @@ def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
     if names := in_order(name for one in comparisons for name in one.not_converged):
         yield (
             f"not converged: {', '.join(names)}; the training loss still fell by more than {NOT_CONVERGED_ABOVE:.0%} "
-            "over the last tenth of training, so that a longer one may decide otherwise"
+            "of itself in a tenth of the run, and more steps may decide otherwise"
         )
