@@ -65,8 +65,8 @@ class Metric:
 
 
 NOT_CONVERGED_ABOVE = 0.01
-"""The metric `loss_fall`, the share by which the training loss fell over the last tenth, says above this that an SAE
-had not converged."""
+"""Above this the metric `loss_fall`, the share of itself by which the training loss still falls in a tenth of the run,
+says that an SAE had not converged."""
 
 MARGIN = 0.05
 """Differences within this share of what the trained SAE has above the floor are called equivalent."""

@@ -174,13 +174,13 @@ def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
     if any(not one.varies for one in with_interval):
         yield "no variation: all seeds have the same difference, so nothing says how much another one would differ"
     if names := in_order(name for one in comparisons for name in one.not_converged):
-        yield _not_converged(names) + ", so that a longer one may decide otherwise"
+        yield _not_converged(names) + ", and more steps may decide otherwise"
 
 
 def _not_converged(names: Sequence[str]) -> str:
     return (
-        f"not converged: {', '.join(names)}; the training loss still fell by more than {NOT_CONVERGED_ABOVE:.0%} in a "
-        "tenth of the training"
+        f"not converged: {', '.join(names)}; the training loss still fell by more than {NOT_CONVERGED_ABOVE:.0%} of "
+        "itself in a tenth of the run"
     )
 
 
