@@ -26,10 +26,10 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     }
     if run.starts:
         first, latest = run.starts[0], run.starts[-1]
-        facts["Started"] = first["time"] + (f", last again {latest['time']}" if len(run.starts) > 1 else "")
+        facts["Started"] = first.get("time", "") + (f", last again {latest.get('time')}" if len(run.starts) > 1 else "")
         facts["Devices"] = latest.get("devices")
-        facts["Versions"] = ", ".join(f"{name} {version}" for name, version in latest["versions"].items())
-        facts["Commit"] = latest["commit"]
+        facts["Versions"] = ", ".join(f"{name} {version}" for name, version in latest.get("versions", {}).items())
+        facts["Commit"] = latest.get("commit")
     elif run.config.startswith("#"):
         facts["Versions"] = run.config.splitlines()[0].lstrip("# ").replace("==", " ")
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", [])]
