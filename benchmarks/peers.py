@@ -180,7 +180,7 @@ def our_sae(task: Task, start: Weights) -> Any:
     """Make one of our SAEs; the kind says whether AuxK has work."""
     from sae_lightning import saes
 
-    kwargs: dict[str, Any] = {"d_sae": task.size.d_sae, "dead_after_samples": 10**9}
+    kwargs: dict[str, Any] = {"d_sae": task.size.d_sae, "dead_after_samples": 10**9, "b_dec_init": saes.Zero()}
     if task.variant in ("topk", "batchtopk"):
         kwargs["k"] = task.size.k
     if task.variant == "jumprelu":

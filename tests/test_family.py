@@ -1,5 +1,4 @@
 import json
-import shutil
 
 import pytest
 import torch
@@ -76,7 +75,7 @@ def test_resume_goes_on_to_the_bit(tmp_path):
     [
         ({"expansion_factors": []}, "one size or more"),
         ({"expansion_factors": [2, 2], "policy_factors": [2]}, "each once"),
-        ({"expansion_factors": [0, 1]}, r"expansion_factors=\[0, 1\]"),
+        ({"expansion_factors": [0, 1]}, "expansion_factors=0: expected a whole number, 1 or more"),
         ({"policy_factors": [3]}, r"policy_factors: \[3\] not among"),
         ({"inits": {"nobody": CovarianceMatched()}}, "nobody"),
         ({"policies": {"a/b": FrozenDecoder()}}, "becomes a folder"),
@@ -121,7 +120,19 @@ def test_command(tmp_path, capsys):
     assert "Against the Frozen Decoder it" in page
     assert "Explained variance (x2)" in page
     assert "baselines of its own size" in page
-    main(["report", str(run), str(shutil.copytree(run, tmp_path / "again")), "--latents", "0"])
+    other = tmp_path / "other/version_0"
+    main(
+        [
+            "fit",
+            *COMMAND,
+            policies,
+            "--model.sae.init_args.k=3",
+            "--name=other",
+            f"--trainer.logger.save_dir={tmp_path}",
+            "--trainer.log_every_n_steps=1",
+        ]
+    )
+    main(["report", str(run), str(other), "--latents", "0"])
     at_a_glance = (
         (run / "report.html").read_text().partition("one metric for each question")[2].partition("</table>")[0]
     )

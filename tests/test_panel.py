@@ -143,7 +143,7 @@ def test_a_diverged_member_is_named(tmp_path):
         ValueError, match=r"trained/0 at step \d+: the loss became (nan|inf).*: lower the learning rate"
     ):
         fit(
-            SanityPanel(D_IN, factory(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e30))),
+            SanityPanel(D_IN, factory(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e3))),
             tmp_path,
             log_every_n_steps=1,
         )

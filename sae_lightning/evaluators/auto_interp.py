@@ -135,6 +135,8 @@ class AutoInterp(Repeated, TextEvaluator):
         check_whole(1, n_latents=n_latents, n_shown=n_shown, n_judged=n_judged, n_tokens=n_tokens)
         check_whole(1, excerpt_length=excerpt_length, min_excerpts=min_excerpts)
         check_between(0, 1, min_frequency=min_frequency, hint="a share of tokens")
+        if min_frequency == 1:
+            raise ValueError(f"min_frequency={min_frequency}: expected a share of tokens below 1, such as 1e-6")
         self.judge = LexicalJudge() if judge is None else judge
         self.n_latents, self.n_shown, self.n_judged = n_latents, n_shown, n_judged
         self.excerpt_length, self.n_tokens = excerpt_length, n_tokens

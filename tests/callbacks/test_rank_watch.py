@@ -148,7 +148,7 @@ def test_one_process_is_not_watched():
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("nan")])
 def test_a_time_that_is_none_is_refused(timeout_s):
-    with pytest.raises(ValueError, match="expected seconds above 0"):
+    with pytest.raises(ValueError, match="expected a finite number above 0, seconds"):
         RankWatch(timeout_s)
 
 

@@ -140,7 +140,7 @@ def test_a_run_leaves_what_the_readme_promises(capsys: pytest.CaptureFixture):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20]
     assert [line["samples"] for line in lines] == [160, 320]
-    counters = {"format", "step", "samples", "seconds", "metrics", "floors"}
+    counters = {"format", "step", "samples", "seconds", "metrics", "floors", "saes"}
     assert set(lines[0]) == counters | {"about"}, "metrics are described once"
     assert set(lines[-1]) == counters
     assert set(lines[-1]["metrics"]["explained_variance"]) == policies

@@ -261,8 +261,7 @@ def test_an_sae_that_is_not_finite_is_neither_kept_nor_exported(capsys, checkpoi
     assert "not finite" in message
     assert not (run / "saes").exists()
     if checkpoints == "true":
-        assert "trained/0 has values that are not finite at step 20; the loss was finite at step 0" in message
-        assert "The last good checkpoint is" in message
+        assert "the loss became nan, since b_dec has" in message
         assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 10
 
 
@@ -296,7 +295,7 @@ def test_what_is_no_checkpoint_is_named(capsys, command, content, expected):
 def test_what_is_no_configuration_is_named(capsys, content):
     Path("bad.yaml").write_bytes(content)
     for given in (["--config=bad.yaml"], ["--config", "bad.yaml"], ["-c", "bad.yaml"]):
-        assert "error: Problems parsing config bad.yaml: it is damaged or cut off" in refused(capsys, "fit", *given)
+        assert "error: --config bad.yaml" in refused(capsys, "fit", *given)
 
 
 def test_a_run_that_begins_with_the_checkpoint_of_another_leaves_that_as_it_is():

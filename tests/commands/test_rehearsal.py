@@ -36,7 +36,7 @@ def nothing_is_built(monkeypatch):
         ("devices", "0", "trainer.devices=0: .*not a valid input"),
         ("devices", "-1", "trainer.devices=-1: .*an int > 0"),
         ("devices", "[0, 1]", r"trainer.devices=\[0, 1\]: .*an int > 0"),
-        ("num_nodes", "0", "trainer.num_nodes=0: .*must be a positive"),
+        ("num_nodes", "0", "trainer.num_nodes=0: expected a whole number, 1 or more"),
         ("strategy", "dpd", "trainer.strategy=dpd.*invalid strategy name"),
     ],
 )

@@ -118,7 +118,10 @@ def test_mistakes(trainer, data):
     labels, apart.image = {name: ToyImages().labels(name) for name in apart.values}, ToyImages().image
     with pytest.raises(ValueError, match="attributes: no train image has colour and another one"):
         evaluate(trainer, sae, ToyClipData(images=apart))
-    for settings, message in (({"n_images": 0}, "n_images=0"), ({"batch_size": 1}, "batch_size=1: expected 2 or")):
+    for settings, message in (
+        ({"n_images": 0}, "n_images=0"),
+        ({"batch_size": 1}, "batch_size=1: expected a whole number, 2 or"),
+    ):
         with pytest.raises(ValueError, match=message):
             AttributeEditing(**settings)
 

@@ -107,6 +107,7 @@ def test_frozen_decoders_of_one_size_have_one_floor(trainer, features):
         D_IN, lambda d_in, /, *, expansion_factor: TopK(d_in, k=4, expansion_factor=expansion_factor), (2,),
         {"frozen_decoder": FrozenDecoder()},
     )  # fmt: skip
+    module.initialise_members(torch.randn(4096, D_IN))
     scores = measured(trainer, Recovery(), module, features)["mean_best_cosine"]
     assert len(set(scores.member_floors.values())) == 1
     assert float(scores.members[Member("x2_frozen_decoder", 0)]) == pytest.approx(

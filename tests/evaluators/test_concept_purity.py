@@ -185,7 +185,7 @@ def test_bad_arguments(trainer, sae_panel, clip_images, tiny_clip):
     with pytest.raises(ValueError, match="n_latents=0: expected a whole number, 1 or more"):
         ConceptPurity(n_latents=0)
     for share in (0.0, 1.5):
-        with pytest.raises(ValueError, match=f"max_frequency={share}: expected a share"):
+        with pytest.raises(ValueError, match=f"max_frequency={share}: expected a number above 0 and up to 1"):
             ConceptPurity(max_frequency=share)
     with pytest.raises(ValueError, match="n_top=16: expected at most half of the 30 held-out images"):
         trainer(ConceptPurity(n_top=16)).validate(sae_panel, clip_images, verbose=False)

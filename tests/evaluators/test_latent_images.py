@@ -168,7 +168,7 @@ def test_bad_arguments(trainer, tiny_clip, image_folder):
     for settings in ({"latents": 0}, {"latents": []}, {"n_each": 0}):
         with pytest.raises(ValueError, match="expected (a whole number, 1 or more|one number or more, each once)"):
             LatentImages(**settings)
-    with pytest.raises(ValueError, match="expected each number once"):
+    with pytest.raises(ValueError, match="each once"):
         LatentImages([1, 1])
     datamodule = data(tiny_clip, image_folder)
     with pytest.raises(ValueError, match="latents=24: expected 0 to 23 for d_sae=24"):

@@ -52,10 +52,10 @@ def test_planted_directions_are_found_and_isotropic_ones_are_not(panel, data, at
     logged = {name.removeprefix("val/"): float(value) for name, value in run.callback_metrics.items()}
     assert best_cosine(atoms, panel.members[Member("trained", 0)].W_dec.detach()).mean() > 0.93
     assert logged["explained_variance/trained/0"] > 0.95
-    assert logged[f"meta_best_cosine_{M}/trained/0"] > 0.8
+    assert logged[f"meta_best_cosine_{M}/trained/0"] > 0.75
     assert logged[f"meta_share_above_0.7_{M}/trained/0"] > 0.7
     assert logged["pursuit_explained_variance/trained/0"] > 0.95
-    assert logged[f"pursuit_explained_variance_{M}/trained/0"] > 0.8
+    assert logged[f"pursuit_explained_variance_{M}/trained/0"] > 0.75
     assert logged["pursuit_explained_variance_40/trained/0"] < 0.6
     assert logged["explained_variance@isotropic/trained/0"] < 0.6
     assert logged[f"meta_best_cosine_{M}@isotropic/trained/0"] == pytest.approx(

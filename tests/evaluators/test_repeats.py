@@ -133,5 +133,5 @@ def test_every_evaluator_that_draws_has_the_option():
 
 
 def test_fewer_than_one_repeat_is_refused():
-    with pytest.raises(ValueError, match="n_repeats=0: expected 1 or more"):
+    with pytest.raises(ValueError, match="n_repeats=0: expected a whole number, 1 or more"):
         Draws(0)

@@ -46,6 +46,7 @@ def test_of_a_panel_references_have_plain_names_in_each_part():
 def test_the_run_knows_of_which_size_a_reference_is(family, trainer, tmp_path):
     data = SyntheticDataModule(ConstantProbability(0.2), 6, 10, batch_size=16, train_samples=160, val_samples=160)
     torch.manual_seed(0)
+    family.initialise_members(torch.randn(4096, 6))
     run = trainer(SeedAgreement(), MetricsFile(), logger=TensorBoardLogger(tmp_path))
     run.validate(family, data, verbose=False)
     (line,) = read_validations(next(tmp_path.rglob("metrics.jsonl")))

@@ -60,7 +60,8 @@ def test_what_is_known_of_a_run_is_what_it_measured(finished: Path):
         )
         np.testing.assert_allclose(best.mean(1), nearest)
         np.testing.assert_allclose((best > 0.8).mean(1), recovered)
-    np.testing.assert_allclose(truth.chance.mean(), last.floors[Tag("mean_best_cosine")])
+    # The chart shows one draw of random directions, the floor is a mean over several.
+    np.testing.assert_allclose(truth.chance.mean(), last.floors[Tag("mean_best_cosine")], atol=0.03)
     oracle = truth.best["oracle"][0] > 0.999  # takes the features that fire most
     assert oracle.sum() == 24
     assert truth.probabilities[oracle].min() > truth.probabilities[~oracle].max()

@@ -131,7 +131,10 @@ def test_a_cache_of_pictures_shows_them_too(run, folder, gathered):
     other = folder / "of_cache"
     (other / "saes").parent.mkdir()
     (other / "saes").symlink_to(run / "saes")
-    config["data"] = {"class_path": "CachedActivations", "init_args": {"path": str(folder / "cache"), "batch_size": 64}}
+    config["data"] = {
+        "class_path": "CachedActivations",
+        "init_args": {"path": str(folder / "cache"), "batch_size": 64, "max_norm_ratio": 10.0},
+    }
     (other / "config.yaml").write_text(yaml.safe_dump(config))
     assert gather(Run(other), D_SAE) == gathered
 

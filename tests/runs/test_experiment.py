@@ -130,7 +130,7 @@ def test_a_reference_that_is_the_same_in_all_runs_counts_once(first: Path, tmp_p
 
 def export(run: Path, member: str, seed: int) -> None:
     sae = TopK(d_in=4, k=2, d_sae=8)
-    sae.initialise(seed, torch.zeros(0, 4))
+    sae.initialise(seed, torch.zeros(8, 4))
     sae.save(run / "saes" / member)
 
 

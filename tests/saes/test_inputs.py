@@ -302,7 +302,7 @@ def test_weights_that_are_not_finite_end_the_run(tmp_path):
 
     sae = TopK(D_IN, d_sae=D_SAE, k=4, optimizer=Spoiling)
     with pytest.raises(
-        ValueError, match=r"trained/0 after 1 steps: \w+ has \d+ numbers of .*: lower the learning rate"
+        ValueError, match=r"trained/0 after 1 steps: \w+ has \d+ numbers? of .*: lower the learning rate"
     ):
         fit(sae, loader(X, 64), tmp_path)
 
