@@ -95,11 +95,8 @@ COMMAND += ["--model.expansion_factors=[1,2]", "--trainer.enable_progress_bar=fa
 
 def test_command(tmp_path, capsys):
     policies = "--model.policies={frozen_decoder: {class_path: FrozenDecoder}}"
-    main(
-        ["fit", *COMMAND, policies, "--model.sae.init_args.k=4", "--trainer.log_every_n_steps=1"]
-        + ["--model.inits={frozen_decoder: {class_path: CovarianceMatched}}", "--name=run"]
-        + [f"--trainer.logger.save_dir={tmp_path}"]
-    )
+    arguments = [*COMMAND, policies, "--trainer.log_every_n_steps=1", f"--trainer.logger.save_dir={tmp_path}"]
+    main(["fit", *arguments, "--model.sae.init_args.k=4", "--name=run"])
     run = tmp_path / "run/version_0"
     members = {"x1": 8, "x1_frozen_decoder": 8, "x2": 16, "x2_frozen_decoder": 16}
     for name, d_sae in members.items():
@@ -120,19 +117,8 @@ def test_command(tmp_path, capsys):
     assert "Against the Frozen Decoder it" in page
     assert "Explained variance (x2)" in page
     assert "baselines of its own size" in page
-    other = tmp_path / "other/version_0"
-    main(
-        [
-            "fit",
-            *COMMAND,
-            policies,
-            "--model.sae.init_args.k=3",
-            "--name=other",
-            f"--trainer.logger.save_dir={tmp_path}",
-            "--trainer.log_every_n_steps=1",
-        ]
-    )
-    main(["report", str(run), str(other), "--latents", "0"])
+    main(["fit", *arguments, "--model.sae.init_args.k=2", "--name=other"])
+    main(["report", str(run), str(tmp_path / "other/version_0"), "--latents", "0"])
     at_a_glance = (
         (run / "report.html").read_text().partition("one metric for each question")[2].partition("</table>")[0]
     )

@@ -143,8 +143,9 @@ def test_a_diverged_member_is_named(tmp_path):
         ValueError, match=r"trained/0 at step \d+: the loss became (nan|inf).*: lower the learning rate"
     ):
         fit(
-            SanityPanel(D_IN, factory(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e3))),
+            SanityPanel(D_IN, factory(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1000.0))),
             tmp_path,
+            n=40,
             log_every_n_steps=1,
         )
 

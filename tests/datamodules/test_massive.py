@@ -79,7 +79,7 @@ def test_skipped_positions_are_not_valid_anywhere(make):
     assert torch.equal(data.heldout_rows(50).mask[:, :3], torch.zeros(len(data.heldout_rows(50).mask), 3, dtype=bool))
     assert data.massive.norms[""].n_massive == 0
     for n in (-1, 16):
-        with pytest.raises(ValueError, match=f"skip_first_positions={n}: expected a whole number, 0 or more, and less than the 16"):
+        with pytest.raises(ValueError, match=f"skip_first_positions={n}: expected a whole number, 0 or more, and less"):
             make(skip_first_positions=n)
 
 
