@@ -291,6 +291,12 @@ def test_plain_products_can_be_asked_for(monkeypatch):
     assert not chosen.screened
 
 
+def test_beside_a_gpu_float32_products_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # there the setting would mean TF32
+    monkeypatch.setattr(cpu_settings, "use_fast_float32_products", lambda: pytest.fail("set"))
+    assert not chosen_products(monkeypatch).packed
+
+
 def chosen_products(monkeypatch):
     """What a command would choose on this machine, for this test."""
     monkeypatch.setattr(products, "packed", frozenset())
