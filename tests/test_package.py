@@ -61,6 +61,16 @@ def test_fast_products_stay_float32():
         torch.set_float32_matmul_precision(before)
 
 
+def test_matrix_units_for_bfloat16_are_kept_from_float32_products(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    before = torch.get_float32_matmul_precision()
+    try:
+        assert not cpu_settings.use_fast_float32_products()
+        assert torch.get_float32_matmul_precision() == before
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_inexact_products_are_refused():
     before = torch.get_float32_matmul_precision()
     assert not cpu_settings.use_fast_float32_products(tolerance=0.0)

@@ -265,6 +265,38 @@ def test_each_dtype_is_tried_for_itself(monkeypatch):
     assert not can_pack(torch.float32), "inexact"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_product_that_is_a_few_roundings_off_is_not_used(monkeypatch, dtype):
+    def off(weight, bias, n_rows):
+        return lambda x: (x @ weight.T + bias) * (1 + 30 * torch.finfo(dtype).eps)
+
+    monkeypatch.setattr(pre_acts, "_packed_product", off)
+    assert not can_pack(dtype)
+
+
+def test_a_screen_of_numbers_that_bfloat16_holds_still_allows_for_the_sums():
+    x, W_enc = (tensor.bfloat16().float() for tensor in (torch.randn(BATCH, D_IN), encoder()))
+    exact = x.double() @ W_enc.double()
+    for start, block, bound in PreActs(x, W_enc, torch.zeros(D_SAE)).blocks():
+        rows = slice(start, start + len(block))
+        sums = (x[rows] @ W_enc).double() - exact[rows]
+        assert (bound >= sums.abs().max()).all()
+
+
+def test_plain_products_can_be_asked_for(monkeypatch):
+    monkeypatch.setenv("SAE_PLAIN_PRODUCTS", "1")
+    monkeypatch.setattr(cpu_settings, "use_fast_float32_products", lambda: pytest.fail("tried"))
+    chosen = chosen_products(monkeypatch)
+    assert not chosen.packed
+    assert not chosen.screened
+
+
+def test_beside_a_gpu_float32_products_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # there the setting would mean TF32
+    monkeypatch.setattr(cpu_settings, "use_fast_float32_products", lambda: pytest.fail("set"))
+    assert not chosen_products(monkeypatch).packed
+
+
 def chosen_products(monkeypatch):
     """What a command would choose on this machine, for this test."""
     monkeypatch.setattr(products, "packed", frozenset())
