@@ -87,7 +87,7 @@ def test_the_demo_runs(tmp_path, capsys, monkeypatch):
     line = run(tmp_path, f"--config={CONFIGS / 'experiment/sanity_pocket_lm.yaml'}", *small)
     for metric in ("explained_variance", "ce_recovered_mean", "l0", "cosine_to_start_mean"):
         assert {policy: len(seeds) for policy, seeds in line["metrics"][metric].items()} == dict.fromkeys(
-            ["trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder"], 2
+            ["trained", "frozen_decoder", "soft_frozen_decoder", "frozen_encoder"], 3
         )
         assert metric in line["floors"]
     assert "soft_frozen_decoder" in capsys.readouterr().out
