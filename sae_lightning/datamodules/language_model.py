@@ -17,12 +17,12 @@ class LanguageModelDataModule(TextActivations):
 
     Args:
         model: folder of a transformers checkpoint, or its name on the hub.
-        hook: dotted name of a submodule, as in `named_modules()`, for example model.layers.2; for several, names of
-            yours with one each, for example {early: model.layers.1, late: model.layers.3}.
+        hook: dotted name of a submodule, one that `sae hooks MODEL` lists, for example model.layers.2; for several,
+            names of yours with one each, for example {early: model.layers.1, late: model.layers.3}.
         text: what the model reads: FileText, HubText or PocketText.
         hook_input: take what goes into the submodule and not what comes out. Default: false.
         revision: branch, tag or commit of the model on the hub. Default: its main branch.
-        dtype: number format of the model; auto is the one it is stored in.
+        dtype: number format of the model; auto is the one it is stored in. A run on a CPU that is slow in it says so.
         tokenizer: folder or name of the tokenizer. Default: the model's own.
         context_length: tokens in a row of text, the first token included, at most what the model can read.
         bos_in_every_row: put the beginning token in front of rows that do not begin with a document, if there is one.
