@@ -437,10 +437,11 @@ class SparseAutoencoder(SAEModule):
 
 
 def _note_loaded(sae: nn.Module, incompatible: Any) -> None:  # noqa: ANN401
-    """Note that an SAE whose weights were loaded has its start."""
+    """Note that an SAE whose weights were loaded has its start, which a fit must not take for missing."""
     assert isinstance(sae, SparseAutoencoder)
-    if "W_dec" not in {name.rpartition(".")[2] for name in incompatible.missing_keys}:
-        sae.is_initialised = True
+    missing = {name.rpartition(".")[2] for name in incompatible.missing_keys}
+    sae.is_initialised |= "W_dec" not in missing
+    sae.b_dec_awaits_data &= "b_dec" in missing
 
 
 def squared_error(x_hat: Float[Tensor, "batch d_in"], target: Float[Tensor, "batch d_in"]) -> Float[Tensor, ""]:

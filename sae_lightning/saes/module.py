@@ -362,8 +362,6 @@ class SAEModule(LightningModule):
                     f"but the checkpoint has d_in={d_in} and d_sae={d_sae} ({name}): "
                     "use the data and sizes that it was trained with, see config.yaml in its run folder"
                 )
-        for sae in self.members.values():
-            sae.is_initialised, sae.b_dec_awaits_data = True, False
         self.loss_curve = LossCurve.of(checkpoint[LOSS_CURVE]) if LOSS_CURVE in checkpoint else None
         if self._trainer is not None:
             self._take_up(checkpoint)

@@ -104,7 +104,6 @@ def load(folder: Path) -> SparseAutoencoder:
             raise ValueError(f"{tensor_path}: {name} {problem}; this SAE diverged in training, or its file is damaged")
     sae.load_state_dict(tensors, strict=False)
     sae.provenance = manifest.get("provenance", {})
-    sae.is_initialised, sae.b_dec_awaits_data = True, False
     return sae.eval()
 
 

@@ -135,6 +135,15 @@ def test_a_resumed_run_keeps_its_b_dec(tmp_path):
     assert torch.equal(b_dec, saved)
 
 
+def test_weights_that_were_loaded_are_kept(tmp_path):
+    """From a file of one's own, before a fit that is not resumed."""
+    loaded, other = TopK(D_IN, d_sae=D_SAE, k=4), TopK(D_IN, d_sae=D_SAE, k=4, seed=1)
+    other.initialise(1, far_away(4096))
+    loaded.load_state_dict(other.state_dict())
+    [b_dec] = start_of(loaded, tmp_path).values()
+    assert torch.equal(b_dec, other.b_dec)
+
+
 def test_a_start_that_was_given_is_kept(tmp_path):
     given = TopK(D_IN, d_sae=D_SAE, k=4)
     x = far_away(10)
