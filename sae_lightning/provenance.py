@@ -65,7 +65,9 @@ def describe(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, Tensor):
-        return describe(value.tolist()) if value.numel() <= _LONGEST_LIST else {"sha256": fingerprint({"": value})}
+        return (
+            describe(value.tolist()) if value.numel() <= _LONGEST_LIST else {"sha256": sampled_fingerprint({"": value})}
+        )
     if isinstance(value, Sequence | set):
         items = [describe(item) for item in value]
         if len(items) <= _LONGEST_LIST:
@@ -101,7 +103,7 @@ def _argument_names(kind: type) -> dict[str, None]:
     return names
 
 
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+def sampled_fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """Return sixteen characters that differ between tensors of different content.
 
     They are a SHA-256 of names, shapes and up to 256 values of each tensor, evenly spaced: a model of many gigabytes
@@ -151,19 +153,19 @@ def _are_one_file(saved: Any, given: Any) -> bool:
     return any(path.startswith(("/", ".", "~")) or Path(path).exists() for path in (saved, given))
 
 
-def refuse(what: str, found: Iterable[Difference], advice: str) -> None:
+def refuse(what: str, differing: Iterable[Difference], advice: str) -> None:
     """Raise an error that names what differs, if anything does.
 
     Args:
         what: that was loaded, such as a path.
-        found: what it says otherwise than this run.
+        differing: what it says otherwise than this run.
         advice: what to do.
 
     Raises:
         ValueError: if there is a difference.
     """
-    if found := list(found):
-        raise ValueError(f"{what} does not belong here: {'; '.join(dict.fromkeys(map(str, found)))}. {advice}")
+    if texts := dict.fromkeys(map(str, differing)):
+        raise ValueError(f"{what} does not belong here: {'; '.join(texts)}. {advice}")
 
 
 def refuse_other_activations(

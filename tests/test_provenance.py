@@ -12,9 +12,9 @@ from sae_lightning.provenance import (
     arguments_of,
     describe,
     differences,
-    fingerprint,
     refuse,
     refuse_other_activations,
+    sampled_fingerprint,
 )
 from sae_lightning.saes import BatchTopK, DecoderInit, JumpReLU, L0Penalty, TargetL0
 from sae_lightning.sources import Dependence, FiringProbability, Null
@@ -60,12 +60,12 @@ def test_synthetic_data_are_described_by_what_decides_the_features():
 def test_weights_are_known_whatever_their_number_format_and_their_place():
     weights = {"a": torch.randn(40, 50), "b": torch.arange(3)}
     halved = {"a": weights["a"].bfloat16(), "b": weights["b"]}
-    assert fingerprint(halved) == fingerprint({"b": weights["b"], "a": halved["a"].float()})
-    assert fingerprint(weights) != fingerprint(halved)
+    assert sampled_fingerprint(halved) == sampled_fingerprint({"b": weights["b"], "a": halved["a"].float()})
+    assert sampled_fingerprint(weights) != sampled_fingerprint(halved)
     trained_on = {"a": weights["a"] + 1e-4 * torch.randn(40, 50), "b": weights["b"]}
-    assert fingerprint(trained_on) != fingerprint(weights)
-    assert fingerprint({"a": weights["a"].T, "b": weights["b"]}) != fingerprint(weights)
-    assert fingerprint({"c": weights["a"], "b": weights["b"]}) != fingerprint(weights)
+    assert sampled_fingerprint(trained_on) != sampled_fingerprint(weights)
+    assert sampled_fingerprint({"a": weights["a"].T, "b": weights["b"]}) != sampled_fingerprint(weights)
+    assert sampled_fingerprint({"c": weights["a"], "b": weights["b"]}) != sampled_fingerprint(weights)
 
 
 def test_a_model_is_its_weights():

@@ -10,7 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from sae_lightning.evaluators.base import Evaluator, Scores, datamodule_of
+from sae_lightning.evaluators.base import Evaluator, datamodule_of
+from sae_lightning.evaluators.scores import Scores
 from sae_lightning.members import LoggedName, Member, Tag
 from sae_lightning.metric import Metric
 from sae_lightning.runs.items import write_items

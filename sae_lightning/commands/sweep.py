@@ -31,6 +31,7 @@ from sae_lightning.members import LoggedName, Member
 from sae_lightning.panel import DEFAULT_POLICIES, SanityPanel
 from sae_lightning.tables import lay_out
 from sae_lightning.trainer import run_folder
+from sae_lightning.whole_files import write_whole
 
 BEST_LR_FILE = "best_lr.yaml"
 _PANEL = "sae_lightning.panel.SanityPanel"
@@ -99,7 +100,7 @@ class SweepCLI(SAECLI):
         print("\n".join(notes_of(best, self.rates)))
         if run is None:
             return
-        (run / BEST_LR_FILE).write_text(best_lr_yaml(best))
+        write_whole(run / BEST_LR_FILE, best_lr_yaml(best))
         print(f"\nbest rates: {run / BEST_LR_FILE}; to train with them, give it to sae fit as the last --config")
 
     def _logged(self, metric: str, member: Member) -> float | None:

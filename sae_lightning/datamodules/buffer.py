@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from sae_lightning.datamodules.base import Stream
+from sae_lightning.datamodules.stream import Stream
 
 
 class ShuffleBuffer:

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.checks import check_seed, check_whole
-from sae_lightning.datamodules.base import ActivationDataModule, Stream
+from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.buffer import ShuffleBuffer
 from sae_lightning.datamodules.cache.manifest import Shard, check_shards, fingerprint, read_manifest, shards_of
 from sae_lightning.datamodules.cache.massive import RuleOfCache
@@ -22,6 +22,7 @@ from sae_lightning.datamodules.cache.source import CachedSource
 from sae_lightning.datamodules.cache.storage import Folder, free_bytes, is_full
 from sae_lightning.datamodules.cache.streams import ShuffledStream, TextOrderStream
 from sae_lightning.datamodules.packing import Packing, RowMaker
+from sae_lightning.datamodules.stream import Stream
 from sae_lightning.images import Images
 from sae_lightning.sources import TokenBatch
 from sae_lightning.sources.checkpoint import check_folder, load_tokenizer

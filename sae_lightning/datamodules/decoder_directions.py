@@ -24,10 +24,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from typing_extensions import override
 
-from sae_lightning.datamodules.base import ActivationDataModule, Stream, check_batches
+from sae_lightning.datamodules.base import ActivationDataModule, check_batches
 from sae_lightning.datamodules.cache.permutation import Permutation
+from sae_lightning.datamodules.stream import Stream
 from sae_lightning.members import Member
-from sae_lightning.provenance import fingerprint, refuse_other_activations
+from sae_lightning.provenance import refuse_other_activations, sampled_fingerprint
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.sources import ActivationSource, Null, NullSource
@@ -44,7 +45,7 @@ class DirectionSource(ActivationSource):
 
     @override
     def describe(self, part: str = "") -> dict[str, Any]:
-        return {"class": "DecoderDirections", "directions": fingerprint({"": self.directions})}
+        return {"class": "DecoderDirections", "directions": sampled_fingerprint({"": self.directions})}
 
     @override
     def capture(self, inputs: Float[Tensor, "n d_in"]) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"]]:

@@ -11,9 +11,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.checks import check_whole
-from sae_lightning.datamodules.base import ActivationDataModule, Loader
+from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.buffer import ShuffleBuffer
 from sae_lightning.datamodules.norms import measure_norms
+from sae_lightning.datamodules.stream import Loader
 from sae_lightning.datamodules.token_stream import in_batches, valid_activations
 from sae_lightning.distributed import all_gather_int
 from sae_lightning.sources import ActivationSource, HookedModel, Null, NullSource

@@ -17,6 +17,7 @@ from torch import Tensor
 from sae_lightning.saes.module import columns_by_part
 from sae_lightning.sources import HookedModel
 from sae_lightning.sources.massive import HookNorms, MassiveRule, norms_of_sample
+from sae_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
     from sae_lightning.datamodules.model_activations import ModelActivations
@@ -109,9 +110,7 @@ def norms_of_checkpoint(path: str | Path | None) -> Mapping[str, Any] | None:
 
 def write_norms(folder: Path, rule: MassiveRule) -> None:
     """Keep the norms in the folder of a run."""
-    (folder / FILE_NAME).write_text(
-        json.dumps(rule.state_dict(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-    )
+    write_whole(folder / FILE_NAME, json.dumps(rule.state_dict(), ensure_ascii=False, indent=1) + "\n")
 
 
 def read_norms(folder: Path) -> dict[str, Any] | None:

@@ -58,17 +58,17 @@ def shared_share(train: Iterable[str], heldout: Iterable[str], max_characters: i
         return 0.0, True
     may_be_there = np.zeros(1 << _TABLE_BITS, dtype=bool)  # most places are ruled out by one look
     may_be_there[windows >> np.uint64(64 - _TABLE_BITS)] = True
-    found = np.zeros(len(windows), dtype=bool)
+    is_shared = np.zeros(len(windows), dtype=bool)
     n_read = 0
     for text in _joined(train):
         if n_read >= max_characters:
-            return float(found.mean()), False
+            return float(is_shared.mean()), False
         n_read += len(text)
         hashes = _hashes(text)
         hashes = hashes[may_be_there[hashes >> np.uint64(64 - _TABLE_BITS)]]
         place = np.searchsorted(windows, hashes).clip(max=len(windows) - 1)
-        found[place[windows[place] == hashes]] = True
-    return float(found.mean()), True
+        is_shared[place[windows[place] == hashes]] = True
+    return float(is_shared.mean()), True
 
 
 def _windows(documents: Iterable[str]) -> np.ndarray:

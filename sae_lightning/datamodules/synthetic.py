@@ -11,7 +11,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.code import Code
-from sae_lightning.datamodules.base import ActivationDataModule, Stream
+from sae_lightning.datamodules.base import ActivationDataModule
+from sae_lightning.datamodules.stream import Stream
 from sae_lightning.sources import ActivationSource, Dependence, FiringProbability, Null, NullSource, SyntheticSource
 
 

@@ -4,7 +4,7 @@ from sae_lightning.datamodules.text_reader import TextReader
 from sae_lightning.evaluators.attribute_editing import AttributeEditing
 from sae_lightning.evaluators.attribute_probing import AttributeProbing
 from sae_lightning.evaluators.auto_interp import AutoInterp
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, evaluate_across_ranks, log_histogram
+from sae_lightning.evaluators.base import Evaluator, evaluate_across_ranks, log_histogram
 from sae_lightning.evaluators.causal_editing import CausalEditing
 from sae_lightning.evaluators.concept_purity import ConceptPurity
 from sae_lightning.evaluators.convergence import Convergence
@@ -16,6 +16,7 @@ from sae_lightning.evaluators.meta_steering import MetaSteering
 from sae_lightning.evaluators.reconstruction import Reconstruction
 from sae_lightning.evaluators.recovery import Recovery
 from sae_lightning.evaluators.references import References
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.evaluators.seed_agreement import SeedAgreement
 from sae_lightning.evaluators.sparse_probing import SparseProbing
 from sae_lightning.evaluators.sparsity import Sparsity

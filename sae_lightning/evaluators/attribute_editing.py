@@ -21,11 +21,11 @@ from sae_lightning.causal.image_pairs import EditedImages, find_known_images
 from sae_lightning.causal.swaps import Swaps
 from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.labelled_images import LabelledImages
-from sae_lightning.evaluators.base import Scores
 from sae_lightning.evaluators.editing import Editing, SwapsOfDraw
 from sae_lightning.evaluators.edits import check_one_hook
 from sae_lightning.evaluators.image_evaluator import image_tower_data
 from sae_lightning.evaluators.repeats import seed_of
+from sae_lightning.evaluators.scores import Scores
 from sae_lightning.metric import Metric, Question
 from sae_lightning.saes.module import SAEModule
 

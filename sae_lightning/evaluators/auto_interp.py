@@ -20,8 +20,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.checks import check_between, check_whole
-from sae_lightning.evaluators.base import Items, Scores, evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
 from sae_lightning.evaluators.repeats import Repeated, seed_of
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.interpretation import Interpretation, Judge, LexicalJudge, interpret
 from sae_lightning.interpretation.excerpts import Excerpts

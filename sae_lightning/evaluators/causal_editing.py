@@ -25,10 +25,10 @@ from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
 from sae_lightning.causal.questions import ask, entity_activations, is_correct
 from sae_lightning.causal.swaps import KnownPrompts, Swaps, find_known_prompts
 from sae_lightning.checks import check_whole
-from sae_lightning.evaluators.base import Scores
 from sae_lightning.evaluators.editing import Editing, SwapsOfDraw
 from sae_lightning.evaluators.edits import check_one_hook
 from sae_lightning.evaluators.repeats import seed_of
+from sae_lightning.evaluators.scores import Scores
 from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.metric import Metric, Question
 from sae_lightning.pocket import PocketFacts

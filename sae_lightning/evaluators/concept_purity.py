@@ -16,9 +16,9 @@ from torch import Tensor
 
 from sae_lightning.checks import check_whole
 from sae_lightning.distributed import all_gather_object, rank, world_size
-from sae_lightning.evaluators.base import Items, Scores
 from sae_lightning.evaluators.image_evaluator import ImageEvaluator
 from sae_lightning.evaluators.repeats import Repeated, seed_of
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.images import Embedding, ImageReader, PixelEmbedding
 from sae_lightning.interpretation.concepts import Concepts, matching_weights, similarity_above_pool
 from sae_lightning.interpretation.latents_on_images import LatentsOnImages
@@ -171,11 +171,11 @@ class ConceptPurity(Repeated, ImageEvaluator):
             for member, draws in references.items():
                 names[member] = draws[repeat][1]
                 columns[member] = repeat * len(names[member]) + torch.arange(len(names[member]))
-            found = {
+            own_columns = {
                 member: (values[:, columns[member]], places[:, columns[member]])
                 for member, (values, places) in strongest.items()
             }
-            yield list(self._scores_of(_Drawn(latents[repeat], frequencies, found, names), concepts, vectors))
+            yield list(self._scores_of(_Drawn(latents[repeat], frequencies, own_columns, names), concepts, vectors))
 
     def _scores_of(self, drawn: "_Drawn", concepts: Concepts, vectors: Tensor) -> Iterator[Scores]:
         """Score the latents of one repeat."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from lightning.pytorch import Trainer
 
-from sae_lightning.evaluators.base import Evaluator, Scores, log_histogram
+from sae_lightning.evaluators.base import Evaluator, log_histogram
+from sae_lightning.evaluators.scores import Scores
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import cosine_to_start
 from sae_lightning.saes.module import SAEModule

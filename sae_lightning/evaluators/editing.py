@@ -17,8 +17,9 @@ from torch import Tensor
 from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.swaps import Swaps
 from sae_lightning.checks import check_above, check_whole
-from sae_lightning.evaluators.base import Items, Scores, evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
 from sae_lightning.evaluators.repeats import Repeated, seed_of
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric
 from sae_lightning.saes.module import SAEModule

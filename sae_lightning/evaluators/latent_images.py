@@ -15,8 +15,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from sae_lightning.checks import check_whole
-from sae_lightning.evaluators.base import Scores, log_image
+from sae_lightning.evaluators.base import log_image
 from sae_lightning.evaluators.image_evaluator import ImageEvaluator
+from sae_lightning.evaluators.scores import Scores
 from sae_lightning.interpretation.image_examples import ImageExample, ShownLatent, at_percentiles, thumbnail_path
 from sae_lightning.interpretation.latents_on_images import LatentsOnImages, thumbnails
 from sae_lightning.members import Member, Tag, by_part

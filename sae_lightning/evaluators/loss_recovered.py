@@ -15,8 +15,9 @@ from torch import Tensor
 
 from sae_lightning.checks import check_above
 from sae_lightning.datamodules.base import ActivationDataModule
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of
+from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of
 from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import TokenLoss

@@ -21,7 +21,8 @@ from torch.nn.functional import normalize
 
 from sae_lightning.checks import check_whole
 from sae_lightning.datamodules import DecoderDirections
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, data_name, datamodule_of, evaluate_across_ranks
+from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of, evaluate_across_ranks
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import best_cosine, best_match, evenly_spaced_rows, nearest_other, recovered_fraction

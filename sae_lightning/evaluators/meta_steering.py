@@ -21,9 +21,10 @@ from sae_lightning.datamodules import ClipImages, DecoderDirections
 from sae_lightning.datamodules.from_settings import make_datamodule
 from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.datamodules.norms import read_norms
-from sae_lightning.evaluators.base import Items, Scores, data_name, datamodule_of, evaluate_across_ranks
+from sae_lightning.evaluators.base import data_name, datamodule_of, evaluate_across_ranks
 from sae_lightning.evaluators.meta_latents import MADE_OF_META_LATENTS
 from sae_lightning.evaluators.repeats import Repeated, seed_of
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.evaluators.steering import Steering, selectivity, shares
 from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric

@@ -17,8 +17,9 @@ from typing_extensions import override
 
 from sae_lightning.checks import check_whole
 from sae_lightning.distributed import all_gather_object
-from sae_lightning.evaluators.base import Items, Scores, evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
 from sae_lightning.evaluators.repeats import Repeated
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.evaluators.sizes import same_sizes
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import all_gather_object, all_reduce_sum
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, datamodule_of
+from sae_lightning.evaluators.base import Evaluator, datamodule_of
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import CosineSimilarity, ExplainedVariance, MeanPrediction, RelativeNorm

@@ -15,9 +15,10 @@ from torch import Tensor
 from sae_lightning.checks import check_whole
 from sae_lightning.code import Code
 from sae_lightning.datamodules.base import ActivationDataModule
-from sae_lightning.evaluators.base import Evaluator, Scores
+from sae_lightning.evaluators.base import Evaluator
 from sae_lightning.evaluators.reconstruction import EXPLAINED_VARIANCE, FVU
 from sae_lightning.evaluators.recovery import data_with_truth, mean_firing
+from sae_lightning.evaluators.scores import Scores
 from sae_lightning.evaluators.sparsity import L0
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric

@@ -16,7 +16,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.checks import check_whole
-from sae_lightning.evaluators.base import Evaluator, Items, Scores
+from sae_lightning.evaluators.base import Evaluator
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member
 from sae_lightning.saes.module import SAEModule
 

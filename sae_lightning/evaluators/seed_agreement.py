@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sae_lightning import metrics
-from sae_lightning.evaluators.base import Evaluator, Scores, datamodule_of, evaluate_across_ranks
+from sae_lightning.evaluators.base import Evaluator, datamodule_of, evaluate_across_ranks
 from sae_lightning.evaluators.recovery import LARGEST_MATCHING
+from sae_lightning.evaluators.scores import Scores
 from sae_lightning.evaluators.sizes import SameSize, same_sizes
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question

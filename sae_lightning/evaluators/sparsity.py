@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from lightning.pytorch import Trainer
 
 from sae_lightning import metrics
-from sae_lightning.evaluators.base import Evaluator, Items, Scores, log_histogram
+from sae_lightning.evaluators.base import Evaluator, log_histogram
 from sae_lightning.evaluators.reconstruction import EXPLAINS
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric
 from sae_lightning.saes.module import SAEModule, Step

@@ -19,10 +19,10 @@ from torch import Tensor
 from sae_lightning.checks import check_above, check_whole
 from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.distributed import all_gather_object, rank, world_size
-from sae_lightning.evaluators.base import Items, Scores
 from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part
 from sae_lightning.evaluators.image_evaluator import clip_data
 from sae_lightning.evaluators.repeats import Repeated
+from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.images.base import Images
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question

@@ -30,16 +30,16 @@ def find_files(argument: str, patterns: str | list[str]) -> list[Path]:
         raise ValueError(f"{argument}={patterns}: expected at least one file")
     files: dict[Path, Path] = {}  # by where they really are
     for pattern in listed:
-        found = [path for match in _matches(argument, pattern) for path in _files_at(argument, match)]
-        if not found:
+        given = [path for match in _matches(argument, pattern) for path in _files_at(argument, match)]
+        if not given:
             raise ValueError(f"{argument}={pattern}: the folder holds no files")
-        whole = [path for path in found if path.stat().st_size]
+        whole = [path for path in given if path.stat().st_size]
         if not whole:
-            what = f"{found[0]} is empty" if len(found) == 1 else f"all {len(found)} files are empty"
+            what = f"{given[0]} is empty" if len(given) == 1 else f"all {len(given)} files are empty"
             raise ValueError(f"{argument}={pattern}: {what}")
-        if n := len(found) - len(whole):
-            empty = next(path for path in found if path not in {*whole})
-            rank_zero_warn(f"{argument}={pattern}: {n} of {len(found)} files are empty and left out, such as {empty}")
+        if n := len(given) - len(whole):
+            empty = next(path for path in given if path not in {*whole})
+            rank_zero_warn(f"{argument}={pattern}: {n} of {len(given)} files are empty and left out, such as {empty}")
         known = [path for path in whole if path.resolve() in files]
         if known:
             rank_zero_warn(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sae_lightning.members import Member, Tag
 
 if TYPE_CHECKING:
-    from sae_lightning.evaluators.base import Scores
+    from sae_lightning.evaluators.scores import Scores
 
 ITEMS_FILE = "items.safetensors"
 FORMAT = 1

@@ -26,8 +26,9 @@ from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
+from sae_lightning.saes.finite import why_not_finite
 from sae_lightning.saes.init import DecoderInit, Isotropic
-from sae_lightning.saes.inputs import activations_in, check_device, check_finite, check_shape, non_finite
+from sae_lightning.saes.inputs import activations_in, check_device, check_finite, check_shape
 from sae_lightning.saes.module import SAEModule
 
 _LARGEST_SAE = 2**31
@@ -296,20 +297,8 @@ class SparseAutoencoder(SAEModule):
         self._check_unit_norm()
         losses = self.loss_terms(x, step)
         if x.device.type == "cpu" and not torch.isfinite(losses["loss"]):
-            raise ValueError(self.why_not_finite(x, losses["loss"]))
+            raise ValueError(why_not_finite(self, x, losses["loss"]))
         return losses
-
-    def why_not_finite(self, x: Float[Tensor, "batch d_in"], loss: Tensor) -> str:
-        """Describe why a loss is not finite: because of the activations, the weights, or the size of either."""
-        if problem := non_finite(x):
-            return f"the batch {problem}: take these activations out, or find out where they come from"
-        problem = next(
-            (f"{name} {text}" for name, weight in self.named_parameters() if (text := non_finite(weight))), ""
-        )
-        return (
-            f"the loss became {loss.item()}" + (f", since {problem}" if problem else "") + ": lower the learning rate, "
-            "or set trainer.gradient_clip_val"
-        )
 
     def _check_unit_norm(self) -> None:
         """Look at the norms of decoder directions, unless `constrain` has been called since the last `losses`."""

@@ -1,7 +1,25 @@
-"""No SAE with numbers that are not finite is kept: neither in a checkpoint nor exported."""
+"""SAEs with numbers that are not finite: why they are not, and that none is kept, in a checkpoint or exported."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sae_lightning.saes.inputs import non_finite
+
+
+def non_finite_weight(sae: nn.Module) -> str:
+    """Describe the first parameter with numbers that are nan or infinite; empty if there is none."""
+    problems = ((name, non_finite(weight)) for name, weight in sae.named_parameters())
+    return next((f"{name} {problem}" for name, problem in problems if problem), "")
+
+
+def why_not_finite(sae: nn.Module, x: Float[Tensor, "batch d_in"], loss: Float[Tensor, ""]) -> str:
+    """Describe why a loss is not finite: because of the activations, the weights, or the size of either."""
+    if problem := non_finite(x):
+        return f"the batch {problem}: take these activations out, or find out where they come from"
+    weight = non_finite_weight(sae)
+    since = f", since {weight}" if weight else ""
+    return f"the loss became {loss.item()}{since}: lower the learning rate, or set trainer.gradient_clip_val"
 
 
 def refuse_non_finite(sae: nn.Module, what: str, when: str = "") -> None:

@@ -5,31 +5,32 @@ like any other. So what is public looks at what it is given. Shapes cost nothing
 over the activations, which is little beside encoding them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 
-def check_shape(x: Any, width: int, name: str = "x", of: str = "d_in") -> None:
+def check_shape(x: Any, width: int, name: str = "x", width_name: str = "d_in") -> None:
     """Check that this is a floating-point tensor [..., width].
 
     Args:
         x: what was given.
         width: size of its last dimension.
         name: what the caller calls it.
-        of: what the caller calls the width.
+        width_name: what the caller calls the width.
 
     Raises:
         ValueError: says what was given and what was expected.
     """
     if not isinstance(x, Tensor):
-        raise ValueError(f"{name} is of type {type(x).__name__}: expected a tensor [..., {of}={width}]")
+        raise ValueError(f"{name} is of type {type(x).__name__}: expected a tensor [..., {width_name}={width}]")
     if not x.is_floating_point():
         raise ValueError(f"{name} holds {x.dtype}: expected floating-point numbers; convert it with .float()")
     if not x.dim() or x.shape[-1] != width:
-        raise ValueError(f"{name} has the shape {list(x.shape)}: expected [..., {of}={width}]")
+        raise ValueError(f"{name} has the shape {list(x.shape)}: expected [..., {width_name}={width}]")
 
 
 def check_device(x: Tensor, parameter: Tensor, name: str = "x") -> None:
@@ -93,6 +94,29 @@ def activations_in(batch: Any, width: int) -> Tensor:
     if not batch.numel():
         raise ValueError(f"the batch has the shape {list(batch.shape)}: expected one activation or more")
     return batch.reshape(-1, width)
+
+
+def first_activations(batches: Iterable[Any], n: int, width: int) -> Tensor:
+    """Return the first n activations [n, d_in] of some batches, or all where there are fewer.
+
+    Args:
+        batches: see `activations_in`. The generators of torch are left as they were, so a loader that shuffles gives
+            training the batches that it would have given without this.
+        n: number of activations.
+        width: of an activation.
+
+    Raises:
+        ValueError: if there is no batch, or one of another width.
+    """
+    rows: list[Tensor] = []
+    with isolate_rng():
+        for batch in batches:
+            rows.append(activations_in(batch, width))
+            if sum(map(len, rows)) >= n:
+                break
+    if not rows:
+        raise ValueError("the training data have no batch: an SAE takes its start from the first ones")
+    return torch.cat(rows)[:n].float()
 
 
 def _has_width(value: Any, width: int) -> bool:

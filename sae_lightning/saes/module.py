@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -11,16 +11,15 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sae_lightning.code import Code
 from sae_lightning.members import LoggedName, Member
-from sae_lightning.saes.finite import refuse_non_finite
-from sae_lightning.saes.inputs import activations_in, check_shape, non_finite
+from sae_lightning.saes.finite import non_finite_weight, refuse_non_finite, why_not_finite
+from sae_lightning.saes.inputs import activations_in, check_shape, first_activations, non_finite
 from sae_lightning.saes.loss_curve import LossCurve
-from sae_lightning.saes.optimizers import check_learning_rates, speed_up
+from sae_lightning.saes.optimizers import check_learning_rates, clip_by_norm, speed_up
 from sae_lightning.saes.record import KEY, record_of, refuse_other_record
 from sae_lightning.saes.resuming import (
     Resumed,
@@ -214,7 +213,7 @@ class SAEModule(LightningModule):
             of_members.append(losses["loss"])
             # Elsewhere than on a CPU looking would mean waiting. A loss that has become NaN stays so: weights are, too.
             if (to_log or batch.device.type == "cpu") and not torch.isfinite(losses["loss"]):
-                problem = sae.why_not_finite(x, losses["loss"]) + self._in_the_data()
+                problem = why_not_finite(sae, x, losses["loss"]) + self._in_the_data()
                 raise ValueError(f"{member} at step {self.global_step}: {problem}")
             if to_log:
                 named = {str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()}
@@ -241,12 +240,11 @@ class SAEModule(LightningModule):
 
     def _check_weights(self) -> None:
         for member, sae in self.members.items():
-            for name, weight in sae.named_parameters():
-                if problem := non_finite(weight):
-                    raise ValueError(
-                        f"{member} after {self.global_step} steps: {name} {problem}: lower the learning rate, or set "
-                        f"trainer.gradient_clip_val{self._in_the_data()}"
-                    )
+            if problem := non_finite_weight(sae):
+                raise ValueError(
+                    f"{member} after {self.global_step} steps: {problem}: lower the learning rate, or set "
+                    f"trainer.gradient_clip_val{self._in_the_data()}"
+                )
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[Member, Step]:  # type: ignore[override]  # noqa: ANN401
         """Reconstruct one batch of raw activations, see `activations_in`, for the evaluators."""
@@ -308,7 +306,7 @@ class SAEModule(LightningModule):
             if gradient_clip_algorithm == "value":
                 torch.nn.utils.clip_grad_value_(sae.parameters(), gradient_clip_val)
             else:
-                _clip_by_norm(sae, gradient_clip_val)
+                clip_by_norm(sae, gradient_clip_val)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Take an optimizer step, then bring members back to what constrains them."""
@@ -389,29 +387,6 @@ class SAEModule(LightningModule):
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
 
-def first_activations(batches: Iterable[Any], n: int, width: int) -> Tensor:
-    """Return the first n activations [n, d_in] of some batches, or all where there are fewer.
-
-    Args:
-        batches: see `activations_in`. The generators of torch are left as they were, so a loader that shuffles gives
-            training the batches that it would have given without this.
-        n: number of activations.
-        width: of an activation.
-
-    Raises:
-        ValueError: if there is no batch, or one of another width.
-    """
-    rows: list[Tensor] = []
-    with isolate_rng():
-        for batch in batches:
-            rows.append(activations_in(batch, width))
-            if sum(map(len, rows)) >= n:
-                break
-    if not rows:
-        raise ValueError("the training data have no batch: an SAE takes its start from the first ones")
-    return torch.cat(rows)[:n].float()
-
-
 def columns_by_part(widths: Mapping[str, int]) -> dict[str, slice]:
     """Return which columns of the activations each part has, from the widths of the parts in order.
 
@@ -420,11 +395,3 @@ def columns_by_part(widths: Mapping[str, int]) -> dict[str, slice]:
     """
     ends = accumulate(widths.values(), initial=0)
     return {part: slice(*span) for part, span in zip(widths, pairwise(ends), strict=True)}
-
-
-def _clip_by_norm(sae: "SparseAutoencoder", max_norm: float) -> None:
-    """Clip as `torch.nn.utils.clip_grad_norm_`, but spare gradients below the norm a pass that multiplies them by 1."""
-    parameters = [parameter for parameter in sae.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    if norm.device.type != "cpu" or not norm + 1e-6 <= max_norm:  # elsewhere looking would mean waiting
-        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)

@@ -1,9 +1,9 @@
-"""The user's optimizer in its fastest form."""
+"""The user's optimizer in its fastest form, and clipping that spares what it can."""
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sae_lightning.checks import check_between
@@ -48,6 +48,14 @@ def check_learning_rates(optimizer: Optimizer) -> None:
     """
     for group in optimizer.param_groups:
         check_between(0, _LARGEST_LEARNING_RATE, lr=float(group["lr"]), hint="for Adam as a rule 1e-5 to 1e-2")
+
+
+def clip_by_norm(sae: nn.Module, max_norm: float) -> None:
+    """Clip as `torch.nn.utils.clip_grad_norm_`, but spare gradients below the norm a pass that multiplies them by 1."""
+    parameters = [parameter for parameter in sae.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if norm.device.type != "cpu" or not norm + 1e-6 <= max_norm:  # elsewhere looking would mean waiting
+        torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
 
 
 def _is_transposed(tensor: Tensor) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sae_lightning.provenance import fingerprint
+from sae_lightning.provenance import sampled_fingerprint
 from sae_lightning.sources.model_kind import ModelKind, kind_of
 
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -44,7 +44,7 @@ def load_model(model: str, revision: str | None, dtype: str) -> tuple[torch.nn.M
     config = _load(transformers.AutoConfig, model, revision)
     kind = kind_of(config)
     loaded = _load(getattr(transformers, kind.loader), model, revision)
-    loaded.fingerprint = fingerprint(loaded.state_dict())
+    loaded.fingerprint = sampled_fingerprint(loaded.state_dict())
     # Set after loading: the argument of from_pretrained was renamed between versions of transformers.
     torch_dtype = _stored_dtype(config) if dtype == "auto" else getattr(torch, dtype)
     return loaded.to(torch_dtype).eval().requires_grad_(False), kind

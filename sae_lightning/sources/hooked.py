@@ -4,8 +4,8 @@ import copy
 import difflib
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from typing_extensions import override
 
-from sae_lightning.provenance import fingerprint
+from sae_lightning.provenance import sampled_fingerprint
 from sae_lightning.sources.base import ActivationSource, NonFiniteError
 from sae_lightning.sources.massive import MassiveRule, row_norms
-from sae_lightning.sources.submodules import Visit, fits, parts_of, visit, why_no_activations
+from sae_lightning.sources.submodules import Visit, edited, visit, why_no_activations
 
 Self = TypeVar("Self", bound="HookedModel")
 
@@ -60,7 +60,7 @@ class HookedModel(ActivationSource):
     def __init__(self, model: nn.Module, name: str, hook: str | dict[str, str], hook_input: bool = False) -> None:
         self.model, self.name = model, name
         # Taken while it was loaded, if it was: its number format may have been changed since.
-        self.weights: str = getattr(model, "fingerprint", None) or fingerprint(model.state_dict())
+        self.weights: str = getattr(model, "fingerprint", None) or sampled_fingerprint(model.state_dict())
         self._read_at(hook, hook_input)
 
     def at(self: Self, hook: str | dict[str, str], hook_input: bool = False) -> Self:
@@ -231,7 +231,7 @@ class HookedModel(ActivationSource):
 
         if self.massive is not None and self.massive.leaves_out:
             self.massive.limit(hook)  # measured now where it is not known yet: amid a forward there can be no other
-        with self._hook(self.hooks[hook], edit_in_shape, self.positions(inputs)):
+        with self._hook(self.hooks[hook], edit_in_shape, inputs):
             return self.outputs(self.forward(inputs))
 
     # For subclasses
@@ -278,52 +278,15 @@ class HookedModel(ActivationSource):
 
         with ExitStack() as hooks:
             for path in self._hooked:
-                hooks.enter_context(self._hook(path, partial(keep, path), self.positions(inputs)))
+                hooks.enter_context(self._hook(path, partial(keep, path), inputs))
             with suppress(_StopForwardError):
                 self.forward(inputs)
         if missing := [path for path in self._hooked if path not in captured]:
             raise ValueError(f"hook={missing[0]}: the model {self.name} did not run this submodule; choose another")
         return {name: captured[path] for name, path in self.hooks.items()}
 
-    @contextmanager
-    def _hook(self, hook: str, edit: Callable[[Tensor], Tensor], positions: tuple[int, ...]) -> Iterator[None]:
-        """Replace the tensor at the hook by `edit(tensor)` in forwards within this context.
-
-        The positions are those of the inputs: activations of others would be taken for theirs.
-        """
-
-        def checked(tensor: Tensor) -> Tensor:
-            if not fits(tensor, positions):
-                raise ValueError(
-                    f"hook={hook}: it has shape {list(tensor.shape)} where the inputs are {list(positions)}, expected "
-                    "[batch, seq, d]; choose another submodule"
-                )
-            return edit(tensor)
-
-        def edit_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
-            edited, has_tensor = _edit_first_tensor(args, checked)
-            if has_tensor:
-                return edited, kwargs
-            values, has_tensor = _edit_first_tensor(tuple(kwargs.values()), checked)
-            if not has_tensor:
-                raise ValueError(f"hook={hook}: no tensor goes into this submodule; choose another")
-            return args, dict(zip(kwargs, values, strict=True))
-
-        def edit_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            edited, has_tensor = _edit_first_tensor(parts_of(output), checked)
-            if not has_tensor:
-                raise ValueError(f"hook={hook}: no tensor comes out of this submodule; choose another")
-            return edited[0] if isinstance(output, Tensor) else edited
-
-        handle = (
-            self._hooked[hook].register_forward_pre_hook(edit_input, with_kwargs=True)
-            if self.hook_input
-            else self._hooked[hook].register_forward_hook(edit_output)
-        )
-        try:
-            yield
-        finally:
-            handle.remove()
+    def _hook(self, path: str, edit: Callable[[Tensor], Tensor], inputs: Any) -> AbstractContextManager[None]:
+        return edited(self._hooked[path], path, self.hook_input, edit, self.positions(inputs))
 
     def _refuse_infinite(self, activations: Tensor) -> None:
         wrong = ~torch.isfinite(activations)
@@ -352,11 +315,3 @@ def hooks_by_name(hook: str | dict[str, str]) -> dict[str, str]:
             raise ValueError(f"hook={hook}: {names[path]} and {name} are the same submodule {path}; leave one out")
         names[path] = name
     return dict(hook)
-
-
-def _edit_first_tensor(values: tuple[Any, ...], edit: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], bool]:
-    """Return the values with the first tensor edited, and whether there is a tensor."""
-    for i, value in enumerate(values):
-        if isinstance(value, Tensor):
-            return (*values[:i], edit(value), *values[i + 1 :]), True
-    return values, False

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from sae_lightning.provenance import fingerprint
+from sae_lightning.provenance import sampled_fingerprint
 
 _SCHEMAS = ("hf-hub:", "local-dir:")
 _CONFIG = "open_clip_config.json"
@@ -60,7 +60,7 @@ def load_clip(model: str, pretrained: str | None) -> LoadedClip:
                 f"{what}: open_clip cannot load it ({(str(error).splitlines() or [type(error).__name__])[0]}). Without "
                 f"a network give a local folder with {_CONFIG}, weights and tokenizer files, or pretrained: FILE"
             ) from error
-    loaded.fingerprint = fingerprint(loaded.state_dict())
+    loaded.fingerprint = sampled_fingerprint(loaded.state_dict())
     return LoadedClip(
         loaded.float().eval().requires_grad_(False),
         preprocess,

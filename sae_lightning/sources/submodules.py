@@ -1,7 +1,7 @@
-"""What the submodules of a model read and give in one forward, and which of them have activations of every token."""
+"""Submodules of a model: what they read and give in a forward, which have activations of every token, and edits."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,12 +17,12 @@ class Visit:
     Args:
         n_calls: how often the model ran it.
         tensor: the first tensor of its first call; None if there was none.
-        found: the class of what it read or gave instead.
+        instead: the class of what it read or gave.
     """
 
     n_calls: int = 0
     tensor: Tensor | None = None
-    found: str = ""
+    instead: str = ""
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def visit(modules: Mapping[str, nn.Module], read_inputs: bool, forward: Callable
         seen = visits[name]
         seen.n_calls += 1
         if seen.n_calls == 1:
-            seen.tensor, seen.found = first_tensor(values), type(whole).__name__
+            seen.tensor, seen.instead = first_tensor(values), type(whole).__name__
 
     def note_input(name: str, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         note(name, (*args, *kwargs.values()), args[0] if args else None)
@@ -84,7 +84,7 @@ def why_no_activations(seen: Visit, positions: tuple[int, ...], side: str) -> st
         return "the model did not run this submodule"
     if seen.tensor is None:
         way = "goes into" if side == "input" else "comes out of"
-        return f"no tensor {way} this submodule (but {seen.found})"
+        return f"no tensor {way} this submodule (but {seen.instead})"
     if not fits(seen.tensor, positions):
         batch = " and ".join(f"{n} {what}" for n, what in zip(positions, ("rows", "positions"), strict=False))
         return f"its {side} has shape {list(seen.tensor.shape)} for {batch}, expected [batch, seq, d]"
@@ -98,3 +98,62 @@ def why_no_activations(seen: Visit, positions: tuple[int, ...], side: str) -> st
 def fits(tensor: Tensor, positions: tuple[int, ...]) -> bool:
     """Return whether a tensor is [batch, seq, ...] for these inputs."""
     return tensor.dim() >= 3 and tuple(tensor.shape[: len(positions)]) == positions
+
+
+@contextmanager
+def edited(
+    module: nn.Module, hook: str, edits_input: bool, edit: Callable[[Tensor], Tensor], positions: tuple[int, ...]
+) -> Iterator[None]:
+    """Replace the first tensor that goes into a submodule, or comes out of it, in forwards within this context.
+
+    Args:
+        module: the submodule.
+        hook: its name, for messages.
+        edits_input: whether it is the input.
+        edit: returns the new tensor.
+        positions: of the inputs, see `fits`: activations of others would be taken for theirs.
+
+    Raises:
+        ValueError: in a forward, if there is no such tensor, or it is not [batch, seq, d].
+    """
+
+    def checked(tensor: Tensor) -> Tensor:
+        if not fits(tensor, positions):
+            raise ValueError(
+                f"hook={hook}: it has shape {list(tensor.shape)} where the inputs are {list(positions)}, expected "
+                "[batch, seq, d]; choose another submodule"
+            )
+        return edit(tensor)
+
+    def edit_input(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
+        values, has_tensor = _edit_first_tensor(args, checked)
+        if has_tensor:
+            return values, kwargs
+        values, has_tensor = _edit_first_tensor(tuple(kwargs.values()), checked)
+        if not has_tensor:
+            raise ValueError(f"hook={hook}: no tensor goes into this submodule; choose another")
+        return args, dict(zip(kwargs, values, strict=True))
+
+    def edit_output(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        values, has_tensor = _edit_first_tensor(parts_of(output), checked)
+        if not has_tensor:
+            raise ValueError(f"hook={hook}: no tensor comes out of this submodule; choose another")
+        return values[0] if isinstance(output, Tensor) else values
+
+    handle = (
+        module.register_forward_pre_hook(edit_input, with_kwargs=True)
+        if edits_input
+        else module.register_forward_hook(edit_output)
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _edit_first_tensor(values: tuple[Any, ...], edit: Callable[[Tensor], Tensor]) -> tuple[tuple[Any, ...], bool]:
+    """Return the values with the first tensor edited, and whether there is a tensor."""
+    for i, value in enumerate(values):
+        if isinstance(value, Tensor):
+            return (*values[:i], edit(value), *values[i + 1 :]), True
+    return values, False

@@ -11,6 +11,7 @@ from sae_lightning.runs import Experiment, Measurements, Run
 from sae_lightning.verdict.comparison import Comparison
 from sae_lightning.verdict.decide import decide, floor_of
 from sae_lightning.verdict.statistics import LEVEL, smallest_difference
+from sae_lightning.whole_files import write_whole
 
 VERDICT_FILE = "verdict.json"
 RULE = (
@@ -25,7 +26,7 @@ def write_verdict(run: Run) -> None:
     measurements = [run.measurements.by_size()]
     if comparisons := decide(measurements):
         text = json.dumps(verdict_as_json(comparisons, measurements), indent=1)
-        (run.folder / VERDICT_FILE).write_text(text + "\n", encoding="utf-8")
+        write_whole(run.folder / VERDICT_FILE, text + "\n")
 
 
 def verdict_as_json(

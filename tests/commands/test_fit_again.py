@@ -232,7 +232,7 @@ def test_without_curves_a_run_leaves_the_rest(capsys, logger, monkeypatch):
     assert steps(run) == [10, 20, 30]
 
 
-@pytest.mark.parametrize("name", ["../..", "..", "/tmp/elsewhere", "a/../../b", "", "a" * 300])
+@pytest.mark.parametrize("name", ["../..", "..", "/elsewhere", "a/../../b", "", "a" * 300])
 @pytest.mark.parametrize("option", ["--name", "--trainer.logger.version"])
 def test_a_name_stays_inside_the_folder_of_all_runs(capsys, option, name):
     if option == "--name" or name:

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 from typing_extensions import override
 
-from sae_lightning.datamodules.base import Stream
 from sae_lightning.datamodules.buffer import BufferedStream, ShuffleBuffer
 from sae_lightning.datamodules.cache.permutation import Permutation
 from sae_lightning.datamodules.cache.rows import CachedBlocks, CachedRows
+from sae_lightning.datamodules.stream import Stream
 
 
 @dataclass(frozen=True)
