@@ -19,6 +19,27 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class RowNorm:
+    """What each activation was brought to, which its reconstruction is brought back by: x = scale * x' + shift.
+
+    Args:
+        shift: [batch, 1] mean over the dimensions of each activation, or zeros.
+        scale: [batch, 1] what it was divided by.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def undo(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
+        """Return normalised activations, or their reconstructions, in raw units."""
+        return x * self.scale + self.shift
+
+    def take(self, rows: Int64[Tensor, " n"]) -> "RowNorm":
+        """Return those of these rows, in this order."""
+        return RowNorm(self.shift[rows], self.scale[rows])
+
+
+@dataclass(frozen=True)
 class Code:
     """Sparse latents of a batch; row b owns the entries `offsets[b]:offsets[b + 1]`.
 
@@ -31,6 +52,7 @@ class Code:
         offsets: [batch + 1] int64, where each row starts, and the number of entries.
         d_sae: number of latents.
         shape: leading shape [...] of the activations [..., d_in] whose latents these are; None for [batch].
+        row_norm: how each activation was normalised before it was encoded; None where it was not.
     """
 
     values: Tensor
@@ -38,6 +60,7 @@ class Code:
     offsets: Tensor
     d_sae: int
     shape: tuple[int, ...] | None = None
+    row_norm: "RowNorm | None" = None
     _derived: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
@@ -79,7 +102,12 @@ class Code:
         """Return a code with the rows of all codes, in order."""
         lengths = torch.cat([code.offsets.diff() for code in codes])
         values, indices = (torch.cat([getattr(code, name) for code in codes]) for name in ("values", "indices"))
-        return Code(values, indices, F.pad(lengths.cumsum(0), (1, 0)), codes[0].d_sae)
+        norms = [code.row_norm for code in codes if code.row_norm is not None]
+        shift, scale = (
+            torch.cat([getattr(norm, name) for norm in norms]) if norms else None for name in ("shift", "scale")
+        )
+        row_norm = RowNorm(shift, scale) if shift is not None and scale is not None else None
+        return Code(values, indices, F.pad(lengths.cumsum(0), (1, 0)), codes[0].d_sae, row_norm=row_norm)
 
     @property
     def batch_size(self) -> int:
@@ -93,8 +121,15 @@ class Code:
 
     def with_leading(self, shape: Sequence[int]) -> "Code":
         """Return the same rows as latents of activations of this leading shape."""
+        return self._with("shape", tuple(shape))
+
+    def with_row_norm(self, row_norm: RowNorm | None) -> "Code":
+        """Return the same latents as those of activations that were normalised so."""
+        return self._with("row_norm", row_norm)
+
+    def _with(self, name: str, value: Any) -> "Code":  # noqa: ANN401
         code = copy.copy(self)
-        code.__dict__["shape"] = tuple(shape)
+        code.__dict__[name] = value
         return code
 
     @property
@@ -122,7 +157,7 @@ class Code:
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "Code":
         """Return the same entries with other values; both codes share what either derives from the entries."""
-        code = Code(values, self.indices, self.offsets, self.d_sae, self.shape)
+        code = Code(values, self.indices, self.offsets, self.d_sae, self.shape, self.row_norm)
         code.__dict__["_derived"] = self._derived
         return code
 
@@ -130,7 +165,7 @@ class Code:
         """Return the entries for which `keep` is true."""
         kept = keep.nonzero()[:, 0]  # once; indexing with the mask would search it for each of the three tensors
         values, rows, indices = (tensor.index_select(0, kept) for tensor in (self.values, self.rows, self.indices))
-        code = self.from_entries(values, rows, indices, self.batch_size, self.d_sae)
+        code = self.from_entries(values, rows, indices, self.batch_size, self.d_sae).with_row_norm(self.row_norm)
         return code if self.shape is None else code.with_leading(self.shape)
 
     def take(self, rows: Int64[Tensor, " n"]) -> "Code":
@@ -139,7 +174,8 @@ class Code:
         offsets = F.pad(lengths.cumsum(0), (1, 0))
         shifts = torch.repeat_interleave(self.offsets[rows] - offsets[:-1], lengths)
         entries = shifts + torch.arange(len(shifts), device=shifts.device)
-        return Code(self.values[entries], self.indices[entries], offsets, self.d_sae)
+        row_norm = None if self.row_norm is None else self.row_norm.take(rows)
+        return Code(self.values[entries], self.indices[entries], offsets, self.d_sae, row_norm=row_norm)
 
     def to_dense(self) -> Float[Tensor, "*leading d_sae"]:
         """Return dense latents of the leading shape; for tests and small cases."""
@@ -206,7 +242,7 @@ class FullCode(Code):
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "FullCode":
         """Return the same entries with other values."""
-        code = FullCode(values.view(-1, self.d_sae))
+        code = cast("FullCode", FullCode(values.view(-1, self.d_sae)).with_row_norm(self.row_norm))
         return code if self.shape is None else cast("FullCode", code.with_leading(self.shape))
 
     def to_dense(self) -> Float[Tensor, "*leading d_sae"]:

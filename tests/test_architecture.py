@@ -18,6 +18,7 @@ ROOMS = [
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],
+    ["formats"],
     ["saes"],
     ["freeze"],
     ["panel"],
@@ -47,7 +48,7 @@ ROOMS = [
     ["__main__"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-CORE = ("kernels", "metrics", "saes", "freeze", "panel", "family")
+CORE = ("kernels", "metrics", "formats", "saes", "freeze", "panel", "family")
 HEAVY = ("transformers", "open_clip", "datasets")
 
 

@@ -29,7 +29,8 @@ class Coordinates:
         code: [n, d] what the activations are in these coordinates.
         directions: [d, d_in] what one unit of each coordinate adds to an activation.
         unswapped: [n, d_in] what stands at the hook where nothing is swapped.
-        scale: what sums of directions are divided by, `input_scale` of an SAE.
+        scale: what sums of directions are divided by, `input_scale` of an SAE; where an SAE normalises each activation
+            they are multiplied by the scale of the activation that is edited.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class Coordinates:
         """
         # Decoding is linear, so the change is decoded alone: what the mask leaves as it is cancels.
         change = self._masked(source.flatten(), mask) - self._masked(base.flatten(), mask)
+        if self.code.row_norm is not None:
+            change = change * self.code.row_norm.scale[base.flatten()]
         return self.unswapped[base] + change.view(*base.shape, -1) / self.scale
 
     def _masked(self, rows: Tensor, mask: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ that are exact sums of K directions of the dictionary, made from the encoder's o
 which are no exact sum of K directions.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -45,6 +46,9 @@ def supports(sae: SparseAutoencoder, x: Float[Tensor, "n d_in"], generator: torc
         x: real activations.
         generator: of the noise, on the CPU.
     """
+    x, _ = sae.normalise(x)  # what its codes are of; without input_norm the activations themselves
+    sae = copy.copy(sae)
+    sae.input_norm = None
     mu = coherence(sae.W_dec)
     code = sae.encode(x)
     k = max(1, round(float(code.l0().double().mean())))

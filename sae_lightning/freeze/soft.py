@@ -36,7 +36,16 @@ class SoftFrozenDecoder(FreezePolicy):
         self.min_cosine = min_cosine
 
     def freeze(self, sae: SparseAutoencoder) -> None:
-        """Take the gradient from `W_dec` at `min_cosine` 1, where no direction may move."""
+        """Take the gradient from `W_dec` at `min_cosine` 1, where no direction may move.
+
+        Raises:
+            ValueError: if directions have no unit norm.
+        """
+        if not sae.unit_norm_decoder and self.min_cosine > -1:
+            raise ValueError(
+                "SoftFrozenDecoder turns unit vectors, and this SAE has unit_norm_decoder=false: train it with "
+                "unit_norm_decoder=true, or take another policy"
+            )
         if self.min_cosine == 1:
             sae.W_dec.requires_grad_(False)
 

@@ -2,9 +2,9 @@
 
     pre_acts = (s x - b_dec) W_enc + b_enc        latents = select(pre_acts)        s x_hat = latents W_dec + b_dec
 
-with a scale s that is 1 unless the input is scaled. A variant defines which pre-activations become latents (`select`)
-and what its loss adds. Selection carries no gradient; the chosen values do, through kernels whose cost is that of the
-chosen entries.
+with a scale s that is 1 unless the input is scaled; with `input_norm` x is the normalised activation. A variant defines
+which pre-activations become latents (`select`) and what its loss adds. Selection carries no gradient; the chosen values
+do, through kernels whose cost is that of the chosen entries.
 """
 
 from abc import abstractmethod
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from sae_lightning.checks import check_above, check_at_least, check_seed, check_whole
-from sae_lightning.code import Code
+from sae_lightning.code import Code, RowNorm
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
 from sae_lightning.members import TRAINED, Member
@@ -28,6 +28,7 @@ from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
 from sae_lightning.saes.finite import why_not_finite
 from sae_lightning.saes.init import DecoderInit, Isotropic
+from sae_lightning.saes.input_norm import InputNorm, check_input_norm, row_norm
 from sae_lightning.saes.inputs import activations_in, check_device, check_finite, check_shape
 from sae_lightning.saes.module import SAEModule
 
@@ -36,7 +37,7 @@ _LARGEST_SAE = 2**31
 
 
 class SparseAutoencoder(SAEModule):
-    """A sparse autoencoder with unit-norm decoder directions.
+    """A sparse autoencoder, with unit-norm decoder directions unless told otherwise.
 
     `encode`, `decode` and the SAE itself take activations of any leading shape, and refuse another width, integers and
     numbers that are not finite. A training loop of one's own makes three calls that a `Trainer` makes by itself:
@@ -56,6 +57,8 @@ class SparseAutoencoder(SAEModule):
         apply_b_dec_to_input: subtract b_dec from the activation before encoding.
         scale_input: train on activations divided by the root of their mean squared norm, E||x||^2 = 1; coefficients,
             thresholds and bandwidths are then relative to that scale, and saving folds it into the biases.
+        input_norm: how each activation is normalised by itself, see `input_norm.py`; not at all by default.
+        unit_norm_decoder: keep decoder directions at unit norm; SAEs of other libraries may have other norms.
         seed: of the random start; it also names the SAE in tables.
         aux_coefficient: weight of the AuxK loss that revives dead latents, 0 or more.
         dead_after_samples: a latent is dead when it has not fired for this many samples, counted over all ranks.
@@ -86,6 +89,8 @@ class SparseAutoencoder(SAEModule):
         tied_init: bool = True,
         apply_b_dec_to_input: bool = True,
         scale_input: bool = False,
+        input_norm: InputNorm | None = None,
+        unit_norm_decoder: bool = True,
         seed: int = 0,
         aux_coefficient: float = 0.0,
         dead_after_samples: int = 1_000_000,
@@ -105,9 +110,11 @@ class SparseAutoencoder(SAEModule):
         check_at_least(0, aux_coefficient=aux_coefficient)
         check_whole(1, dead_after_samples=dead_after_samples)
         check_seed(seed=seed)
+        check_input_norm(input_norm)
         self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, TRAINED
         self.init, self.tied_init, self.scale_input = init or Isotropic(), tied_init, scale_input
         self.b_dec_init, self.apply_b_dec_to_input = b_dec_init or GeometricMedian(), apply_b_dec_to_input
+        self.input_norm, self.unit_norm_decoder = input_norm, unit_norm_decoder
         self.aux_coefficient, self.dead_after_samples = aux_coefficient, dead_after_samples
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         # Stored by latent, as W_dec is: a column, which is what a sparse gradient touches, is then contiguous.
@@ -157,6 +164,8 @@ class SparseAutoencoder(SAEModule):
         """
         generator = torch.Generator().manual_seed(seed)
         self.input_scale.fill_(1.0)
+        if samples is not None:
+            samples, _ = self.normalise(samples)
         if self.scale_input:
             if samples is None:
                 raise ValueError("scale_input=True needs activations: call initialise(seed, samples)")
@@ -172,7 +181,7 @@ class SparseAutoencoder(SAEModule):
         self.seed, self.is_initialised = seed, True
         self.b_dec_awaits_data = self.b_dec_init.n_samples() > 0
         if samples is not None:
-            self.start_b_dec(samples)
+            self._start_b_dec(samples)
 
     @torch.no_grad()
     def start_b_dec(self, samples: Float[Tensor, "n d_in"]) -> None:
@@ -184,6 +193,9 @@ class SparseAutoencoder(SAEModule):
         Args:
             samples: [n, d_in] raw activations.
         """
+        self._start_b_dec(self.normalise(samples)[0])
+
+    def _start_b_dec(self, samples: Tensor) -> None:
         location = self.b_dec_init.location(samples[: self.b_dec_init.n_samples()])
         self.b_dec.copy_(location.cpu() * self.input_scale.cpu())
         if not self.apply_b_dec_to_input:
@@ -197,14 +209,25 @@ class SparseAutoencoder(SAEModule):
     def select(self, pre_acts: PreActs) -> Code:
         """Return the latents of pre-activations, without gradient; in training mode those that training needs."""
 
-    def _centred(self, x: Tensor) -> Tensor:
-        x = x.to(self.b_dec.dtype) * self.input_scale
-        return x - self.b_dec if self.apply_b_dec_to_input else x
+    def normalise(self, x: Float[Tensor, "batch d_in"]) -> tuple[Float[Tensor, "batch d_in"], RowNorm | None]:
+        """Return activations as `input_norm` makes them, and how to go back; without it the same and None."""
+        if self.input_norm is None:
+            return x, None
+        norm = row_norm(x, self.input_norm)
+        return (x - norm.shift) / norm.scale, norm
+
+    def _inputs(self, x: Float[Tensor, "batch d_in"]) -> tuple[Float[Tensor, "batch d_in"], RowNorm | None]:
+        """Return what is to be reconstructed, normalised and scaled, and how it was normalised."""
+        x, norm = self.normalise(x.to(self.b_dec.dtype))
+        return x * self.input_scale, norm
 
     @torch.no_grad()
     def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> PreActs:
         """Return the pre-activations of raw activations."""
-        return PreActs(self._centred(x), self.W_enc, self.b_enc)
+        return self._pre_acts(self._inputs(x)[0])
+
+    def _pre_acts(self, inputs: Float[Tensor, "batch d_in"]) -> PreActs:
+        return PreActs(inputs - self.b_dec if self.apply_b_dec_to_input else inputs, self.W_enc, self.b_enc)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Code:
@@ -223,8 +246,9 @@ class SparseAutoencoder(SAEModule):
         check_shape(x, self.d_in)
         check_device(x, self.W_dec)
         check_finite(x)
-        chosen = self.select(self.pre_acts(x.reshape(-1, self.d_in)))
-        code = chosen.with_values(self.activate(chosen.values, chosen))
+        inputs, norm = self._inputs(x.reshape(-1, self.d_in))
+        chosen = self.select(self._pre_acts(inputs))
+        code = chosen.with_values(self.activate(chosen.values, chosen)).with_row_norm(norm)
         return code if x.dim() == 2 else code.with_leading(x.shape[:-1])
 
     @torch.no_grad()
@@ -238,7 +262,8 @@ class SparseAutoencoder(SAEModule):
             [..., d_in] float32, of the leading shape of the latents.
 
         Raises:
-            ValueError: if there are latents of another SAE, or numbers that are not finite.
+            ValueError: if there are latents of another SAE, or numbers that are not finite; with `input_norm` if the
+                latents do not come from `encode`, which knows the norms to go back to.
         """
         self._check_started()
         if isinstance(latents, Code):
@@ -251,8 +276,15 @@ class SparseAutoencoder(SAEModule):
             code = Code.from_dense(flat).with_leading(latents.shape[:-1])
         check_device(code.values, self.W_dec, "latents")
         check_finite(code.values if isinstance(latents, Code) else latents, "latents")
+        if (code.row_norm is None) != (self.input_norm is None):
+            raise ValueError(
+                f"input_norm={self.input_norm}, and the latents have {'no' if code.row_norm is None else 'some'} norms "
+                "of activations: give the Code that encode of this SAE returned, or one made from it by with_values"
+            )
         rows = code if code.shape is None else code.with_leading((code.batch_size,))
         x_hat = sparse_decode(rows.values, rows, self.W_dec, self.b_dec) / self.input_scale
+        if code.row_norm is not None:
+            x_hat = code.row_norm.undo(x_hat)
         return x_hat.reshape(*code.leading, self.d_in)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -302,7 +334,7 @@ class SparseAutoencoder(SAEModule):
 
     def _check_unit_norm(self) -> None:
         """Look at the norms of decoder directions, unless `constrain` has been called since the last `losses`."""
-        if self._is_constrained or not self.W_dec.requires_grad:
+        if self._is_constrained or not self.unit_norm_decoder or not self.W_dec.requires_grad:
             self._is_constrained = False
             return
         norms = torch.linalg.vector_norm(self.W_dec.detach(), dim=1)
@@ -316,7 +348,8 @@ class SparseAutoencoder(SAEModule):
     def loss_terms(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
         """Return what `losses` returns, of activations that have been checked."""
         with torch.no_grad():
-            pre_acts = self.pre_acts(x)
+            target, _ = self._inputs(x)
+            pre_acts = self._pre_acts(target)
             centred = pre_acts.x
             with record_function("sae::select"):
                 chosen = self.select(pre_acts)
@@ -324,7 +357,6 @@ class SparseAutoencoder(SAEModule):
         values = sparse_encode(centred, self.W_enc, self.b_enc, b_dec, chosen)
         code = chosen.with_values(self.activate(values, chosen))
         with record_function("sae::decode"):
-            target = x.to(self.b_dec.dtype) * self.input_scale
             x_hat, losses = self.reconstruction_losses(code, target)
         losses.update(self.extra_losses(code, values, target, step))
         if "penalty" in losses:
@@ -349,6 +381,12 @@ class SparseAutoencoder(SAEModule):
         x_hat = sparse_decode(code.values, code, self.W_dec, self.b_dec)
         mse = squared_error(x_hat, target)
         return x_hat, {"loss": mse, "mse": mse}
+
+    def weighted_by_norms(self, values: Float[Tensor, " nnz"], code: Code) -> Float[Tensor, " nnz"]:
+        """Return latents as a penalty counts them: times the norms of their directions, unless these are 1."""
+        if self.unit_norm_decoder:
+            return values
+        return values * code.of_latents(torch.linalg.vector_norm(self.W_dec, dim=1))
 
     def extra_losses(
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
@@ -381,7 +419,7 @@ class SparseAutoencoder(SAEModule):
     @torch.no_grad()
     def project_decoder_gradient(self) -> None:
         """Remove the part of each decoder direction's gradient that would only change its norm, before a step."""
-        if self.W_dec.grad is None:
+        if self.W_dec.grad is None or not self.unit_norm_decoder:
             return
         for W_dec, grad in zip(_in_cache(self.W_dec), _in_cache(self.W_dec.grad), strict=True):
             along = torch.linalg.vecdot(grad, W_dec)  # rows have unit norm
@@ -390,7 +428,7 @@ class SparseAutoencoder(SAEModule):
     @torch.no_grad()
     def constrain(self) -> None:
         """Give each decoder direction unit norm, after every optimizer step; a frozen decoder keeps its bits."""
-        if self.W_dec.requires_grad:
+        if self.W_dec.requires_grad and self.unit_norm_decoder:
             for W_dec in _in_cache(self.W_dec):
                 W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True).clamp_min(1e-12))
         self._is_constrained = True
@@ -404,6 +442,8 @@ class SparseAutoencoder(SAEModule):
             "d_in": self.d_in,
             "d_sae": self.d_sae,
             "apply_b_dec_to_input": self.apply_b_dec_to_input,
+            "input_norm": self.input_norm,
+            "unit_norm_decoder": self.unit_norm_decoder,
             "seed": self.seed,
         }
 
@@ -414,15 +454,22 @@ class SparseAutoencoder(SAEModule):
         save(self, Path(folder))
 
     @staticmethod
-    def load(folder: Path | str) -> "SparseAutoencoder":
-        """Read what `save` wrote.
+    def load(where: Path | str, assumed: Mapping[str, Any] | None = None) -> "SparseAutoencoder":
+        """Read an SAE, of this library or another, in evaluation mode.
+
+        Args:
+            where: a folder or weight file in any format of `sae_lightning.formats`,
+                `hf://owner/name[@revision][/path]`, or RELEASE/ID of SAELens' public table.
+            assumed: what a foreign file does not say, such as {"k": 32}.
 
         Raises:
-            ValueError: if the folder holds no such SAE.
+            ValueError: if there is no SAE, or none that this version can express.
         """
         from sae_lightning.saes.saving import load
 
-        return load(Path(folder))
+        return load(where, assumed)
+
+    from_pretrained = load
 
 
 def _note_loaded(sae: nn.Module, incompatible: Any) -> None:  # noqa: ANN401

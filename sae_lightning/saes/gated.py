@@ -43,10 +43,8 @@ class Gated(SparseAutoencoder):
         self.r_mag = nn.Parameter(torch.zeros(self.d_sae))
         self.b_mag = nn.Parameter(torch.zeros(self.d_sae))
 
-    @torch.no_grad()
-    def start_b_dec(self, samples: Float[Tensor, "n d_in"]) -> None:
-        """Give `b_dec` its start, and both biases of the encoder what it asks of them."""
-        super().start_b_dec(samples)
+    def _start_b_dec(self, samples: Float[Tensor, "n d_in"]) -> None:
+        super()._start_b_dec(samples)
         self.b_mag.copy_(self.b_enc)
 
     def select(self, pre_acts: PreActs) -> Code:
@@ -64,7 +62,7 @@ class Gated(SparseAutoencoder):
     ) -> dict[str, Tensor]:
         """Return the L1 norm of the gate, the error of decoding it, and the penalty with both."""
         gate = values.relu()
-        l1 = gate.sum() / code.batch_size
+        l1 = self.weighted_by_norms(gate, code).sum() / code.batch_size
         by_gate = squared_error(sparse_decode(gate, code, self.W_dec.detach(), self.b_dec.detach()), target)
         penalty = self.l1_coefficient * warmed_up(step, self.sparsity_warmup_steps) * l1 + by_gate
         return {"l1": l1, "mse_by_gate": by_gate, "penalty": penalty}

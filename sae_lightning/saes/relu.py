@@ -2,7 +2,8 @@
 
     latents = relu(pre_acts)        loss = mse + l1_coefficient * mean over samples of sum_i latents_i
 
-Decoder directions have unit norm, so smaller latents with larger directions cannot evade the penalty.
+Decoder directions have unit norm, so smaller latents with larger directions cannot evade the penalty; where
+`unit_norm_decoder` is off each latent counts by the norm of its direction.
 """
 
 from typing import Any
@@ -42,5 +43,5 @@ class ReLU(SparseAutoencoder):
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
     ) -> dict[str, Tensor]:
         """Return the mean L1 norm of the latents, and the penalty on it."""
-        l1 = code.values.sum() / code.batch_size
+        l1 = self.weighted_by_norms(code.values, code).sum() / code.batch_size
         return {"l1": l1, "penalty": self.l1_coefficient * warmed_up(step, self.sparsity_warmup_steps) * l1}

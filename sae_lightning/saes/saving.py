@@ -6,6 +6,7 @@ Format 1 has no provenance.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import sae_lightning.saes
+from sae_lightning import formats
+from sae_lightning.formats import StoredSAE
+from sae_lightning.formats.hub import local
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.finite import refuse_non_finite
@@ -75,12 +79,63 @@ def fingerprint_of_saved(folder: Path) -> str:
     return fingerprint(load_file(folder / "sae.safetensors"))
 
 
-def load(folder: Path) -> SparseAutoencoder:
-    """Read what `save` wrote, in evaluation mode.
+def load(where: Path | str, assumed: Mapping[str, Any] | None = None) -> SparseAutoencoder:
+    """Read an SAE in evaluation mode: what `save` wrote, or another library.
+
+    Args:
+        where: see `formats.read`.
+        assumed: what a foreign file does not say.
 
     Raises:
-        ValueError: if the folder holds no SAE of ours, or one with missing or unknown tensors.
+        ValueError: if it holds no SAE, an SAE with missing or unknown tensors, or several formats.
     """
+    path = local(where)
+    if not formats.is_own(path):
+        return from_stored(formats.read(path, assumed), str(where))
+    if others := formats.formats_in(path):
+        raise ValueError(
+            f"{path} holds files of sae_lightning and of {' and '.join(others)}: name the weight file that is meant, "
+            "or put them into folders of their own"
+        )
+    if assumed:
+        raise ValueError(f"{path} is an SAE of sae_lightning, which says all: nothing is to be assumed of it")
+    return _load_own(path)
+
+
+def from_stored(stored: StoredSAE, where: str) -> SparseAutoencoder:
+    """Return the SAE that another library's file holds, in evaluation mode.
+
+    Its decoder directions keep the norms they have, and its start is where it is now.
+
+    Args:
+        stored: what an adapter read.
+        where: from; kept in `provenance`.
+
+    Raises:
+        ValueError: if the settings do not fit the tensors.
+    """
+    variant: type[SparseAutoencoder] = getattr(sae_lightning.saes, stored.variant)
+    settings = {"unit_norm_decoder": stored.has_unit_norm_decoder, **stored.settings}
+    sae = variant(stored.d_in, d_sae=stored.d_sae, **settings)
+    expected = {name for name in sae.state_dict() if _is_kept(name)} - {"W_dec_start", "input_scale"}
+    if set(stored.tensors) != expected:
+        raise ValueError(f"{where}: has the tensors {sorted(stored.tensors)}, expected {sorted(expected)}")
+    ones = torch.ones(())
+    sae.load_state_dict({**stored.tensors, "W_dec_start": stored.tensors["W_dec"], "input_scale": ones}, strict=False)
+    sae.provenance = {"imported": stored.provenance(where)}
+    return sae.eval()
+
+
+def to_stored(sae: SparseAutoencoder) -> StoredSAE:
+    """Return an SAE as an adapter writes it, its scale folded in."""
+    tensors = tensors_to_save(sae)
+    computed = {name: value for name, value in sae.settings().items() if name not in ("d_in", "d_sae", "seed")}
+    del tensors["W_dec_start"], tensors["input_scale"], computed["unit_norm_decoder"]
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return StoredSAE(FORMAT, type(sae).__name__, tensors, computed, version=sae_lightning.__version__)
+
+
+def _load_own(folder: Path) -> SparseAutoencoder:
     manifest_path, tensor_path = folder / "sae.json", folder / "sae.safetensors"
     manifest = read_manifest(folder)
     try:

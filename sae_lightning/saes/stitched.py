@@ -33,7 +33,7 @@ class Stitched(SparseAutoencoder):
         inserted: latents of the large SAE, each once; they follow the kept ones.
 
     Raises:
-        ValueError: if the SAEs differ in d_in.
+        ValueError: if the SAEs differ in d_in, or one normalises each activation.
     """
 
     def __init__(
@@ -43,8 +43,15 @@ class Stitched(SparseAutoencoder):
             raise ValueError(
                 f"small has d_in={small.d_in} and large d_in={large.d_in}: expected SAEs of the same activations"
             )
+        refuse_input_norm(small, "small")
+        refuse_input_norm(large, "large")
         super().__init__(
-            small.d_in, d_sae=len(kept) + len(inserted), b_dec_init=Zero(), apply_b_dec_to_input=False, seed=small.seed
+            small.d_in,
+            d_sae=len(kept) + len(inserted),
+            b_dec_init=Zero(),
+            apply_b_dec_to_input=False,
+            unit_norm_decoder=small.unit_norm_decoder and large.unit_norm_decoder,
+            seed=small.seed,
         )
         self.policy_name, self.kept, self.inserted = "stitched", list(kept), list(inserted)
         self.small, self.large = _in_raw_units(small), _in_raw_units(large)
@@ -111,6 +118,19 @@ class Stitched(SparseAutoencoder):
     def parts(self) -> dict[str, SparseAutoencoder]:
         """Both SAEs, by the names of the arguments."""
         return {"small": self.small, "large": self.large}
+
+
+def refuse_input_norm(sae: SparseAutoencoder, name: str) -> None:
+    """Refuse an SAE that normalises each activation, whose latents do not add up with those of another.
+
+    Raises:
+        ValueError: if it has an `input_norm`.
+    """
+    if sae.input_norm is not None:
+        raise ValueError(
+            f"{name} has input_norm={sae.input_norm}: its latents add to an activation in units that differ from one "
+            "activation to the next, so they cannot stand beside those of another SAE; expected SAEs without it"
+        )
 
 
 def _without_b_dec(sae: SparseAutoencoder) -> Tensor:

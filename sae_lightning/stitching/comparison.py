@@ -12,6 +12,7 @@ from torch import Tensor
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.metrics import best_cosine
 from sae_lightning.saes import Isotropic, SparseAutoencoder
+from sae_lightning.saes.stitched import refuse_input_norm
 from sae_lightning.sources import ActivationSource, TokenBatch
 from sae_lightning.stitching.curve import Stitcher, measure, schedule
 from sae_lightning.stitching.insertion import CLASSES, DEAD, NOVEL, Insertions, InsertionSums, in_raw_units
@@ -59,6 +60,8 @@ def compare_saes(
         Plain values by name; and by latent of the large SAE `change`, `low`, `high`, `gain`, `firings`, `label` (a
         position in `CLASSES`) and `best_cosine`.
     """
+    for name, sae in (("the small SAE", small), ("the large SAE", large)):
+        refuse_input_norm(sae, name)
     device = small.W_dec.device
     loader = datamodule.val_dataloader()
     n_choosing = len(loader) // 2

@@ -89,7 +89,7 @@ def test_every_variant_starts_at_the_location_in_the_units_of_training(variant, 
     expected = GeometricMedian().location(x).float() * sae.input_scale
     torch.testing.assert_close(sae.b_dec.detach(), expected)
     here = GeometricMedian().location(x).float()[None]
-    torch.testing.assert_close(sae._centred(here), torch.zeros(1, D_IN), atol=1e-5, rtol=0)
+    torch.testing.assert_close(sae.pre_acts(here).x, torch.zeros(1, D_IN), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.__name__)

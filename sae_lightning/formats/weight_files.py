@@ -1,0 +1,113 @@
+"""Files with weights that somebody else wrote: what is in them is checked before memory is taken for it.
+
+No file makes this program run code: pickles are read with `weights_only=True`, arrays without pickles. Sizes are those
+of the file: a header that promises more than the file holds is refused.
+"""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+SAFETENSORS, TORCH, NUMPY = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt"), (".npz",)
+WEIGHT_FILES = (*SAFETENSORS, *TORCH, *NUMPY)
+_LARGEST_NPY_HEADER = 10_000
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """Return what is in a file: tensors by name, and in torch files whatever else stands beside them.
+
+    Tensors of safetensors and torch files lie in the file until they are used.
+
+    Args:
+        path: a safetensors, torch or npz file.
+
+    Raises:
+        ValueError: if it is damaged, needs code to be read, promises more than it holds, or is no such file.
+    """
+    kind = path.suffix.lower()
+    if kind in SAFETENSORS:
+        return _safetensors(path)
+    return _npz(path) if kind in NUMPY else _torch(path)
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, "pt") as file:  # checks the header against the file
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged, cut off or no safetensors file ({error}): fetch it again, or write it anew"
+        ) from error
+
+
+def _torch(path: Path) -> dict[str, Any]:
+    size = path.stat().st_size
+    is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > size:
+            raise ValueError(
+                f"{path} has {size} bytes and would unpack to {unpacked}: torch files are not compressed, so this one "
+                "was not written by torch.save"
+            )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip or None)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n")[0][:300]
+        raise ValueError(
+            f"{path} holds more than tensors and plain values, and reading that would run code of the file ({reason}): "
+            "load it with the library that wrote it and save its state_dict, torch.save(sae.state_dict(), ...)"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged, cut off or no torch file ({str(error).splitlines()[0][:300]})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}: expected a state_dict, tensors by name")
+    for name, tensor in _tensors_in(content):
+        if tensor.numel() * tensor.element_size() > size:
+            raise ValueError(
+                f"{path}: {name} has the shape {list(tensor.shape)}, more than the {size} bytes of the file hold"
+            )
+    return content
+
+
+def _npz(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                with archive.open(entry) as file:
+                    version = np.lib.format.read_magic(file)
+                    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else _header_2_0
+                    shape, _, dtype = read(file, max_header_size=_LARGEST_NPY_HEADER)
+                    begin = file.tell()
+                if dtype.hasobject:
+                    raise ValueError(f"{entry.filename} holds Python objects, and reading these would run code")
+                if int(np.prod(shape, dtype=object)) * dtype.itemsize != entry.file_size - begin:
+                    raise ValueError(f"{entry.filename} has the shape {list(shape)}, and not as many numbers")
+                if entry.file_size > 100 * max(entry.compress_size, 1) and entry.file_size > 2**20:
+                    raise ValueError(f"{entry.filename} would unpack from {entry.compress_size} to {entry.file_size}")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        raise ValueError(f"{path} is damaged, cut off or no npz file of numbers ({error})") from error
+
+
+def _header_2_0(file: Any, max_header_size: int) -> Any:  # noqa: ANN401
+    return np.lib.format.read_array_header_2_0(file, max_header_size=max_header_size)
+
+
+def _tensors_in(content: dict[Any, Any], place: str = "") -> list[tuple[str, Tensor]]:
+    """Return all tensors of a nested dict, with their places."""
+    tensors: list[tuple[str, Tensor]] = []
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            tensors.append((f"{place}{key}", value))
+        elif isinstance(value, dict):
+            tensors += _tensors_in(value, f"{place}{key}.")
+    return tensors

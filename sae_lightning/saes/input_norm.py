@@ -1,0 +1,45 @@
+"""How each activation is normalised by itself before it is encoded, and its reconstruction brought back.
+
+    center        x' = x - mean(x)                          as SAEs of models whose writing weights were centred expect
+    layer_norm    x' = (x - mean(x)) / (std(x) + 1e-5)      Gao et al. 2024, arXiv 2406.04093; std with d_in - 1
+    unit_norm     x' = x sqrt(d_in) / ||x||
+
+Mean and std are those of one activation over its dimensions. A reconstruction is `scale * x_hat' + shift`. Unlike a
+scale of the whole data this cannot be folded into the weights, so it stays a part of the SAE.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_lightning.code import RowNorm
+
+InputNorm = Literal["center", "layer_norm", "unit_norm"]
+INPUT_NORMS = get_args(InputNorm)
+_EPSILON = 1e-5
+
+
+def check_input_norm(input_norm: str | None) -> None:
+    """Check that this is a way to normalise, or none.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if input_norm is not None and input_norm not in INPUT_NORMS:
+        raise ValueError(f"input_norm={input_norm!r}: expected {', '.join(INPUT_NORMS)} or null")
+
+
+def row_norm(x: Float[Tensor, "batch d_in"], input_norm: InputNorm) -> RowNorm:
+    """Return shift and scale of each activation.
+
+    >>> row_norm(torch.tensor([[3.0, 4.0]]), "unit_norm").scale
+    tensor([[3.5355]])
+    """
+    zeros, ones = (x.new_full((len(x), 1), value) for value in (0.0, 1.0))
+    if input_norm == "unit_norm":
+        norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        return RowNorm(zeros, torch.where(norms > 0, norms / x.shape[1] ** 0.5, ones))
+    shift = x.mean(1, keepdim=True)
+    return RowNorm(shift, ones if input_norm == "center" else x.std(1, keepdim=True) + _EPSILON)
