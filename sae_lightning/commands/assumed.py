@@ -12,10 +12,10 @@ def add_assume(parser: ArgumentParser) -> None:
     """Add ``--assume NAME=VALUE``."""
     parser.add_argument(
         "--assume",
-        type=list[str],
+        type=str | list[str],
         default=[],
         metavar="NAME=VALUE",
-        help=f"What the file of another library does not say, of {', '.join(ASSUMABLE)}: --assume '[k=32]'.",
+        help=f"What the file of another library does not say, of {', '.join(ASSUMABLE)}: such as k=32.",
     )
 
 
@@ -26,7 +26,8 @@ def assumed_from(settings: Namespace) -> dict[str, Any]:
         ValueError: if there is no ``=`` in it.
     """
     assumed: dict[str, Any] = {}
-    for text in settings.assume:
+    given = [settings.assume] if isinstance(settings.assume, str) else settings.assume
+    for text in given:
         name, equals, value = text.partition("=")
         if not equals or not value:
             raise ValueError(f"--assume {text}: expected NAME=VALUE, such as k=32 or apply_b_dec_to_input=true")

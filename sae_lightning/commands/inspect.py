@@ -7,6 +7,7 @@ loss that a language model keeps, beside what was stated, and says in a sentence
 other readings of the same weights and the hooks one block before and after are tried.
 """
 
+import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+import yaml
+from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor
 
 from sae_lightning import cpu_settings
 from sae_lightning.class_paths import accept_old_class_paths
 from sae_lightning.commands.assumed import add_assume, assumed_from
+from sae_lightning.commands.config_files import check_config_files
 from sae_lightning.commands.parser import make_parser, parse
 from sae_lightning.datamodules import ActivationDataModule, FileText, LanguageModelDataModule
 from sae_lightning.evaluators.loss_recovered import token_losses
@@ -44,7 +47,7 @@ def main(args: list[str]) -> None:
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
     parser = _parser()
-    settings = parse(parser, args[1:], [ActivationDataModule])
+    settings = parse(parser, _with_data_of_config(args[1:]), [ActivationDataModule])
     _check(settings)
     sae = SparseAutoencoder.load(settings.SAE, assumed_from(settings) or None)
     inspection = Inspection(sae, settings.SAE, check_weights(sae))
@@ -57,6 +60,24 @@ def main(args: list[str]) -> None:
     if settings.out:
         write_whole(settings.out, json.dumps(inspection.plain(), indent=1) + "\n")
         print(settings.out)
+
+
+def _with_data_of_config(args: list[str]) -> list[str]:
+    """Put the data of a run's configuration in front, which `--data.hook` and the like then change.
+
+    Raises:
+        ValueError: if the file is no configuration with data.
+    """
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    peek.add_argument("-c", "--config", type=Path)
+    path = peek.parse_known_args(args)[0].config
+    if path is None:
+        return args
+    check_config_files(args)
+    data = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("data")
+    if not isinstance(data, dict):
+        raise ValueError(f"--config {path} has no `data`: expected the config.yaml of a run")
+    return [f"--data={json.dumps(data)}", *args]
 
 
 def _on_data(inspection: Inspection, parser: ArgumentParser, settings: Namespace) -> Inspection:
@@ -152,11 +173,8 @@ def _activations(path: Path, key: str | None, d_in: int) -> Tensor:
         ValueError: if it has no such tensor, or several.
     """
     content = read_weights(path)
-    fitting = {
-        name: value for name, value in content.items() if isinstance(value, Tensor) and value.shape[-1:] == (d_in,)
-    }
-    if key is not None:
-        fitting = {name: value for name, value in fitting.items() if name == key}
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    fitting = {name: x for name, x in tensors.items() if x.shape[-1:] == (d_in,) and key in (None, name)}
     if len(fitting) != 1:
         shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in tensors.items())
         raise ValueError(
@@ -228,7 +246,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--hook_input", action="store_true", help="The SAE reads the input of the submodule.")
     parser.add_argument(
         "--text",
-        type=list[str],
+        type=str | list[str],
         default=[],
         metavar="PATHS",
         help="Files or folders of text: --text '[a.txt, b.jsonl]'.",
@@ -237,7 +255,9 @@ def _parser() -> ArgumentParser:
         "--activations", type=Path | None, default=None, metavar="FILE", help="Tensor [..., d_in] in a file, instead."
     )
     parser.add_argument("--key", type=str | None, default=None, help="Name of the tensor in --activations.")
-    parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML with `data`.")
+    parser.add_argument(
+        "-c", "--config", type=Path | None, default=None, metavar="FILE", help="YAML of a run, for its `data`."
+    )
     parser.add_subclass_arguments(ActivationDataModule, "data", required=False, help="Any other activations.")
     parser.add_argument("--n_tokens", type=int, default=16_384, metavar="N", help="Most activations to measure on.")
     parser.add_argument(
