@@ -36,12 +36,13 @@ class Measured:
 
 
 @torch.no_grad()
-def measure(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Measured:
+def measure(sae: SparseAutoencoder, batches: Iterable[Tensor], least: float = 0.0) -> Measured:
     """Encode and reconstruct activations.
 
     Args:
         sae: in evaluation mode.
         batches: [n, d_in] each.
+        least: latents that are not above this are left out.
 
     Raises:
         ValueError: if there are none.
@@ -51,6 +52,8 @@ def measure(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Measured:
     for batch in batches:
         x = batch.to(device).float()
         code = sae.encode(x)
+        if least > 0:
+            code = code.where(code.values > least)
         variance.update(x, sae.decode(code))
         sparsity.update(code)
     values = sparsity.compute()

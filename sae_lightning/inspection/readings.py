@@ -14,9 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.inspection.activations import Measured, measure
-from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes import ReLU, SparseAutoencoder
 from sae_lightning.saes.input_norm import INPUT_NORMS
 
+_TRIED_L0 = (16, 64, 256)
+"""Of a plain ReLU whose threshold may be lost, where the file states no l0."""
 _BETTER = 0.7
 """A reading is better if what it leaves unexplained is below this share."""
 
@@ -28,10 +30,12 @@ class Reading:
     Args:
         words: what it takes them for, after "read ...".
         change: makes an SAE be read so, and undoes it.
+        least: latents that are not above this are left out.
     """
 
     words: str
     change: Callable[[SparseAutoencoder], Iterator[None]]
+    least: float = 0.0
 
 
 @torch.no_grad()
@@ -46,7 +50,7 @@ def better_readings(
         stated_l0: where the file states it a better reading has to be nearer to it.
     """
     own = measure(sae, [x])
-    measured = [(reading.words, _measured(sae, x, reading)) for reading in _readings(sae, x)]
+    measured = [(reading.words, _measured(sae, x, reading)) for reading in _readings(sae, x, stated_l0)]
     return sorted(
         (one for one in measured if _is_better(one[1], own, stated_l0)), key=lambda one: -one[1].explained_variance
     )
@@ -61,10 +65,10 @@ def _is_better(other: Measured, own: Measured, stated_l0: float | None) -> bool:
 
 def _measured(sae: SparseAutoencoder, x: Tensor, reading: Reading) -> Measured:
     with contextmanager(reading.change)(sae):
-        return measure(sae, [x])
+        return measure(sae, [x], reading.least)
 
 
-def _readings(sae: SparseAutoencoder, x: Tensor) -> Iterator[Reading]:
+def _readings(sae: SparseAutoencoder, x: Tensor, stated_l0: float | None) -> Iterator[Reading]:
     words = "without subtracting b_dec" if sae.apply_b_dec_to_input else "with b_dec subtracted"
     yield Reading(
         f"{words} from the input", partial(_attribute, name="apply_b_dec_to_input", value=not sae.apply_b_dec_to_input)
@@ -81,9 +85,24 @@ def _readings(sae: SparseAutoencoder, x: Tensor) -> Iterator[Reading]:
         (float(norms.square().mean().sqrt()), "on activations multiplied by the root of their mean squared norm"),
     ):
         yield Reading(words, partial(_scaled, scale=scale))
+    if isinstance(sae, ReLU) or not getattr(sae, "threshold", torch.ones(())).any():
+        for l0 in _TRIED_L0 if stated_l0 is None else (stated_l0,):
+            least = _least_for(sae, x, l0)
+            yield Reading(f"with a threshold of {least:.3g} on its latents", _unchanged, least)
     if sae.d_in == sae.d_sae:
         for name in ("W_enc", "W_dec"):
             yield Reading(f"with {name} transposed", partial(_transposed, name=name))
+
+
+def _least_for(sae: SparseAutoencoder, x: Tensor, l0: float) -> float:
+    """Return the threshold that leaves so many latents active on average."""
+    values = sae.encode(x).values
+    kept = min(int(l0 * len(x)), len(values) - 1)
+    return float(values.sort(descending=True).values[kept])
+
+
+def _unchanged(sae: SparseAutoencoder) -> Iterator[None]:
+    yield
 
 
 def _attribute(sae: SparseAutoencoder, name: str, value: object) -> Iterator[None]:
