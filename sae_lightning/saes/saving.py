@@ -211,9 +211,14 @@ def _is_kept(name: str) -> bool:
     return name.split(".")[-1] not in TRAINING_ONLY
 
 
-def dead_latents(folder: Path) -> list[int] | None:
+def dead_latents(where: Path) -> list[int] | None:
     """Return the latents of a saved SAE that were dead when it was saved; None if its file does not list them."""
-    return read_manifest(folder).get("dead")
+    return read_manifest(where).get("dead") if formats.is_own(where) else None
+
+
+def knows_its_activations(where: Path) -> bool:
+    """Return whether the file of an SAE says by their weights which activations it is of."""
+    return formats.is_own(where) and "activations" in read_manifest(where).get("provenance", {})
 
 
 def folded_scale(folder: Path) -> float:
