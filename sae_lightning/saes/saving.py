@@ -2,7 +2,7 @@
 
 Under `dead` `sae.json` lists the latents that were dead when the SAE was saved; under `provenance` it says what the SAE
 is of: activations (model, a fingerprint of its weights, hook), data, training, and what was measured of it last.
-Format 1 has no provenance.
+Format 1 has no provenance, format 2 no `input_norm` and no `unit_norm_decoder`.
 """
 
 import json
@@ -25,7 +25,7 @@ from sae_lightning.saes.finite import refuse_non_finite
 from sae_lightning.saes.inputs import non_finite
 from sae_lightning.whole_files import whole_file, write_whole
 
-FORMAT, FORMAT_VERSION = "sae_lightning", 2
+FORMAT, FORMAT_VERSION = "sae_lightning", 3
 _EXPECTED = "expected the sae.json and sae.safetensors that `sae fit` or SparseAutoencoder.save left there"
 
 TRAINING_ONLY = ("samples_since_fired", "last_smallest")
