@@ -320,10 +320,16 @@ class SparseAutoencoder(SAEModule):
             summed over dimensions and averaged over samples, in the units of training.
 
         Raises:
-            ValueError: if x has another width, is not floating point or on another device, if decoder directions are
-                off unit norm, and on a CPU if the loss is not finite (elsewhere looking would mean waiting).
+            ValueError: if x has another width, is not floating point or on another device, if the SAE is in evaluation
+                mode, if decoder directions are off unit norm, and on a CPU if the loss is not finite (elsewhere looking
+                would mean waiting).
         """
         self._check_started()
+        if not self.training:
+            raise ValueError(
+                "this SAE is in evaluation mode, as every SAE is that was read from a file, and would select latents as "
+                "there: call sae.train()"
+            )
         x = activations_in(x, self.d_in)
         check_device(x, self.W_dec)
         self._check_unit_norm()

@@ -161,6 +161,8 @@ class SAEModule(LightningModule):
         """
         refuse_half_weights(str(self.trainer.precision))
         check_trainer_numbers(numbers_of(self.trainer))
+        if stage == "fit":
+            self.train()  # an SAE that was read from a file is in evaluation mode, and Lightning leaves it there
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
         if not {*nulls} <= {member.part for member in self.members}:

@@ -78,10 +78,14 @@ def provenance_of(module: "SAEModule", member: Member) -> dict[str, Any]:
         for name in ("l0", "explained_variance")
         if (value := module.trainer.callback_metrics.get(str(LoggedName.of("val", name, member)))) is not None
     }
+    provenance = module.members[member].provenance
+    before = provenance.get("imported", provenance.get("started_from"))
+    started_from = {} if before is None else {"started_from": before}
     activations, members = record.pop("activations"), record.pop("members")
     own = None if activations is None else activations.get(member.part, activations[""])
     del record["format_version"]
-    return {"activations": own, "member": str(member), "sae": members[str(member)], **record, "measured": measured}
+    own_record = {"activations": own, "member": str(member), "sae": members[str(member)], **record}
+    return own_record | {"measured": measured} | started_from
 
 
 def trainer_settings(trainer: "Trainer") -> dict[str, Any]:

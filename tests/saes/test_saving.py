@@ -4,8 +4,10 @@ import json
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
 
-from sae_lightning.saes import SparseAutoencoder, TopK
+from sae_lightning.saes import BatchTopK, SparseAutoencoder, TopK
 from sae_lightning.saes.saving import dead_latents, folded_scale
 
 
@@ -89,3 +91,19 @@ def test_the_scale_that_was_folded_in_is_kept(tmp_path):
     sae.save(tmp_path)
     trained, exported = sae.eval().encode(x).values, SparseAutoencoder.load(tmp_path).encode(x).values
     torch.testing.assert_close(trained, exported * folded_scale(tmp_path), rtol=1e-4, atol=1e-4)
+
+
+def test_an_sae_from_a_file_is_trained_in_training_mode(tmp_path):
+    """Lightning leaves modules in the mode that they are in, and BatchTopK would select by its threshold."""
+    sae = BatchTopK(8, d_sae=16, k=2)
+    x = torch.randn(64, 8)
+    sae.initialise(0, torch.randn(4096, 8))
+    sae.losses(x, 0)
+    sae.save(tmp_path)
+    loaded = SparseAutoencoder.load(tmp_path)
+    with pytest.raises(ValueError, match="is in evaluation mode"):
+        loaded.losses(x, 0)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+    loader = DataLoader(x, batch_size=64)
+    Trainer(max_steps=1, default_root_dir=tmp_path, **quiet).fit(loaded, loader, loader)
+    assert loaded.threshold != sae.threshold
