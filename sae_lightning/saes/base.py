@@ -327,7 +327,7 @@ class SparseAutoencoder(SAEModule):
         self._check_started()
         if not self.training:
             raise ValueError(
-                "this SAE is in evaluation mode, as every SAE is that was read from a file, and would select latents as "
+                "this SAE is in evaluation mode, as every SAE that was read from a file, and would select latents as "
                 "there: call sae.train()"
             )
         x = activations_in(x, self.d_in)

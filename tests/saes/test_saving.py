@@ -104,6 +104,6 @@ def test_an_sae_from_a_file_is_trained_in_training_mode(tmp_path):
     with pytest.raises(ValueError, match="is in evaluation mode"):
         loaded.losses(x, 0)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
-    loader = DataLoader(x, batch_size=64)
+    loader = DataLoader(3 * x, batch_size=64)
     Trainer(max_steps=1, default_root_dir=tmp_path, **quiet).fit(loaded, loader, loader)
     assert loaded.threshold != sae.threshold
