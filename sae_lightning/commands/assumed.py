@@ -5,7 +5,8 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from sae_lightning.formats import ASSUMABLE
+NAMES = ("variant", "k", "threshold", "apply_b_dec_to_input", "input_norm")
+"""Those of `formats.ASSUMABLE`; a parser does not wait for its import."""
 
 
 def add_assume(parser: ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def add_assume(parser: ArgumentParser) -> None:
         type=str | list[str],
         default=[],
         metavar="NAME=VALUE",
-        help=f"What the file of another library does not say, of {', '.join(ASSUMABLE)}: such as k=32.",
+        help=f"What the file does not say, of {', '.join(NAMES)}: k=32, or '[variant=TopK, k=32]'.",
     )
 
 

@@ -1,24 +1,30 @@
-"""``sae explain``: print what is known of one latent of a finished run.
+"""``sae explain``: print what is known of one latent: of a finished run, or of any SAE on a model and text.
 
 The texts on which it fires most strongly, the tokens that its decoder direction promotes and suppresses, its neighbours
 in its own dictionary, and, where they are given, its meta-latents and its nearest latents in a smaller SAE; what
 `sae stitch` found of it, where that has been run. Texts are those of interpretation.jsonl, which AutoInterp leaves; for
-a latent that is not in it held-out text is read. Of a model that reads images these take the place of texts.
+a latent that is not in it held-out text is read. Of a model that reads images these take the place of texts. An SAE
+that is of no run, of this library or another, is given as ``sae explain SAE LATENT`` with --model, --hook and --text,
+or with --config.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
-from sae_lightning.commands.parser import RUN_HELP, make_parser, parse
+from sae_lightning.commands.assumed import add_assume, assumed_from
+from sae_lightning.commands.model_and_text import activations_for, add_model_and_text, parse_with_data
+from sae_lightning.commands.parser import make_parser
 from sae_lightning.members import Member
 from sae_lightning.runs import Run
 
 
 def main(args: list[str]) -> None:
     """Print what is known of a latent as text, or with ``--json`` the values behind it."""
-    options = parse(_parser(), args[1:])
+    parser = _parser()
+    options = parse_with_data(parser, args[1:])
     for name in ("n", "n_tokens", "n_images"):
         if options[name] < 1:
             raise ValueError(f"--{name} {options[name]}: expected at least 1")
@@ -28,23 +34,40 @@ def main(args: list[str]) -> None:
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
-    explanation = explain(
-        Run(options.RUN),
-        Member.parse(options.MEMBER),
-        options.LATENT,
-        meta=options.meta,
-        smaller=options.smaller,
-        n=options.n,
-        n_tokens=options.n_tokens,
-        n_images=options.n_images,
-    )
+    numbers: dict[str, Any] = {name: options[name] for name in ("n", "n_tokens", "n_images")}
+    if options.model or options.config:
+        explanation = _of_any_sae(options, numbers)
+    elif options.MEMBER is None:
+        raise ValueError(
+            f"{options.RUN}: give RUN MEMBER LATENT, such as RUN trained/0 17; or SAE LATENT, and which model and text "
+            "it is to read: --model, --hook and --text, or --config"
+        )
+    else:
+        member = Member.parse(options.MEMBER)
+        files = {"meta": options.meta, "smaller": options.smaller}
+        explanation = explain(Run(options.RUN), member, options.LATENT, **files, **numbers)
     print(json.dumps(explanation, ensure_ascii=False) if options.json else as_text(explanation))
+
+
+def _of_any_sae(options: Namespace, numbers: dict[str, Any]) -> dict[str, Any]:
+    """Explain a latent of an SAE that is of no run."""
+    from sae_lightning.explain.latent import explain_sae
+    from sae_lightning.saes import SparseAutoencoder
+
+    for name in ("MEMBER", "meta"):
+        if options[name] is not None:
+            raise ValueError(
+                f"{name.removeprefix('--')} {options[name]}: is of a run, and with --model or --config there is none"
+            )
+    sae = SparseAutoencoder.load(options.RUN, assumed_from(options) or None)
+    datamodule = activations_for(options, sae, options.RUN)
+    return explain_sae(sae, options.RUN, options.LATENT, datamodule, smaller=options.smaller, **numbers)
 
 
 def _parser() -> ArgumentParser:
     parser = make_parser("explain", __doc__)
-    parser.add_argument("RUN", type=Path, help=RUN_HELP)
-    parser.add_argument("MEMBER", type=str, help="SAE in its folder saes, such as trained/0.")
+    parser.add_argument("RUN", type=Path, help="Folder of a finished run, lightning_logs/NAME/version_N; or an SAE.")
+    parser.add_argument("MEMBER", type=str, nargs="?", help="SAE of the run in its folder saes, such as trained/0.")
     parser.add_argument("LATENT", type=int, help="Number of the latent, from 0.")
     parser.add_argument(
         "--meta", type=Path, metavar="RUN", help="Run of a meta-SAE of this SAE; of several seeds the first is taken."
@@ -56,4 +79,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--n_tokens", type=int, default=32768, metavar="N", help="Most held-out tokens to read.")
     parser.add_argument("--n_images", type=int, default=1000, metavar="N", help="Most held-out images to read.")
     parser.add_argument("--json", action="store_true", help="Print one object instead of text.")
+    add_assume(parser)
+    add_model_and_text(parser)
     return parser

@@ -44,7 +44,8 @@ def make_datamodule(
     given.update(Namespace({name: value for name, value in (arguments or {}).items() if name in given}))
     if "nulls" in given:
         given.nulls = None
-    if "max_norm_ratio" in given and "max_norm_ratio" not in ((data or {}).get("init_args") or {}):
+    said = {*((data or {}).get("init_args") or {}), *(arguments or {})}
+    if "max_norm_ratio" in given and "max_norm_ratio" not in said:
         given.max_norm_ratio = None  # the run is older than the option, and has left out nothing
     datamodule: ActivationDataModule = parser.instantiate_classes(settings).data
     if isinstance(datamodule, CachedActivations) and not datamodule.source.is_language_model:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_lightning.datamodules import ClipImages
+from sae_lightning.datamodules import ActivationDataModule, ClipImages
 from sae_lightning.evaluators.auto_interp import FILE_NAME
 from sae_lightning.explain.logit_effects import TEXT_DATA, direct_logit_effects
 from sae_lightning.explain.related_latents import meta_latents_of, nearest_latents, neighbours
@@ -56,22 +56,10 @@ def explain(
         ValueError: if there is no such latent, or what was given does not belong to it.
     """
     folder, sae = run.sae_folder(member), run.load(member)
-    if not 0 <= latent < sae.d_sae:
-        raise ValueError(f"LATENT {latent}: {member} has {sae.d_sae} latents; expected 0 to {sae.d_sae - 1}")
-    W_dec, dead = sae.W_dec.detach(), dead_latents(folder)
-    explanation: dict[str, Any] = {
+    explanation = _of_weights(sae, folder, str(member), latent, smaller, n) | {
         "run": str(run.folder),
-        "member": str(member),
-        "latent": latent,
-        "d_sae": sae.d_sae,
-        "dead": None if dead is None else latent in dead,
-        "neighbours": [asdict(neighbour) for neighbour in neighbours(W_dec, [latent], n)[0]],
-        "meta": None if meta is None else _meta(meta, folder, W_dec, latent, n),
-        "smaller": None if smaller is None else _smaller(smaller, sae, latent, n),
+        "meta": None if meta is None else _meta(meta, folder, sae.W_dec.detach(), latent, n),
         "stitched": read_insertions(run.folder, str(member), [latent])[0],
-        "text": None,
-        "images": None,
-        "logits": None,
     }
     part = member.part
     if part in (run.data["init_args"].get("nulls") or {}):
@@ -79,19 +67,92 @@ def explain(
             f"MEMBER {member}: this SAE was trained on {part}, a null version of the activations, of which there is "
             "nothing to explain; give one of the activations themselves, such as trained/0"
         )
-    datamodule: Any = run.datamodule((*TEXT_DATA, ClipImages))
+    datamodule = run.datamodule((*TEXT_DATA, ClipImages))
     if datamodule is None:
         return explanation
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     datamodule.refuse_sae_of_others(sae, str(folder), part)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sae.to(device)
     datamodule.source.to(device)
-    sae = sae.to(device)
+    kept = kept_line(run.folder / FILE_NAME, member, latent)
+    return explanation | _of_activations(datamodule, sae, part, latent, n, n_tokens, n_images, kept)
+
+
+def explain_sae(
+    sae: SparseAutoencoder,
+    where: Path,
+    latent: int,
+    datamodule: ActivationDataModule,
+    *,
+    smaller: Path | None = None,
+    n: int = 5,
+    n_tokens: int = 32768,
+    n_images: int = 1000,
+) -> dict[str, Any]:
+    """Collect what is known of a latent of an SAE that is of no run.
+
+    Args:
+        sae: in evaluation mode.
+        where: it was read from.
+        latent: its number.
+        datamodule: whose held-out text or images it is to read, on the same device.
+        smaller: a smaller SAE.
+        n: how many texts or images, tokens and related latents.
+        n_tokens: most held-out tokens to read.
+        n_images: most held-out images to read.
+
+    Returns:
+        What `explain` returns.
+
+    Raises:
+        ValueError: if there is no such latent, or these activations are of neither text nor images.
+    """
+    if not isinstance(datamodule, (*TEXT_DATA, ClipImages)):
+        kinds = ", ".join(kind.__name__ for kind in (*TEXT_DATA, ClipImages))
+        raise ValueError(f"data={type(datamodule).__name__}: a latent is explained by text or images, of {kinds}")
+    of_weights = _of_weights(sae, where, where.name, latent, smaller, n)
+    return of_weights | _of_activations(datamodule, sae, "", latent, n, n_tokens, n_images, None)
+
+
+def _of_weights(
+    sae: SparseAutoencoder, where: Path, name: str, latent: int, smaller: Path | None, n: int
+) -> dict[str, Any]:
+    """Return what is known of a latent without activations, and None for what is not."""
+    if not 0 <= latent < sae.d_sae:
+        raise ValueError(f"LATENT {latent}: {name} has {sae.d_sae} latents; expected 0 to {sae.d_sae - 1}")
+    dead = dead_latents(where)
+    return {
+        "run": str(where),
+        "member": name,
+        "latent": latent,
+        "d_sae": sae.d_sae,
+        "dead": None if dead is None else latent in dead,
+        "neighbours": [asdict(neighbour) for neighbour in neighbours(sae.W_dec.detach(), [latent], n)[0]],
+        "meta": None,
+        "smaller": None if smaller is None else _smaller(smaller, sae, latent, n),
+        "stitched": [],
+        "text": None,
+        "images": None,
+        "logits": None,
+    }
+
+
+def _of_activations(
+    datamodule: Any,
+    sae: SparseAutoencoder,
+    part: str,
+    latent: int,
+    n: int,
+    n_tokens: int,
+    n_images: int,
+    kept: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """Return what held-out text or images say of a latent; of text what AutoInterp has kept, if there is any."""
     if isinstance(datamodule, ClipImages):
-        return explanation | {"images": _images(datamodule, sae, part, latent, n, n_images)}
-    line = kept_line(run.folder / FILE_NAME, member, latent)
-    text = _read_text(datamodule, sae, part, latent, n, n_tokens) if line is None else _kept_text(line, n)
+        return {"images": _images(datamodule, sae, part, latent, n, n_images)}
+    text = _read_text(datamodule, sae, part, latent, n, n_tokens) if kept is None else _kept_text(kept, n)
     effects = direct_logit_effects(datamodule, sae.W_dec[latent][None], n)
-    return explanation | {"text": text, "logits": effects and effects[0]}
+    return {"text": text, "logits": effects and effects[0]}
 
 
 def _meta(

@@ -26,7 +26,6 @@ class Inspection:
         weights: what they say by themselves.
         measured: on activations; None without them.
         on: what activations those are, in words.
-        model: that they are of, as the user named it; None where unknown.
         hook: that they are of.
         better: other readings that explain clearly more.
         other_hooks: what was measured one block before and after, by hook.
@@ -37,7 +36,6 @@ class Inspection:
     weights: WeightCheck
     measured: Measured | None = None
     on: str = ""
-    model: str | None = None
     hook: str | None = None
     better: Sequence[tuple[str, Measured]] = ()
     other_hooks: Mapping[str, Measured] = field(default_factory=dict)
@@ -157,7 +155,6 @@ class Inspection:
             "weights": self.weights.values,
             "findings": self.weights.findings,
             "on": self.on,
-            "model": self.model,
             "hook": self.hook,
             "measured": None if self.measured is None else self.measured.plain(),
             "better_readings": [{"read": words} | other.plain() for words, other in self.better],

@@ -183,7 +183,7 @@ def test_a_meta_sae_has_no_text(folder, capsys):
         (["{run}", "trained/0", "x"], ["LATENT: expected int, got x"]),
         (["{run}", "gaussian/trained/0", "1"], ["a null version of the activations"]),
         (["{run}", "trained/0", "1", "--meta", "{run}"], ["expected a run whose data are DecoderDirections"]),
-        (["{run}", "trained/0", "1", "--smaller", "{run}"], ["expected sae.json and sae.safetensors in it"]),
+        (["{run}", "trained/0", "1", "--smaller", "{run}"], ["holds no SAE itself", "give one of"]),
         (["{run}", "trained/0", "1", "--smaller", "{folder}/narrow"], ["narrow has d_in=4, and the SAE to explain 16"]),
         (["{run}", "trained/0", "1", "--n", "0"], ["--n 0: expected at least 1"]),
     ],
@@ -213,3 +213,32 @@ def test_what_stitching_found_is_told(run, capsys):
     ]
     main(["explain", str(run), "trained/0", "30"])
     assert "Inserted into x2-0 (sae stitch): reconstruction; squared error of a token +10" in capsys.readouterr().out
+
+
+def test_an_sae_that_is_of_no_run(tmp_path, capsys):
+    tiny.save_tiny_lm(tmp_path / "model")
+    sae = TopK(16, d_sae=20, k=3)
+    sae.initialise(0, torch.randn(4096, 16))
+    names = ("W_enc", "W_dec", "b_enc", "b_dec")
+    torch.save({name: getattr(sae, name).detach().contiguous() for name in names}, tmp_path / "sae.pt")
+    assumed = ["--assume", "[variant=TopK, k=3, apply_b_dec_to_input=true]"]
+    text = tiny.save_text(tmp_path / "text.jsonl", 100)
+    read = ["--model", tmp_path / "model", "--hook", "model.layers.1", "--text", text, "--context_length", "16"]
+    main(["explain", *map(str, [tmp_path / "sae.pt", 3, *assumed, *read, "--n_tokens", 512])])
+    out = capsys.readouterr().out
+    assert "latent 3 of 20" in out
+    assert "Neighbours in its own dictionary" in out
+    assert "of tokens; its texts are from the held-out text" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere", "3"], "give RUN MEMBER LATENT"),
+        (["nowhere", "trained/0", "3", "--model", "m", "--text", "t", "--hook", "h"], "MEMBER trained/0: is of a run"),
+    ],
+)
+def test_a_run_and_an_sae_of_no_run_are_told_apart(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(["explain", *arguments])
+    assert message in capsys.readouterr().err

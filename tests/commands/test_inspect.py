@@ -5,10 +5,13 @@ import json
 import pytest
 import tiny
 import torch
+import yaml
 from safetensors.torch import save_file
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
+from sae_lightning.commands import assumed
+from sae_lightning.formats import ASSUMABLE
 from sae_lightning.saes import TopK
 
 
@@ -68,16 +71,19 @@ def test_on_a_model_and_text(folder, capsys):
     assert "explained variance" in out
 
 
-def test_a_wrong_hook_is_looked_for_one_block_further(folder, capsys, monkeypatch):
-    tried = []
-    from sae_lightning.commands import inspect as command
-
-    measure = command.measure
-    monkeypatch.setattr(command, "measure", lambda sae, batches: tried.append(1) or measure(sae, batches))
+def test_where_it_does_not_fit_the_blocks_beside_are_tried(folder, capsys, tmp_path):
+    """A random SAE of the second block, at the first one: nothing else explains it either."""
+    sae = TopK(16, d_sae=40, k=3)
+    sae.initialise(0, torch.randn(4096, 16))
+    with torch.no_grad():
+        sae.b_dec.fill_(100.0)
+    sae.eval().save(tmp_path / "far")
     arguments = ["--model", folder / "model", "--hook", "model.layers.0", "--text", folder / "text.jsonl"]
-    out = run(capsys, folder / "plain", *ASSUMED, *arguments, "--n_tokens", "256", "--context_length", "16")
-    if "It does not do what it states" in out and "Likely cause: read" not in out:
-        assert len(tried) == 2  # the tiny model has two blocks
+    sizes = ["--n_tokens", "256", "--context_length", "16", "--out", tmp_path / "found.json"]
+    out = run(capsys, tmp_path / "far", *arguments, *sizes)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["better_readings"] or set(found["other_hooks"]) == {"model.layers.1"}
+    assert "It does not do what it states: " in out
 
 
 @pytest.mark.parametrize(
@@ -91,7 +97,7 @@ def test_a_wrong_hook_is_looked_for_one_block_further(folder, capsys, monkeypatc
         (["{f}/ours", "--hook", "model.layers.0"], "say of which model with --model"),
         (["{f}/ours", "--activations", "{f}/nowhere"], "no such file"),
         (["{f}/ours", "--activations", "{f}/x.safetensors", "--key", "other"], "expected one of shape"),
-        (["{f}/ours", "--activations", "{f}/x.safetensors", "--model", "{f}/model"], "give one of them"),
+        (["{f}/ours", "--activations", "{f}/x.safetensors", "--model", "m", "--text", "t"], "give one of them"),
         (["{f}/ours", "--activations", "{f}/x.safetensors", "--out", "{f}/text.jsonl"], "is not overwritten"),
         (["{f}/ours", "--n_tokens", "1"], "expected 2 or more"),
         (["{f}/ours", "--config", "{f}/nowhere.yaml"], "nowhere.yaml"),
@@ -106,3 +112,22 @@ def test_an_sae_of_another_width_is_refused(folder, capsys, tmp_path):
     TopK(8, d_sae=16, k=2, b_dec_init=None).save(tmp_path)
     arguments = ["--model", folder / "model", "--hook", "model.layers.0", "--text", folder / "text.jsonl"]
     assert "has d_in=8" in refused(capsys, tmp_path, *arguments, "--context_length", "16")
+
+
+def test_the_names_that_can_be_assumed_are_those_of_the_formats():
+    assert assumed.NAMES == ASSUMABLE
+
+
+def test_a_configuration_gives_the_data(folder, capsys, tmp_path):
+    text = {"class_path": "FileText", "init_args": {"paths": str(folder / "text.jsonl"), "heldout_every": 5}}
+    sizes = {"context_length": 16, "batch_size": 64, "buffer_samples": 200, "llm_batch_size": 4}
+    arguments = {"model": str(folder / "model"), "hook": "model.layers.0", "text": text, **sizes}
+    data = {"class_path": "LanguageModelDataModule", "init_args": arguments}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": {"class_path": "TopK"}, "data": data}))
+    out = run(capsys, folder / "plain", *ASSUMED, "--config", tmp_path / "config.yaml", "--n_tokens", "256")
+    assert "256 held-out activations" in out
+    out = run(
+        capsys, folder / "plain", *ASSUMED, "--config", tmp_path / "config.yaml", "--n_tokens", "256", "--hook",
+        "model.layers.1", "--out", tmp_path / "found.json",
+    )  # fmt: skip
+    assert json.loads((tmp_path / "found.json").read_text())["hook"] == "model.layers.1"

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from sae_lightning.inspection import Inspection, Measured, check_weights, measure
+from sae_lightning.inspection.activations import Measured, measure
 from sae_lightning.inspection.readings import better_readings
+from sae_lightning.inspection.report import Inspection
+from sae_lightning.inspection.weights import check_weights
 from sae_lightning.saes import JumpReLU, ReLU, TopK
 
 D_IN, D_SAE = 64, 128
