@@ -181,10 +181,10 @@ def _stated(folder: Path, run: Mapping[str, Any], d_sae: int) -> tuple[dict[str,
     seeds = run.get("init_seeds")
     if isinstance(seeds, list) and len(seeds) == 1:
         stated.setdefault("seed", seeds[0])
-    sequences = (run.get("batch_size"), run.get("ctx_len"), run.get("grad_acc_steps", 1))
-    if all(isinstance(one, int) for one in sequences):
-        stated["batch_size"] = sequences[0] * sequences[1] * sequences[2]
-        notes.append(f"batch_size is that of one process: {sequences[0]} rows of {sequences[1]} tokens")
+    rows, tokens, batches = run.get("batch_size"), run.get("ctx_len"), run.get("grad_acc_steps", 1)
+    if isinstance(rows, int) and isinstance(tokens, int) and isinstance(batches, int):
+        stated["batch_size"] = rows * tokens * batches
+        notes.append(f"batch_size is that of one process: {rows * batches} rows of {tokens} tokens")
     if run and run.get("lr") is None:
         optimizer = run.get("optimizer", "adam")
         if optimizer in _BASE_LEARNING_RATES:
