@@ -1,1 +1,1 @@
-"""Tiny SAEs written by the libraries that define their formats, with what these compute."""
+"""Files that other libraries write with their own code, a script a library, for the tests of `formats`."""

@@ -3,7 +3,7 @@
     latents = the k largest of relu((x - b_dec) encoder.weight^T + encoder.bias)      x_hat = latents W_dec + b_dec
 
 `encoder.weight` lies as `nn.Linear` has it, [d_sae, d_in], and so does `W_dec`, which is therefore not transposed. The
-config.json of the run lies above the hookpoints. Of older releases: folders `layer_N`, the key `signed`, and
+config.json of the run lies above the hookpoints. Older releases have folders `layer_N`, the key `signed`, and
 transcoders of which only the run's configuration says that they are.
 """
 
@@ -34,20 +34,18 @@ _REFUSED = {
     "skip_connection": "an SAE with a linear skip connection",
     "signed": "a signed SAE, which keeps the latents with the largest magnitudes whatever their sign",
 }
-_BASE_LEARNING_RATES = {"adam": 2e-4, "signum": 5e-3}
-"""Of the library, divided by sqrt(d_sae / 2^14); older releases have Adam alone."""
-_MUON_LEARNING_RATE = 2e-3
+_LEARNING_RATES = {"adam": 2e-4, "signum": 5e-3, "muon": 2e-3}
+"""What the library takes for null, but for muon divided by sqrt(d_sae / 2^14). Older releases have Adam alone."""
 
 
 def reads(place: Place) -> bool:
     """Return whether there are its two files, told by keys of cfg.json; or weights with its names alone."""
-    path = place.weights(WEIGHTS)
+    path, config = place.weights(WEIGHTS), place.config(CONFIG)
     if path is None:
         return False
-    config = place.config(CONFIG)
     if config:
         return "d_in" in config and ("num_latents" in config or "expansion_factor" in config)
-    return {"encoder.weight", "W_dec"} <= set(place.tensors(path))
+    return not _is_ours(place.folder) and {"encoder.weight", "W_dec"} <= set(place.tensors(path))
 
 
 def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
@@ -108,7 +106,7 @@ def write(stored: StoredSAE, folder: Path) -> list[Path]:
     """
     stored = writable(stored)
     weights, config = folder / WEIGHTS, folder / CONFIG
-    if (folder / "sae.json").is_file():
+    if _is_ours(folder):
         raise ValueError(
             f"{folder} holds an SAE of sae_lightning, whose {WEIGHTS} would be overwritten: give another folder"
         )
@@ -131,6 +129,11 @@ def write(stored: StoredSAE, folder: Path) -> list[Path]:
     }
     write_whole(config, json.dumps(settings))
     return [weights, config]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return whether there is an SAE of this library, whose weights have the same name."""
+    return (folder / "sae.json").is_file()
 
 
 def _refuse_others(place: Place, config: Mapping[str, Any], run: Mapping[str, Any]) -> None:
@@ -185,13 +188,10 @@ def _stated(folder: Path, run: Mapping[str, Any], d_sae: int) -> tuple[dict[str,
     if isinstance(rows, int) and isinstance(tokens, int) and isinstance(batches, int):
         stated["batch_size"] = rows * tokens * batches
         notes.append(f"batch_size is that of one process: {rows * batches} rows of {tokens} tokens")
-    if run and run.get("lr") is None:
-        optimizer = run.get("optimizer", "adam")
-        if optimizer in _BASE_LEARNING_RATES:
-            rate = _BASE_LEARNING_RATES[optimizer] / (d_sae / 2**14) ** 0.5
-            notes.append(f"the run's learning rate is null, for which sparsify takes {rate:.3g} with {optimizer}")
-        elif optimizer == "muon":
-            notes.append(f"the run's learning rate is null, for which sparsify takes {_MUON_LEARNING_RATE} with muon")
+    optimizer = str(run.get("optimizer", "adam"))
+    if run and run.get("lr") is None and optimizer in _LEARNING_RATES:
+        rate = _LEARNING_RATES[optimizer] / (1 if optimizer == "muon" else (d_sae / 2**14) ** 0.5)
+        notes.append(f"the run's learning rate is null, for which sparsify takes {rate:.3g} with {optimizer}")
     return stated, notes
 
 
@@ -209,5 +209,8 @@ def _place_in_model(folder: Path, run: Mapping[str, Any]) -> tuple[dict[str, Any
     if layer:
         stated["layer"] = int(layer[1])
     if layer and layer[0].startswith("layer_"):
-        return stated, [f"{folder.name} is a name of old releases, which may mean the input or the output of the block"]
+        return stated, [
+            f"{folder.name} is a name of old releases, the first of which took the input of block {layer[1]} and later "
+            "ones its output: compare l0 and explained variance at both"
+        ]
     return stated, []

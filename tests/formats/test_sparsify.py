@@ -46,7 +46,8 @@ def run(root, **changed):
 @pytest.mark.parametrize("folder", sorted(path.parent for path in FILES.rglob("cfg.json")), ids=lambda path: path.name)
 def test_what_sparsify_wrote_computes_what_it_computed(folder):
     expected = load_file(folder / "expected.safetensors")
-    assert_computes(folder, expected["x"], expected["latents"], expected["reconstruction"])
+    for where in (folder, folder / "sae.safetensors"):
+        assert_computes(where, expected["x"], expected["latents"], expected["reconstruction"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
