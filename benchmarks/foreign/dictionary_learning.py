@@ -58,6 +58,7 @@ class Activations:
         self.generator = torch.Generator().manual_seed(0)
 
     def draw(self, n: int) -> Tensor:
+        """Return n of them."""
         return torch.randn(n, D_IN, generator=self.generator) * 2 + MEAN
 
     def __iter__(self) -> Iterator[Tensor]:

@@ -34,6 +34,7 @@ _VARIANTS = {
     "jumprelu": "JumpReLU",
 }
 _BY_BATCH = ("BatchTopK", "MatryoshkaBatchTopK")
+_WITH_K = ("TopK", *_BY_BATCH)
 _LAYOUT = {"W_enc": ("W_enc", "d m"), "W_dec": ("W_dec", "m d"), "b_enc": ("b_enc", "m"), "b_dec": ("b_dec", "d")}
 _STATED = {
     "model_name": "model",
@@ -66,19 +67,12 @@ def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
     assert path is not None  # see `reads`
     tensors = place.read(path)
     variant = _variant(path, config, tensors)
-    layout, d_sae = dict(_LAYOUT), config["dict_size"]
-    settings: dict[str, Any] = {"apply_b_dec_to_input": variant != "JumpReLU"}
+    layout = dict(_LAYOUT)
     if variant == "JumpReLU":
         layout["threshold"] = ("jumprelu.log_threshold", "m")
-    if variant == "MatryoshkaBatchTopK":
-        sizes = _group_sizes(path, config)
-        d_sae = sum(sizes)
-        settings["group_fractions"] = [size / d_sae for size in sizes]
-    if variant == "TopK" or variant in _BY_BATCH:
-        settings["k"] = config["top_k"]
-    if config.get("input_unit_norm", False):
-        settings["input_norm"] = "layer_norm"
+    d_sae = sum(_group_sizes(path, config)) if variant == "MatryoshkaBatchTopK" else config["dict_size"]
     taken, dtype = take(path, tensors, layout, d_in=config["act_size"], d_sae=d_sae, ignored=["threshold"])
+    settings = _settings(path, config, variant)
     stored = StoredSAE(
         NAME, variant, taken, settings, dtype=dtype, stated=_stated(place, config, variant), config=dict(config)
     )
@@ -112,6 +106,20 @@ def _variant(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Any]) 
             "belong together"
         )
     return variant
+
+
+def _settings(path: Path, config: Mapping[str, Any], variant: str) -> dict[str, Any]:
+    settings: dict[str, Any] = {"apply_b_dec_to_input": variant != "JumpReLU"}
+    if variant in _WITH_K:
+        if not isinstance(config.get("top_k"), int):
+            raise ValueError(f"{path}: config.json says top_k={config.get('top_k')}, and a {variant} needs a number")
+        settings["k"] = config["top_k"]
+    if variant == "MatryoshkaBatchTopK":
+        sizes = _group_sizes(path, config)
+        settings["group_fractions"] = [size / sum(sizes) for size in sizes]
+    if config.get("input_unit_norm", False):
+        settings["input_norm"] = "layer_norm"
+    return settings
 
 
 def _group_sizes(path: Path, config: Mapping[str, Any]) -> list[int]:
@@ -167,7 +175,7 @@ def _with_threshold(path: Path, stored: StoredSAE, tensors: Mapping[str, Any], a
 
 def _stated(place: Place, config: Mapping[str, Any], variant: str) -> dict[str, Any]:
     stated = {ours: config[theirs] for theirs, ours in _STATED.items() if config.get(theirs) is not None}
-    if variant == "TopK" or variant in _BY_BATCH:
+    if variant in _WITH_K:
         stated["k"] = config["top_k"]
     elif variant == "ReLU" and "l1_coeff" in config:
         stated["l1_coefficient"] = config["l1_coeff"]
