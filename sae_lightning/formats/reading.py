@@ -14,12 +14,29 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sae_lightning.formats import gemma_scope, goodfire, openai, plain, qwen_scope, sparsify
+from sae_lightning.formats import (
+    bartbussmann,
+    dictionary_learning,
+    gemma_scope,
+    goodfire,
+    openai,
+    plain,
+    qwen_scope,
+    sparsify,
+)
 from sae_lightning.formats.hub import local
 from sae_lightning.formats.place import Place
 from sae_lightning.formats.stored import StoredSAE
 
-ADAPTERS: tuple[ModuleType, ...] = (gemma_scope, goodfire, openai, qwen_scope, sparsify)
+ADAPTERS: tuple[ModuleType, ...] = (
+    bartbussmann,
+    dictionary_learning,
+    gemma_scope,
+    goodfire,
+    openai,
+    qwen_scope,
+    sparsify,
+)
 """All but `plain`, which reads what no other does."""
 OWN_FILE = "sae.json"
 ASSUMABLE = ("variant", "k", "threshold", "apply_b_dec_to_input", "input_norm")

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_OURS = {"W_enc": "d m", "W_dec": "m d"}
+OURS = {"W_enc": "d m", "W_dec": "m d"}
+"""Our orientation of the matrices."""
 _SIZES = {"d": "d_in", "m": "d_sae"}
 
 
@@ -68,7 +69,7 @@ def take(
                 f"{where}: {theirs} has {n} of {number.numel()} numbers that are NaN or infinite: the training "
                 "diverged, or the file is damaged"
             )
-        taken[ours] = (number if letters == _OURS.get(ours, letters) else number.T).contiguous()
+        taken[ours] = (number if letters == OURS.get(ours, letters) else number.T).contiguous()
     return taken, str(tensors[layout["W_enc"][0]].dtype).removeprefix("torch.")
 
 

@@ -28,7 +28,7 @@ from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
 from sae_lightning.saes.finite import why_not_finite
 from sae_lightning.saes.init import DecoderInit, Isotropic
-from sae_lightning.saes.input_norm import InputNorm, check_input_norm, row_norm
+from sae_lightning.saes.input_norm import InputNorm, check_input_norm, normalise
 from sae_lightning.saes.inputs import activations_in, check_device, check_finite, check_shape
 from sae_lightning.saes.module import SAEModule
 
@@ -211,10 +211,7 @@ class SparseAutoencoder(SAEModule):
 
     def normalise(self, x: Float[Tensor, "batch d_in"]) -> tuple[Float[Tensor, "batch d_in"], RowNorm | None]:
         """Return activations as `input_norm` makes them, and how to go back; without it the same and None."""
-        if self.input_norm is None:
-            return x, None
-        norm = row_norm(x, self.input_norm)
-        return (x - norm.shift) / norm.scale, norm
+        return normalise(x, self.input_norm)
 
     def _inputs(self, x: Float[Tensor, "batch d_in"]) -> tuple[Float[Tensor, "batch d_in"], RowNorm | None]:
         """Return what is to be reconstructed, normalised and scaled, and how it was normalised."""

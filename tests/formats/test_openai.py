@@ -39,10 +39,10 @@ def test_the_equation_of_relu(tmp_path, activation):
 def test_the_equation_of_topk_normalises_each_activation(tmp_path):
     x, weights = 3 * samples() + 1, tensors()
     mean = x.mean(1, keepdim=True)
-    scale = (x - mean).std(1, keepdim=True) + 1e-5
-    normalised = (x - mean) / scale
+    std = (x - mean).std(1, keepdim=True)
+    normalised = (x - mean) / (std + 1e-5)
     latents = top_k((normalised - weights["pre_bias"]) @ weights["encoder.weight"].T + weights["latent_bias"]).relu()
-    reconstruction = (latents @ weights["decoder.weight"].T + weights["pre_bias"]) * scale + mean
+    reconstruction = (latents @ weights["decoder.weight"].T + weights["pre_bias"]) * std + mean
     assert_computes(saved(tmp_path / "8.pt", **TOP_K), x, latents, reconstruction)
 
 

@@ -33,8 +33,8 @@ def normalised(x, input_norm):
     if input_norm == "center":
         return x - mean, mean, torch.ones(len(x), 1)
     if input_norm == "layer_norm":
-        scale = ((x - mean).square().sum(1, keepdim=True) / (D_IN - 1)).sqrt() + 1e-5
-        return (x - mean) / scale, mean, scale
+        scale = ((x - mean).square().sum(1, keepdim=True) / (D_IN - 1)).sqrt()
+        return (x - mean) / (scale + 1e-5), mean, scale
     scale = x.square().sum(1, keepdim=True).sqrt() / D_IN**0.5
     return x / scale, torch.zeros(len(x), 1), scale
 
