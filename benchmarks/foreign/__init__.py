@@ -1,0 +1,1 @@
+"""Tiny SAEs written by the libraries that define their formats, with what these compute."""
