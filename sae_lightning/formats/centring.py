@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_CENTRED = re.compile(r"(hook_resid_(pre|mid|post)|hook_(attn|mlp)_out|hook_embed)$")
+_CENTRED = re.compile(r"(hook_resid_(pre|mid|post)|hook_(attn|mlp)_out|hook(_pos)?_embed)$")
 _LAYER_NORM = re.compile(r"^(distil)?gpt2|^pythia|^gpt-neo|^gelu-|^tiny-?stories", re.IGNORECASE)
 _RMS_NORM = re.compile(r"llama|gemma|mistral|mixtral|qwen|phi-3|olmo|^t5", re.IGNORECASE)
 

@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sae_lightning.formats.place import Place
-from sae_lightning.formats.saelens_config import BATCH, CONFIG, INPUT_NORMS, STATED, VARIANTS, WHITENED, SAELensConfig
+from sae_lightning.formats.saelens_config import BATCH, CONFIG, INPUT_NORMS, VARIANTS, WHITENED, SAELensConfig
+from sae_lightning.formats.saelens_stated import STATED, stated
 from sae_lightning.formats.stored import StoredSAE
 from sae_lightning.formats.taking import take
 from sae_lightning.whole_files import whole_file, write_whole
@@ -60,9 +61,13 @@ def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
             "centred writing weights do"
         )
     settings = {"apply_b_dec_to_input": config.subtracts_b_dec, "input_norm": input_norm, **config.settings()}
-    stated = config.stated()
+    said = stated(place, config.said)
+    if config.variant == "TopK":
+        said["k"] = config.k()
+    if (trained_as := config.trained_as()) is not None:
+        said["trained_as"] = trained_as
     if scale is not None:
-        stated["input_scale"] = scale
+        said["input_scale"] = scale
     return StoredSAE(
         NAME,
         config.variant,
@@ -70,7 +75,7 @@ def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
         settings,
         version=config.version,
         dtype=dtype,
-        stated=stated,
+        stated=said,
         folds=tuple(folds),
         notes=(*notes, *config.warnings(tensors.get("threshold"))),
         assumed={name: assumed[name] for name in assumed if name in config.used},

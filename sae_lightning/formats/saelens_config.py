@@ -41,25 +41,6 @@ _BEFORE_6 = {
     "hook_point_head_index": "hook_head_index",
     "activation_fn_str": "activation_fn",
 }
-STATED = {
-    "model": ("model_name",),
-    "hook": ("hook_name",),
-    "layer": ("hook_layer",),
-    "context_length": ("context_size",),
-    "prepend_bos": ("prepend_bos",),
-    "dataset": ("dataset_path",),
-    "tokens": ("training_tokens", "total_training_tokens"),
-    "batch_size": ("train_batch_size_tokens", "train_batch_size"),
-    "learning_rate": ("lr",),
-    "seed": ("seed",),
-    "k": ("k",),
-    "l0": ("l0",),
-    "l1_coefficient": ("l1_coefficient",),
-    "dead": ("num_dead_features",),
-}
-"""Names that SAELens has had for what we state, the newest first."""
-_NEVER_FIRES = -9.0
-"""Log10 of a firing frequency; SAELens adds 1e-10 before it takes the logarithm."""
 
 
 class SAELensConfig:
@@ -82,8 +63,8 @@ class SAELensConfig:
         self.config = {_BEFORE_6.get(name, name): value for name, value in config.items()}
         self.said = {**_mapping(runner.get("sae")), **runner, **self.details, **self.config, **metadata}
         self.runner_norm = _mapping(runner.get("sae")).get("normalize_activations")
-        self.version = metadata.get("sae_lens_version") or config.get("sae_lens_version")
-        self.version = self.version or self.said.get("sae_lens_training_version")
+        version = metadata.get("sae_lens_version") or self.said.get("sae_lens_training_version")
+        self.version = None if version is None else str(version)
         self.architecture = self._architecture()
         self.variant = VARIANTS.get(self.architecture, "")
         self.ranks_by_norm = bool(self.config.get("rescale_acts_by_decoder_norm"))
@@ -149,6 +130,10 @@ class SAELensConfig:
                 f"{self.place}: activation_scaler.json says a scaling_factor of {factor} and {CONFIG} that "
                 f"normalize_activations is {self.normalization}: the two files do not belong together"
             )
+        if factor is not None and not (isinstance(factor, int | float) and 0 < factor < float("inf")):
+            raise ValueError(
+                f"{self.place}: activation_scaler.json says scaling_factor={factor}: expected a number above 0"
+            )
         return None if factor is None else float(factor)
 
     def assumed_threshold(self) -> float:
@@ -174,7 +159,7 @@ class SAELensConfig:
         norm = INPUT_NORMS.get(self.normalization)
         if norm is None and "input_norm" in self.assumed:
             self.used.add("input_norm")
-            return str(self.assumed["input_norm"]), []
+            return self.assumed["input_norm"], []
         centred = is_centred(self.said, self._loaded_with_defaults())
         if norm == "layer_norm" or centred is False:
             return norm, []
@@ -191,7 +176,8 @@ class SAELensConfig:
             )
         return "center", [
             f"trained on activations of {model} with centred writing weights, an option of TransformerLens: those of "
-            "transformers differ by the mean over d_in, which this SAE subtracts; to centred ones it does nothing"
+            "transformers differ by the mean over d_in, which this SAE subtracts; to centred ones that does nothing. "
+            "If it was trained on activations as they are, assume input_norm=null"
         ]
 
     def _loaded_with_defaults(self) -> bool:
@@ -206,12 +192,17 @@ class SAELensConfig:
         notes = []
         if self.config.get("reshape_activations") == "hook_z" or str(self.said.get("hook_name")).endswith("hook_z"):
             notes.append("takes the outputs of all heads of a layer side by side, before W_O")
+            if self._loaded_with_defaults():
+                notes.append(
+                    "trained on a model whose value biases TransformerLens had folded into b_O: where the model has "
+                    "value biases, raw activations differ by these"
+                )
         if threshold is not None and bool((threshold == threshold.max()).all()) and self._may_have_lost_its_scale():
             notes.append(
                 "SAELens before 6.54 exported a BatchTopK with a wrong threshold, off by the scale of the input, if it "
                 f"was trained with {SCALED} and rescale_acts_by_decoder_norm: compare the l0 that you measure with k"
             )
-        if self._trained_as() in BATCH and threshold is not None and not threshold.any():
+        if self.trained_as() in BATCH and threshold is not None and not threshold.any():
             notes.append("its threshold is 0, so its training never set one: every positive pre-activation is a latent")
         return notes
 
@@ -222,7 +213,8 @@ class SAELensConfig:
         rescales = self.said.get("rescale_acts_by_decoder_norm", True)
         return bool(rescales) and self.runner_norm in (None, SCALED)
 
-    def _trained_as(self) -> str | None:
+    def trained_as(self) -> str | None:
+        """Return the variant that it was trained as, where that is another one."""
         trained_as = self.said.get("training_architecture")
         return None if trained_as == self.architecture else VARIANTS.get(str(trained_as))
 
@@ -234,19 +226,24 @@ class SAELensConfig:
         """
         if self.variant not in ("TopK", *BATCH):
             return {}
-        settings: dict[str, Any] = {"k": self._k()}
+        settings: dict[str, Any] = {"k": self.k()}
         if self.variant == "MatryoshkaBatchTopK":
             settings["group_fractions"] = self._group_fractions()
         return settings
 
-    def _k(self) -> int:
+    def k(self) -> int:
+        """Return the number of latents of a sample, on average where it is one of a batch.
+
+        Raises:
+            ValueError: if it is not said, and not assumed, or no such number.
+        """
         d_sae = self.config["d_sae"]
         k = self.config.get("k", _mapping(self.config.get("activation_fn_kwargs")).get("k"))
         if k is None and "k" in self.assumed:
             k = self.assumed["k"]
             self.used.add("k")
-        is_whole = isinstance(k, int | float) and not isinstance(k, bool) and (k == int(k) or self.variant != "TopK")
-        if k is None or not is_whole or not 1 <= k <= d_sae:
+        is_number = isinstance(k, int | float) and not isinstance(k, bool)
+        if k is None or not is_number or not 1 <= k <= d_sae or (self.variant == "TopK" and k != int(k)):
             raise ValueError(f"{self.place}: {CONFIG} says k={k}: expected a whole number, 1 to d_sae={d_sae}")
         return round(k)
 
@@ -261,28 +258,6 @@ class SAELensConfig:
                 f"{self.place}: {CONFIG} says matryoshka_widths={widths}: expected rising numbers up to d_sae={d_sae}"
             )
         return [(end - start) / d_sae for start, end in pairwise(ends)]
-
-    def stated(self) -> dict[str, Any]:
-        """Return what the files say of the training."""
-        stated: dict[str, Any] = {}
-        for name, keys in STATED.items():
-            value = next((self.said[key] for key in keys if self.said.get(key) is not None), None)
-            if isinstance(value, bool | int | float | str):
-                stated[name] = value
-        if "layer" not in stated and (block := re.search(r"(?:blocks|layers|h)\.(\d+)\b", str(stated.get("hook")))):
-            stated["layer"] = int(block[1])
-        if "k" not in stated and self.variant == "TopK":
-            stated["k"] = self._k()
-        if (trained_as := self._trained_as()) is not None:
-            stated["trained_as"] = trained_as
-        folder = self.place.folder
-        if "dead" not in stated and (path := folder / "sparsity.safetensors").is_file():
-            sparsity = self.place.tensors(path).get("sparsity")
-            if sparsity is not None and list(sparsity.shape) == [self.config["d_sae"]]:
-                stated["dead"] = int((sparsity <= _NEVER_FIRES).sum())
-        if (path := folder / "trainer_state.pt").is_file():
-            stated["tokens"] = self.place.read(path).get("n_training_samples", stated.get("tokens"))
-        return stated
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

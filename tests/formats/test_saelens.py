@@ -227,6 +227,12 @@ def test_activations_of_centred_weights_are_centred(tmp_path, metadata):
     assert "centred writing weights" in sae.provenance["imported"]["notes"][0]
 
 
+def test_the_user_can_say_that_activations_were_not_centred(tmp_path):
+    latents = pre_acts().relu()
+    path = folder(tmp_path, metadata=CENTRED[1][1])
+    assert_computes(path, latents, latents @ W_DEC + B_DEC, assumed={"input_norm": None})
+
+
 @pytest.mark.parametrize("metadata", [said for _, said in NOT_CENTRED], ids=[name for name, _ in NOT_CENTRED])
 def test_other_activations_are_not(tmp_path, metadata):
     stored = formats.read(folder(tmp_path, metadata=metadata))
@@ -283,6 +289,9 @@ def test_says_what_lies_beside(tmp_path):
         "dead": 4,
     }
     assert "all heads" in stored.notes[0]
+    assert len(stored.notes) == 1
+    folder(tmp_path, metadata={"hook_name": "blocks.1.attn.hook_z", "sae_lens_training_version": "3.2.0"})
+    assert "value biases" in formats.read(tmp_path).notes[1]
 
 
 REFUSED = {
@@ -306,6 +315,7 @@ REFUSED = {
     ),
     "no scale": ({"normalize_activations": "expected_average_only_in"}, "activation_scaler.json"),
     "no whitening": ({"normalize_activations": "covariance_whitening"}, "activation_whitening.safetensors"),
+    "k of no size": ({"architecture": "topk", "k": float("inf")}, "k=inf"),
     "unknown norm": ({"normalize_activations": "new"}, "normalize_activations is new"),
     "transcoder": ({"architecture": "transcoder"}, "is a transcoder"),
     "transcoder by hooks": ({"metadata": {**GPT2, "hook_name_out": "blocks.8.hook_mlp_out"}}, "is a transcoder"),
@@ -328,6 +338,14 @@ def test_refuses(tmp_path, name):
     settings, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         SparseAutoencoder.load(folder(tmp_path, **settings))
+
+
+@pytest.mark.parametrize("factor", [0, -1.0, float("nan"), "large"])
+def test_a_scale_that_is_no_scale_is_refused(tmp_path, factor):
+    folder(tmp_path, normalize_activations="expected_average_only_in")
+    (tmp_path / "activation_scaler.json").write_text(json.dumps({"scaling_factor": factor}))
+    with pytest.raises(ValueError, match="scaling_factor=.*expected a number above 0"):
+        formats.read(tmp_path)
 
 
 def test_a_scale_that_the_configuration_does_not_know_is_refused(tmp_path):
