@@ -448,3 +448,15 @@ def test_saelens_reads_what_we_write(tmp_path, variant, settings):
         latents = theirs.encode(X)
         torch.testing.assert_close(latents, sae.encode(X).to_dense(), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(theirs.decode(latents), sae(X), rtol=1e-5, atol=UNDONE_WITHOUT_EPSILON)
+
+
+@pytest.mark.parametrize("activation", ["relu", "topk"])
+def test_saelens_reads_old_files_as_we_do(tmp_path, activation):
+    sae_lens = pytest.importorskip("sae_lens")
+    said = {"hook_point": "blocks.2.hook_mlp_out", "hook_point_layer": 2, "model_name": "gemma-2b"}
+    ones = {"scaling_factor": torch.ones(D_SAE)}
+    old_folder(tmp_path, ones, activation_fn_str=activation, activation_fn_kwargs={"k": K}, **said)
+    theirs = sae_lens.SAE.load_from_disk(tmp_path)
+    with torch.no_grad():
+        latents = theirs.encode(X)
+        assert_computes(tmp_path, latents, theirs.decode(latents))
