@@ -70,6 +70,7 @@ class SAELensConfig:
         self.ranks_by_norm = bool(self.config.get("rescale_acts_by_decoder_norm"))
         self.subtracts_b_dec = bool(self.config.get("apply_b_dec_to_input", True))
         self.normalization = self._normalization()
+        self._check_sizes()
         self._refuse_other_kinds()
 
     def _architecture(self) -> str:
@@ -97,6 +98,11 @@ class SAELensConfig:
                 f"{', '.join((*INPUT_NORMS, SCALED, WHITENED))}"
             )
         return said
+
+    def _check_sizes(self) -> None:
+        for name in ("d_in", "d_sae"):
+            if not isinstance(size := self.config[name], int) or size < 1:
+                raise ValueError(f"{self.place}: {CONFIG} says {name}={size}: expected a whole number, 1 or more")
 
     def _refuse_other_kinds(self) -> None:
         hook, out = self.said.get("hook_name"), self.said.get("hook_name_out")

@@ -299,6 +299,7 @@ REFUSED = {
     "unknown key": ({"tensors": {"threshold": THRESHOLD}}, "has threshold, which this format does not know"),
     "swapped axes": ({"tensors": {"W_enc": W_ENC.T}}, "axes are swapped"),
     "other sizes": ({"d_sae": 13}, "d_sae=13"),
+    "no size": ({"architecture": "topk", "k": K, "d_sae": None}, "d_sae=None: expected a whole number"),
     "NaN": ({"tensors": {"b_dec": B_DEC * torch.nan}}, "NaN"),
     "no k": ({"architecture": "topk"}, "k=None"),
     "k of 0": ({"architecture": "topk", "k": 0}, "k=0: expected a whole number"),
