@@ -22,6 +22,7 @@ from sae_lightning.formats import (
     openai,
     plain,
     qwen_scope,
+    saelens,
     sparsify,
 )
 from sae_lightning.formats.hub import local
@@ -35,6 +36,7 @@ ADAPTERS: tuple[ModuleType, ...] = (
     goodfire,
     openai,
     qwen_scope,
+    saelens,
     sparsify,
 )
 """All but `plain`, which reads what no other does."""
