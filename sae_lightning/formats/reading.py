@@ -14,12 +14,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sae_lightning.formats import plain
+from sae_lightning.formats import llama_scope, llamascopium, plain, saev
 from sae_lightning.formats.hub import local
 from sae_lightning.formats.place import Place
 from sae_lightning.formats.stored import StoredSAE
 
-ADAPTERS: tuple[ModuleType, ...] = ()
+ADAPTERS: tuple[ModuleType, ...] = (
+    llama_scope,
+    llamascopium,
+    saev,
+)
 """All but `plain`, which reads what no other does."""
 OWN_FILE = "sae.json"
 ASSUMABLE = ("variant", "k", "threshold", "apply_b_dec_to_input", "input_norm")
