@@ -44,6 +44,7 @@ COMMANDS = {
         "write the activations of a language model to disk, to train from", "sae_lightning.commands.cache:main"
     ),
     "hooks": Command("list the places in a model that an SAE can read", "sae_lightning.commands.hooks:main"),
+    "inspect": Command("say what an SAE is, and whether it was read right", "sae_lightning.commands.inspect:main"),
     "density": Command("measure how dense a model's representation is", "sae_lightning.commands.density:main"),
     "stitch": Command("find what a larger SAE has that a smaller one lacks", "sae_lightning.commands.stitch:main"),
     "explain": Command("print what is known of one latent of a finished run", "sae_lightning.commands.explain:main"),
@@ -67,12 +68,10 @@ def main(args: list[str] | None = None) -> None:
         SystemExit: with code 2 after a mistake in the arguments or the configuration, which is printed to stderr.
     """
     args = sys.argv[1:] if args is None else args
-    if not args or args[0] in ("-h", "--help"):
-        print(help_text())
-        return
-    word = args[0]
-    if word == "--version":
-        print(f"sae_lightning {__version__}")
+    word = args[0] if args else "--help"
+    if word in ("-h", "--help", "--version"):
+        with errors_in_one_message(word):
+            print(f"sae_lightning {__version__}" if word == "--version" else help_text(), flush=True)
         return
     if word not in COMMANDS:
         nearest = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)

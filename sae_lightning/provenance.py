@@ -186,9 +186,15 @@ def refuse_other_activations(
     if own is None or given is None:
         if what not in _UNKNOWN_REPORTED:
             _UNKNOWN_REPORTED.add(what)
-            sys.stderr.write(f"{what}: it does not say which model and hook it is of, so that cannot be checked\n")
+            sys.stderr.write(f"{what}: {_what_it_states(saved)}, so that cannot be checked\n")
         return
     refuse(what, differences(own, given, name), "An SAE means something on its own activations only")
+
+
+def _what_it_states(saved: Mapping[str, Any]) -> str:
+    stated = saved.get("imported", {}).get("stated", {})
+    said = [f"the {name} {stated[name]}" for name in ("model", "hook") if name in stated]
+    return f"its file states {' and '.join(said)} by name" if said else "it does not say which model and hook it is of"
 
 
 def _short(value: Any) -> str:

@@ -41,6 +41,7 @@ ROOMS = [
     ["density"],
     ["stitching"],
     ["explain"],
+    ["inspection"],
     ["report"],
     # top
     ["commands"],

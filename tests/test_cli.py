@@ -1,5 +1,7 @@
 """The table of commands, and how an error of each is reported; what ``sae fit`` says is in commands/test_fit.py."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -36,3 +38,14 @@ def test_help_needs_neither_lightning_nor_transformers():
 def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture):
     assert error(capsys, "compar") == "error: unknown command 'compar': did you mean 'sae compare'?\n"
     assert "choose from fit" in error(capsys, "zzzzzz")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_reader_that_has_seen_enough_is_no_error(option):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "sae_lightning", option], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")

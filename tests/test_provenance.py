@@ -104,3 +104,9 @@ def test_a_long_list_is_known_by_its_hash():
     one, other = describe([f"{i}.txt" for i in range(99)]), describe([f"{i}.txt" for i in range(1, 100)])
     assert one["n"] == other["n"] == 99
     assert one["sha256"] != other["sha256"]
+
+
+def test_what_a_file_of_another_library_states_is_told(capsys):
+    stated = {"imported": {"stated": {"model": "gpt2", "hook": "blocks.8.hook_resid_pre"}}}
+    refuse_other_activations("an imported SAE", stated, {"model": "other"})
+    assert "its file states the model gpt2 and the hook blocks.8.hook_resid_pre by name" in capsys.readouterr().err

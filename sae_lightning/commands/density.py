@@ -26,7 +26,7 @@ from sae_lightning.provenance import describe
 from sae_lightning.runs import Run
 from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER
 from sae_lightning.saes import SparseAutoencoder
-from sae_lightning.saes.saving import read_manifest
+from sae_lightning.saes.saving import knows_its_activations
 from sae_lightning.whole_files import set_aside, write_whole
 
 _LEAST_TOKENS = 256
@@ -129,7 +129,7 @@ def _check(settings: Namespace) -> None:
 def _check_same_data(run: Run, given: Namespace) -> None:
     """Refuse a run that was trained on other activations."""
     trained = run.data["init_args"]
-    known_by_weights = any("activations" in read_manifest(folder).get("provenance", {}) for folder in run.saes.values())
+    known_by_weights = any(map(knows_its_activations, run.saes.values()))
     for name in _SAME_DATA[known_by_weights:]:  # a model may have moved
         if name in trained and trained[name] != given[name]:
             raise ValueError(

@@ -49,7 +49,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--meta", type=Path, metavar="RUN", help="Run of a meta-SAE of this SAE; of several seeds the first is taken."
     )
-    parser.add_argument("--smaller", type=Path, metavar="FOLDER", help="A smaller SAE, such as RUN/saes/trained/0.")
+    parser.add_argument("--smaller", type=Path, metavar="SAE", help="A smaller SAE, such as RUN/saes/trained/0.")
     parser.add_argument(
         "--n", type=int, default=5, metavar="N", help="How many texts or images, tokens and neighbours to print."
     )

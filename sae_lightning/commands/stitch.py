@@ -1,10 +1,10 @@
 """``sae stitch``: find what a larger SAE has that a smaller one of the same activations lacks.
 
-Takes folders of exported SAEs. Each latent of the large SAE is inserted alone into the small one: it is novel where the
-squared error falls. Then the small SAE becomes the large one: novel latents are inserted, components of similar latents
-swapped, the rest exchanged (Leask et al. 2025, arXiv 2502.04878). The data are those of a run's configuration, of which
-only ``data`` counts; by default of the run that the small SAE is from. Prints tables and writes stitch.json,
-latents.safetensors and figures.
+Takes two SAEs, of this library or another, from files or a hub. Each latent of the large SAE is inserted alone into the
+small one: it is novel where the squared error falls. Then the small SAE becomes the large one: novel latents are
+inserted, components of similar latents swapped, the rest exchanged (Leask et al. 2025, arXiv 2502.04878). The data are
+those of a run's configuration, of which only ``data`` counts; by default of the run that the small SAE is from. Prints
+tables and writes stitch.json, latents.safetensors and figures.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from sae_lightning.datamodules.model_activations import ModelActivations
 from sae_lightning.provenance import describe
 from sae_lightning.runs.run import CONFIG_FILE, run_of_sae
 from sae_lightning.saes import SparseAutoencoder, Stitched
-from sae_lightning.saes.saving import read_manifest
+from sae_lightning.saes.saving import knows_its_activations
 from sae_lightning.stitching.comparison import Settings, compare_saes
 from sae_lightning.stitching.figures import draw
 from sae_lightning.stitching.insertion import BLOCK, NOVEL
@@ -84,10 +84,10 @@ def _settings_of(settings: Namespace, datamodule: ActivationDataModule) -> dict[
 def _parser() -> ArgumentParser:
     parser = make_parser("stitch", __doc__)
     parser.add_argument(
-        "--small", type=Path, required=True, metavar="FOLDER", help="The smaller SAE, such as RUN/saes/x2/0."
+        "--small", type=Path, required=True, metavar="SAE", help="The smaller SAE, such as RUN/saes/x2/0."
     )
     parser.add_argument(
-        "--large", type=Path, required=True, metavar="FOLDER", help="The larger SAE, such as RUN/saes/x8/0."
+        "--large", type=Path, required=True, metavar="SAE", help="The larger SAE, such as RUN/saes/x8/0."
     )
     parser.add_argument("--n_tokens", type=int, default=65_536, metavar="N", help="Most held-out samples to read.")
     parser.add_argument(
@@ -130,11 +130,12 @@ def _parser() -> ArgumentParser:
 
 def _config_of(small: Path) -> Path:
     """Return the configuration of the run that the small SAE is from."""
-    if not small.is_dir():
-        raise ValueError(f"--small {small}: no such folder; give that of an exported SAE, RUN/saes/<policy>/<seed>")
     run = run_of_sae(small)
     if run is None:
-        raise ValueError(f"--small {small} has no run with a config.yaml around it: say which data with --config")
+        raise ValueError(
+            f"--small {small} has no run with a config.yaml around it: say which data with --config, or give an SAE of "
+            "a run, RUN/saes/<policy>/<seed>"
+        )
     return run.folder / CONFIG_FILE
 
 
@@ -145,14 +146,17 @@ def _check(settings: Namespace) -> None:
             raise ValueError(f"--{name} {settings[name]}: expected {least} or more")
     if not -1 < settings.cosine_threshold <= 1:
         raise ValueError(f"--cosine_threshold {settings.cosine_threshold}: expected a cosine, such as 0.7")
+    if settings.out is None and (settings.large.is_file() or settings.large.parts[:1] == ("hf:",)):
+        raise ValueError(f"--large {settings.large} is no folder to write the comparison into: say where with --out")
     for name in ("out", "save"):
         if settings[name] and settings[name].exists() and not settings[name].is_dir():
             raise ValueError(f"--{name} {settings[name]} is a file; give a folder, which is made if needed")
     for name in ("small", "large"):
         run = run_of_sae(settings[name])
         trained = run.data["init_args"] if run else {}
-        known_by_weights = "activations" in read_manifest(settings[name]).get("provenance", {})
-        for key in _SAME_DATA[2 * known_by_weights :]:  # a model, and a cache of it, may have moved
+        for key in _SAME_DATA[
+            2 * knows_its_activations(settings[name]) :
+        ]:  # a model, and a cache of it, may have moved
             given = settings.data.init_args.get(key)
             of_hooks = trained[key].values() if isinstance(trained.get(key), dict) else ()
             if key in trained and given is not None and trained[key] != given and given not in of_hooks:

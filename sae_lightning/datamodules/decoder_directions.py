@@ -84,7 +84,7 @@ class DecoderDirections(ActivationDataModule):
     Give the meta-SAE another seed than the SAEs have: with an isotropic start, seeds decide the first directions.
 
     Args:
-        saes: folders of SAEs that a run has left, such as [RUN/saes/trained/0]; of several all rows together.
+        saes: SAEs of this library or another, such as [RUN/saes/trained/0]; of several all rows together.
         drop_dead: leave out latents that were dead at the end of training: that had not fired for its
             dead_after_samples. Default: false.
         batch_size: directions in a batch of one rank, at most as many as there are.
@@ -222,8 +222,8 @@ def _directions(
     known_dead = dead_latents(folder)
     if drop_dead and known_dead is None:
         raise ValueError(
-            f"drop_dead=true, but {folder / 'sae.json'} does not say which latents are dead, as those written by "
-            "`sae fit` do: set drop_dead: false, or train the SAE again"
+            f"drop_dead=true, but {folder} does not say which latents are dead, as those written by `sae fit` do: set "
+            "drop_dead: false, or train the SAE again"
         )
     dead = torch.zeros(len(W_dec), dtype=torch.bool)
     dead[known_dead or []] = True

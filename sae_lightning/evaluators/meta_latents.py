@@ -119,7 +119,8 @@ class MetaLatents(Evaluator):
     of each SAE, as many as it has.
 
     Args:
-        smaller: folders of the smaller SAEs, such as [RUN/saes/trained/0], each of another number of latents.
+        smaller: the smaller SAEs, of this library or another, such as [RUN/saes/trained/0], each of another number of
+            latents.
         k: directions in a pursuit, from 1 to d_in; as a rule that of the meta-SAE.
         n_rows: directions of the base that are pursued, evenly spaced, or as many as there are; 2 or more.
         every_n_validations: the last validation always counts; 0 for that one alone.

@@ -2,7 +2,7 @@
 
 Under `dead` `sae.json` lists the latents that were dead when the SAE was saved; under `provenance` it says what the SAE
 is of: activations (model, a fingerprint of its weights, hook), data, training, and what was measured of it last.
-Format 1 has no provenance.
+Format 1 has no provenance, format 2 no `input_norm` and no `unit_norm_decoder`.
 """
 
 import json
@@ -25,7 +25,7 @@ from sae_lightning.saes.finite import refuse_non_finite
 from sae_lightning.saes.inputs import non_finite
 from sae_lightning.whole_files import whole_file, write_whole
 
-FORMAT, FORMAT_VERSION = "sae_lightning", 2
+FORMAT, FORMAT_VERSION = "sae_lightning", 3
 _EXPECTED = "expected the sae.json and sae.safetensors that `sae fit` or SparseAutoencoder.save left there"
 
 TRAINING_ONLY = ("samples_since_fired", "last_smallest")
@@ -211,9 +211,14 @@ def _is_kept(name: str) -> bool:
     return name.split(".")[-1] not in TRAINING_ONLY
 
 
-def dead_latents(folder: Path) -> list[int] | None:
+def dead_latents(where: Path) -> list[int] | None:
     """Return the latents of a saved SAE that were dead when it was saved; None if its file does not list them."""
-    return read_manifest(folder).get("dead")
+    return read_manifest(where).get("dead") if formats.is_own(where) else None
+
+
+def knows_its_activations(where: Path) -> bool:
+    """Return whether the file of an SAE says by their weights which activations it is of."""
+    return formats.is_own(where) and "activations" in read_manifest(where).get("provenance", {})
 
 
 def folded_scale(folder: Path) -> float:
