@@ -60,12 +60,14 @@ def config_of_run(place: Place, name: str) -> dict[str, Any]:
 
 
 def refuse_foreign(where: Path, config: Mapping[str, Any]) -> None:
-    """Refuse what is trained by the same program and is no SAE that this library has.
+    """Refuse what is trained by the same program and is no SAE that this library has, and a damaged size.
 
     Raises:
         ValueError: says what it is.
     """
     hook_in, hook_out = config.get("hook_point_in"), config.get("hook_point_out")
+    if not isinstance(config["d_model"], int):
+        raise ValueError(f"{where}: its configuration has d_model={config['d_model']!r}, expected a whole number")
     if hook_out is not None and hook_in != hook_out:
         raise ValueError(
             f"{where} is a transcoder, which reads {hook_in} and writes {hook_out}: this library has SAEs, which "
@@ -88,6 +90,8 @@ def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:  # noqa: ARG001
     if variant is None:
         raise ValueError(f"{path} has act_fn {config['act_fn']}: expected one of {', '.join(_VARIANTS)}")
     without_bias = [] if config.get("use_decoder_bias", True) else ["b_dec"]
+    if variant == "TopK" and not isinstance(config.get("top_k"), int):
+        raise ValueError(f"{path}: its hyperparameters have top_k={config.get('top_k')!r}, expected a whole number")
     tensors, dtype = take(
         path, place.tensors(path), _LAYOUT, d_in=config["d_model"], d_sae=config["d_sae"], optional=without_bias
     )

@@ -123,11 +123,11 @@ def _take(
         state,
         layout,
         d_in=d_in,
-        d_sae=None if expansion is None else round(d_in * expansion),
+        d_sae=round(d_in * expansion) if isinstance(expansion, int | float) else None,
         optional=[] if config.get("use_decoder_bias", True) else ["b_dec"],
         ignored=[name for name in state if name.startswith(_NORM)],
     )
-    tensors.setdefault("b_dec", tensors["W_dec"].new_zeros(d_in))
+    tensors.setdefault("b_dec", tensors["W_dec"].new_zeros(tensors["W_dec"].shape[1]))
     if variant == "JumpReLU":
         tensors["threshold"] = tensors["threshold"].exp()
     return tensors, dtype

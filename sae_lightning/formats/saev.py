@@ -38,7 +38,11 @@ def _has_header(place: Place, path: Path) -> bool:
         if file.read(1) != b"{":
             return False
     header = place.read(path)[HEADER]
-    return isinstance(header, dict) and ({"schema", "cfg"} <= set(header) or {"d_vit", "exp_factor"} <= set(header))
+    return (
+        isinstance(header, dict)
+        and isinstance(header.get("cfg", {}), dict)
+        and ({"schema", "cfg"} <= set(header) or {"d_vit", "exp_factor"} <= set(header))
+    )
 
 
 def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
@@ -52,7 +56,9 @@ def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
     config = header.get("cfg", header)
     variant, parameters = _activation(path, header)
     d_in = config.get("d_model", config.get("d_vit"))
-    d_sae = config.get("d_sae", d_in * config["exp_factor"] if d_in and "exp_factor" in config else None)
+    d_sae, factor = config.get("d_sae"), config.get("exp_factor")
+    if d_sae is None and isinstance(d_in, int) and isinstance(factor, int):
+        d_sae = d_in * factor
     layout = _LAYOUT | ({"threshold": (_THRESHOLD, "")} if variant == "BatchTopK" else {})
     tensors, dtype = take(path, state, layout, d_in=d_in, d_sae=d_sae, optional=["threshold"])
     used: dict[str, Any] = {}
@@ -98,7 +104,7 @@ def _activation(path: Path, header: Mapping[str, Any]) -> tuple[str, dict[str, A
     if schema not in range(1, _NEWEST_SCHEMA + 1):
         raise ValueError(f"{path} has schema {schema} of saev: expected 1 to {_NEWEST_SCHEMA}, or none")
     activation = config.get("activation")
-    if schema == 1 and header.get("cls", "").lower() in _VARIANTS:
+    if schema == 1 and str(header.get("cls")).lower() in _VARIANTS:
         name, parameters = header["cls"], config
     elif isinstance(activation, Mapping):
         name, parameters = activation.get("cls"), activation.get("params") or {}

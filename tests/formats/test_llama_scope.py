@@ -137,6 +137,7 @@ def test_no_decoder_bias(tmp_path):
     [
         ({"hook_point_out": "blocks.15.hook_mlp_out"}, r"transcoder, which reads blocks.15.hook_resid_post"),
         ({"use_glu_encoder": True}, "GLU encoder"),
+        ({"act_fn": "topk", "top_k": None}, "top_k=None, expected a whole number"),
         ({"act_fn": "gelu"}, "act_fn gelu: expected one of jumprelu"),
         ({"d_sae": 13}, "d_sae=13 and the weights 12"),
         ({"jump_relu_threshold": None}, "jump_relu_threshold=None, expected a number"),

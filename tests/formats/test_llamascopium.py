@@ -174,6 +174,7 @@ def test_what_is_stated_and_named(tmp_path):
         ({"use_glu_encoder": True}, "GLU encoder"),
         ({"act_fn": "layertopk"}, "act_fn layertopk"),
         ({"norm_activation": "batch-wise"}, "norm_activation batch-wise: expected dataset-wise, token-wise"),
+        ({"d_model": "five"}, "d_model='five', expected a whole number"),
         ({"expansion_factor": 2}, "d_sae=10 and the weights 12"),
         ({"act_fn": "topk", "top_k": None}, "top_k=None"),
     ],
