@@ -19,10 +19,13 @@ from sae_lightning.formats import (
     dictionary_learning,
     gemma_scope,
     goodfire,
+    llama_scope,
+    llamascopium,
     openai,
     plain,
     qwen_scope,
     saelens,
+    saev,
     sparsify,
 )
 from sae_lightning.formats.hub import local
@@ -34,9 +37,12 @@ ADAPTERS: tuple[ModuleType, ...] = (
     dictionary_learning,
     gemma_scope,
     goodfire,
+    llama_scope,
+    llamascopium,
     openai,
     qwen_scope,
     saelens,
+    saev,
     sparsify,
 )
 """All but `plain`, which reads what no other does."""

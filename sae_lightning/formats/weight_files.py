@@ -4,6 +4,8 @@ No file makes this program run code: pickles are read with `weights_only=True`, 
 of the file: a header that promises more than the file holds is refused.
 """
 
+import io
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -17,6 +19,9 @@ from torch import Tensor
 SAFETENSORS, TORCH, NUMPY = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt"), (".npz",)
 WEIGHT_FILES = (*SAFETENSORS, *TORCH, *NUMPY)
 _LARGEST_NPY_HEADER = 10_000
+_LARGEST_HEADER_LINE = 1_000_000
+HEADER, AFTER_HEADER = "header of the file", "after the header"
+"""What `read_weights` returns of a torch file that stands after a line of JSON, as saev writes it."""
 
 
 def read_weights(path: Path) -> dict[str, Any]:
@@ -47,18 +52,31 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 
 def _torch(path: Path) -> dict[str, Any]:
-    size = path.stat().st_size
-    is_zip = zipfile.is_zipfile(path)
+    with path.open("rb") as file:
+        if file.peek(1)[:1] != b"{":  # neither a zip archive nor a pickle begins so
+            return _state_dict(path, path, path.stat().st_size)
+        header, rest = file.readline(_LARGEST_HEADER_LINE), file.read()
+    try:
+        return {HEADER: json.loads(header), AFTER_HEADER: _state_dict(path, io.BytesIO(rest), len(rest))}
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} begins with a line of JSON that is damaged or cut off: {error}") from error
+
+
+def _state_dict(path: Path, source: Path | io.BytesIO, size: int) -> dict[str, Any]:
+    is_zip = zipfile.is_zipfile(source)
     if is_zip:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > size:
             raise ValueError(
                 f"{path} has {size} bytes and would unpack to {unpacked}: torch files are not compressed, so this one "
                 "was not written by torch.save"
             )
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip or None)
+        mapped = is_zip and isinstance(source, Path)
+        content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped or None)
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n")[0][:300]
         raise ValueError(
