@@ -80,6 +80,9 @@ def places(tmp_path_factory):
     cut.write_bytes(cut.read_bytes()[:300])
     (places["foreign"] / "saes/trained/0/sae.json").write_text("{}")
     spoil(places["diverged"] / "saes/trained/0/sae.safetensors", "W_dec", torch.nan)
+    places["plain"] = folder / "plain.pt"
+    whole = load_file(places["sae"] / "sae.safetensors")
+    torch.save({name: whole[name] for name in ("W_enc", "W_dec", "b_enc", "b_dec")}, places["plain"])
     command = Template(f"cache --out {folder}/cache $LM").substitute(COMMON)
     main(shlex.split(Template(command).substitute(places)))
     for name, part, value in (("spoilt", "train", torch.nan), ("spoilt_heldout", "heldout", torch.inf)):

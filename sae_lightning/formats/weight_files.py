@@ -7,6 +7,7 @@ of the file: a header that promises more than the file holds is refused.
 import io
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,12 @@ def _state_dict(path: Path, source: Path | io.BytesIO, size: int) -> dict[str, A
         mapped = is_zip and isinstance(source, Path)
         content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped or None)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0][:300]
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise ValueError(
-            f"{path} holds more than tensors and plain values, and reading that would run code of the file ({reason}): "
-            "load it with the library that wrote it and save its state_dict, torch.save(sae.state_dict(), ...)"
+            f"{path} holds more than tensors and plain values"
+            + (f" ({wanted[1]})" if wanted else "")
+            + ", and reading that would run code of the file: if you trust it, load it with the library that wrote it "
+            "and save its state_dict, torch.save(sae.state_dict(), ...)"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged, cut off or no torch file ({str(error).splitlines()[0][:300]})") from error
