@@ -42,6 +42,7 @@ ROOMS = [
     ["stitching"],
     ["explain"],
     ["report"],
+    ["exports"],
     # top
     ["commands"],
     ["cli"],

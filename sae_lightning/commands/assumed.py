@@ -1,0 +1,50 @@
+"""The option ``--assume NAME=VALUE``: what the user says of an SAE where its file does not."""
+
+import json
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from sae_lightning.error_messages import did_you_mean
+from sae_lightning.formats import ASSUMABLE
+
+
+def add_assume(parser: ArgumentParser) -> None:
+    """Add ``--assume``, which may be given several times."""
+    parser.add_argument(
+        "--assume",
+        action="append",
+        type=str,
+        metavar="NAME=VALUE",
+        help=f"What the file does not say of the SAE: one of {', '.join(ASSUMABLE)}; again for each, such as "
+        "--assume variant=TopK --assume k=32.",
+    )
+
+
+def assumed_from(settings: Namespace) -> dict[str, Any]:
+    """Return what was assumed by name; true, false and numbers are read as such, everything else as text.
+
+    Raises:
+        ValueError: if one is not NAME=VALUE with a name that is known, or a name is given twice.
+    """
+    assumed: dict[str, Any] = {}
+    for text in settings.assume or ():
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value):
+            raise ValueError(f"--assume {text}: expected NAME=VALUE, such as k=32")
+        if name not in ASSUMABLE:
+            hint = did_you_mean(name, ASSUMABLE)
+            raise ValueError(f"--assume {text}: {name} cannot be assumed, expected one of {', '.join(ASSUMABLE)}{hint}")
+        if name in assumed:
+            raise ValueError(f"--assume {text}: {name} is assumed twice, as {assumed[name]} and as {value}")
+        assumed[name] = _parsed(value)
+    return assumed
+
+
+def _parsed(value: str) -> Any:  # noqa: ANN401
+    """Return a number or a truth value where the text is one, however it is capitalised; else the text."""
+    try:
+        parsed = json.loads(value.lower())
+    except ValueError:
+        return value
+    return parsed if isinstance(parsed, bool | int | float) else value
