@@ -273,10 +273,10 @@ def _datamodule(parser: ArgumentParser, settings: Namespace, sae: SparseAutoenco
             "language model"
         )
     if member.part and member.part not in datamodule.widths:
+        hooks = ", ".join(datamodule.widths) or "one without a name"
         raise ValueError(
-            f"the SAE is of {member.part}, which is no hook of these data ({
-                ', '.join(datamodule.widths) or 'they have one, without a name'
-            }): give the data that it was trained on; of null versions nothing can be written"
+            f"the SAE is of {member.part}, and the hooks of these data are {hooks}: give the data that it was trained "
+            "on; of null versions of activations nothing can be written"
         )
     width = datamodule.widths[member.part] if member.part else datamodule.d_in
     if width != sae.d_in:

@@ -147,10 +147,9 @@ def write_batches(
     files = []
     for number, batch in enumerate(_batches(chosen)):
         effects = direct_logit_effects(datamodule, sae.W_dec.detach()[batch], _N_LOGITS)
+        logits = [None] * len(batch) if effects is None else effects
         features = [
-            _feature(
-                latent, float(frequency[latent]), behaviour, effects[i] if effects else None, explanations.get(latent)
-            )
+            _feature(latent, float(frequency[latent]), behaviour, logits[i], explanations.get(latent))
             for i, (latent, behaviour) in enumerate(zip(batch, islice(behaviours, len(batch)), strict=True))
         ]
         body = {"modelId": place.model_id, "source": place.source, "features": features}
