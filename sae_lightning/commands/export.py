@@ -42,6 +42,7 @@ _OPTIONS = {
     "n_tokens": ON_TEXT,
 }
 """Options that only these formats have."""
+_MOST_LISTED = 8
 Written = TypeVar("Written")
 _DEFAULTS = {"n_tokens": 100_000, "n_splits": 5}
 
@@ -165,6 +166,13 @@ def _written(write: Callable[[], Written], out: Path) -> Written:
             out.rmdir()
 
 
+def _listed(files: Sequence[Path]) -> list[str]:
+    """Return the paths, of many the first and the last."""
+    if len(files) <= _MOST_LISTED:
+        return [str(path) for path in files]
+    return [str(files[0]), f"... {len(files) - 2} more", str(files[-1])]
+
+
 # The SAE alone
 # --------------------------------------------------------------------------------------------------------------------
 
@@ -185,7 +193,7 @@ def _write_sae(sae: SparseAutoencoder, name: str, out: Path) -> None:
         files = _written(lambda: adapter.write(stored, out), out)
         read = reading.read(out)
         again, changes = from_stored(read, str(out)), _changes(sae, stored, read, adapter.TITLE)
-    print(*files, *changes, sep="\n")
+    print(*_listed(files), *changes, sep="\n")
     print(_verdict(compare(sae, again), out))
 
 
@@ -255,7 +263,7 @@ def _write_on_text(parser: ArgumentParser, settings: Namespace, sae: SparseAutoe
         run.use_norms(datamodule)
     write = _cache if settings.format == delphi.NAME else _features
     files, said = _written(lambda: write(datamodule, sae.to(device), member, run, settings), settings.out)
-    print(*files, *said, sep="\n")
+    print(*_listed(files), *said, sep="\n")
 
 
 def _datamodule(parser: ArgumentParser, settings: Namespace, sae: SparseAutoencoder, member: Member) -> Any:  # noqa: ANN401

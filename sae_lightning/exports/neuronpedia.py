@@ -153,7 +153,7 @@ def write_batches(
             for i, (latent, behaviour) in enumerate(zip(batch, islice(behaviours, len(batch)), strict=True))
         ]
         body = {"modelId": place.model_id, "source": place.source, "features": features}
-        files.append(folder / f"batch-{number}.json")
+        files.append(folder / f"batch-{number:04d}.json")
         write_whole(files[-1], json.dumps(body, allow_nan=False) + "\n")
     said = [f"{len(chosen)} of {sae.d_sae} latents, read on {counts.n_tokens} tokens; {len(live)} fire there"]
     if silent:

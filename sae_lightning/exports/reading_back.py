@@ -18,7 +18,7 @@ from sae_lightning.saes.stated import stated_of
 N_ACTIVATIONS = 256
 TOLERANCE = 1e-4
 """Largest difference relative to the largest value; float32 sums of some thousand terms differ by 1e-6 to 1e-5."""
-MOST_AT_THRESHOLD = 0.05
+MOST_AT_THRESHOLD = 0.02
 """Largest share of activations with a latent that fires in one of the two alone."""
 _SCALES = tuple(2.0**exponent for exponent in range(-16, 25))
 _N_FOR_SCALE = 16
