@@ -1,7 +1,7 @@
 """``sae export`` through the real ``main``, on a tiny model, with a format that a test brings along."""
 
 import json
-from types import SimpleNamespace
+from types import ModuleType
 
 import pytest
 import tiny
@@ -64,10 +64,17 @@ def folder(tmp_path_factory):
     return folder
 
 
+def module(name, title):
+    adapter = ModuleType(name)
+    adapter.NAME, adapter.TITLE = name, title
+    return adapter
+
+
 @pytest.fixture
 def fake(monkeypatch):
     """A format that keeps all tensors, of which a test can change what is read."""
-    adapter = SimpleNamespace(NAME="fake", TITLE="Fake", written=[], change=lambda tensors: tensors)
+    adapter, only_read = module("fake", "Fake"), module("unwritten", "Unwritten")
+    adapter.written, adapter.change = [], lambda tensors: tensors
 
     def write(stored, out):
         adapter.written.append(stored)
@@ -83,7 +90,7 @@ def fake(monkeypatch):
 
     adapter.write, adapter.read = write, read
     adapter.reads = lambda place: place.weights("fake.safetensors") is not None
-    only_read = SimpleNamespace(NAME="unwritten", TITLE="Unwritten", reads=lambda place: False, read=read)
+    only_read.reads, only_read.read = lambda place: False, read
     monkeypatch.setattr(reading, "ADAPTERS", (adapter, only_read))
     return adapter
 
