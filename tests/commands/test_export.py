@@ -252,6 +252,29 @@ def test_cache_for_delphi(folder, tmp_path, capsys, n_splits):
     torch.testing.assert_close(dense[mask], latents, rtol=1e-3, atol=1e-4)
 
 
+def test_of_several_hooks_an_sae_reads_its_own(folder, tmp_path, capsys):
+    hooks = {"early": "model.layers.0", "late": "model.layers.1"}
+    settings = yaml.safe_load((folder / "run/config.yaml").read_text())
+    settings["data"]["init_args"]["hook"] = hooks
+    late = tmp_path / "run/saes/late/trained/0"
+    sae = TopK(16, k=2, d_sae=32)
+    sae.initialise(0)
+    sae.save(late)
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(settings))
+    main(["export", str(late), "--format=delphi", f"--out={tmp_path / 'out'}", "--n_tokens=100", "--n_splits=1"])
+    [path] = (tmp_path / "out/model.layers.1").glob("*.safetensors")
+    held = load_numpy(path)
+    rows = datamodule(folder).heldout_rows(100)
+    captured, mask = datamodule(folder).source.at("model.layers.1").capture(rows)
+    dense = torch.zeros(*mask.shape, 32)
+    dense[tuple(torch.from_numpy(held["locations"].astype("int64")).T)] = torch.from_numpy(held["activations"]).float()
+    expected = SparseAutoencoder.load(late).encode(captured[mask]).to_dense()
+    torch.testing.assert_close(dense[mask], expected, rtol=1e-3, atol=1e-4)
+    main(["export", str(late), "--format=neuronpedia", f"--out={tmp_path / 'n'}", "--n_tokens=100", "--latents=2"])
+    body = json.loads((tmp_path / "n/batch-0000.json").read_text())
+    assert (body["source"], len(body["features"])) == ("1-sae-lightning", 2)
+
+
 @pytest.mark.parametrize(
     ("sae", "arguments", "words"),
     [
