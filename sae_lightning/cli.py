@@ -49,6 +49,7 @@ COMMANDS = {
     "density": Command("measure how dense a model's representation is", "sae_lightning.commands.density:main"),
     "stitch": Command("find what a larger SAE has that a smaller one lacks", "sae_lightning.commands.stitch:main"),
     "explain": Command("print what is known of one latent of a finished run", "sae_lightning.commands.explain:main"),
+    "export": Command("write an SAE in the format of another library", "sae_lightning.commands.export:main"),
     "compare": Command(
         "print the table of SAEs against baselines of finished runs", "sae_lightning.commands.compare:main"
     ),

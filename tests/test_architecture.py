@@ -43,6 +43,7 @@ ROOMS = [
     ["explain"],
     ["inspection"],
     ["report"],
+    ["exports"],
     # top
     ["commands"],
     ["cli"],

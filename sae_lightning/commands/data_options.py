@@ -26,11 +26,13 @@ NOT_DATA = (
 """The other keys of a run's configuration: accepted, without effect, and not in ``--help``."""
 
 
-def add_data(parser: ArgumentParser, config_help: str = "YAML of a run or of its data; several merge.") -> None:
+def add_data(
+    parser: ArgumentParser, config_help: str = "YAML of a run or of its data; several merge.", required: bool = True
+) -> None:
     """Add ``--config`` and ``--data``, and accept what else stands in the configuration of a run."""
     accept_old_class_paths()
     parser.add_argument("-c", "--config", action=ActionConfigFile, help=config_help)
-    parser.add_subclass_arguments(ActivationDataModule, "data", required=True, help="Model, hook, text and sizes.")
+    parser.add_subclass_arguments(ActivationDataModule, "data", required=required, help="Model, hook, text and sizes.")
     for key in NOT_DATA:
         parser.add_argument(f"--{key}", type=Any, default=None, help=argparse.SUPPRESS)
 

@@ -6,6 +6,7 @@ The data are read twice, as by `AutoInterp`: once to see which latents fire, onc
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, ClassVar
 
 import torch
@@ -80,16 +81,26 @@ class HeldOutText(HeldOut):
         datamodule: whose source reads text.
         module: whose members read, on the device of the source.
         n_tokens: tokens that are read at most.
+        n_top: examples on which a latent fires most strongly.
+        n_of_quarter: examples of each quarter.
     """
 
     unit = "token"
 
-    def __init__(self, datamodule: Any, module: ExportedSAEs, n_tokens: int) -> None:
+    def __init__(
+        self,
+        datamodule: Any,
+        module: ExportedSAEs,
+        n_tokens: int,
+        n_top: int = N_TOP,
+        n_of_quarter: int = _N_OF_QUARTER,
+    ) -> None:
         packing = datamodule.packing
         length = min(_EXCERPT_LENGTH, packing.context_length)
         self.excerpts = Excerpts(datamodule.heldout_rows(n_tokens), length, packing.tokenizer)
         self.codes = TextCodes(TextReader(datamodule), module, module.members, self.excerpts)
         self.n = int(self.excerpts.rows.mask.sum())
+        self.n_top, self.n_of_quarter = n_top, n_of_quarter
 
     def frequencies(self) -> dict[Member, Float[Tensor, " d_sae"]]:
         """Return shares of tokens."""
@@ -99,14 +110,18 @@ class HeldOutText(HeldOut):
 
     def behaviours(self, chosen: Mapping[Member, Sequence[int]]) -> dict[Member, list[Behaviour]]:
         """Return strengths by excerpt, and examples."""
+        return {member: list(behaviours) for member, behaviours in self.each_behaviour(chosen).items()}
+
+    def each_behaviour(self, chosen: Mapping[Member, Sequence[int]]) -> dict[Member, Iterator[Behaviour]]:
+        """Read the text, and return for each member the same one latent at a time: examples of many are large."""
         firings = self.codes.firings(chosen)
         counts = self.excerpts.shown | self.excerpts.judged
-        behaviours: dict[Member, list[Behaviour]] = {}
+        behaviours: dict[Member, Iterator[Behaviour]] = {}
         for member, latents in chosen.items():
             fires = firings[member]
             keep = counts[fires.positions // self.excerpts.length]
             entries = by_column(fires.columns[keep], fires.positions[keep], fires.values[keep], n=len(latents))
-            behaviours[member] = [self._behaviour(positions, values) for positions, values in entries]
+            behaviours[member] = starmap(self._behaviour, entries)
         return behaviours
 
     def _behaviour(self, positions: Int64[Tensor, " n"], values: Float[Tensor, " n"]) -> Behaviour:
@@ -117,8 +132,9 @@ class HeldOutText(HeldOut):
         def examples(which: Tensor) -> list[Example]:
             return [self._example(int(numbers[i]), positions[of_number == i], values[of_number == i]) for i in which]
 
-        top = examples(order[:N_TOP])
-        return Behaviour(strengths, top, [examples(quarter) for quarter in places_in_quarters(order)], words_of(top))
+        top = examples(order[: self.n_top])
+        quarters = [examples(quarter) for quarter in places_in_quarters(order, self.n_of_quarter)]
+        return Behaviour(strengths, top, quarters, words_of(top))
 
     def _example(self, number: int, positions: Tensor, values: Tensor) -> Example:
         activations = torch.zeros(self.excerpts.length).index_put((positions % self.excerpts.length,), values)
@@ -175,11 +191,13 @@ class HeldOutSamples(HeldOut):
                 return
 
 
-def places_in_quarters(order: Int64[Tensor, " n"]) -> list[Int64[Tensor, " n_of_quarter"]]:
+def places_in_quarters(
+    order: Int64[Tensor, " n"], n_of_quarter: int = _N_OF_QUARTER
+) -> list[Int64[Tensor, " n_of_quarter"]]:
     """Take a few of each quarter, those of the first quarter first; none where there are too few."""
-    if len(order) < N_QUARTERS * _N_OF_QUARTER:
+    if len(order) < N_QUARTERS * n_of_quarter:
         return []
-    places = torch.linspace(0, 1, _N_OF_QUARTER + 2)[1:-1]
+    places = torch.linspace(0, 1, n_of_quarter + 2)[1:-1]
     return [quarter[(places * len(quarter)).long()] for quarter in order.tensor_split(N_QUARTERS)]
 
 

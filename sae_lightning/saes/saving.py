@@ -23,6 +23,7 @@ from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.finite import refuse_non_finite
 from sae_lightning.saes.inputs import non_finite
+from sae_lightning.saes.stated import stated_of
 from sae_lightning.whole_files import whole_file, write_whole
 
 FORMAT, FORMAT_VERSION = "sae_lightning", 3
@@ -127,12 +128,13 @@ def from_stored(stored: StoredSAE, where: str) -> SparseAutoencoder:
 
 
 def to_stored(sae: SparseAutoencoder) -> StoredSAE:
-    """Return an SAE as an adapter writes it, its scale folded in."""
+    """Return an SAE as an adapter writes it, its scale folded in, with what is known of its training."""
     tensors = tensors_to_save(sae)
     computed = {name: value for name, value in sae.settings().items() if name not in ("d_in", "d_sae", "seed")}
     del tensors["W_dec_start"], tensors["input_scale"], computed["unit_norm_decoder"]
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return StoredSAE(FORMAT, type(sae).__name__, tensors, computed, version=sae_lightning.__version__)
+    version, stated = sae_lightning.__version__, stated_of(sae.provenance)
+    return StoredSAE(FORMAT, type(sae).__name__, tensors, computed, version=version, stated=stated)
 
 
 def _load_own(folder: Path) -> SparseAutoencoder:

@@ -221,7 +221,7 @@ def test_an_sae_that_is_of_no_run(tmp_path, capsys):
     sae.initialise(0, torch.randn(4096, 16))
     names = ("W_enc", "W_dec", "b_enc", "b_dec")
     torch.save({name: getattr(sae, name).detach().contiguous() for name in names}, tmp_path / "sae.pt")
-    assumed = ["--assume", "[variant=TopK, k=3, apply_b_dec_to_input=true]"]
+    assumed = ["--assume=variant=TopK", "--assume=k=3", "--assume=apply_b_dec_to_input=true"]
     text = tiny.save_text(tmp_path / "text.jsonl", 100)
     read = ["--model", tmp_path / "model", "--hook", "model.layers.1", "--text", text, "--context_length", "16"]
     main(["explain", *map(str, [tmp_path / "sae.pt", 3, *assumed, *read, "--n_tokens", 512])])

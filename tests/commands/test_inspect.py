@@ -43,7 +43,7 @@ def refused(capsys, *args):
     return capsys.readouterr().err
 
 
-ASSUMED = ("--assume", "[variant=TopK, k=3, apply_b_dec_to_input=true]")
+ASSUMED = ("--assume=variant=TopK", "--assume=k=3", "--assume=apply_b_dec_to_input=true")
 
 
 def test_without_a_model_the_weights_alone(folder, capsys):

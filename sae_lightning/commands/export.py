@@ -1,0 +1,340 @@
+"""``sae export``: write an SAE in the format of another library, or what its latents do on text.
+
+SAE is whatever can be read: RUN/saes/trained/0, a folder or a weight file of another library. With the name of a
+library it is written as that one reads it, and read again: latents and reconstructions have to be the same. With
+sae_lightning it becomes an SAE of this library.
+
+With neuronpedia and delphi held-out text is read, and what its latents do there is written: batches of features to
+upload, with their strongest texts and logits, or a latent cache, from which delphi explains. The text is that of the
+run that the SAE is from, or of a configuration, of which only ``data`` counts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+from jsonargparse import ArgumentParser, Namespace
+
+from sae_lightning import cpu_settings
+from sae_lightning.commands.assumed import add_assume, assumed_from
+from sae_lightning.commands.data_options import add_data, parse_data
+from sae_lightning.commands.parser import make_parser
+from sae_lightning.evaluators.auto_interp import FILE_NAME
+from sae_lightning.explain.logit_effects import TEXT_DATA
+from sae_lightning.exports import delphi, neuronpedia
+from sae_lightning.exports.reading_back import MOST_AT_THRESHOLD, N_ACTIVATIONS, Comparison, compare
+from sae_lightning.formats import StoredSAE, reading
+from sae_lightning.interpretation.strongest import kept_lines
+from sae_lightning.members import TRAINED, Member
+from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER, Run, run_of_sae
+from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.saving import FORMAT, from_stored, to_stored
+
+ON_TEXT = (neuronpedia.NAME, delphi.NAME)
+"""Formats of what latents do on text."""
+_OPTIONS = {
+    "latents": (neuronpedia.NAME,),
+    "model_id": (neuronpedia.NAME,),
+    "source": (neuronpedia.NAME,),
+    "n_splits": (delphi.NAME,),
+    "n_tokens": ON_TEXT,
+}
+"""Options that only these formats have."""
+_MOST_LISTED = 8
+Written = TypeVar("Written")
+_DEFAULTS = {"n_tokens": 100_000, "n_splits": 5}
+
+
+def writers() -> dict[str, ModuleType]:
+    """Return the adapters that write, by the name of their format."""
+    return {adapter.NAME: adapter for adapter in reading.ADAPTERS if hasattr(adapter, "write")}
+
+
+def main(args: list[str]) -> None:
+    """Write an SAE, and check what was written."""
+    cpu_settings.silence_known_noise()
+    cpu_settings.speed_up_cpu()
+    parser = _parser()
+    without = _without_arguments_of_data(args[1:])
+    settings = parse_data(parser, without)
+    _check(settings, has_data=settings.data is not None or len(without) < len(args) - 1)
+    assumed = assumed_from(settings)
+    if settings.format in ON_TEXT:
+        config = [f"--config={_config_of(settings.SAE)}"] if settings.data is None else []
+        settings = parse_data(parser, [*config, *args[1:]])
+        _write_on_text(parser, settings, SparseAutoencoder.load(settings.SAE, assumed))
+    else:
+        _write_sae(SparseAutoencoder.load(settings.SAE, assumed), settings.format, settings.out)
+
+
+def _without_arguments_of_data(args: Sequence[str]) -> list[str]:
+    """Return the arguments without ``--data.hook`` and the like, which change what a configuration says before them."""
+    kept, rest = [], iter(args)
+    for arg in rest:
+        if not arg.startswith("--data."):
+            kept.append(arg)
+        elif "=" not in arg:
+            next(rest, None)
+    return kept
+
+
+def _parser() -> ArgumentParser:
+    parser = make_parser("export", __doc__)
+    parser.add_argument(
+        "SAE", type=str, help="What SparseAutoencoder.load takes, such as RUN/saes/trained/0 or a weight file."
+    )
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=[FORMAT, *writers(), *ON_TEXT],
+        help=f"{FORMAT}, the name of another library, or {' or '.join(ON_TEXT)} for what latents do on text.",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="Where to write; made if needed, else empty."
+    )
+    add_assume(parser)
+    parser.add_argument(
+        "--n_tokens",
+        type=int | None,
+        default=None,
+        metavar="N",
+        help=f"{' and '.join(ON_TEXT)}: most held-out tokens to read. Default: {_DEFAULTS['n_tokens']}.",
+    )
+    parser.add_argument(
+        "--latents",
+        type=str | None,
+        default=None,
+        metavar="LIST",
+        help="neuronpedia: which latents, such as 3,17, or how many, such as 200. Default: all that fire.",
+    )
+    parser.add_argument(
+        "--model_id",
+        type=str | None,
+        default=None,
+        metavar="NAME",
+        help="neuronpedia: the model there. Default: the last part of the model's name.",
+    )
+    parser.add_argument(
+        "--source",
+        type=str | None,
+        default=None,
+        metavar="LAYER-SET",
+        help="neuronpedia: the SAE there. Default: the number of the block and sae-lightning.",
+    )
+    parser.add_argument(
+        "--n_splits",
+        type=int | None,
+        default=None,
+        metavar="N",
+        help=f"delphi: files that the latents are divided into. Default: {_DEFAULTS['n_splits']}.",
+    )
+    add_data(parser, "YAML of a run or of its data. Default: of the SAE's run.", required=False)
+    return parser
+
+
+def _check(settings: Namespace, has_data: bool) -> None:
+    """Refuse what cannot work before anything is read."""
+    for name, formats in _OPTIONS.items():
+        if settings[name] is not None and settings.format not in formats:
+            raise ValueError(f"--{name} is for --format {' and '.join(formats)}, and this is {settings.format}")
+        if name in _DEFAULTS and settings[name] is not None and settings[name] < 1:
+            raise ValueError(f"--{name} {settings[name]}: expected 1 or more")
+    if has_data and settings.format not in ON_TEXT:
+        raise ValueError(
+            f"data are for --format {' and '.join(ON_TEXT)}: {settings.format} is the SAE alone, leave out --config "
+            "and --data"
+        )
+    out = settings.out
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: give a folder, which is made if needed")
+    if out.is_dir() and (inside := sorted(path.name for path in out.iterdir())):
+        raise ValueError(
+            f"--out {out} is not empty, it holds {', '.join(inside[:5])}: give another folder, or empty it"
+        )
+
+
+def _written(write: Callable[[], Written], out: Path) -> Written:
+    """Return what `write` does, with a folder for it, which is not left behind empty."""
+    was_there = out.is_dir()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        return write()
+    finally:
+        if not was_there and not any(out.iterdir()):
+            out.rmdir()
+
+
+def _listed(files: Sequence[Path]) -> list[str]:
+    """Return the paths, of many the first and the last."""
+    if len(files) <= _MOST_LISTED:
+        return [str(path) for path in files]
+    return [str(files[0]), f"... {len(files) - 2} more", str(files[-1])]
+
+
+# The SAE alone
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _write_sae(sae: SparseAutoencoder, name: str, out: Path) -> None:
+    """Write an SAE in the format of a library, say what that changes, and compare.
+
+    Raises:
+        ValueError: if the format cannot express it, or what was written computes something else.
+    """
+    if name == FORMAT:
+        sae.save(out)
+        files, again = sorted(out.iterdir()), SparseAutoencoder.load(out)
+        changes: list[str] = []
+    else:
+        adapter = writers()[name]
+        stored = _stored(sae, adapter.TITLE)
+        files = _written(lambda: adapter.write(stored, out), out)
+        read = reading.read(out)
+        again, changes = from_stored(read, str(out)), _changes(sae, stored, read, adapter.TITLE)
+    print(*_listed(files), *changes, sep="\n")
+    print(_verdict(compare(sae, again), out))
+
+
+def _stored(sae: SparseAutoencoder, title: str) -> StoredSAE:
+    try:
+        stored = to_stored(sae)
+        from_stored(stored, "")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"a {type(sae).__name__} cannot be written for {title}, whose SAEs are of one dictionary: {error}"
+        ) from error
+    return stored
+
+
+def _changes(sae: SparseAutoencoder, stored: StoredSAE, read: StoredSAE, title: str) -> list[str]:
+    """Say what is otherwise in the files than in the SAE."""
+    lines = [f"folded: {fold}" for fold in read.folds] + [f"note: {note}" for note in read.notes]
+    if read.variant != stored.variant:
+        lines.insert(0, f"a {stored.variant} is a {read.variant} in the files, which computes the same")
+    lost = [name for name, value in stored.stated.items() if value is not None and read.stated.get(name) is None]
+    lost += ["which latents are dead"] * bool(sae.dead.any()) + ["the directions that it started from"]
+    return [*lines, f"not in the files of {title}: {', '.join(lost)}"]
+
+
+def _verdict(comparison: Comparison, out: Path) -> str:
+    """Return the line that says that both are the same.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    share = (
+        f"{comparison.n_at_threshold} of {N_ACTIVATIONS} activations have a latent that fires in one of the two alone"
+    )
+    if not comparison.is_same:
+        raise ValueError(
+            f"{out} was written and does not compute what the SAE does: on {N_ACTIVATIONS} random activations latents "
+            f"differ by up to {comparison.latents:.3g} and reconstructions by up to {comparison.reconstructions:.3g}, "
+            f"and {share} (up to {MOST_AT_THRESHOLD:.0%} would be rounding). Do not use these files"
+        )
+    at_threshold = f"; {share}, within rounding of its threshold" if comparison.n_at_threshold else ""
+    return (
+        f"read back: the same latents and reconstructions on {N_ACTIVATIONS} random activations ({comparison.l0:.3g} "
+        f"latents fire), largest difference {comparison.largest:.3g}{at_threshold}"
+    )
+
+
+# What latents do on text
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _config_of(sae: str) -> Path:
+    """Return the configuration of the run that an SAE is from."""
+    run = run_of_sae(Path(sae))
+    if run is None:
+        raise ValueError(f"{sae} has no run with a config.yaml around it: say which text with --config or --data")
+    return run.folder / CONFIG_FILE
+
+
+def _write_on_text(parser: ArgumentParser, settings: Namespace, sae: SparseAutoencoder) -> None:
+    """Write what the latents of an SAE do on held-out text."""
+    run = run_of_sae(Path(settings.SAE))
+    member = _member(Path(settings.SAE), run)
+    datamodule = _datamodule(parser, settings, sae, member)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    datamodule.source.to(device)
+    if run is not None:
+        run.use_norms(datamodule)
+    write = _cache if settings.format == delphi.NAME else _features
+    files, said = _written(lambda: write(datamodule, sae.to(device), member, run, settings), settings.out)
+    print(*_listed(files), *said, sep="\n")
+
+
+def _datamodule(parser: ArgumentParser, settings: Namespace, sae: SparseAutoencoder, member: Member) -> Any:  # noqa: ANN401
+    """Return the datamodule that was chosen.
+
+    Raises:
+        ValueError: if it has no text, or activations that the SAE does not read.
+    """
+    if "nulls" in settings.data.init_args:
+        settings.data.init_args.nulls = None
+    datamodule: Any = parser.instantiate_classes(settings).data
+    if not isinstance(datamodule, TEXT_DATA) or not datamodule.source.is_language_model:
+        raise ValueError(
+            f"--format {settings.format} is of text, and these data are {type(datamodule).__name__}: give those of a "
+            "language model"
+        )
+    if member.part and member.part not in datamodule.widths:
+        hooks = ", ".join(datamodule.widths) or "one without a name"
+        raise ValueError(
+            f"the SAE is of {member.part}, and the hooks of these data are {hooks}: give the data that it was trained "
+            "on; of null versions of activations nothing can be written"
+        )
+    width = datamodule.widths[member.part] if member.part else datamodule.d_in
+    if width != sae.d_in:
+        several = f", side by side those of {', '.join(datamodule.widths)}" if datamodule.widths else ""
+        raise ValueError(
+            f"the SAE has d_in={sae.d_in} and the activations {width}{several}: give the data that it was trained on, "
+            "and of several hooks its own with --data.hook"
+        )
+    datamodule.refuse_sae_of_others(sae, settings.SAE, member.part)
+    return datamodule
+
+
+def _cache(
+    datamodule: Any, sae: SparseAutoencoder, member: Member, run: Run | None, settings: Namespace
+) -> tuple[list[Path], list[str]]:
+    n_tokens, n_splits = (settings[name] or default for name, default in _DEFAULTS.items())
+    return delphi.write_cache(datamodule, sae, member.part, settings.out, n_tokens, n_splits)
+
+
+def _features(
+    datamodule: Any, sae: SparseAutoencoder, member: Member, run: Run | None, settings: Namespace
+) -> tuple[list[Path], list[str]]:
+    place = neuronpedia.place_of(datamodule, member.part, settings.model_id, settings.source)
+    files, said = neuronpedia.write_batches(
+        datamodule,
+        sae,
+        member,
+        settings.out,
+        place=place,
+        latents=settings.latents,
+        n_tokens=settings.n_tokens or _DEFAULTS["n_tokens"],
+        explanations=_explanations(run, member),
+    )
+    there = f"for the model {place.model_id} and the source {place.source}, which have to exist on Neuronpedia"
+    return files, [*said, there]
+
+
+def _member(folder: Path, run: Run | None) -> Member:
+    """Return which SAE of its run this is; elsewhere one that reads all there is."""
+    if run is None:
+        return Member(TRAINED, 0)
+    return Member.parse(folder.absolute().relative_to((run.folder / SAES_FOLDER).absolute()).as_posix())
+
+
+def _explanations(run: Run | None, member: Member) -> Mapping[int, str]:
+    """Return what AutoInterp has left in the run."""
+    if run is None:
+        return {}
+    return {
+        line["latent"]: line["explanation"]
+        for line in kept_lines(run.file(FILE_NAME))
+        if line["member"] == str(member) and line["explanation"]
+    }
