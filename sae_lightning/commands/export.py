@@ -189,7 +189,7 @@ def _write_sae(sae: SparseAutoencoder, name: str, out: Path) -> None:
         changes: list[str] = []
     else:
         adapter = writers()[name]
-        stored = _stored(sae, adapter.TITLE)
+        stored = adapter.writable(_stored(sae, adapter.TITLE))
         files = _written(lambda: adapter.write(stored, out), out)
         read = reading.read(out)
         again, changes = from_stored(read, str(out)), _changes(sae, stored, read, adapter.TITLE)
@@ -210,7 +210,8 @@ def _stored(sae: SparseAutoencoder, title: str) -> StoredSAE:
 
 def _changes(sae: SparseAutoencoder, stored: StoredSAE, read: StoredSAE, title: str) -> list[str]:
     """Say what is otherwise in the files than in the SAE."""
-    lines = [f"folded: {fold}" for fold in read.folds] + [f"note: {note}" for note in read.notes]
+    folds, notes = dict.fromkeys((*stored.folds, *read.folds)), dict.fromkeys((*stored.notes, *read.notes))
+    lines = [f"folded: {fold}" for fold in folds] + [f"note: {note}" for note in notes]
     if read.variant != stored.variant:
         lines.insert(0, f"a {stored.variant} is a {read.variant} in the files, which computes the same")
     lost = [name for name, value in stored.stated.items() if value is not None and read.stated.get(name) is None]

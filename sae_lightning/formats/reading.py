@@ -6,7 +6,9 @@ An adapter is a file of this folder, named after its format:
     TITLE       "SAELens", for people
     reads(place) -> bool                  whether the files are of this format, by names and content; damage is an error
     read(place, assumed) -> StoredSAE     the SAE, or a ValueError that says why there is no class for it
-    write(stored, folder) -> list[Path]   where writing makes sense; a ValueError where the format cannot express it
+    writable(stored) -> StoredSAE         where writing makes sense: the SAE as the format expresses it, what that
+                                          changes in `folds` and `notes`; a ValueError where it cannot
+    write(stored, folder) -> list[Path]   what is `writable`
 """
 
 from collections.abc import Mapping

@@ -9,11 +9,12 @@
     gated         relu(x' (W_enc exp(r_mag)) + b_mag) where x' W_enc + b_gate > 0
 
 A training checkpoint of batchtopk has `topk_threshold`, one number. Before version 6 the configuration was flat and had
-other names. With `layer_norm` SAELens leaves 1e-5 out when it undoes the norm, which is here what it was divided by.
+other names.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ _WEIGHTS = "sae_weights.safetensors"
 _WHITENING = "activation_whitening.safetensors"
 _WRITTEN_VERSION = "6.0.0"
 _LAYOUT = {"W_enc": ("W_enc", "d m"), "W_dec": ("W_dec", "m d"), "b_enc": ("b_enc", "m"), "b_dec": ("b_dec", "d")}
+_ARCHITECTURES = {ours: theirs for theirs, ours in VARIANTS.items()} | dict.fromkeys(BATCH, "jumprelu")
 _FINETUNING = ("finetuning_scaling_factor", "scaling_factor")
 """Names of factors on latents before decoding, which SAELens had before version 6, mostly ones."""
 _UNIT_WITHIN = 1e-6
@@ -182,33 +184,43 @@ def _fold_whitening(tensors: dict[str, Tensor], whitening: list[Tensor], subtrac
     return "the whitening of activations is folded into both matrices and the biases"
 
 
-def write(stored: StoredSAE, folder: Path) -> list[Path]:
-    """Write an SAE as SAELens 6 reads it; a BatchTopK as jumprelu with one threshold.
+def writable(stored: StoredSAE) -> StoredSAE:
+    """Return the SAE as SAELens expresses it: a BatchTopK is a jumprelu with one threshold for all latents.
 
     Raises:
         ValueError: if SAELens cannot express it.
     """
+    if stored.variant not in VARIANTS.values():
+        names = ", ".join(VARIANTS.values())
+        raise ValueError(f"SAELens has no class for a {stored.variant}: expected one of {names}")
+    _normalization_for(stored.settings.get("input_norm"))
+    if stored.variant not in BATCH:
+        return stored
+    if not stored.tensors["threshold"] > 0:
+        raise ValueError(
+            f"this {stored.variant} has no threshold yet, and SAELens has nothing else for it: train it first"
+        )
+    is_matryoshka = "group_fractions" in stored.settings
+    notes = ("the groups of latents are not in the files, which say what it computes",) if is_matryoshka else ()
+    return replace(stored, notes=(*stored.notes, *notes))
+
+
+def write(stored: StoredSAE, folder: Path) -> list[Path]:
+    """Write an SAE as SAELens 6 reads it.
+
+    Raises:
+        ValueError: if SAELens cannot express it.
+    """
+    stored = writable(stored)
     tensors = dict(stored.tensors)
     config = {"apply_b_dec_to_input": stored.settings.get("apply_b_dec_to_input", True)}
-    match stored.variant:
-        case "ReLU":
-            config["architecture"] = "standard"
-        case "TopK":
-            config |= {"architecture": "topk", "k": stored.settings["k"], "rescale_acts_by_decoder_norm": False}
-        case "JumpReLU":
-            config["architecture"] = "jumprelu"
-        case "BatchTopK" | "MatryoshkaBatchTopK":
-            config["architecture"] = "jumprelu"
-            if not tensors["threshold"] > 0:
-                raise ValueError(
-                    f"this {stored.variant} has no threshold yet, and SAELens has nothing else for it: train it first"
-                )
-            tensors["threshold"] = tensors["threshold"].expand_as(tensors["b_enc"])
-        case "Gated":
-            config["architecture"] = "gated"
-            tensors["b_gate"] = tensors.pop("b_enc")
-        case other:
-            raise ValueError(f"SAELens has no class for a {other}: expected one of {', '.join(VARIANTS.values())}")
+    config["architecture"] = _ARCHITECTURES[stored.variant]
+    if stored.variant == "TopK":
+        config |= {"k": stored.settings["k"], "rescale_acts_by_decoder_norm": False}
+    elif stored.variant in BATCH:
+        tensors["threshold"] = tensors["threshold"].expand_as(tensors["b_enc"])
+    elif stored.variant == "Gated":
+        tensors["b_gate"] = tensors.pop("b_enc")
     config["normalize_activations"] = _normalization_for(stored.settings.get("input_norm"))
     config |= {"d_in": stored.d_in, "d_sae": stored.d_sae, "dtype": "float32", "device": "cpu"}
     config |= {"reshape_activations": "none", "metadata": _metadata(stored)}

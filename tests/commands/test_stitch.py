@@ -195,8 +195,8 @@ def test_loss_of_one_latent_equals_running_the_model_on_everything(folder, leave
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--small={run}/none", "--large={run}/x2/0"], ["none: no such folder"]),
-        (["--small={run}/x1/0", "--large={run}/none"], ["none", "sae.json"]),
+        (["--small={run}/none", "--large={run}/x2/0"], ["none does not exist"]),
+        (["--small={run}/x1/0", "--large={run}/none"], ["none does not exist"]),
         (["--small={run}/x1/0", "--large={run}/narrow/0"], ["d_in=16", "d_in=8"]),
         (["--small={run}/narrow/0", "--large={run}/narrow/0"], ["d_in=8", "activations 16"]),
         (["--small={run}/x1/0", "--large={run}/x2/0", "--n_tokens=64"], ["--n_tokens 64", "too few"]),
