@@ -89,6 +89,7 @@ def fake(monkeypatch):
         return StoredSAE("fake", config["variant"], tensors, config["settings"], folds=folds, stated={"k": 4})
 
     adapter.write, adapter.read = write, read
+    adapter.writable = lambda stored: stored
     adapter.reads = lambda place: place.weights("fake.safetensors") is not None
     only_read.reads, only_read.read = lambda place: False, read
     monkeypatch.setattr(reading, "ADAPTERS", (adapter, only_read))
