@@ -37,7 +37,7 @@ def take(
     Raises:
         ValueError: names what is missing, unknown, of another shape, no number format of weights, or not finite.
     """
-    expected = {theirs for theirs, _ in layout.values()}
+    expected = {theirs for theirs, _ in layout.values() if theirs}
     missing = [theirs for ours, (theirs, _) in layout.items() if theirs not in tensors and ours not in optional]
     unknown = sorted(str(name) for name in tensors if name not in expected and name not in ignored)
     if missing or unknown:
