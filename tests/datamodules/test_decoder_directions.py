@@ -179,7 +179,7 @@ def test_wrong_input(tmp_path):
         data()
     with pytest.raises(ValueError, match="each once"):
         data(one, one)
-    with pytest.raises(ValueError, match=r"nowhere: expected sae.json and sae.safetensors in it"):
+    with pytest.raises(ValueError, match=r"nowhere does not exist: expected a folder or weight file"):
         data(str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="one has d_in=8, .*wide has d_in=9; expected SAEs of the same activations"):
         data(one, wide)

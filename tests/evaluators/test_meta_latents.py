@@ -100,7 +100,7 @@ def test_wrong_input(data, synthetic, sae, tmp_path, trainer):
         (MetaLatents(k=13), "k=13: expected at most 12 for 12 meta-latents in 32 dimensions"),
         (MetaLatents([narrow]), "narrow has d_in=5, and the directions of the base 32"),
         (MetaLatents([one, two]), "two have 8 latents, by which metrics are named"),
-        (MetaLatents([str(tmp_path / "nowhere")]), r"expected sae\.json and sae\.safetensors in it"),
+        (MetaLatents([str(tmp_path / "nowhere")]), r"nowhere does not exist: expected a folder or weight file"),
     ):
         with pytest.raises(ValueError, match=message):
             trainer(evaluator).validate(meta, data, verbose=False)
