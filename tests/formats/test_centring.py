@@ -12,6 +12,7 @@ NAMES += [f"blocks.1.{name}" for name in ("hook_resid_pre", "hook_resid_mid", "h
 NAMES += [f"blocks.1.{name}" for name in ("hook_mlp_out", "hook_attn_out", "mlp.hook_post")]
 
 
+@pytest.mark.filterwarnings("ignore:HookedTransformer is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("norm", ["LN", "RMS"])
 def test_default_processing_centres_what_we_say_it_does(norm):
     lens = pytest.importorskip("transformer_lens")
