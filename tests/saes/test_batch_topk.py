@@ -23,7 +23,7 @@ def test_threshold_starts_at_the_first_smallest_latent_and_then_follows():
     torch.testing.assert_close(sae.threshold, 0.75 * smallest[0] + 0.25 * smallest[1])
 
 
-def test_evaluation_does_not_depend_on_the_batch_and_is_strict():
+def test_evaluation_does_not_depend_on_the_batch():
     sae = BatchTopK(4, d_sae=16, k=2)
     x = torch.randn(32, 4)
     sae.losses(x, 0)
@@ -32,9 +32,19 @@ def test_evaluation_does_not_depend_on_the_batch_and_is_strict():
     whole = sae.encode(x).to_dense()
     one_by_one = torch.cat([sae.encode(row[None]).to_dense() for row in x])
     assert torch.equal(whole != 0, one_by_one != 0)
-    pre_acts = sae.pre_acts(x).dense()
-    sae.threshold.copy_(pre_acts.max())
+
+
+def test_a_latent_at_the_threshold_is_not_active():
+    sae = BatchTopK(4, d_sae=16, k=2).eval()
+    with torch.no_grad():
+        sae.W_enc.copy_(torch.randint(-4, 5, (4, 16)))  # whole numbers, which no product rounds
+    x = torch.randint(-4, 5, (32, 4)).float()
+    largest = sae.pre_acts(x).dense().max()
+    sae.threshold.copy_(largest)
     assert sae.encode(x).nnz == 0
+    sae.threshold.copy_(largest - 1)
+    assert (sae.encode(x).values == largest).all()
+    assert sae.encode(x).nnz > 0
 
 
 def test_a_batch_without_positive_entries_leaves_the_threshold():
