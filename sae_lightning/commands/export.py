@@ -11,7 +11,6 @@ run that the SAE is from, or of a configuration, of which only ``data`` counts.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -45,11 +44,6 @@ _OPTIONS = {
 _MOST_LISTED = 8
 Written = TypeVar("Written")
 _DEFAULTS = {"n_tokens": 100_000, "n_splits": 5}
-
-
-def writers() -> dict[str, ModuleType]:
-    """Return the adapters that write, by the name of their format."""
-    return {adapter.NAME: adapter for adapter in reading.ADAPTERS if hasattr(adapter, "write")}
 
 
 def main(args: list[str]) -> None:
@@ -88,7 +82,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--format",
         required=True,
-        choices=[FORMAT, *writers(), *ON_TEXT],
+        choices=[FORMAT, *reading.writers(), *ON_TEXT],
         help=f"{FORMAT}, the name of another library, or {' or '.join(ON_TEXT)} for what latents do on text.",
     )
     parser.add_argument(
@@ -188,7 +182,7 @@ def _write_sae(sae: SparseAutoencoder, name: str, out: Path) -> None:
         files, again = sorted(out.iterdir()), SparseAutoencoder.load(out)
         changes: list[str] = []
     else:
-        adapter = writers()[name]
+        adapter = reading.writers()[name]
         stored = adapter.writable(_stored(sae, adapter.TITLE))
         files = _written(lambda: adapter.write(stored, out), out)
         read = reading.read(out)

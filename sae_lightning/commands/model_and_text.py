@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from sae_lightning.datamodules import ActivationDataModule
     from sae_lightning.saes import SparseAutoencoder
 
-_MAX_NORM_RATIO = 10.0
-
 
 def add_model_and_text(parser: ArgumentParser) -> None:
     """Add ``--model``, ``--hook``, ``--text`` and what goes with them, or ``--config``."""
@@ -119,9 +117,9 @@ def _of_config(settings: Namespace, hook: str | None) -> "ActivationDataModule":
         raise ValueError(f"--config {settings.config} has no `data`: expected the config.yaml of a run")
     norms = read_norms(settings.config.parent)
     arguments: dict[str, Any] = {"val_samples": settings.n_tokens, "loss_samples": settings.n_tokens}
-    if norms is None and "max_norm_ratio" not in (data.get("init_args") or {}):
-        arguments["max_norm_ratio"] = _MAX_NORM_RATIO
-    datamodule = make_datamodule(data, arguments=arguments | ({} if hook is None else {"hook": hook}))
+    if hook is not None:
+        arguments["hook"] = hook
+    datamodule = make_datamodule(data, arguments=arguments, is_of_run=norms is not None)
     assert datamodule is not None  # any kind will do
     if norms is not None:
         datamodule.use_norms(norms)

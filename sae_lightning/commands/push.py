@@ -51,7 +51,7 @@ def main(args: list[str]) -> None:
 
 
 def _parser() -> ArgumentParser:
-    names = [LIBRARY, *(adapter.NAME for adapter in formats.ADAPTERS if hasattr(adapter, "write"))]
+    names = [LIBRARY, *formats.writers()]
     parser = make_parser("push", __doc__)
     parser.add_argument("SAE", type=str, help="RUN/saes/<policy>/<seed>, or an SAE of another library.")
     parser.add_argument("TO", type=str, help="hf://owner/name[@branch][/path]; the repository is made if needed.")
@@ -106,7 +106,7 @@ def _write(sae: SparseAutoencoder, where: Path, name: str, out: Path) -> str:
         else:
             sae.save(out)
         return LIBRARY
-    writing = {adapter.NAME: adapter for adapter in formats.ADAPTERS if hasattr(adapter, "write")}
+    writing = formats.writers()
     if name not in writing:
         raise ValueError(f"--format {name}: expected one of {', '.join([LIBRARY, *writing])}")
     writing[name].write(to_stored(sae), out)

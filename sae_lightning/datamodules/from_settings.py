@@ -17,13 +17,16 @@ def make_datamodule(
     data: Mapping[str, Any] | None,
     kinds: tuple[type[ActivationDataModule], ...] = (ActivationDataModule,),
     arguments: Mapping[str, Any] | None = None,
+    *,
+    is_of_run: bool = True,
 ) -> ActivationDataModule | None:
-    """Make the datamodule of a run, without the null versions of its activations.
+    """Make the datamodule of a configuration, without the null versions of its activations.
 
     Args:
         data: section `data` of the run's configuration.
         kinds: what it may be. Activations that were cached from images are given as the data they were made of.
         arguments: values in place of those of the run, as far as the datamodule has such arguments.
+        is_of_run: what the section does not say is what a run did that is older than the option; else the default.
 
     Returns:
         The datamodule; None where it is of another kind.
@@ -44,8 +47,7 @@ def make_datamodule(
     given.update(Namespace({name: value for name, value in (arguments or {}).items() if name in given}))
     if "nulls" in given:
         given.nulls = None
-    said = {*((data or {}).get("init_args") or {}), *(arguments or {})}
-    if "max_norm_ratio" in given and "max_norm_ratio" not in said:
+    if is_of_run and "max_norm_ratio" in given and "max_norm_ratio" not in ((data or {}).get("init_args") or {}):
         given.max_norm_ratio = None  # the run is older than the option, and has left out nothing
     datamodule: ActivationDataModule = parser.instantiate_classes(settings).data
     if isinstance(datamodule, CachedActivations) and not datamodule.source.is_language_model:

@@ -168,8 +168,8 @@ def _with_threshold(path: Path, stored: StoredSAE, tensors: Mapping[str, Any], a
             f"{path} has no threshold: the {stored.variant} of this repository selects by batch also after training; "
             "assume one, as threshold=0.5, such as the mean of the smallest latents that it keeps in batches"
         )
-    found = tensors.get("threshold")
-    threshold = None if found is None else float(torch.as_tensor(found).flatten()[0])
+    kept = tensors.get("threshold")
+    threshold = None if kept is None else float(torch.as_tensor(kept).flatten()[0])
     return with_threshold(path, stored, threshold, assumed, "matryoshka_sae")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+from sae_lightning.formats.place import LARGEST_CONFIG
 from sae_lightning.formats.saelens_table import in_table
 from sae_lightning.formats.weight_files import WEIGHT_FILES
 
@@ -27,7 +28,6 @@ _WAYS = (
 )
 _CONFIGS = (".json", ".yaml", ".yml")
 _CONFIGS_ABOVE = ("config.json", "hyperparams.json", "lm_config.json")
-_LARGEST_CONFIG = 20_000_000
 _OF_TRAINING = re.compile(r"optimizer|lr_scheduler|rank_\d+_state|trainer_state|activations_store_state|^state\.pt$")
 _MOST_WEIGHT_FILES, _LONGEST_LIST = 3, 12
 
@@ -202,7 +202,7 @@ def _configs(files: Files, folder: PurePosixPath) -> list[str]:
     return [
         name
         for name, size in files.items()
-        if (size or 0) <= _LARGEST_CONFIG
+        if (size or 0) <= LARGEST_CONFIG
         and (name in above or (PurePosixPath(name).parent == folder and PurePosixPath(name).suffix in _CONFIGS))
     ]
 

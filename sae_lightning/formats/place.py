@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sae_lightning.formats.weight_files import WEIGHT_FILES, read_weights
 
-_LARGEST_CONFIG = 20_000_000
+LARGEST_CONFIG = 20_000_000
 """Bytes; a configuration has thousands."""
 
 
@@ -86,7 +86,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if it is no JSON object, or unbelievably large.
     """
-    if path.stat().st_size > _LARGEST_CONFIG:
+    if path.stat().st_size > LARGEST_CONFIG:
         raise ValueError(f"{path} has {path.stat().st_size} bytes: expected a configuration, which has thousands")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

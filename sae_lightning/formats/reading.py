@@ -89,6 +89,11 @@ def read(where: Path | str, assumed: Mapping[str, Any] | None = None) -> StoredS
     return stored
 
 
+def writers() -> dict[str, ModuleType]:
+    """Return the adapters that write, by the name of their format."""
+    return {adapter.NAME: adapter for adapter in ADAPTERS if hasattr(adapter, "write")}
+
+
 def formats_in(path: Path) -> list[str]:
     """Return the titles of the foreign formats whose files lie at a path.
 

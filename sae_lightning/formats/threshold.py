@@ -33,9 +33,9 @@ def with_threshold(
         tensors = {**stored.tensors, "threshold": torch.tensor(float(assumed["threshold"]))}
         return replace(stored, tensors=tensors, assumed={**stored.assumed, "threshold": assumed["threshold"]})
     if assumed.get("variant") != "ReLU":
-        found = "" if threshold is None else f" ({threshold:g})"
+        was = "" if threshold is None else f" ({threshold:g})"
         raise ValueError(
-            f"{where} has no threshold, its training never set one{found}: assume it, as threshold=0.5, or "
+            f"{where} has no threshold, its training never set one{was}: assume it, as threshold=0.5, or "
             f"variant=ReLU, which is what {library} computes without one"
         )
     return replace(

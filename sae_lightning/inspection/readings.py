@@ -19,7 +19,7 @@ from sae_lightning.saes.input_norm import INPUT_NORMS
 
 _TRIED_L0 = (16, 64, 256)
 """Of a plain ReLU whose threshold may be lost, where the file states no l0."""
-_BETTER = 0.7
+BETTER = 0.7
 """A reading is better if what it leaves unexplained is below this share."""
 
 
@@ -58,7 +58,7 @@ def better_readings(
 
 def _is_better(other: Measured, own: Measured, stated_l0: float | None) -> bool:
     left, own_left = 1 - other.explained_variance, 1 - own.explained_variance
-    if not left < _BETTER * own_left or other.explained_variance <= 0:
+    if not left < BETTER * own_left or other.explained_variance <= 0:
         return False
     return stated_l0 is None or abs(other.l0 - stated_l0) <= abs(own.l0 - stated_l0) or own.explained_variance < 0
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from sae_lightning.inspection.activations import Measured
 from sae_lightning.inspection.hook_names import place_of
+from sae_lightning.inspection.readings import BETTER
 from sae_lightning.inspection.weights import WeightCheck
 from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.stated import stated_of
 from sae_lightning.tables import lay_out
 
 AGREES_WITHIN = 1 / 3
@@ -49,10 +51,7 @@ class Inspection:
     @property
     def stated(self) -> Mapping[str, Any]:
         """What its file states of its training."""
-        if self.imported:
-            stated: Mapping[str, Any] = self.imported.get("stated", {})
-            return stated
-        return self.sae.provenance.get("measured", {}) | _of_own(self.sae.provenance)
+        return stated_of(self.sae.provenance)
 
     @property
     def stated_l0(self) -> float | None:
@@ -88,7 +87,7 @@ class Inspection:
         if self.measured is None:
             return [
                 *sentences,
-                "Not measured on activations: give --model, --hook and --text, --data or --activations.",
+                "Not measured on activations: give --model, --hook and --text, --config or --activations.",
             ]
         disagreements = self.disagreements()
         if disagreements:
@@ -119,7 +118,7 @@ class Inspection:
         assert self.measured is not None
         left = 1 - self.measured.explained_variance
         for hook, other in self.other_hooks.items():
-            if 1 - other.explained_variance < 0.7 * left:
+            if 1 - other.explained_variance < BETTER * left:
                 return [
                     f"Likely cause: another hook. At {hook} it explains {other.explained_variance:.3f} with an l0 of "
                     f"{other.l0:.4g}."
@@ -208,11 +207,6 @@ class Inspection:
 
     def _sentences(self) -> str:
         return "\n".join(self.verdict())
-
-
-def _of_own(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    activations = provenance.get("activations") or {}
-    return {name: activations[name] for name in ("model", "hook") if isinstance(activations.get(name), str)}
 
 
 def _two_columns(rows: Sequence[Sequence[str]]) -> str:

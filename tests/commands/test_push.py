@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -13,8 +13,8 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
-from sae_lightning import formats
 from sae_lightning.cli import main
+from sae_lightning.formats import reading
 from sae_lightning.saes import SparseAutoencoder, TopK
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -200,8 +200,9 @@ def test_in_another_format(hub, run, monkeypatch, capsys):
         save_file(dict(stored.tensors), folder / "theirs.safetensors")
         return [folder / "theirs.safetensors"]
 
-    adapter = SimpleNamespace(NAME="theirs", TITLE="Theirs", reads=lambda place: False, write=write)
-    monkeypatch.setattr(formats, "ADAPTERS", (adapter,))
+    adapter = ModuleType("theirs")
+    vars(adapter).update(NAME="theirs", TITLE="Theirs", reads=lambda place: False, write=write)
+    monkeypatch.setattr(reading, "ADAPTERS", (adapter,))
     pushed(run / "saes/trained/0", "hf://owner/name", "--format=theirs")
     assert sorted(one.name for one in (hub.root / "owner/name").iterdir()) == ["README.md", "theirs.safetensors"]
     assert "in the format of Theirs" in (hub.root / "owner/name/README.md").read_text()
