@@ -21,6 +21,14 @@ def save_text(path, n=200, start=0, column="text"):
     return str(path)
 
 
+def save_lm_data(folder, n_documents, **sizes):
+    """A tiny model and its text in a folder; returns the section `data` of a configuration that reads them."""
+    model, paths = save_tiny_lm(folder / "model"), save_text(folder / "text.jsonl", n_documents)
+    text = {"class_path": "FileText", "init_args": {"paths": paths, "heldout_every": 5}}
+    arguments = {"model": str(model), "hook": "model.layers.0", "text": text, **sizes}
+    return {"class_path": "LanguageModelDataModule", "init_args": arguments}
+
+
 def save_tiny_lm(folder, d=16, layers=2, bos=True, context=64, vocabulary=64, dtype="float32", seed=0):
     """A LlamaForCausalLM and a fast tokenizer of words with <unk> <s> </s> <pad>; returns the folder as a string."""
     import torch

@@ -22,6 +22,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sae_lightning.formats.b_dec import encoding_with
+from sae_lightning.formats.norms import fold_data_norms
 from sae_lightning.formats.place import Place
 from sae_lightning.formats.saelens_config import BATCH, CONFIG, INPUT_NORMS, VARIANTS, WHITENED, SAELensConfig
 from sae_lightning.formats.saelens_stated import STATED, stated
@@ -135,8 +137,7 @@ def _fold(place: Place, config: SAELensConfig, tensors: dict[str, Tensor], scale
 
 
 def _fold_scale(tensors: dict[str, Tensor], scale: float, ranks_by_norm: bool) -> str:
-    tensors["W_enc"] = tensors["W_enc"] * scale
-    tensors["W_dec"], tensors["b_dec"] = tensors["W_dec"] / scale, tensors["b_dec"] / scale
+    tensors.update(fold_data_norms(tensors, scale, scale))
     if ranks_by_norm and "threshold" in tensors:  # in units of pre_acts * ||W_dec||
         tensors["threshold"] = tensors["threshold"] / scale
     return f"the scale of the input, {scale:.6g}, is folded in: W_enc times, W_dec and b_dec divided by it"
@@ -172,15 +173,11 @@ def _whitening(place: Place, tensors: Mapping[str, Tensor]) -> list[Tensor]:
 
 def _fold_whitening(tensors: dict[str, Tensor], whitening: list[Tensor], subtracts_b_dec: bool) -> str:
     mean, matrix, inverse = whitening
-    W_enc = matrix @ tensors["W_enc"].double()
-    tensors["W_enc"] = W_enc.float()
+    tensors["W_enc"] = (matrix @ tensors["W_enc"].double()).float()
     tensors["W_dec"] = (tensors["W_dec"].double() @ inverse).float()
     tensors["b_dec"] = (tensors["b_dec"].double() @ inverse + mean).float()
     if not subtracts_b_dec:
-        shift = mean @ W_enc
-        tensors["b_enc"] = (tensors["b_enc"].double() - shift).float()
-        if "b_mag" in tensors:
-            tensors["b_mag"] = (tensors["b_mag"].double() - shift * tensors["r_mag"].double().exp()).float()
+        tensors.update(encoding_with(tensors, -mean))
     return "the whitening of activations is folded into both matrices and the biases"
 
 

@@ -15,29 +15,17 @@ from sae_lightning.saes import TopK
 SIZES = {"context_length": 16, "batch_size": 64, "val_samples": 192, "buffer_samples": 200, "llm_batch_size": 4}
 
 
-@pytest.fixture(autouse=True)
-def _precision():
-    before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model, a configuration, and a run with two policies and two seeds."""
     folder = tmp_path_factory.mktemp("density")
-    tiny.save_tiny_lm(folder / "model")
-    text = {
-        "class_path": "FileText",
-        "init_args": {"paths": tiny.save_text(folder / "text.jsonl", 150), "heldout_every": 5},
-    }
-    arguments = {"model": str(folder / "model"), "hook": "model.layers.0", "text": text, **SIZES}
+    data = tiny.save_lm_data(folder, 150, **SIZES)
     run = folder / "run"
     run.mkdir()
     settings = {
         "name": "tiny",
         "model": {"class_path": "TopK", "init_args": {"k": 2}},
-        "data": {"class_path": "LanguageModelDataModule", "init_args": arguments},
+        "data": data,
     }
     for path in (folder / "config.yaml", run / "config.yaml"):
         path.write_text(yaml.safe_dump(settings))

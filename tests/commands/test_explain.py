@@ -25,13 +25,6 @@ PANEL = {
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
 
 
-@pytest.fixture(autouse=True)
-def _precision():
-    before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Runs of the real command: one of a language model at two hooks, one with a null, one of a meta-SAE."""

@@ -30,26 +30,13 @@ PROVENANCE = {
 PROVENANCE["data"]["text"] = {"class": "FileText", "paths": "text.jsonl"}
 
 
-@pytest.fixture(autouse=True)
-def _precision():
-    before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model, its text, and a run with an SAE, with what a judge has said of two latents."""
     folder = tmp_path_factory.mktemp("export")
-    tiny.save_tiny_lm(folder / "model")
-    text = {
-        "class_path": "FileText",
-        "init_args": {"paths": tiny.save_text(folder / "text.jsonl", 500), "heldout_every": 5},
-    }
-    arguments = {"model": str(folder / "model"), "hook": "model.layers.0", "text": text, **SIZES}
+    data = tiny.save_lm_data(folder, 500, **SIZES)
     run = folder / "run"
     run.mkdir()
-    data = {"class_path": "LanguageModelDataModule", "init_args": arguments}
     (run / "config.yaml").write_text(yaml.safe_dump({"name": "tiny", "model": {"class_path": "TopK"}, "data": data}))
     described = datamodule(folder)
     sae = trained(16, 32, 1, described.calibration_sample(256))

@@ -119,10 +119,7 @@ def test_the_names_that_can_be_assumed_are_those_of_the_formats():
 
 
 def test_a_configuration_gives_the_data(folder, capsys, tmp_path):
-    text = {"class_path": "FileText", "init_args": {"paths": str(folder / "text.jsonl"), "heldout_every": 5}}
-    sizes = {"context_length": 16, "batch_size": 64, "buffer_samples": 200, "llm_batch_size": 4}
-    arguments = {"model": str(folder / "model"), "hook": "model.layers.0", "text": text, **sizes}
-    data = {"class_path": "LanguageModelDataModule", "init_args": arguments}
+    data = tiny.save_lm_data(tmp_path, 200, context_length=16, batch_size=64, buffer_samples=200, llm_batch_size=4)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": {"class_path": "TopK"}, "data": data}))
     out = run(capsys, folder / "plain", *ASSUMED, "--config", tmp_path / "config.yaml", "--n_tokens", "256")
     assert "256 held-out activations" in out

@@ -23,26 +23,13 @@ from sae_lightning.stitching.loss import measure_loss
 SIZES = {"context_length": 16, "batch_size": 64, "val_samples": 192, "buffer_samples": 200, "llm_batch_size": 4}
 
 
-@pytest.fixture(autouse=True)
-def _precision():
-    before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model, its text, and a run with SAEs of two sizes and one that has latents of its own kind."""
     folder = tmp_path_factory.mktemp("stitch")
-    tiny.save_tiny_lm(folder / "model")
-    text = {
-        "class_path": "FileText",
-        "init_args": {"paths": tiny.save_text(folder / "text.jsonl", 500), "heldout_every": 5},
-    }
-    arguments = {"model": str(folder / "model"), "hook": "model.layers.0", "text": text, **SIZES}
+    data = tiny.save_lm_data(folder, 500, **SIZES)
     run = folder / "run"
     run.mkdir()
-    data = {"class_path": "LanguageModelDataModule", "init_args": arguments}
     (run / "config.yaml").write_text(yaml.safe_dump({"name": "tiny", "model": {"class_path": "TopK"}, "data": data}))
     x = datamodule(folder).calibration_sample(256)
     for name, d_sae, seed in (("x1", 16, 1), ("x2", 32, 2)):
