@@ -9,30 +9,23 @@ upload, with their strongest texts and logits, or a latent cache, from which del
 run that the SAE is from, or of a configuration, of which only ``data`` counts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from sae_lightning import cpu_settings
 from sae_lightning.commands.assumed import add_assume, assumed_from
 from sae_lightning.commands.data_options import add_data, parse_data
+from sae_lightning.commands.export_on_text import DEFAULTS, ON_TEXT, config_of, write_on_text
 from sae_lightning.commands.parser import make_parser
-from sae_lightning.evaluators.auto_interp import FILE_NAME
-from sae_lightning.explain.logit_effects import TEXT_DATA
 from sae_lightning.exports import delphi, neuronpedia
 from sae_lightning.exports.reading_back import MOST_AT_THRESHOLD, N_ACTIVATIONS, Comparison, compare
 from sae_lightning.formats import StoredSAE, reading
-from sae_lightning.interpretation.strongest import kept_lines
-from sae_lightning.members import TRAINED, Member
-from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER, Run, run_of_sae
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import FORMAT, from_stored, to_stored
 
-ON_TEXT = (neuronpedia.NAME, delphi.NAME)
-"""Formats of what latents do on text."""
 _OPTIONS = {
     "latents": (neuronpedia.NAME,),
     "model_id": (neuronpedia.NAME,),
@@ -43,7 +36,6 @@ _OPTIONS = {
 """Options that only these formats have."""
 _MOST_LISTED = 8
 Written = TypeVar("Written")
-_DEFAULTS = {"n_tokens": 100_000, "n_splits": 5}
 
 
 def main(args: list[str]) -> None:
@@ -56,9 +48,11 @@ def main(args: list[str]) -> None:
     _check(settings, has_data=settings.data is not None or len(without) < len(args) - 1)
     assumed = assumed_from(settings)
     if settings.format in ON_TEXT:
-        config = [f"--config={_config_of(settings.SAE)}"] if settings.data is None else []
+        config = [f"--config={config_of(settings.SAE)}"] if settings.data is None else []
         settings = parse_data(parser, [*config, *args[1:]])
-        _write_on_text(parser, settings, SparseAutoencoder.load(settings.SAE, assumed))
+        sae = SparseAutoencoder.load(settings.SAE, assumed)
+        files, said = _written(lambda: write_on_text(parser, settings, sae), settings.out)
+        print(*_listed(files), *said, sep="\n")
     else:
         _write_sae(SparseAutoencoder.load(settings.SAE, assumed), settings.format, settings.out)
 
@@ -94,7 +88,7 @@ def _parser() -> ArgumentParser:
         type=int | None,
         default=None,
         metavar="N",
-        help=f"{' and '.join(ON_TEXT)}: most held-out tokens to read. Default: {_DEFAULTS['n_tokens']}.",
+        help=f"{' and '.join(ON_TEXT)}: most held-out tokens to read. Default: {DEFAULTS['n_tokens']}.",
     )
     parser.add_argument(
         "--latents",
@@ -122,7 +116,7 @@ def _parser() -> ArgumentParser:
         type=int | None,
         default=None,
         metavar="N",
-        help=f"delphi: files that the latents are divided into. Default: {_DEFAULTS['n_splits']}.",
+        help=f"delphi: files that the latents are divided into. Default: {DEFAULTS['n_splits']}.",
     )
     add_data(parser, "YAML of a run or of its data. Default: of the SAE's run.", required=False)
     return parser
@@ -133,7 +127,7 @@ def _check(settings: Namespace, has_data: bool) -> None:
     for name, formats in _OPTIONS.items():
         if settings[name] is not None and settings.format not in formats:
             raise ValueError(f"--{name} is for --format {' and '.join(formats)}, and this is {settings.format}")
-        if name in _DEFAULTS and settings[name] is not None and settings[name] < 1:
+        if name in DEFAULTS and settings[name] is not None and settings[name] < 1:
             raise ValueError(f"--{name} {settings[name]}: expected 1 or more")
     if has_data and settings.format not in ON_TEXT:
         raise ValueError(
@@ -165,10 +159,6 @@ def _listed(files: Sequence[Path]) -> list[str]:
     if len(files) <= _MOST_LISTED:
         return [str(path) for path in files]
     return [str(files[0]), f"... {len(files) - 2} more", str(files[-1])]
-
-
-# The SAE alone
-# --------------------------------------------------------------------------------------------------------------------
 
 
 def _write_sae(sae: SparseAutoencoder, name: str, out: Path) -> None:
@@ -233,103 +223,3 @@ def _verdict(comparison: Comparison, out: Path) -> str:
         f"read back: the same latents and reconstructions on {N_ACTIVATIONS} random activations ({comparison.l0:.3g} "
         f"latents fire), largest difference {comparison.largest:.3g}{at_threshold}"
     )
-
-
-# What latents do on text
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def _config_of(sae: str) -> Path:
-    """Return the configuration of the run that an SAE is from."""
-    run = run_of_sae(Path(sae))
-    if run is None:
-        raise ValueError(f"{sae} has no run with a config.yaml around it: say which text with --config or --data")
-    return run.folder / CONFIG_FILE
-
-
-def _write_on_text(parser: ArgumentParser, settings: Namespace, sae: SparseAutoencoder) -> None:
-    """Write what the latents of an SAE do on held-out text."""
-    run = run_of_sae(Path(settings.SAE))
-    member = _member(Path(settings.SAE), run)
-    datamodule = _datamodule(parser, settings, sae, member)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    datamodule.source.to(device)
-    if run is not None:
-        run.use_norms(datamodule)
-    write = _cache if settings.format == delphi.NAME else _features
-    files, said = _written(lambda: write(datamodule, sae.to(device), member, run, settings), settings.out)
-    print(*_listed(files), *said, sep="\n")
-
-
-def _datamodule(parser: ArgumentParser, settings: Namespace, sae: SparseAutoencoder, member: Member) -> Any:  # noqa: ANN401
-    """Return the datamodule that was chosen.
-
-    Raises:
-        ValueError: if it has no text, or activations that the SAE does not read.
-    """
-    if "nulls" in settings.data.init_args:
-        settings.data.init_args.nulls = None
-    datamodule: Any = parser.instantiate_classes(settings).data
-    if not isinstance(datamodule, TEXT_DATA) or not datamodule.source.is_language_model:
-        raise ValueError(
-            f"--format {settings.format} is of text, and these data are {type(datamodule).__name__}: give those of a "
-            "language model"
-        )
-    if member.part and member.part not in datamodule.widths:
-        hooks = ", ".join(datamodule.widths) or "one without a name"
-        raise ValueError(
-            f"the SAE is of {member.part}, and the hooks of these data are {hooks}: give the data that it was trained "
-            "on; of null versions of activations nothing can be written"
-        )
-    width = datamodule.widths[member.part] if member.part else datamodule.d_in
-    if width != sae.d_in:
-        several = f", side by side those of {', '.join(datamodule.widths)}" if datamodule.widths else ""
-        raise ValueError(
-            f"the SAE has d_in={sae.d_in} and the activations {width}{several}: give the data that it was trained on, "
-            "and of several hooks its own with --data.hook"
-        )
-    datamodule.refuse_sae_of_others(sae, settings.SAE, member.part)
-    return datamodule
-
-
-def _cache(
-    datamodule: Any, sae: SparseAutoencoder, member: Member, run: Run | None, settings: Namespace
-) -> tuple[list[Path], list[str]]:
-    n_tokens, n_splits = (settings[name] or default for name, default in _DEFAULTS.items())
-    return delphi.write_cache(datamodule, sae, member.part, settings.out, n_tokens, n_splits)
-
-
-def _features(
-    datamodule: Any, sae: SparseAutoencoder, member: Member, run: Run | None, settings: Namespace
-) -> tuple[list[Path], list[str]]:
-    place = neuronpedia.place_of(datamodule, member.part, settings.model_id, settings.source)
-    files, said = neuronpedia.write_batches(
-        datamodule,
-        sae,
-        member,
-        settings.out,
-        place=place,
-        latents=settings.latents,
-        n_tokens=settings.n_tokens or _DEFAULTS["n_tokens"],
-        explanations=_explanations(run, member),
-    )
-    there = f"for the model {place.model_id} and the source {place.source}, which have to exist on Neuronpedia"
-    return files, [*said, there]
-
-
-def _member(folder: Path, run: Run | None) -> Member:
-    """Return which SAE of its run this is; elsewhere one that reads all there is."""
-    if run is None:
-        return Member(TRAINED, 0)
-    return Member.parse(folder.absolute().relative_to((run.folder / SAES_FOLDER).absolute()).as_posix())
-
-
-def _explanations(run: Run | None, member: Member) -> Mapping[int, str]:
-    """Return what AutoInterp has left in the run."""
-    if run is None:
-        return {}
-    return {
-        line["latent"]: line["explanation"]
-        for line in kept_lines(run.file(FILE_NAME))
-        if line["member"] == str(member) and line["explanation"]
-    }
