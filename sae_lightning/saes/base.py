@@ -8,7 +8,7 @@ do, through kernels whose cost is that of the chosen entries.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -26,6 +26,7 @@ from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
+from sae_lightning.saes.decoder_norm import normalise_, refuse_other_norms, remove_radial_
 from sae_lightning.saes.finite import why_not_finite
 from sae_lightning.saes.init import DecoderInit, Isotropic
 from sae_lightning.saes.input_norm import InputNorm, check_input_norm, normalise
@@ -340,13 +341,7 @@ class SparseAutoencoder(SAEModule):
         if self._is_constrained or not self.unit_norm_decoder or not self.W_dec.requires_grad:
             self._is_constrained = False
             return
-        norms = torch.linalg.vector_norm(self.W_dec.detach(), dim=1)
-        if not (norms - 1).abs().max() < 1e-3:
-            raise ValueError(
-                f"decoder directions have norms from {norms.min():.4g} to {norms.max():.4g}, expected 1: in a training "
-                "loop of your own call sae.constrain() after each optimizer step, and before it "
-                "sae.project_decoder_gradient()"
-            )
+        refuse_other_norms(self.W_dec)
 
     def loss_terms(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
         """Return what `losses` returns, of activations that have been checked."""
@@ -422,18 +417,14 @@ class SparseAutoencoder(SAEModule):
     @torch.no_grad()
     def project_decoder_gradient(self) -> None:
         """Remove the part of each decoder direction's gradient that would only change its norm, before a step."""
-        if self.W_dec.grad is None or not self.unit_norm_decoder:
-            return
-        for W_dec, grad in zip(_in_cache(self.W_dec), _in_cache(self.W_dec.grad), strict=True):
-            along = torch.linalg.vecdot(grad, W_dec)  # rows have unit norm
-            grad.addcmul_(along[:, None], W_dec, value=-1)
+        if self.W_dec.grad is not None and self.unit_norm_decoder:
+            remove_radial_(self.W_dec.grad, self.W_dec)
 
     @torch.no_grad()
     def constrain(self) -> None:
         """Give each decoder direction unit norm, after every optimizer step; a frozen decoder keeps its bits."""
         if self.W_dec.requires_grad and self.unit_norm_decoder:
-            for W_dec in _in_cache(self.W_dec):
-                W_dec.div_(torch.linalg.vector_norm(W_dec, dim=1, keepdim=True).clamp_min(1e-12))
+            normalise_(self.W_dec)
         self._is_constrained = True
 
     # Saving
@@ -486,8 +477,3 @@ def _note_loaded(sae: nn.Module, incompatible: Any) -> None:  # noqa: ANN401
 def squared_error(x_hat: Float[Tensor, "batch d_in"], target: Float[Tensor, "batch d_in"]) -> Float[Tensor, ""]:
     """Return the squared error summed over dimensions and averaged over samples."""
     return F.mse_loss(x_hat, target, reduction="sum") / len(target)
-
-
-def _in_cache(matrix: Tensor) -> Sequence[Tensor]:
-    """Split the rows, on a CPU into parts that fit the cache, where a second pass over a part finds it."""
-    return matrix.split(max(1, 2**17 // matrix.shape[1])) if matrix.device.type == "cpu" else [matrix]
