@@ -3,7 +3,7 @@
     minimise over W, b:  sum over samples ||x - z W - b||^2 + ridge ||W||^2
 
 The latents z are sparse, and a dense [n, d_sae] is never made. Few latents: the Cholesky factor of the Gram matrix
-z^T z. Many: conjugate gradients (Hestenes and Stiefel 1952) on z itself, for all columns of x side by side, scaled by
+z^T z. Many: conjugate gradients (Hestenes and Stiefel 1952) on z itself, for many columns of x side by side, scaled by
 the diagonal of the Gram matrix. How strong the penalty has to be is found on samples that were not fitted.
 """
 
@@ -25,6 +25,8 @@ STRENGTHS = (25.0, 5.0, 1.0, 0.2, 0.04)
 _SHARE_FITTED = 0.8
 _TOLERANCE, _MOST_ITERATIONS = 1e-3, 50
 _ROWS = 4096
+_ENTRIES, _DEVICE_ENTRIES = 2**21, 2**28
+"""Weights that are fitted at a time by conjugate gradients, on a CPU and elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def _iterative(code: Code, x: Tensor, tolerance: float) -> Solver:
     blocks = _blocks(code)
     n, mean = len(x), x.mean(0)
     latent_mean = code.sum_by_latent(code.values) / n
-    right = _transposed(blocks, x - mean)
+    n_columns = max(1, (_ENTRIES if x.device.type == "cpu" else _DEVICE_ENTRIES) // code.d_sae)
     diagonal = code.sum_by_latent(code.values.square()) - n * latent_mean.square()
 
     def solve(ridge: float, near: Tensor | None) -> LinearDecoder:
@@ -183,8 +185,13 @@ def _iterative(code: Code, x: Tensor, tolerance: float) -> Solver:
 
         # A latent that is never active has a zero diagonal and a zero right side.
         scale = (diagonal + ridge).clamp_min(torch.finfo(x.dtype).tiny)
-        start = torch.zeros_like(right) if near is None else near.clone()
-        weights = _conjugate_gradients(normal, right, scale, start, tolerance)
+        weights = x.new_zeros(code.d_sae, x.shape[1]) if near is None else near.clone()
+        # Columns have nothing to do with each other, and few of them at a time stay in the cache.
+        for part, columns in zip(weights.split(n_columns, 1), x.split(n_columns, 1), strict=True):
+            right = _transposed(blocks, columns - columns.mean(0))
+            part.copy_(
+                _conjugate_gradients(normal, right, scale, part.clone(memory_format=torch.contiguous_format), tolerance)
+            )
         return LinearDecoder(weights, mean - latent_mean @ weights, ridge)
 
     return solve
