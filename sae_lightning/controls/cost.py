@@ -9,7 +9,7 @@ from sae_lightning.metrics.least_squares import DIRECT_LIMIT
 from sae_lightning.metrics.nonnegative_pursuit import CANDIDATES
 
 _BYTES = 4  # of a float32
-_ITERATIONS = 60
+_ITERATIONS = 120
 """Iterations of conjugate gradients for all penalties together."""
 _FACTORS = 5
 """Cholesky factors for all penalties together."""

@@ -56,6 +56,13 @@ def test_few_rounds_cost_little():
     assert best > explained(x, pursue_nonnegative(x, dictionary, 12, rounds=4).residual) > best - 0.02
 
 
+def test_no_direction_is_taken_twice():
+    x, dictionary = problem(300)
+    found = pursue_nonnegative(x, dictionary, 12, rounds=3)
+    in_order = found.indices.where(found.values > 0, -1 - torch.arange(12)).sort(dim=1).values
+    assert (in_order.diff(dim=1) > 0).all()
+
+
 def test_coefficients_are_those_of_non_negative_least_squares():
     x, dictionary = problem(40)
     found = pursue_nonnegative(x, dictionary, 6)
