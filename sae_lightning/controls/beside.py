@@ -4,15 +4,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from torch import Tensor
+
 from sae_lightning.checks import check_whole
-from sae_lightning.controls.base import Control
-from sae_lightning.controls.l0 import measured_l0
+from sae_lightning.controls.base import Control, measured_l0
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.provenance import describe
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.module import ActivationData, SAEModule
 from sae_lightning.trainer import any_datamodule_of
+
+
+_DIGITS_OF_A_SEED = 8
 
 
 @runtime_checkable
@@ -55,6 +59,10 @@ class ReferencesAndControls:
     ) -> None:
         check_whole(1, draws=draws)
         check_whole(2, control_samples=n_samples)
+        if draws == 1 and (random := [name for name, control in controls.items() if control.is_random]):
+            raise ValueError(
+                f"draws=1: nothing says how much another draw of {random[0]} would differ; expected 2 or more, such as 3"
+            )
         if controls and not references:
             raise ValueError(
                 f"controls={list(controls)} without references: say of which SAEs, references: {{NAME: PATH}}"
@@ -102,6 +110,8 @@ class ReferencesAndControls:
     def start(self, module: SAEModule) -> None:
         """Move everything to the device of a module, and make what is not yet made of the training data.
 
+        Each reference has draws of its own, by its weights: an unlucky one must not decide about all SAEs of a shape.
+
         Raises:
             ValueError: if a reference is of other activations than the data.
         """
@@ -114,20 +124,37 @@ class ReferencesAndControls:
             return
         samples = module.draw_calibration_sample(self.n_samples)
         l0s: dict[Member, float] = {}
+        seeds: dict[Member, int] = {}
         for member, (control, reference) in waiting.items():
             sae = self.saes[reference]
             x = module.activations_for(reference, samples).to(sae.W_dec.device)
             if reference not in l0s:
-                l0s[reference] = measured_l0(sae, x)
+                l0s[reference] = _l0_of(sae, x, self.where[reference.policy])
+                seeds[reference] = int(fingerprint(sae.state_dict())[:_DIGITS_OF_A_SEED], 16)
             own = self.saes[member]
-            control.start(own, sae, x, l0s[reference], member.seed)
-            own.eval()
+            control.start(own, sae, x, l0s[reference], seeds[reference] + member.seed)
+            own.seed = member.seed
 
     def _refuse_others(self, data: Any) -> None:  # noqa: ANN401
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
         for member, sae in self.saes.items():
             if isinstance(data, RefusingData) and member not in self._controls and member.part not in nulls:
                 data.refuse_sae_of_others(sae, self.where[member.policy], member.part)
+
+
+def _l0_of(sae: SparseAutoencoder, x: Tensor, where: str) -> float:
+    """Return the l0 of a reference on the samples.
+
+    Raises:
+        ValueError: if it is 0, at which nothing can be compared.
+    """
+    l0 = measured_l0(sae, x)
+    if not l0:
+        raise ValueError(
+            f"{where}: no latent fires on any of {len(x):,} activations: it is of another model or hook, or was read "
+            "wrong, which sae inspect tells"
+        )
+    return l0
 
 
 def check_name(what: str, name: str) -> None:
