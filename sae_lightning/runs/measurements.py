@@ -28,8 +28,8 @@ class Measurements:
         repeats: by evaluator seed the values that each value is the mean of, where there are several.
         fingerprints: of the SAEs as they were measured; none of older runs.
         inactive: members whose freeze policy kept nothing back, as the drift of their directions shows.
-        references: SAEs that were measured and not trained: by policy where each is from.
-        controls: by policy what each control of a reference controls for.
+        references: by policy where an SAE that is measured and not trained was read from.
+        controls: by policy what a control of a reference controls for, a clause.
         reference_parts: of `by_size`: by part the reference that is called `trained` there, beside its controls.
     """
 
@@ -144,13 +144,9 @@ class Measurements:
             fingerprints=fingerprints,
             inactive=frozenset(member for member in inactive if member),
             references=self.references,
-            controls={self._kind(policy): text for policy, text in self.controls.items()},
+            controls={self.sizes.get(policy, ("", policy))[1]: text for policy, text in self.controls.items()},
             reference_parts=self._reference_parts(),
         )
-
-    def _kind(self, policy: str) -> str:
-        """Return what a policy is called among those of its size."""
-        return self.sizes[policy][1] if policy in self.sizes else policy
 
     def _reference_parts(self) -> dict[str, str]:
         """Return by part, as `by_size` names it, the reference that stands there in the place of the trained SAE."""
