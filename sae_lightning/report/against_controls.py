@@ -17,7 +17,7 @@ _MOST_NAMED = 4
 def sentences_on_controls(
     runs: Sequence[Measurements], comparisons: Sequence[Comparison], against: Callable[[str, Sequence[Comparison]], str]
 ) -> Iterator[str]:
-    """Say which controls a published SAE beats on every metric, which are better on one, and what limits that.
+    """Say which controls a published SAE beats on every metric, and which are better on one.
 
     Args:
         runs: of one experiment.
@@ -42,7 +42,25 @@ def sentences_on_controls(
     if better:
         clauses = "; ".join(f"{policy_label(name)} ({_metrics(runs, tags)})" for name, tags in better.items())
         yield f"Better than it on some metric: {clauses}."
-    yield from _limits([one for one in comparisons if one.verdict != UNKNOWN and not one.inactive])
+
+
+def limits_of_controls(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Say over what intervals are, and what that leaves open.
+
+    Args:
+        comparisons: of published SAEs with their controls.
+    """
+    shown = [comparison for comparison in comparisons if comparison.has_interval]
+    draws = sorted({comparison.n_draws for comparison in shown if comparison.n_draws > 1})
+    if draws:
+        counts = f"{draws[0]}" if len(draws) == 1 else f"{draws[0]} to {draws[-1]}"
+        over = f"over {counts} draws of a control and evaluation items, of a control of one draw over items alone"
+    else:
+        over = "over evaluation items"
+    if shown:
+        yield f"Intervals are {over}: they are about a published SAE, and not about another one trained like it."
+    if any(comparison.has_one_degree and comparison.n_draws == 2 for comparison in shown):
+        yield "Intervals from two draws have one degree of freedom: they are many times wider than from three."
 
 
 def control_counts(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> Table:
@@ -100,16 +118,3 @@ def _number(controls: Sequence[str] | Mapping[str, object]) -> str:
 def _listed(controls: Sequence[str]) -> str:
     """Join names, in which there may be commas."""
     return "; ".join(map(policy_label, controls))
-
-
-def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    draws = sorted({comparison.n_draws for comparison in comparisons if comparison.n_draws > 1})
-    if draws:
-        counts = f"{draws[0]}" if len(draws) == 1 else f"{draws[0]} to {draws[-1]}"
-        over = f"over {counts} draws of a control and evaluation items, of a control of one draw over items alone"
-    else:
-        over = "over evaluation items"
-    if comparisons:
-        yield f"Intervals are {over}: they are about this SAE, and not about another one trained like it."
-    if any(comparison.has_one_degree and comparison.n_draws == 2 for comparison in comparisons):
-        yield "Intervals from two draws have one degree of freedom: they are many times wider than from three."

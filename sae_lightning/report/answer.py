@@ -8,7 +8,7 @@ from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.dots import MARKS
 from sae_lightning.figures.verdict import by_question, headlines, verdict_chart
 from sae_lightning.members import RANDOM_BASELINES, in_order, policy_label
-from sae_lightning.report.against_controls import control_counts, sentences_on_controls
+from sae_lightning.report.against_controls import control_counts, limits_of_controls, sentences_on_controls
 from sae_lightning.runs import Experiment
 from sae_lightning.verdict import Comparison
 
@@ -77,6 +77,7 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
         else:
             sentences += _on_baselines(experiment, own)
             counts.append(_counts(experiment, own))
+    sentences += limits_of_controls([comparison for comparison in comparisons if comparison.n_draws])
     subjects = [own[0].subject for own in groups.values()]
     named = [f"{subject}: {word}" for subject, word in zip(subjects, words, strict=True)]
     word = words[0] if len(words) == 1 else "; ".join(text[:1].upper() + text[1:] for text in named)
