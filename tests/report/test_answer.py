@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 from runs.folders import panel, write
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sae_lightning.members import policy_label
 from sae_lightning.report.answer import answer
 from sae_lightning.report.page import page
+from sae_lightning.report.tensorboard import into_tensorboard
 from sae_lightning.runs import experiments_of, read_runs
 from sae_lightning.verdict import decide, experiment_texts
 
@@ -118,3 +120,13 @@ def test_the_page_of_a_published_sae_speaks_of_draws(tmp_path: Path):
     assert "Controls of a published SAE" in shown
     assert "the trained SAE" not in shown
     assert "seeds" not in shown
+
+
+def test_tensorboard_names_published_saes(tmp_path: Path):
+    published(tmp_path, ("a", "b"))
+    into_tensorboard(tmp_path / "run")
+    events = EventAccumulator(str(tmp_path / "run" / "verdict"))
+    events.Reload()
+    names = set(events.Tags()["scalars"])
+    assert {"a/m0@a", "b/m0@b", "beats/a_random_encoder", "loses/b_random_decoder_tied"} <= names
+    assert not any(name.startswith("trained/") for name in names)
