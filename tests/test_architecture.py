@@ -44,6 +44,7 @@ ROOMS = [
     ["inspection"],
     ["report"],
     ["exports"],
+    ["checking"],
     # top
     ["commands"],
     ["cli"],
