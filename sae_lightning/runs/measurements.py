@@ -28,6 +28,8 @@ class Measurements:
         repeats: by evaluator seed the values that each value is the mean of, where there are several.
         fingerprints: of the SAEs as they were measured; none of older runs.
         inactive: members whose freeze policy kept nothing back, as the drift of their directions shows.
+        references: by policy where an SAE that is measured and not trained was read from.
+        controls: by policy what a control of a reference controls for, a clause.
     """
 
     values: Mapping[Tag, Mapping[Member, float | None]]
@@ -40,6 +42,8 @@ class Measurements:
     repeats: Mapping[Tag, Mapping[Member, Sequence[float]]] = field(default_factory=dict)
     fingerprints: Mapping[Member, str] = field(default_factory=dict)
     inactive: frozenset[Member] = frozenset()
+    references: Mapping[str, str] = field(default_factory=dict)
+    controls: Mapping[str, str] = field(default_factory=dict)
 
     def metric(self, tag: Tag) -> Metric:
         """Return what is said of a metric; little, where the run does not describe it."""
@@ -136,6 +140,8 @@ class Measurements:
             repeats=repeats,
             fingerprints=fingerprints,
             inactive=frozenset(member for member in inactive if member),
+            references=self.references,
+            controls={self.sizes.get(policy, ("", policy))[1]: text for policy, text in self.controls.items()},
         )
 
     def _names_within(self, size: str) -> Callable[[Member], Member | None]:
