@@ -45,6 +45,7 @@ COMMANDS = {
     ),
     "hooks": Command("list the places in a model that an SAE can read", "sae_lightning.commands.hooks:main"),
     "inspect": Command("say what an SAE is, and whether it was read right", "sae_lightning.commands.inspect:main"),
+    "check": Command("does a published SAE beat random controls?", "sae_lightning.commands.check:main"),
     "push": Command("upload an SAE to the Hugging Face hub, with a card", "sae_lightning.commands.push:main"),
     "density": Command("measure how dense a model's representation is", "sae_lightning.commands.density:main"),
     "stitch": Command("find what a larger SAE has that a smaller one lacks", "sae_lightning.commands.stitch:main"),

@@ -97,8 +97,8 @@ class SAEFamily(SanityPanel):
 
     def initialise_members(self, samples: Tensor | None = None) -> None:
         """Start all members: those of one seed and size are equal, and sizes have no direction in common."""
-        for sae in self.members.values():  # with one seed a larger draw would begin with the smaller one
+        for sae in self.trained_members.values():  # with one seed a larger draw would begin with the smaller one
             sae.seed = sae.seed * _LARGEST_SIZE + sae.d_sae
         super().initialise_members(samples)
-        for member, sae in self.members.items():
+        for member, sae in self.trained_members.items():
             sae.seed = member.seed

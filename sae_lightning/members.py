@@ -16,6 +16,8 @@ from typing import Any, Final
 TRAINED: Final = "trained"
 RANDOM_BASELINES: Final = ("frozen_decoder", "soft_frozen_decoder", "frozen_encoder")
 """The random baselines of Korznikov et al. 2026 (arXiv 2602.14111)."""
+REMAKE: Final = "remake"
+"""Where references have controls, the group of the SAEs that were trained beside them."""
 FLOOR: Final = "floor"
 STAGES: Final = ("train", "val", "test")
 
@@ -193,11 +195,21 @@ _POLICIES = {
     "untrained": _Policy("untrained", Style("#E69F00", "v", (0, (5, 1, 1, 1, 1, 1)))),
     "from_truth": _Policy("from truth", None),
     "oracle": _Policy("oracle", Style("#000000", "p", (0, (1, 1)))),
+    "published": _Policy("published SAE", Style("#000000", "*", "-")),
+    "random_encoder": _Policy("random encoder", None),
+    "random_encoder_covariance": _Policy("random encoder (covariance)", None),
+    "random_decoder_pursuit": _Policy("random decoder, best codes", None),
+    "random_decoder_tied": _Policy("random decoder, tied codes", None),
+    "own_rows_pursuit": _Policy("own covariance, best codes", None),
+    "own_rows_tied": _Policy("own covariance, tied codes", None),
+    "permuted_decoder": _Policy("permuted decoder", None),
+    "principal_components": _Policy("principal components", None),
+    "raw_dimensions": _Policy("raw dimensions", None),
 }
 _OTHER_STYLES = [
     Style(colour, marker, line)
     for marker, line in (("P", "-"), ("X", "--"), ("h", ":"))
-    for colour in ("#56B4E9", "#F0E442")
+    for colour in ("#56B4E9", "#F0E442", "#999999")
 ]
 
 

@@ -3,6 +3,9 @@
 The sanity check of Korznikov et al. 2026, arXiv 2602.14111, as one run: members share the variant, the hyperparameters,
 the batches and, for one seed, the initial parameters; they differ in the freeze policy alone, and the Frozen Decoder in
 its start too, which has the covariance of the activations.
+
+Beside them may stand references, SAEs that are measured and not trained, such as published ones, and controls of each:
+SAEs with random or plain parts at the same l0, for which nothing is trained by gradient.
 """
 
 import hashlib
@@ -15,8 +18,10 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from sae_lightning.checks import check_above, check_seed
+from sae_lightning.controls import Control
+from sae_lightning.controls.beside import ReferencesAndControls
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
-from sae_lightning.members import Member
+from sae_lightning.members import REMAKE, Member
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import DecoderInit
 from sae_lightning.saes.module import SAEModule, columns_by_part
@@ -37,6 +42,15 @@ class SanityPanel(SAEModule):
         seeds: one member of each policy for every seed.
         widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
         learning_rates: a learning rate of its own for policies named here; the others have that of the sae's optimizer.
+        references: SAEs that are measured and not trained, of any variant and format, by name: a folder, a file,
+            hf://owner/name or RELEASE/ID; where the data have several hooks by HOOK/NAME.
+        controls: what each reference is compared with, by name; where there are several references they are called
+            REFERENCE_NAME.
+        draws: of each control that is random, 1 or more.
+        control_samples: activations of the training data from which controls are made, 2 or more.
+
+    Raises:
+        ValueError: if there is nothing to measure, or names, seeds or rates do not fit together.
     """
 
     sae_option = "model.sae"
@@ -44,12 +58,16 @@ class SanityPanel(SAEModule):
     def __init__(
         self,
         d_in: int,
-        sae: SAEFactory,
+        sae: SAEFactory | None = None,
         policies: dict[str, FreezePolicy] | None = None,
         inits: dict[str, DecoderInit] | None = None,
         seeds: Sequence[int] = (0,),
         widths: dict[str, int] | None = None,
         learning_rates: dict[str, float] | None = None,
+        references: dict[str, str] | None = None,
+        controls: dict[str, Control] | None = None,
+        draws: int = 3,
+        control_samples: int = 65_536,
     ) -> None:
         super().__init__()
         if policies is None:
@@ -65,9 +83,14 @@ class SanityPanel(SAEModule):
             check_above(0, "such as 1e-3", **{f"learning_rates.{policy}": rate})
         for seed in seeds:
             check_seed(seeds=seed)
-        if not policies or not seeds or len(set(seeds)) != len(seeds):
+        if not (policies or references) or not seeds or len(set(seeds)) != len(seeds):
             raise ValueError(
                 f"policies={list(policies)}, seeds={list(seeds)}: expected one policy and one seed or more, each once"
+            )
+        if policies and sae is None:
+            raise ValueError(
+                f"policies={list(policies)} and no sae: give the variant to train, or policies: {{}} to measure "
+                "references alone"
             )
         self.policies, self.inits, self.seeds = policies, inits, list(seeds)
         self.learning_rates = dict(learning_rates or {})
@@ -75,14 +98,23 @@ class SanityPanel(SAEModule):
         self.parts = columns_by_part(widths or {"": d_in})
         for part, columns in self.parts.items():
             for policy, seed in product(policies, seeds):
+                assert sae is not None
                 own = self.new_sae(sae, policy, columns.stop - columns.start)
                 own.seed, own.policy_name, own.init = seed, policy, inits.get(policy, own.init)
                 own.is_initialised = False
                 saes[Member(policy, seed, part)] = own
         self._members = tuple(saes)
         self.saes = nn.ModuleDict({str(member): own for member, own in saes.items()})
-        first = next(iter(self.members.values()))
-        self.optimizer, self.lr_scheduler = first.optimizer, first.lr_scheduler
+        self._beside = ReferencesAndControls(references or {}, controls or {}, draws, control_samples, self.parts)
+        self.references, self.controls_for = self._beside.where, self._beside.controls_for
+        if taken := sorted({*policies} & {*self.references, *self.controls_for}):
+            raise ValueError(f"references and controls: {taken[0]} is a policy, too: give it another name")
+        if self.controls_for:
+            trained = {policy: (REMAKE, policy) for policy in policies}
+            self.sizes = {**trained, **self._beside.sizes}
+        for first in saes.values():
+            self.optimizer, self.lr_scheduler = first.optimizer, first.lr_scheduler
+            break
         self.initialise_members()
 
     def new_sae(self, sae: SAEFactory, policy: str, d_in: int) -> SparseAutoencoder:
@@ -91,9 +123,25 @@ class SanityPanel(SAEModule):
 
     @property
     def members(self) -> Mapping[Member, SparseAutoencoder]:
-        """The SAEs."""
+        """The SAEs: those that are trained, references and controls."""
+        return {**self.trained_members, **self._beside.saes}
+
+    @property
+    def trained_members(self) -> Mapping[Member, SparseAutoencoder]:
+        """The SAEs of the policies."""
         saes = cast("Iterable[SparseAutoencoder]", self.saes.values())
         return dict(zip(self._members, saes, strict=True))
+
+    def setup(self, stage: str) -> None:
+        """Initialise what is trained, and make the controls of references from the training data.
+
+        Raises:
+            ValueError: if there is nothing to train, or a reference is of other activations.
+        """
+        if stage == "fit" and not self._members:
+            raise ValueError("policies: {} trains nothing: measure the references with sae validate, or name policies")
+        super().setup(stage)
+        self._beside.start(self)
 
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
         """Return what one member reads of activations [..., d_in]."""
@@ -103,7 +151,7 @@ class SanityPanel(SAEModule):
         """Start all members, and make sure that those of one seed and start are equal."""
         super().initialise_members(samples)
         starts: dict[Member, str] = {}
-        for member, sae in self.members.items():
+        for member, sae in self.trained_members.items():
             if not sae.is_initialised:
                 continue
             start = Member(member.policy if member.policy in self.inits else "", sae.seed, member.part)
@@ -114,7 +162,7 @@ class SanityPanel(SAEModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return one bound policy for each member."""
-        return [self.policies[member.policy].bind(member) for member in self.members]
+        return [self.policies[member.policy].bind(member) for member in self._members]
 
 
 def default_inits(policies: Mapping[str, FreezePolicy]) -> dict[str, DecoderInit]:

@@ -21,6 +21,7 @@ ROOMS = [
     ["formats"],
     ["saes"],
     ["freeze"],
+    ["controls"],
     ["panel"],
     ["family"],
     # data
@@ -51,7 +52,7 @@ ROOMS = [
     ["__main__"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-CORE = ("kernels", "metrics", "formats", "saes", "freeze", "panel", "family")
+CORE = ("kernels", "metrics", "formats", "saes", "freeze", "controls", "panel", "family")
 HEAVY = ("transformers", "open_clip", "datasets")
 
 

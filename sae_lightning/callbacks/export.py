@@ -1,6 +1,9 @@
-"""Export the trained SAEs to files that other programs can read."""
+"""Export the SAEs of a run to files that other programs can read."""
+
+from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from sae_lightning.runs.run import SAES_FOLDER
@@ -12,7 +15,9 @@ from sae_lightning.trainer import run_folder
 class ExportSAEs(Callback):
     """Write each member to ``saes/<policy>/<seed>/`` of the run folder when a fit has finished.
 
-    An interrupted fit exports nothing; its state is in the checkpoint.
+    References are written too, in the format of this library, and the first draw of each of their controls; also where
+    nothing is trained, when they have been measured. An interrupted fit exports nothing; its state is in the
+    checkpoint.
     """
 
     @override
@@ -22,8 +27,33 @@ class ExportSAEs(Callback):
             return
         resumed = pl_module.resumed
         is_unchanged = resumed is not None and resumed.step == trainer.global_step
-        for member, sae in pl_module.members.items():
+        for member, sae in pl_module.trained_members.items():
             if is_unchanged and (run / SAES_FOLDER / str(member) / "sae.json").is_file():
                 continue  # nothing was trained: what the file says of its training stays true
             sae.provenance = provenance_of(pl_module, member)
             sae.save(run / SAES_FOLDER / str(member))
+        _export_beside(run, pl_module)
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        run = run_folder(trainer)
+        if run is None or not trainer.is_global_zero or not isinstance(pl_module, SAEModule):
+            return
+        if trainer.state.fn != TrainerFn.FITTING and not pl_module.trained_members:
+            _export_beside(run, pl_module)
+
+    on_test_end = on_validation_end
+
+
+def _export_beside(run: Path, module: SAEModule) -> None:
+    """Export what is not trained, where it is not there yet."""
+    for member, sae in module.members.items():
+        is_beside = member not in module.trained_members and member.seed == 0
+        is_null = member.policy in module.references and not _is_first_part(module, member.policy, member.part)
+        if is_beside and not is_null and not (run / SAES_FOLDER / str(member) / "sae.json").is_file():
+            sae.save(run / SAES_FOLDER / str(member))
+
+
+def _is_first_part(module: SAEModule, policy: str, part: str) -> bool:
+    """Return whether a reference reads this part of the activations before all others, which are nulls of it."""
+    return part == next(member.part for member in module.members if member.policy == policy)

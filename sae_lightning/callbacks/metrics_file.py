@@ -87,6 +87,8 @@ class MetricsFile(Callback):
             member_floors=by_tag({scores.metric.name: scores.member_floors for scores in measured}),
             repeats=by_tag({scores.metric.name: tuples(scores.repeats or {}) for scores in measured}),
             fingerprints=fingerprints_of(pl_module),
+            references=pl_module.references if isinstance(pl_module, SAEModule) else {},
+            controls=pl_module.controls_for if isinstance(pl_module, SAEModule) else {},
         ).as_json()
         self._described |= set(about)
         run.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,7 @@ from sae_lightning.class_paths import accept_old_class_paths
 from sae_lightning.commands.before_start import check_before_start
 from sae_lightning.commands.parser import parse
 from sae_lightning.commands.rehearsal import choose_machine, say_unused_devices
+from sae_lightning.controls import Control
 from sae_lightning.datamodules import ActivationDataModule, Text
 from sae_lightning.evaluators import Convergence, Drift, Reconstruction, Sparsity
 from sae_lightning.family import SAEFamily
@@ -61,6 +62,7 @@ NAMED_CLASSES: tuple[type, ...] = (
     Callback,
     FreezePolicy,
     DecoderInit,
+    Control,
     BiasInit,
     L0Penalty,
     FiringProbability,
@@ -162,9 +164,10 @@ class SAECLI(LightningCLI):
             raise FileNotFoundError(
                 f"ckpt_path={checkpoint}: no such file; checkpoints lie in lightning_logs/<name>/version_N/checkpoints"
             )
-        if checkpoint is None and self.config.subcommand != "fit":
-            raise ValueError(f"sae {self.config.subcommand} needs the checkpoint to measure: --ckpt_path PATH")
         model = self.settings.model.class_path.split(".")[-1]
+        trains_nothing = model == SanityPanel.__name__ and self.settings.model.init_args.get("policies") == {}
+        if checkpoint is None and self.config.subcommand != "fit" and not trains_nothing:
+            raise ValueError(f"sae {self.config.subcommand} needs the checkpoint to measure: --ckpt_path PATH")
         if self.settings.freeze is not None and model in (SanityPanel.__name__, SAEFamily.__name__):
             raise ValueError(
                 f"freeze={self.settings.freeze.class_path} beside a {model}: freeze is for a lone SAE. "

@@ -39,4 +39,4 @@ class Convergence(Evaluator):
         falls = module.loss_curve.fall() if module.loss_curve is not None else None
         if falls is not None:
             falls = trainer.strategy.broadcast(falls.cpu())
-            yield Scores(LOSS_FALL, dict(zip(module.members, falls, strict=True)), None)
+            yield Scores(LOSS_FALL, dict(zip(module.trained_members, falls, strict=True)), None)

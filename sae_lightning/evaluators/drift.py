@@ -29,7 +29,7 @@ def cosine_metric(statistic: str) -> Metric:
 class Drift(Evaluator):
     """Log the cosine of decoder directions to their start: mean, median, lowest tenth and minimum; draw them all.
 
-    The floor is 1, that of an untrained SAE.
+    The floor is 1, that of an untrained SAE. References have no start, and are left out.
 
     Args:
         every_n_validations: 1 or more; the last validation always counts.
@@ -38,8 +38,11 @@ class Drift(Evaluator):
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Read the parameters; they are the same on every rank."""
         cosines = {
-            member: cosine_to_start(sae.W_dec.detach(), sae.W_dec_start) for member, sae in module.members.items()
+            member: cosine_to_start(sae.W_dec.detach(), sae.W_dec_start)
+            for member, sae in module.trained_members.items()
         }
+        if not cosines:
+            return
         for member, values in cosines.items():
             log_histogram(trainer, stage, "cosine_to_start", member, values)
         yield Scores(cosine_metric("mean"), {member: values.mean() for member, values in cosines.items()}, 1.0)

@@ -44,6 +44,9 @@ def same_sizes(module: SAEModule, members: Iterable[Member] | None = None) -> It
         sizes: dict[int, list[Member]] = {}
         for member in members_of_part:
             sizes.setdefault(saes[member].d_sae, []).append(member)
+        prefixes: list[str] = []
         for d_sae, own in sizes.items():
-            size = module.sizes.get(own[0].policy, (f"d{d_sae}",))[0]
-            yield SameSize(part, d_sae, tuple(own), "" if len(sizes) == 1 else f"{size}_")
+            prefix = f"{module.sizes.get(own[0].policy, (f'd{d_sae}',))[0]}_"
+            # Controls of a reference are of its group, and some of them have another number of latents.
+            prefixes.append(f"{prefix}d{d_sae}_" if prefix in prefixes else prefix)
+            yield SameSize(part, d_sae, tuple(own), "" if len(sizes) == 1 else prefixes[-1])

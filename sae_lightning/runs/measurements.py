@@ -6,7 +6,7 @@ from itertools import product
 from statistics import fmean
 from typing import TypeVar
 
-from sae_lightning.members import Member, Tag
+from sae_lightning.members import TRAINED, Member, Tag
 from sae_lightning.metric import Metric, undescribed
 from sae_lightning.runs.items import MetricItems
 
@@ -28,6 +28,9 @@ class Measurements:
         repeats: by evaluator seed the values that each value is the mean of, where there are several.
         fingerprints: of the SAEs as they were measured; none of older runs.
         inactive: members whose freeze policy kept nothing back, as the drift of their directions shows.
+        references: by policy where an SAE that is measured and not trained was read from.
+        controls: by policy what a control of a reference controls for, a clause.
+        reference_parts: of `by_size`: by part the reference that is called `trained` there, beside its controls.
     """
 
     values: Mapping[Tag, Mapping[Member, float | None]]
@@ -40,6 +43,9 @@ class Measurements:
     repeats: Mapping[Tag, Mapping[Member, Sequence[float]]] = field(default_factory=dict)
     fingerprints: Mapping[Member, str] = field(default_factory=dict)
     inactive: frozenset[Member] = frozenset()
+    references: Mapping[str, str] = field(default_factory=dict)
+    controls: Mapping[str, str] = field(default_factory=dict)
+    reference_parts: Mapping[str, str] = field(default_factory=dict)
 
     def metric(self, tag: Tag) -> Metric:
         """Return what is said of a metric; little, where the run does not describe it."""
@@ -105,7 +111,8 @@ class Measurements:
     def by_size(self) -> "Measurements":
         """View a family as if each of its sizes were a panel: trained, frozen_decoder and references at `fvu@x8`.
 
-        SAEs of one size are returned as they are. Metrics of a hook become `fvu@early x8`.
+        SAEs of one size are returned as they are. Metrics of a hook become `fvu@early x8`. A published SAE with its
+        controls is a size too: there it is `trained`, as `reference_parts` says.
         """
         if not self.sizes:
             return self
@@ -136,7 +143,18 @@ class Measurements:
             repeats=repeats,
             fingerprints=fingerprints,
             inactive=frozenset(member for member in inactive if member),
+            references=self.references,
+            controls={self.sizes.get(policy, ("", policy))[1]: text for policy, text in self.controls.items()},
+            reference_parts=self._reference_parts(),
         )
+
+    def _reference_parts(self) -> dict[str, str]:
+        """Return by part, as `by_size` names it, the reference that stands there in the place of the trained SAE."""
+        groups = {
+            size: name for name, (size, kind) in self.sizes.items() if name in self.references and kind == TRAINED
+        }
+        parts = dict.fromkeys(tag.part for tag in self.values)
+        return {f"{part} {size}".strip(): name for part, (size, name) in product(parts, groups.items())}
 
     def _names_within(self, size: str) -> Callable[[Member], Member | None]:
         """Return what gives a member its name among those of its size, and None to members of other sizes."""

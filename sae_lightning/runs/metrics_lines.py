@@ -13,7 +13,8 @@ which policies are of one size, and what they are there: ``{"x8_frozen_decoder":
 (their size, their live latents), and ``floors`` then the mean over SAEs. ``repeats`` has the values of each evaluator
 seed whose mean is the value: ``{"probe_accuracy_k1": {"trained": {"0": [0.81, 0.84]}}}``. All lists have one length,
 and place i is the same draw to every member. ``saes`` has the fingerprint of each SAE that was measured:
-``{"trained/0": "5ca1ab1e00c0ffee"}``.
+``{"trained/0": "5ca1ab1e00c0ffee"}``. ``references`` says by policy where an SAE was read from that is measured and not
+trained, and ``controls`` by policy what a control of such an SAE controls for.
 
 Format 1, of older versions, has no ``format``, ``about`` and ``nulls``, but ``better`` (``{"fvu": "lower"}``).
 """
@@ -50,6 +51,8 @@ class Validation:
         member_floors: floors of single members, of metrics where they have their own.
         repeats: by evaluator seed the values that each value is the mean of, where there are several.
         fingerprints: of the SAEs as they were measured; none of older versions.
+        references: by policy where an SAE that is not trained was read from.
+        controls: by policy what a control of a reference controls for.
     """
 
     step: int
@@ -64,6 +67,8 @@ class Validation:
     member_floors: Mapping[Tag, Mapping[Member, float]] = field(default_factory=dict)
     repeats: Mapping[Tag, Mapping[Member, tuple[float, ...]]] = field(default_factory=dict)
     fingerprints: Mapping[Member, str] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
+    controls: Mapping[str, str] = field(default_factory=dict)
 
     def plain_values(self) -> dict[str, dict[str, dict[str, float | None]]]:
         """Return the values by metric, policy and seed, as they stand in the line."""
@@ -85,6 +90,8 @@ class Validation:
         line |= {"member_floors": _plain(self.member_floors)} if self.member_floors else {}
         line |= {"repeats": _plain(self.repeats)} if self.repeats else {}
         line |= {"saes": {str(member): text for member, text in self.fingerprints.items()}} if self.fingerprints else {}
+        line |= {"references": dict(self.references)} if self.references else {}
+        line |= {"controls": dict(self.controls)} if self.controls else {}
         return json.dumps(line, allow_nan=False)
 
     @classmethod
@@ -113,6 +120,8 @@ class Validation:
                 for tag, members in _by_member(line.get("repeats", {})).items()
             },
             {Member.parse(key): text for key, text in line.get("saes", {}).items()},
+            line.get("references", {}),
+            line.get("controls", {}),
         )
 
 

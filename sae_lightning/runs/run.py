@@ -152,6 +152,8 @@ class Run:
             last.repeats,
             last.fingerprints,
             inactive_members(self.validations, self.model["init_args"].get("policies"), self.settings.get("freeze")),
+            last.references,
+            last.controls,
         )
 
     def _items(self) -> dict[Tag, MetricItems]:

@@ -114,7 +114,12 @@ class SAEModule(LightningModule):
     lr_scheduler: LRSchedulerCallable | None
     sizes: Mapping[str, tuple[str, str]] = {}
     """Where members have several sizes, the size of each policy and what it is among those of its size, `trained` or
-    a baseline: `{"x8": ("x8", "trained"), "x8_frozen_decoder": ("x8", "frozen_decoder")}`; else empty."""
+    a baseline: `{"x8": ("x8", "trained"), "x8_frozen_decoder": ("x8", "frozen_decoder")}`; else empty. A reference and
+    its controls are a size of their own."""
+    references: Mapping[str, str] = {}
+    """By policy where an SAE was read from that is measured and not trained."""
+    controls_for: Mapping[str, str] = {}
+    """By policy what a control of a reference controls for, a clause."""
     sae_option: ClassVar[str] = "model"
     """The option under which the user gives the arguments of an SAE."""
     optimization: dict[str, Any] | None = None
@@ -132,6 +137,11 @@ class SAEModule(LightningModule):
     def members(self) -> Mapping[Member, "SparseAutoencoder"]:
         """The SAEs."""
         raise NotImplementedError
+
+    @property
+    def trained_members(self) -> Mapping[Member, "SparseAutoencoder"]:
+        """The SAEs that a fit trains: all but references and their controls."""
+        return self.members
 
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
         """Return what one member reads of activations [..., d_in]: all of them."""
@@ -171,19 +181,20 @@ class SAEModule(LightningModule):
                 "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
             )
         if stage == "fit":
-            if any(not sae.is_initialised or sae.b_dec_awaits_data for sae in self.members.values()):
-                n = max(sae.n_calibration_samples for sae in self.members.values())
-                self.initialise_members(self._draw_calibration_sample(n) if n else None)
+            trained = self.trained_members
+            if any(not sae.is_initialised or sae.b_dec_awaits_data for sae in trained.values()):
+                n = max(sae.n_calibration_samples for sae in trained.values())
+                self.initialise_members(self.draw_calibration_sample(n) if n else None)
             if isinstance(data, ActivationData):
-                data.use_starting_dictionaries(self.members)
+                data.use_starting_dictionaries(trained)
 
     def initialise_members(self, samples: Tensor | None = None) -> None:
-        """Give every member its start, or what it still lacks of it.
+        """Give every member that is trained its start, or what it still lacks of it.
 
         Args:
             samples: [n, d_in] raw activations; None where there are none yet.
         """
-        for member, sae in self.members.items():
+        for member, sae in self.trained_members.items():
             own = None if samples is None else self.activations_for(member, samples)
             if not sae.is_initialised:
                 if own is not None or sae.can_start_without_data:
@@ -191,10 +202,10 @@ class SAEModule(LightningModule):
             elif sae.b_dec_awaits_data and own is not None:  # its directions may have been changed since: they stay
                 sae.start_b_dec(own)
 
-    def _draw_calibration_sample(self, n: int) -> Tensor:
+    def draw_calibration_sample(self, n: int) -> Tensor:
         """Return n activations, those of rank 0: a start from each rank's own data would differ between ranks."""
         data = any_datamodule_of(self.trainer)
-        for sae in self.members.values():
+        for sae in self.trained_members.values():
             sae.init.prepare(data)
         if isinstance(data, CalibrationData):
             sample = data.calibration_sample(n)
@@ -209,7 +220,7 @@ class SAEModule(LightningModule):
         batch = activations_in(batch, self.width)
         to_log = self.global_step % log_interval_of(self.trainer) == 0
         of_members: list[Tensor] = []
-        for member, sae in self.members.items():
+        for member, sae in self.trained_members.items():
             x = self.activations_for(member, batch)
             losses = sae.loss_terms(x, self.global_step)
             of_members.append(losses["loss"])
@@ -286,7 +297,7 @@ class SAEModule(LightningModule):
         if not self.learning_rates:
             return [parameter for parameter in self.parameters() if parameter.requires_grad]
         groups: dict[str, dict[str, Any]] = {}
-        for member, sae in self.members.items():
+        for member, sae in self.trained_members.items():
             name = member.policy if member.policy in self.learning_rates else OTHERS
             rate = {"lr": self.learning_rates[name]} if name in self.learning_rates else {}
             group = groups.setdefault(name, {"params": [], "name": name, **rate})
@@ -295,7 +306,7 @@ class SAEModule(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Remove from decoder gradients what the unit norm would undo."""
-        for sae in self.members.values():
+        for sae in self.trained_members.values():
             sae.project_decoder_gradient()
 
     def configure_gradient_clipping(
@@ -304,7 +315,7 @@ class SAEModule(LightningModule):
         """Clip every member by its own norm: members must not slow each other down."""
         if not gradient_clip_val:
             return
-        for sae in self.members.values():
+        for sae in self.trained_members.values():
             if gradient_clip_algorithm == "value":
                 torch.nn.utils.clip_grad_value_(sae.parameters(), gradient_clip_val)
             else:
@@ -314,7 +325,7 @@ class SAEModule(LightningModule):
         """Take an optimizer step, then bring members back to what constrains them."""
         super().optimizer_step(*args, **kwargs)
         self.zero_grad()  # Lightning would keep gradients through the next forward, where memory is short
-        for sae in self.members.values():
+        for sae in self.trained_members.values():
             sae.constrain()
 
     def on_train_start(self) -> None:
@@ -327,7 +338,7 @@ class SAEModule(LightningModule):
         if self.global_step and self.loss_curve is not None and self.loss_curve.n_steps == n_steps:
             self.loss_curve.to(self.device)
         else:
-            self.loss_curve = None if n_steps is None else LossCurve(n_steps, len(self.members), self.device)
+            self.loss_curve = None if n_steps is None else LossCurve(n_steps, len(self.trained_members), self.device)
         if self.resumed is not None and self.optimization is not None:
             if self.trainer.is_global_zero:
                 sys.stderr.write(self.resumed.report() + "\n")
@@ -338,7 +349,7 @@ class SAEModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the SAEs are of; refuse to save one that is not finite."""
         since = "" if self._finite_at is None else f"; the loss was finite at step {self._finite_at}"
-        for member, sae in self.members.items():
+        for member, sae in self.trained_members.items():
             refuse_non_finite(sae, str(member), f" at step {self.global_step}{since}")
         checkpoint[KEY] = record_of(self)
         if self.loss_curve is not None:

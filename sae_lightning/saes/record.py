@@ -1,6 +1,7 @@
 """What a run says of itself in each checkpoint and exported SAE, and what a checkpoint is compared with on loading.
 
-    record = {activations: {part: ...}, data: ..., members: {member: ...}, optimizer: ..., trainer: ..., steps: ...}
+    record = {activations: {part: ...}, data: ..., members: {member: ...}, references: {name: ...}, optimizer: ...,
+              trainer: ..., steps: ...}
 
 A resumed run goes on with the same members on the same stream: what decides these is refused when it differs. The rest
 is taken from the configuration and reported (`changes`).
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import sae_lightning
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.provenance import Difference, describe, differences, refuse, refuse_other_activations
+from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.trainer import any_datamodule_of
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def record_of(module: "SAEModule") -> dict[str, Any]:
         "activations": described.describe_activations() if described else None,
         "data": described.describe() if described else None,
         "members": _members(module),
+        "references": _references(module),
         "model": type(module).__name__,
         "optimizer": module.optimization,
         "trainer": trainer_settings(trainer),
@@ -82,6 +85,7 @@ def provenance_of(module: "SAEModule", member: Member) -> dict[str, Any]:
     before = provenance.get("imported", provenance.get("started_from"))
     started_from = {} if before is None else {"started_from": before}
     activations, members = record.pop("activations"), record.pop("members")
+    del record["references"]
     own = None if activations is None else activations.get(member.part, activations[""])
     del record["format_version"]
     own_record = {"activations": own, "member": str(member), "sae": members[str(member)], **record}
@@ -125,6 +129,8 @@ def refuse_other_record(module: "SAEModule", checkpoint: Mapping[str, Any], is_r
             f"hooks and nulls decide that. {_FROM_RUN}"
         )
     refuse(what, [one for name in own for one in differences(saved[name], own[name], module.sae_option)], _FROM_RUN)
+    if is_resumed:
+        refuse(what, differences(record.get("references", {}), _references(module), "model.references"), _FROM_RUN)
     data = any_datamodule_of(module.trainer)
     if not isinstance(data, DescribedData) or record["data"] is None:
         return _trainer_changes(module, record) if is_resumed else []
@@ -143,5 +149,14 @@ def _trainer_changes(module: "SAEModule", record: Mapping[str, Any]) -> list[Dif
 
 
 def _members(module: "SAEModule") -> dict[str, Any]:
-    members = {str(member): (sae, describe(sae)) for member, sae in module.members.items()}
+    members = {str(member): (sae, describe(sae)) for member, sae in module.trained_members.items()}
     return {name: own | {"policy": dict(sae.freeze_policy)} for name, (sae, own) in members.items()}
+
+
+def _references(module: "SAEModule") -> dict[str, str]:
+    """Return the fingerprints of what is measured and not trained; controls follow from the data and these."""
+    return {
+        str(member): fingerprint(sae.state_dict())
+        for member, sae in module.members.items()
+        if member.policy in module.references and not member.part
+    }

@@ -10,8 +10,9 @@ from sae_lightning.verdict.statistics import Difference
 BEATS, LOSES, EQUIVALENT, UNCLEAR = "beats", "loses", "equivalent", "unclear"
 UNKNOWN, INACTIVE = "unknown", "inactive"
 WORDS = (BEATS, EQUIVALENT, UNCLEAR, LOSES, UNKNOWN, INACTIVE)
-"""What the trained SAE does to a baseline, in the order of tables; `unknown` where there is no interval, `inactive`
-where the baseline is no other SAE."""
+"""What the trained or published SAE does to a baseline, in the order of tables; `unknown` where there is no interval,
+`inactive` where the baseline is no other SAE."""
+SUBJECT = "the trained SAE"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Comparison:
 
     Args:
         tag: the metric.
-        baseline: name of the policy or reference.
+        baseline: name of the policy, the control or what is no SAE.
         trained: mean over seeds.
         value: mean of the baseline.
         difference: trained minus baseline, with the interval that decides.
@@ -29,12 +30,16 @@ class Comparison:
         baseline_floor: floor of the baseline.
         margin: largest difference that is called equivalent; None without a floor, or where the trained SAE is not
             clearly above it.
-        n_seeds: pairs of seeds.
+        n_seeds: pairs of seeds; 1 of a published SAE.
         n_items: evaluation items that entered the interval, 0 for seeds alone.
-        is_random: one of the random baselines, for all of which the intervals hold at once.
+        is_random: one of the random baselines, or of the controls of a published SAE, for all of which the intervals
+            hold at once.
         is_reference: no SAE, such as `pca`.
         inactive: why the baseline is no other SAE than the trained one; empty where it is.
         not_converged: which of the two had not converged.
+        published: name of the published SAE that stands in the place of the trained one; empty for one trained here.
+        subject: what that, or the trained SAE, is called in a sentence.
+        n_draws: draws of the control; 0 where the baseline is none.
     """
 
     tag: Tag
@@ -52,6 +57,9 @@ class Comparison:
     is_reference: bool = False
     inactive: str = ""
     not_converged: tuple[str, ...] = ()
+    published: str = ""
+    subject: str = SUBJECT
+    n_draws: int = 0
 
     @property
     def verdict(self) -> str:
@@ -97,15 +105,32 @@ class Comparison:
         """What limits the comparison, in short."""
         notes = [self.inactive] if self.inactive else []
         if not math.isnan(self.difference.half):
-            notes += [] if self.varies or self.inactive else ["no variation between seeds: nothing says how sure it is"]
+            if not (self.varies or self.inactive):
+                notes.append(f"no variation between {self._repeated}: nothing says how sure it is")
             if self.has_one_degree:
-                notes.append(
-                    f"two {'seeds' if self.n_seeds == 2 else 'items or evaluator seeds'}: one degree of freedom"
-                )
-            notes += ["one seed: over evaluation items"] if self.n_seeds == 1 else []
+                two = {"draws": self.n_draws, "seeds": self.n_seeds}.get(self._repeated) == 2
+                notes.append(f"two {self._repeated if two else 'items or evaluator seeds'}: one degree of freedom")
+            notes += self._over()
         if self.not_converged:
             notes.append(f"not converged: {', '.join(self.not_converged)}")
         return notes
+
+    @property
+    def _repeated(self) -> str:
+        """What there are several of."""
+        if not self.published:
+            return "seeds"
+        return "draws" if self.n_draws > 1 else "items" if self.n_items else "evaluator seeds"
+
+    def _over(self) -> list[str]:
+        """Say over what the interval is, where that is not seeds."""
+        if not self.published:
+            return ["one seed: over evaluation items"] if self.n_seeds == 1 else []
+        if not self.has_interval:
+            return []
+        draws = [f"{self.n_draws} draws of the control"] if self.n_draws > 1 else []
+        items = ["evaluation items"] if self.n_items else []
+        return [f"over {' and '.join(draws + items) or 'evaluator seeds'}"]
 
     @property
     def has_one_degree(self) -> bool:

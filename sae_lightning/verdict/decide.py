@@ -10,9 +10,11 @@ anything is measured, and other metrics do not count. The word follows from the 
 - `unknown`: there is none.
 
 An interval of no width is no certainty: where nothing varies between the seeds, nothing says how much another seed
-would, and the word is `unclear`. Each baseline is a question of its own: the best of several is never taken. What is no
-random baseline (references, policies of the user's own) has the interval of a single comparison. A baseline whose
-constraint never acted is the trained SAE again, and is left out.
+would, and the word is `unclear`. A published SAE with its controls is decided in the same way, with the interval of
+`beyond_draws`, for all its controls at once. Each baseline is a question of its own: the best of several is never
+taken. What is no random baseline (references, policies of the user's own) has the interval of a single comparison. A
+baseline whose constraint never acted is the trained SAE again, and is left out; so is a control on a metric that cannot
+see what it changed.
 """
 
 import statistics
@@ -22,9 +24,9 @@ from sae_lightning import members
 from sae_lightning.members import RANDOM_BASELINES, TRAINED, Tag
 from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE
 from sae_lightning.runs.measurements import Measurements, in_order
-from sae_lightning.verdict.comparison import Comparison
+from sae_lightning.verdict.comparison import SUBJECT, Comparison
 from sae_lightning.verdict.differences import Pairing, between, difference_of, values_of
-from sae_lightning.verdict.inactive import why_inactive
+from sae_lightning.verdict.inactive import why_inactive, why_unseen
 from sae_lightning.verdict.statistics import crossed, linearised
 
 LOSS_FALL = "loss_fall"
@@ -64,11 +66,14 @@ def floor_of(runs: Sequence[Measurements], tag: Tag, policy: str = "") -> float 
 
 
 def _compare(runs: Sequence[Measurements], tag: Tag, baseline: str, margin: float) -> Comparison | None:
-    if (pairing := Pairing.of(runs, tag, baseline)) is None:
+    published = published_of(runs, tag.part)
+    random_names = {name for run in runs for name in run.controls} if published else {*RANDOM_BASELINES}
+    is_random = baseline in random_names
+    is_control = is_random and bool(published)
+    if (pairing := Pairing.of(runs, tag, baseline, is_control)) is None:
         return None
     difference, n_items = difference_of(runs, tag, pairing)
-    is_random = baseline in RANDOM_BASELINES
-    n_random = len({policy for run in runs for policy in run.of_part(tag.part)} & {*RANDOM_BASELINES})
+    n_random = len({policy for run in runs for policy in run.of_part(tag.part)} & random_names)
     floor, is_better_higher = floor_of(runs, tag, TRAINED), better_way(runs, tag) == "higher"
     return Comparison(
         tag,
@@ -84,9 +89,25 @@ def _compare(runs: Sequence[Measurements], tag: Tag, baseline: str, margin: floa
         n_items,
         is_random,
         all(run.is_reference(baseline) for run in runs if baseline in run.of_part(tag.part)),
-        why_inactive(runs, tag.part, baseline),
+        why_unseen(runs, tag, baseline) if is_control else why_inactive(runs, tag.part, baseline),
         tuple(policy for policy in (TRAINED, baseline) if _still_falls(runs, tag.part, policy)),
+        published,
+        _subject(runs, published),
+        len(pairing.others) if is_control else 0,
     )
+
+
+def published_of(runs: Sequence[Measurements], part: str) -> str:
+    """Return the published SAE that stands in the place of the trained one in a part; empty where none does."""
+    return next((run.reference_parts[part] for run in runs if part in run.reference_parts), "")
+
+
+def _subject(runs: Sequence[Measurements], published: str) -> str:
+    """Name the SAE that is compared; a published one by its name where there are several."""
+    if not published:
+        return SUBJECT
+    has_several = len({name for run in runs for name in run.reference_parts.values()}) > 1
+    return members.policy_label(published) if has_several else "the published SAE"
 
 
 def _margin(

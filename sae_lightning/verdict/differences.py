@@ -1,6 +1,10 @@
-"""The difference between the trained SAE and one baseline: what is paired with what, and everything that varies."""
+"""The difference between the trained SAE and one baseline: what is paired with what, and everything that varies.
+
+A published SAE is compared with draws of a control: there is no seed that both have, and nothing is paired but items.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +18,11 @@ from sae_lightning.verdict.statistics import (
     Difference,
     between_repeats,
     between_seeds,
+    beyond_draws,
     crossed,
     independent,
     linearised,
+    over_items,
 )
 
 ROUNDING = 1e-6
@@ -42,18 +48,29 @@ class Pairing(NamedTuple):
         trained: values of the trained SAEs.
         others: values of the baseline.
         pairs: those of one seed; none where no seed has both.
+        is_control: whether the one trained SAE is a published one, and the others are draws of its control.
     """
 
     trained: Mapping[Entrant, float]
     others: Mapping[Entrant, float]
     pairs: Sequence[tuple[Entrant, Entrant]]
+    is_control: bool = False
 
     @classmethod
-    def of(cls, runs: Sequence[Measurements], tag: Tag, baseline: str) -> "Pairing | None":
-        """Pair the SAEs of a metric; None where one side has no value."""
+    def of(cls, runs: Sequence[Measurements], tag: Tag, baseline: str, is_control: bool = False) -> "Pairing | None":
+        """Pair the SAEs of a metric; None where one side has no value.
+
+        Args:
+            runs: of one experiment.
+            tag: the metric.
+            baseline: name of the policy or reference.
+            is_control: whether it is a control of a published SAE: then nothing is paired.
+        """
         trained, others = values_of(runs, tag, TRAINED), values_of(runs, tag, baseline)
         if not trained or not others:
             return None
+        if is_control:  # measured by several runs the published SAE is still one
+            return cls(dict(list(trained.items())[:1]), others, [], is_control=True)
         pairs = _pairs(list(trained), list(others))
         if pairs:
             trained = {one: trained[one] for one, _ in pairs}
@@ -61,7 +78,7 @@ class Pairing(NamedTuple):
 
     @property
     def n_seeds(self) -> int:
-        """Pairs of seeds, or the smaller number where there are none."""
+        """Pairs of seeds, or the smaller number where there are none; 1 against a control."""
         return len(self.pairs) or min(len(self.trained), len(self.others))
 
 
@@ -76,10 +93,15 @@ def values_of(runs: Sequence[Measurements], tag: Tag, policy: str) -> dict[Entra
 
 
 def difference_of(runs: Sequence[Measurements], tag: Tag, pairing: Pairing) -> tuple[Difference, int]:
-    """Return trained minus baseline over seeds, items and evaluator seeds, and from how many items."""
-    difference, n_items = _over_seeds_and_items(runs, tag, pairing)
+    """Return trained minus baseline over seeds or draws, items and evaluator seeds, and from how many items."""
+    compare = _over_draws_and_items if pairing.is_control else _over_seeds_and_items
+    difference, n_items = compare(runs, tag, pairing)
     if (repeats := _over_repeats(runs, tag, pairing)) is not None:
-        difference = difference.plus(*between_repeats(repeats))
+        part = between_repeats(repeats)
+        # Of one seed, evaluator seeds do not say how another would vary. Of a control with one draw, nothing else does.
+        difference = (
+            replace(difference, parts=(*difference.parts, part)) if pairing.is_control else difference.plus(*part)
+        )
     return difference, n_items
 
 
@@ -89,12 +111,22 @@ def between(runs: Sequence[Measurements], tag: Tag, trained: Sequence[float], ot
     Where the metric counts, its variance is taken to be that of two seeds one step apart at least: with three or four
     seeds a smaller one is chance too often (`benchmarks.coverage`). Where nothing varies but rounding, it is 0.
     """
+    differences = _without_rounding(trained, others)
+    return between_seeds(differences, _least_variance(runs, tag))
+
+
+def _without_rounding(trained: Sequence[float], others: Sequence[float]) -> NDArray[np.float64]:
+    """Return the differences, all equal where they differ by rounding alone."""
     differences = np.array(trained) - np.array(others)
     if np.ptp(differences) <= ROUNDING * max(map(abs, (*trained, *others))):
-        return between_seeds(np.full(len(differences), differences.mean()))
+        return np.full(len(differences), differences.mean())
+    return differences
+
+
+def _least_variance(runs: Sequence[Measurements], tag: Tag) -> float:
+    """Return the variance of two values that are one step of a metric that counts apart; 0 of others."""
     values = [value for run in runs for value in run.values.get(tag, {}).values()]
-    step = grid_step([*values, *(run.floors.get(tag) for run in runs)])
-    return between_seeds(differences, step**2 / 2)
+    return grid_step([*values, *(run.floors.get(tag) for run in runs)]) ** 2 / 2
 
 
 def _pairs(trained: list[Entrant], others: list[Entrant]) -> list[tuple[Entrant, Entrant]]:
@@ -109,7 +141,7 @@ def _pairs(trained: list[Entrant], others: list[Entrant]) -> list[tuple[Entrant,
 
 
 def _over_seeds_and_items(runs: Sequence[Measurements], tag: Tag, pairing: Pairing) -> tuple[Difference, int]:
-    trained, others, pairs = pairing
+    trained, others, pairs = pairing.trained, pairing.others, pairing.pairs
     if not pairs:
         return independent(np.array(list(trained.values())), np.array(list(others.values()))), 0
     rows = [_item_differences(runs, tag, *pair) for pair in pairs]
@@ -123,6 +155,28 @@ def _over_seeds_and_items(runs: Sequence[Measurements], tag: Tag, pairing: Pairi
         one, other = (linearised(*fractions) for fractions in both if fractions is not None)
         return independent(one, other), min(len(one), len(other))
     return between_seeds(np.array([trained[pairs[0][0]] - others[pairs[0][1]]])), 0
+
+
+def _over_draws_and_items(runs: Sequence[Measurements], tag: Tag, pairing: Pairing) -> tuple[Difference, int]:
+    """Return published minus control: what varies between draws, and between items of the mean over draws."""
+    ((reference, value),) = pairing.trained.items()
+    differences = _without_rounding([value] * len(pairing.others), list(pairing.others.values()))
+    difference = beyond_draws(differences, _least_variance(runs, tag))
+    samples = _item_samples(runs, tag, reference, list(pairing.others))
+    parts = (*difference.parts, *map(over_items, samples))
+    return replace(difference, parts=parts), min(map(len, samples), default=0)
+
+
+def _item_samples(
+    runs: Sequence[Measurements], tag: Tag, reference: Entrant, draws: Sequence[Entrant]
+) -> list[NDArray[np.float64]]:
+    """Return what varies between items [n_items]: differences of the mean over draws, or both sides' own items."""
+    rows = [row for draw in draws if (row := _item_differences(runs, tag, reference, draw)) is not None]
+    if len(rows) == len(draws) and len({len(row) for row in rows}) == 1:
+        return [np.mean(rows, axis=0)]
+    # Between several draws vary their own items as well.
+    own = [_items(runs, tag, entrant) for entrant in (reference, *(draws if len(draws) == 1 else ()))]
+    return [linearised(*fractions) for fractions in own if fractions is not None] if all(own) else []
 
 
 def _over_repeats(runs: Sequence[Measurements], tag: Tag, pairing: Pairing) -> NDArray[np.float64] | None:

@@ -1,27 +1,69 @@
-"""Baselines that are the trained SAE again, since their freeze policy never had to keep anything back."""
+"""Baselines that are the trained SAE again.
+
+A freeze policy that never had to keep anything back gives the trained SAE. A control that changes the decoder alone has
+the latents of the published SAE, and a metric of the latents cannot tell the two apart.
+"""
 
 from collections.abc import Sequence
 
-from sae_lightning.members import TRAINED, Member
+from sae_lightning.members import TRAINED, Member, Tag
 from sae_lightning.runs.measurements import Measurements
 
 _SAME = "its constraint never acted: equal to the trained SAE to the bit"
 _WITHIN = "its constraint never acted: no direction reached the least cosine that it allows"
 _LEAST_METRICS = 2
 """Without fingerprints: one metric may agree by chance, as a count does."""
+_EQUAL = "equal to the published SAE to the bit"
+_SAME_LATENTS = "it has the latents of the published SAE, and this metric sees nothing else"
+_L0, _DEAD = "l0", "dead_fraction"
+_LEAST_TELLING = 3
+"""Metrics that have to agree to the bit where l0 is the same to all SAEs, as with a TopK."""
 
 
 def why_inactive(runs: Sequence[Measurements], part: str, baseline: str) -> str:
     """Say why a baseline is no other SAE than the trained one; empty where it is, in at least one seed."""
-    members = [
-        (run, member)
-        for run in runs
-        for member in dict.fromkeys(member for tag, own in run.values.items() if tag.part == part for member in own)
-        if member.policy == baseline
-    ]
+    members = _of_policy(runs, part, baseline)
     if members and all(_is_trained(runs, run, member) for run, member in members):
         return _SAME
     return _WITHIN if members and all(member in run.inactive for run, member in members) else ""
+
+
+def why_unseen(runs: Sequence[Measurements], tag: Tag, control: str) -> str:
+    """Say why a metric cannot differ between a published SAE and a control of it; empty where it can.
+
+    That it agrees to the bit is not enough, since SAEs may agree on a share of a few examples: l0 and the share of dead
+    latents have to agree, and more that agrees by chance seldom.
+    """
+    published, *_ = _of_policy(runs, tag.part, TRAINED)
+    draws = _of_policy(runs, tag.part, control)
+    prints = [run.fingerprints.get(member) for run, member in (published, *draws)]
+    if None not in prints and len(set(prints)) == 1:
+        return _EQUAL
+    return _SAME_LATENTS if all(_has_its_latents(published, draw, tag) for draw in draws) else ""
+
+
+def _of_policy(runs: Sequence[Measurements], part: str, policy: str) -> list[tuple[Measurements, Member]]:
+    return [
+        (run, member)
+        for run in runs
+        for member in dict.fromkeys(member for own in run.values.values() for member in own)
+        if (member.policy, member.part) == (policy, part)
+    ]
+
+
+def _has_its_latents(published: tuple[Measurements, Member], draw: tuple[Measurements, Member], tag: Tag) -> bool:
+    """Return whether a draw has the latents of the published SAE, and a metric the same value for both."""
+    values, others = _values(*published), _values(*draw)
+    agree = {name: value for name, value in values.items() if others.get(name) == value}
+    if tag.metric not in agree or not {_L0, _DEAD} & set(values) <= set(agree):
+        return False
+    telling = [name for name, value in agree.items() if not (2 * value).is_integer()]
+    return _L0 in telling or len(telling) >= _LEAST_TELLING
+
+
+def _values(run: Measurements, member: Member) -> dict[str, float]:
+    """Return what a member has, by metrics of its part."""
+    return {tag.metric: float(value) for tag, own in run.values.items() if (value := own.get(member)) is not None}
 
 
 def _is_trained(runs: Sequence[Measurements], run: Measurements, member: Member) -> bool:

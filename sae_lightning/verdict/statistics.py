@@ -15,6 +15,15 @@ one alone would. With seeds alone this is the paired t interval. With one seed i
 the first-order limit of resampling them (the infinitesimal jackknife) without the noise of resampling. A ratio of sums
 is linearised: `y_i = D + (difference of numerators - D * denominator_i) / mean(denominator)`.
 
+A published SAE is one, and against it stand m draws of a control, a baseline for which nothing is trained. Where it is
+no better than its control it is as good as another draw, so that `SAE - mean of the draws` varies by
+
+    V_draws = s^2 (1 + 1 / m)    with m - 1 degrees of freedom
+
+with s^2 the variance between draws: a prediction interval (`beyond_draws`), and not one of the mean. The items add
+theirs, as of one SAE. A control of which there is one draw, as there is one set of principal components, is compared
+over items alone.
+
 The intervals cover the mean over all seeds and items of this kind. With one seed they describe these two SAEs and not
 how they were trained.
 """
@@ -99,6 +108,25 @@ def between_seeds(differences: NDArray[np.float64], least_variance: float = 0.0)
     n, mean = len(differences), float(differences.mean())
     variance = float(differences.var(ddof=1)) if n > 1 else 0.0
     return Difference(mean, ((max(variance, least_variance) / n if variance else 0.0, n - 1),) if n > 1 else ())
+
+
+def beyond_draws(differences: NDArray[np.float64], least_variance: float = 0.0) -> Difference:
+    """Return the mean of the differences [n_draws] of one SAE to draws of a control, with its prediction interval.
+
+    The interval leaves out 0 where the SAE is unlikely to be one more draw (Hahn and Meeker 1991, chapter 4).
+
+    Args:
+        differences: between the SAE and each draw.
+        least_variance: between draws, in place of a smaller one that was seen; none at all says nothing and stays 0.
+    """
+    difference = between_seeds(differences, least_variance)
+    n = len(differences)
+    return replace(difference, parts=tuple((variance * (n + 1), df) for variance, df in difference.parts))
+
+
+def over_items(y: NDArray[np.float64]) -> tuple[float, int]:
+    """Return the variance of the mean of independent items [n_items], two or more, and its degrees of freedom."""
+    return float(y.var(ddof=1)) / len(y), len(y) - 1
 
 
 def crossed(y: NDArray[np.float64]) -> Difference:

@@ -1,0 +1,165 @@
+"""What stands beside the SAEs that are trained: references, which are read from files, and the controls of each."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from sae_lightning.checks import check_whole
+from sae_lightning.controls.base import Control
+from sae_lightning.controls.l0 import measured_l0
+from sae_lightning.members import TRAINED, Member
+from sae_lightning.provenance import describe
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.fingerprint import fingerprint
+from sae_lightning.saes.module import ActivationData, SAEModule
+from sae_lightning.trainer import any_datamodule_of
+
+
+@runtime_checkable
+class RefusingData(Protocol):
+    """A datamodule that knows which SAEs are of its activations."""
+
+    def refuse_sae_of_others(self, sae: SparseAutoencoder, name: str, part: str = "") -> None:
+        """Refuse an SAE that was trained on other activations than these."""
+        ...
+
+
+class ReferencesAndControls:
+    """SAEs that are measured and not trained.
+
+    Args:
+        references: where each is read from, by name, or by PART/NAME where the activations have several parts that are
+            no nulls. A reference reads null versions of the activations, too.
+        controls: what each is compared with, on the activations themselves.
+        draws: of each control that is random.
+        n_samples: activations that controls are made from.
+        parts: columns of the activations that each part has.
+
+    Attributes:
+        saes: by member; controls have no start before `start`.
+        where: by policy, of references.
+        controls_for: by policy, of controls.
+        sizes: see `SAEModule.sizes`; empty without controls.
+
+    Raises:
+        ValueError: if a reference cannot be read, is of another width, or is there twice; if names are none.
+    """
+
+    def __init__(
+        self,
+        references: Mapping[str, str],
+        controls: Mapping[str, Control],
+        draws: int,
+        n_samples: int,
+        parts: Mapping[str, slice],
+    ) -> None:
+        check_whole(1, draws=draws)
+        check_whole(2, control_samples=n_samples)
+        if controls and not references:
+            raise ValueError(
+                f"controls={list(controls)} without references: say of which SAEs, references: {{NAME: PATH}}"
+            )
+        self.n_samples = n_samples
+        self.saes: dict[Member, SparseAutoencoder] = {}
+        self.where: dict[str, str] = {}
+        self.controls_for: dict[str, str] = {}
+        self.sizes: dict[str, tuple[str, str]] = {}
+        self._controls: dict[Member, tuple[Control, Member]] = {}
+        known: dict[tuple[str, str], str] = {}
+        for key, where in references.items():
+            part, _, name = key.rpartition("/")
+            check_name("references", name)
+            sae = SparseAutoencoder.load(where)
+            same = known.setdefault((part, fingerprint(sae.state_dict())), key)
+            if same != key:
+                raise ValueError(f"references: {same} and {key} are one SAE, by content: name it once")
+            for own_part in _parts_read("references", key, part, parts):
+                _check_width(sae, f"references.{key}={where}", own_part, parts[own_part])
+                self.saes[Member(name, 0, own_part)] = sae
+            self.where[name] = where
+        for member, sae in list(self.saes.items()):
+            if member.part in _real_parts(parts):
+                self._add_controls(member, sae, controls, draws)
+
+    def _add_controls(
+        self, reference: Member, sae: SparseAutoencoder, controls: Mapping[str, Control], draws: int
+    ) -> None:
+        for name, control in controls.items():
+            check_name("controls", name)
+            policy = name if len(self.where) == 1 else f"{reference.policy}_{name}"
+            if policy in self.where:
+                raise ValueError(f"controls: {policy} is a reference, too: give it another name")
+            for draw in range(draws if control.is_random else 1):
+                own = control.new(sae)
+                own.policy_name, own.seed = policy, draw
+                own.provenance = {"control": describe(control) | {"of": self.where[reference.policy], "draw": draw}}
+                member = Member(policy, draw, reference.part)
+                self.saes[member], self._controls[member] = own, (control, reference)
+            self.controls_for[policy] = control.controls_for
+            self.sizes[reference.policy] = (reference.policy, TRAINED)
+            self.sizes[policy] = (reference.policy, name)
+
+    def start(self, module: SAEModule) -> None:
+        """Move everything to the device of a module, and make what is not yet made of the training data.
+
+        Raises:
+            ValueError: if a reference is of other activations than the data.
+        """
+        data = any_datamodule_of(module.trainer)
+        self._refuse_others(data)
+        for sae in self.saes.values():
+            sae.to(module.trainer.strategy.root_device).eval()
+        waiting = {member: own for member, own in self._controls.items() if not self.saes[member].is_initialised}
+        if not waiting:
+            return
+        samples = module.draw_calibration_sample(self.n_samples)
+        l0s: dict[Member, float] = {}
+        for member, (control, reference) in waiting.items():
+            sae = self.saes[reference]
+            x = module.activations_for(reference, samples).to(sae.W_dec.device)
+            if reference not in l0s:
+                l0s[reference] = measured_l0(sae, x)
+            own = self.saes[member]
+            control.start(own, sae, x, l0s[reference], member.seed)
+            own.eval()
+
+    def _refuse_others(self, data: Any) -> None:  # noqa: ANN401
+        nulls = data.null_parts if isinstance(data, ActivationData) else ()
+        for member, sae in self.saes.items():
+            if isinstance(data, RefusingData) and member not in self._controls and member.part not in nulls:
+                data.refuse_sae_of_others(sae, self.where[member.policy], member.part)
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that cannot be a folder and a curve of a chart.
+
+    Raises:
+        ValueError: says what was expected.
+    """
+    if not re.fullmatch(r"\w+", name):
+        raise ValueError(f"{what}: the name {name!r} becomes a folder and a chart; use letters, digits and _")
+
+
+def _parts_read(what: str, key: str, part: str, parts: Mapping[str, slice]) -> Iterator[str]:
+    """Return the parts that a reference reads: the one it names, or the activations and all null versions of them."""
+    if part in parts:
+        yield from [part] if part else parts
+    elif part:
+        raise ValueError(f"{what}: {key} reads {part}, and the data have {', '.join(parts)}")
+    else:
+        example = f"{next(iter(parts))}/{key}"
+        raise ValueError(f"{what}: {key} reads one hook, and the data have {', '.join(parts)}: say which, {example}")
+
+
+def _real_parts(parts: Mapping[str, slice]) -> list[str]:
+    """Return the parts that are no nulls: where the activations themselves are one, the others are nulls of them."""
+    return [""] if "" in parts else list(parts)
+
+
+def _check_width(sae: SparseAutoencoder, what: str, part: str, columns: slice) -> None:
+    if sae.d_in != (width := columns.stop - columns.start):
+        at = f" ({part})" if part else ""
+        raise ValueError(
+            f"{what} has d_in={sae.d_in}, and the activations{at} have {width}: give the model and hook that it was "
+            "trained on"
+        )
