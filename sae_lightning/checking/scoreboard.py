@@ -216,7 +216,7 @@ def _note(counted: Row, same: Sequence[Row]) -> str:
         f"{counted.name} of {counted.path} is in {where} too (fingerprint {counted.sae['fingerprint']}) and counts once"
     )
     off = max(((_distance(counted, row, name), name) for row in others for name in counted.metrics), default=None)
-    return f"{text}; its {off[1]} is {off[0]:.2g} off there" if off and off[0] else text
+    return f"{text}; its {off[1]} is {off[0]:.2g} off there." if off and off[0] else f"{text}."
 
 
 def _distance(one: Row, other: Row, metric: str) -> float:

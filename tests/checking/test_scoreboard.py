@@ -224,7 +224,7 @@ def test_the_page_asks_for_nothing_and_takes_no_text_for_markup(tmp_path, capsys
     text = out.read_text(encoding="utf-8")
     assert script not in text
     assert "&lt;script&gt;alert(1)" in text
-    assert 'class="beats">+0.2000 [+0.1500, +0.2500] beats<' in text
+    assert 'class="beats">+0.2000\n[+0.1500, +0.2500]\nbeats<' in text
     assert "default-src 'none'" in text
     assert not re.search(r'(src|href)="(?!#)|url\(|@import|https?:', text)
     assert script.replace("<", "&lt;") in printed(capsys, tmp_path / "a")  # Markdown is markup too
