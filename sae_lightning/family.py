@@ -44,6 +44,7 @@ class SAEFamily(SanityPanel):
         widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
         learning_rates: a learning rate of its own for policies named here, at every size, and for `trained`, what each
             size is beside them; the others have that of the sae's optimizer.
+        references: SAEs that are measured beside every size and not trained, see SanityPanel.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class SAEFamily(SanityPanel):
         seeds: Sequence[int] = (0,),
         widths: dict[str, int] | None = None,
         learning_rates: dict[str, float] | None = None,
+        references: dict[str, str] | None = None,
     ) -> None:
         factors, policies, inits = list(expansion_factors), policies or {}, inits or {}
         for factor in factors:
@@ -88,7 +90,7 @@ class SAEFamily(SanityPanel):
                     if name in inits:
                         starts[member] = inits[name]
         rates = {kind: own_rates[name] for kind, (_, name) in sizes.items() if name in own_rates}
-        super().__init__(d_in, sae, kinds, starts, seeds, widths, rates)  # type: ignore[arg-type]
+        super().__init__(d_in, sae, kinds, starts, seeds, widths, rates, references)  # type: ignore[arg-type]
         self.sizes = sizes
 
     def new_sae(self, sae: SizedSAEFactory, policy: str, d_in: int) -> SparseAutoencoder:  # type: ignore[override]
