@@ -55,6 +55,9 @@ COMMANDS = {
         "print the table of SAEs against baselines of finished runs", "sae_lightning.commands.compare:main"
     ),
     "report": Command("make one HTML page of finished runs, to open from disk", "sae_lightning.commands.report:main"),
+    "scoreboard": Command(
+        "put SAEs that sae check has checked into one table", "sae_lightning.commands.scoreboard:main"
+    ),
     "figures": Command(
         "draw what finished runs found, as PNG and into TensorBoard", "sae_lightning.commands.figures:main"
     ),
