@@ -3,8 +3,9 @@
 import hashlib
 from typing import Any
 
-from sae_lightning.datamodules import ActivationDataModule, FileText, TextActivations
+from sae_lightning.datamodules import ActivationDataModule, FileText
 from sae_lightning.datamodules.cache.manifest import sha256
+from sae_lightning.datamodules.text_activations import TextActivations
 from sae_lightning.sources.tokens import TokenBatch
 
 

@@ -49,7 +49,7 @@ def main(args: list[str]) -> None:
     cpu_settings.speed_up_cpu()
     request = _request(settings, shlex.join(["sae", *args]))
     saes = _loaded(settings)
-    if settings.print_config and not request.budget.trains:
+    if settings.print_config is not None and not request.budget.trains:
         print(yaml_of(settings_of(request, saes)), end="")
         return
     groups = [{place: sae} for place, sae in saes.items()] if request.budget.trains else [saes]
@@ -65,9 +65,9 @@ def _check_group(
     from sae_lightning.checking.preparing import plan_of, yaml_of
 
     begin, options = time.monotonic(), _options(settings, list(saes))
-    begun = None if settings.print_config else folder.begun_with(options)
+    begun = None if settings.print_config is not None else folder.begun_with(options)
     plan = plan_of(request, saes, str(folder.path), begun, lambda text: print(text, file=sys.stderr, flush=True))
-    if settings.print_config:
+    if settings.print_config is not None:
         print(yaml_of(plan.configuration), end="")
         return
     if not folder.is_measured:
@@ -91,14 +91,14 @@ def _measure(plan: "Plan", folder: "CheckFolder", yaml_of: Any, options: Mapping
 
         after_validate = after_fit
 
-    command = "fit" if plan.budget.trains else "validate"
+    command = ["fit"] if plan.budget.trains else ["validate", "--verbose=false"]
     checkpoint = folder.checkpoint if plan.budget.trains else None
     if checkpoint is not None:
-        CheckCLI([command, f"--config={folder.path / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
+        CheckCLI([*command, f"--config={folder.path / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
         return
     path = folder.begin(yaml_of(folder.placed(plan.configuration)), options)
     try:
-        CheckCLI([command, f"--config={path}"])
+        CheckCLI([*command, f"--config={path}"])
     except SystemExit:
         print(f"or with the same command and --out {folder.path}:\n  {plan.command}", file=sys.stderr)
         raise
@@ -255,5 +255,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--latents", type=int, default=_LATENTS_ON_THE_PAGE, metavar="N", help="Latents of each SAE on the page."
     )
-    parser.add_argument("--print_config", action="store_true", help="Print the configuration that is run, and stop.")
+    # jsonargparse gives an option of this name a value, "", as that of its own parsers takes one.
+    parser.add_argument(
+        "--print_config", nargs="?", type=str | None, default=None, help="Print the configuration that is run, and stop."
+    )
     return parser
