@@ -109,7 +109,9 @@ def cost_of(sizes: Sizes, machine: Machine) -> Cost:
     n_encoded = sizes.n_references * (evaluated + 2 + sizes.n_nulls) + 2 * sizes.trained
     measuring = n_encoded * sizes.n_tokens * sizes.encode / machine.product
     losses = (4 + sizes.n_references + sizes.n_controls + sizes.trained) * sizes.n_tokens * machine.replace
-    return Cost(starting + reading + measuring + losses + training_seconds(sizes, machine), _memory(sizes), _disk(sizes))
+    return Cost(
+        starting + reading + measuring + losses + training_seconds(sizes, machine), _memory(sizes), _disk(sizes)
+    )
 
 
 def training_seconds(sizes: Sizes, machine: Machine) -> float:

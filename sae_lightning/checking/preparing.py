@@ -121,7 +121,8 @@ def plan_of(
     measured = _measured(request, saes, say)
     names = {place: name for name, place in reference_names(list(saes)).items()}
     checked = tuple(
-        CheckedSAE(names[place], place, sae, request.assumed, measured.inspections[place]) for place, sae in saes.items()
+        CheckedSAE(names[place], place, sae, request.assumed, measured.inspections[place])
+        for place, sae in saes.items()
     )
     machine = cost.measure(measured.datamodule, max(saes.values(), key=lambda sae: sae.d_sae))
     sizes, notes = _sizes(request, saes, measured), []

@@ -42,7 +42,9 @@ def check_as_json(plan: Plan, run: Run, seconds: float) -> dict[str, Any]:
         "hardware": hardware(),
         "budget": plan.budget.as_json(),
         "data": _data(plan),
-        "evaluators": [{"class": one["class_path"].rpartition(".")[2], **one.get("init_args", {})} for one in plan.evaluators],
+        "evaluators": [
+            {"class": one["class_path"].rpartition(".")[2], **one.get("init_args", {})} for one in plan.evaluators
+        ],
         "draws": plan.panel["draws"],
         "control_samples": plan.panel["control_samples"],
         "saes": [_sae(plan, one, run.measurements, grouped, comparisons) for one in plan.saes],
@@ -114,9 +116,7 @@ def _sae(
     }
 
 
-def _metrics(
-    grouped: Measurements, part: str, policy: str, comparisons: list[Comparison]
-) -> dict[str, dict[str, Any]]:
+def _metrics(grouped: Measurements, part: str, policy: str, comparisons: list[Comparison]) -> dict[str, dict[str, Any]]:
     metrics: dict[str, dict[str, Any]] = {}
     for tag, members in grouped.values.items():
         if tag.part != part or Member(policy, 0, part) not in members:
@@ -172,7 +172,9 @@ def _controls(grouped: Measurements, part: str, measured: Measurements) -> dict[
 
 def _null_data(measured: Measurements, name: str) -> dict[str, dict[str, float | None]]:
     return {
-        null: {metric: measured.values.get(Tag(metric, null), {}).get(Member(name, 0, null)) for metric in _NULL_METRICS}
+        null: {
+            metric: measured.values.get(Tag(metric, null), {}).get(Member(name, 0, null)) for metric in _NULL_METRICS
+        }
         for null in measured.nulls
     }
 

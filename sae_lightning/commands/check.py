@@ -257,6 +257,10 @@ def _parser() -> ArgumentParser:
     )
     # jsonargparse gives an option of this name a value, "", as that of its own parsers takes one.
     parser.add_argument(
-        "--print_config", nargs="?", type=str | None, default=None, help="Print the configuration that is run, and stop."
+        "--print_config",
+        nargs="?",
+        type=str | None,
+        default=None,
+        help="Print the configuration that is run, and stop.",
     )
     return parser
