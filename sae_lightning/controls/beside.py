@@ -91,7 +91,7 @@ class ReferencesAndControls:
                 raise ValueError(f"controls: {policy} is a reference, too: give it another name")
             for draw in range(draws if control.is_random else 1):
                 own = control.new(sae)
-                own.policy_name, own.seed = policy, draw
+                own.policy_name, own.seed, own.is_initialised = policy, draw, False
                 own.provenance = {"control": describe(control) | {"of": self.where[reference.policy], "draw": draw}}
                 member = Member(policy, draw, reference.part)
                 self.saes[member], self._controls[member] = own, (control, reference)
