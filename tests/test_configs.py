@@ -107,6 +107,7 @@ def test_the_demo_runs(tmp_path, capsys, monkeypatch):
 
 def test_no_config_is_left_out():
     assert {file.parent.name for file in CONFIGS.rglob("*.yaml")} == {
+        "check",
         "data",
         "evaluation",
         "experiment",

@@ -8,11 +8,12 @@ controls that read what it reads, and its row says what that is.
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sae_lightning.checking.check_file import CHECK_FILE, read_check
+from sae_lightning.checking.configuration import PUBLISHED
 
 _DATA_SETTINGS = ("n_tokens", "context_length", "bos_in_every_row", "skip_first_positions", "max_norm_ratio")
 _PLACE = ("model", "weights", "hook", "hook_input", "dtype")
@@ -133,7 +134,7 @@ def read_boards(paths: Sequence[Path]) -> list[Board]:
         settings = settings_of(check, path)
         key = json.dumps(settings)
         shared[key] = settings
-        groups.setdefault(key, []).extend(Row(sae["name"], sae, check, path) for sae in check["saes"])
+        groups.setdefault(key, []).extend(Row(_name(sae), sae, check, path) for sae in check["saes"])
     boards = [_board(shared[key], rows) for key, rows in groups.items() if rows]
     if not boards:
         raise ValueError(f"{', '.join(map(str, paths))}: no SAE was checked; give a check of one")
@@ -215,13 +216,18 @@ def _note(counted: Row, same: Sequence[Row]) -> str:
         f"{counted.name} of {counted.path} is in {where} too (fingerprint {counted.sae['fingerprint']}) and counts once"
     )
     off = max(((_distance(counted, row, name), name) for row in others for name in counted.metrics), default=None)
-    return f"{text}; its {off[1]} is {off[0]:.2g} off there" if off and off[0] else text
+    return f"{text}; its {off[1]} is {off[0]:.2g} off there." if off and off[0] else f"{text}."
 
 
 def _distance(one: Row, other: Row, metric: str) -> float:
     """Return how far two measurements of an SAE are apart on a metric; 0 where one of them has none."""
     first, second = (row.metrics[metric]["value"] if metric in row.metrics else None for row in (one, other))
     return 0.0 if first is None or second is None else abs(first - second)
+
+
+def _name(sae: Mapping[str, Any]) -> str:
+    """Return the name of an SAE, or where it is if it was checked alone and has the name of all such."""
+    return str(sae["where"] if sae["name"] == PUBLISHED else sae["name"])
 
 
 def _named(rows: Sequence[Row]) -> Iterator[Row]:
@@ -233,7 +239,7 @@ def _named(rows: Sequence[Row]) -> Iterator[Row]:
             yield row
             continue
         added = row.sae["where"] if len(places) == len(same) else _distinct(row)
-        yield Row(f"{row.name} ({added})", row.sae, row.check, row.path)
+        yield replace(row, name=f"{row.name} ({added})")
 
 
 def _distinct(row: Row) -> str:

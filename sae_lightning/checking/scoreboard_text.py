@@ -16,7 +16,7 @@ NOTHING = "-"
 HOW_TO_READ = (
     f"A cell of a control is the SAE minus that control at the same l0, its {LEVEL:.0%} interval, which holds for all "
     "controls of the SAE at once, and the word: beats or loses, the interval leaves out 0; equivalent, it lies within "
-    "the margin; unclear, these data cannot tell; unknown, there is no interval"
+    "the margin; unclear, these data cannot tell; unknown, there is no interval."
 )
 _DESCRIBED = ("variant", "d_sae", "l0", "model", "hook")
 _BUDGETS = {
@@ -156,7 +156,7 @@ def _number(value: float | None, show: str) -> str:
 
 
 def _settings(settings: Mapping[str, str]) -> str:
-    return "measured with " + "; ".join(f"{name} {short_hash(value)}" for name, value in settings.items())
+    return "Measured with " + "; ".join(f"{name} {short_hash(value)}" for name, value in settings.items()) + "."
 
 
 def _provenance(board: Board) -> Iterator[str]:
@@ -167,7 +167,7 @@ def _provenance(board: Board) -> Iterator[str]:
         off = [abs(one["l0_off"]) for row in rows for one in row.sae.get("controls", {}).values() if one.get("l0_off")]
         l0 = f"; l0 of controls within {max(off):.1%}" if off else ""
         names = ", ".join(row.name for row in rows)
-        yield f"{names}: {hardware(rows[0])}; {budget(rows[0])}; {minutes:.1f} minutes{l0}; {path}"
+        yield f"{names}: {hardware(rows[0])}; {budget(rows[0])}; {minutes:.1f} minutes{l0}; {path}."
 
 
 def _markdown_table(table: Table) -> str:

@@ -22,20 +22,21 @@ def main(args: list[str]) -> None:
     options = parse(_parser(), args[1:])
     _check_outputs(options)
     from sae_lightning.checking.scoreboard import read_boards, refuse_several
-    from sae_lightning.checking.scoreboard_page import page
     from sae_lightning.checking.scoreboard_text import as_csv, as_json, as_markdown
 
     boards = read_boards(options.CHECK)
     if not options.split:
         refuse_several(boards)
-    written = {options.csv: as_csv, options.html: page}
-    for path, make in written.items():
-        if path:
-            write_whole(path, make(boards))
+    if options.csv:
+        write_whole(options.csv, as_csv(boards))
+    if options.html:
+        from sae_lightning.checking.scoreboard_page import page
+
+        write_whole(options.html, page(boards))
     if options.json:
         print(json.dumps(as_json(boards), allow_nan=False))
     elif options.csv or options.html:
-        print(*filter(None, written), sep="\n")
+        print(*filter(None, (options.csv, options.html)), sep="\n")
     else:
         print(as_markdown(boards), end="")
 

@@ -181,9 +181,14 @@ def test_an_sae_at_another_hook_is_another_row(tmp_path, capsys):
 
 
 def test_saes_of_one_name_are_told_apart_by_where_they_are(tmp_path):
-    write(tmp_path, sae("published", "1a", where="hf://a/b"), sae("published", "2b", where="hf://c/d"))
+    write(tmp_path, sae("k32", "1a", where="hf://a/b"), sae("k32", "2b", where="hf://c/d"))
     (board,) = read_boards([tmp_path])
-    assert [row.name for row in board.rows] == ["published (hf://a/b)", "published (hf://c/d)"]
+    assert [row.name for row in board.rows] == ["k32 (hf://a/b)", "k32 (hf://c/d)"]
+
+
+def test_an_sae_that_was_checked_alone_is_called_after_its_place(tmp_path):
+    write(tmp_path, sae("published", "1a", where="hf://a/b"))
+    assert [row.name for row in read_boards([tmp_path])[0].rows] == ["hf://a/b"]
 
 
 def test_csv_has_a_row_for_each_sae_and_a_column_for_each_end_of_an_interval(tmp_path, capsys):
@@ -219,7 +224,7 @@ def test_the_page_asks_for_nothing_and_takes_no_text_for_markup(tmp_path, capsys
     text = out.read_text(encoding="utf-8")
     assert script not in text
     assert "&lt;script&gt;alert(1)" in text
-    assert 'class="beats">+0.2000 [+0.1500, +0.2500] beats<' in text
+    assert 'class="beats">+0.2000\n[+0.1500, +0.2500]\nbeats<' in text
     assert "default-src 'none'" in text
     assert not re.search(r'(src|href)="(?!#)|url\(|@import|https?:', text)
     assert script.replace("<", "&lt;") in printed(capsys, tmp_path / "a")  # Markdown is markup too
