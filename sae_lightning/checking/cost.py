@@ -121,7 +121,7 @@ def training_seconds(sizes: Sizes, machine: Machine) -> float:
 
 
 def tokens_for(seconds: float, sizes: Sizes, machine: Machine) -> int:
-    """Return how many tokens of training fit into a time, the measuring after it taken off; at least one in any case."""
+    """Return how many tokens of training fit into a time beside all the rest, at least one."""
     rest = seconds - cost_of(replace(sizes, train_tokens=0), machine).seconds
     return max(1, int(rest / training_seconds(replace(sizes, train_tokens=1), machine)))
 

@@ -12,7 +12,7 @@ import torch
 from sae_lightning.callbacks.run_config import describe_start
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.words import limits_of, questions_of
-from sae_lightning.members import REMAKE, TRAINED, Member, Tag, policy_label
+from sae_lightning.members import RANDOM_BASELINES, REMAKE, TRAINED, Member, Tag, policy_label
 from sae_lightning.runs import Measurements, Run
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.saving import tensors_to_save
@@ -182,11 +182,12 @@ def _null_data(measured: Measurements, name: str) -> dict[str, dict[str, float |
 def _remake(plan: Plan, grouped: Measurements, comparisons: list[Comparison]) -> dict[str, Any] | None:
     if plan.remake is None:
         return None
-    own = [comparison for comparison in comparisons if comparison.tag.part == REMAKE]
-    metrics = _metrics(grouped, REMAKE, TRAINED, own)
+    part = REMAKE if grouped.controls else ""
+    own = [one for one in comparisons if one.tag.part == part and one.baseline in RANDOM_BASELINES]
+    metrics = _metrics(grouped, part, TRAINED, own)
     return {
         **plan.remake.as_json(),
-        "l0": {policy: dict(draws) for policy, draws in grouped.by_policy(Tag("l0", REMAKE)).items()},
+        "l0": {policy: dict(draws) for policy, draws in grouped.by_policy(Tag("l0", part)).items()},
         "values": {name: metric["value"] for name, metric in metrics.items()},
         "verdict": verdict_as_json(own, [grouped]),
         "questions": questions_of(metrics),

@@ -11,7 +11,8 @@ sum from running away at the start, when half of all latents are active.
 
 As the learning rate falls to zero the penalty moves nothing any more, and in a short run it is not done. So after the
 last step all thresholds are moved by one amount, which brings the l0 of a sample of the training data to the target
-(`settle`). A batch would not do: of 256 activations l0 is known within 8 % or so. SAEs that are compared at equal l0 are so at the end of a run of any length.
+(`settle`); of one batch of 256 activations l0 is known within 8 % or so. SAEs that are compared at equal l0 are at
+equal l0 then, however long the run was.
 """
 
 from typing import Protocol

@@ -26,8 +26,8 @@ class ReLU(SparseAutoencoder):
         d_in: width of an activation; linked to the data.
         l1_coefficient: weight of the L1 norm of the latents against the squared error summed over dimensions, 0 or
             more.
-        target_l0: l0 to hold, above 0: the weight then begins at l1_coefficient and is adapted during training. Default:
-            none, a constant weight (`held_l0.py`).
+        target_l0: l0 to hold, above 0: the weight then begins at l1_coefficient and follows l0 (`held_l0.py`). Default:
+            none, a constant weight.
         sparsity_warmup_steps: optimizer steps over which the penalty rises linearly from zero.
         kwargs: those of SparseAutoencoder.
     """
