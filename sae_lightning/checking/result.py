@@ -190,10 +190,5 @@ def _remake(plan: Plan, grouped: Measurements, comparisons: list[Comparison]) ->
         "l0": {policy: dict(draws) for policy, draws in grouped.by_policy(Tag("l0", part)).items()},
         "values": {name: metric["value"] for name, metric in metrics.items()},
         "verdict": verdict_as_json(own, [grouped]),
-        "questions": questions_of(metrics),
+        "questions": questions_of(metrics, "frozen twins"),
     }
-
-
-def headline_metrics(sae: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the metrics of one SAE of `check.json` that answer a question."""
-    return {name: metric for name, metric in sae["metrics"].items() if metric["is_headline"] and metric["better"]}

@@ -272,8 +272,8 @@ def _parser() -> ArgumentParser:
         type=list[str] | None,
         default=None,
         metavar="NAMES",
-        help="Some of the null data that the SAEs read too where nothing is trained: gaussian, shuffled, reinitialised; "
-        "[] for none. Default: all.",
+        help="Null data that the SAEs read too where nothing is trained: gaussian, shuffled, reinitialised; [] for "
+        "none. Default: all.",
     )
     parser.add_argument("--seeds", type=list[int], default=[0, 1, 2], help="Seeds of what is trained.")
     parser.add_argument(
