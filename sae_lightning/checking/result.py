@@ -3,7 +3,6 @@
 import os
 import platform
 import statistics
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 

@@ -15,7 +15,7 @@ last step all thresholds are moved by one amount, which brings the l0 of a sampl
 equal l0 then, however long the run was.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,7 @@ _CLOSE = 1e-3
 _MOST_TRIED = 60
 
 
+@runtime_checkable
 class Settled(Protocol):
     """An SAE whose thresholds can all be moved by one amount."""
 
