@@ -75,11 +75,11 @@ def control_counts(runs: Sequence[Measurements], comparisons: Sequence[Compariso
     rows = []
     for name, own in _by_control(comparisons).items():
         cells = [_cell([one for one in own if one.tag in tags]) for tags in questions.values()]
-        rows.append([policy_label(name), clauses.get(name, "") or "-", *cells])
+        rows.append([": ".join(filter(None, [policy_label(name), clauses.get(name)])), *cells])
     return Table(
         f"On how many metrics {comparisons[0].subject} beats (✓), equals (≈) or loses to (✗) each control, and on how "
         "many that cannot be told (~)",
-        ["", "controls for", *(question.text for question in questions)],
+        ["control, and what it controls for", *(question.text for question in questions)],
         rows,
     )
 

@@ -86,7 +86,7 @@ def test_a_published_sae_is_answered_for_against_its_controls(tmp_path: Path):
     assert better == f"Better than it on some metric: {tied} (m0, m1)."
     assert limits.startswith("Intervals are over 3 draws of a control and evaluation items")
     (counts,) = given.counts
-    assert counts.rows[0] == ["random encoder", "whether random_encoder does", "✓ 2"]
+    assert counts.rows[0] == ["random encoder: whether random_encoder does", "✓ 2"]
     assert (given.has_controls, given.has_baselines) == (True, False)
 
 
@@ -96,7 +96,7 @@ def test_a_published_sae_and_one_that_was_trained_have_an_answer_each(tmp_path: 
     assert (
         "The SAE that this run trained: against the Frozen Decoder it does better on 1 of 1 metric." in given.sentences
     )
-    assert [counts.rows[0][0] for counts in given.counts] == ["random encoder", "?"]
+    assert [counts.head[1] for counts in given.counts] == ["?", "Frozen Decoder"]
     assert (given.has_controls, given.has_baselines) == (True, True)
 
 
