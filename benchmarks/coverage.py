@@ -7,17 +7,28 @@ is 0), with numbers of seeds and items and standard deviations as runs have them
 below 2.5 %. The second adds an evaluator with seeds of its own. The third draws what is compared at once, a metric of a
 trained SAE and three random baselines: coverage of all three intervals at once, how often any of three equal baselines
 is called "beats" or "loses", and how often a baseline that is really worse is found so; then the same of a metric that
-counts. The last one asks how often a baseline is called "equivalent" that is equal, and one that differs by the margin.
+counts. The fourth asks how often a baseline is called "equivalent" that is equal, and one that differs by the margin.
+The last one draws a published SAE and draws of its controls. First it is one more draw of all of them: how often it is
+said to beat any, and to lose to any (below 2.5 % each), and how often by rules that would not do, the interval of the
+mean of the draws and the one over items alone. Then it is better: how often that is found of one control.
 """
 
 import argparse
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sae_lightning.members import Tag
 from sae_lightning.verdict.comparison import Comparison
 from sae_lightning.verdict.grid import grid_step
-from sae_lightning.verdict.statistics import Difference, between_repeats, between_seeds, crossed
+from sae_lightning.verdict.statistics import (
+    Difference,
+    between_repeats,
+    between_seeds,
+    beyond_draws,
+    crossed,
+    over_items,
+)
 
 EFFECTS = {
     "seeds": (1.0, 0.0, 0.0),
@@ -31,6 +42,10 @@ EFFECTS = {
 """Standard deviations of the effects of seed, item and rest."""
 SEEDS = (2, 3, 4, 5, 10)
 BASELINES = 3
+CONTROLS = 6
+"""Random ones of a published SAE."""
+DRAWN = {"draws": (1.0, 0.0), "rest": (0.0, 1.0), "both": (1.0, 1.0)}
+"""Standard deviations between draws of a control, and of the mean over all items of what each draw has alone."""
 
 
 def simulate(
@@ -120,6 +135,58 @@ def equivalent(n_seeds: int, gap: float, margin: float, rounds: int, rng: np.ran
     )
 
 
+def published(
+    n_draws: int, n_items: int, sd: tuple[float, float], gap: float, rounds: int, rng: np.random.Generator
+) -> tuple[float, float, float, float, float]:
+    """Return how often a published SAE beats any of its controls, loses to any, and beats a given one.
+
+    Then how often it beats any by the interval of the mean of the draws, and by the one over items alone.
+
+    Args:
+        n_draws: of each control; 1 for controls that are not drawn.
+        n_items: evaluation items, 0 for values alone.
+        sd: between draws, and of the mean over items of what each draw has alone.
+        gap: what the published SAE has more than another draw, in standard deviations of a draw as it is measured.
+        rounds: how many times.
+        rng: draws.
+    """
+    counts = np.zeros(5)
+    for _ in range(rounds):
+        decided: list[Difference] = []
+        of_mean: list[Difference] = []
+        of_items: list[Difference] = []
+        own, rest = _drawn(1, n_items, sd, rng)
+        own += gap * float(np.hypot(*sd))
+        for _ in range(CONTROLS):
+            draws, other = _drawn(n_draws, n_items, sd, rng)
+            items = [over_items((rest - other).mean(0))] if n_items else []
+            differences = own - draws
+            for intervals, of_draws in (
+                (decided, beyond_draws(differences)),
+                (of_mean, between_seeds(differences)),
+                (of_items, Difference(float(differences.mean()), ())),
+            ):
+                intervals.append(Difference(of_draws.mean, (*of_draws.parts, *items), CONTROLS))
+        counts += [
+            any(one.low > 0 for one in decided),
+            any(one.high < 0 for one in decided),
+            decided[0].low > 0,
+            any(one.low > 0 for one in of_mean),
+            any(one.low > 0 for one in of_items),
+        ]
+    beats, loses, found, by_mean, by_items = (counts / rounds).tolist()
+    return beats, loses, found, by_mean, by_items
+
+
+def _drawn(
+    n: int, n_items: int, sd: tuple[float, float], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return measured values of draws [n], and what each has alone at each item [n, n_items]."""
+    rest = sd[1] * n_items**0.5 * rng.standard_normal((n, n_items))
+    own = sd[0] * rng.standard_normal(n) + (rest.mean(1) if n_items else sd[1] * rng.standard_normal(n))
+    return own, rest
+
+
 def comparison(difference: Difference, margin: float | None = None) -> Comparison:
     """Return what the verdict makes of a difference."""
     return Comparison(Tag("simulated"), "baseline", 1.0, 1.0 - difference.mean, difference, True, margin=margin)
@@ -160,6 +227,23 @@ def main() -> None:
         for margin in (2.0, 5.0, 20.0):
             shares = [equivalent(n_seeds, gap, margin, rounds, rng) for gap in (0.0, margin)]
             print(f"| {n_seeds} | {margin:g} | {shares[0]:.1%} | {shares[1]:.1%} |", flush=True)
+    print_published(rounds, rng)
+
+
+def print_published(rounds: int, rng: np.random.Generator) -> None:
+    """Print the table of published SAEs."""
+    gaps = (10.0, 30.0, 100.0)
+    heads = ["draws", "items", "what varies", "beats", "loses", "beats, of the mean", "beats, over items"]
+    print(f"\n| {' | '.join([*heads, *(f'gap {gap:g} found' for gap in gaps)])} |\n{'|---' * (len(heads) + 3)}|")
+    for n_draws in (1, 2, 3, 5, 10):
+        for n_items in (0, 16, 400):
+            for name, sd in DRAWN.items():
+                if (n_draws == 1 and (name != "rest" or not n_items)) or (name != "draws" and not n_items):
+                    continue
+                beats, loses, _, of_mean, over = published(n_draws, n_items, sd, 0.0, rounds, rng)
+                found = [published(n_draws, n_items, sd, gap, rounds // 4, rng)[2] for gap in gaps]
+                cells = [f"{share:.1%}" for share in (beats, loses, of_mean, over, *found)]
+                print(f"| {n_draws} | {n_items} | {name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ BASES = ("TextActivations", "Probing", "Stitched")
 FRACTIONS = {  # numbers that need not be whole
     "expansion_factor", "aux_coefficient", "l1_coefficient", "coefficient", "target", "initial_threshold", "bandwidth",
     "coefficient_sigma", "sample_norm", "minutes", "learning_rate", "min_gap_nats", "min_gap_accuracy", "timeout_s",
-    "input_price", "output_price", "timeout_seconds", "max_norm_ratio",
+    "input_price", "output_price", "timeout_seconds", "max_norm_ratio", "l0",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sae_lightning.checking.configuration import evaluators_of
+from sae_lightning.checking.configuration import evaluators_of, quick_evaluators
 from sae_lightning.cli import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -66,8 +66,8 @@ def test_evaluators_are_added_to_those_of_a_run(file, experiment, capsys):
 def test_a_quick_check_asks_what_its_file_says():
     """An installed package has no configs/, so `sae check` knows its evaluators by itself."""
     data = {"class_path": "LanguageModelDataModule"}
-    assert evaluators_of(CONFIGS / "evaluation/check_quick.yaml", data) == evaluators_of(None, data)
-    assert evaluators_of(None, {"class_path": "SyntheticDataModule"}) == []
+    assert evaluators_of(CONFIGS / "evaluation/check_quick.yaml") == quick_evaluators(data)
+    assert quick_evaluators({"class_path": "SyntheticDataModule"}) == []
 
 
 def run(folder, *arguments):

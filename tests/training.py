@@ -3,7 +3,7 @@
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 
-from sae_lightning.saes import SparseAutoencoder, Stitched
+from sae_lightning.saes import Pursuit, SparseAutoencoder, Stitched
 
 D_IN = 8
 
@@ -14,7 +14,7 @@ def subclasses(base):
     return [found for found in below if found.__module__.startswith("sae_lightning.")]
 
 
-VARIANTS = [variant for variant in subclasses(SparseAutoencoder) if variant is not Stitched]
+VARIANTS = [variant for variant in subclasses(SparseAutoencoder) if variant not in (Pursuit, Stitched)]
 """Those that can be trained."""
 
 

@@ -62,15 +62,18 @@ def is_random(control: Mapping[str, Any]) -> bool:
     return control["class_path"] in ("RandomEncoder", "RandomDecoder", "PermutedDecoder")
 
 
-def evaluators_of(path: Path | None, data: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the evaluators of a file, or without one those of a quick check that the data allow.
+def quick_evaluators(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the evaluators of a quick check, as far as the data allow them."""
+    reads_text = str(data["class_path"]).rpartition(".")[2] in ("LanguageModelDataModule", "CachedActivations")
+    return [one for one in QUICK if reads_text or one["class_path"] not in TEXT_EVALUATORS]
+
+
+def evaluators_of(path: Path) -> list[dict[str, Any]]:
+    """Return the evaluators of a file.
 
     Raises:
-        ValueError: if the file names none.
+        ValueError: if it names none.
     """
-    if path is None:
-        reads_text = str(data["class_path"]).rpartition(".")[2] in ("LanguageModelDataModule", "CachedActivations")
-        return [one for one in QUICK if reads_text or one["class_path"] not in TEXT_EVALUATORS]
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     trainer = content.get("trainer") if isinstance(content, Mapping) else None
     given = (trainer.get("callbacks+") or trainer.get("callbacks")) if isinstance(trainer, Mapping) else None

@@ -109,7 +109,9 @@ def cost_of(sizes: Sizes, machine: Machine) -> Cost:
     n_encoded = sizes.n_references * (evaluated + 2 + sizes.n_nulls) + 2 * sizes.trained
     measuring = n_encoded * sizes.n_tokens * sizes.encode / machine.product
     losses = (4 + sizes.n_references + sizes.n_controls + sizes.trained) * sizes.n_tokens * machine.replace
-    return Cost(starting + reading + measuring + losses + training_seconds(sizes, machine), _memory(sizes), _disk(sizes))
+    return Cost(
+        starting + reading + measuring + losses + training_seconds(sizes, machine), _memory(sizes), _disk(sizes)
+    )
 
 
 def training_seconds(sizes: Sizes, machine: Machine) -> float:
@@ -119,7 +121,7 @@ def training_seconds(sizes: Sizes, machine: Machine) -> float:
 
 
 def tokens_for(seconds: float, sizes: Sizes, machine: Machine) -> int:
-    """Return how many tokens of training fit into a time, the measuring after it taken off; at least one in any case."""
+    """Return how many tokens of training fit into a time beside all the rest, at least one."""
     rest = seconds - cost_of(replace(sizes, train_tokens=0), machine).seconds
     return max(1, int(rest / training_seconds(replace(sizes, train_tokens=1), machine)))
 

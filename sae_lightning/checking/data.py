@@ -29,6 +29,7 @@ _TOKENS_A_FORWARD = 2048
 _WIDE = 1024
 """From this width on Gaussian noise is matched on fewer samples a dimension."""
 NULLS = ("gaussian", "shuffled", "reinitialised")
+"""Names of the null data of a check."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,6 @@ class DataRequest:
         skip_first_positions: positions left out at the start of each row.
         dtype: number format of the model.
         n_tokens: held-out activations to measure on.
-        nulls: names of null data, of `NULLS`.
     """
 
     model: str | None = None
@@ -61,7 +61,6 @@ class DataRequest:
     skip_first_positions: int | None = None
     dtype: str | None = None
     n_tokens: int = 16_384
-    nulls: Sequence[str] = NULLS
 
 
 def data_section(request: DataRequest, sae: SparseAutoencoder, where: str, trains: bool) -> dict[str, Any]:
@@ -77,11 +76,9 @@ def data_section(request: DataRequest, sae: SparseAutoencoder, where: str, train
         ValueError: if something is missing, by its name, or what is said does not go together.
     """
     if request.cache:
-        section = _cached(request, sae, where)
-    else:
-        section = _of_config(request.config) if request.config else _of_own_run(sae, where)
-        section = _changed(section, request) if section else _of_model(request, sae, where, trains)
-    return _sized(section, request)
+        return _sized(_cached(request, sae, where), request)
+    known = _of_config(request.config) if request.config else _of_own_run(sae, where)
+    return _sized(_changed(known, request) if known else _of_model(request, sae, where, trains), request)
 
 
 def nulls_of(names: Sequence[str], section: Mapping[str, Any], d_in: int) -> dict[str, Any]:

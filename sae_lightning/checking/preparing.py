@@ -9,15 +9,8 @@ import torch
 
 from sae_lightning.checking import cost
 from sae_lightning.checking.budget import Budget
-from sae_lightning.checking.configuration import (
-    as_yaml,
-    configuration,
-    controls_named,
-    evaluators_of,
-    is_random,
-    reference_names,
-)
-from sae_lightning.checking.data import DataRequest, data_section, nulls_of
+from sae_lightning.checking.configuration import as_yaml, configuration, is_random, quick_evaluators
+from sae_lightning.checking.data import NULLS, DataRequest, data_section, nulls_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake, remake_of
 from sae_lightning.checking.text_hash import text_of
@@ -42,10 +35,12 @@ class CheckRequest:
         data: model, hook and text.
         budget: for training.
         command: as it was typed.
-        controls: names; None for all.
+        names: of the SAEs, by where they are from.
+        controls: by name.
         draws: of each control that is random.
         control_samples: activations that controls are made from.
-        evaluation: file with evaluators; None for those of a quick check.
+        evaluators: beside the default ones; None for those of a quick check.
+        nulls: null data by name, or names of them.
         seeds: of what is trained.
         assumed: what files do not say of the SAEs.
     """
@@ -53,12 +48,22 @@ class CheckRequest:
     data: DataRequest
     budget: Budget
     command: str
-    controls: Sequence[str] | None = None
+    names: Mapping[str, str]
+    controls: Mapping[str, Any]
     draws: int = 3
     control_samples: int = 65_536
-    evaluation: Path | None = None
+    evaluators: Sequence[Mapping[str, Any]] | None = None
+    nulls: Mapping[str, Any] | Sequence[str] = NULLS
     seeds: Sequence[int] = (0, 1, 2)
     assumed: Mapping[str, Any] = field(default_factory=dict)
+
+    def nulls_on(self, section: Mapping[str, Any], d_in: int) -> dict[str, Any]:
+        """Return argument `nulls` of these data; none where SAEs are trained, which would be on null data, too."""
+        if self.budget.trains:
+            return {}
+        if isinstance(self.nulls, Mapping):
+            return dict(self.nulls)
+        return nulls_of(self.nulls, section, d_in)
 
 
 @dataclass(frozen=True)
@@ -83,15 +88,13 @@ def settings_of(
     (where, sae), *_ = saes.items()
     section = data_section(request.data, sae, where, request.budget.trains)
     section["init_args"] |= _training_sizes(section, remake) if remake is not None else {}
-    evaluators = evaluators_of(request.evaluation, section)
-    # Whatever is trained is trained on every part of the activations: null data would take as long as the real ones.
-    if remake is None and (nulls := nulls_of(request.data.nulls, section, sae.d_in)):
+    if nulls := request.nulls_on(section, sae.d_in):
         section["init_args"]["nulls"] = nulls
     return configuration(
-        _readable(saes, request.assumed),
+        {request.names[place]: _readable(place, own, request.assumed) for place, own in saes.items()},
         section,
-        evaluators,
-        controls_named(request.controls),
+        quick_evaluators(section) if request.evaluators is None else request.evaluators,
+        request.controls,
         request.draws,
         request.control_samples,
         remake,
@@ -119,12 +122,13 @@ def plan_of(
         ValueError: if it needs more memory than there is.
     """
     measured = _measured(request, saes, say)
-    names = {place: name for name, place in reference_names(list(saes)).items()}
     checked = tuple(
-        CheckedSAE(names[place], place, sae, request.assumed, measured.inspections[place]) for place, sae in saes.items()
+        CheckedSAE(request.names[place], place, sae, request.assumed, measured.inspections[place])
+        for place, sae in saes.items()
     )
     machine = cost.measure(measured.datamodule, max(saes.values(), key=lambda sae: sae.d_sae))
-    sizes, notes = _sizes(request, saes, measured), []
+    sizes = _sizes(request, saes, measured)
+    notes: list[str] = []
     if begun is None:
         sizes, notes = cost.fitted(sizes, machine)
         request = replace(request, draws=sizes.draws, control_samples=sizes.control_samples)
@@ -156,19 +160,14 @@ def yaml_of(settings: Mapping[str, Any]) -> str:
     return as_yaml(settings, f"sae {command} --config FILE")
 
 
-def _readable(saes: Mapping[str, SparseAutoencoder], assumed: Mapping[str, Any]) -> dict[str, str]:
-    """Return by name where each SAE can be read without being told anything."""
-    names = reference_names(list(saes))
+def _readable(place: str, sae: SparseAutoencoder, assumed: Mapping[str, Any]) -> str:
+    """Return where an SAE can be read without being told anything."""
     if not assumed:
-        return names
-    return {name: str(_kept(saes[place])) for name, place in names.items()}
-
-
-def _kept(sae: SparseAutoencoder) -> Path:
+        return place
     folder = READ_FOLDER / fingerprint(tensors_to_save(sae))
     if not (folder / "sae.json").is_file():
         sae.save(folder)
-    return folder.absolute()
+    return str(folder.absolute())
 
 
 def _measured(request: CheckRequest, saes: Mapping[str, SparseAutoencoder], say: Callable[[str], object]) -> _Measured:
@@ -217,20 +216,18 @@ def _at_hook(section: Mapping[str, Any], device: torch.device) -> Callable[[str]
 
 def _sizes(request: CheckRequest, saes: Mapping[str, SparseAutoencoder], measured: _Measured) -> cost.Sizes:
     l0 = max(one.measured.l0 for one in measured.inspections.values() if one.measured is not None)
-    trains = request.budget.trains
-    nulls = {} if trains else nulls_of(request.data.nulls, measured.section, measured.datamodule.d_in)
     return cost.Sizes(
         measured.datamodule.d_in,
         max(sae.d_sae for sae in saes.values()),
         l0,
         len(saes),
-        {name: is_random(own) for name, own in controls_named(request.controls).items()},
+        {name: is_random(own) for name, own in request.controls.items()},
         request.draws,
         request.control_samples,
         request.data.n_tokens,
-        len(nulls),
+        len(request.nulls_on(measured.section, measured.datamodule.d_in)),
         cost.model_bytes(measured.datamodule.source),
-        _POLICIES * len(request.seeds) if trains else 0,
+        _POLICIES * len(request.seeds) if request.budget.trains else 0,
     )
 
 

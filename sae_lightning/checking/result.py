@@ -3,7 +3,6 @@
 import os
 import platform
 import statistics
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from sae_lightning.callbacks.run_config import describe_start
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.words import limits_of, questions_of
-from sae_lightning.members import REMAKE, TRAINED, Member, Tag, policy_label
+from sae_lightning.members import RANDOM_BASELINES, REMAKE, TRAINED, Member, Tag, policy_label
 from sae_lightning.runs import Measurements, Run
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.saving import tensors_to_save
@@ -42,7 +41,9 @@ def check_as_json(plan: Plan, run: Run, seconds: float) -> dict[str, Any]:
         "hardware": hardware(),
         "budget": plan.budget.as_json(),
         "data": _data(plan),
-        "evaluators": [{"class": one["class_path"].rpartition(".")[2], **one.get("init_args", {})} for one in plan.evaluators],
+        "evaluators": [
+            {"class": one["class_path"].rpartition(".")[2], **one.get("init_args", {})} for one in plan.evaluators
+        ],
         "draws": plan.panel["draws"],
         "control_samples": plan.panel["control_samples"],
         "saes": [_sae(plan, one, run.measurements, grouped, comparisons) for one in plan.saes],
@@ -114,9 +115,7 @@ def _sae(
     }
 
 
-def _metrics(
-    grouped: Measurements, part: str, policy: str, comparisons: list[Comparison]
-) -> dict[str, dict[str, Any]]:
+def _metrics(grouped: Measurements, part: str, policy: str, comparisons: list[Comparison]) -> dict[str, dict[str, Any]]:
     metrics: dict[str, dict[str, Any]] = {}
     for tag, members in grouped.values.items():
         if tag.part != part or Member(policy, 0, part) not in members:
@@ -172,7 +171,9 @@ def _controls(grouped: Measurements, part: str, measured: Measurements) -> dict[
 
 def _null_data(measured: Measurements, name: str) -> dict[str, dict[str, float | None]]:
     return {
-        null: {metric: measured.values.get(Tag(metric, null), {}).get(Member(name, 0, null)) for metric in _NULL_METRICS}
+        null: {
+            metric: measured.values.get(Tag(metric, null), {}).get(Member(name, 0, null)) for metric in _NULL_METRICS
+        }
         for null in measured.nulls
     }
 
@@ -180,17 +181,13 @@ def _null_data(measured: Measurements, name: str) -> dict[str, dict[str, float |
 def _remake(plan: Plan, grouped: Measurements, comparisons: list[Comparison]) -> dict[str, Any] | None:
     if plan.remake is None:
         return None
-    own = [comparison for comparison in comparisons if comparison.tag.part == REMAKE]
-    metrics = _metrics(grouped, REMAKE, TRAINED, own)
+    part = REMAKE if grouped.controls else ""
+    own = [one for one in comparisons if one.tag.part == part and one.baseline in RANDOM_BASELINES]
+    metrics = _metrics(grouped, part, TRAINED, own)
     return {
         **plan.remake.as_json(),
-        "l0": {policy: dict(draws) for policy, draws in grouped.by_policy(Tag("l0", REMAKE)).items()},
+        "l0": {policy: dict(draws) for policy, draws in grouped.by_policy(Tag("l0", part)).items()},
         "values": {name: metric["value"] for name, metric in metrics.items()},
         "verdict": verdict_as_json(own, [grouped]),
-        "questions": questions_of(metrics),
+        "questions": questions_of(metrics, "frozen twins"),
     }
-
-
-def headline_metrics(sae: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the metrics of one SAE of `check.json` that answer a question."""
-    return {name: metric for name, metric in sae["metrics"].items() if metric["is_headline"] and metric["better"]}

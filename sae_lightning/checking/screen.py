@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sae_lightning.checking.result import headline_metrics
 from sae_lightning.tables import number_format
 
 WIDTH = 80
@@ -19,6 +18,16 @@ def screen(check: Mapping[str, Any]) -> str:
         check: content of `check.json`.
     """
     return "\n\n".join("\n".join(_lines(check, sae)) for sae in check["saes"])
+
+
+def headline_metrics(sae: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the metrics of one SAE of `check.json` that answer a question."""
+    return {name: metric for name, metric in sae["metrics"].items() if metric["is_headline"] and metric["better"]}
+
+
+def control_cells(metrics: Mapping[str, Mapping[str, Any]], name: str) -> list[str]:
+    """Return what each metric says of one control: its value, the SAE minus it with half the interval, and the word."""
+    return [_cell(metric, name) for metric in metrics.values()]
 
 
 def _lines(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[str]:
@@ -67,7 +76,7 @@ def _table(sae: Mapping[str, Any]) -> Iterator[str]:
         yield f"{'at equal l0':<{longest}}  {'l0':>5}  {heads}".rstrip()
         for name, control in sae["controls"].items():
             l0 = "-" if control["l0"] is None else f"{control['l0']:.4g}"
-            cells = "  ".join(f"{_cell(metric, name):<{_CELL}}" for metric in shown.values())
+            cells = "  ".join(f"{cell:<{_CELL}}" for cell in control_cells(shown, name))
             yield f"{control['label']:<{longest}}  {l0:>5}  {cells}".rstrip()
 
 
@@ -87,7 +96,7 @@ def _cell(metric: Mapping[str, Any], name: str) -> str:
     text = f"{against['value']:{show}}"
     if against["interval"] is not None:
         half = (against["interval"][1] - against["interval"][0]) / 2
-        text += f" {-against['difference']:+{show}}±{half:{show}}"
+        text += f" {against['difference']:+{show}}±{half:{show}}"
     return f"{text} {_WORDS.get(against['verdict'], against['verdict'])}"
 
 

@@ -27,11 +27,13 @@ from sae_lightning.commands.model_and_text import add_model_and_text
 from sae_lightning.commands.parser import make_parser, parse
 
 if TYPE_CHECKING:
+    from sae_lightning.checking.check_config import CheckConfig
     from sae_lightning.checking.folder import CheckFolder
     from sae_lightning.checking.plan import Plan
     from sae_lightning.checking.preparing import CheckRequest
     from sae_lightning.saes import SparseAutoencoder
 
+N_TOKENS, DRAWS, CONTROL_SAMPLES = 16_384, 3, 65_536
 _LATENTS_ON_THE_PAGE = 200
 _NOT_OPTIONS = ("out", "name", "print_config", "latents")
 """What two commands may differ in and still mean one check."""
@@ -43,17 +45,20 @@ def main(args: list[str]) -> None:
     settings = parse(_parser(), args[1:])
     _check(settings)
     from sae_lightning import cpu_settings
+    from sae_lightning.checking.check_config import CheckConfig
     from sae_lightning.checking.preparing import settings_of, yaml_of
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
-    request = _request(settings, shlex.join(["sae", *args]))
-    saes = _loaded(settings)
+    config = CheckConfig.read(settings.config)
+    names = _names(settings, config)
+    request = _request(settings, config, names, shlex.join(["sae", *args]))
+    saes = _loaded(settings, list(names))
     if settings.print_config is not None and not request.budget.trains:
         print(yaml_of(settings_of(request, saes)), end="")
         return
     groups = [{place: sae} for place, sae in saes.items()] if request.budget.trains else [saes]
-    folders = _folders(settings, groups)
+    folders = _folders(settings, [names[next(iter(group))] for group in groups])
     for group, folder in zip(groups, folders, strict=True):
         _check_group(settings, request, group, folder)
 
@@ -120,57 +125,76 @@ def _finish(plan: "Plan", folder: "CheckFolder", begin: float, n_latents: int) -
     print(f"\n{path}\n{page}")
 
 
-def _loaded(settings: Namespace) -> "dict[str, SparseAutoencoder]":
-    """Load the SAEs by the place that the user typed, all of one width, model and hook."""
+def _names(settings: Namespace, config: "CheckConfig") -> dict[str, str]:
+    """Return the names of the SAEs by the places that the user typed, or those of the configuration.
+
+    Raises:
+        ValueError: if there is no SAE, or one is there twice.
+    """
+    from sae_lightning.checking.configuration import reference_names
+
+    if not settings.SAE and not config.references:
+        raise ValueError("say which SAE: sae check SAE, a folder, a file, hf://owner/name or RELEASE/ID of SAELens")
+    named = reference_names(settings.SAE) if settings.SAE else config.references
+    return {place: name for name, place in named.items()}
+
+
+def _loaded(settings: Namespace, places: list[str]) -> "dict[str, SparseAutoencoder]":
+    """Load the SAEs, all of one width, model and hook, by the places that they are from."""
     from sae_lightning.checking.data import refuse_others
     from sae_lightning.saes import SparseAutoencoder
 
     assumed = assumed_from(settings)
-    if twice := [place for place in settings.SAE if settings.SAE.count(place) > 1]:
-        raise ValueError(f"{twice[0]} is given twice: give each SAE once")
-    saes = {place: SparseAutoencoder.load(place, assumed or None) for place in settings.SAE}
+    saes = {place: SparseAutoencoder.load(place, assumed or None) for place in places}
     refuse_others(saes)
     return saes
 
 
-def _folders(settings: Namespace, groups: "list[dict[str, SparseAutoencoder]]") -> "list[CheckFolder]":
-    """Return the run folder of each group."""
-    from sae_lightning.checking.configuration import reference_names
+def _folders(settings: Namespace, names: list[str]) -> "list[CheckFolder]":
+    """Return the run folder of each run, by the name of its first SAE."""
     from sae_lightning.checking.folder import CheckFolder
 
-    if settings.out is None:
-        first = CheckFolder.next_free(settings.name)
-        number = int(first.path.name.removeprefix("version_"))
-        return [CheckFolder(first.path.with_name(f"version_{number + i}")) for i in range(len(groups))]
-    if len(groups) == 1:
-        return [CheckFolder(settings.out)]
-    names = reference_names([place for group in groups for place in group])
-    return [CheckFolder(settings.out / name) for name in names]
+    if settings.out is not None:
+        return [CheckFolder(settings.out / name if len(names) > 1 else settings.out) for name in names]
+    first = CheckFolder.next_free(settings.name)
+    number = int(first.path.name.removeprefix("version_"))
+    return [CheckFolder(first.path.with_name(f"version_{number + i}")) for i in range(len(names))]
 
 
-def _request(settings: Namespace, command: str) -> "CheckRequest":
+def _request(settings: Namespace, config: "CheckConfig", names: Mapping[str, str], command: str) -> "CheckRequest":
+    """Return what the options ask for, and where they say nothing the configuration."""
     from sae_lightning.checking.budget import Budget
-    from sae_lightning.checking.data import DataRequest
+    from sae_lightning.checking.configuration import controls_named, evaluators_of
+    from sae_lightning.checking.data import NULLS, DataRequest
     from sae_lightning.checking.preparing import CheckRequest
 
-    names = ("model", "hook", "hook_input", "config", "cache", "context_length", "bos_in_every_row")
-    names += ("skip_first_positions", "n_tokens", "nulls")
+    of_data = ("model", "hook", "hook_input", "config", "cache", "context_length", "bos_in_every_row")
     data = DataRequest(
         text=[settings.text] if isinstance(settings.text, str) else settings.text,
         dtype=None if settings.dtype == "auto" else settings.dtype,
-        **{name: settings[name] for name in names},
+        skip_first_positions=settings.skip_first_positions or None,
+        n_tokens=settings.n_tokens or config.n_tokens or N_TOKENS,
+        **{name: settings[name] for name in of_data},
     )
+    has_controls = settings.controls is None and config.controls is not None
     return CheckRequest(
         data,
         Budget.parse(settings.budget),
         command,
-        settings.controls,
-        settings.draws,
-        settings.control_samples,
-        settings.evaluation,
+        names,
+        config.controls or {} if has_controls else controls_named(settings.controls),
+        settings.draws or config.draws or DRAWS,
+        settings.control_samples or config.control_samples or CONTROL_SAMPLES,
+        evaluators_of(settings.evaluation) if settings.evaluation else config.evaluators,
+        _first(settings.nulls, config.nulls, NULLS),
         settings.seeds,
         assumed_from(settings),
     )
+
+
+def _first(*values: Any) -> Any:  # noqa: ANN401
+    """Return the first that is said."""
+    return next(value for value in values if value is not None)
 
 
 def _options(settings: Namespace, places: list[str]) -> dict[str, Any]:
@@ -192,14 +216,14 @@ def _check(settings: Namespace) -> None:
 
     Budget.parse(settings.budget)
     controls_named(settings.controls)
-    check_whole(2, **{"--n_tokens": settings.n_tokens, "--control_samples": settings.control_samples})
-    check_whole(1, **{"--draws": settings.draws})
-    check_whole(0, **{"--latents": settings.latents})
+    for name, least in (("n_tokens", 2), ("control_samples", 2), ("draws", 1), ("latents", 0)):
+        if settings[name] is not None:
+            check_whole(least, **{f"--{name}": settings[name]})
     for seed in settings.seeds:
         check_seed(**{"--seeds": seed})
     if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
         raise ValueError(f"--seeds {settings.seeds}: expected one seed or more, each once")
-    if unknown := [name for name in settings.nulls if name not in NULLS]:
+    if unknown := [name for name in settings.nulls or () if name not in NULLS]:
         raise ValueError(f"--nulls {unknown[0]}: expected some of {', '.join(NULLS)}, or [] for none")
     if settings.evaluation and not settings.evaluation.is_file():
         raise ValueError(f"--evaluation {settings.evaluation}: no such file; configs/evaluation has some")
@@ -208,7 +232,10 @@ def _check(settings: Namespace) -> None:
 def _parser() -> ArgumentParser:
     parser = make_parser("check", __doc__)
     parser.add_argument(
-        "SAE", nargs="+", help="Folder or weight file in any format, hf://owner/name, or RELEASE/ID of SAELens."
+        "SAE",
+        nargs="*",
+        help="Folder or weight file in any format, hf://owner/name, or RELEASE/ID of SAELens. With a --config that has "
+        "references, such as those of configs/check, its own.",
     )
     add_assume(parser)
     add_model_and_text(parser)
@@ -221,11 +248,18 @@ def _parser() -> ArgumentParser:
         default="nulls",
         help="nulls trains nothing; 'tokens N' or 'minutes T' trains the SAE again with its frozen twins.",
     )
-    parser.add_argument("--n_tokens", type=int, default=16_384, metavar="N", help="Held-out activations.")
-    parser.add_argument("--draws", type=int, default=3, metavar="N", help="Draws of each control that is random.")
-    parser.add_argument(
-        "--control_samples", type=int, default=65_536, metavar="N", help="Activations that controls are made from."
-    )
+    for name, default, what in (
+        ("n_tokens", N_TOKENS, "Held-out activations"),
+        ("draws", DRAWS, "Draws of each control that is random"),
+        ("control_samples", CONTROL_SAMPLES, "Activations that controls are made from"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=int | None,
+            default=None,
+            metavar="N",
+            help=f"{what}. Default: of --config, or {default:,}.",
+        )
     parser.add_argument(
         "--controls",
         type=list[str] | None,
@@ -235,10 +269,11 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--nulls",
-        type=list[str],
-        default=["gaussian", "shuffled", "reinitialised"],
+        type=list[str] | None,
+        default=None,
         metavar="NAMES",
-        help="Null data that the SAEs read too, where nothing is trained; [] for none.",
+        help="Null data that the SAEs read too where nothing is trained: gaussian, shuffled, reinitialised; [] for "
+        "none. Default: all.",
     )
     parser.add_argument("--seeds", type=list[int], default=[0, 1, 2], help="Seeds of what is trained.")
     parser.add_argument(
@@ -257,6 +292,10 @@ def _parser() -> ArgumentParser:
     )
     # jsonargparse gives an option of this name a value, "", as that of its own parsers takes one.
     parser.add_argument(
-        "--print_config", nargs="?", type=str | None, default=None, help="Print the configuration that is run, and stop."
+        "--print_config",
+        nargs="?",
+        type=str | None,
+        default=None,
+        help="Print the configuration, and stop.",
     )
     return parser

@@ -51,6 +51,7 @@ def write_page(
     Raises:
         ValueError: if the latents cannot be read.
     """
+    from sae_lightning.checking.section import check_sections
     from sae_lightning.report.explorer import explorer_of
     from sae_lightning.report.page import page
 
@@ -62,7 +63,7 @@ def write_page(
         explorer = explorer_of(experiments[0].runs[0], n_latents, page_file.parent if split else None)
     except ValueError as error:
         raise ValueError(f"{error}; --latents 0 makes the page without latents") from error
-    write_whole(page_file, page(experiments, explorer, margin))
+    write_whole(page_file, page(experiments, explorer, margin, check_sections))
 
 
 def _parser() -> ArgumentParser:

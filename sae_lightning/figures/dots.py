@@ -27,8 +27,8 @@ class Row:
     Args:
         policy: or the name of a reference.
         seeds: a value for each, one or more.
-        interval: where its mean may lie beside that of the trained SAE; None where nothing says so.
-        verdict: what the trained SAE does to it; empty for none.
+        interval: where its mean may lie beside that of the SAE that is compared; None where nothing says so.
+        verdict: what that SAE does to it; empty for none.
         noise: which noise it was trained on in place of activations; empty for none.
     """
 
@@ -54,22 +54,26 @@ class Dots(Chart):
     """A row for each policy: small marks for its seeds, a large one for their mean, a bar for the interval.
 
     Args:
-        rows: one or more, of which one may be the trained SAE.
+        rows: one or more, of which one may be the SAE that is compared.
         floor: what an SAE that does nothing scores, or chance; None for none.
         better: higher, lower or empty.
         unit: of the values.
+        compared: policy of the SAE that is compared with the others, the trained or a published one.
+        subject: what it is called in a sentence.
     """
 
     rows: Sequence[Row]
     floor: float | int | None = None
     better: str = ""
     unit: str = ""
+    compared: str = TRAINED
+    subject: str = "the trained SAE"
 
     @property
     @override
     def alt_text(self) -> str:
         parts = [
-            f"{row.label} {row.mean:{self._format}}" + (f", the trained SAE {row.verdict}" if row.verdict else "")
+            f"{row.label} {row.mean:{self._format}}" + (f", {self.subject} {row.verdict}" if row.verdict else "")
             for row in self.rows
         ]
         floor = [] if self.floor is None else [f"floor {self.floor:{self._format}}"]
@@ -84,7 +88,9 @@ class Dots(Chart):
             seeds = ", ".join(f"{value:{show}}" for value in row.seeds)
             cells.append([row.label, f"{row.mean:{show}}", *interval, seeds, row.verdict or "-"])
         cells.append(["floor", "-" if self.floor is None else f"{self.floor:{show}}", "-", "-", "-", "-"])
-        return Table(self.name or self.title, ["", "mean", "interval from", "to", "seeds", "trained SAE"], cells)
+        repeated = "seeds" if self.compared == TRAINED else "draws"
+        heads = ["", "mean", "interval from", "to", repeated, self.subject.removeprefix("the ")]
+        return Table(self.name or self.title, heads, cells)
 
     @property
     @override
@@ -101,8 +107,8 @@ class Dots(Chart):
         if self.floor is not None:
             axes.axvline(self.floor, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.3)
         for row in self.rows:
-            if row.policy == TRAINED and not row.noise:
-                axes.axvline(row.mean, color=styles[TRAINED].colour, linewidth=1, alpha=0.55)
+            if row.policy == self.compared and not row.noise:
+                axes.axvline(row.mean, color=styles[row.policy].colour, linewidth=1, alpha=0.55)
         for y, row in enumerate(self.rows):
             _draw_row(axes, y, row, styles[row.policy])
         axes.set_yticks(range(len(self.rows)), [row.label for row in self.rows])

@@ -1,9 +1,10 @@
 """A metric as dots, with the verdict on each baseline where there is one; and which metrics come first."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from sae_lightning.figures.dots import Dots, Row
-from sae_lightning.members import RANDOM_BASELINES, TRAINED, Tag, in_order, policy_label
+from sae_lightning.members import TRAINED, Tag, in_order, policy_label
 from sae_lightning.metric import Question
 from sae_lightning.runs import Measurements, describing
 from sae_lightning.verdict import Comparison
@@ -36,15 +37,17 @@ def headlines(runs: Sequence[Measurements], tags: Iterable[Tag]) -> list[Tag]:
 def verdict_chart(
     runs: Sequence[Measurements], comparisons: Sequence[Comparison], tag: Tag, has_note: bool = False
 ) -> Dots:
-    """Draw a metric that has a verdict: the trained SAE, and each baseline with its interval beside it.
+    """Draw a metric that has a verdict: the trained or published SAE, and each baseline with its interval beside it.
 
     Args:
         runs: of one experiment.
         comparisons: between them.
         tag: one that they are about.
-        has_note: tell how much of what the trained SAE has above the floor the random baselines have.
+        has_note: tell how much of what that SAE has above the floor the random baselines or controls have.
     """
     by_baseline = {comparison.baseline: comparison for comparison in comparisons if comparison.tag == tag}
+    some = next(iter(by_baseline.values()))
+    compared = some.published or TRAINED
     rows = []
     for policy in in_order([TRAINED, *by_baseline]):
         members = [pair for run in runs for pair in run.values.get(tag, {}).items()]
@@ -53,19 +56,27 @@ def verdict_chart(
         if comparison is not None and comparison.has_interval:
             low, high = comparison.difference.low, comparison.difference.high
             interval = comparison.trained - high, comparison.trained - low
-        rows.append(Row(policy, seeds, interval, comparison.verdict if comparison is not None else ""))
+        rows.append(
+            Row(
+                compared if policy == TRAINED else policy,
+                seeds,
+                interval,
+                comparison.verdict if comparison is not None else "",
+            )
+        )
     notes = _limits(by_baseline)
     if has_note:
-        shares = {name: by_baseline[name].share for name in RANDOM_BASELINES if name in by_baseline}
         words = [
-            f"{policy_label(name)} {share:.0%}"
-            for name, share in shares.items()
-            if share is not None and not by_baseline[name].inactive
+            f"{policy_label(name)} {comparison.share:.0%}"
+            for name, comparison in by_baseline.items()
+            if comparison.is_random and comparison.share is not None and not comparison.inactive
         ]
-        notes = [f"Distance from the floor, as a share of the trained SAE's: {', '.join(words)}."] * bool(words) + notes
+        share = f"Distance from the floor, as a share of {some.subject}'s: "
+        notes = [f"{share}{('; ' if some.published else ', ').join(words)}."] * bool(words) + notes
     if (noise := evaluator_noise(runs, tag)) is not None:
         notes.append(f"Two measurements of one SAE, with an evaluator seed each, may differ by {noise:.2g}.")
-    return _dots(runs, tag, rows, floor_of(runs, tag, TRAINED), " ".join(notes))
+    chart = _dots(runs, tag, rows, floor_of(runs, tag, TRAINED), " ".join(notes))
+    return replace(chart, compared=compared, subject=some.subject)
 
 
 def _limits(by_baseline: Mapping[str, Comparison]) -> list[str]:

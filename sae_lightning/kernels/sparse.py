@@ -99,8 +99,17 @@ def _times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
     return _bag(code.indices, code.offsets, values, matrix)
 
 
-def _transposed_times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
-    """Return z^T @ matrix, [d_sae, n]: the gradient of a weight."""
+def transposed_times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
+    """Return z^T @ matrix: the gradient of a weight, and the right side of least squares.
+
+    Args:
+        values: [nnz] latents; they stand in place of `code.values`.
+        code: names the entries.
+        matrix: [batch, n] a row for each sample.
+
+    Returns:
+        [d_sae, n] in the dtype of matrix.
+    """
     if _is_dense(code):
         return code.with_values(values.to(matrix.dtype)).to_dense().T @ matrix
     order, starts = code.by_latent
@@ -153,7 +162,7 @@ class _SparseEncode(Function):
         code: Code = ctx.code
         needs_x, needs_W_enc, needs_b_enc, needs_b_dec, _ = ctx.needs_input_grad
         grad_x = _times(grad, code, W_enc.T) if needs_x else None
-        grad_W_enc = _transposed_times(grad, code, x).T if needs_W_enc else None
+        grad_W_enc = transposed_times(grad, code, x).T if needs_W_enc else None
         grad_b_enc = grad_b_dec = None
         if needs_b_enc or needs_b_dec:
             grad_b_enc = code.sum_by_latent(grad)
@@ -177,5 +186,5 @@ class _SparseDecode(Function):
         needs_values, _, needs_W_dec, needs_b_dec = ctx.needs_input_grad
         grad = grad.contiguous()
         grad_values = sampled_times(grad, W_dec, ctx.code) if needs_values else None
-        grad_W_dec = _transposed_times(values, ctx.code, grad) if needs_W_dec else None
+        grad_W_dec = transposed_times(values, ctx.code, grad) if needs_W_dec else None
         return grad_values, None, grad_W_dec, grad.sum(0) if needs_b_dec else None

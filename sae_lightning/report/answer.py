@@ -8,6 +8,7 @@ from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.dots import MARKS
 from sae_lightning.figures.verdict import by_question, headlines, verdict_chart
 from sae_lightning.members import RANDOM_BASELINES, in_order, policy_label
+from sae_lightning.report.against_controls import control_counts, limits_of_controls, sentences_on_controls
 from sae_lightning.runs import Experiment
 from sae_lightning.verdict import Comparison
 
@@ -31,17 +32,22 @@ class Answer:
 
     Args:
         word: yes, no, or what stands between.
-        sentences: against each random baseline, and what limits that.
-        counts: by question and baseline; None where there is nothing to compare.
+        sentences: against each random baseline or control, and what limits that.
+        counts: by question and baseline, a table for the SAEs that were trained and each published one; none where
+            there is nothing to compare.
         headlines: a chart for each question, of a metric that was fixed before there were results.
         others: charts of all other metrics with a verdict, by question.
+        has_controls: whether a published SAE is compared with controls.
+        has_baselines: whether a trained SAE is compared with random baselines.
     """
 
     word: str
     sentences: Sequence[str]
-    counts: Table | None
+    counts: Sequence[Table]
     headlines: Sequence[Chart]
     others: Mapping[str, Sequence[Chart]]
+    has_controls: bool = False
+    has_baselines: bool = True
 
 
 def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
@@ -53,17 +59,42 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
     """
     runs = experiment.measurements
     charts = _charts(experiment, comparisons)
-    baselines = [name for name in RANDOM_BASELINES if any(one.baseline == name for one in comparisons)]
-    if not baselines:
+    groups = {
+        published: [one for one in comparisons if one.is_random and one.published == published]
+        for published in dict.fromkeys(one.published for one in comparisons if one.is_random)
+    }
+    if not groups:
         says_better = any(run.better(tag) for run in runs for tag in run.values)
-        return Answer("There is nothing to compare it with", [_ALONE if says_better else _OLDER], None, *charts)
-    with_random = [comparison for comparison in comparisons if comparison.is_random and not comparison.inactive]
+        return Answer("There is nothing to compare it with", [_ALONE if says_better else _OLDER], [], *charts)
+    words: list[str] = []
+    sentences: list[str] = []
+    counts: list[Table] = []
+    for published, own in groups.items():
+        words.append(_word([comparison for comparison in own if not comparison.inactive]))
+        if published:
+            sentences += sentences_on_controls(runs, own, _against)
+            counts.append(control_counts(runs, own))
+        else:
+            sentences += _on_baselines(experiment, own)
+            counts.append(_counts(experiment, own))
+    sentences += limits_of_controls([comparison for comparison in comparisons if comparison.n_draws])
+    subjects = [own[0].subject for own in groups.values()]
+    named = [f"{subject}: {word}" for subject, word in zip(subjects, words, strict=True)]
+    word = words[0] if len(words) == 1 else "; ".join(text[:1].upper() + text[1:] for text in named)
+    return Answer(word, sentences, counts, *charts, any(groups), "" in groups)
+
+
+def _on_baselines(experiment: Experiment, comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Say what the trained SAE does to each random baseline, and what limits that."""
+    baselines = [name for name in RANDOM_BASELINES if any(one.baseline == name for one in comparisons)]
     against = "; ".join(_against(name, [one for one in comparisons if one.baseline == name]) for name in baselines)
-    sentences = [against[:1].upper() + against[1:] + "."]
-    if any(run.measurements.sizes for run in experiment.runs):
-        sentences.append("Each SAE is compared with the baselines of its own size.")
-    sentences += _limits(with_random)
-    return Answer(_word(with_random), sentences, _counts(experiment, comparisons, baselines), *charts)
+    if any(run.measurements.references for run in experiment.runs):
+        yield f"The SAE that this run trained: {against}."
+    else:
+        yield against[:1].upper() + against[1:] + "."
+        if any(run.measurements.sizes for run in experiment.runs):
+            yield "Each SAE is compared with the baselines of its own size."
+    yield from _limits([comparison for comparison in comparisons if not comparison.inactive])
 
 
 def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -83,7 +114,7 @@ def _word(comparisons: Sequence[Comparison]) -> str:
         return "There is no other SAE to compare it with"
     decided = len(comparisons) - counts["unknown"]
     if decided <= counts["unknown"]:
-        return "Too few seeds to tell"
+        return "Too few draws or items to tell" if comparisons[0].published else "Too few seeds to tell"
     if counts["beats"] == decided:
         return "Yes" if decided == len(comparisons) else "Yes, wherever it can be told"
     if not counts["beats"]:
@@ -103,9 +134,9 @@ def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
     return f"against the {policy_label(baseline)} it {listed(parts)}"
 
 
-def _counts(experiment: Experiment, comparisons: Sequence[Comparison], baselines: Sequence[str]) -> Table:
+def _counts(experiment: Experiment, comparisons: Sequence[Comparison]) -> Table:
     """Count, for each question and baseline, the metrics on which the trained SAE beats it, loses, or neither."""
-    rows = []
+    baselines, rows = in_order(comparison.baseline for comparison in comparisons), []
     tags = dict.fromkeys(comparison.tag for comparison in comparisons)
     for question, own in by_question(experiment.measurements, tags).items():
         row = [question.text]

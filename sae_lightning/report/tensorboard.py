@@ -32,11 +32,13 @@ def into_tensorboard(folder: Path) -> None:
     for tag, members in measurements.values.items():
         values = [value for member, value in members.items() if member.policy == TRAINED and value is not None]
         if measurements.better(tag) and values:
-            results[f"trained/{tag}"] = fmean(values)
-    judged = (comparison.baseline for comparison in comparisons if not comparison.is_reference)
-    for baseline in dict.fromkeys(judged):
-        counts = Counter(comparison.verdict for comparison in comparisons if comparison.baseline == baseline)
-        results |= {f"{word}/{baseline}": counts[word] for word in WORDS[:4]}
+            results[f"{measurements.reference_parts.get(tag.part, TRAINED)}/{tag}"] = fmean(values)
+    judged = [comparison for comparison in comparisons if not comparison.is_reference]
+    has_several = len({comparison.published for comparison in judged}) > 1
+    names = [f"{one.published or TRAINED}_{one.baseline}" if has_several else one.baseline for one in judged]
+    for name in dict.fromkeys(names):
+        counts = Counter(one.verdict for one, own in zip(judged, names, strict=True) if own == name)
+        results |= {f"{word}/{name}": counts[word] for word in WORDS[:4]}
     if not results:
         return
     chosen = {name: run.settings[name] for name in ("model", "data", "freeze") if run.settings.get(name)}

@@ -68,9 +68,10 @@ class Experiment:
 
     @property
     def first_size_with_baselines(self) -> str | None:
-        """The first size of a family that has baselines beside it; None of other runs."""
-        sizes = (size for run in self.runs for size, kind in run.measurements.sizes.values() if kind != TRAINED)
-        return next(sizes, None)
+        """The first size of a family that has baselines beside it; None of other runs. A published SAE is none."""
+        measured = [run.measurements for run in self.runs]
+        sizes = (size for run in measured for size, kind in run.sizes.values() if kind != TRAINED)
+        return next((size for size in sizes if not any(size in run.references for run in measured)), None)
 
 
 def experiments_of(runs: Sequence[Run]) -> list[Experiment]:

@@ -9,6 +9,7 @@ from sae_lightning.saes.init import CovarianceMatched, DataPoints, DecoderInit, 
 from sae_lightning.saes.jump_relu import JumpReLU, L0Penalty, LinearL0, TargetL0
 from sae_lightning.saes.matryoshka import MatryoshkaBatchTopK
 from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.pursuit import Pursuit
 from sae_lightning.saes.relu import ReLU
 from sae_lightning.saes.schedule import WarmupDecay
 from sae_lightning.saes.stitched import Stitched
@@ -29,6 +30,7 @@ __all__ = [
     "LinearL0",
     "MatryoshkaBatchTopK",
     "Mean",
+    "Pursuit",
     "ReLU",
     "SAEModule",
     "SparseAutoencoder",

@@ -29,7 +29,7 @@ from sae_lightning.whole_files import whole_file, write_whole
 FORMAT, FORMAT_VERSION = "sae_lightning", 3
 _EXPECTED = "expected the sae.json and sae.safetensors that `sae fit` or SparseAutoencoder.save left there"
 
-TRAINING_ONLY = ("samples_since_fired", "last_smallest")
+TRAINING_ONLY = ("samples_since_fired", "last_smallest", "log_factor")
 """Buffers that only training reads; they are not saved."""
 
 
@@ -63,8 +63,18 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
     }
     text = json.dumps(manifest, indent=2) + "\n"
     with whole_file(folder / "sae.safetensors") as part:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors_to_save(sae).items()}, part)
+        save_file(_apart(tensors_to_save(sae)), part)
     write_whole(folder / "sae.json", text)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return contiguous tensors on the CPU no two of which share memory, as those of a control of an SAE may."""
+    apart: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.contiguous().cpu()
+        shared = any(tensor.data_ptr() == other.data_ptr() for other in apart.values())
+        apart[name] = tensor.clone() if shared else tensor
+    return apart
 
 
 def tensors_to_save(sae: SparseAutoencoder) -> dict[str, Tensor]:

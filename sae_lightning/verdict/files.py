@@ -19,6 +19,12 @@ RULE = (
     "has above the floor; unclear: these data cannot tell; intervals hold for all random baselines of a metric at once "
     "(Bonferroni)"
 )
+CONTROL_RULE = (
+    "beats, loses: the interval leaves out 0; equivalent: it lies within the margin, a share of what the published SAE "
+    "has above the floor; unclear: these data cannot tell; the published SAE is compared with the mean over draws of a "
+    "control, by a prediction interval: it holds 0 where the SAE could be one more draw; intervals hold for all "
+    "controls of a metric at once (Bonferroni)"
+)
 
 
 def write_verdict(run: Run) -> None:
@@ -42,7 +48,7 @@ def verdict_as_json(
     metrics: dict[str, Any] = {}
     for comparison in comparisons:
         entry = metrics.setdefault(str(comparison.tag), _about(runs, comparison))
-        entry["baselines"][comparison.baseline] = {
+        entry["baselines"][comparison.baseline] = _control(runs, comparison) | {
             "value": comparison.value,
             "floor": comparison.baseline_floor,
             "difference": comparison.difference.mean,
@@ -56,7 +62,18 @@ def verdict_as_json(
             "n_items": comparison.n_items,
             "notes": comparison.notes,
         }
-    return {"level": LEVEL, "margin": margin, "rule": RULE, "metrics": metrics}
+    published = {bool(comparison.published) for comparison in comparisons}
+    rules = {"rule": RULE} if published != {True} else {}
+    rules |= {"control_rule": CONTROL_RULE} if True in published else {}
+    return {"level": LEVEL, "margin": margin, **rules, "metrics": metrics}
+
+
+def _control(runs: Sequence[Measurements], comparison: Comparison) -> dict[str, Any]:
+    """Return what is said of a control alone."""
+    if not comparison.n_draws:
+        return {}
+    clauses = {name: clause for run in runs for name, clause in run.controls.items()}
+    return {"controls_for": clauses.get(comparison.baseline, ""), "n_draws": comparison.n_draws}
 
 
 def _about(runs: Sequence[Measurements], comparison: Comparison) -> dict[str, Any]:
@@ -70,9 +87,17 @@ def _about(runs: Sequence[Measurements], comparison: Comparison) -> dict[str, An
         "floor": floor_of(runs, tag, TRAINED),
         "smallest_difference": evaluator_noise(runs, tag),
         "margin": comparison.margin,
-        TRAINED: comparison.trained,
+        **_compared(runs, comparison),
         "baselines": {},
     }
+
+
+def _compared(runs: Sequence[Measurements], comparison: Comparison) -> dict[str, Any]:
+    """Return the value of the SAE that is compared, and of a published one which it is."""
+    if not comparison.published:
+        return {TRAINED: comparison.trained}
+    where = next(run.references[comparison.published] for run in runs if comparison.published in run.references)
+    return {"reference": {"name": comparison.published, "where": where, "value": comparison.trained}}
 
 
 def evaluator_noise(runs: Sequence[Measurements], tag: Tag) -> float | None:

@@ -34,12 +34,15 @@ def why_unseen(runs: Sequence[Measurements], tag: Tag, control: str) -> str:
     That it agrees to the bit is not enough, since SAEs may agree on a share of a few examples: l0 and the share of dead
     latents have to agree, and more that agrees by chance seldom.
     """
+    here = [pair for run in runs for pair in run.values.get(tag, {}).items()]
+    if len({value for member, value in here if member.policy in (TRAINED, control)}) > 1:
+        return ""
     published, *_ = _of_policy(runs, tag.part, TRAINED)
     draws = _of_policy(runs, tag.part, control)
     prints = [run.fingerprints.get(member) for run, member in (published, *draws)]
     if None not in prints and len(set(prints)) == 1:
         return _EQUAL
-    return _SAME_LATENTS if all(_has_its_latents(published, draw, tag) for draw in draws) else ""
+    return _SAME_LATENTS if all(_has_its_latents(published, draw) for draw in draws) else ""
 
 
 def _of_policy(runs: Sequence[Measurements], part: str, policy: str) -> list[tuple[Measurements, Member]]:
@@ -51,11 +54,11 @@ def _of_policy(runs: Sequence[Measurements], part: str, policy: str) -> list[tup
     ]
 
 
-def _has_its_latents(published: tuple[Measurements, Member], draw: tuple[Measurements, Member], tag: Tag) -> bool:
-    """Return whether a draw has the latents of the published SAE, and a metric the same value for both."""
+def _has_its_latents(published: tuple[Measurements, Member], draw: tuple[Measurements, Member]) -> bool:
+    """Return whether a draw has the latents of the published SAE, as far as their metrics show."""
     values, others = _values(*published), _values(*draw)
     agree = {name: value for name, value in values.items() if others.get(name) == value}
-    if tag.metric not in agree or not {_L0, _DEAD} & set(values) <= set(agree):
+    if not {_L0, _DEAD} & set(values) <= set(agree):
         return False
     telling = [name for name, value in agree.items() if not (2 * value).is_integer()]
     return _L0 in telling or len(telling) >= _LEAST_TELLING

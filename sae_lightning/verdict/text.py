@@ -1,21 +1,22 @@
 """An experiment as text: the table of its metrics, and the verdict under it."""
 
 import statistics
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from sae_lightning.members import Tag, in_order, is_known_policy
 from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE
 from sae_lightning.runs.experiment import Experiment
 from sae_lightning.tables import lay_out, number_format
-from sae_lightning.verdict.comparison import BEATS, EQUIVALENT, INACTIVE, LOSES, UNCLEAR, UNKNOWN, Comparison
+from sae_lightning.verdict.comparison import INACTIVE, SUBJECT, UNKNOWN, Comparison
+from sae_lightning.verdict.control_table import control_table
 from sae_lightning.verdict.decide import LOSS_FALL, decide, floor_of
 from sae_lightning.verdict.files import evaluator_noise
 from sae_lightning.verdict.statistics import LEVEL
+from sae_lightning.verdict.words import CAN_TELL, summary, words_legend
 
 
 def experiment_texts(experiments: Sequence[Experiment], margin: float = MARGIN) -> Iterator[str]:
-    """Yield the table and the verdict of each experiment; with several, columns carry the names of their runs.
+    """Yield the table and the verdicts of each experiment; with several, columns carry the names of their runs.
 
     Args:
         experiments: one or more.
@@ -28,12 +29,24 @@ def experiment_texts(experiments: Sequence[Experiment], margin: float = MARGIN) 
         runs = experiment.measurements
         if comparisons := decide(runs, margin):
             noise = {comparison.tag: evaluator_noise(runs, comparison.tag) for comparison in comparisons}
-            text = verdict_table(comparisons, margin, noise)
-            if size := experiment.first_size_with_baselines:
-                text += f"\n@{size}: the trained SAE of size {size} against the baselines of its size"
-            yield text
+            controls = {name: clause for run in runs for name, clause in run.controls.items()}
+            for published in dict.fromkeys(comparison.published for comparison in comparisons):
+                own = [comparison for comparison in comparisons if comparison.published == published]
+                if published:
+                    yield control_table(own, controls, margin, noise)
+                else:
+                    yield verdict_table(own, margin, noise) + _about_sizes(experiment)
         elif names := _still_falling(experiment):
             yield _not_converged(names)
+
+
+def _about_sizes(experiment: Experiment) -> str:
+    """Say what @ and a size mean in the table, where there are several sizes."""
+    if not (size := experiment.first_size_with_baselines):
+        return ""
+    if any(run.references for run in experiment.measured):
+        return f"\n@{size}: SAEs that this run trained, beside the published ones"
+    return f"\n@{size}: the trained SAE of size {size} against the baselines of its size"
 
 
 def metric_table(experiment: Experiment, label: str = "") -> str:
@@ -46,10 +59,12 @@ def metric_table(experiment: Experiment, label: str = "") -> str:
     values, floors = experiment.values(), experiment.floors()
     columns = in_order(policy for policies in values.values() for policy in policies)
     seeds = {policy: max(len(own[policy]) for own in values.values() if policy in own) for policy in columns}
+    has_controls = any(run.controls for run in experiment.measured)
+    repeated = "seeds or draws" if has_controls else "seeds"
     n_first = sum(map(is_known_policy, columns)) or len(columns)
     rows = [
         ["", *(policy + label for policy in columns)],
-        ["seeds", *(str(seeds[policy]) for policy in columns)],
+        [repeated, *(str(seeds[policy]) for policy in columns)],
     ]
     rows[0].insert(1 + n_first, "floor")
     rows[1].insert(1 + n_first, "")
@@ -58,7 +73,7 @@ def metric_table(experiment: Experiment, label: str = "") -> str:
         show = number_format([*(value for cell in cells for value in cell), floors.get(tag)])
         rows.append([str(tag), *(mean_and_deviation(cell, show) for cell in cells)])
         rows[-1].insert(1 + n_first, floor_text(experiment, tag, show))
-    note = "mean ± sample standard deviation over seeds; floor: an SAE that does nothing"
+    note = f"mean ± sample standard deviation over {repeated}; floor: an SAE that does nothing"
     return f"{lay_out(rows, n_head=2)}\n{note}"
 
 
@@ -107,13 +122,8 @@ def verdict_table(
         rows.append([str(tag), *(_cell(comparison, show) for comparison in row)])
         rows[-1] += [f"{known[tag]:{show}}" if tag in known else "-"] if known else []
     judged = [baseline for baseline in baselines if not _is_reference(baseline, comparisons)]
-    lines = [lay_out(rows), *(_summary(baseline, comparisons) for baseline in judged)]
-    return "\n".join([*lines, *_legend(comparisons, margin), *_limits(comparisons)] + (_CAN_TELL if known else []))
-
-
-_CAN_TELL = [
-    "can tell: two single measurements of one SAE, with an evaluator seed each, differ by less in 95 of 100 cases"
-]
+    lines = [lay_out(rows), *(summary(baseline, comparisons) for baseline in judged)]
+    return "\n".join([*lines, *_legend(comparisons, margin), *_limits(comparisons)] + ([CAN_TELL] if known else []))
 
 
 def _cell(comparison: Comparison | None, show: str) -> str:
@@ -133,22 +143,6 @@ def _is_reference(baseline: str, comparisons: Sequence[Comparison]) -> bool:
     return all(comparison.is_reference for comparison in comparisons if comparison.baseline == baseline)
 
 
-def _summary(baseline: str, comparisons: Sequence[Comparison]) -> str:
-    counts = Counter(comparison.verdict for comparison in comparisons if comparison.baseline == baseline)
-    parts = [f"{words} {counts[verdict]}" for verdict, words in _SAID.items() if counts[verdict]]
-    reasons = dict.fromkeys(
-        comparison.inactive for comparison in comparisons if comparison.baseline == baseline and comparison.inactive
-    )
-    if reasons and not parts and not counts[UNKNOWN]:
-        return f"{baseline}: left out, {'; '.join(reasons)}"
-    unknown = f" ({counts[UNKNOWN]} without an interval)" if counts[UNKNOWN] else ""
-    inactive = f"; left out of {counts[INACTIVE]}, {'; '.join(reasons)}" if reasons else ""
-    return f"{baseline}: the trained SAE {', '.join(parts) or 'cannot be compared'}{unknown}{inactive}"
-
-
-_SAID = {BEATS: "beats it on", EQUIVALENT: "is equivalent on", UNCLEAR: "is unclear on", LOSES: "loses on"}
-
-
 def _legend(comparisons: Sequence[Comparison], margin: float) -> Iterator[str]:
     """Say what intervals and words mean."""
     n = max((comparison.difference.n_compared for comparison in comparisons), default=1)
@@ -158,10 +152,7 @@ def _legend(comparisons: Sequence[Comparison], margin: float) -> Iterator[str]:
         f"trained minus baseline [{LEVEL:.0%} interval{several}{'; for others one by one' if others else ''}], "
         "and the baseline's value above the floor as a share of the trained SAE's"
     )
-    yield (
-        "beats, loses: the interval leaves out 0; unclear: it holds 0, and these data cannot tell; "
-        f"equivalent: it lies within {margin * 100:g}% of what the trained SAE has above the floor"
-    )
+    yield words_legend(SUBJECT, margin)
 
 
 def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:

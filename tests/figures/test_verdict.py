@@ -46,6 +46,20 @@ def test_the_bar_is_the_interval_of_the_verdict():
     assert note == "Distance from the floor, as a share of the trained SAE's: Frozen Decoder 55%, Frozen Encoder 94%."
 
 
+def test_a_published_sae_stands_where_the_trained_one_would():
+    own = measured(published=[0.9], random_encoder=[0.5, 0.52, 0.51], principal_components=[0.95])
+    sizes = {name: ("published", name) for name in ("random_encoder", "principal_components")}
+    own = replace(own, sizes=sizes | {"published": ("published", "trained")})
+    run = replace(own, references={"published": "/a"}, controls=dict.fromkeys(sizes, "what it is")).by_size()
+    comparisons = decide([run])
+    chart = verdict_chart([run], comparisons, Tag("ev", "published"), has_note=True)
+    assert [row.policy for row in chart.rows] == ["published", "random_encoder", "principal_components"]
+    assert [row.verdict for row in chart.rows] == ["", "beats", "unknown"]
+    assert chart.note.startswith("Distance from the floor, as a share of the published SAE's: random encoder 57%; ")
+    assert (chart.compared, chart.table.head[-2:]) == ("published", ["draws", "published SAE"])
+    assert "random encoder 0.5100, the published SAE beats" in chart.alt_text
+
+
 def test_what_does_not_vary_has_no_bar_and_says_why():
     rows, note, _ = rows_and_note(
         measured(

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from runs.folders import panel, write
 
+from sae_lightning.members import policy_label
 from sae_lightning.report.answer import answer
+from sae_lightning.report.page import page
 from sae_lightning.runs import experiments_of, read_runs
-from sae_lightning.verdict import decide
+from sae_lightning.verdict import decide, experiment_texts
 
 BETTER = {"trained": (0.9, 0.8, 0.85), "frozen_decoder": (0.5, 0.45, 0.46)}
 ALIKE = {"trained": (0.9, 0.8, 0.85), "frozen_decoder": (0.901, 0.799, 0.8505)}
@@ -46,3 +48,73 @@ def test_an_answer_says_what_had_not_converged(tmp_path: Path):
     given = answer_of(tmp_path, m0=BETTER, m1=BETTER, loss_fall=falls)
     assert any(text.startswith("Not converged: Frozen Decoder.") for text in given.sentences)
     assert not any("Not converged" in text for text in answer_of(tmp_path / "b", m0=BETTER, m1=BETTER).sentences)
+
+
+def published(folder: Path, names=("published",), **own):
+    """Answer for SAEs of 0.9 with controls of a metric each, beside an SAE that was trained where a value is given."""
+    metrics, sizes = {"m0": {}, "m1": {}}, {}
+    for name in names:
+        prefix = "" if len(names) == 1 else f"{name}_"
+        draws = {"random_encoder": (0.5, 0.51, 0.52), "random_decoder_tied": (0.97, 0.971, 0.972)}
+        draws["principal_components"] = (0.95,)
+        for metric in metrics.values():
+            metric |= {f"{prefix}{control}": dict(enumerate(values)) for control, values in draws.items()}
+            metric[name] = {0: 0.9}
+        sizes |= {f"{prefix}{control}": [name, control] for control in draws} | {name: [name, "trained"]}
+    controls = {policy: f"whether {role} does" for policy, (_, role) in sizes.items() if role != "trained"}
+    for policy, seeds in own.items():
+        sizes[policy] = ["remake", policy]
+        metrics["m0"][policy] = dict(enumerate(seeds))
+    plain = {
+        name: {policy: {str(seed): value for seed, value in values.items()} for policy, values in of_metric.items()}
+        for name, of_metric in metrics.items()
+    }
+    references = {name: f"/saes/{name}" for name in names}
+    write(folder / "run", panel(), plain, floors={"m0": 0.0}, sizes=sizes, references=references, controls=controls)
+    (experiment,) = experiments_of(read_runs([folder / "run"]))
+    return answer(experiment, decide(experiment.measurements)), experiment
+
+
+def test_a_published_sae_is_answered_for_against_its_controls(tmp_path: Path):
+    given, _ = published(tmp_path)
+    assert given.word == "In part"
+    first, rest, better, limits = given.sentences
+    assert first == "The published SAE beats 1 of its 3 controls on every metric: random encoder."
+    tied = policy_label("random_decoder_tied")
+    assert rest.startswith(f"Against the {tied} it does worse on 2 of 2 metrics; ")
+    assert rest.endswith("against the principal components it has no interval on 2 of 2 metrics.")
+    assert better == f"Better than it on some metric: {tied} (m0, m1)."
+    assert limits.startswith("Intervals are over 3 draws of a control and evaluation items")
+    (counts,) = given.counts
+    assert counts.rows[0] == ["random encoder: whether random_encoder does", "✓ 2"]
+    assert (given.has_controls, given.has_baselines) == (True, False)
+
+
+def test_a_published_sae_and_one_that_was_trained_have_an_answer_each(tmp_path: Path):
+    given, _ = published(tmp_path, **BETTER)
+    assert given.word == "The published SAE: In part; The trained SAE: Yes"
+    assert (
+        "The SAE that this run trained: against the Frozen Decoder it does better on 1 of 1 metric." in given.sentences
+    )
+    assert [counts.head[1] for counts in given.counts] == ["?", "Frozen Decoder"]
+    assert (given.has_controls, given.has_baselines) == (True, True)
+
+
+def test_several_published_saes_are_told_apart(tmp_path: Path):
+    given, experiment = published(tmp_path, ("a", "b"))
+    assert given.word == "A: In part; B: In part"
+    assert any(text.startswith("B beats 1 of its 3 controls") for text in given.sentences)
+    assert sum(text.startswith("Intervals are") for text in given.sentences) == 1
+    texts = list(experiment_texts([experiment]))
+    assert [text.splitlines()[0].split("  ")[0] for text in texts[1:]] == ["a against", "b against"]
+    assert "seeds or draws" in texts[0]
+
+
+def test_the_page_of_a_published_sae_speaks_of_draws(tmp_path: Path):
+    _, experiment = published(tmp_path)
+    html = page([experiment])
+    start = html.index('<section id="run1-verdict"')
+    shown = html[start : html.index("</section>", start)]
+    assert "Controls of a published SAE" in shown
+    assert "the trained SAE" not in shown
+    assert "seeds" not in shown

@@ -96,3 +96,18 @@ def test_a_member_that_is_left_out_is_left_out_of_everything():
     assert (rest.values, rest.member_floors, rest.repeats) == ({tag: {second: 2.0}}, {tag: {second: 2.0}}, {})
     assert list(rest.items[tag].members) == [second]
     assert measured.without(()) is measured
+
+
+def test_a_published_sae_with_its_controls_is_a_group_in_which_it_is_the_trained_one():
+    kinds = {"a": ("a", "trained"), "a_random": ("a", "random"), "b": ("b", "trained"), "b_random": ("b", "random")}
+    kinds |= {"trained": ("remake", "trained")}
+    tags = {Tag("fvu", part): values(*kinds, part=part) for part in ("", "gaussian")}
+    published = {"a": "/saes/a", "b": "/saes/b"}
+    clauses = {"a_random": "chance", "b_random": "chance"}
+    run = Measurements(
+        tags, {}, METRICS, nulls=("gaussian",), sizes=kinds, references=published, controls=clauses
+    ).by_size()
+    assert run.values[Tag("fvu", "a")] == {Member("trained", 0, "a"): 0.0, Member("random", 0, "a"): 1.0}
+    assert run.values[Tag("fvu", "remake")] == {Member("trained", 0, "remake"): 4.0}
+    assert run.reference_parts == {"a": "a", "b": "b", "gaussian a": "a", "gaussian b": "b"}
+    assert (run.references, run.controls) == (published, {"random": "chance"})
