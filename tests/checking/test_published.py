@@ -56,6 +56,7 @@ def test_it_parses(file, capsys):
     assert f"name: {file.stem}" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:.* is withheld:UserWarning")  # a random model loses nothing by an ablation
 @each_file
 def test_it_runs_on_stand_ins(file, tmp_path, capsys):
     settings = stand_in(yaml.safe_load(file.read_text()), tmp_path)
