@@ -45,6 +45,7 @@ COMMANDS = {
     ),
     "hooks": Command("list the places in a model that an SAE can read", "sae_lightning.commands.hooks:main"),
     "inspect": Command("say what an SAE is, and whether it was read right", "sae_lightning.commands.inspect:main"),
+    "check": Command("does a published SAE beat random controls?", "sae_lightning.commands.check:main"),
     "push": Command("upload an SAE to the Hugging Face hub, with a card", "sae_lightning.commands.push:main"),
     "density": Command("measure how dense a model's representation is", "sae_lightning.commands.density:main"),
     "stitch": Command("find what a larger SAE has that a smaller one lacks", "sae_lightning.commands.stitch:main"),
@@ -54,6 +55,9 @@ COMMANDS = {
         "print the table of SAEs against baselines of finished runs", "sae_lightning.commands.compare:main"
     ),
     "report": Command("make one HTML page of finished runs, to open from disk", "sae_lightning.commands.report:main"),
+    "scoreboard": Command(
+        "put SAEs that sae check has checked into one table", "sae_lightning.commands.scoreboard:main"
+    ),
     "figures": Command(
         "draw what finished runs found, as PNG and into TensorBoard", "sae_lightning.commands.figures:main"
     ),

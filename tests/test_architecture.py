@@ -45,6 +45,7 @@ ROOMS = [
     ["inspection"],
     ["report"],
     ["exports"],
+    ["checking"],
     # top
     ["commands"],
     ["cli"],

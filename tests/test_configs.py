@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sae_lightning.checking.configuration import evaluators_of, quick_evaluators
 from sae_lightning.cli import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -45,8 +46,12 @@ def test_small_configs_combine(sae, data, freeze, capsys):
     assert "gradient_clip_val: 1.0" in printed
 
 
+def evaluators_of_papers():
+    return [file for file in of("evaluation") if file.stem != "check_quick"]
+
+
 @pytest.mark.parametrize("experiment", ["sanity_pocket_lm", "synthetic_constant_topk"])
-@pytest.mark.parametrize("file", of("evaluation"), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", evaluators_of_papers(), ids=lambda file: file.stem)
 def test_evaluators_are_added_to_those_of_a_run(file, experiment, capsys):
     configs = (CONFIGS / "experiment" / f"{experiment}.yaml", file)
     with pytest.raises(SystemExit) as stop:
@@ -55,7 +60,14 @@ def test_evaluators_are_added_to_those_of_a_run(file, experiment, capsys):
     printed = capsys.readouterr().out
     for evaluator in ("SparseProbing", "CausalEditing", "AutoInterp"):
         assert f"- class_path: sae_lightning.evaluators.{evaluator}" in printed
-    assert ("evaluators.LossRecovered" in printed) == (experiment == "sanity_pocket_lm")
+    assert ("evaluators.LossRecovered" in printed) == (experiment == "sanity_pocket_lm" or file.stem == "check_full")
+
+
+def test_a_quick_check_asks_what_its_file_says():
+    """An installed package has no configs/, so `sae check` knows its evaluators by itself."""
+    data = {"class_path": "LanguageModelDataModule"}
+    assert evaluators_of(CONFIGS / "evaluation/check_quick.yaml") == quick_evaluators(data)
+    assert quick_evaluators({"class_path": "SyntheticDataModule"}) == []
 
 
 def run(folder, *arguments):
@@ -95,6 +107,7 @@ def test_the_demo_runs(tmp_path, capsys, monkeypatch):
 
 def test_no_config_is_left_out():
     assert {file.parent.name for file in CONFIGS.rglob("*.yaml")} == {
+        "check",
         "data",
         "evaluation",
         "experiment",

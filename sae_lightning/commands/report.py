@@ -7,13 +7,15 @@ one again, as ``sae validate`` does, is one with it. For the latents the model r
 ``--latents 0`` nothing is run.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
 from sae_lightning.commands.not_finite import say_not_finite
 from sae_lightning.commands.parser import RUN_HELP, add_margin, make_parser, parse
-from sae_lightning.runs import experiments_of, read_runs
+from sae_lightning.metric import MARGIN
+from sae_lightning.runs import Run, experiments_of, read_runs
 from sae_lightning.whole_files import write_whole
 
 _HEAD = 64
@@ -27,22 +29,41 @@ def main(args: list[str]) -> None:
         raise ValueError(f"--latents {options.latents}: expected 0 or more")
     page_file = _page_file(options.out, options.RUN[0], options.split)
     from sae_lightning import cpu_settings
-    from sae_lightning.report.explorer import explorer_of
-    from sae_lightning.report.page import page
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
-    runs = read_runs(options.RUN)
+    write_page(read_runs(options.RUN), page_file, options.latents, options.margin, options.split)
+    print(page_file)
+
+
+def write_page(
+    runs: Sequence[Run], page_file: Path, n_latents: int, margin: float = MARGIN, split: bool = False
+) -> None:
+    """Write the page of some runs.
+
+    Args:
+        runs: finished ones.
+        page_file: where it is written.
+        n_latents: latents of each SAE to look at, 0 for none.
+        margin: see `verdict.decide`.
+        split: whether latents lie in files beside the page.
+
+    Raises:
+        ValueError: if the latents cannot be read.
+    """
+    from sae_lightning.checking.section import check_sections
+    from sae_lightning.report.explorer import explorer_of
+    from sae_lightning.report.page import page
+
     say_not_finite(runs)
     experiments = experiments_of(runs)
-    if options.split:
+    if split:
         page_file.parent.mkdir(exist_ok=True)
     try:
-        explorer = explorer_of(experiments[0].runs[0], options.latents, page_file.parent if options.split else None)
+        explorer = explorer_of(experiments[0].runs[0], n_latents, page_file.parent if split else None)
     except ValueError as error:
         raise ValueError(f"{error}; --latents 0 makes the page without latents") from error
-    write_whole(page_file, page(experiments, explorer, options.margin))
-    print(page_file)
+    write_whole(page_file, page(experiments, explorer, margin, check_sections))
 
 
 def _parser() -> ArgumentParser:

@@ -1,6 +1,7 @@
 """Places in a model in the words of other libraries, and where they are for transformers."""
 
 import re
+from collections.abc import Collection
 
 _BLOCKS = r"(?:model\.|transformer\.|gpt_neox\.)?(?:layers|h)"
 _PATTERNS = (
@@ -46,3 +47,49 @@ def neighbours_of(hook: str) -> list[str]:
     first = numbers[0]
     blocks = [int(first[0]) - 1, int(first[0]) + 1]
     return [f"{hook[: first.start()]}{block}{hook[first.end() :]}" for block in blocks if block >= 0]
+
+
+_BLOCK_LISTS = (
+    "model.layers",
+    "transformer.h",
+    "gpt_neox.layers",
+    "model.language_model.layers",
+    "model.decoder.layers",
+    "layers",
+    "h",
+)
+"""Names under which models of transformers keep their blocks."""
+_ATTENTIONS = ("self_attn", "attn", "attention")
+_SUBMODULES: dict[str, tuple[tuple[str, ...], bool]] = {
+    "output of block": (("",), False),
+    "input of block": (("",), True),
+    "output of the MLP of block": ((".mlp", ".feed_forward"), False),
+    "output of the attention of block": (tuple(f".{name}" for name in _ATTENTIONS), False),
+    "input of the attention's output projection in block": (
+        tuple(f".{name}.{last}" for name in _ATTENTIONS for last in ("o_proj", "c_proj", "out_proj", "dense")),
+        True,
+    ),
+}
+"""By what `place_of` says: the ends of the name of the submodule, and whether its input is meant."""
+
+
+def name_in_model(hook: str, submodules: Collection[str]) -> tuple[str, bool] | None:
+    """Return the submodule of a model that a hook is, and whether its input is meant; None where that is unknown.
+
+    Args:
+        hook: in the words of any library.
+        submodules: dotted names of all submodules of the model.
+
+    >>> name_in_model("blocks.3.hook_resid_post", ["transformer.h.3", "transformer.h.3.mlp"])
+    ('transformer.h.3', False)
+    >>> name_in_model("blocks.0.hook_resid_pre", ["model.layers.0"])
+    ('model.layers.0', True)
+    """
+    if hook in submodules:
+        return hook, False
+    if (place := place_of(hook)) is None:
+        return None
+    words, _, block = place.rpartition(" ")
+    ends, is_input = _SUBMODULES[words]
+    names = (f"{blocks}.{block}{end}" for blocks in _BLOCK_LISTS for end in ends)
+    return next(((name, is_input) for name in names if name in submodules), None)

@@ -1,6 +1,6 @@
 """Runs become the text of one HTML file: nothing in it is loaded from elsewhere."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -69,19 +69,25 @@ class ExperimentPage:
     tables: Sequence[Table]
 
 
-def page(experiments: Sequence[Experiment], explorer: dict[str, Any] | None = None, margin: float = MARGIN) -> str:
+def page(
+    experiments: Sequence[Experiment],
+    explorer: dict[str, Any] | None = None,
+    margin: float = MARGIN,
+    first_sections: Callable[[Run], Sequence[Section]] = lambda run: (),
+) -> str:
     """Make the page.
 
     Args:
         experiments: one or more.
         explorer: context of the latent explorer; None leaves it out.
         margin: differences within this share of what the trained SAE has above the floor are equivalent.
+        first_sections: returns what stands before the other sections of a run.
     """
     numbers = count(1)
     runs = [run for experiment in experiments for run in experiment.runs]
     several = experiments if len(runs) > 1 else []
     context = {
-        "runs": [_run_page(run, f"run{number}-", margin) for number, run in enumerate(runs, 1)],
+        "runs": [_run_page(run, f"run{number}-", margin, first_sections(run)) for number, run in enumerate(runs, 1)],
         "experiments": [
             ExperimentPage(_title(own), answer(own, decide(own.measurements, margin)), own.notes, number_tables(own))
             for own in several
@@ -103,11 +109,11 @@ def inline(name: str) -> Markup:
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
-def _run_page(run: Run, name: str, margin: float) -> RunPage:
+def _run_page(run: Run, name: str, margin: float, first: Sequence[Section]) -> RunPage:
     experiment = Experiment([run], run.title)
     comparisons = decide(experiment.measurements, margin)
     verdict = answer(experiment, comparisons)
-    return RunPage(name, run.title, verdict, provenance(run), run.config, sections_of(run, comparisons))
+    return RunPage(name, run.title, verdict, provenance(run), run.config, [*first, *sections_of(run, comparisons)])
 
 
 def _title(experiment: Experiment) -> str:

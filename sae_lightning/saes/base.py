@@ -28,6 +28,7 @@ from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
 from sae_lightning.saes.decoder_norm import normalise_, refuse_other_norms, remove_radial_
 from sae_lightning.saes.finite import why_not_finite
+from sae_lightning.saes.held_l0 import settle
 from sae_lightning.saes.init import DecoderInit, Isotropic
 from sae_lightning.saes.input_norm import InputNorm, check_input_norm, normalise
 from sae_lightning.saes.inputs import activations_in, check_device, check_finite, check_shape
@@ -426,6 +427,29 @@ class SparseAutoencoder(SAEModule):
         if self.W_dec.requires_grad and self.unit_norm_decoder:
             normalise_(self.W_dec)
         self._is_constrained = True
+
+    @property
+    def held_l0(self) -> float | None:
+        """The l0 to which thresholds are settled after the last step of a fit; None where that is not asked."""
+        return None
+
+    def raise_thresholds_(self, amount: float) -> None:
+        """Let a latent be active only where its pre-activation is higher by this amount, or lower if negative.
+
+        Raises:
+            NotImplementedError: of a variant without thresholds that could be moved.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no thresholds to settle")
+
+    @torch.no_grad()
+    def settle(self, x: Float[Tensor, "batch d_in"]) -> None:
+        """Bring l0 to where it is held, on raw activations, by moving all thresholds; nothing where none is held."""
+        if self.held_l0 is None:
+            return
+        was_training = self.training
+        self.eval()
+        settle(self, x, self.held_l0)
+        self.train(was_training)
 
     # Saving
     # ----------------------------------------------------------------------------------------------------------------

@@ -66,12 +66,13 @@ class TargetL0(L0Penalty):
     Args:
         target: mean number of active latents to hold, above 0.
         coefficient: weight against the squared error summed over dimensions, 0 or more.
+        settle: after the last step move all thresholds by one amount, which brings l0 to the target (`held_l0.py`).
     """
 
-    def __init__(self, target: float, coefficient: float = 1.0) -> None:
+    def __init__(self, target: float, coefficient: float = 1.0, settle: bool = False) -> None:
         check_above(0, target=target)
         check_at_least(0, coefficient=coefficient)
-        self.target, self.coefficient = target, coefficient
+        self.target, self.coefficient, self.settle = target, coefficient, settle
 
     def __call__(self, l0: Float[Tensor, ""], global_l0: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """Return the penalty on the l0 of all ranks, with its gradient to that of this rank."""
@@ -134,6 +135,15 @@ class JumpReLU(SparseAutoencoder):
         l0 = _Step.apply(values.detach(), code.of_latents(self.threshold), self.bandwidth).sum() / code.batch_size
         global_l0 = all_reduce_sum(l0.detach().clone()) / world_size()
         return {"penalty": warmed_up(step, self.sparsity_warmup_steps) * self.penalty(l0, global_l0)}
+
+    @property
+    def held_l0(self) -> float | None:
+        """The l0 that is settled after the last step of a fit; None where none is."""
+        return self.penalty.target if isinstance(self.penalty, TargetL0) and self.penalty.settle else None
+
+    def raise_thresholds_(self, amount: float) -> None:
+        """Let a latent be active only where its pre-activation is higher by this amount; no threshold is below 0."""
+        self.threshold.add_(amount).clamp_min_(0.0)
 
     @torch.no_grad()
     def constrain(self) -> None:

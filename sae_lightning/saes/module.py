@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from sae_lightning.code import Code
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.finite import non_finite_weight, refuse_non_finite, why_not_finite
+from sae_lightning.saes.held_l0 import SETTLING_SAMPLES
 from sae_lightning.saes.inputs import activations_in, check_shape, first_activations, non_finite
 from sae_lightning.saes.loss_curve import LossCurve
 from sae_lightning.saes.optimizers import check_learning_rates, clip_by_norm, speed_up
@@ -327,6 +328,17 @@ class SAEModule(LightningModule):
         self.zero_grad()  # Lightning would keep gradients through the next forward, where memory is short
         for sae in self.trained_members.values():
             sae.constrain()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
+        """Settle the l0 of members that hold one, after the last step and before the last validation."""
+        if self.loss_curve is None or self.trainer.global_step != self.loss_curve.n_steps:
+            return
+        held = {member: sae for member, sae in self.trained_members.items() if sae.held_l0 is not None}
+        if not held:
+            return
+        samples = self.draw_calibration_sample(SETTLING_SAMPLES)
+        for member, sae in held.items():
+            sae.settle(self.activations_for(member, samples).to(sae.W_dec.device))
 
     def on_train_start(self) -> None:
         """Apply what has changed in optimizer and schedule since the checkpoint that the fit was resumed from.

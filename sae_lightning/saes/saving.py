@@ -29,7 +29,7 @@ from sae_lightning.whole_files import whole_file, write_whole
 FORMAT, FORMAT_VERSION = "sae_lightning", 3
 _EXPECTED = "expected the sae.json and sae.safetensors that `sae fit` or SparseAutoencoder.save left there"
 
-TRAINING_ONLY = ("samples_since_fired", "last_smallest")
+TRAINING_ONLY = ("samples_since_fired", "last_smallest", "log_factor")
 """Buffers that only training reads; they are not saved."""
 
 

@@ -50,6 +50,21 @@ def load_model(model: str, revision: str | None, dtype: str) -> tuple[torch.nn.M
     return loaded.to(torch_dtype).eval().requires_grad_(False), kind
 
 
+def submodule_names(model: str, revision: str | None = None) -> list[str]:
+    """Return the dotted names of all submodules of a checkpoint, from its configuration alone.
+
+    Raises:
+        ValueError: if the folder or the hub name has no model to load.
+    """
+    import transformers
+
+    check_folder(model)
+    config = _load(transformers.AutoConfig, model, revision)
+    with torch.device("meta"):
+        built = getattr(transformers, kind_of(config).loader).from_config(config)
+    return [name for name, _ in built.named_modules() if name]
+
+
 def redrawn(model: Any, seed: int, embeddings: bool) -> torch.nn.Module:
     """Return a model of the same architecture, dtype and device, with weights as before its training.
 

@@ -75,6 +75,7 @@ def test_a_mistake_is_a_value_error(parser, args, expected):
         ["explain", "RUN", "trained/0", "1", "--nothing", "1"],
         ["report", "RUN", "--nothing", "1"],
         ["figures", "RUN", "--nothing", "1"],
+        ["scoreboard", "CHECK", "--nothing", "1"],
         ["report"],
         ["figures"],
         ["explain", "RUN"],
@@ -103,7 +104,7 @@ def test_what_is_ignored_is_not_in_the_help(command, capsys):
 def test_help_of_commands_without_data_imports_no_heavy_library():
     code = (
         "import sys; from sae_lightning.cli import main\n"
-        "for word in ('explain', 'report', 'figures'):\n"
+        "for word in ('explain', 'report', 'figures', 'scoreboard'):\n"
         "    try: main([word, '--help'])\n"
         "    except SystemExit: pass\n"
         "assert not {'lightning', 'transformers', 'datasets', 'matplotlib', 'scipy', 'sklearn'} & set(sys.modules)"

@@ -1,0 +1,293 @@
+"""The `data` of a check: what the user says, and for the rest what the SAE states.
+
+An SAE of a run of this library states all of its data. A file of another library states model, hook, context length and
+beginning token as far as it does; text it states by a name at most. What is missing is asked for by name.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sae_lightning import datamodules
+from sae_lightning.class_paths import current_class_paths
+from sae_lightning.datamodules.cache.manifest import read_manifest
+from sae_lightning.datamodules.cache.storage import Folder
+from sae_lightning.inspection.hook_names import name_in_model, place_of
+from sae_lightning.runs.run import run_of_sae
+from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.stated import stated_of
+from sae_lightning.sources.checkpoint import submodule_names
+
+LONGEST_CONTEXT = 1024
+"""Tokens in a row, where the file states more and the user nothing: a check is to be quick."""
+_DEFAULT_CONTEXT = 128
+_TOKENS_A_FORWARD = 2048
+_WIDE = 1024
+"""From this width on Gaussian noise is matched on fewer samples a dimension."""
+NULLS = ("gaussian", "shuffled", "reinitialised")
+"""Names of the null data of a check."""
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What the user says of the data, by the names of the options; None and empty where nothing is said.
+
+    Args:
+        model: folder, or name on the hub.
+        hook: submodule that the SAEs read.
+        hook_input: they read its input.
+        text: files or folders.
+        config: configuration of a run, for its data.
+        cache: folder of activations that `sae cache` wrote.
+        context_length: tokens in a row.
+        bos_in_every_row: whether rows begin with the beginning token.
+        skip_first_positions: positions left out at the start of each row.
+        dtype: number format of the model.
+        n_tokens: held-out activations to measure on.
+    """
+
+    model: str | None = None
+    hook: str | None = None
+    hook_input: bool = False
+    text: Sequence[str] = ()
+    config: Path | None = None
+    cache: str | None = None
+    context_length: int | None = None
+    bos_in_every_row: bool | None = None
+    skip_first_positions: int | None = None
+    dtype: str | None = None
+    n_tokens: int = 16_384
+
+
+def data_section(request: DataRequest, sae: SparseAutoencoder, where: str, trains: bool) -> dict[str, Any]:
+    """Return section `data` of the configuration of a check.
+
+    Args:
+        request: what the user says.
+        sae: that is checked, or the first of several.
+        where: it is from, for messages.
+        trains: whether SAEs are trained in the check.
+
+    Raises:
+        ValueError: if something is missing, by its name, or what is said does not go together.
+    """
+    if request.cache:
+        return _sized(_cached(request, sae, where), request)
+    known = _of_config(request.config) if request.config else _of_own_run(sae, where)
+    return _sized(_changed(known, request) if known else _of_model(request, sae, where, trains), request)
+
+
+def nulls_of(names: Sequence[str], section: Mapping[str, Any], d_in: int) -> dict[str, Any]:
+    """Return argument `nulls` of a datamodule; empty where it has none."""
+    kind = getattr(datamodules, str(section["class_path"]).rpartition(".")[2], None)
+    if kind is None or "nulls" not in inspect.signature(kind).parameters:
+        return {}
+    classes: dict[str, dict[str, Any]] = {
+        "gaussian": {"class_path": "GaussianMatched"},
+        "shuffled": {"class_path": "ShuffledDimensions"},
+        "reinitialised": {"class_path": "Reinitialised"},
+    }
+    if d_in >= _WIDE:
+        classes["gaussian"]["init_args"] = {"samples_per_dimension": 50}
+    if "model" not in section["init_args"]:
+        classes.pop("reinitialised")
+    return {name: classes[name] for name in names if name in classes}
+
+
+def refuse_others(saes: Mapping[str, SparseAutoencoder]) -> None:
+    """Refuse SAEs of another width, model or hook than the first.
+
+    Args:
+        saes: by where they are from.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    (first, sae), *others = saes.items()
+    stated = stated_of(sae.provenance)
+    for where, other in others:
+        own = stated_of(other.provenance)
+        pairs = {"d_in": (sae.d_in, other.d_in), "hook": (_place(stated), _place(own))}
+        pairs["model"] = (_model_name(sae, stated), _model_name(other, own))
+        for name, (one, another) in pairs.items():
+            if one is not None and another is not None and one != another:
+                raise ValueError(
+                    f"{where} has the {name} {another} and {first} {one}: SAEs that are checked together read the same "
+                    "activations; check them one at a time"
+                )
+
+
+def _place(stated: Mapping[str, Any]) -> str | None:
+    hook = stated.get("hook")
+    return (place_of(hook) or hook) if isinstance(hook, str) else None
+
+
+def _model_name(sae: SparseAutoencoder, stated: Mapping[str, Any]) -> str | None:
+    """Return the fingerprint of the model's weights where it is known, else the end of its name."""
+    name = stated.get("model")
+    weights = (sae.provenance.get("activations") or {}).get("weights")
+    return str(weights) if weights else None if name is None else Path(str(name)).name.lower()
+
+
+def _of_config(path: Path) -> dict[str, Any]:
+    data = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("data")
+    if not isinstance(data, dict):
+        raise ValueError(f"--config {path} has no `data`: expected the config.yaml of a run")
+    return _section(data)
+
+
+def _of_own_run(sae: SparseAutoencoder, where: str) -> dict[str, Any] | None:
+    """Return the data of the run that an SAE of this library is of; None where they are not known."""
+    if "imported" in sae.provenance:
+        return None
+    run = run_of_sae(Path(where)) if Path(where).exists() else None
+    if run is not None and run.data["class_path"]:
+        return _section(run.settings["data"])
+    return section_of(sae.provenance)
+
+
+def section_of(provenance: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return section `data` of the run that wrote this provenance; None where it does not say all of it."""
+    data, activations = provenance.get("data"), provenance.get("activations")
+    if not data or not activations or activations.get("null"):
+        return None
+    kind = getattr(datamodules, str(data.get("class")), None)
+    if kind is None:
+        return None
+    known = {"hook", "hook_input", "model", "revision", "pretrained"}
+    said = {**data, **{name: activations[name] for name in known if name in activations}}
+    arguments = {name: said[name] for name in inspect.signature(kind).parameters if name in said}
+    restored = {name: _restored(value) for name, value in arguments.items() if name != "nulls"}
+    return {"class_path": str(data["class"]), "init_args": restored} if _is_whole(restored) else None
+
+
+def _restored(value: Any) -> Any:
+    """Return a described value as a configuration has it."""
+    if isinstance(value, Mapping):
+        rest = {name: _restored(item) for name, item in value.items() if name != "class"}
+        return {"class_path": value["class"], "init_args": rest} if "class" in value else rest
+    return [_restored(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_whole(value: Any) -> bool:
+    """Return whether nothing in it stands for something longer, of which only a hash was kept."""
+    if isinstance(value, Mapping):
+        return "sha256" not in value and all(_is_whole(item) for item in value.values())
+    return all(_is_whole(item) for item in value) if isinstance(value, list) else True
+
+
+def _section(data: Mapping[str, Any]) -> dict[str, Any]:
+    current = current_class_paths(data)
+    return {"class_path": str(current["class_path"]), "init_args": dict(current.get("init_args") or {})}
+
+
+def _changed(section: dict[str, Any], request: DataRequest) -> dict[str, Any]:
+    """Put what the user says in place of what the run says."""
+    given = {
+        "model": request.model,
+        "hook": request.hook,
+        "hook_input": request.hook_input or None,
+        "text": _files(request.text, 2) if request.text else None,
+        "context_length": request.context_length,
+        "bos_in_every_row": request.bos_in_every_row,
+        "skip_first_positions": request.skip_first_positions,
+        "dtype": request.dtype,
+    }
+    arguments = {**section["init_args"], **{name: value for name, value in given.items() if value is not None}}
+    if request.model and "tokenizer" not in section["init_args"]:
+        arguments.pop("tokenizer", None)
+    return {**section, "init_args": arguments}
+
+
+def _of_model(request: DataRequest, sae: SparseAutoencoder, where: str, trains: bool) -> dict[str, Any]:
+    stated = stated_of(sae.provenance)
+    model = request.model or stated.get("model")
+    missing = [] if model else ["--model, the language model that it reads"]
+    if not request.hook and not stated.get("hook"):
+        missing.append("--hook, the submodule that it reads (sae hooks MODEL lists them)")
+    if not request.text:
+        said = f"; its file says it was trained on {stated['dataset']}" if stated.get("dataset") else ""
+        missing.append(f"--text, files or folders of text such as it was trained on{said}")
+    if missing:
+        raise ValueError(f"{where} does not state all that a check needs; give {', and '.join(missing)}")
+    hook, is_input = (request.hook, request.hook_input) if request.hook else _hook(str(model), stated, where)
+    length = request.context_length or min(int(stated.get("context_length") or _DEFAULT_CONTEXT), LONGEST_CONTEXT)
+    begins = stated.get("prepend_bos", True) if request.bos_in_every_row is None else request.bos_in_every_row
+    arguments = {
+        "model": str(model),
+        "hook": hook,
+        "hook_input": is_input,
+        "text": _files(request.text, 10 if trains else 2),
+        "dtype": request.dtype or "auto",
+        "context_length": length,
+        "bos_in_every_row": bool(begins),
+        "skip_first_positions": request.skip_first_positions or 0,
+        "llm_batch_size": max(1, _TOKENS_A_FORWARD // length),
+    }
+    return {"class_path": "LanguageModelDataModule", "init_args": arguments}
+
+
+def _hook(model: str, stated: Mapping[str, Any], where: str) -> tuple[str, bool]:
+    """Return the submodule of the model that the file means by its hook, and whether its input is meant."""
+    hook = str(stated["hook"])
+    try:
+        names = submodule_names(model)
+    except ValueError as error:
+        raise ValueError(f"{error}; say with --model which model {where} reads") from error
+    if (found := name_in_model(hook, names)) is not None:
+        return found
+    place = place_of(hook)
+    meaning = f", the {place}" if place else ""
+    raise ValueError(
+        f"{where} states the hook {hook}{meaning}, and {model} has no submodule of that name: say which one it is with "
+        f"--hook; `sae hooks {model}` lists them"
+    )
+
+
+def _cached(request: DataRequest, sae: SparseAutoencoder, where: str) -> dict[str, Any]:
+    """Return the activations of a cache as data; they have a model, hook and text already."""
+    options = {
+        "model": request.model,
+        "hook": request.hook,
+        "text": request.text,
+        "config": request.config,
+        "context_length": request.context_length,
+        "bos_in_every_row": request.bos_in_every_row,
+        "skip_first_positions": request.skip_first_positions,
+        "dtype": request.dtype,
+    }
+    if given := [f"--{name}" for name, value in options.items() if value]:
+        raise ValueError(f"--cache {request.cache} has its own model, hook and text: leave out {', '.join(given)}")
+    manifest = read_manifest(Folder(str(request.cache)))
+    if manifest["d_in"] != sae.d_in:
+        raise ValueError(
+            f"--cache {request.cache} has activations of width {manifest['d_in']} and {where} reads {sae.d_in}: "
+            "give a cache of the model and hook that it was trained on"
+        )
+    stated, hook = stated_of(sae.provenance), manifest["data"].get("hook")
+    places = _place(stated), _place({"hook": hook})
+    if None not in places and places[0] != places[1]:
+        raise ValueError(
+            f"--cache {request.cache} has activations at {hook}, the {places[1]}, and {where} states the hook "
+            f"{stated['hook']}, the {places[0]}: give a cache of that hook"
+        )
+    return {"class_path": "CachedActivations", "init_args": {"path": str(request.cache)}}
+
+
+def _files(paths: Sequence[str], heldout_every: int) -> dict[str, Any]:
+    return {"class_path": "FileText", "init_args": {"paths": list(paths), "heldout_every": heldout_every}}
+
+
+def _sized(section: dict[str, Any], request: DataRequest) -> dict[str, Any]:
+    """Return the data with as many held-out activations as the check measures on, and without nulls."""
+    kind = getattr(datamodules, section["class_path"].rpartition(".")[2], None)
+    sizes = {"val_samples": request.n_tokens, "loss_samples": request.n_tokens}
+    has = inspect.signature(kind).parameters if kind is not None else sizes
+    arguments = {**section["init_args"], **{name: value for name, value in sizes.items() if name in has}}
+    arguments["batch_size"] = min(int(arguments.get("batch_size") or _TOKENS_A_FORWARD), request.n_tokens)
+    arguments.pop("nulls", None)
+    return {**section, "init_args": arguments}

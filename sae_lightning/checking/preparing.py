@@ -1,0 +1,263 @@
+"""From what the user asks for to a `Plan`: data, inspection, cost, the re-make and the configuration."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_lightning.checking import cost
+from sae_lightning.checking.budget import Budget
+from sae_lightning.checking.configuration import as_yaml, configuration, is_random, quick_evaluators
+from sae_lightning.checking.data import NULLS, DataRequest, data_section, nulls_of
+from sae_lightning.checking.plan import CheckedSAE, Plan
+from sae_lightning.checking.remake import Remake, remake_of
+from sae_lightning.checking.text_hash import text_of
+from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.datamodules.from_settings import make_datamodule
+from sae_lightning.inspection.inspecting import inspect_on_model
+from sae_lightning.inspection.report import Inspection
+from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.fingerprint import fingerprint
+from sae_lightning.saes.saving import tensors_to_save
+
+_POLICIES = 4
+READ_FOLDER = Path("lightning_logs") / "check" / "read"
+"""Where an SAE is kept of which the user said what its file does not, in the format of this library."""
+
+
+@dataclass(frozen=True)
+class CheckRequest:
+    """What the user asks for.
+
+    Args:
+        data: model, hook and text.
+        budget: for training.
+        command: as it was typed.
+        names: of the SAEs, by where they are from.
+        controls: by name.
+        draws: of each control that is random.
+        control_samples: activations that controls are made from.
+        evaluators: beside the default ones; None for those of a quick check.
+        nulls: null data by name, or names of them.
+        seeds: of what is trained.
+        assumed: what files do not say of the SAEs.
+    """
+
+    data: DataRequest
+    budget: Budget
+    command: str
+    names: Mapping[str, str]
+    controls: Mapping[str, Any]
+    draws: int = 3
+    control_samples: int = 65_536
+    evaluators: Sequence[Mapping[str, Any]] | None = None
+    nulls: Mapping[str, Any] | Sequence[str] = NULLS
+    seeds: Sequence[int] = (0, 1, 2)
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+
+    def nulls_on(self, section: Mapping[str, Any], d_in: int) -> dict[str, Any]:
+        """Return argument `nulls` of these data; none where SAEs are trained, which would be on null data, too."""
+        if self.budget.trains:
+            return {}
+        if isinstance(self.nulls, Mapping):
+            return dict(self.nulls)
+        return nulls_of(self.nulls, section, d_in)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The data of a check, and what was measured on them before it starts."""
+
+    section: Mapping[str, Any]
+    datamodule: ActivationDataModule
+    inspections: Mapping[str, Inspection]
+
+
+def settings_of(
+    request: CheckRequest, saes: Mapping[str, SparseAutoencoder], remake: Remake | None = None
+) -> dict[str, Any]:
+    """Return the configuration of a check.
+
+    Args:
+        request: of the user.
+        saes: by where they are from, as the user typed it.
+        remake: what is trained.
+    """
+    (where, sae), *_ = saes.items()
+    section = data_section(request.data, sae, where, request.budget.trains)
+    section["init_args"] |= _training_sizes(section, remake) if remake is not None else {}
+    if nulls := request.nulls_on(section, sae.d_in):
+        section["init_args"]["nulls"] = nulls
+    return configuration(
+        {request.names[place]: _readable(place, own, request.assumed) for place, own in saes.items()},
+        section,
+        quick_evaluators(section) if request.evaluators is None else request.evaluators,
+        request.controls,
+        request.draws,
+        request.control_samples,
+        remake,
+        request.seeds,
+    )
+
+
+def plan_of(
+    request: CheckRequest,
+    saes: Mapping[str, SparseAutoencoder],
+    where: str,
+    begun: Mapping[str, Any] | None = None,
+    say: Callable[[str], object] = print,
+) -> Plan:
+    """Return the plan of a check: inspect the SAEs, tell the cost, and settle what depends on either.
+
+    Args:
+        request: of the user.
+        saes: by where they are from.
+        where: its files go, for the message.
+        begun: configuration of the same check that was begun before, which it goes on with.
+        say: prints a message.
+
+    Raises:
+        ValueError: if it needs more memory than there is.
+    """
+    measured = _measured(request, saes, say)
+    checked = tuple(
+        CheckedSAE(request.names[place], place, sae, request.assumed, measured.inspections[place])
+        for place, sae in saes.items()
+    )
+    machine = cost.measure(measured.datamodule, max(saes.values(), key=lambda sae: sae.d_sae))
+    sizes = _sizes(request, saes, measured)
+    notes: list[str] = []
+    if begun is None:
+        sizes, notes = cost.fitted(sizes, machine)
+        request = replace(request, draws=sizes.draws, control_samples=sizes.control_samples)
+    budget, remake = _trained(request, checked, sizes, machine, begun)
+    sizes = replace(sizes, train_tokens=budget.tokens or 0)
+    settings = dict(begun) if begun is not None else settings_of(request, saes, remake)
+    if begun is None:
+        say(cost.told(sizes, cost.cost_of(sizes, machine), machine, where))
+        for note in notes:
+            say(note)
+    datamodule = measured.datamodule
+    return Plan(
+        checked,
+        settings,
+        budget,
+        request.command,
+        text_of(datamodule, request.data.n_tokens),
+        datamodule.describe_activations()[""],
+        datamodule.describe(),
+        datamodule.massive.max_norm_ratio if datamodule.massive is not None else None,
+        remake,
+        tuple(notes),
+    )
+
+
+def yaml_of(settings: Mapping[str, Any]) -> str:
+    """Return a configuration as text, with the command that runs it."""
+    command = "fit" if settings["model"]["init_args"]["policies"] else "validate"
+    return as_yaml(settings, f"sae {command} --config FILE")
+
+
+def _readable(place: str, sae: SparseAutoencoder, assumed: Mapping[str, Any]) -> str:
+    """Return where an SAE can be read without being told anything."""
+    if not assumed:
+        return place
+    folder = READ_FOLDER / fingerprint(tensors_to_save(sae))
+    if not (folder / "sae.json").is_file():
+        sae.save(folder)
+    return str(folder.absolute())
+
+
+def _measured(request: CheckRequest, saes: Mapping[str, SparseAutoencoder], say: Callable[[str], object]) -> _Measured:
+    (first, sae), *_ = saes.items()
+    section = data_section(request.data, sae, first, request.budget.trains)
+    datamodule = _datamodule(section)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    datamodule.source.to(device)
+    inspections = {}
+    for where, one in saes.items():
+        if datamodule.d_in != one.d_in:
+            raise ValueError(
+                f"{where} has d_in={one.d_in}, and the activations at its hook have {datamodule.d_in}: give the model "
+                "and hook that it was trained on"
+            )
+        if "imported" not in one.provenance:
+            datamodule.refuse_sae_of_others(one, where)
+        one.to(device)
+        hook = section["init_args"].get("hook")
+        inspections[where] = inspect_on_model(one, where, datamodule, hook, _at_hook(section, device))
+        for sentence in inspections[where].verdict():
+            say(f"{where}: {sentence}")
+    return _Measured(section, datamodule, inspections)
+
+
+def _datamodule(section: Mapping[str, Any], **arguments: Any) -> ActivationDataModule:  # noqa: ANN401
+    import sae_lightning.pocket  # noqa: F401 - its classes are found by name
+
+    datamodule = make_datamodule(section, arguments=arguments, is_of_run=False)
+    assert datamodule is not None  # any kind will do
+    return datamodule
+
+
+def _at_hook(section: Mapping[str, Any], device: torch.device) -> Callable[[str], ActivationDataModule] | None:
+    """Return what makes the same data at another hook; None where they have none."""
+    if not isinstance(section["init_args"].get("hook"), str):
+        return None
+
+    def other(hook: str) -> ActivationDataModule:
+        datamodule = _datamodule(section, hook=hook)
+        datamodule.source.to(device)
+        return datamodule
+
+    return other
+
+
+def _sizes(request: CheckRequest, saes: Mapping[str, SparseAutoencoder], measured: _Measured) -> cost.Sizes:
+    l0 = max(one.measured.l0 for one in measured.inspections.values() if one.measured is not None)
+    return cost.Sizes(
+        measured.datamodule.d_in,
+        max(sae.d_sae for sae in saes.values()),
+        l0,
+        len(saes),
+        {name: is_random(own) for name, own in request.controls.items()},
+        request.draws,
+        request.control_samples,
+        request.data.n_tokens,
+        len(request.nulls_on(measured.section, measured.datamodule.d_in)),
+        cost.model_bytes(measured.datamodule.source),
+        _POLICIES * len(request.seeds) if request.budget.trains else 0,
+    )
+
+
+def _trained(
+    request: CheckRequest,
+    checked: Sequence[CheckedSAE],
+    sizes: cost.Sizes,
+    machine: cost.Machine,
+    begun: Mapping[str, Any] | None,
+) -> tuple[Budget, Remake | None]:
+    """Return the budget in tokens, and what is trained on them."""
+    if not request.budget.trains:
+        return request.budget, None
+    [one] = checked
+    assert one.inspection.measured is not None
+    tokens = request.budget.tokens
+    if tokens is None and begun is not None:
+        tokens = int(begun["data"]["init_args"]["train_samples"])
+    if tokens is None:
+        tokens = cost.tokens_for(60 * (request.budget.minutes or 0), sizes, machine)
+    remake = remake_of(one.sae, one.inspection.measured.l0, tokens)
+    return request.budget.with_tokens(remake.budget_tokens), remake
+
+
+def _training_sizes(section: Mapping[str, Any], remake: Remake) -> dict[str, Any]:
+    """Return the arguments of the data that a training needs."""
+    batch = remake.batch_size
+    given = section["init_args"]
+    forward = int(given.get("llm_batch_size") or 32) * int(given.get("context_length") or 128)
+    held_out = int(given.get("val_samples") or batch)
+    batch = min(batch, held_out)
+    buffer = max(int(given.get("buffer_samples") or 65_536), batch + 2 * forward)
+    return {"train_samples": max(remake.budget_tokens, batch), "batch_size": batch, "buffer_samples": buffer}

@@ -1,0 +1,193 @@
+"""A finished check as `check.json` keeps it."""
+
+import os
+import platform
+import statistics
+from datetime import datetime, timezone
+from typing import Any
+
+import torch
+
+from sae_lightning.callbacks.run_config import describe_start
+from sae_lightning.checking.plan import CheckedSAE, Plan
+from sae_lightning.checking.words import limits_of, questions_of
+from sae_lightning.members import RANDOM_BASELINES, REMAKE, TRAINED, Member, Tag, policy_label
+from sae_lightning.runs import Measurements, Run
+from sae_lightning.saes.fingerprint import fingerprint
+from sae_lightning.saes.saving import tensors_to_save
+from sae_lightning.verdict import Comparison, decide
+from sae_lightning.verdict.files import verdict_as_json
+
+_NULL_METRICS = ("l0", "explained_variance")
+
+
+def check_as_json(plan: Plan, run: Run, seconds: float) -> dict[str, Any]:
+    """Return a finished check, plain values.
+
+    Args:
+        plan: of the check.
+        run: that measured it.
+        seconds: that it took.
+    """
+    start = describe_start("check")
+    grouped = run.measurements.by_size()
+    comparisons = decide([grouped])
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "command": plan.command,
+        "commit": start["commit"],
+        "versions": start["versions"],
+        "hardware": hardware(),
+        "budget": plan.budget.as_json(),
+        "data": _data(plan),
+        "evaluators": [
+            {"class": one["class_path"].rpartition(".")[2], **one.get("init_args", {})} for one in plan.evaluators
+        ],
+        "draws": plan.panel["draws"],
+        "control_samples": plan.panel["control_samples"],
+        "saes": [_sae(plan, one, run.measurements, grouped, comparisons) for one in plan.saes],
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """Return processor, cores that this process may use, and accelerator."""
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "accelerator": accelerator}
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _data(plan: Plan) -> dict[str, Any]:
+    arguments, own = plan.data["init_args"], plan.activations
+    said = plan.described
+    return {
+        "class": plan.data["class_path"].rpartition(".")[2],
+        "model": own.get("model"),
+        "weights": own.get("weights"),
+        "hook": own.get("hook"),
+        "hook_input": own.get("hook_input"),
+        "dtype": arguments.get("dtype"),
+        "text": dict(plan.text),
+        "context_length": said.get("context_length"),
+        "bos_in_every_row": said.get("bos_in_every_row"),
+        "skip_first_positions": said.get("skip_first_positions", 0),
+        "max_norm_ratio": plan.max_norm_ratio,
+        "n_tokens": arguments.get("val_samples"),
+    }
+
+
+def _sae(
+    plan: Plan, one: CheckedSAE, measured: Measurements, grouped: Measurements, comparisons: list[Comparison]
+) -> dict[str, Any]:
+    policy, part = (TRAINED, one.name) if measured.controls else (one.name, "")
+    own = [comparison for comparison in comparisons if comparison.tag.part == part] if measured.controls else []
+    metrics = _metrics(grouped, part, policy, own)
+    controls = _controls(grouped, part, measured)
+    inspection = one.inspection
+    stated = dict(inspection.stated)
+    return {
+        "name": one.name,
+        "where": one.where,
+        "fingerprint": fingerprint(tensors_to_save(one.sae)),
+        "format": inspection.imported.get("format", "sae_lightning"),
+        "variant": type(one.sae).__name__,
+        "d_in": one.sae.d_in,
+        "d_sae": one.sae.d_sae,
+        "stated": stated,
+        "assumed": dict(one.assumed),
+        "inspection": inspection.plain(),
+        "read_right": " ".join(inspection.verdict()),
+        "l0": grouped.values.get(Tag("l0", part), {}).get(Member(policy, 0, part)),
+        "metrics": metrics,
+        "controls": controls,
+        "null_data": _null_data(measured, one.name),
+        "questions": questions_of(metrics),
+        "limits": limits_of(stated, controls, inspection.disagreements(), plan.budget.as_json(), plan.notes),
+        "remake": _remake(plan, grouped, comparisons),
+    }
+
+
+def _metrics(grouped: Measurements, part: str, policy: str, comparisons: list[Comparison]) -> dict[str, dict[str, Any]]:
+    metrics: dict[str, dict[str, Any]] = {}
+    for tag, members in grouped.values.items():
+        if tag.part != part or Member(policy, 0, part) not in members:
+            continue
+        metric = grouped.metric(tag)
+        against = {one.baseline: one for one in comparisons if one.tag == tag}
+        margins = [one.margin for one in against.values()]
+        metrics[tag.metric] = {
+            "label": metric.label,
+            "question": metric.question.text,
+            "question_name": metric.question.name,
+            "better": metric.better,
+            "value": members[Member(policy, 0, part)],
+            "floor": grouped.floor(tag, policy),
+            "margin": margins[0] if margins else None,
+            "is_headline": metric.is_headline,
+            "controls": {name: _against(grouped, tag, one) for name, one in against.items()},
+        }
+    return metrics
+
+
+def _against(grouped: Measurements, tag: Tag, comparison: Comparison) -> dict[str, Any]:
+    draws = grouped.by_policy(tag)[comparison.baseline]
+    difference = comparison.difference
+    return {
+        "label": policy_label(comparison.baseline),
+        "controls_for": grouped.controls.get(comparison.baseline, ""),
+        "value": comparison.value,
+        "draws": [draws[seed] for seed in sorted(draws)],
+        "difference": difference.mean,
+        "interval": [difference.low, difference.high] if comparison.has_interval else None,
+        "verdict": comparison.verdict,
+        "share_above_floor": comparison.share,
+        "n_items": comparison.n_items,
+        "notes": comparison.notes,
+    }
+
+
+def _controls(grouped: Measurements, part: str, measured: Measurements) -> dict[str, dict[str, Any]]:
+    """Return the l0 of each control, and by which share it is off that of the SAE."""
+    if not measured.controls:
+        return {}
+    by_policy = grouped.by_policy(Tag("l0", part))
+    own = by_policy.pop(TRAINED, {}).get(0)
+    controls = {}
+    for name, draws in by_policy.items():
+        l0 = statistics.fmean(values) if (values := [value for value in draws.values() if value is not None]) else None
+        off = None if l0 is None or not own else l0 / own - 1
+        about = {"label": policy_label(name), "controls_for": grouped.controls.get(name, "")}
+        controls[name] = {**about, "l0": l0, "l0_off": off}
+    return controls
+
+
+def _null_data(measured: Measurements, name: str) -> dict[str, dict[str, float | None]]:
+    return {
+        null: {
+            metric: measured.values.get(Tag(metric, null), {}).get(Member(name, 0, null)) for metric in _NULL_METRICS
+        }
+        for null in measured.nulls
+    }
+
+
+def _remake(plan: Plan, grouped: Measurements, comparisons: list[Comparison]) -> dict[str, Any] | None:
+    if plan.remake is None:
+        return None
+    part = REMAKE if grouped.controls else ""
+    own = [one for one in comparisons if one.tag.part == part and one.baseline in RANDOM_BASELINES]
+    metrics = _metrics(grouped, part, TRAINED, own)
+    return {
+        **plan.remake.as_json(),
+        "l0": {policy: dict(draws) for policy, draws in grouped.by_policy(Tag("l0", part)).items()},
+        "values": {name: metric["value"] for name, metric in metrics.items()},
+        "verdict": verdict_as_json(own, [grouped]),
+        "questions": questions_of(metrics, "frozen twins"),
+    }

@@ -1,0 +1,67 @@
+"""A check as the first section of the page of its run."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sae_lightning.checking.check_file import CHECK_FILE, read_check
+from sae_lightning.checking.screen import control_cells, headline_metrics
+from sae_lightning.figures.chart import Table
+from sae_lightning.report.section import Group, Section
+from sae_lightning.runs import Run
+
+_LEAD = (
+    "Each SAE as it was published, beside controls for which nothing was trained, at its number of active latents. "
+    "A cell has the value of the control, the SAE minus it with half the interval, and a word; the intervals of a "
+    "metric hold for all controls at once."
+)
+
+
+def check_sections(run: Run) -> list[Section]:
+    """Return the section of a check; none of another run.
+
+    Raises:
+        ValueError: if its check.json is damaged.
+    """
+    path = run.file(CHECK_FILE)
+    if not path.is_file():
+        return []
+    check = read_check(path)
+    groups = [Group(sae["where"], sae["read_right"], tables=list(_tables(check, sae))) for sae in check["saes"]]
+    return [Section("check", "The check", _LEAD, groups)]
+
+
+def _tables(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[Table]:
+    metrics = headline_metrics(sae)
+    if sae["controls"] and metrics:
+        head = ["at equal l0", "controls for", "l0", *(metric["label"] for metric in metrics.values())]
+        own = ["the SAE", "-", _number(sae["l0"]), *(_number(metric["value"]) for metric in metrics.values())]
+        rows = [
+            [one["label"], one["controls_for"] or "-", _number(one["l0"]), *control_cells(metrics, name)]
+            for name, one in sae["controls"].items()
+        ]
+        yield Table("The SAE and its controls", head, [own, *rows])
+    if sae["null_data"]:
+        rows = [[name, *(_number(value) for value in values.values())] for name, values in sae["null_data"].items()]
+        yield Table("The same SAE on null data", ["", *next(iter(sae["null_data"].values()))], rows)
+    if answers := _answers(sae["questions"]):
+        yield Table("Does it beat its controls?", ["", "", ""], answers, prose=True)
+    if remake := sae["remake"]:
+        filled = "; ".join(f"{name} {value}" for name, value in remake["filled_in"].items())
+        about = [
+            ["trained on", f"{remake['budget_tokens']:,} activations"],
+            ["the published one on", str(remake["published_budget"])],
+            ["as published", ", ".join(remake["stated"])],
+            ["filled in", filled],
+        ]
+        yield Table("The re-make", ["", ""], about, prose=True)
+        yield Table("Does the re-make beat its frozen twins?", ["", "", ""], _answers(remake["questions"]), prose=True)
+    limits = [[str(number), text] for number, text in enumerate(sae["limits"], 1)]
+    yield Table("What this cannot say", ["", ""], limits, prose=True)
+
+
+def _answers(questions: list[Mapping[str, Any]]) -> list[list[str]]:
+    return [[question["text"], question["word"], question["sentence"]] for question in questions]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
