@@ -15,7 +15,6 @@ from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.module import ActivationData, SAEModule
 from sae_lightning.trainer import any_datamodule_of
 
-
 _DIGITS_OF_A_SEED = 8
 
 

@@ -160,12 +160,13 @@ def token_losses(datamodule: ActivationDataModule, module: SAEModule) -> dict[st
         for part, edits_of_part in edits.items()
     }
     for inputs in datamodule.validation_inputs():
-        clean = edited_outputs(datamodule.source, inputs, lambda x: x, next(iter(edits)))
-        for part, edits_of_part in edits.items():
-            losses[part]["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
-            for name, edit in edits_of_part.items():
-                logits = edited_outputs(datamodule.source, inputs, edit, part)
-                losses[part][name].update(logits, clean, inputs.input_ids, inputs.mask)
+        with datamodule.source.same_inputs():
+            clean = edited_outputs(datamodule.source, inputs, lambda x: x, next(iter(edits)))
+            for part, edits_of_part in edits.items():
+                losses[part]["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
+                for name, edit in edits_of_part.items():
+                    logits = edited_outputs(datamodule.source, inputs, edit, part)
+                    losses[part][name].update(logits, clean, inputs.input_ids, inputs.mask)
     return losses
 
 

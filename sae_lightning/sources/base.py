@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -90,6 +91,10 @@ class ActivationSource(ABC):
 
         Nothing above the hook is run.
         """
+
+    def same_inputs(self) -> AbstractContextManager[None]:
+        """Let all calls of `replace` within be for the same inputs: what edits do not change is computed once."""
+        return nullcontext()
 
     @abstractmethod
     def replace(self, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:

@@ -4,8 +4,8 @@ import copy
 import difflib
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from sae_lightning.provenance import sampled_fingerprint
+from sae_lightning.sources.above_hook import AboveHook
 from sae_lightning.sources.base import ActivationSource, NonFiniteError
 from sae_lightning.sources.massive import MassiveRule, row_norms
 from sae_lightning.sources.submodules import Visit, edited, visit, why_no_activations
@@ -71,6 +72,8 @@ class HookedModel(ActivationSource):
 
     def _read_at(self, hook: str | dict[str, str], hook_input: bool) -> None:
         self.hook, self.hook_input, self.massive = hook, hook_input, None
+        self._above: dict[str, AboveHook] = {}
+        self._has_same_inputs = False
         self.hooks = hooks_by_name(hook)
         modules = dict(self.model.named_modules())
         for path in self.hooks.values():
@@ -159,6 +162,7 @@ class HookedModel(ActivationSource):
     def on(self: Self, model: nn.Module) -> Self:
         """Return a source with the same hooks in another model of the same architecture."""
         other, modules = self.with_massive(None), dict(model.named_modules())
+        other._above = {}
         other.model, other._hooked = model, {path: modules[path] for path in self._hooked}
         return other
 
@@ -231,8 +235,23 @@ class HookedModel(ActivationSource):
 
         if self.massive is not None and self.massive.leaves_out:
             self.massive.limit(hook)  # measured now where it is not known yet: amid a forward there can be no other
-        with self._hook(self.hooks[hook], edit_in_shape, inputs):
-            return self.outputs(self.forward(inputs))
+        path = self.hooks[hook]
+        with self._hook(path, edit_in_shape, inputs):
+            if not self._has_same_inputs:
+                return self.outputs(self.forward(inputs))
+            above = self._above.setdefault(path, AboveHook(self.model, path, self.hook_input))
+            return above.run(lambda: self.outputs(self.forward(inputs)))
+
+    @override
+    @contextmanager
+    def same_inputs(self) -> Iterator[None]:
+        self._has_same_inputs = True
+        try:
+            yield
+        finally:
+            self._has_same_inputs = False
+            for above in self._above.values():
+                above.forget()
 
     # For subclasses
     # ----------------------------------------------------------------------------------------------------

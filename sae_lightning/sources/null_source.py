@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -86,6 +87,10 @@ class NullSource(ActivationSource):
         activations, valid = self.source.capture(inputs)
         nulls = [null.capture(inputs, activations, valid) for null in self.nulls.values()]
         return torch.cat([activations, *nulls], -1), valid
+
+    @override
+    def same_inputs(self) -> AbstractContextManager[None]:
+        return self.source.same_inputs()
 
     @override
     def replace(self, inputs: Any, edit: Callable[[Tensor], Tensor], part: str = "") -> Any:

@@ -76,13 +76,14 @@ def measure_loss(
     for inputs in rows:
         activations, valid = source.capture(inputs)
         x = activations[valid].float()
-        clean = source.replace(inputs, lambda old: old)
-        sums["clean"].append(_sums(clean, inputs))
-        for step, (x_hat, _) in enumerate(stitcher.steps(x)):
-            if step == 0:
-                small_x_hat, base = x_hat, _losses(source, inputs, valid, x_hat)
-            if step in steps:
-                sums[step].append(base if step == 0 else _losses(source, inputs, valid, x_hat))
+        with source.same_inputs():
+            clean = source.replace(inputs, lambda old: old)
+            sums["clean"].append(_sums(clean, inputs))
+            for step, (x_hat, _) in enumerate(stitcher.steps(x)):
+                if step == 0:
+                    small_x_hat, base = x_hat, _losses(source, inputs, valid, x_hat)
+                if step in steps:
+                    sums[step].append(base if step == 0 else _losses(source, inputs, valid, x_hat))
         code = in_raw_units(stitcher.large, x)
         row_of = torch.arange(len(valid), device=valid.device)[:, None].expand_as(valid)[valid]
         change = base.new_zeros(len(latents), len(valid))

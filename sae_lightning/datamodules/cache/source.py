@@ -1,7 +1,7 @@
 """The model behind a cache, loaded when something wants to run it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -89,6 +89,10 @@ class CachedSource(ActivationSource):
     def capture(self, inputs: Any) -> tuple[Float[Tensor, "batch seq d_in"], Bool[Tensor, "batch seq"]]:
         """Load the model and do as `HookedModel.capture`."""
         return self.loaded().capture(inputs)
+
+    @override
+    def same_inputs(self) -> AbstractContextManager[None]:
+        return self.loaded().same_inputs()
 
     @override
     def replace(
