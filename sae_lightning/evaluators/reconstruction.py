@@ -167,9 +167,9 @@ class Reconstruction(Evaluator):
         datamodule = datamodule_of(trainer)
         for null in datamodule.null_parts if datamodule is not None else ():
             differences = {
-                member: value - explained[Member(member.policy, member.seed, null)]
+                member: value - explained[own]
                 for member, value in explained.items()
-                if not member.part
+                if not member.part and (own := Member(member.policy, member.seed, null)) in explained
             }
             yield Scores(beyond(null), differences, {"": 0.0})
 

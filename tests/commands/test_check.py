@@ -61,7 +61,7 @@ def on_text(folder):
         (["{f}/first"], "give --model, the language model that it reads, and --hook, the submodule"),
         (["{f}/first", "--model", "{f}/model", "--text", "{f}/text.jsonl"], "give --hook, the submodule that it reads"),
         (["{f}/stated", "--model", "{f}/model"], "give --text, files or folders of text"),
-        (["{f}/first", "{f}/narrow", *"--model m --hook h --text t".split()], "narrow has the d_in 8 and"),
+        (["{f}/first", "{f}/narrow", *["--model", "m", "--hook", "h", "--text", "t"]], "narrow has the d_in 8 and"),
         (["{f}/stated", "{f}/other_hook"], "other_hook has the hook output of block 1 and"),
         (["{f}/first", "{f}/first"], "is given twice"),
         (["{f}/first", "--budget", "hours 3"], "expected nulls, 'tokens N' such as"),
@@ -122,7 +122,12 @@ def finished(folder, tmp_path_factory):
     """A finished check of two SAEs."""
     out = tmp_path_factory.mktemp("finished") / "run"
     hook = ["--hook=model.layers.0"]
-    main([*map(str, ["check", folder / "first", folder / "second", *on_text(folder), *hook, *SMALL, *FEW]), f"--out={out}"])
+    main(
+        [
+            *map(str, ["check", folder / "first", folder / "second", *on_text(folder), *hook, *SMALL, *FEW]),
+            f"--out={out}",
+        ]
+    )
     return out
 
 
