@@ -41,7 +41,7 @@ class Machine:
     replace: float
     flops: float
     bytes: float
-    memory: int
+    memory: float
 
 
 @dataclass(frozen=True)
@@ -203,16 +203,16 @@ def model_bytes(source: Any) -> int:  # noqa: ANN401
     return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
 
 
-def free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> float:
     """Return the bytes that are free on a device."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        return float(torch.cuda.mem_get_info(device)[0])
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             values = dict(line.split(":") for line in file)
-        return int(values["MemAvailable"].split()[0]) * 1024
+        return 1024.0 * int(values["MemAvailable"].split()[0])
     except (OSError, KeyError):  # no Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _encoding(sae: SparseAutoencoder) -> float:
@@ -240,7 +240,7 @@ def _wait() -> None:
 
 
 def _bytes_of(sae: SparseAutoencoder) -> float:
-    return _TENSORS * sae.d_in * sae.d_sae * _FLOAT
+    return float(_TENSORS * sae.d_in * sae.d_sae * _FLOAT)
 
 
 def _memory(sizes: Sizes) -> float:
