@@ -11,7 +11,7 @@ from training import D_IN, SaveAt, Stream, fit
 
 from sae_lightning.callbacks import ExportSAEs, MetricsFile
 from sae_lightning.cli import main
-from sae_lightning.controls import Control
+from sae_lightning.controls import Control, Cost, RandomDecoder
 from sae_lightning.evaluators import Convergence, Drift, Reconstruction, Sparsity
 from sae_lightning.evaluators.sizes import same_sizes
 from sae_lightning.family import SAEFamily
@@ -23,18 +23,21 @@ from sae_lightning.saes import ReLU, SparseAutoencoder, TopK
 
 
 class Shrunk(Control):
-    """The SAE itself with a decoder that draws shrink: draw 0 keeps it."""
+    """The SAE itself with a decoder of its own draw."""
 
     controls_for = "the size of decoder directions"
+    is_random = True
 
     def new(self, sae):
         return TopK(sae.d_in, d_sae=sae.d_sae, k=3, unit_norm_decoder=False)
 
-    def start(self, own, sae, samples, l0, seed):
-        self.seen = len(samples), l0
+    def _fill(self, own, sae, x, l0, generator):
+        self.seen = len(x), l0
         own.load_state_dict(sae.state_dict())
-        own.W_dec.data /= 1 + seed
-        own.is_initialised = True
+        own.W_dec.data *= torch.rand((), generator=generator)
+
+    def cost(self, sae, n_samples, n_held_out, l0):
+        return Cost()
 
 
 class Plain(Shrunk):
@@ -43,12 +46,10 @@ class Plain(Shrunk):
     is_random = False
 
     def new(self, sae):
-        own = TopK(sae.d_in, d_sae=2 * sae.d_in, k=3)
-        own.W_dec.data.zero_()  # what `new` gives does not count
-        return own
+        return TopK(sae.d_in, d_sae=2 * sae.d_in, k=3)
 
-    def start(self, own, sae, samples, l0, seed):
-        own.initialise(seed)
+    def _fill(self, own, sae, x, l0, generator):
+        own.initialise(0)
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_nothing_is_trained_and_references_are_measured_with_their_controls(publ
     members = [Member("published", 0), Member("shrunk", 0), Member("shrunk", 1), Member("plain", 0)]
     explained = of_metric["explained_variance"]
     assert list(explained) == members
-    assert explained[members[0]] == explained[members[1]] != explained[members[2]]
+    assert len({explained[member] for member in members}) == 4
     assert "cosine_to_start_mean" not in of_metric
     assert run.measurements.references == {"published": published}
     assert run.measurements.controls["shrunk"] == "the size of decoder directions"
@@ -119,6 +120,21 @@ def test_nothing_is_trained_and_references_are_measured_with_their_controls(publ
     assert list(run.saes) == [Member("published", 0), Member("plain", 0), Member("shrunk", 0)]
     assert torch.equal(run.load(members[0]).W_dec, panel.members[members[0]].W_dec)
     assert run.load(members[1]).provenance["control"]["of"] == published
+
+
+def test_each_reference_has_draws_of_its_own_which_are_the_same_in_each_run(published, other, tmp_path):
+    def starts(name, **references):
+        arguments = {"controls": {"random": RandomDecoder(codes="tied")}, "draws": 2, "control_samples": 50}
+        panel = SanityPanel(D_IN, policies={}, references=references, **arguments)
+        measured(panel, tmp_path / name)
+        return {str(member): sae.W_dec for member, sae in panel.members.items()}
+
+    TopK(D_IN, d_sae=24, k=3, seed=9).save(tmp_path / "same_shape")
+    both = starts("both", a=published, b=str(tmp_path / "same_shape"))
+    again = starts("again", published=published)
+    assert torch.equal(again["random/1"], both["a_random/1"])
+    assert not torch.equal(both["a_random/0"], both["a_random/1"])
+    assert not torch.equal(both["a_random/0"], both["b_random/0"])
 
 
 def test_trained_saes_and_references_with_controls_are_groups(published, other, tmp_path):
@@ -168,6 +184,7 @@ def test_a_family_has_references_beside_each_size(published, tmp_path):
         ({"policies": {}, "references": {"one": "PUBLISHED"}, "controls": {"one": Plain()}}, "is a reference, too"),
         ({"policies": {}, "references": {"hook/one": "PUBLISHED"}}, "reads hook"),
         ({"policies": {}, "references": {"one": "PUBLISHED"}, "draws": 0}, "draws=0"),
+        ({"policies": {}, "references": {"one": "PUBLISHED"}, "controls": {"a": Shrunk()}, "draws": 1}, "expected 2"),
         ({"sae": small, "controls": {"plain": Plain()}}, "without references"),
         ({"sae": small, "references": {"trained": "PUBLISHED"}}, "is a policy, too"),
         ({"policies": {}, "references": {"one": "PUBLISHED"}, "widths": {"early": 8, "late": 8}}, "early/one"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from sae_lightning.callbacks.checkpoints import validation_is_due
@@ -23,7 +24,8 @@ class Interrupt(Checkpoint):
 
     The exit code is 128 + signal, or 1 if there is no next batch (text that can no longer be read, or activations that
     are not finite). A signal only sets a flag, which is read between two optimizer steps, so that no checkpoint is
-    written in the middle of a step. A second signal stops at once and leaves no checkpoint. Ranks decide together. (The
+    written in the middle of a step. A second signal stops at once and leaves no checkpoint. Where nothing is trained there
+    is no step to wait for, and SIGTERM ends the process. Ranks decide together. (The
     class is a ``Checkpoint`` because Lightning calls those last, when every other callback is done with the step.)
     """
 
@@ -37,6 +39,13 @@ class Interrupt(Checkpoint):
         self._signal, self._code = None, 0
         if threading.current_thread() is threading.main_thread():
             self._handlers_before = {number: signal.signal(number, self._note) for number in SIGNALS}
+
+    @override
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning's waits for a training step, and restores it
+
+    on_test_start = on_validation_start
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:

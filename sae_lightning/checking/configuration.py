@@ -10,7 +10,9 @@ from typing import Any
 
 import yaml
 
+from sae_lightning import controls
 from sae_lightning.checking.remake import Remake
+from sae_lightning.controls import Control
 from sae_lightning.error_messages import did_you_mean
 
 PUBLISHED = "published"
@@ -57,9 +59,19 @@ def controls_named(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
     return {name: CONTROLS[name] for name in CONTROLS if name in names}
 
 
-def is_random(control: Mapping[str, Any]) -> bool:
-    """Return whether there are several draws of a control."""
-    return control["class_path"] in ("RandomEncoder", "RandomDecoder", "PermutedDecoder")
+def new_control(settings: Mapping[str, Any]) -> Control:
+    """Return a control from its class and arguments.
+
+    Raises:
+        ValueError: if there is no such class.
+    """
+    name = str(settings.get("class_path")).rpartition(".")[2]
+    kind = getattr(controls, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Control)):
+        known = sorted({own["class_path"] for own in CONTROLS.values()})
+        raise ValueError(f"controls: {settings.get('class_path')}: expected one of {', '.join(known)}")
+    control: Control = kind(**(settings.get("init_args") or {}))
+    return control
 
 
 def quick_evaluators(data: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -114,7 +126,7 @@ def configuration(
     references: Mapping[str, str],
     data: Mapping[str, Any],
     evaluators: Sequence[Mapping[str, Any]],
-    controls: Mapping[str, Any],
+    named_controls: Mapping[str, Any],
     draws: int,
     control_samples: int,
     remake: Remake | None = None,
@@ -126,7 +138,7 @@ def configuration(
         references: where each SAE is read from, by name.
         data: section `data`, with the null data that are measured on.
         evaluators: beside the default ones.
-        controls: by name.
+        named_controls: controls by name.
         draws: of each control that is random.
         control_samples: activations that controls are made from.
         remake: what is trained beside the one reference; None trains nothing.
@@ -134,7 +146,7 @@ def configuration(
     """
     arguments: dict[str, Any] = {
         "references": dict(references),
-        "controls": dict(controls),
+        "controls": dict(named_controls),
         "draws": draws,
         "control_samples": control_samples,
         "policies": {},

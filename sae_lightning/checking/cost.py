@@ -1,28 +1,28 @@
 """What a check will cost, from its sizes and a short measurement of the machine: told before it starts."""
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sae_lightning.controls import Control
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.saes import SparseAutoencoder
 
-_ROWS = 1024
+_ROWS, _GATHERED = 1024, 65_536
 _FLOAT = 4
-_TENSORS_OF_AN_SAE = 3
-"""Encoder, decoder and the start of the decoder."""
-_SMALL = ("principal_components", "raw_dimensions")
-"""Controls with about as many latents as the activations have dimensions."""
-_PASSES_TO_START = {"random_encoder": 8, "random_encoder_covariance": 8, "permuted_decoder": 1}
-_PASSES_OF_TIED = 4
+_TENSORS = 3
+"""Of the size of the encoder, in an SAE: encoder, decoder and the start of the decoder."""
 _LEAST_SAMPLES = 8192
 _SHARE_OF_MEMORY = 0.85
 _BACKWARD = 3.0
 """A training step takes this many times as long as encoding."""
+_START = 10.0
+"""Seconds for what takes as long in every check."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,16 @@ class Machine:
     Args:
         capture: seconds to read the activations of one token.
         replace: seconds to run the whole model on one token; 0 where there is none.
-        product: multiplications and additions in a second, of the encoder's product.
+        flops: floating-point operations in a second, of the encoder's product.
+        bytes: bytes in a second that are gathered from the decoder.
         memory: bytes that are free where the SAEs will be.
     """
 
     capture: float
     replace: float
-    product: float
-    memory: int
+    flops: float
+    bytes: float
+    memory: float
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,8 @@ class Sizes:
     """What a check is made of.
 
     Args:
-        d_in: width of an activation.
-        d_sae: latents of the largest SAE.
-        l0: of the densest SAE.
-        n_references: SAEs that are checked.
-        controls: names, with whether they are random.
+        saes: that are checked, each with its l0.
+        controls: by name.
         draws: of each control that is random.
         control_samples: activations that controls are made from.
         n_tokens: held-out activations.
@@ -61,11 +60,8 @@ class Sizes:
         train_tokens: activations that each of them is trained on.
     """
 
-    d_in: int
-    d_sae: int
-    l0: float
-    n_references: int
-    controls: Mapping[str, bool]
+    saes: Sequence[tuple[SparseAutoencoder, float]]
+    controls: Mapping[str, Control]
     draws: int
     control_samples: int
     n_tokens: int
@@ -77,17 +73,16 @@ class Sizes:
     @property
     def n_controls(self) -> int:
         """SAEs that are controls."""
-        return self.n_references * sum(self.draws if is_random else 1 for is_random in self.controls.values())
+        return len(self.saes) * sum(map(self.draws_of, self.controls.values()))
 
-    @property
-    def encode(self) -> float:
-        """Multiplications and additions to encode one activation."""
-        return 2.0 * self.d_in * self.d_sae
+    def draws_of(self, control: Control) -> int:
+        """Return how many draws there are of a control."""
+        return self.draws if control.is_random else 1
 
 
 @dataclass(frozen=True)
-class Cost:
-    """An estimate.
+class Estimate:
+    """What a check costs.
 
     Args:
         seconds: of the whole check.
@@ -100,29 +95,32 @@ class Cost:
     disk: float
 
 
-def cost_of(sizes: Sizes, machine: Machine) -> Cost:
+def estimate(sizes: Sizes, machine: Machine) -> Estimate:
     """Return what a check of these sizes costs on this machine."""
-    passes = sum(_passes(name, sizes) * _share(name, sizes) * _draws(name, sizes) for name in sizes.controls)
-    starting = sizes.n_references * passes * sizes.control_samples * sizes.encode / machine.product
-    reading = sizes.control_samples * machine.capture + sizes.n_tokens * machine.capture * (2 + sizes.n_nulls)
-    evaluated = sum(_evaluated(name, sizes) * _share(name, sizes) * _draws(name, sizes) for name in sizes.controls)
-    n_encoded = sizes.n_references * (evaluated + 2 + sizes.n_nulls) + 2 * sizes.trained
-    measuring = n_encoded * sizes.n_tokens * sizes.encode / machine.product
-    losses = (4 + sizes.n_references + sizes.n_controls + sizes.trained) * sizes.n_tokens * machine.replace
-    return Cost(
-        starting + reading + measuring + losses + training_seconds(sizes, machine), _memory(sizes), _disk(sizes)
-    )
+    controls = [
+        control.cost(sae, sizes.control_samples, 2 * sizes.n_tokens, l0) * sizes.draws_of(control)
+        for sae, l0 in sizes.saes
+        for control in sizes.controls.values()
+    ]
+    making = sum(one.seconds(machine.flops, machine.bytes) for one in controls)
+    reading = (sizes.control_samples + sizes.n_tokens * (2 + sizes.n_nulls)) * machine.capture
+    encodings = sum(_encoding(sae) * (2 + sizes.n_nulls) for sae, _ in sizes.saes)
+    encodings += sizes.trained * 2 * max(_encoding(sae) for sae, _ in sizes.saes)
+    losses = (4 + len(sizes.saes) + sizes.n_controls + sizes.trained) * sizes.n_tokens * machine.replace
+    seconds = _START + making + reading + losses + encodings * sizes.n_tokens / machine.flops
+    memory = _memory(sizes) + max((one.memory for one in controls), default=0.0)
+    return Estimate(seconds + training_seconds(sizes, machine), memory, _disk(sizes))
 
 
 def training_seconds(sizes: Sizes, machine: Machine) -> float:
     """Return the seconds of training alone."""
-    step = sizes.trained * _BACKWARD * sizes.encode / machine.product + machine.capture
-    return sizes.train_tokens * step
+    largest = max(_encoding(sae) for sae, _ in sizes.saes)
+    return sizes.train_tokens * (sizes.trained * _BACKWARD * largest / machine.flops + machine.capture)
 
 
 def tokens_for(seconds: float, sizes: Sizes, machine: Machine) -> int:
     """Return how many tokens of training fit into a time beside all the rest, at least one."""
-    rest = seconds - cost_of(replace(sizes, train_tokens=0), machine).seconds
+    rest = seconds - estimate(replace(sizes, train_tokens=0), machine).seconds
     return max(1, int(rest / training_seconds(replace(sizes, train_tokens=1), machine)))
 
 
@@ -133,11 +131,11 @@ def fitted(sizes: Sizes, machine: Machine) -> tuple[Sizes, list[str]]:
         ValueError: if that is not enough.
     """
     limit, notes, given = _SHARE_OF_MEMORY * machine.memory, [], sizes
-    while cost_of(sizes, machine).memory > limit and sizes.draws > 1:
+    while estimate(sizes, machine).memory > limit and sizes.draws > 1:
         sizes = replace(sizes, draws=sizes.draws - 1)
-    while cost_of(sizes, machine).memory > limit and sizes.control_samples > _LEAST_SAMPLES:
+    while estimate(sizes, machine).memory > limit and sizes.control_samples > _LEAST_SAMPLES:
         sizes = replace(sizes, control_samples=sizes.control_samples // 2)
-    if (needed := cost_of(sizes, machine).memory) > limit:
+    if (needed := estimate(sizes, machine).memory) > limit:
         raise ValueError(
             f"memory: the check needs about {_bytes(needed)} and {_bytes(machine.memory)} are free; name fewer "
             "--controls, fewer SAEs, or --nulls '[]'"
@@ -148,14 +146,15 @@ def fitted(sizes: Sizes, machine: Machine) -> tuple[Sizes, list[str]]:
     return sizes, notes
 
 
-def told(sizes: Sizes, cost: Cost, machine: Machine, where: str) -> str:
+def told(sizes: Sizes, cost: Estimate, machine: Machine, where: str) -> str:
     """Return the three lines that a user reads before it starts."""
     beside = f"{sizes.n_controls} controls from {sizes.control_samples:,} activations"
     trained = f", {sizes.trained} SAEs trained on {sizes.train_tokens:,} tokens" if sizes.trained else ""
+    n = len(sizes.saes)
     return "\n".join(
         [
-            f"time    about {duration(cost.seconds)}: {sizes.n_references} SAE{'s' * (sizes.n_references > 1)} and "
-            f"{beside}{trained}, measured on {sizes.n_tokens:,}",
+            f"time    about {duration(cost.seconds)}: {n} SAE{'s' * (n > 1)} and {beside}{trained}, measured on "
+            f"{sizes.n_tokens:,}",
             f"memory  about {_bytes(cost.memory)} of {_bytes(machine.memory)} that are free",
             f"disk    about {_bytes(cost.disk)} in {where}",
         ]
@@ -175,7 +174,7 @@ def duration(seconds: float) -> str:
 
 @torch.no_grad()
 def measure(datamodule: ActivationDataModule, sae: SparseAutoencoder) -> Machine:
-    """Run one batch of the model and one product of the encoder.
+    """Run one batch of the model, one product of the encoder and one gather from the decoder.
 
     Args:
         datamodule: of the check, its model on the device where it will run.
@@ -184,13 +183,17 @@ def measure(datamodule: ActivationDataModule, sae: SparseAutoencoder) -> Machine
     inputs = next(iter(datamodule.validation_inputs()), None)
     capture = replaced = 0.0
     if inputs is not None:
-        n_tokens = max(1, int(inputs.mask.sum())) if hasattr(inputs, "mask") else datamodule.rows_at_once
+        _, valid = datamodule.source.capture(inputs)
+        n_tokens = max(1, int(valid.sum()))
         capture = _seconds(lambda: datamodule.source.capture(inputs)) / n_tokens
         if datamodule.source.is_language_model:
             replaced = _seconds(lambda: datamodule.source.replace(inputs, _unchanged)) / n_tokens
-    x = torch.randn(_ROWS, sae.d_in, device=sae.W_dec.device)
-    product = 2.0 * _ROWS * sae.d_in * sae.d_sae / _seconds(lambda: sae.encode(x))
-    return Machine(capture, replaced, product, free_memory(sae.W_dec.device))
+    device = sae.W_dec.device
+    x = torch.randn(_ROWS, sae.d_in, device=device)
+    rows = torch.randint(sae.d_sae, (_GATHERED // sae.d_in + 1,), device=device)
+    flops = _ROWS * _encoding(sae) / _seconds(lambda: sae.encode(x))
+    gathered = len(rows) * sae.d_in * _FLOAT / _seconds(lambda: sae.W_dec.index_select(0, rows))
+    return Machine(capture, replaced, flops, gathered, free_memory(device))
 
 
 def model_bytes(source: Any) -> int:  # noqa: ANN401
@@ -200,18 +203,21 @@ def model_bytes(source: Any) -> int:  # noqa: ANN401
     return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
 
 
-def free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> float:
     """Return the bytes that are free on a device."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        return float(torch.cuda.mem_get_info(device)[0])
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             values = dict(line.split(":") for line in file)
-        return int(values["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        import os
+        return 1024.0 * int(values["MemAvailable"].split()[0])
+    except (OSError, KeyError):  # no Linux
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+def _encoding(sae: SparseAutoencoder) -> float:
+    """Return the operations to encode one activation."""
+    return 2.0 * sae.d_in * sae.d_sae
 
 
 def _unchanged(x: Tensor) -> Tensor:
@@ -221,48 +227,47 @@ def _unchanged(x: Tensor) -> Tensor:
 def _seconds(run: Callable[[], Any]) -> float:
     """Return the time of a second run: the first one warms up."""
     run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    _wait()
     begin = time.perf_counter()
     run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    _wait()
     return max(time.perf_counter() - begin, 1e-9)
 
 
-def _draws(name: str, sizes: Sizes) -> int:
-    return sizes.draws if sizes.controls[name] else 1
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
-def _share(name: str, sizes: Sizes) -> float:
-    """Return the latents of a control as a share of those of the SAE."""
-    return min(1.0, 2 * sizes.d_in / sizes.d_sae) if name in _SMALL else 1.0
-
-
-def _passes(name: str, sizes: Sizes) -> float:
-    """Return how often making a control encodes each sample, or does as much."""
-    if name.endswith("_pursuit"):
-        return sizes.l0
-    return _PASSES_TO_START.get(name, _PASSES_OF_TIED)
-
-
-def _evaluated(name: str, sizes: Sizes) -> float:
-    """Return how often measuring a control encodes each activation: in the validation, and in the model."""
-    return 2 * (sizes.l0 if name.endswith("_pursuit") else 1.0)
+def _bytes_of(sae: SparseAutoencoder) -> float:
+    return float(_TENSORS * sae.d_in * sae.d_sae * _FLOAT)
 
 
 def _memory(sizes: Sizes) -> float:
-    one = _TENSORS_OF_AN_SAE * sizes.d_in * sizes.d_sae * _FLOAT
-    controls = sizes.n_references * sum(one * _share(name, sizes) * _draws(name, sizes) for name in sizes.controls)
-    trained = sizes.trained * one * 5 / 3  # gradients and both moments of Adam, without the start of the decoder
-    samples = 3 * sizes.control_samples * sizes.d_in * _FLOAT
-    return controls + trained + sizes.n_references * one + samples + 2 * sizes.model_bytes
+    """Return the bytes of all SAEs, of what training them holds, of the samples, and of the model twice."""
+    own = sum(_bytes_of(sae) for sae, _ in sizes.saes)
+    controls = sum(
+        _bytes_of_control(control, sae) * sizes.draws_of(control)
+        for sae, _ in sizes.saes
+        for control in sizes.controls.values()
+    )
+    # Gradients and both moments of Adam, for encoder and decoder.
+    trained = sizes.trained * max(_bytes_of(sae) for sae, _ in sizes.saes) * (1 + 3 * 2 / _TENSORS)
+    samples = 2 * sizes.control_samples * sizes.saes[0][0].d_in * _FLOAT
+    return own + controls + trained + samples + 2 * sizes.model_bytes
 
 
 def _disk(sizes: Sizes) -> float:
-    one = _TENSORS_OF_AN_SAE * sizes.d_in * sizes.d_sae * _FLOAT
-    kept = sizes.n_references * (1 + sum(_share(name, sizes) for name in sizes.controls))
-    return one * (kept + 4 * sizes.trained)
+    """Return the bytes of exported SAEs, one draw of each control, and of two checkpoints of those that are trained."""
+    own = sum(_bytes_of(sae) for sae, _ in sizes.saes)
+    controls = sum(_bytes_of_control(control, sae) for sae, _ in sizes.saes for control in sizes.controls.values())
+    trained = sizes.trained * max(_bytes_of(sae) for sae, _ in sizes.saes) * (1 + 2 * 3)
+    return own + controls + trained
+
+
+def _bytes_of_control(control: Control, sae: SparseAutoencoder) -> float:
+    with torch.device("meta"):  # its shape is all that is asked for
+        return _bytes_of(control.new(sae))
 
 
 def _bytes(n: float) -> str:

@@ -26,6 +26,7 @@ LONGEST_CONTEXT = 1024
 """Tokens in a row, where the file states more and the user nothing: a check is to be quick."""
 _DEFAULT_CONTEXT = 128
 _TOKENS_A_FORWARD = 2048
+_BATCHES = 32
 _WIDE = 1024
 """From this width on Gaussian noise is matched on fewer samples a dimension."""
 NULLS = ("gaussian", "shuffled", "reinitialised")
@@ -76,9 +77,10 @@ def data_section(request: DataRequest, sae: SparseAutoencoder, where: str, train
         ValueError: if something is missing, by its name, or what is said does not go together.
     """
     if request.cache:
-        return _sized(_cached(request, sae, where), request)
+        return _sized(_cached(request, sae, where), request, trains)
     known = _of_config(request.config) if request.config else _of_own_run(sae, where)
-    return _sized(_changed(known, request) if known else _of_model(request, sae, where, trains), request)
+    section = _changed(known, request) if known else _of_model(request, sae, where, trains)
+    return _sized(section, request, trains)
 
 
 def nulls_of(names: Sequence[str], section: Mapping[str, Any], d_in: int) -> dict[str, Any]:
@@ -282,12 +284,16 @@ def _files(paths: Sequence[str], heldout_every: int) -> dict[str, Any]:
     return {"class_path": "FileText", "init_args": {"paths": list(paths), "heldout_every": heldout_every}}
 
 
-def _sized(section: dict[str, Any], request: DataRequest) -> dict[str, Any]:
-    """Return the data with as many held-out activations as the check measures on, and without nulls."""
+def _sized(section: dict[str, Any], request: DataRequest, trains: bool) -> dict[str, Any]:
+    """Return the data with as many held-out activations as the check measures on, and without nulls.
+
+    Where nothing is trained batches are small: they are what intervals of explained variance are over.
+    """
     kind = getattr(datamodules, section["class_path"].rpartition(".")[2], None)
     sizes = {"val_samples": request.n_tokens, "loss_samples": request.n_tokens}
     has = inspect.signature(kind).parameters if kind is not None else sizes
     arguments = {**section["init_args"], **{name: value for name, value in sizes.items() if name in has}}
-    arguments["batch_size"] = min(int(arguments.get("batch_size") or _TOKENS_A_FORWARD), request.n_tokens)
+    most = request.n_tokens if trains else max(1, request.n_tokens // _BATCHES)
+    arguments["batch_size"] = min(int(arguments.get("batch_size") or _TOKENS_A_FORWARD), most)
     arguments.pop("nulls", None)
     return {**section, "init_args": arguments}

@@ -28,6 +28,12 @@ class CheckedSAE:
     assumed: Mapping[str, Any]
     inspection: Inspection
 
+    @property
+    def l0(self) -> float:
+        """The l0 that was measured."""
+        assert self.inspection.measured is not None
+        return self.inspection.measured.l0
+
 
 @dataclass(frozen=True)
 class Plan:

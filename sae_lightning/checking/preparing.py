@@ -9,11 +9,12 @@ import torch
 
 from sae_lightning.checking import cost
 from sae_lightning.checking.budget import Budget
-from sae_lightning.checking.configuration import as_yaml, configuration, is_random, quick_evaluators
+from sae_lightning.checking.configuration import as_yaml, configuration, new_control, quick_evaluators
 from sae_lightning.checking.data import NULLS, DataRequest, data_section, nulls_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake, remake_of
 from sae_lightning.checking.text_hash import text_of
+from sae_lightning.controls import Control
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.datamodules.from_settings import make_datamodule
 from sae_lightning.inspection.inspecting import inspect_on_model
@@ -127,16 +128,19 @@ def plan_of(
         for place, sae in saes.items()
     )
     machine = cost.measure(measured.datamodule, max(saes.values(), key=lambda sae: sae.d_sae))
-    sizes = _sizes(request, saes, measured)
-    notes: list[str] = []
+    controls, reasons = _possible(request.controls, checked)
+    request = replace(request, controls={name: request.controls[name] for name in controls})
+    sizes = _sizes(request, checked, measured, controls)
+    notes = list(reasons.values())
     if begun is None:
-        sizes, notes = cost.fitted(sizes, machine)
+        sizes, made_smaller = cost.fitted(sizes, machine)
+        notes += made_smaller
         request = replace(request, draws=sizes.draws, control_samples=sizes.control_samples)
     budget, remake = _trained(request, checked, sizes, machine, begun)
     sizes = replace(sizes, train_tokens=budget.tokens or 0)
     settings = dict(begun) if begun is not None else settings_of(request, saes, remake)
     if begun is None:
-        say(cost.told(sizes, cost.cost_of(sizes, machine), machine, where))
+        say(cost.told(sizes, cost.estimate(sizes, machine), machine, where))
         for note in notes:
             say(note)
     datamodule = measured.datamodule
@@ -214,14 +218,12 @@ def _at_hook(section: Mapping[str, Any], device: torch.device) -> Callable[[str]
     return other
 
 
-def _sizes(request: CheckRequest, saes: Mapping[str, SparseAutoencoder], measured: _Measured) -> cost.Sizes:
-    l0 = max(one.measured.l0 for one in measured.inspections.values() if one.measured is not None)
+def _sizes(
+    request: CheckRequest, checked: Sequence[CheckedSAE], measured: _Measured, controls: Mapping[str, Control]
+) -> cost.Sizes:
     return cost.Sizes(
-        measured.datamodule.d_in,
-        max(sae.d_sae for sae in saes.values()),
-        l0,
-        len(saes),
-        {name: is_random(own) for name, own in request.controls.items()},
+        [(one.sae, one.l0) for one in checked],
+        controls,
         request.draws,
         request.control_samples,
         request.data.n_tokens,
@@ -229,6 +231,25 @@ def _sizes(request: CheckRequest, saes: Mapping[str, SparseAutoencoder], measure
         cost.model_bytes(measured.datamodule.source),
         _POLICIES * len(request.seeds) if request.budget.trains else 0,
     )
+
+
+def _possible(controls: Mapping[str, Any], checked: Sequence[CheckedSAE]) -> tuple[dict[str, Control], dict[str, str]]:
+    """Return the controls that these SAEs can have at their l0, and of the others why not.
+
+    Raises:
+        ValueError: if a control is none of this library.
+    """
+    possible, reasons = {}, {}
+    for name, settings in controls.items():
+        control = new_control(settings)
+        try:
+            for one in checked:
+                control.check(one.sae, one.l0)
+        except ValueError as error:
+            reasons[name] = f"Left out: {name}, {error}."
+        else:
+            possible[name] = control
+    return possible, reasons
 
 
 def _trained(
@@ -242,13 +263,12 @@ def _trained(
     if not request.budget.trains:
         return request.budget, None
     [one] = checked
-    assert one.inspection.measured is not None
     tokens = request.budget.tokens
     if tokens is None and begun is not None:
         tokens = int(begun["data"]["init_args"]["train_samples"])
     if tokens is None:
         tokens = cost.tokens_for(60 * (request.budget.minutes or 0), sizes, machine)
-    remake = remake_of(one.sae, one.inspection.measured.l0, tokens)
+    remake = remake_of(one.sae, one.l0, tokens)
     return request.budget.with_tokens(remake.budget_tokens), remake
 
 

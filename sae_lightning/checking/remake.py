@@ -18,6 +18,8 @@ _L0_COEFFICIENT = 0.1
 _DEAD_AFTER = 0.2
 """Share of the training after which a latent that has not fired is dead."""
 _WARMUP = 0.05
+_HELD = ("penalty", "target_l0", "settle", "initial_threshold", "bandwidth", "scale_input")
+"""Arguments that are ours, and not those of the SAE."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def remake_of(sae: SparseAutoencoder, l0: float, tokens: int) -> Remake:
     """
     stated, choices = stated_of(sae.provenance), _Choices()
     arguments: dict[str, Any] = {"d_sae": sae.d_sae, **_computed(sae), **_sparsity(sae, l0)}
-    choices.stated += ["variant", *(name for name in arguments if name not in ("penalty", "target_l0"))]
+    choices.stated += ["variant", *(name for name in arguments if name not in _HELD)]
     choices.stated.append("l0 (measured)")
     optimizer = (sae.provenance.get("optimizer") or {}).get("class")
     rate = choices.take("learning_rate", stated.get("learning_rate"), _LEARNING_RATE)
@@ -114,9 +116,11 @@ def _computed(sae: SparseAutoencoder) -> dict[str, Any]:
 def _sparsity(sae: SparseAutoencoder, l0: float) -> dict[str, Any]:
     """Return the arguments that hold the l0 of this variant."""
     if isinstance(sae, TopK | BatchTopK):
-        return {"k": max(1, min(sae.d_sae, round(l0)))}
+        settle = {"settle": True} if isinstance(sae, BatchTopK) else {}
+        return {"k": max(1, min(sae.d_sae, round(l0))), **settle}
     if isinstance(sae, JumpReLU):
-        penalty = {"class_path": "TargetL0", "init_args": {"target": round(l0, 2), "coefficient": _L0_COEFFICIENT}}
+        held = {"target": round(l0, 2), "coefficient": _L0_COEFFICIENT, "settle": True}
+        penalty = {"class_path": "TargetL0", "init_args": held}
         return {"penalty": penalty, "initial_threshold": 0.05, "bandwidth": 0.02}
     if isinstance(sae, ReLU | Gated):
         return {"target_l0": round(l0, 2)}

@@ -4,10 +4,9 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sae_lightning.tables import number_format
-
 WIDTH = 80
-_WORDS = {"unclear": "unclear", "equivalent": "equal", "unknown": "no interval"}
+_CELL = 21
+_WORDS = {"equivalent": "equal", "inactive": "same"}
 _MOST_LIMITS = 6
 
 
@@ -26,13 +25,13 @@ def headline_metrics(sae: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def control_cells(metrics: Mapping[str, Mapping[str, Any]], name: str) -> list[str]:
-    """Return what each metric says of one control: its value, the SAE minus it with half the interval, and the word."""
+    """Return what each metric says of one control: the SAE minus it, half the interval, and the word."""
     return [_cell(metric, name) for metric in metrics.values()]
 
 
 def _lines(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[str]:
     title = f"{sae['variant']} with {sae['d_sae']:,} latents, width {sae['d_in']}, {sae['format']}"
-    yield from _wrapped(f"{sae['where']}: {title}")
+    yield from _wrapped(f"{sae['where']}\n{title}")
     yield from _wrapped(f"Read right?  {sae['read_right']}", indent=2)
     yield from _wrapped(f"Scores       {_scores(check, sae)}", indent=2)
     if sae["metrics"] and sae["controls"]:
@@ -68,19 +67,16 @@ def _table(sae: Mapping[str, Any]) -> Iterator[str]:
     """Lay out a row a control, and for each headline metric value, difference with half the interval, and word."""
     metrics = headline_metrics(sae)
     longest = max(len(control["label"]) for control in sae["controls"].values())
-    per_line = max(1, (WIDTH - longest - 2 - 7) // (_CELL + 2))
+    per_line = max(1, (WIDTH - longest - 6) // (_CELL + 2))
     names = list(metrics)
     for begin in range(0, len(names), per_line):
         shown = {name: metrics[name] for name in names[begin : begin + per_line]}
         heads = "  ".join(f"{_shortened(metric['label']):<{_CELL}}" for metric in shown.values())
-        yield f"{'at equal l0':<{longest}}  {'l0':>5}  {heads}".rstrip()
+        yield f"{'SAE minus control':<{longest}}  {'l0':>4}  {heads}".rstrip()
         for name, control in sae["controls"].items():
-            l0 = "-" if control["l0"] is None else f"{control['l0']:.4g}"
+            l0 = "-" if control["l0"] is None else f"{control['l0']:.3g}"
             cells = "  ".join(f"{cell:<{_CELL}}" for cell in control_cells(shown, name))
-            yield f"{control['label']:<{longest}}  {l0:>5}  {cells}".rstrip()
-
-
-_CELL = 30
+            yield f"{control['label']:<{longest}}  {l0:>4}  {cells}".rstrip()
 
 
 def _shortened(label: str) -> str:
@@ -88,16 +84,21 @@ def _shortened(label: str) -> str:
 
 
 def _cell(metric: Mapping[str, Any], name: str) -> str:
+    """Return the SAE minus a control, half the interval, and the word."""
     against = metric["controls"].get(name)
     if against is None:
         return "-"
-    show = number_format([metric["value"], against["value"]])
-    show = f".{min(int(show[1:-1]), 3)}f"
-    text = f"{against['value']:{show}}"
+    show = f".{_decimals([metric['value'], against['value'], metric['floor']])}f"
+    text = f"{against['difference']:+{show}}"
     if against["interval"] is not None:
-        half = (against["interval"][1] - against["interval"][0]) / 2
-        text += f" {against['difference']:+{show}}±{half:{show}}"
+        text += f"±{(against['interval'][1] - against['interval'][0]) / 2:{show}}"
     return f"{text} {_WORDS.get(against['verdict'], against['verdict'])}"
+
+
+def _decimals(values: Sequence[float | None]) -> int:
+    """Return how many decimals three digits of the largest value take."""
+    largest = max((abs(value) for value in values if value is not None), default=1.0)
+    return 3 if largest < 10 else 2 if largest < 100 else 1 if largest < 1000 else 0
 
 
 def _value(value: float | None) -> str:
@@ -105,4 +106,5 @@ def _value(value: float | None) -> str:
 
 
 def _wrapped(text: str, indent: int = 0) -> Iterator[str]:
-    yield from textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent)
+    for line in text.split("\n"):
+        yield from textwrap.wrap(line, WIDTH, subsequent_indent=" " * indent, break_long_words=False)

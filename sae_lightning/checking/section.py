@@ -11,8 +11,8 @@ from sae_lightning.runs import Run
 
 _LEAD = (
     "Each SAE as it was published, beside controls for which nothing was trained, at its number of active latents. "
-    "A cell has the value of the control, the SAE minus it with half the interval, and a word; the intervals of a "
-    "metric hold for all controls at once."
+    "A cell has the SAE minus the control, half the interval, and a word; the intervals of a metric hold for all "
+    "controls at once."
 )
 
 

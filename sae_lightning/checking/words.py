@@ -11,6 +11,7 @@ _SAID = {
     UNCLEAR: "not told from",
     UNKNOWN: "without an interval beside",
 }
+_MOST_NAMED = 2
 _CLOSE_L0 = 0.02
 """A control whose l0 is off by more than this share is named."""
 
@@ -40,7 +41,7 @@ def _answer(label: str, against: Sequence[Mapping[str, Any]], others: str) -> tu
     n, beaten = len(against), len(by_verdict.get(BEATS, ()))
     parts = [f"{words} {_listed(by_verdict[verdict])}" for verdict, words in _SAID.items() if verdict in by_verdict]
     better = f"all {n}" if beaten == n else f"{beaten or 'none'} of {n}"
-    sentence = f"{label}: better than {better} {others}" + (f", {'; '.join(parts)}." if parts else ".")
+    sentence = f"{label}: better than {better} {others}" + (f"; {'; '.join(parts)}." if parts else ".")
     if beaten == n:
         return "yes", sentence
     if LOSES in by_verdict or EQUIVALENT in by_verdict:
@@ -49,7 +50,8 @@ def _answer(label: str, against: Sequence[Mapping[str, Any]], others: str) -> tu
 
 
 def _listed(names: Sequence[str]) -> str:
-    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+    """Name a few, and count many; there are commas in some names."""
+    return "; ".join(names) if len(names) <= _MOST_NAMED else f"{len(names)}"
 
 
 def limits_of(

@@ -32,7 +32,9 @@ def main(args: list[str]) -> None:
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
-    write_page(read_runs(options.RUN), page_file, options.latents, options.margin, options.split)
+    runs = read_runs(options.RUN)
+    say_not_finite(runs)
+    write_page(runs, page_file, options.latents, options.margin, options.split)
     print(page_file)
 
 
@@ -55,7 +57,6 @@ def write_page(
     from sae_lightning.report.explorer import explorer_of
     from sae_lightning.report.page import page
 
-    say_not_finite(runs)
     experiments = experiments_of(runs)
     if split:
         page_file.parent.mkdir(exist_ok=True)

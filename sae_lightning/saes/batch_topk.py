@@ -37,6 +37,7 @@ class BatchTopK(SparseAutoencoder):
         k: latents per sample on average, 1 to d_sae.
         threshold_rate: share of each batch's smallest latent in the running threshold, in (0, 1].
         aux_coefficient: weight of the AuxK loss that revives dead latents, 0 or more.
+        settle: after the last step move the threshold so that l0 is k on a sample of the training data (`held_l0.py`).
         kwargs: those of SparseAutoencoder.
     """
 
@@ -50,12 +51,13 @@ class BatchTopK(SparseAutoencoder):
         k: int = 32,
         threshold_rate: float = 0.1,
         aux_coefficient: float = 1 / 32,
+        settle: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(d_in, aux_coefficient=aux_coefficient, **kwargs)
         check_whole(1, self.d_sae, k=k, hint=f"since d_sae={self.d_sae}")
         check_share(threshold_rate=threshold_rate, hint="such as 0.01")
-        self.k, self.threshold_rate = k, threshold_rate
+        self.k, self.threshold_rate, self.settles = k, threshold_rate, settle
         self.register_buffer("threshold", torch.tensor(float("nan")))
         self.register_buffer("last_smallest", torch.zeros(()))
 
@@ -82,3 +84,12 @@ class BatchTopK(SparseAutoencoder):
     def settings(self) -> dict[str, Any]:
         """Return the settings of SparseAutoencoder, and k."""
         return {**super().settings(), "k": self.k}
+
+    @property
+    def held_l0(self) -> float | None:
+        """The l0 that is settled after the last step of a fit; None where none is."""
+        return float(self.k) if self.settles else None
+
+    def raise_thresholds_(self, amount: float) -> None:
+        """Let a latent be active only where its pre-activation is higher by this amount, and above 0."""
+        self.threshold.add_(amount).clamp_min_(0.0)

@@ -12,6 +12,8 @@ from sae_lightning.checking.check_file import read_check
 from sae_lightning.cli import main
 from sae_lightning.saes import BatchTopK, TopK
 
+# Ablation costs a model with random weights nothing.
+pytestmark = pytest.mark.filterwarnings("ignore:ce_recovered_zero is withheld")
 SMALL = ["--n_tokens=256", "--context_length=16", "--control_samples=512", "--latents=3", "--draws=2"]
 FEW = ["--controls=[random_encoder, permuted_decoder]", "--nulls=[gaussian]"]
 
