@@ -24,9 +24,9 @@ class Interrupt(Checkpoint):
 
     The exit code is 128 + signal, or 1 if there is no next batch (text that can no longer be read, or activations that
     are not finite). A signal only sets a flag, which is read between two optimizer steps, so that no checkpoint is
-    written in the middle of a step. A second signal stops at once and leaves no checkpoint. Where nothing is trained there
-    is no step to wait for, and SIGTERM ends the process. Ranks decide together. (The
-    class is a ``Checkpoint`` because Lightning calls those last, when every other callback is done with the step.)
+    written in the middle of a step. A second signal stops at once and leaves no checkpoint. Where nothing is trained
+    there is no step to wait for, and SIGTERM ends the process. Ranks decide together. (The class is a ``Checkpoint``
+    because Lightning calls those last, when every other callback is done with the step.)
     """
 
     def __init__(self) -> None:

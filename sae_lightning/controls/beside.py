@@ -60,7 +60,7 @@ class ReferencesAndControls:
         check_whole(2, control_samples=n_samples)
         if draws == 1 and (random := [name for name, control in controls.items() if control.is_random]):
             raise ValueError(
-                f"draws=1: nothing says how much another draw of {random[0]} would differ; expected 2 or more, such as 3"
+                f"draws=1: nothing would say how much draws of {random[0]} differ; expected 2 or more, such as 3"
             )
         if controls and not references:
             raise ValueError(

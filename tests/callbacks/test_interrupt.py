@@ -1,14 +1,17 @@
 """The flag of ``Interrupt``; that a real run stops and goes on is tested in commands/test_fit.py."""
 
 import signal
+from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from training import D_IN, Stream
 
 from sae_lightning.callbacks import Interrupt
 from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.saes import TopK
 
 
 def trainer(**state: Any) -> Trainer:
@@ -104,3 +107,24 @@ def test_handlers_are_given_back(interrupt: Interrupt):
     assert signal.getsignal(signal.SIGTERM) == interrupt._note
     interrupt.on_train_end(trainer(), LightningModule())
     assert signal.getsignal(signal.SIGTERM) != interrupt._note
+
+
+def test_what_trains_nothing_is_ended_by_sigterm(tmp_path: Path):
+    handlers: list[Any] = []
+
+    class Look(Callback):
+        def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    trainer = Trainer(
+        accelerator="cpu",
+        callbacks=[Interrupt(), Look()],
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.validate(TopK(D_IN, d_sae=16, k=2), datamodule=Stream(), verbose=False)
+    assert handlers == [signal.SIG_DFL]
+    assert signal.getsignal(signal.SIGTERM) == before
