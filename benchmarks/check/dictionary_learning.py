@@ -27,7 +27,7 @@ BATCH = 1024
 BY_BATCH = {"k": 32, "threshold_start_step": 10, "threshold_beta": 0.98}
 TRAINERS: dict[str, tuple[type, int, dict[str, Any]]] = {
     "batch_top_k": (BatchTopKTrainer, 800, {"dict_size": 4608, "lr": 1e-3, **BY_BATCH}),
-    "relu": (StandardTrainer, 300, {"dict_size": 2304, "lr": 1e-3, "l1_penalty": 0.07, "sparsity_warmup_steps": 50}),
+    "relu": (StandardTrainer, 900, {"dict_size": 2304, "lr": 1e-3, "l1_penalty": 0.07, "sparsity_warmup_steps": 50}),
     "undertrained": (BatchTopKTrainer, 20, {"dict_size": 4608, "lr": 1e-3, **BY_BATCH, "threshold_beta": 0.5}),
 }
 """Trainer, steps and settings by name."""

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from benchmarks.check.activations import CachedBatches
 
-BATCH, ROW, D_SAE, K, STEPS = 1024, 64, 2304, 32, 250
+BATCH, ROW, D_SAE, K, STEPS = 1024, 64, 2304, 32, 1500
 """ROW: activations in a row of the data set, of which a batch has BATCH / ROW."""
 
 
