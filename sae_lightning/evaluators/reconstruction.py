@@ -166,10 +166,10 @@ class Reconstruction(Evaluator):
         yield Scores(FVU, {member: 1 - value for member, value in explained.items()}, 1.0)
         datamodule = datamodule_of(trainer)
         for null in datamodule.null_parts if datamodule is not None else ():
-            differences = {
-                member: value - explained[own]
+            differences = {  # controls are of the activations alone
+                member: value - explained[on_null]
                 for member, value in explained.items()
-                if not member.part and (own := Member(member.policy, member.seed, null)) in explained
+                if not member.part and (on_null := Member(member.policy, member.seed, null)) in explained
             }
             yield Scores(beyond(null), differences, {"": 0.0})
 

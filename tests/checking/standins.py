@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tiny import WORDS, save_text
 from tiny_models import GROUPED, SMALL, save
 
-D_IN, D_SAE, K = 16, 64, 4  # Qwen-Scope keeps 50, as the name of its repository says
+D_IN, D_SAE, K = 64, 96, 4  # Qwen-Scope keeps up to 50, as the name of its repository says, and controls at most d_in
 ARCHITECTURES = {
     "google/gemma-3-": ("Gemma3ForCausalLM", GROUPED | {"sliding_window": 8}),
     "google/gemma-2-": ("Gemma2ForCausalLM", GROUPED),
@@ -39,7 +39,7 @@ def model(folder, name, hook):
 
     cls, settings = next(own for start, own in ARCHITECTURES.items() if name.startswith(start))
     layer = int(re.search(r"\d+", hook)[0])
-    save(folder, cls, settings | {"num_hidden_layers": layer + 2, "initializer_range": 0.2})
+    save(folder, cls, settings | {"hidden_size": D_IN, "num_hidden_layers": layer + 2, "initializer_range": 0.2})
     vocabulary = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "<pad>", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -149,12 +149,12 @@ def stand_in(settings, folder):
     arguments["references"] = {
         name: published(folder / "saes", where) for name, where in arguments["references"].items()
     }
-    arguments |= {"draws": 2, "control_samples": 256}
+    arguments |= {"draws": 1, "control_samples": 128}
     data["model"] = model(folder / "model", data["model"], data["hook"])
     paths = save_text(Path(folder) / "text.jsonl", 400)
     data["text"] = {"class_path": "FileText", "init_args": {"paths": paths, "heldout_every": 5}}
-    data |= {"context_length": 16, "batch_size": 64, "val_samples": 128, "loss_samples": 128}
-    data |= {"buffer_samples": 512, "dtype": "float32"}
+    data |= {"context_length": 16, "batch_size": 64, "val_samples": 64, "loss_samples": 64}
+    data |= {"buffer_samples": 256, "dtype": "float32"}
     data["nulls"] = {"gaussian": {"class_path": "GaussianMatched", "init_args": {"samples_per_dimension": 10}}}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     logger = {"class_path": "sae_lightning.loggers.MemberTensorBoardLogger", "init_args": {"save_dir": str(folder)}}

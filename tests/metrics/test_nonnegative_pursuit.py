@@ -93,6 +93,14 @@ def test_twins_in_the_dictionary_do_no_harm():
     assert explained(x, doubled.residual) > explained(x, pursue_nonnegative(x, dictionary, 8).residual) - 0.02
 
 
+@pytest.mark.parametrize("k", [1, 7])
+def test_products_of_all_directions_are_a_matter_of_speed(k, monkeypatch):
+    x, dictionary = problem(60)
+    whole = pursue_nonnegative(x, dictionary, k)
+    monkeypatch.setattr("sae_lightning.metrics.nonnegative_pursuit._LARGEST_GRAM", 0)
+    torch.testing.assert_close(pursue_nonnegative(x, dictionary, k).residual, whole.residual)
+
+
 def test_blocks_of_samples_do_not_change_the_result(monkeypatch):
     x, dictionary = problem(60)
     whole = pursue_nonnegative(x, dictionary, 5)
