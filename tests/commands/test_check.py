@@ -13,7 +13,7 @@ from sae_lightning.cli import main
 from sae_lightning.saes import BatchTopK, TopK
 
 # Ablation costs a model with random weights nothing.
-pytestmark = pytest.mark.filterwarnings("ignore:ce_recovered_zero is withheld")
+pytestmark = pytest.mark.filterwarnings("ignore:.*is withheld")
 SMALL = ["--n_tokens=256", "--context_length=16", "--control_samples=512", "--latents=3", "--draws=2"]
 FEW = ["--controls=[random_encoder, permuted_decoder]", "--nulls=[gaussian]"]
 
@@ -22,7 +22,7 @@ FEW = ["--controls=[random_encoder, permuted_decoder]", "--nulls=[gaussian]"]
 def folder(tmp_path_factory):
     """A model, text, SAEs of ours that say nothing of their training, and one in the format of SAELens that does."""
     folder = tmp_path_factory.mktemp("check")
-    tiny.save_tiny_lm(folder / "model", seed=1)
+    tiny.save_tiny_lm(folder / "model")
     tiny.save_text(folder / "text.jsonl", 300)
     x = torch.randn(600, 16, generator=torch.Generator().manual_seed(0)) + 2
     for name, d_sae in (("first", 40), ("second", 48)):
@@ -171,6 +171,7 @@ def test_the_configuration_that_is_printed_runs_to_the_same_numbers(folder, caps
     assert max(map(len, screen.splitlines()[:-2])) <= 80
     (tmp_path / "printed.yaml").write_text(run(capsys, *arguments, "--print_config"))
     main(["validate", f"--config={tmp_path / 'printed.yaml'}", "--verbose=false"])
+    capsys.readouterr()
     lines = [
         json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])["metrics"]
         for path in (tmp_path / "run", tmp_path / "lightning_logs/check/version_0")
