@@ -1,8 +1,9 @@
 """What the report shows of latents: the SAE and its baselines, a sample of latents of each.
 
-Members are those of the activations themselves (no nulls), the first seed of each policy of each hook. Where an SAE has
-more latents than are shown, those that `AutoInterp` has interpreted come first, then others that fire in the held-out
-data. Both are taken in one random order, the same for all members of one size.
+Members are those of the activations themselves (no nulls), the first seed of each policy of each hook, and of the
+controls of a published SAE those whose latents are random ones. Where an SAE has more latents than are shown, those
+that `AutoInterp` has interpreted come first, then others that fire in the held-out data. Both are taken in one random
+order, the same for all members of one size.
 """
 
 import warnings
@@ -31,6 +32,7 @@ from sae_lightning.saes.saving import dead_latents, folded_scale
 
 N_READ = 32768
 """Held-out tokens or samples that are read."""
+_SHOWN_CONTROLS = ("random_encoder", "random_decoder_tied")
 N_BINS = 20
 """Bins of the histogram of activations."""
 # Not a seed that somebody gives to data or SAEs.
@@ -81,7 +83,7 @@ class ShownLatents:
 @torch.no_grad()
 def gather(run: Run, n_latents: int) -> ShownLatents | None:
     """Read SAEs, held-out data and what other commands have left in the run; None where there are no SAEs."""
-    shown = run.first_seeds()
+    shown = [member for member in run.first_seeds() if _has_own_latents(run, member)]
     if not shown:
         return None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -111,6 +113,13 @@ def gather(run: Run, n_latents: int) -> ShownLatents | None:
     examples = (example for one in members for example in examples_of(one.latents))
     numbers = {example["image"] for example in examples if example["type"] == "image"}
     return ShownLatents(members, held_out.unit, held_out.n, problem, held_out.n_images, held_out.images(numbers))
+
+
+def _has_own_latents(run: Run, member: Member) -> bool:
+    """Return whether an SAE is none of the controls that are left out, such as one with the latents of its SAE."""
+    if member.policy not in run.measurements.controls:
+        return True
+    return run.measurements.sizes.get(member.policy, ("", member.policy))[1] in _SHOWN_CONTROLS
 
 
 def choose(d_sae: int, firing: Tensor | None, interpreted: Mapping[int, Any], n_latents: int) -> list[int]:
