@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".gguf"
-_WEIGHTS = ("*.safetensors", "*.bin")
+WEIGHTS = ("*.safetensors", "*.bin")
 _PACKAGES = ("gguf", "accelerate")
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
@@ -26,7 +26,7 @@ def gguf_file(model: str) -> Path | None:
     """
     path = Path(model).expanduser()
     files = [path] if path.is_file() and path.suffix.lower() == SUFFIX else []
-    if path.is_dir() and not any(True for pattern in _WEIGHTS for _ in path.glob(pattern)):
+    if path.is_dir() and not has_weights(path):
         files = sorted(file for file in path.iterdir() if file.suffix.lower() == SUFFIX)
     if not files:
         return None
@@ -41,26 +41,49 @@ def gguf_file(model: str) -> Path | None:
     return files[0].absolute()
 
 
+def has_weights(folder: Path) -> bool:
+    """Tell whether a folder has weights of a transformers checkpoint."""
+    return any(True for pattern in WEIGHTS for _ in folder.glob(pattern))
+
+
 def check_packages(file: Path) -> None:
     """Raise a `ValueError` where a package is missing without which transformers reads no GGUF file."""
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise ValueError(
             f"{file}: to read a GGUF file transformers needs {' and '.join(missing)}: pip install "
-            f"{' '.join(missing)}, or this program with its extra `gguf`"
+            f"{' '.join(missing)}, which the extra sae-lightning[gguf] does"
         )
 
 
-def options(file: Path) -> dict[str, Any]:
-    """Return what `from_pretrained` takes beside the folder. The path is whole: it would look in the working one."""
-    return {"gguf_file": str(file)}
+def load(loader: Any, file: Path, config: Any = None) -> Any:
+    """Load configuration, tokenizer or model from a GGUF file.
 
+    Args:
+        loader: an auto class of transformers.
+        file: its absolute path: of a name alone transformers takes the file in the working folder, if there is one.
+        config: for a model, its configuration.
 
-def model_options(file: Path) -> dict[str, Any]:
-    """Return what `from_pretrained` of a model takes: newer versions of transformers may leave weights quantised."""
+    Raises:
+        ValueError: if a package is missing, or transformers cannot read the file.
+    """
     import transformers
 
-    quantised: Any = getattr(transformers, "GgufConfig", None)
-    return options(file) | ({"quantization_config": quantised(dequantize=True)} if quantised else {})
+    check_packages(file)
+    options: dict[str, Any] = {"gguf_file": str(file)}
+    if config is not None:
+        options["config"] = config
+        if quantised := getattr(transformers, "GgufConfig", None):  # newer versions may leave the weights quantised
+            options["quantization_config"] = quantised(dequantize=True)
+    try:
+        loaded = loader.from_pretrained(str(file.parent), **options)
+    except Exception as error:  # of a damaged file any part of the reader may stumble over
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"{file}: transformers cannot read this GGUF file with {loader.__name__} ({lines[0]})"
+        ) from error
+    if hasattr(loaded, "all_special_ids"):
+        loaded.name_or_path = str(file)  # a tokenizer is known by its file, not by the folder around it
+    return loaded
 
 
 def with_architecture(config: Any) -> Any:
@@ -69,7 +92,7 @@ def with_architecture(config: Any) -> Any:
 
     if not getattr(config, "architectures", None):
         for loader in (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM):
-            if type(config) in loader._model_mapping:
-                config.architectures = [loader._model_mapping[type(config)].__name__]
+            if (cls := loader._model_mapping.get(type(config), None)) is not None:
+                config.architectures = [cls.__name__]
                 break
     return config
