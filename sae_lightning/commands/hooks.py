@@ -47,7 +47,9 @@ class _WholeClip(_Unhooked, ClipSource):
 
 def _parser() -> ArgumentParser:
     parser = make_parser("hooks", __doc__)
-    parser.add_argument("MODEL", help="Folder of a transformers checkpoint, or its name on the hub; as data.model.")
+    parser.add_argument(
+        "MODEL", help="Folder of a transformers checkpoint, its name on the hub, or a GGUF file; as data.model."
+    )
     parser.add_argument(
         "--hook_input", action="store_true", help="List those whose input has activations, not the output."
     )

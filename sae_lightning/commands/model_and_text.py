@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def add_model_and_text(parser: ArgumentParser) -> None:
     """Add ``--model``, ``--hook``, ``--text`` and what goes with them, or ``--config``."""
-    parser.add_argument("--model", type=str | None, default=None, help="Language model: folder, or name on the hub.")
+    parser.add_argument(
+        "--model", type=str | None, default=None, help="Language model: folder, GGUF file, or name on the hub."
+    )
     parser.add_argument("--hook", type=str | None, default=None, help="Submodule whose output the SAE reads.")
     parser.add_argument("--hook_input", action="store_true", help="The SAE reads the input of the submodule.")
     parser.add_argument(

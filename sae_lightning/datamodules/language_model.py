@@ -16,13 +16,15 @@ class LanguageModelDataModule(TextActivations):
     """Activations of a language model at a hook, made while training, on all tokens but the special ones.
 
     Args:
-        model: folder of a transformers checkpoint, or its name on the hub.
+        model: folder of a transformers checkpoint, its name on the hub, or a GGUF file (or the folder of one), with its
+            tokenizer in it; the extra `gguf` reads these.
         hook: dotted name of a submodule, one that `sae hooks MODEL` lists, for example model.layers.2; for several,
             names of yours with one each, for example {early: model.layers.1, late: model.layers.3}.
         text: what the model reads: FileText, HubText or PocketText.
         hook_input: take what goes into the submodule and not what comes out. Default: false.
         revision: branch, tag or commit of the model on the hub. Default: its main branch.
-        dtype: number format of the model; auto is the one it is stored in. A run on a CPU that is slow in it says so.
+        dtype: number format of the model; auto is the one it is stored in, and float32 for a GGUF file. A run on a CPU
+            that is slow in it says so.
         tokenizer: folder or name of the tokenizer. Default: the model's own.
         context_length: tokens in a row of text, the first token included, at most what the model can read.
         bos_in_every_row: put the beginning token in front of rows that do not begin with a document, if there is one.

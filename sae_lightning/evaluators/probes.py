@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from scipy.sparse import csr_matrix
 from torch import Tensor
@@ -18,6 +17,7 @@ from typing_extensions import override
 from sae_lightning.checks import check_whole
 from sae_lightning.distributed import all_gather_object
 from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.probe_items import probe_items
 from sae_lightning.evaluators.repeats import Repeated
 from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.evaluators.sizes import same_sizes
@@ -254,16 +254,18 @@ class Probing(Repeated):
         set_name: SetName,
     ) -> Iterator[Scores]:
         """Compute accuracy and AUROC of one probe on one set; nothing where no task has the set."""
-        tasks = [
-            (scores, task.documents)
-            for scores, task in zip(results, prepared, strict=True)
+        tasks = {
+            number: scores
+            for number, scores in enumerate(results)
             if scores and set_name in next(iter(scores.values())).probes[name]
-        ]
+        }
         if not tasks:
             return
-        members = [member for member, first in tasks[0][0].items() if name in first.probes]
-        by_member = {member: [scores[member].probes[name][set_name] for scores, _ in tasks] for member in members}
-        controls = {member: [scores[member].controls[name].get(set_name) for scores, _ in tasks] for member in members}
+        members = [member for member, first in next(iter(tasks.values())).items() if name in first.probes]
+        by_member = {member: [scores[member].probes[name][set_name] for scores in tasks.values()] for member in members}
+        controls = {
+            member: [scores[member].controls[name].get(set_name) for scores in tasks.values()] for member in members
+        }
 
         def scores_of(metric: Metric, value: Callable[[Score], float], items: Items | None) -> Scores:
             means = {member: float(np.mean([value(score) for score in scores])) for member, scores in by_member.items()}
@@ -274,7 +276,7 @@ class Probing(Repeated):
             }
             return Scores(metric, means, floors, items)
 
-        items = _items_by_document(by_member, [documents for _, documents in tasks])
+        items = probe_items(by_member, {number: prepared[number].documents for number in tasks})
         yield scores_of(accuracy_metric(name, set_name), lambda score: score.accuracy, items)
         yield scores_of(auroc_metric(name, set_name), lambda score: score.auroc, None)
 
@@ -293,36 +295,3 @@ def _undefined(scores: Mapping[Probe, Mapping[str, Score]]) -> dict[Probe, dict[
         }
         for name, of_sets in scores.items()
     }
-
-
-def _items_by_document(by_member: Mapping[Member, Sequence[Score]], documents: Sequence[Sequence[Hashable]]) -> Items:
-    """Split the accuracy by documents, of all tasks together."""
-    places: dict[tuple[int, Hashable], int] = {}
-    numbers = [
-        np.array([places.setdefault((task, name), len(places)) for name in names], dtype=np.int64)
-        for task, names in enumerate(documents)
-    ]
-    correct = {m: by_document([score.correct for score in scores], numbers) for m, scores in by_member.items()}
-    weights = {m: by_document([score.weights for score in scores], numbers) for m, scores in by_member.items()}
-    in_set = next(iter(weights.values())) > 0  # the other documents are of other sets
-    names = [name for name, place in places.items() if in_set[place]]
-    return Items(
-        {member: sums[in_set] for member, sums in correct.items()},
-        {member: sums[in_set] for member, sums in weights.items()},
-        names=dict.fromkeys(by_member, names),
-    )
-
-
-def by_document(values: Sequence[np.ndarray], documents: Sequence[np.ndarray]) -> Tensor:
-    """Sum the values of examples over each document, each task with the same weight.
-
-    Args:
-        values: [n_examples] for each task.
-        documents: [n_examples] for each task, the number of the document of each example among those of all tasks.
-
-    Returns:
-        [n_documents of all tasks].
-    """
-    n = 1 + max(int(numbers.max()) for numbers in documents)
-    sums = [np.bincount(numbers, of_task, n) for of_task, numbers in zip(values, documents, strict=True)]
-    return torch.from_numpy(np.sum(sums, 0) / len(sums))

@@ -32,10 +32,12 @@ class SparseProbing(TextEvaluator, Probing):
     label, the same in training and test, which counts what choosing among many latents and meeting a word again are
     worth. Labels are drawn once for each class, and again in each repeat.
 
+    Intervals are over the documents of all tasks, and from 20 tasks on over tasks: about other tasks like these.
+
     Args:
         tasks: what to classify: PythonTokens, PythonIndentation, PythonPackage, CityAttribute, LabelledFiles,
-            SAEBenchSet. Default: the first three, and CityAttribute for continent and for language; they need no
-            network.
+            SAEBenchSet, SAEProbesSets (many tasks in one). Default: the first three, and CityAttribute for continent
+            and for language; they need no network.
         ks: how many latents a probe reads, each 1 or more.
         pooling: how the tokens of a text become one example, where a task is about whole texts; special tokens never
             count.
@@ -74,7 +76,8 @@ class SparseProbing(TextEvaluator, Probing):
                     PreparedTask(task, self.reader, self.train_examples, self.test_examples, self.pooling, draw)
                     for draw in range(self.n_repeats)
                 ]
-                for task in (default_tasks() if self.tasks is None else self.tasks)
+                for given in (default_tasks() if self.tasks is None else self.tasks)
+                for task in given.parts()
             ]
 
 

@@ -17,7 +17,7 @@ class TransformersJudge(PromptJudge):
     It is loaded with the first question and kept beside the SAEs.
 
     Args:
-        model: folder of an instruction-tuned checkpoint, or its name on the hub.
+        model: folder or GGUF file of an instruction-tuned checkpoint, or its name on the hub.
         revision: branch, tag or commit on the hub. Default: its main branch.
         dtype: number format of the model; auto is the one it is stored in.
         batch_size: questions in a forward, 1 or more.

@@ -3,6 +3,7 @@
 from sae_lightning.probing.files import LabelledFiles
 from sae_lightning.probing.hub import SAEBenchSet
 from sae_lightning.probing.prepared import PreparedTask
+from sae_lightning.probing.sae_probes import SAEProbesSets
 from sae_lightning.probing.task import Example, ExampleSets, ProbingTask
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "PreparedTask",
     "ProbingTask",
     "SAEBenchSet",
+    "SAEProbesSets",
 ]

@@ -66,6 +66,10 @@ class ProbingTask(ABC):
             ValueError: if the data are not there or not as expected.
         """
 
+    def parts(self) -> "list[ProbingTask]":
+        """Return the tasks that this one stands for: itself, unless a subclass stands for several."""
+        return [self]
+
     def load_draw(self, n_train: int, n_test: int, draw: int) -> ExampleSets:
         """Load a draw; the first needs nothing of a task but `load(n_train, n_test)`.
 

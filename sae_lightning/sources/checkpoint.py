@@ -1,4 +1,4 @@
-"""Loading a transformers checkpoint, with errors that name the folder or the name at fault."""
+"""Loading a transformers checkpoint or a GGUF file, with errors that name the folder, file or name at fault."""
 
 import copy
 from pathlib import Path
@@ -7,9 +7,8 @@ from typing import Any
 import torch
 
 from sae_lightning.provenance import sampled_fingerprint
+from sae_lightning.sources import gguf
 from sae_lightning.sources.model_kind import ModelKind, kind_of
-
-_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def load_kind(model: str, revision: str | None) -> ModelKind:
@@ -18,19 +17,17 @@ def load_kind(model: str, revision: str | None) -> ModelKind:
     Raises:
         ValueError: if the folder or the hub name has no model to load.
     """
-    import transformers
-
     check_folder(model)
-    return kind_of(_load(transformers.AutoConfig, model, revision))
+    return kind_of(_load_config(model, revision))
 
 
 def load_model(model: str, revision: str | None, dtype: str) -> tuple[torch.nn.Module, ModelKind]:
     """Load a checkpoint, with its language-modelling head if it has one.
 
     Args:
-        model: folder, or name on the hub.
+        model: folder, GGUF file or a folder of one, or name on the hub.
         revision: branch, tag or commit on the hub; None for its main branch.
-        dtype: name of a torch dtype, or auto for the stored one.
+        dtype: name of a torch dtype, or auto for the stored one, which is float32 for a GGUF file.
 
     Returns:
         The model without gradients, in evaluation mode, on the CPU; and what it is.
@@ -41,9 +38,9 @@ def load_model(model: str, revision: str | None, dtype: str) -> tuple[torch.nn.M
     import transformers
 
     check_folder(model)
-    config = _load(transformers.AutoConfig, model, revision)
+    config = _load_config(model, revision)
     kind = kind_of(config)
-    loaded = _load(getattr(transformers, kind.loader), model, revision)
+    loaded = _load(getattr(transformers, kind.loader), model, revision, config)
     loaded.fingerprint = sampled_fingerprint(loaded.state_dict())
     # Set after loading: the argument of from_pretrained was renamed between versions of transformers.
     torch_dtype = _stored_dtype(config) if dtype == "auto" else getattr(torch, dtype)
@@ -85,10 +82,10 @@ def redrawn(model: Any, seed: int, embeddings: bool) -> torch.nn.Module:
 
 
 def load_tokenizer(tokenizer: str, revision: str | None = None) -> Any:
-    """Load a fast tokenizer.
+    """Load a fast tokenizer; that of a GGUF file is in the file.
 
     Raises:
-        ValueError: if the folder or the hub name has no tokenizer to load.
+        ValueError: if the folder, file or hub name has no tokenizer to load.
     """
     import transformers
 
@@ -104,20 +101,44 @@ def check_folder(model: str) -> None:
         ValueError: in either case.
     """
     folder = Path(model).expanduser()
+    if file := gguf.gguf_file(model):
+        gguf.check_packages(file)
+        return
+    if folder.is_file():
+        raise ValueError(f"model={model}: expected the folder of a transformers checkpoint, or a file *{gguf.SUFFIX}")
     if not folder.is_dir():
+        if model.lower().endswith(gguf.SUFFIX):
+            raise ValueError(f"model={model}: there is no such file")
         if model.startswith((".", "/", "~")) or model.count("/") > 1:
             raise ValueError(f"model={model}: there is no such folder")
         return
     if not (folder / "config.json").is_file():
         raise ValueError(f"model={model}: the folder has no config.json; expected a transformers checkpoint")
-    if not any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
+    if not gguf.has_weights(folder):
         raise ValueError(
-            f"model={model}: the folder has no weights; expected {' or '.join(_WEIGHTS)} beside config.json, "
+            f"model={model}: the folder has no weights; expected {' or '.join(gguf.WEIGHTS)} beside config.json, "
             "for example model.safetensors as written by model.save_pretrained(folder)"
         )
 
 
-def _load(loader: Any, name: str, revision: str | None) -> Any:
+def _load_config(model: str, revision: str | None) -> Any:
+    import transformers
+
+    config = _load(transformers.AutoConfig, model, revision)
+    return gguf.with_architecture(config) if gguf.gguf_file(model) else config
+
+
+def _load(loader: Any, name: str, revision: str | None, config: Any = None) -> Any:
+    """Load with one of transformers' auto classes.
+
+    Args:
+        loader: the class.
+        name: folder, GGUF file or name on the hub.
+        revision: on the hub.
+        config: where a model is loaded, what was read of it before; reading it again takes long for a GGUF file.
+    """
+    if file := gguf.gguf_file(name):
+        return gguf.load(loader, file, config)
     path = Path(name).expanduser()
     try:
         return loader.from_pretrained(str(path) if path.is_dir() else name, revision=revision or "main")

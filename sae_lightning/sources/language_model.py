@@ -30,7 +30,7 @@ class LanguageModelSource(HookedModel):
     encoder-decoder both halves read the same tokens, and a multimodal model reads text alone.
 
     Args:
-        model: folder of a transformers checkpoint, or its name on the hub.
+        model: folder of a transformers checkpoint, its name on the hub, or a GGUF file (or the folder of one).
         hook: dotted name of a submodule, as `sae hooks MODEL` lists them, for example model.layers.2; for several, a
             mapping from names of your choice to submodules, for example {early: model.layers.1, late: model.layers.3}.
         hook_input: read the input of the submodule instead of its output. Default: false.

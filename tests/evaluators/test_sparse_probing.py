@@ -138,6 +138,22 @@ def test_the_mean_is_over_tasks_and_made_of_the_items(trainer, text, members):
     assert len(measured["probe_accuracy_k1"].items.numerators[TRAINED]) == 40  # 20 documents of each task
 
 
+def test_many_tasks_are_the_items(trainer, text, members):
+    class Many(Animal):
+        def parts(self):
+            return [Animal()] * 19 + [Guess()]
+
+    few, _ = evaluate(trainer, text, members, Animal(), Guess(), ks=(1,))
+    many, logged = evaluate(trainer, text, members, Many(), ks=(1,))
+    guess = 2 * few["probe_accuracy_k1"].members[TRAINED] - 1
+    items = many["probe_accuracy_k1"].items
+    assert items.numerators[TRAINED].tolist() == pytest.approx([1.0] * 19 + [guess])
+    assert set(items.denominators[TRAINED].tolist()) == {1.0}
+    assert logged["val/probe_accuracy_k1/trained/0"] == pytest.approx((19 + guess) / 20)
+    # Out of distribution there are 19 tasks, too few for that.
+    assert len(many["probe_accuracy_ood_k1"].items.numerators[TRAINED]) == 19 * 20
+
+
 def test_it_draws_nothing_and_runs_the_model_once_for_each_task(trainer, text, members, monkeypatch):
     calls = []
     capture = text.source.capture

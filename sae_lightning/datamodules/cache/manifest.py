@@ -17,6 +17,7 @@ import torch
 
 from sae_lightning.class_paths import current_class_paths
 from sae_lightning.datamodules.cache.storage import Folder
+from sae_lightning.sources.gguf import gguf_file
 
 MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "sae_lightning activations", 2
@@ -193,11 +194,8 @@ def sha256(path: Path) -> str:
 
 def model_files(model: str) -> dict[str, str]:
     """Return the sha256 of config and weights of a local checkpoint by name; empty for a checkpoint on the hub."""
-    folder = Path(model).expanduser()
-    files: Iterable[Path] = sorted(
-        path
-        for pattern in ("config.json", "open_clip_config.json", "*.safetensors", "*.bin")
-        for path in folder.glob(pattern)
-    )
+    folder, file = Path(model).expanduser(), gguf_file(model)
+    patterns = ("config.json", "open_clip_config.json", "*.safetensors", "*.bin")
+    files: Iterable[Path] = [file] if file else sorted(path for pattern in patterns for path in folder.glob(pattern))
     with ThreadPoolExecutor(8) as threads:
         return {path.name: digest for path, digest in zip(files, threads.map(sha256, files), strict=True)}
