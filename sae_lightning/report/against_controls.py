@@ -17,7 +17,7 @@ _MOST_NAMED = 4
 def sentences_on_controls(
     runs: Sequence[Measurements], comparisons: Sequence[Comparison], against: Callable[[str, Sequence[Comparison]], str]
 ) -> Iterator[str]:
-    """Say which controls a published SAE beats on every metric, and which are better on one.
+    """Say which controls a published SAE beats on every question, and which are better on one.
 
     Args:
         runs: of one experiment.
@@ -29,11 +29,11 @@ def sentences_on_controls(
     beaten = [name for name, own in by_control.items() if _is_beaten(own)]
     subject = subject[:1].upper() + subject[1:]
     if len(beaten) == len(by_control):
-        yield f"{subject} beats {_number(beaten)} on every metric: {_listed(beaten)}."
+        yield f"{subject} beats {_number(beaten)} on every question: {_listed(beaten)}."
     elif beaten:
-        yield f"{subject} beats {len(beaten)} of {_number(by_control)} on every metric: {_listed(beaten)}."
+        yield f"{subject} beats {len(beaten)} of {_number(by_control)} on every question: {_listed(beaten)}."
     else:
-        yield f"{subject} beats none of {_number(by_control)} on every metric."
+        yield f"{subject} beats none of {_number(by_control)} on every question."
     rest = [against(name, own) for name, own in by_control.items() if name not in beaten]
     if rest:
         text = "; ".join(rest)
@@ -41,7 +41,7 @@ def sentences_on_controls(
     better = {name: tags for name, own in by_control.items() if (tags := _lost(own))}
     if better:
         clauses = "; ".join(f"{policy_label(name)} ({_metrics(runs, tags)})" for name, tags in better.items())
-        yield f"Better than it on some metric: {clauses}."
+        yield f"Better than it on some question: {clauses}."
 
 
 def limits_of_controls(comparisons: Sequence[Comparison]) -> Iterator[str]:

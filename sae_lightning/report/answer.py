@@ -9,7 +9,7 @@ from sae_lightning.figures.dots import MARKS
 from sae_lightning.figures.verdict import by_question, headlines, verdict_chart
 from sae_lightning.members import RANDOM_BASELINES, in_order, policy_label
 from sae_lightning.report.against_controls import control_counts, limits_of_controls, sentences_on_controls
-from sae_lightning.runs import Experiment
+from sae_lightning.runs import Experiment, Measurements
 from sae_lightning.verdict import Comparison
 
 _WORDS = {
@@ -70,9 +70,12 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
     sentences: list[str] = []
     counts: list[Table] = []
     for published, own in groups.items():
-        words.append(_word([comparison for comparison in own if not comparison.inactive]))
+        # Of an SAE and its controls the headline of each question decides, as in check.json. Some other metrics are a
+        # matter of how a control is made: nearly all latents of a random encoder fire.
+        deciding = _headlines_among(runs, own) if published else own
+        words.append(_word([comparison for comparison in deciding if not comparison.inactive]))
         if published:
-            sentences += sentences_on_controls(runs, own, _against)
+            sentences += sentences_on_controls(runs, deciding, _against)
             counts.append(control_counts(runs, own))
         else:
             sentences += _on_baselines(experiment, own)
@@ -82,6 +85,11 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
     named = [f"{subject}: {word}" for subject, word in zip(subjects, words, strict=True)]
     word = words[0] if len(words) == 1 else "; ".join(text[:1].upper() + text[1:] for text in named)
     return Answer(word, sentences, counts, *charts, any(groups), "" in groups)
+
+
+def _headlines_among(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> list[Comparison]:
+    tags = headlines(runs, dict.fromkeys(comparison.tag for comparison in comparisons))
+    return [comparison for comparison in comparisons if comparison.tag in tags]
 
 
 def _on_baselines(experiment: Experiment, comparisons: Sequence[Comparison]) -> Iterator[str]:
