@@ -19,9 +19,19 @@ from sae_lightning.saes import ReLU, SAEModule, TopK
 LETTERS, SECOND, THIRD = "abcdeg", "bcdfgh", "aklmn"
 TAKEN = [f"a{second}a" for second in SECOND]
 """Words whose letter a latent of their own can take over: a fifth of those with an a."""
-VOCABULARY = [
-    f"{a}{b}{c}" for a in LETTERS for b in SECOND for c in THIRD
-] + ["has", "the", "first", "letter", ":", "A", "B", "C", "D", "E", "G"]
+VOCABULARY = [f"{a}{b}{c}" for a in LETTERS for b in SECOND for c in THIRD] + [
+    "has",
+    "the",
+    "first",
+    "letter",
+    ":",
+    "A",
+    "B",
+    "C",
+    "D",
+    "E",
+    "G",
+]
 N_LATENTS = len(LETTERS) + len(TAKEN)
 D_IN = N_LATENTS + 32
 D_SAE = 2 * N_LATENTS
