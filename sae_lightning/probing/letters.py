@@ -155,7 +155,7 @@ def vocabulary_words(tokenizer: Any) -> dict[str, int]:
     before = len(tokenizer.decode(anchor))
     ids = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
     texts = tokenizer.batch_decode([[*anchor, i] for i in ids], clean_up_tokenization_spaces=False)
-    words = {}
+    words: dict[str, int] = {}
     for i, text in zip(ids, texts, strict=True):
         blank, word = text[before : before + 1], text[before + 1 :]
         if blank == " " and len(word) >= _MIN_LENGTH and word.isascii() and word.isalpha():
@@ -181,10 +181,10 @@ def _with_enough_words(rows: Mapping[str, tuple[bool, Tensor]]) -> LetterWords:
     for word in rows:
         by_letter.setdefault(word[0].lower(), []).append(word)
     kept, left_out = list[str](), list[str]()
-    for letter, words in sorted(by_letter.items()):
-        n_test = sum(rows[word][0] for word in words)
-        has_enough = n_test >= _MIN_TEST and len(words) - n_test >= _MIN_TRAIN
-        kept += words if has_enough else []
+    for letter, own in sorted(by_letter.items()):
+        n_test = sum(rows[word][0] for word in own)
+        has_enough = n_test >= _MIN_TEST and len(own) - n_test >= _MIN_TRAIN
+        kept += own if has_enough else []
         left_out += [] if has_enough else [letter]
     words = LetterWords(
         kept,
