@@ -97,14 +97,20 @@ class WordLatents:
 
     @classmethod
     def at_random(cls, d_sae: int, k: int, x: Float[Tensor, "n_words d_in"]) -> "WordLatents":
-        """Take random directions, of which the k largest projections of an activation, less the mean, are latents."""
-        directions = random_dictionary(d_sae, x.shape[1])
-        centred, values = x - x.mean(0), []
+        """Take random directions, of which the k largest projections of an activation, less the mean, are latents.
+
+        One number scales them all, so that they reconstruct the activations as well as they can: projections on
+        directions that overlap add up to too much, and what each adds would be too large a share.
+        """
+        directions, centred, values = random_dictionary(d_sae, x.shape[1]), x - x.mean(0), []
         for some in centred.split(_WORDS_AT_ONCE):
             top = (some @ directions.T).topk(k)
             offsets = torch.arange(len(some) + 1) * k
             values.append(_csr(top.values.relu().flatten(), top.indices.flatten(), offsets, d_sae))
-        return cls(csr_matrix(vstack(values)), np.ones(len(x)), directions)
+        latents = csr_matrix(vstack(values))
+        x_hat = latents @ directions.numpy()
+        scale = float((x_hat * centred.numpy()).sum() / max(np.square(x_hat).sum(), 1e-30))
+        return cls(latents, np.full(len(x), scale), directions)
 
     @property
     def l0(self) -> float:

@@ -214,6 +214,16 @@ def test_latents_are_brought_to_the_units_of_the_activations(settings):
     assert torch.allclose(values @ latents.directions, added, atol=1e-4)
 
 
+def test_random_latents_reconstruct_as_well_as_one_scale_allows():
+    x = 5 + torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    latents = WordLatents.at_random(24, 6, x)
+    assert latents.l0 == pytest.approx(6, abs=0.5)
+    x_hat = torch.from_numpy(latents.values @ latents.directions.numpy() * latents.scales[:, None])
+    centred = x - x.mean(0)
+    errors = [float((centred - scale * x_hat).square().sum()) for scale in (0.95, 1, 1.05)]
+    assert errors[1] < min(errors[0], errors[2])
+
+
 def test_nothing_is_drawn_and_the_model_runs_before_training_alone(trainer, text, monkeypatch):
     read = []
     capture = text.source.capture
