@@ -29,13 +29,13 @@ def save_lm_data(folder, n_documents, **sizes):
     return {"class_path": "LanguageModelDataModule", "init_args": arguments}
 
 
-def save_tiny_lm(folder, d=16, layers=2, bos=True, context=64, vocabulary=64, dtype="float32", seed=0):
+def save_tiny_lm(folder, d=16, layers=2, bos=True, context=64, vocabulary=64, dtype="float32", seed=0, words=WORDS):
     """A LlamaForCausalLM and a fast tokenizer of words with <unk> <s> </s> <pad>; returns the folder as a string."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    vocab = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "<pad>", *WORDS])}
+    vocab = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "<pad>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"unk_token": "<unk>", "pad_token": "<pad>"} | ({"bos_token": "<s>", "eos_token": "</s>"} if bos else {})

@@ -1,6 +1,7 @@
 """Callbacks that answer one question each at validation and test."""
 
 from sae_lightning.datamodules.text_reader import TextReader
+from sae_lightning.evaluators.absorption import Absorption
 from sae_lightning.evaluators.attribute_editing import AttributeEditing
 from sae_lightning.evaluators.attribute_probing import AttributeProbing
 from sae_lightning.evaluators.auto_interp import AutoInterp
@@ -24,6 +25,7 @@ from sae_lightning.evaluators.text_evaluator import TextEvaluator
 from sae_lightning.evaluators.zero_shot import ZeroShotRecovered
 
 __all__ = [
+    "Absorption",
     "AttributeEditing",
     "AttributeProbing",
     "AutoInterp",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.sparse import csr_matrix
 
 from sae_lightning.probing.problems import Problem
@@ -87,7 +87,8 @@ def probe(problems: Sequence[Problem], columns: Sequence[Float[np.ndarray, "n _"
 
     results: dict[str, list[tuple[Problem, np.ndarray, float]]] = {"test": [], "ood": []}
     for problem, x in zip(problems, columns, strict=True):
-        logits = fit(x[problem.rows["train"]], problem.positive["train"], x)
+        # Control labels may be out of balance, and the score is of a balanced set: `fit` weighs classes.
+        logits = LinearProbe.fit(x[problem.rows["train"]], problem.positive["train"]).logits(x)
         for name, results_of_set in results.items():
             rows, positive = problem.rows[name], problem.positive[name]
             if positive.any() and not positive.all():
@@ -106,21 +107,45 @@ def probe(problems: Sequence[Problem], columns: Sequence[Float[np.ndarray, "n _"
     return scores
 
 
-def fit(
-    x: Float[np.ndarray, "n_train d"], positive: np.ndarray, to_judge: Float[np.ndarray, "n d"]
-) -> Float[np.ndarray, " n"]:
-    """Return log-odds of the examples to judge; all zero where training examples give nothing to learn from."""
-    from sklearn.linear_model import LogisticRegression
+@dataclass(frozen=True)
+class LinearProbe:
+    """A logistic probe that was fitted to some columns.
 
-    std = x.std(0)
-    varies = std > 0
-    if not varies.any() or positive.all() or not positive.any():
-        return np.zeros(len(to_judge))
-    centre = x[:, varies].mean(0)
-    scaled, judged = ((columns[:, varies] - centre) / std[varies] for columns in (x, to_judge))
-    # Control labels may be out of balance, and the score is of a balanced set.
-    return (
-        LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced")
-        .fit(scaled, positive)
-        .decision_function(judged)
-    )
+    Args:
+        varies: [d] which columns vary over the training examples; the others are not read.
+        centre: mean of those that vary.
+        std: their standard deviation.
+        model: logistic regression on (x - centre) / std; None where there was nothing to learn from.
+    """
+
+    varies: Bool[np.ndarray, " d"]
+    centre: Float[np.ndarray, " n_varying"]
+    std: Float[np.ndarray, " n_varying"]
+    model: Any
+
+    @classmethod
+    def fit(cls, x: Float[np.ndarray, "n_train d"], positive: Bool[np.ndarray, " n_train"]) -> "LinearProbe":
+        """Fit a probe; classes weigh the same however many examples they have."""
+        from sklearn.linear_model import LogisticRegression
+
+        std = x.std(0)
+        varies = std > 0
+        centre, model = x[:, varies].mean(0), None
+        if varies.any() and positive.any() and not positive.all():
+            scaled = (x[:, varies] - centre) / std[varies]
+            model = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced").fit(scaled, positive)
+        return cls(varies, centre, std[varies], model)
+
+    def logits(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+        """Return log-odds; all zero where training examples gave nothing to learn from."""
+        if self.model is None:
+            return np.zeros(len(x))
+        return self.model.decision_function((x[:, self.varies] - self.centre) / self.std)
+
+    @property
+    def direction(self) -> Float[np.ndarray, " d"]:
+        """The direction along which log-odds grow, in the units of the columns, of length 1; zeros without a model."""
+        weights = np.zeros(len(self.varies))
+        if self.model is not None:
+            weights[self.varies] = self.model.coef_[0] / self.std
+        return weights / (np.linalg.norm(weights) or 1)

@@ -123,7 +123,7 @@ def test_seeds_of_repeats_are_apart_and_the_first_is_the_own_one():
 def test_every_evaluator_that_draws_has_the_option():
     names = {evaluator.__name__ for evaluator in subclasses(Repeated)}
     assert names == {
-        "AttributeEditing", "AttributeProbing", "AutoInterp", "CausalEditing", "ConceptPurity", "Editing",
+        "Absorption", "AttributeEditing", "AttributeProbing", "AutoInterp", "CausalEditing", "ConceptPurity", "Editing",
         "MetaSteering", "Probing", "SparseProbing", "ZeroShotRecovered",
     }  # fmt: skip
     for evaluator in subclasses(Repeated):
