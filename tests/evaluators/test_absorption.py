@@ -182,8 +182,8 @@ def test_what_tells_no_letter_absorbs_none_and_has_no_score(trainer, text):
 
 def test_better_on_most_letters_is_better_than_chance():
     def scores(*f1):
-        nothing = np.zeros(0)
-        return LetterScores(np.array(f1), nothing, nothing, nothing)
+        no_words = np.zeros(0)
+        return LetterScores(np.array(f1), np.zeros(len(f1)), no_words, no_words)
 
     chance = scores(*[0.1] * 9)
     assert scores(*[0.2] * 8, 0.1).is_above(chance)
