@@ -75,7 +75,7 @@ def _check_group(
     if settings.print_config is not None:
         print(yaml_of(plan.configuration), end="")
         return
-    if not folder.is_measured:
+    if not folder.is_measured(plan.panel):
         _measure(plan, folder, yaml_of, options)
     _finish(plan, folder, begin, settings.latents)
 
