@@ -130,7 +130,10 @@ def _read(
     try:
         datamodule = run.datamodule()
         assert datamodule is not None
+        references = run.measurements.references  # measured in this run, which has asked the same of them
         for member, sae in saes.items():
+            if member.policy in references:
+                continue
             datamodule.refuse_sae_of_others(sae, str(run.sae_folder(member)), member.part)
         datamodule.source.to(device)
         has_parts = any(member.part for member in saes)  # else an SAE reads all hooks side by side
