@@ -10,6 +10,7 @@ that are timed here. On a CPU seconds are those of one core.
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
@@ -36,8 +37,8 @@ def main() -> None:
     print("control, seconds to make, to measure, as told before; l0, explained variance of held-out activations")
     for name, control in default_controls().items():
         own = control.new(sae).to(arguments.device)
-        make = timed(lambda own=own, control=control: control.start(own, sae, samples, float(arguments.l0), 0))  # type: ignore[misc]
-        measure = timed(lambda own=own: explained_variance(own, held_out))
+        make = timed(partial(control.start, own, sae, samples, float(arguments.l0), 0))
+        measure = timed(partial(explained_variance, own, held_out))
         told = control.cost(sae, len(samples), len(held_out), float(arguments.l0)).seconds(*speeds)
         scores = f"{measured_l0(own, held_out):.2f} {explained_variance(own, held_out):.4f}"
         print(f"{name} {make:.1f} {measure:.1f} {told:.1f}; {scores}", flush=True)

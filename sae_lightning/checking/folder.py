@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import yaml
 
 from sae_lightning.checking.check_file import CHECK_FILE
 from sae_lightning.runs.metrics_lines import METRICS_FILE
-from sae_lightning.runs.run import CONFIG_FILE
+from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER
 from sae_lightning.runs.starts import STARTS_FILE
 from sae_lightning.whole_files import write_whole
 
@@ -36,15 +36,14 @@ class CheckFolder:
         numbers = [path.name.removeprefix("version_") for path in experiment.glob("version_*")]
         return cls(experiment / f"version_{max((int(one) for one in numbers if one.isdecimal()), default=-1) + 1}")
 
-    @property
-    def is_measured(self) -> bool:
-        """Whether the run has written its last validation."""
-        return (self.path / METRICS_FILE).is_file() and not self.is_interrupted
+    def is_measured(self, panel: Mapping[str, Any]) -> bool:
+        """Return whether the run was finished: its SAEs are written after its last validation.
 
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether a fit was stopped before its end."""
-        return (self.path / "checkpoints" / _CHECKPOINTS[0]).is_file() and not (self.path / "saes").is_dir()
+        Args:
+            panel: arguments of the panel.
+        """
+        places = [self.path / SAES_FOLDER / name / "sae.json" for name in _exported(panel)]
+        return (self.path / METRICS_FILE).is_file() and all(place.is_file() for place in places)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -108,6 +107,16 @@ class CheckFolder:
             "init_args": {"save_dir": str(place.parent.parent), "name": place.parent.name, "version": place.name},
         }
         return {**settings, "name": place.parent.name, "trainer": {**settings["trainer"], "logger": logger}}
+
+
+def _exported(panel: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the folders of the SAEs that a finished run has written."""
+    references = list(panel["references"])
+    yield from (f"{name}/0" for name in references)
+    for name in panel["controls"]:
+        yield from (f"{name}/0" if len(references) == 1 else f"{reference}_{name}/0" for reference in references)
+    for policy in panel["policies"]:
+        yield from (f"{policy}/{seed}" for seed in panel["seeds"])
 
 
 def folder_name(text: str) -> str:

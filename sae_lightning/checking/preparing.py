@@ -12,8 +12,9 @@ from sae_lightning.checking.budget import Budget
 from sae_lightning.checking.configuration import as_yaml, configuration, new_control, quick_evaluators
 from sae_lightning.checking.data import NULLS, DataRequest, data_section, nulls_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
-from sae_lightning.checking.remake import Remake, remake_of
+from sae_lightning.checking.remake import Remake
 from sae_lightning.checking.text_hash import text_of
+from sae_lightning.checking.training import POLICIES, Training, begun_training, training_of
 from sae_lightning.controls import Control
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.datamodules.from_settings import make_datamodule
@@ -23,7 +24,6 @@ from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.saving import tensors_to_save
 
-_POLICIES = 4
 READ_FOLDER = Path("lightning_logs") / "check" / "read"
 """Where an SAE is kept of which the user said what its file does not, in the format of this library."""
 
@@ -136,8 +136,11 @@ def plan_of(
         sizes, made_smaller = cost.fitted(sizes, machine)
         notes += made_smaller
         request = replace(request, draws=sizes.draws, control_samples=sizes.control_samples)
-    budget, remake = _trained(request, checked, sizes, machine, begun)
-    sizes = replace(sizes, train_tokens=budget.tokens or 0)
+    remake = None
+    if (training := _training(request, checked, sizes, machine, begun)) is not None:
+        remake, notes = training.remake, [*notes, *training.notes]
+        request = replace(request, budget=training.budget, seeds=training.seeds)
+        sizes = replace(sizes, trained=POLICIES * len(training.seeds), train_tokens=training.budget.tokens or 0)
     settings = dict(begun) if begun is not None else settings_of(request, saes, remake)
     if begun is None:
         say(cost.told(sizes, cost.estimate(sizes, machine), machine, where))
@@ -147,7 +150,7 @@ def plan_of(
     return Plan(
         checked,
         settings,
-        budget,
+        request.budget,
         request.command,
         text_of(datamodule, request.data.n_tokens),
         datamodule.describe_activations()[""],
@@ -229,7 +232,7 @@ def _sizes(
         request.data.n_tokens,
         len(request.nulls_on(measured.section, measured.datamodule.d_in)),
         cost.model_bytes(measured.datamodule.source),
-        _POLICIES * len(request.seeds) if request.budget.trains else 0,
+        POLICIES * len(request.seeds) if request.budget.trains else 0,
     )
 
 
@@ -252,24 +255,20 @@ def _possible(controls: Mapping[str, Any], checked: Sequence[CheckedSAE]) -> tup
     return possible, reasons
 
 
-def _trained(
+def _training(
     request: CheckRequest,
     checked: Sequence[CheckedSAE],
     sizes: cost.Sizes,
     machine: cost.Machine,
     begun: Mapping[str, Any] | None,
-) -> tuple[Budget, Remake | None]:
-    """Return the budget in tokens, and what is trained on them."""
+) -> Training | None:
+    """Return what is trained; None for nothing."""
     if not request.budget.trains:
-        return request.budget, None
+        return None
     [one] = checked
-    tokens = request.budget.tokens
-    if tokens is None and begun is not None:
-        tokens = int(begun["data"]["init_args"]["train_samples"])
-    if tokens is None:
-        tokens = cost.tokens_for(60 * (request.budget.minutes or 0), sizes, machine)
-    remake = remake_of(one.sae, one.l0, tokens)
-    return request.budget.with_tokens(remake.budget_tokens), remake
+    if begun is not None:
+        return begun_training(request.budget, one, len(request.seeds), begun)
+    return training_of(request.budget, one, request.seeds, sizes, machine)
 
 
 def _training_sizes(section: Mapping[str, Any], remake: Remake) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from sae_lightning.callbacks.run_config import describe_start
+from sae_lightning.checking.limits import limits_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
-from sae_lightning.checking.words import limits_of, questions_of
+from sae_lightning.checking.words import questions_of
 from sae_lightning.members import RANDOM_BASELINES, REMAKE, TRAINED, Member, Tag, policy_label
 from sae_lightning.runs import Measurements, Run
 from sae_lightning.saes.fingerprint import fingerprint
@@ -92,7 +93,6 @@ def _sae(
     metrics = _metrics(grouped, part, policy, own)
     controls = _controls(grouped, part, measured)
     inspection = one.inspection
-    stated = dict(inspection.stated)
     return {
         "name": one.name,
         "where": one.where,
@@ -101,7 +101,7 @@ def _sae(
         "variant": type(one.sae).__name__,
         "d_in": one.sae.d_in,
         "d_sae": one.sae.d_sae,
-        "stated": stated,
+        "stated": dict(inspection.stated),
         "assumed": dict(one.assumed),
         "inspection": inspection.plain(),
         "read_right": " ".join(inspection.verdict()),
@@ -110,7 +110,7 @@ def _sae(
         "controls": controls,
         "null_data": _null_data(measured, one.name),
         "questions": questions_of(metrics),
-        "limits": limits_of(stated, controls, inspection.disagreements(), plan.budget.as_json(), plan.notes),
+        "limits": limits_of(plan, one, controls),
         "remake": _remake(plan, grouped, comparisons),
     }
 

@@ -1,13 +1,37 @@
 """One screen of 80 columns: is the SAE read right, what does it score, and does it beat its controls?"""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 WIDTH = 80
-_CELL = 21
+_GAP, _CORNER = "  ", "SAE minus control"
+_L0, _LEAST_LABEL, _MOST_COLUMNS = 4, 14, 3
 _WORDS = {"equivalent": "equal", "inactive": "same"}
-_MOST_LIMITS = 6
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What one metric says of the controls.
+
+    Args:
+        label: of the metric.
+        cells: by control.
+    """
+
+    label: str
+    cells: Sequence[str]
+
+    @classmethod
+    def of(cls, metric: Mapping[str, Any], names: Iterable[str]) -> "_Column":
+        return cls(metric["label"], [_cell(metric, name) for name in names])
+
+    @property
+    def width(self) -> int:
+        """Of the longest cell, and of the longest word of the label: no word is cut."""
+        return max(map(len, [*self.cells, *self.label.split()]))
 
 
 def screen(check: Mapping[str, Any]) -> str:
@@ -31,12 +55,12 @@ def control_cells(metrics: Mapping[str, Mapping[str, Any]], name: str) -> list[s
 
 def _lines(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[str]:
     title = f"{sae['variant']} with {sae['d_sae']:,} latents, width {sae['d_in']}, {sae['format']}"
-    yield from _wrapped(f"{sae['where']}\n{title}")
+    yield _end_of(sae["where"])
+    yield from _wrapped(title)
     yield from _wrapped(f"Read right?  {sae['read_right']}", indent=2)
     yield from _wrapped(f"Scores       {_scores(check, sae)}", indent=2)
     if sae["metrics"] and sae["controls"]:
-        yield ""
-        yield from _table(sae)
+        yield from _tables(sae)
     if sae["null_data"]:
         cells = [f"{name} {_value(own['explained_variance'])}" for name, own in sae["null_data"].items()]
         yield from _wrapped(f"Explained variance of null data: {', '.join(cells)}", indent=2)
@@ -46,7 +70,7 @@ def _lines(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[str]:
         tokens = sae["remake"]["budget_tokens"]
         yield from _answers(f"Does a re-make on {tokens:,} tokens beat its twins?", sae["remake"]["questions"])
     yield "What this cannot say"
-    for limit in sae["limits"][:_MOST_LIMITS]:
+    for limit in sae["limits"]:
         yield from _wrapped(f"- {limit}", indent=2)
 
 
@@ -63,24 +87,41 @@ def _scores(check: Mapping[str, Any], sae: Mapping[str, Any]) -> str:
     return f"l0 {l0}; {', '.join(values)}; on {check['data']['n_tokens']:,} held-out activations"
 
 
-def _table(sae: Mapping[str, Any]) -> Iterator[str]:
-    """Lay out a row a control, and for each headline metric value, difference with half the interval, and word."""
-    metrics = headline_metrics(sae)
-    longest = max(len(control["label"]) for control in sae["controls"].values())
-    per_line = max(1, (WIDTH - longest - 6) // (_CELL + 2))
-    names = list(metrics)
-    for begin in range(0, len(names), per_line):
-        shown = {name: metrics[name] for name in names[begin : begin + per_line]}
-        heads = "  ".join(f"{_shortened(metric['label']):<{_CELL}}" for metric in shown.values())
-        yield f"{'SAE minus control':<{longest}}  {'l0':>4}  {heads}".rstrip()
-        for name, control in sae["controls"].items():
-            l0 = "-" if control["l0"] is None else f"{control['l0']:.3g}"
-            cells = "  ".join(f"{cell:<{_CELL}}" for cell in control_cells(shown, name))
-            yield f"{control['label']:<{longest}}  {l0:>4}  {cells}".rstrip()
+def _tables(sae: Mapping[str, Any]) -> Iterator[str]:
+    """Lay out a row a control and a column a metric, in as many tables as the width takes."""
+    columns = [_Column.of(metric, sae["controls"]) for metric in headline_metrics(sae).values()]
+    while columns:
+        shown = columns[:_MOST_COLUMNS]
+        while len(shown) > 1 and _left(shown) < _LEAST_LABEL:
+            shown.pop()
+        yield ""
+        yield from _table(sae["controls"], shown)
+        columns = columns[len(shown) :]
 
 
-def _shortened(label: str) -> str:
-    return textwrap.shorten(label, _CELL, placeholder="...")
+def _table(controls: Mapping[str, Mapping[str, Any]], columns: Sequence[_Column]) -> Iterator[str]:
+    """Lay out one table; heads and names of controls take several lines where one is too short."""
+    longest = max(len(control["label"]) for control in controls.values())
+    width = min(max(longest, len(_CORNER)), max(_left(columns), _LEAST_LABEL))
+    heads = [textwrap.wrap(_CORNER, width), ["l0"], *(textwrap.wrap(one.label, one.width) for one in columns)]
+    widths = [width, _L0, *(one.width for one in columns)]
+    yield from _row(heads, widths)
+    for number, control in enumerate(controls.values()):
+        l0 = "-" if control["l0"] is None else f"{control['l0']:.3g}"
+        label = textwrap.wrap(control["label"], width, subsequent_indent="  ")
+        yield from _row([label, [l0], *([one.cells[number]] for one in columns)], widths)
+
+
+def _row(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
+    for lines in zip_longest(*cells, fillvalue=""):
+        label, l0, *rest = lines
+        texts = [label.ljust(widths[0]), l0.rjust(widths[1]), *map(str.ljust, rest, widths[2:])]
+        yield _GAP.join(texts).rstrip()
+
+
+def _left(columns: Sequence[_Column]) -> int:
+    """Return the columns of the screen that these leave for the names of controls."""
+    return WIDTH - _L0 - len(_GAP) - sum(one.width + len(_GAP) for one in columns)
 
 
 def _cell(metric: Mapping[str, Any], name: str) -> str:
@@ -105,6 +146,13 @@ def _value(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def _end_of(path: str) -> str:
+    """Shorten a path from the left, where it can be at a slash."""
+    if len(path) <= WIDTH:
+        return path
+    end = path[3 - WIDTH :]
+    return f"...{end[end.find('/') :] if '/' in end else end}"
+
+
 def _wrapped(text: str, indent: int = 0) -> Iterator[str]:
-    for line in text.split("\n"):
-        yield from textwrap.wrap(line, WIDTH, subsequent_indent=" " * indent, break_long_words=False)
+    yield from textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False)

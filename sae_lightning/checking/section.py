@@ -32,19 +32,23 @@ def check_sections(run: Run) -> list[Section]:
 
 def _tables(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[Table]:
     metrics = headline_metrics(sae)
+    if answers := _answers(sae["questions"]):
+        yield Table("Does it beat its controls?", ["", "", ""], answers, prose=True)
     if sae["controls"] and metrics:
-        head = ["at equal l0", "controls for", "l0", *(metric["label"] for metric in metrics.values())]
-        own = ["the SAE", "-", _number(sae["l0"]), *(_number(metric["value"]) for metric in metrics.values())]
+        head = ["control, and what it controls for", "l0", *(metric["label"] for metric in metrics.values())]
+        own = ["the SAE", _number(sae["l0"]), *(_number(metric["value"]) for metric in metrics.values())]
         rows = [
-            [one["label"], one["controls_for"] or "-", _number(one["l0"]), *control_cells(metrics, name)]
+            [
+                ": ".join(filter(None, (one["label"], one["controls_for"]))),
+                _number(one["l0"]),
+                *control_cells(metrics, name),
+            ]
             for name, one in sae["controls"].items()
         ]
         yield Table("The SAE and its controls", head, [own, *rows])
     if sae["null_data"]:
         rows = [[name, *(_number(value) for value in values.values())] for name, values in sae["null_data"].items()]
-        yield Table("The same SAE on null data", ["", *next(iter(sae["null_data"].values()))], rows)
-    if answers := _answers(sae["questions"]):
-        yield Table("Does it beat its controls?", ["", "", ""], answers, prose=True)
+        yield Table("The same SAE on null data", ["", *_labels(sae)], rows)
     if remake := sae["remake"]:
         filled = "; ".join(f"{name} {value}" for name, value in remake["filled_in"].items())
         about = [
@@ -57,6 +61,12 @@ def _tables(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[Table]
         yield Table("Does the re-make beat its frozen twins?", ["", "", ""], _answers(remake["questions"]), prose=True)
     limits = [[str(number), text] for number, text in enumerate(sae["limits"], 1)]
     yield Table("What this cannot say", ["", ""], limits, prose=True)
+
+
+def _labels(sae: Mapping[str, Any]) -> list[str]:
+    """Return the labels of what is measured on null data."""
+    names = next(iter(sae["null_data"].values()))
+    return [sae["metrics"][name]["label"] if name in sae["metrics"] else name for name in names]
 
 
 def _answers(questions: list[Mapping[str, Any]]) -> list[list[str]]:

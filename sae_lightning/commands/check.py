@@ -47,6 +47,7 @@ def main(args: list[str]) -> None:
     from sae_lightning import cpu_settings
     from sae_lightning.checking.check_config import CheckConfig
     from sae_lightning.checking.preparing import settings_of, yaml_of
+    from sae_lightning.commands.quiet import said_once
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
@@ -59,8 +60,9 @@ def main(args: list[str]) -> None:
         return
     groups = [{place: sae} for place, sae in saes.items()] if request.budget.trains else [saes]
     folders = _folders(settings, [names[next(iter(group))] for group in groups])
-    for group, folder in zip(groups, folders, strict=True):
-        _check_group(settings, request, group, folder)
+    with said_once():
+        for group, folder in zip(groups, folders, strict=True):
+            _check_group(settings, request, group, folder)
 
 
 def _check_group(
@@ -75,7 +77,7 @@ def _check_group(
     if settings.print_config is not None:
         print(yaml_of(plan.configuration), end="")
         return
-    if not folder.is_measured:
+    if not folder.is_measured(plan.panel):
         _measure(plan, folder, yaml_of, options)
     _finish(plan, folder, begin, settings.latents)
 
@@ -91,10 +93,14 @@ def _measure(plan: "Plan", folder: "CheckFolder", yaml_of: Any, options: Mapping
 
         @override
         def after_fit(self) -> None:
-            if (folder.path / METRICS_FILE).is_file():
-                write_verdict(Run(folder.path))
+            # Resumed from a checkpoint of its last step, where its validation failed, a fit does not validate again.
+            if not (folder.path / METRICS_FILE).is_file():
+                self.trainer.validate(self.model, self.datamodule, verbose=False)
+            self.after_validate()
 
-        after_validate = after_fit
+        @override
+        def after_validate(self) -> None:
+            write_verdict(Run(folder.path))
 
     command = ["fit"] if plan.budget.trains else ["validate", "--verbose=false"]
     checkpoint = folder.checkpoint if plan.budget.trains else None

@@ -1,6 +1,7 @@
 """Documents of a dataset on the Hugging Face hub, or of a local folder that `datasets` can read or has written."""
 
 import asyncio
+import re
 import time
 import warnings
 from bisect import bisect_right
@@ -18,6 +19,7 @@ from sae_lightning.files.saved_dataset import load_split
 
 _ROWS_AT_ONCE = 256
 _MAX_WAIT_S = 60
+_REVISION = re.compile("@([0-9a-f]{40})/")
 # Their errors need not be an OSError.
 _NETWORK_LIBRARIES = {"aiohttp", "fsspec", "httpcore", "httpcore2", "httpx", "httpx2", "huggingface_hub"}
 
@@ -63,6 +65,13 @@ class HubText(SplitText):
         self._loaded: dict[str, Any] = {}
         self._warned: set[str] = set()
         self._ends: defaultdict[str, list[int]] = defaultdict(list)
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the dataset that was read; None before it was read, and where `datasets` does not say it."""
+        infos = (getattr(rows, "info", None) for rows in self._loaded.values())
+        addresses = (address for info in infos for address in getattr(info, "download_checksums", None) or ())
+        return next((match[1] for address in addresses if (match := _REVISION.search(address))), None)
 
     @override
     def documents(self, start: int = 0) -> Iterable[str]:

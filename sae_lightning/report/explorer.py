@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sae_lightning.members import policy_styles
+from sae_lightning.members import TRAINED, policy_styles
 from sae_lightning.report.latents import ShownLatents, ShownMember, examples_of, gather
 from sae_lightning.runs import Run
 
@@ -68,6 +68,7 @@ def context_of(shown: ShownLatents, split: Path | None) -> dict[str, Any]:
         {
             "name": str(one.member),
             "policy": one.member.policy,
+            "is_trained": one.member.policy == TRAINED or one.member.policy in shown.references,
             "marker": _MARKERS.get(styles[one.member.policy].marker, "○"),
             "n": len(one.latents),
             "d_sae": one.d_sae,

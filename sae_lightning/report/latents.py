@@ -70,6 +70,7 @@ class ShownLatents:
         problem: why they could not be.
         n_images: in which these positions are.
         images: those that examples name by their numbers, see `HeldOut.images`.
+        references: policies that are published SAEs, which stand beside controls as a trained one beside baselines.
     """
 
     members: list[ShownMember]
@@ -78,6 +79,7 @@ class ShownLatents:
     problem: str | None
     n_images: int = 0
     images: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    references: Sequence[str] = ()
 
 
 @torch.no_grad()
@@ -96,12 +98,14 @@ def gather(run: Run, n_latents: int) -> ShownLatents | None:
         member: choose(sae.d_sae, firing[member], interpretations[member], n_latents) for member, sae in saes.items()
     }
     behaviours = held_out.behaviours(chosen) if held_out else {}
-    members = []
+    members, references = [], run.measurements.references
     for member, sae in saes.items():
         records = direction_records(run, member, sae, datamodule, chosen[member])
         silent = [Behaviour(torch.zeros(0))] * len(records)
         for record, behaviour in zip(records, behaviours.get(member, silent), strict=True):
             record |= _behaviour_record(behaviour, interpretations[member].get(record["latent"]))
+            if member.policy in references or member.policy in run.measurements.controls:
+                record.pop("cosine_to_start", None)  # nothing was trained from there
             if member in frequencies:
                 record["frequency"] = short(frequencies[member][record["latent"]])
         fires = firing[member]
@@ -109,10 +113,12 @@ def gather(run: Run, n_latents: int) -> ShownLatents | None:
         n_interpreted = sum(latent in interpretations[member] for latent in chosen[member])
         members.append(ShownMember(member, sae.d_sae, n_firing, n_interpreted, records))
     if held_out is None:
-        return ShownLatents(members, "token", 0, problem)
+        return ShownLatents(members, "token", 0, problem, references=list(references))
     examples = (example for one in members for example in examples_of(one.latents))
     numbers = {example["image"] for example in examples if example["type"] == "image"}
-    return ShownLatents(members, held_out.unit, held_out.n, problem, held_out.n_images, held_out.images(numbers))
+    return ShownLatents(
+        members, held_out.unit, held_out.n, problem, held_out.n_images, held_out.images(numbers), list(references)
+    )
 
 
 def _has_own_latents(run: Run, member: Member) -> bool:
@@ -139,7 +145,10 @@ def _read(
     try:
         datamodule = run.datamodule()
         assert datamodule is not None
+        references = run.measurements.references  # measured in this run, which has asked the same of them
         for member, sae in saes.items():
+            if member.policy in references:
+                continue
             datamodule.refuse_sae_of_others(sae, str(run.sae_folder(member)), member.part)
         datamodule.source.to(device)
         has_parts = any(member.part for member in saes)  # else an SAE reads all hooks side by side

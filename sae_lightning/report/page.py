@@ -41,6 +41,7 @@ class RunPage:
         answer: its verdict.
         about: names and values of where its numbers come from.
         config: its configuration as text.
+        first: sections that stand before the verdict.
         sections: the rest.
     """
 
@@ -49,6 +50,7 @@ class RunPage:
     answer: Answer
     about: Sequence[tuple[str, str]]
     config: str
+    first: Sequence[Section]
     sections: Sequence[Section]
 
 
@@ -81,7 +83,7 @@ def page(
         experiments: one or more.
         explorer: context of the latent explorer; None leaves it out.
         margin: differences within this share of what the trained SAE has above the floor are equivalent.
-        first_sections: returns what stands before the other sections of a run.
+        first_sections: returns what stands before the verdict of a run.
     """
     numbers = count(1)
     runs = [run for experiment in experiments for run in experiment.runs]
@@ -113,7 +115,7 @@ def _run_page(run: Run, name: str, margin: float, first: Sequence[Section]) -> R
     experiment = Experiment([run], run.title)
     comparisons = decide(experiment.measurements, margin)
     verdict = answer(experiment, comparisons)
-    return RunPage(name, run.title, verdict, provenance(run), run.config, [*first, *sections_of(run, comparisons)])
+    return RunPage(name, run.title, verdict, provenance(run), run.config, first, sections_of(run, comparisons))
 
 
 def _title(experiment: Experiment) -> str:

@@ -84,8 +84,20 @@ def sae(name="published", fingerprint="f00d", **changes):
         },
         "null_data": {},
         "questions": [
-            {"name": "reconstruction", "text": "Does it reconstruct?", "metric": "explained_variance", "word": "yes"},
-            {"name": "model", "text": "Is the model kept?", "metric": "ce_recovered_mean", "word": "unclear"},
+            {
+                "name": "reconstruction",
+                "text": "Does it reconstruct?",
+                "metric": "explained_variance",
+                "word": "yes",
+                "sentence": "Better.",
+            },
+            {
+                "name": "model",
+                "text": "Is the model kept?",
+                "metric": "ce_recovered_mean",
+                "word": "unclear",
+                "sentence": "Not told from one.",
+            },
         ],
         "limits": [],
         "remake": None,

@@ -1,6 +1,8 @@
 """``sae check`` through the real ``main``: what it asks for, what it refuses, and checks on a tiny model."""
 
 import json
+import os
+import signal
 
 import pytest
 import tiny
@@ -10,6 +12,7 @@ import yaml
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.checking.check_file import read_check
 from sae_lightning.cli import main
+from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import BatchTopK, TopK
 
 # Ablation costs a model with random weights nothing.
@@ -146,7 +149,10 @@ def test_a_check_leaves_numbers_a_page_and_the_run(finished):
         assert against["difference"] == pytest.approx(sae["metrics"]["explained_variance"]["value"] - against["value"])
         assert set(sae["null_data"]) == {"gaussian"}
         assert {question["metric"] for question in sae["questions"]} >= {"explained_variance", "ce_recovered_mean"}
-        assert any("Nothing was trained" in limit for limit in sae["limits"])
+        limits = " ".join(sae["limits"])
+        assert "Nothing was trained" in limits
+        assert "Decoders of random encoders are fitted to 512 activations" in limits
+        assert "null data are left out" not in limits
     data = check["data"]
     assert data["hook"] == "model.layers.0"
     assert data["text"]["files"] == ["text.jsonl"]
@@ -208,6 +214,9 @@ def test_a_training_budget_adds_a_remake_and_its_twins(folder, capsys, tmp_path)
     out = run(capsys, *arguments, *budget)
     assert "Does a re-make on 4,096 tokens beat its twins?" in out
     [sae] = read_check(tmp_path / "run/check.json")["saes"]
+    limits = " ".join(sae["limits"])
+    assert "null data are left out" in limits
+    assert "saw 4,096 activations; how many the published SAE saw: not stated" in limits
     remake = sae["remake"]
     assert remake["settings"]["class_path"] == "TopK"
     assert remake["settings"]["init_args"]["k"] == 3
@@ -217,6 +226,76 @@ def test_a_training_budget_adds_a_remake_and_its_twins(folder, capsys, tmp_path)
     assert all(abs(l0 / sae["l0"] - 1) < 0.05 for draws in remake["l0"].values() for l0 in draws.values())
     assert {question["metric"] for question in remake["questions"]} >= {"explained_variance"}
     assert {path.name for path in (tmp_path / "run/saes").iterdir()} == {*policies, "published", "random_encoder"}
+
+
+TRAINED = ["--controls=[random_encoder]", "--budget=tokens 4096", "--seeds=[0]"]
+
+
+def numbers(path):
+    """Return what a check measured of its SAE and of the re-make."""
+    [sae] = read_check(path / "check.json")["saes"]
+    values = {name: metric["value"] for name, metric in sae["metrics"].items()}
+    return values, sae["remake"]["values"], sae["remake"]["l0"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder, tmp_path_factory):
+    """What a check measured that trained, and was not stopped."""
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    main(
+        [
+            "check",
+            *map(str, [folder / "first", *on_text(folder), "--hook=model.layers.0", *SMALL, *TRAINED]),
+            f"--out={out}",
+        ]
+    )
+    return numbers(out)
+
+
+def stop_by_signal(monkeypatch):
+    step = SanityPanel.training_step
+
+    def stopping(self, batch, *args):
+        if self.trainer.global_step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, *args)
+
+    monkeypatch.setattr(SanityPanel, "training_step", stopping)
+
+
+def stop_in_the_last_validation(monkeypatch):
+    def failing(*args, **kwargs):
+        raise ValueError("stopped")
+
+    monkeypatch.setattr("sae_lightning.evaluators.LossRecovered.scores", failing)
+
+
+def stop_before_the_saes_are_written(monkeypatch):
+    def failing(*args, **kwargs):
+        raise ValueError("stopped")
+
+    monkeypatch.setattr("sae_lightning.callbacks.ExportSAEs.on_fit_end", failing)
+
+
+@pytest.mark.parametrize("stop", [stop_by_signal, stop_in_the_last_validation, stop_before_the_saes_are_written])
+def test_a_training_that_was_stopped_goes_on_to_the_same_numbers(folder, uninterrupted, tmp_path, monkeypatch, stop):
+    arguments = [
+        folder / "first",
+        *on_text(folder),
+        "--hook=model.layers.0",
+        *SMALL,
+        *TRAINED,
+        "--out",
+        tmp_path / "run",
+    ]
+    with monkeypatch.context() as patch:
+        stop(patch)
+        with pytest.raises(SystemExit):
+            main(["check", *map(str, arguments)])
+    assert not (tmp_path / "run/check.json").exists()
+    assert not (tmp_path / "run/saes").exists()
+    main(["check", *map(str, arguments)])
+    assert numbers(tmp_path / "run") == uninterrupted
 
 
 def test_minutes_become_tokens_before_the_configuration_is_written(folder, capsys):

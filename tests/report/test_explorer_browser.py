@@ -307,9 +307,21 @@ def test_blind_mode_gives_nothing_away_and_keeps_a_tally(browse, url):
     assert page.locator("#lx-panes").is_visible()
 
 
+def test_blind_mode_takes_a_published_sae_for_the_trained_one(browse, tmp_path):
+    members = [member("published/0", 20), member("random_encoder/0", 20)]
+    page = browse(save(tmp_path / "page.html", members, references=["published"]))
+    assert page.locator("#lx-blind-start").is_visible()
+    page.keyboard.press("g")
+    page.keyboard.press("t")
+    page.wait_for_selector("[data-next]:visible")
+    answer = page.locator("[aria-live=polite]").inner_text()
+    assert ("published/0" in answer) == ("✓ Right" in answer)
+
+
 def test_blind_mode_takes_one_half_from_the_trained_sae(browse, url):
     page = browse(url)
-    members = "['trained', 'frozen_decoder', 'frozen_encoder', 'untrained'].map((policy) => ({ policy }))"
+    policies = "['trained', 'frozen_decoder', 'frozen_encoder', 'untrained']"
+    members = f"{policies}.map((policy) => ({{ policy, is_trained: policy === 'trained' }}))"
     n = page.evaluate(
         f"Array.from({{length: 4000}}, () => saeBlind.draw({members}).policy).filter(x => x === 'trained').length"
     )

@@ -263,7 +263,7 @@
     if (!answer || answer.guessed) return;
     answer.guessed = true;
     const root = $("lx-blind"), { member, latent } = answer;
-    const isRight = kind === (member.policy === "trained" ? "trained" : "baseline");
+    const isRight = kind === (member.is_trained ? "trained" : "baseline");
     const target = `#${NAMES.left}=${member.name}/${latent}`;
     const link = el("a", { href: target }, `latent ${latent} of ${member.name}`);
     link.addEventListener("click", () => blind(false));
@@ -313,8 +313,8 @@
     panes = [...document.querySelectorAll(".lx-pane")].map((root, i) => new Pane(root, manifest.members[i]));
     const known = new Set((await Promise.all(panes.map((pane) => indexOf(pane.member)))).flatMap(({ names }) => names));
     for (const [name, { label }] of Object.entries(SORTS)) if (known.has(name)) $("lx-sort").append(el("option", { value: name }, label));
-    const policies = manifest.members.map(({ policy }) => policy === "trained");
-    $("lx-blind-start").hidden = !(known.has("shows") && policies.includes(true) && policies.includes(false));
+    const trained = manifest.members.map((member) => member.is_trained);
+    $("lx-blind-start").hidden = !(known.has("shows") && trained.includes(true) && trained.includes(false));
     for (const id of ["lx-bar", "lx-panes", "lx-keys"]) $(id).hidden = false;
     connect();
     const linked = shownHash();

@@ -54,8 +54,8 @@ const saeBlind = (() => {
 
   // One half trained, the other half from a baseline at random.
   function draw(members) {
-    const trained = members.filter((member) => member.policy === "trained");
-    const baselines = members.filter((member) => member.policy !== "trained");
+    const trained = members.filter((member) => member.is_trained);
+    const baselines = members.filter((member) => !member.is_trained);
     const from = Math.random() < 0.5 ? trained : baselines;
     return from[Math.floor(Math.random() * from.length)];
   }

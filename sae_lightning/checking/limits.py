@@ -1,0 +1,74 @@
+"""What a check cannot say, in sentences: what was left out, what was not the same for the SAE and its controls."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from sae_lightning.checking.configuration import new_control
+from sae_lightning.checking.plan import CheckedSAE, Plan
+from sae_lightning.checking.remake import Remake
+from sae_lightning.controls import RandomEncoder
+from sae_lightning.members import policy_label
+
+_CLOSE_L0 = 0.02
+"""Where the l0 of a control is off by more than this share the one that is farthest off is named."""
+
+
+def limits_of(plan: Plan, one: CheckedSAE, controls: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say what the comparison cannot say.
+
+    Args:
+        plan: of the check.
+        one: the SAE.
+        controls: of `check.json`, with how far their l0 is off.
+    """
+    doubts = [f"It may be read wrong: {doubt}." for doubt in one.inspection.disagreements()]
+    training = _of_remake(plan.remake) if plan.remake else _of_no_training()
+    own = "It is one SAE: intervals are over held-out data and draws of the controls, not over training."
+    return [*doubts, *training, *_of_text(one), *_of_controls(plan, one), *_of_l0(controls), own, *plan.notes]
+
+
+def _of_no_training() -> Iterator[str]:
+    yield "Nothing was trained: whether training it again beats its frozen twins takes --budget 'tokens N'."
+
+
+def _of_remake(remake: Remake) -> Iterator[str]:
+    yield "With a training budget null data are left out; --budget nulls reads them."
+    yield (
+        f"The re-make and its twins saw {remake.budget_tokens:,} activations; how many the published SAE saw: "
+        f"{remake.published_budget}."
+    )
+
+
+def _of_text(one: CheckedSAE) -> Iterator[str]:
+    if not one.inspection.stated.get("dataset"):
+        yield "Its file does not say on which text it was trained; on other text it may score otherwise."
+
+
+def _of_controls(plan: Plan, one: CheckedSAE) -> Iterator[str]:
+    """Say what controls have less of than the SAE: samples, and latents."""
+    made = {name: new_control(settings) for name, settings in plan.panel["controls"].items()}
+    samples, seen = plan.panel["control_samples"], one.inspection.stated.get("tokens")
+    if any(isinstance(control, RandomEncoder) for control in made.values()):
+        yield (
+            f"Decoders of random encoders are fitted to {samples:,} activations, where those of trained twins see as "
+            "many as the SAE."
+        )
+    if made and isinstance(seen, int) and seen > samples:
+        yield f"It was trained on {seen:,} activations, and its controls are made from {samples:,}."
+    by_size: dict[int, list[str]] = {}
+    with torch.device("meta"):  # their shapes are all that is asked for
+        for name, control in made.items():
+            by_size.setdefault(control.new(one.sae).d_sae, []).append(policy_label(name))
+    for d_sae, labels in by_size.items():
+        if d_sae != one.sae.d_sae:
+            yield f"Of {' and '.join(labels)} there are {d_sae:,} latents, and of the SAE {one.sae.d_sae:,}."
+
+
+def _of_l0(controls: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    off = {control["label"]: abs(control["l0_off"]) for control in controls.values() if control["l0_off"] is not None}
+    if off:
+        label = max(off, key=lambda name: off[name])
+        farthest = f"; the farthest is {label}" if off[label] > _CLOSE_L0 else ""
+        yield f"The l0 of controls is that of the SAE within {off[label]:.1%}{farthest}."
