@@ -10,7 +10,7 @@ import torch
 from sae_lightning.checking import cost
 from sae_lightning.checking.budget import Budget
 from sae_lightning.checking.configuration import as_yaml, configuration, new_control, quick_evaluators
-from sae_lightning.checking.data import NULLS, DataRequest, data_section, nulls_of
+from sae_lightning.checking.data import N_BATCHES, NULLS, DataRequest, data_section, nulls_of, rows_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake, remake_of
 from sae_lightning.checking.text_hash import text_of
@@ -67,6 +67,29 @@ class CheckRequest:
         return nulls_of(self.nulls, section, d_in)
 
 
+def fitted_to_rows(
+    request: CheckRequest, saes: Mapping[str, SparseAutoencoder]
+) -> tuple[CheckRequest, tuple[int, int] | None]:
+    """Ask for no more activations than there are, where they are in files.
+
+    Args:
+        request: of the user.
+        saes: by where they are from.
+
+    Returns:
+        The request, and how many rows there are to train on and to measure on; None where a model makes them.
+    """
+    (where, sae), *_ = saes.items()
+    rows = rows_of(data_section(request.data, sae, where, request.budget.trains))
+    if rows is None:
+        return request, None
+    n_train, n_heldout = rows
+    whole_batches = n_heldout - n_heldout % N_BATCHES if n_heldout > N_BATCHES else n_heldout
+    n_tokens = min(request.data.n_tokens, whole_batches)
+    control_samples = min(request.control_samples, n_train)
+    return replace(request, data=replace(request.data, n_tokens=n_tokens), control_samples=control_samples), rows
+
+
 @dataclass(frozen=True)
 class _Measured:
     """The data of a check, and what was measured on them before it starts."""
@@ -86,6 +109,7 @@ def settings_of(
         saes: by where they are from, as the user typed it.
         remake: what is trained.
     """
+    request, _ = fitted_to_rows(request, saes)
     (where, sae), *_ = saes.items()
     section = data_section(request.data, sae, where, request.budget.trains)
     section["init_args"] |= _training_sizes(section, remake) if remake is not None else {}
@@ -122,6 +146,7 @@ def plan_of(
     Raises:
         ValueError: if it needs more memory than there is.
     """
+    request, rows = fitted_to_rows(request, saes)
     measured = _measured(request, saes, say)
     checked = tuple(
         CheckedSAE(request.names[place], place, sae, request.assumed, measured.inspections[place])
@@ -137,6 +162,7 @@ def plan_of(
         notes += made_smaller
         request = replace(request, draws=sizes.draws, control_samples=sizes.control_samples)
     budget, remake = _trained(request, checked, sizes, machine, begun)
+    notes += _notes_on_rows(rows, request, budget.tokens)
     sizes = replace(sizes, train_tokens=budget.tokens or 0)
     settings = dict(begun) if begun is not None else settings_of(request, saes, remake)
     if begun is None:
@@ -156,6 +182,21 @@ def plan_of(
         remake,
         tuple(notes),
     )
+
+
+def _notes_on_rows(rows: tuple[int, int] | None, request: CheckRequest, tokens: int | None) -> list[str]:
+    """Say what activations in files leave open, and how many rows there were."""
+    if rows is None:
+        return []
+    n_train, n_heldout = rows
+    notes = [
+        f"There is no model beside the activations: what it loses is not asked. Of {n_train + n_heldout:,} rows "
+        f"the last {n_heldout:,} are held out ({request.data.n_tokens:,} measured on); controls are made from "
+        f"{request.control_samples:,} of the others."
+    ]
+    if tokens is not None and tokens > n_train:
+        notes.append(f"The re-make reads the {n_train:,} training rows {tokens / n_train:.1f} times.")
+    return notes
 
 
 def yaml_of(settings: Mapping[str, Any]) -> str:
@@ -280,4 +321,5 @@ def _training_sizes(section: Mapping[str, Any], remake: Remake) -> dict[str, Any
     held_out = int(given.get("val_samples") or batch)
     batch = min(batch, held_out)
     buffer = max(int(given.get("buffer_samples") or 65_536), batch + 2 * forward)
-    return {"train_samples": max(remake.budget_tokens, batch), "batch_size": batch, "buffer_samples": buffer}
+    sizes = {"train_samples": max(remake.budget_tokens, batch), "batch_size": batch}
+    return sizes if rows_of(section) else {**sizes, "buffer_samples": buffer}
