@@ -7,7 +7,7 @@ from typing import Any
 WIDTH = 80
 _CELL = 21
 _WORDS = {"equivalent": "equal", "inactive": "same"}
-_MOST_LIMITS = 6
+_MOST_LIMITS = 8
 
 
 def screen(check: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from sae_lightning.datamodules.base import ActivationDataModule, check_batches
 from sae_lightning.datamodules.row_files import RowFiles
 from sae_lightning.datamodules.rows import RowSource, RowStream, endless_order
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.sources import ActivationSource, Null, NullSource
 
 HELDOUT_FRACTION = 0.1
@@ -123,8 +124,8 @@ class ActivationFiles(ActivationDataModule):
         own = sae.provenance.get("activations") or {}
         if own.get("activations") == self.source.describe(part)["activations"]:
             super().refuse_sae_of_others(sae, name, part)
-        elif "control" not in sae.provenance and name not in _SAID:
-            _SAID.add(name)
+        elif "control" not in sae.provenance and (known := fingerprint(sae.state_dict())) not in _SAID:
+            _SAID.add(known)
             sys.stderr.write(
                 f"{name} was not trained on {self.rows.files[0].name}: whether it is of the same model and hook cannot "
                 "be checked\n"
@@ -147,7 +148,7 @@ class ActivationFiles(ActivationDataModule):
 
 
 _SAID: set[str] = set()
-"""Names of SAEs of which it was said that nothing tells of which model they are."""
+"""SAEs, by their content, of which it was said that nothing tells of which model they are."""
 
 
 def split_rows(n: int, heldout_fraction: float) -> tuple[int, int]:
