@@ -6,7 +6,8 @@ raw dimensions; and on null data. With a training budget it also trains the SAE 
 Korznikov et al. 2026 (arXiv 2602.14111).
 
 Model, hook, context length and beginning token are those that its file states; what it does not state is asked for by
-name. The cost is told before it starts. It prints one screen, and leaves check.json and report.html in a run folder.
+name. With --activations FILE there is no model: everything but its loss is measured on activations that are there. The
+cost is told before it starts. It prints one screen, and leaves check.json and report.html in a run folder.
 The same command with the same --out goes on where it was interrupted.
 """
 
