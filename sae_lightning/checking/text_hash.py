@@ -19,8 +19,8 @@ def text_of(datamodule: ActivationDataModule, n_tokens: int) -> dict[str, Any]:
         n_tokens: held-out activations that are measured on.
     """
     if isinstance(datamodule, ActivationFiles):
-        rows = _activations_sha256(datamodule)
-        return {"files": [path.name for path in datamodule.rows.files], "sha256": rows, "rows_sha256": rows}
+        read = _activations_sha256(datamodule)
+        return {"files": [path.name for path in datamodule.rows.files], "sha256": read, "rows_sha256": read}
     rows = _rows_sha256(datamodule, n_tokens)
     text = datamodule.text if isinstance(datamodule, TextActivations) else None
     if not isinstance(text, FileText):
