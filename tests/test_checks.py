@@ -25,6 +25,7 @@ GIVEN = {  # what a class needs besides the number; no model and no file is read
     "ClipText": {"model": "none", "hook": "none", "text": None},
     "CachedActivations": {"path": "none"},
     "DecoderDirections": {"saes": ["none"]},
+    "ActivationFiles": {"paths": "none"},
     "References": {"k": 2},
     "FileText": {"paths": "none"},
     "HubText": {"dataset": "none"},
@@ -67,6 +68,7 @@ FRACTIONS = {  # numbers that need not be whole
     "expansion_factor", "aux_coefficient", "l1_coefficient", "coefficient", "target", "initial_threshold", "bandwidth",
     "coefficient_sigma", "sample_norm", "minutes", "learning_rate", "min_gap_nats", "min_gap_accuracy", "timeout_s",
     "input_price", "output_price", "timeout_seconds", "max_norm_ratio", "l0",
+    "heldout_fraction",
 }  # fmt: skip
 
 

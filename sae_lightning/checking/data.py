@@ -14,8 +14,10 @@ import yaml
 
 from sae_lightning import datamodules
 from sae_lightning.class_paths import current_class_paths
+from sae_lightning.datamodules.activation_files import HELDOUT_FRACTION, split_rows
 from sae_lightning.datamodules.cache.manifest import read_manifest
 from sae_lightning.datamodules.cache.storage import Folder
+from sae_lightning.datamodules.row_files import RowFiles
 from sae_lightning.inspection.hook_names import name_in_model, place_of
 from sae_lightning.runs.run import run_of_sae
 from sae_lightning.saes import SparseAutoencoder
@@ -26,7 +28,8 @@ LONGEST_CONTEXT = 1024
 """Tokens in a row, where the file states more and the user nothing: a check is to be quick."""
 _DEFAULT_CONTEXT = 128
 _TOKENS_A_FORWARD = 2048
-_BATCHES = 32
+N_BATCHES = 32
+"""In which held-out activations are read where nothing is trained."""
 _WIDE = 1024
 """From this width on Gaussian noise is matched on fewer samples a dimension."""
 NULLS = ("gaussian", "shuffled", "reinitialised")
@@ -44,6 +47,8 @@ class DataRequest:
         text: files or folders.
         config: configuration of a run, for its data.
         cache: folder of activations that `sae cache` wrote.
+        activations: file or folder of activations.
+        key: name of the tensor in it.
         context_length: tokens in a row.
         bos_in_every_row: whether rows begin with the beginning token.
         skip_first_positions: positions left out at the start of each row.
@@ -57,6 +62,8 @@ class DataRequest:
     text: Sequence[str] = ()
     config: Path | None = None
     cache: str | None = None
+    activations: str | None = None
+    key: str | None = None
     context_length: int | None = None
     bos_in_every_row: bool | None = None
     skip_first_positions: int | None = None
@@ -76,11 +83,22 @@ def data_section(request: DataRequest, sae: SparseAutoencoder, where: str, train
     Raises:
         ValueError: if something is missing, by its name, or what is said does not go together.
     """
+    if request.activations:
+        return _sized(_of_files(request, sae, where, trains), request, trains)
     if request.cache:
         return _sized(_cached(request, sae, where), request, trains)
     known = _of_config(request.config) if request.config else _of_own_run(sae, where)
     section = _changed(known, request) if known else _of_model(request, sae, where, trains)
     return _sized(section, request, trains)
+
+
+def rows_of(section: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return how many rows there are to train on and how many are held out; None where they are not in files."""
+    if str(section["class_path"]).rpartition(".")[2] != "ActivationFiles":
+        return None
+    arguments = section["init_args"]
+    rows = RowFiles(arguments["paths"], arguments.get("key"))
+    return split_rows(len(rows), float(arguments.get("heldout_fraction", HELDOUT_FRACTION)))
 
 
 def nulls_of(names: Sequence[str], section: Mapping[str, Any], d_in: int) -> dict[str, Any]:
@@ -252,17 +270,7 @@ def _hook(model: str, stated: Mapping[str, Any], where: str) -> tuple[str, bool]
 
 def _cached(request: DataRequest, sae: SparseAutoencoder, where: str) -> dict[str, Any]:
     """Return the activations of a cache as data; they have a model, hook and text already."""
-    options = {
-        "model": request.model,
-        "hook": request.hook,
-        "text": request.text,
-        "config": request.config,
-        "context_length": request.context_length,
-        "bos_in_every_row": request.bos_in_every_row,
-        "skip_first_positions": request.skip_first_positions,
-        "dtype": request.dtype,
-    }
-    if given := [f"--{name}" for name, value in options.items() if value]:
+    if given := _said_of_a_model(request):
         raise ValueError(f"--cache {request.cache} has its own model, hook and text: leave out {', '.join(given)}")
     manifest = read_manifest(Folder(str(request.cache)))
     if manifest["d_in"] != sae.d_in:
@@ -280,6 +288,46 @@ def _cached(request: DataRequest, sae: SparseAutoencoder, where: str) -> dict[st
     return {"class_path": "CachedActivations", "init_args": {"path": str(request.cache)}}
 
 
+def _of_files(request: DataRequest, sae: SparseAutoencoder, where: str, trains: bool) -> dict[str, Any]:
+    """Return activations in files as data; as many are held out as where an SAE of ours was trained on such files."""
+    given = [*_said_of_a_model(request), *(["--cache"] if request.cache else [])]
+    if given:
+        raise ValueError(
+            f"--activations {request.activations} are read without a model and text: leave out {', '.join(given)}"
+        )
+    try:
+        rows = RowFiles(str(request.activations), request.key)
+    except ValueError as error:
+        raise ValueError(f"--activations {request.activations}: {error}") from error
+    if rows.d_in != sae.d_in:
+        raise ValueError(
+            f"--activations {request.activations} has rows of width {rows.d_in} and {where} reads {sae.d_in}: give "
+            "activations of the model and hook that it was trained on"
+        )
+    own = sae.provenance.get("data") or {}
+    usual = HELDOUT_FRACTION if trains else 0.5
+    fraction = own.get("heldout_fraction", usual) if own.get("class") == "ActivationFiles" else usual
+    key = {"key": request.key} if request.key else {}
+    arguments = {"paths": str(request.activations), **key, "heldout_fraction": fraction}
+    return {"class_path": "ActivationFiles", "init_args": arguments}
+
+
+def _said_of_a_model(request: DataRequest) -> list[str]:
+    """Return the options of the request that say something of a model or text."""
+    options = {
+        "model": request.model,
+        "hook": request.hook,
+        "hook_input": request.hook_input,
+        "text": request.text,
+        "config": request.config,
+        "context_length": request.context_length,
+        "bos_in_every_row": request.bos_in_every_row,
+        "skip_first_positions": request.skip_first_positions,
+        "dtype": request.dtype,
+    }
+    return [f"--{name}" for name, value in options.items() if value]
+
+
 def _files(paths: Sequence[str], heldout_every: int) -> dict[str, Any]:
     return {"class_path": "FileText", "init_args": {"paths": list(paths), "heldout_every": heldout_every}}
 
@@ -293,7 +341,7 @@ def _sized(section: dict[str, Any], request: DataRequest, trains: bool) -> dict[
     sizes = {"val_samples": request.n_tokens, "loss_samples": request.n_tokens}
     has = inspect.signature(kind).parameters if kind is not None else sizes
     arguments = {**section["init_args"], **{name: value for name, value in sizes.items() if name in has}}
-    most = request.n_tokens if trains else max(1, request.n_tokens // _BATCHES)
+    most = request.n_tokens if trains else max(1, request.n_tokens // N_BATCHES)
     arguments["batch_size"] = min(int(arguments.get("batch_size") or _TOKENS_A_FORWARD), most)
     arguments.pop("nulls", None)
     return {**section, "init_args": arguments}

@@ -10,20 +10,23 @@ import torch
 from sae_lightning.checking import cost
 from sae_lightning.checking.budget import Budget
 from sae_lightning.checking.configuration import as_yaml, configuration, new_control, quick_evaluators
-from sae_lightning.checking.data import NULLS, DataRequest, data_section, nulls_of
+from sae_lightning.checking.data import N_BATCHES, NULLS, DataRequest, data_section, nulls_of, rows_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake
 from sae_lightning.checking.text_hash import text_of
 from sae_lightning.checking.training import POLICIES, Training, begun_training, training_of
 from sae_lightning.controls import Control
-from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.datamodules import ActivationDataModule, ActivationFiles
 from sae_lightning.datamodules.from_settings import make_datamodule
+from sae_lightning.datamodules.row_files import RowFiles
 from sae_lightning.inspection.inspecting import inspect_on_model
 from sae_lightning.inspection.report import Inspection
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.saving import tensors_to_save
 
+_N_COMPARED, _SAME_NORM = 4096, 0.9
+"""Rows whose norms are compared, and the ratio of two means above which they are the same."""
 READ_FOLDER = Path("lightning_logs") / "check" / "read"
 """Where an SAE is kept of which the user said what its file does not, in the format of this library."""
 
@@ -67,6 +70,24 @@ class CheckRequest:
         return nulls_of(self.nulls, section, d_in)
 
 
+def fitted_to_rows(request: CheckRequest, saes: Mapping[str, SparseAutoencoder]) -> CheckRequest:
+    """Ask for no more activations than there are, where they are in files.
+
+    Args:
+        request: of the user.
+        saes: by where they are from.
+    """
+    (where, sae), *_ = saes.items()
+    rows = rows_of(data_section(request.data, sae, where, request.budget.trains))
+    if rows is None:
+        return request
+    n_train, n_heldout = rows
+    whole_batches = n_heldout - n_heldout % N_BATCHES if n_heldout > N_BATCHES else n_heldout
+    n_tokens = min(request.data.n_tokens, whole_batches)
+    control_samples = min(request.control_samples, n_train)
+    return replace(request, data=replace(request.data, n_tokens=n_tokens), control_samples=control_samples)
+
+
 @dataclass(frozen=True)
 class _Measured:
     """The data of a check, and what was measured on them before it starts."""
@@ -86,6 +107,7 @@ def settings_of(
         saes: by where they are from, as the user typed it.
         remake: what is trained.
     """
+    request = fitted_to_rows(request, saes)
     (where, sae), *_ = saes.items()
     section = data_section(request.data, sae, where, request.budget.trains)
     section["init_args"] |= _training_sizes(section, remake) if remake is not None else {}
@@ -122,16 +144,16 @@ def plan_of(
     Raises:
         ValueError: if it needs more memory than there is.
     """
+    request = fitted_to_rows(request, saes)
     measured = _measured(request, saes, say)
     checked = tuple(
         CheckedSAE(request.names[place], place, sae, request.assumed, measured.inspections[place])
         for place, sae in saes.items()
     )
     machine = cost.measure(measured.datamodule, max(saes.values(), key=lambda sae: sae.d_sae))
-    controls, reasons = _possible(request.controls, checked)
+    controls, notes = _possible(request.controls, checked)
     request = replace(request, controls={name: request.controls[name] for name in controls})
     sizes = _sizes(request, checked, measured, controls)
-    notes = list(reasons.values())
     if begun is None:
         sizes, made_smaller = cost.fitted(sizes, machine)
         notes += made_smaller
@@ -141,6 +163,7 @@ def plan_of(
         remake, notes = training.remake, [*notes, *training.notes]
         request = replace(request, budget=training.budget, seeds=training.seeds)
         sizes = replace(sizes, trained=POLICIES * len(training.seeds), train_tokens=training.budget.tokens or 0)
+    notes = [*_notes_on_rows(measured.datamodule, request.budget.tokens), *notes]
     settings = dict(begun) if begun is not None else settings_of(request, saes, remake)
     if begun is None:
         say(cost.told(sizes, cost.estimate(sizes, machine), machine, where))
@@ -159,6 +182,33 @@ def plan_of(
         remake,
         tuple(notes),
     )
+
+
+def _notes_on_rows(datamodule: ActivationDataModule, tokens: int | None) -> list[str]:
+    """Say what activations in files leave open, and whether those that are held out are like the others."""
+    if not isinstance(datamodule, ActivationFiles):
+        return []
+    rows, n_train = datamodule.rows, datamodule.n_train
+    notes = [
+        f"The activations have no model beside them: its loss is not measured. The last {len(rows) - n_train:,} of "
+        f"{len(rows):,} rows are held out."
+    ]
+    norms = [_mean_norm(rows, *ends) for ends in ((0, n_train), (n_train, len(rows)))]
+    if not min(norms) > _SAME_NORM * max(norms):
+        notes.append(
+            f"The mean norm of held-out rows is {norms[1]:.4g} and of the others {norms[0]:.4g}: the file seems to be "
+            "sorted, and controls are made from other activations than they are measured on; shuffle it, whole texts "
+            "at a time."
+        )
+    if tokens is not None and tokens > n_train:
+        notes.append(f"The re-make reads the {n_train:,} training rows {tokens / n_train:.1f} times.")
+    return notes
+
+
+def _mean_norm(rows: RowFiles, begin: int, end: int) -> float:
+    """Return the mean norm of rows begin to end - 1, of a few thousand that are evenly spaced."""
+    chosen = torch.arange(begin, end, -(-(end - begin) // _N_COMPARED))
+    return float(rows[chosen].norm(dim=1).mean())
 
 
 def yaml_of(settings: Mapping[str, Any]) -> str:
@@ -236,23 +286,33 @@ def _sizes(
     )
 
 
-def _possible(controls: Mapping[str, Any], checked: Sequence[CheckedSAE]) -> tuple[dict[str, Control], dict[str, str]]:
-    """Return the controls that these SAEs can have at their l0, and of the others why not.
+def _possible(controls: Mapping[str, Any], checked: Sequence[CheckedSAE]) -> tuple[dict[str, Control], list[str]]:
+    """Return the controls that these SAEs can have at their l0, and a note for each reason why others are left out.
 
     Raises:
         ValueError: if a control is none of this library.
     """
-    possible, reasons = {}, {}
+    possible: dict[str, Control] = {}
+    names_by_reason: dict[str, list[str]] = {}
     for name, settings in controls.items():
         control = new_control(settings)
-        try:
-            for one in checked:
-                control.check(one.sae, one.l0)
-        except ValueError as error:
-            reasons[name] = f"Left out: {name}, {error}."
+        if reason := next((reason for one in checked if (reason := _why_not(control, one))), None):
+            names_by_reason.setdefault(reason, []).append(name)
         else:
             possible[name] = control
-    return possible, reasons
+    return possible, [f"Left out: {', '.join(names)}, {reason}." for reason, names in names_by_reason.items()]
+
+
+def _why_not(control: Control, one: CheckedSAE) -> str | None:
+    """Return why there is no such control of an SAE; None where there is one."""
+    most = control.most_l0(one.sae)
+    if one.l0 > most:  # in words without the class, which several controls have in common
+        return f"of which at most {most} latents can be active, since d_in={one.sae.d_in}, and l0 is {one.l0:.4g}"
+    try:
+        control.check(one.sae, one.l0)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _training(
@@ -279,4 +339,5 @@ def _training_sizes(section: Mapping[str, Any], remake: Remake) -> dict[str, Any
     held_out = int(given.get("val_samples") or batch)
     batch = min(batch, held_out)
     buffer = max(int(given.get("buffer_samples") or 65_536), batch + 2 * forward)
-    return {"train_samples": max(remake.budget_tokens, batch), "batch_size": batch, "buffer_samples": buffer}
+    sizes = {"train_samples": max(remake.budget_tokens, batch), "batch_size": batch}
+    return sizes if rows_of(section) else {**sizes, "buffer_samples": buffer}

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sae_lightning.datamodules import ActivationDataModule, FileText, HubText
+from sae_lightning.datamodules import ActivationDataModule, ActivationFiles, FileText, HubText
 from sae_lightning.datamodules.cache.manifest import sha256
 from sae_lightning.datamodules.text import Text
 from sae_lightning.datamodules.text_activations import TextActivations
@@ -20,12 +20,15 @@ from sae_lightning.sources.tokens import TokenBatch
 def text_of(datamodule: ActivationDataModule, n_tokens: int) -> dict[str, Any]:
     """Return the names of the files of the text, the SHA-256 of the source, and that of the held-out rows.
 
-    Activations of which the text is not known, as those of a cache, have the hash of their rows for both.
+    Activations of which the text is not known, as those of a cache or in files, have the hash of their rows for both.
 
     Args:
         datamodule: of the check.
         n_tokens: held-out activations that are measured on.
     """
+    if isinstance(datamodule, ActivationFiles):
+        read = _activations_sha256(datamodule)
+        return {"files": [path.name for path in datamodule.rows.files], "sha256": read, "rows_sha256": read}
     rows = _rows_sha256(datamodule, n_tokens)
     text = datamodule.text if isinstance(datamodule, TextActivations) else None
     files = _files(text) if isinstance(text, FileText) else []
@@ -58,6 +61,14 @@ def _files(text: FileText) -> list[Path]:
 
 def _sha256(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _activations_sha256(datamodule: ActivationFiles) -> str:
+    """Return a hash of the held-out rows that are measured on, in float32."""
+    digest = hashlib.sha256(f"[{datamodule.val_samples}, {datamodule.d_in}]".encode())
+    for batch in datamodule.val_dataloader():
+        digest.update(batch.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _rows_sha256(datamodule: ActivationDataModule, n_tokens: int) -> str | None:

@@ -6,7 +6,8 @@ raw dimensions; and on null data. With a training budget it also trains the SAE 
 Korznikov et al. 2026 (arXiv 2602.14111).
 
 Model, hook, context length and beginning token are those that its file states; what it does not state is asked for by
-name. The cost is told before it starts. It prints one screen, and leaves check.json and report.html in a run folder.
+name. With --activations FILE there is no model: everything but its loss is measured on activations that are there. The
+cost is told before it starts. It prints one screen, and leaves check.json and report.html in a run folder.
 The same command with the same --out goes on where it was interrupted.
 """
 
@@ -174,10 +175,12 @@ def _request(settings: Namespace, config: "CheckConfig", names: Mapping[str, str
     from sae_lightning.checking.data import NULLS, DataRequest
     from sae_lightning.checking.preparing import CheckRequest
 
-    of_data = ("model", "hook", "hook_input", "config", "cache", "context_length", "bos_in_every_row")
+    of_data = ("model", "hook", "hook_input", "config", "cache", "activations", "key")
     data = DataRequest(
         text=[settings.text] if isinstance(settings.text, str) else settings.text,
         dtype=None if settings.dtype == "auto" else settings.dtype,
+        context_length=settings.context_length,
+        bos_in_every_row=settings.bos_in_every_row,
         skip_first_positions=settings.skip_first_positions or None,
         n_tokens=settings.n_tokens or config.n_tokens or N_TOKENS,
         **{name: settings[name] for name in of_data},
@@ -231,6 +234,8 @@ def _check(settings: Namespace) -> None:
         raise ValueError(f"--seeds {settings.seeds}: expected one seed or more, each once")
     if unknown := [name for name in settings.nulls or () if name not in NULLS]:
         raise ValueError(f"--nulls {unknown[0]}: expected some of {', '.join(NULLS)}, or [] for none")
+    if settings.key and not settings.activations:
+        raise ValueError(f"--key {settings.key}: of which file? give --activations, too")
     if settings.evaluation and not settings.evaluation.is_file():
         raise ValueError(f"--evaluation {settings.evaluation}: no such file; configs/evaluation has some")
 
@@ -248,6 +253,14 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--cache", type=str | None, default=None, metavar="FOLDER", help="Activations that sae cache wrote, instead."
     )
+    parser.add_argument(
+        "--activations",
+        type=str | None,
+        default=None,
+        metavar="FILE",
+        help="Tensor [..., d_in] in a file, or in all files of a folder, instead: without a model.",
+    )
+    parser.add_argument("--key", type=str | None, default=None, help="Name of the tensor in --activations.")
     parser.add_argument(
         "--budget",
         type=str,

@@ -1,5 +1,6 @@
 """Batches of activations for training and validation."""
 
+from sae_lightning.datamodules.activation_files import ActivationFiles
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.cached import CachedActivations
 from sae_lightning.datamodules.clip_images import ClipImages
@@ -13,6 +14,7 @@ from sae_lightning.datamodules.text import SourceError, Text
 
 __all__ = [
     "ActivationDataModule",
+    "ActivationFiles",
     "CachedActivations",
     "ClipImages",
     "ClipText",

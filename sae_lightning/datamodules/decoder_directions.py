@@ -16,66 +16,31 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
 from typing_extensions import override
 
 from sae_lightning.datamodules.base import ActivationDataModule, check_batches
-from sae_lightning.datamodules.cache.permutation import Permutation
-from sae_lightning.datamodules.stream import Stream
+from sae_lightning.datamodules.rows import RowSource, RowStream, endless_order
 from sae_lightning.members import Member
 from sae_lightning.provenance import refuse_other_activations, sampled_fingerprint
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents
-from sae_lightning.sources import ActivationSource, Null, NullSource
+from sae_lightning.sources import Null, NullSource
 
 _N_COMPARED, _SAME_COSINE = 8, 0.99
 """How many first directions of two starts are compared, and the cosine above which they are the same."""
 
 
-class DirectionSource(ActivationSource):
-    """Unit rows [n, d_in] without a model: `capture` returns its inputs."""
+class DirectionSource(RowSource):
+    """Unit rows [n, d_in] without a model."""
 
     def __init__(self, directions: Float[Tensor, "n d_in"]) -> None:
-        self.directions, self.d_in = directions, directions.shape[1]
-
-    @override
-    def describe(self, part: str = "") -> dict[str, Any]:
-        return {"class": "DecoderDirections", "directions": sampled_fingerprint({"": self.directions})}
-
-    @override
-    def capture(self, inputs: Float[Tensor, "n d_in"]) -> tuple[Float[Tensor, "n d_in"], Bool[Tensor, " n"]]:
-        return inputs, torch.ones(len(inputs), dtype=torch.bool)
-
-    @override
-    def replace(self, inputs: Float[Tensor, "n d_in"], edit: Any) -> Float[Tensor, "n d_in"]:
-        return edit(inputs)
-
-
-class DirectionStream(Stream):
-    """Batches of rows in `endless_order`; of each `world_size` batches this rank takes one."""
-
-    def __init__(self, rows: Float[Tensor, "n d"], batch_size: int, seed: int, rank: int, world_size: int) -> None:
-        self.rows, self.batch_size, self.seed, self.rank, self.world_size = rows, batch_size, seed, rank, world_size
-        self.done = 0
-
-    @override
-    def __next__(self) -> Float[Tensor, "batch d"]:
-        begin = (self.done * self.world_size + self.rank) * self.batch_size
-        self.done += 1
-        return self.rows[endless_order(len(self.rows), self.seed, begin, begin + self.batch_size)]
-
-    @override
-    def state_dict(self) -> dict[str, Any]:
-        return {"batches": self.done}
-
-    @override
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.done = state["batches"]
+        super().__init__("DecoderDirections", directions.shape[1], directions=sampled_fingerprint({"": directions}))
+        self.directions = directions
 
 
 class DecoderDirections(ActivationDataModule):
@@ -132,9 +97,12 @@ class DecoderDirections(ActivationDataModule):
         return self._rows
 
     @override
-    def train_stream(self) -> DirectionStream:
+    def train_stream(self) -> RowStream:
         """Return this rank's training stream, from its beginning."""
-        return DirectionStream(self.rows, self.batch_size, self.seed, self.rank, self.world_size)
+        rows = self.rows
+        return RowStream(
+            lambda numbers: rows[numbers], len(rows), self.batch_size, self.seed, self.rank, self.world_size
+        )
 
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d"]]:
@@ -174,17 +142,6 @@ class DecoderDirections(ActivationDataModule):
             rows_per_rank = -(-samples // self.world_size)
             return -(-rows_per_rank // self.batch_size)
         return super()._n_batches(name, samples)
-
-
-def endless_order(n: int, seed: int, begin: int, end: int) -> Int64[Tensor, " positions"]:
-    """Return the numbers of the rows at positions begin to end - 1 of endless passes over n rows.
-
-    Each pass is a permutation that the seed and the number of the pass decide.
-    """
-    positions = np.arange(begin, end)
-    passes = range(begin // n, (end - 1) // n + 1)
-    places = [Permutation(n, seed, number)(positions[positions // n == number] % n) for number in passes]
-    return torch.from_numpy(np.concatenate(places))
 
 
 def _read(

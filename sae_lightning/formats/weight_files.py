@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-SAFETENSORS, TORCH, NUMPY = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt"), (".npz",)
+SAFETENSORS, TORCH, NUMPY, ARRAY = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt"), (".npz",), (".npy",)
 WEIGHT_FILES = (*SAFETENSORS, *TORCH, *NUMPY)
 _LARGEST_NPY_HEADER = 10_000
 _LARGEST_HEADER_LINE = 1_000_000
@@ -42,6 +42,24 @@ def read_weights(path: Path) -> dict[str, Any]:
     return _npz(path) if kind in NUMPY else _torch(path)
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a file by name, "" for one that stands alone; what else is in it is left out.
+
+    Those of safetensors, torch and npy files lie in the file until they are used.
+
+    Args:
+        path: a safetensors, torch, npz or npy file.
+
+    Raises:
+        ValueError: if it is damaged, needs code to be read, promises more than it holds, or is no such file.
+    """
+    kind = path.suffix.lower()
+    if kind in ARRAY:
+        return {"": _npy(path)}
+    content = _torch_content(path, path, path.stat().st_size) if kind in TORCH else read_weights(path)
+    return dict(_tensors_in(content))
+
+
 def _safetensors(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as file:  # checks the header against the file
@@ -64,6 +82,14 @@ def _torch(path: Path) -> dict[str, Any]:
 
 
 def _state_dict(path: Path, source: Path | io.BytesIO, size: int) -> dict[str, Any]:
+    content = _torch_content(path, source, size)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}: expected a state_dict, tensors by name")
+    return content
+
+
+def _torch_content(path: Path, source: Path | io.BytesIO, size: int) -> Any:  # noqa: ANN401
+    """Return what a torch file holds: a dict or a tensor whose sizes are those of the file, or something else."""
     is_zip = zipfile.is_zipfile(source)
     if is_zip:
         with zipfile.ZipFile(source) as archive:
@@ -88,8 +114,6 @@ def _state_dict(path: Path, source: Path | io.BytesIO, size: int) -> dict[str, A
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged, cut off or no torch file ({str(error).splitlines()[0][:300]})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}: expected a state_dict, tensors by name")
     for name, tensor in _tensors_in(content):
         if tensor.numel() * tensor.element_size() > size:
             raise ValueError(
@@ -119,16 +143,23 @@ def _npz(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged, cut off or no npz file of numbers ({error})") from error
 
 
+def _npy(path: Path) -> Tensor:
+    try:
+        # Copy-on-write: torch warns of memory that cannot be written to.
+        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+    except (ValueError, OSError, EOFError, TypeError) as error:
+        raise ValueError(f"{path} is damaged, cut off or no npy file of numbers ({error})") from error
+
+
 def _header_2_0(file: Any, max_header_size: int) -> Any:  # noqa: ANN401
     return np.lib.format.read_array_header_2_0(file, max_header_size=max_header_size)
 
 
-def _tensors_in(content: dict[Any, Any], place: str = "") -> list[tuple[str, Tensor]]:
-    """Return all tensors of a nested dict, with their places."""
-    tensors: list[tuple[str, Tensor]] = []
-    for key, value in content.items():
-        if isinstance(value, Tensor):
-            tensors.append((f"{place}{key}", value))
-        elif isinstance(value, dict):
-            tensors += _tensors_in(value, f"{place}{key}.")
-    return tensors
+def _tensors_in(content: Any, place: str = "") -> list[tuple[str, Tensor]]:  # noqa: ANN401
+    """Return a tensor, or all tensors of a nested dict, with their places; none of anything else."""
+    if isinstance(content, Tensor):
+        return [(place, content)]
+    if not isinstance(content, dict):
+        return []
+    before = f"{place}." if place else ""
+    return [one for key, value in content.items() for one in _tensors_in(value, f"{before}{key}")]

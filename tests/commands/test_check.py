@@ -28,6 +28,7 @@ def folder(tmp_path_factory):
     tiny.save_tiny_lm(folder / "model")
     tiny.save_text(folder / "text.jsonl", 300)
     x = torch.randn(600, 16, generator=torch.Generator().manual_seed(0)) + 2
+    torch.save({"x": x, "y": x}, folder / "rows.pt")
     for name, d_sae in (("first", 40), ("second", 48)):
         sae = TopK(16, d_sae=d_sae, k=3)
         sae.initialise(0, x)
@@ -81,6 +82,14 @@ def on_text(folder):
         (["{f}/first", "--cache", "{f}/model"], "there is no manifest.json"),
         (["{f}/first", "--assume", "k=3"], "nothing is to be assumed"),
         (["{f}/first", "--config", "{f}/nowhere.yaml"], "nowhere.yaml"),
+        (["{f}/first", "--key", "x"], "--key x: of which file? give --activations, too"),
+        (["{f}/first", "--activations", "{f}/nowhere.npy"], "there is no such file or folder"),
+        (["{f}/first", "--activations", "{f}/rows.pt", "--model", "m"], "without a model and text: leave out --model"),
+        (["{f}/first", "--activations", "{f}/rows.pt", "--cache", "c"], "leave out --cache"),
+        (["{f}/first", "--activations", "{f}/rows.pt", "--hook_input"], "leave out --hook_input"),
+        (["{f}/first", "--activations", "{f}/rows.pt", "--text", "t"], "leave out --text"),
+        (["{f}/first", "--activations", "{f}/rows.pt"], "say with key which of them are the activations"),
+        (["{f}/narrow", "--activations", "{f}/rows.pt", "--key", "x"], "has rows of width 16 and"),
     ],
 )
 def test_wrong_input_is_named(folder, capsys, arguments, message):
@@ -317,3 +326,59 @@ def test_a_cache_gives_the_activations(folder, capsys, tmp_path):
     assert "has activations at model.layers.0" in refused(capsys, folder / "other_hook", *arguments)
     assert "has activations of width 16" in refused(capsys, folder / "narrow", *arguments)
     assert "leave out --model" in refused(capsys, folder / "first", *arguments, "--model", folder / "model")
+
+
+ON_FILE = ["--control_samples=512", "--latents=0", "--draws=2"]
+
+
+def test_activations_in_a_file_need_no_model(folder, capsys, tmp_path):
+    torch.save(torch.randn(600, 16, generator=torch.Generator().manual_seed(0)) + 2, tmp_path / "rows.pt")
+    arguments = [folder / "first", "--activations", tmp_path / "rows.pt", *ON_FILE, "--out", tmp_path / "run"]
+    controls = "--controls=[random_encoder, permuted_decoder, principal_components]"
+    out = run(capsys, *arguments, controls)
+    assert "on 288 held-out activations" in out
+    assert "loss is not measured. The last 300 of 600 rows" in " ".join(out.split())
+    assert "sorted" not in out
+    check = read_check(tmp_path / "run/check.json")
+    data = check["data"]
+    assert data["class"] == "ActivationFiles"
+    assert data["model"] is data["hook"] is None
+    assert data["text"]["files"] == ["rows.pt"]
+    assert len(data["text"]["rows_sha256"]) == 64
+    assert (data["n_tokens"], check["control_samples"], check["evaluators"]) == (288, 300, [])
+    [sae] = check["saes"]
+    assert set(sae["null_data"]) == {"gaussian", "shuffled"}
+    assert set(sae["controls"]) == {"random_encoder", "permuted_decoder", "principal_components"}
+    assert sae["metrics"]["explained_variance"]["value"] is not None
+    assert "ce_recovered_mean" not in sae["metrics"]
+
+
+def test_a_sorted_file_and_controls_that_cannot_be_are_told(folder, capsys, tmp_path):
+    """All of the latents but two are active, more than there are dimensions."""
+    x = torch.randn(600, 16, generator=torch.Generator().manual_seed(0))
+    torch.save({"x": x * torch.linspace(1, 3, 600)[:, None], "y": x}, tmp_path / "rows.pt")
+    sae = TopK(16, d_sae=40, k=38)
+    sae.initialise(0, x)
+    sae.b_enc.data.fill_(100)
+    sae.eval().save(tmp_path / "dense")
+    arguments = [tmp_path / "dense", "--activations", tmp_path / "rows.pt", "--key=x", *ON_FILE, "--nulls=[]"]
+    controls = "--controls=[permuted_decoder, raw_dimensions, principal_components, own_rows_pursuit]"
+    run(capsys, *arguments, controls, "--out", tmp_path / "run")
+    [checked] = read_check(tmp_path / "run/check.json")["saes"]
+    assert set(checked["controls"]) == {"permuted_decoder"}
+    told = " ".join(checked["limits"])
+    assert "Left out: own_rows_pursuit, principal_components, raw_dimensions, of which at most 16 latents" in told
+    assert "the file seems to be sorted" in told
+
+
+def test_a_remake_is_trained_on_the_rows_of_a_file(folder, capsys, tmp_path):
+    torch.save(torch.randn(600, 16, generator=torch.Generator().manual_seed(0)) + 2, tmp_path / "rows.pt")
+    arguments = [folder / "first", "--activations", tmp_path / "rows.pt", *ON_FILE, "--controls=[]"]
+    run(capsys, *arguments, "--budget", "tokens 2048", "--seeds=[0, 1]", "--out", tmp_path / "run")
+    [sae] = read_check(tmp_path / "run/check.json")["saes"]
+    assert sae["remake"]["settings"]["class_path"] == "TopK"
+    assert "The re-make reads the 540 training rows 3.8 times." in sae["limits"]
+    own = tmp_path / "run/saes/trained/0"
+    run(capsys, own, *ON_FILE, "--controls=[permuted_decoder]", "--nulls=[]", "--out", tmp_path / "own")
+    data = read_check(tmp_path / "own/check.json")["data"]
+    assert (data["class"], data["n_tokens"]) == ("ActivationFiles", 32)

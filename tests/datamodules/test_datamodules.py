@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 import sae_lightning.datamodules as datamodules
 from sae_lightning.datamodules import (
     ActivationDataModule,
+    ActivationFiles,
     CachedActivations,
     ClipImages,
     ClipText,
@@ -96,14 +97,25 @@ def make(request, tiny_lm, text_file):
         small = {"batch_size": BATCH, "train_samples": 12 * BATCH, "nulls": {"gaussian": GaussianMatched()}}
         return DecoderDirections([str(folder)], **small | kwargs)
 
+    def files(**kwargs):
+        path = request.getfixturevalue("tmp_path") / "activations.pt"
+        torch.save(torch.randn(12 * BATCH + 3 * BATCH, 8, generator=torch.Generator().manual_seed(0)), path)
+        small = {"batch_size": BATCH, "train_samples": 12 * BATCH, "val_samples": 3 * BATCH, "heldout_fraction": 0.2}
+        noise = {"gaussian": GaussianMatched(), "rotated": RandomRotation()}
+        return ActivationFiles(
+            str(path), **small | ({"nulls": noise} if "nulls" in str(request.param) else {}) | kwargs
+        )
+
+    if "files" in str(request.param):
+        return files
     makers = {SyntheticDataModule: synthetic, LanguageModelDataModule: language_model, DecoderDirections: directions}
-    makers |= {ClipImages: clip_images, ClipText: clip_text}
+    makers |= {ClipImages: clip_images, ClipText: clip_text, ActivationFiles: files}
     return makers.get(request.param, nulls if "nulls" in str(request.param) else cached)
 
 
-HELD_OUT = [SyntheticDataModule, LanguageModelDataModule, CachedActivations, ClipImages, ClipText]
+HELD_OUT = [SyntheticDataModule, LanguageModelDataModule, CachedActivations, ClipImages, ClipText, ActivationFiles]
 ALL = [*HELD_OUT, DecoderDirections]  # whose validation is all of its data
-OTHERS = ["cached, order stream", "synthetic, nulls", "language model, nulls"]
+OTHERS = ["cached, order stream", "synthetic, nulls", "language model, nulls", "files, nulls"]
 every_datamodule = pytest.mark.parametrize("make", [*ALL, *OTHERS], indirect=True)
 every_one_that_holds_out = pytest.mark.parametrize("make", [*HELD_OUT, *OTHERS], indirect=True)
 language_model = pytest.mark.parametrize("make", [LanguageModelDataModule], indirect=True)
