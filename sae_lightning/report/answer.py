@@ -125,6 +125,8 @@ def _word(comparisons: Sequence[Comparison]) -> str:
         return "Too few draws or items to tell" if comparisons[0].published else "Too few seeds to tell"
     if counts["beats"] == decided:
         return "Yes" if decided == len(comparisons) else "Yes, wherever it can be told"
+    if comparisons[0].published and (counts["loses"] or counts["equivalent"]):
+        return "No"  # of controls each has to be beaten: they are what chance and formulas reach
     if not counts["beats"]:
         if not counts["loses"]:
             return "It is as good as random" if counts["equivalent"] == decided else "These data cannot tell"

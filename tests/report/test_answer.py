@@ -79,7 +79,7 @@ def published(folder: Path, names=("published",), **own):
 
 def test_a_published_sae_is_answered_for_against_its_controls(tmp_path: Path):
     given, _ = published(tmp_path)
-    assert given.word == "In part"
+    assert given.word == "No"
     first, rest, better, limits = given.sentences
     assert first == "The published SAE beats 1 of its 3 controls on every question: random encoder."
     tied = policy_label("random_decoder_tied")
@@ -94,7 +94,7 @@ def test_a_published_sae_is_answered_for_against_its_controls(tmp_path: Path):
 
 def test_a_published_sae_and_one_that_was_trained_have_an_answer_each(tmp_path: Path):
     given, _ = published(tmp_path, **BETTER)
-    assert given.word == "The published SAE: In part; The trained SAE: Yes"
+    assert given.word == "The published SAE: No; The trained SAE: Yes"
     assert (
         "The SAE that this run trained: against the Frozen Decoder it does better on 1 of 1 metric." in given.sentences
     )
@@ -104,7 +104,7 @@ def test_a_published_sae_and_one_that_was_trained_have_an_answer_each(tmp_path: 
 
 def test_several_published_saes_are_told_apart(tmp_path: Path):
     given, experiment = published(tmp_path, ("a", "b"))
-    assert given.word == "A: In part; B: In part"
+    assert given.word == "A: No; B: No"
     assert any(text.startswith("B beats 1 of its 3 controls") for text in given.sentences)
     assert sum(text.startswith("Intervals are") for text in given.sentences) == 1
     texts = list(experiment_texts([experiment]))
