@@ -33,7 +33,7 @@ class Shrunk(Control):
 
     def _fill(self, own, sae, x, l0, generator):
         self.seen = len(x), l0
-        own.load_state_dict(sae.state_dict())
+        own.load_state_dict(sae.state_dict(), strict=False)
         own.W_dec.data *= torch.rand((), generator=generator)
 
     def cost(self, sae, n_samples, n_held_out, l0):
@@ -120,6 +120,17 @@ def test_nothing_is_trained_and_references_are_measured_with_their_controls(publ
     assert list(run.saes) == [Member("published", 0), Member("plain", 0), Member("shrunk", 0)]
     assert torch.equal(run.load(members[0]).W_dec, panel.members[members[0]].W_dec)
     assert run.load(members[1]).provenance["control"]["of"] == published
+
+
+def test_controls_have_the_l0_of_held_out_data(tmp_path):
+    sae = ReLU(D_IN, d_sae=24, seed=7)
+    sae.b_enc.data.fill_(-1.0)  # on the training sample, which is three times as large, more latents are active
+    sae.save(tmp_path / "published")
+    control, references = Shrunk(), {"published": str(tmp_path / "published")}
+    panel = SanityPanel(D_IN, policies={}, references=references, controls={"shrunk": control}, control_samples=50)
+    run = measured(panel, tmp_path)
+    [l0] = [values for tag, values in run.last.values.items() if str(tag) == "l0"]
+    assert control.seen[1] == pytest.approx(l0[Member("published", 0)])
 
 
 def test_each_reference_has_draws_of_its_own_which_are_the_same_in_each_run(published, other, tmp_path):

@@ -4,10 +4,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from sae_lightning.checks import check_whole
-from sae_lightning.controls.base import Control, measured_l0
+from sae_lightning.controls.base import Control
+from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.provenance import describe
 from sae_lightning.saes.base import SparseAutoencoder
@@ -16,6 +19,8 @@ from sae_lightning.saes.module import ActivationData, SAEModule
 from sae_lightning.trainer import any_datamodule_of
 
 _DIGITS_OF_A_SEED = 8
+_HELD_OUT = 16_384
+"""Held-out activations on which the l0 of a reference is measured, of each rank."""
 
 
 @runtime_checkable
@@ -128,32 +133,40 @@ class ReferencesAndControls:
             sae = self.saes[reference]
             x = module.activations_for(reference, samples).to(sae.W_dec.device)
             if reference not in l0s:
-                l0s[reference] = _l0_of(sae, x, self.where[reference.policy])
+                l0s[reference] = self._l0_of(module, reference, x)
                 seeds[reference] = int(fingerprint(sae.state_dict())[:_DIGITS_OF_A_SEED], 16)
             own = self.saes[member]
             control.start(own, sae, x, l0s[reference], seeds[reference] + member.seed)
             own.seed = member.seed
+
+    def _l0_of(self, module: SAEModule, reference: Member, samples: Tensor) -> float:
+        """Return the l0 of a reference on held-out data: on another text than the samples are of it may be another.
+
+        Raises:
+            ValueError: if it is 0, at which nothing can be compared.
+        """
+        sae, data = self.saes[reference], any_datamodule_of(module.trainer)
+        held_out = data.val_dataloader() if isinstance(data, LightningDataModule) else [samples]
+        n_active = n = 0
+        for batch in held_out:
+            x = module.activations_for(reference, batch) if batch is not samples else batch
+            n_active += sae.encode(x.to(sae.W_dec.device).float()).nnz
+            n += len(x)
+            if n >= _HELD_OUT:
+                break
+        counts = all_reduce_sum(torch.tensor([n_active, n], dtype=torch.float64, device=sae.W_dec.device))
+        if not counts[0]:
+            raise ValueError(
+                f"{self.where[reference.policy]}: no latent fires on any of {int(counts[1]):,} activations: it is of "
+                "another model or hook, or was read wrong, which sae inspect tells"
+            )
+        return float(counts[0] / counts[1])
 
     def _refuse_others(self, data: Any) -> None:  # noqa: ANN401
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
         for member, sae in self.saes.items():
             if isinstance(data, RefusingData) and member not in self._controls and member.part not in nulls:
                 data.refuse_sae_of_others(sae, self.where[member.policy], member.part)
-
-
-def _l0_of(sae: SparseAutoencoder, x: Tensor, where: str) -> float:
-    """Return the l0 of a reference on the samples.
-
-    Raises:
-        ValueError: if it is 0, at which nothing can be compared.
-    """
-    l0 = measured_l0(sae, x)
-    if not l0:
-        raise ValueError(
-            f"{where}: no latent fires on any of {len(x):,} activations: it is of another model or hook, or was read "
-            "wrong, which sae inspect tells"
-        )
-    return l0
 
 
 def check_name(what: str, name: str) -> None:
