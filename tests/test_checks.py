@@ -32,6 +32,7 @@ GIVEN = {  # what a class needs besides the number; no model and no file is read
     "ImageFolder": {"folder": "none"},
     "HubImages": {"dataset": "none"},
     "LabelledFiles": {"path": "none"},
+    "SAEProbesSets": {"path": "none"},
     "FactFile": {"path": "none", "wordings": {"country": ["{} is in"], "language": ["{} speaks"]}},
     "TransformersJudge": {"model": "none"},
     "ChatJudge": {"model": "none", "input_price": 1.0, "output_price": 1.0},
@@ -59,6 +60,7 @@ MEANS = {  # what may look wrong, and what it means
     ("n_scenes", "zero"): "digits alone",
     ("skip_first_positions", "zero"): "all positions",
     ("retries", "zero"): "one attempt",
+    ("n_examples", "zero"): "no examples",
     ("input_price", "zero"): "free",
     ("output_price", "zero"): "free",
 }
@@ -68,7 +70,7 @@ FRACTIONS = {  # numbers that need not be whole
     "expansion_factor", "aux_coefficient", "l1_coefficient", "coefficient", "target", "initial_threshold", "bandwidth",
     "coefficient_sigma", "sample_norm", "minutes", "learning_rate", "min_gap_nats", "min_gap_accuracy", "timeout_s",
     "input_price", "output_price", "timeout_seconds", "max_norm_ratio", "l0",
-    "heldout_fraction",
+    "heldout_fraction", "target_l0",
 }  # fmt: skip
 
 

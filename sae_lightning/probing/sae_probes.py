@@ -72,6 +72,8 @@ class SAEProbesSets(ProbingTask):
         seed: int = 42,
     ) -> None:
         check_seed(seed=seed)
+        if sets is not None and not (isinstance(sets, list) and all(isinstance(one, str | int) for one in sets)):
+            raise ValueError(f"sets={sets}: expected a list of numbers, names or patterns, such as [5, 'wikidata*']")
         if n_sets is not None:
             check_whole(1, n_sets=n_sets)
         self.path, self.sets, self.n_sets, self.ood, self.seed = path, sets, n_sets, ood, seed
