@@ -164,7 +164,7 @@ def told(sizes: Sizes, cost: Estimate, machine: Machine, where: str) -> str:
 def duration(seconds: float) -> str:
     """Return a time as people say it.
 
-    >>> duration(40), duration(400), duration(40_000)
+    >>> duration(40.0), duration(400.0), duration(40_000.0)
     ('40 seconds', '7 minutes', '11 hours')
     """
     if seconds < 100:

@@ -98,13 +98,13 @@ def gather(run: Run, n_latents: int) -> ShownLatents | None:
         member: choose(sae.d_sae, firing[member], interpretations[member], n_latents) for member, sae in saes.items()
     }
     behaviours = held_out.behaviours(chosen) if held_out else {}
-    members, references = [], run.measurements.references
+    members, references = [], run.references
     for member, sae in saes.items():
         records = direction_records(run, member, sae, datamodule, chosen[member])
         silent = [Behaviour(torch.zeros(0))] * len(records)
         for record, behaviour in zip(records, behaviours.get(member, silent), strict=True):
             record |= _behaviour_record(behaviour, interpretations[member].get(record["latent"]))
-            if member.policy in references or member.policy in run.measurements.controls:
+            if member.policy in references or member.policy in run.controls:
                 record.pop("cosine_to_start", None)  # nothing was trained from there
             if member in frequencies:
                 record["frequency"] = short(frequencies[member][record["latent"]])
@@ -123,7 +123,7 @@ def gather(run: Run, n_latents: int) -> ShownLatents | None:
 
 def _has_own_latents(run: Run, member: Member) -> bool:
     """Return whether an SAE is none of the controls that are left out, such as one with the latents of its SAE."""
-    if member.policy not in run.measurements.controls:
+    if member.policy not in run.controls:
         return True
     return run.measurements.sizes.get(member.policy, ("", member.policy))[1] in _SHOWN_CONTROLS
 
@@ -145,7 +145,7 @@ def _read(
     try:
         datamodule = run.datamodule()
         assert datamodule is not None
-        references = run.measurements.references  # measured in this run, which has asked the same of them
+        references = run.references  # measured in this run, which has asked the same of them
         for member, sae in saes.items():
             if member.policy in references:
                 continue

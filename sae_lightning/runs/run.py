@@ -159,6 +159,16 @@ class Run:
     def _items(self) -> dict[Tag, MetricItems]:
         return read_items(self.folder, self.last.step)
 
+    @property
+    def references(self) -> Mapping[str, str]:
+        """By policy where SAEs were read from that are not trained; none where nothing has been measured yet."""
+        return self.measurements.references if self.file(METRICS_FILE).is_file() else {}
+
+    @property
+    def controls(self) -> Mapping[str, str]:
+        """By policy what a control of such an SAE controls for; none where nothing has been measured yet."""
+        return self.measurements.controls if self.file(METRICS_FILE).is_file() else {}
+
     def file(self, name: str) -> Path:
         """Return the path of a file that an evaluator left; it need not be there."""
         return self.folder / name

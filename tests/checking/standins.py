@@ -149,7 +149,7 @@ def stand_in(settings, folder):
     arguments["references"] = {
         name: published(folder / "saes", where) for name, where in arguments["references"].items()
     }
-    arguments |= {"draws": 1, "control_samples": 128}
+    arguments |= {"draws": 2, "control_samples": 128}
     data["model"] = model(folder / "model", data["model"], data["hook"])
     paths = save_text(Path(folder) / "text.jsonl", 400)
     data["text"] = {"class_path": "FileText", "init_args": {"paths": paths, "heldout_every": 5}}
