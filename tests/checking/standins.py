@@ -150,6 +150,8 @@ def stand_in(settings, folder):
         name: published(folder / "saes", where) for name, where in arguments["references"].items()
     }
     arguments |= {"draws": 2, "control_samples": 128}
+    if len(arguments["references"]) > 1:  # all controls of one SAE are enough
+        arguments["controls"] = dict(list(arguments["controls"].items())[:2])
     data["model"] = model(folder / "model", data["model"], data["hook"])
     paths = save_text(Path(folder) / "text.jsonl", 400)
     data["text"] = {"class_path": "FileText", "init_args": {"paths": paths, "heldout_every": 5}}
