@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from sae_lightning.checks import check_whole
-from sae_lightning.controls.base import Control
+from sae_lightning.controls.base import Control, measured_l0
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.provenance import describe
@@ -147,14 +147,14 @@ class ReferencesAndControls:
         """
         sae, data = self.saes[reference], any_datamodule_of(module.trainer)
         held_out = data.val_dataloader() if isinstance(data, LightningDataModule) else [samples]
-        n_active = n = 0
+        parts: list[Tensor] = []
         for batch in held_out:
-            x = module.activations_for(reference, batch) if batch is not samples else batch
-            n_active += sae.encode(x.to(sae.W_dec.device).float()).nnz
-            n += len(x)
-            if n >= _HELD_OUT:
+            parts.append(module.activations_for(reference, batch) if batch is not samples else batch)
+            if sum(map(len, parts)) >= _HELD_OUT:
                 break
-        counts = all_reduce_sum(torch.tensor([n_active, n], dtype=torch.float64, device=sae.W_dec.device))
+        x = torch.cat(parts).float()
+        n_active = measured_l0(sae, x) * len(x)
+        counts = all_reduce_sum(torch.tensor([n_active, len(x)], dtype=torch.float64, device=sae.W_dec.device))
         if not counts[0]:
             raise ValueError(
                 f"{self.where[reference.policy]}: no latent fires on any of {int(counts[1]):,} activations: it is of "
