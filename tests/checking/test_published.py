@@ -70,4 +70,4 @@ def test_it_runs_on_stand_ins(file, tmp_path, capsys):
         assert 0 < line["metrics"]["l0"][name]["0"] < D_SAE
         assert line["metrics"]["explained_variance"][name]["0"] is not None
         own = [one for one in line["controls"] if one.startswith(f"{name}_") or len(names) == 1]
-        assert len(own) == len(CONTROLS)
+        assert len(own) == len(settings["model"]["init_args"]["controls"])
