@@ -58,7 +58,8 @@ def test_evaluators_are_added_to_those_of_a_run(file, experiment, capsys):
         main(["validate", *(f"--config={config}" for config in configs), "--print_config"])
     assert not stop.value.code
     printed = capsys.readouterr().out
-    for evaluator in ("SparseProbing", "CausalEditing", "AutoInterp")[: 1 if file.stem == "sae_probes" else 3]:
+    alone = {"sae_probes": ["SparseProbing"], "ravel": ["CausalEditing"]}
+    for evaluator in alone.get(file.stem, ["SparseProbing", "CausalEditing", "AutoInterp"]):
         assert f"- class_path: sae_lightning.evaluators.{evaluator}" in printed
     assert ("evaluators.LossRecovered" in printed) == (experiment == "sanity_pocket_lm" or file.stem == "check_full")
 

@@ -82,7 +82,12 @@ def ask(
         Mean cross-entropy of the answer's tokens in nats, differentiable in `edited`, and whether each of them is the
         most likely one.
     """
-    batch, entity_at = _padded(questions)
+    # All tokens of all answers in one row: the question that each belongs to, and the position that predicts it.
+    lengths = torch.tensor([len(question.input_ids) - question.answer_at for question in questions])
+    rows = torch.repeat_interleave(torch.arange(len(questions)), lengths)
+    before = torch.cat([torch.arange(question.answer_at, len(question.input_ids)) for question in questions]) - 1
+    positions, place_of = before.unique(return_inverse=True)
+    batch, entity_at = _padded(questions, positions)
 
     def edit(activations: Tensor) -> Tensor:
         if edited is None:
@@ -91,14 +96,11 @@ def ask(
         return activations.index_put(place, edited.to(activations))
 
     logits = source.replace(batch, edit, hook)
-    # All tokens of all answers in one row: the question that each belongs to, and its position in it.
-    lengths = torch.tensor([len(question.input_ids) - question.answer_at for question in questions])
-    rows = torch.repeat_interleave(torch.arange(len(questions)), lengths)
-    positions = torch.cat([torch.arange(question.answer_at, len(question.input_ids)) for question in questions])
-    targets, rows, positions, lengths = (
-        index.to(logits.device) for index in (batch.input_ids[rows, positions], rows, positions, lengths)
+    columns = place_of if logits.shape[1] == len(positions) else before
+    targets, rows, columns, lengths = (
+        index.to(logits.device) for index in (batch.input_ids[rows, before + 1], rows, columns, lengths)
     )
-    predicted = logits[rows, positions - 1].float()
+    predicted = logits[rows, columns].float()
     losses = F.cross_entropy(predicted, targets, reduction="none")
     is_token = (predicted.argmax(-1) == targets) & ~losses.isnan()  # of numbers that are none the first is the largest
     loss = losses.new_zeros(len(questions)).index_add(0, rows, losses) / lengths
@@ -163,8 +165,10 @@ def _by_length(questions: Sequence[EntityQuestion], batch_size: int) -> Sequence
     return torch.tensor([len(question.input_ids) for question in questions]).argsort(stable=True).split(batch_size)
 
 
-def _padded(questions: Sequence[EntityQuestion]) -> tuple[TokenBatch, Int64[Tensor, " n"]]:
+def _padded(
+    questions: Sequence[EntityQuestion], positions: Tensor | None = None
+) -> tuple[TokenBatch, Int64[Tensor, " n"]]:
     """Return one batch, padded at the end, where no causal model looks, and where the entities end."""
     input_ids = pad_sequence([question.input_ids for question in questions], batch_first=True)
-    batch = TokenBatch(input_ids, torch.ones_like(input_ids, dtype=torch.bool))
+    batch = TokenBatch(input_ids, torch.ones_like(input_ids, dtype=torch.bool), positions)
     return batch, torch.tensor([question.entity_at for question in questions])

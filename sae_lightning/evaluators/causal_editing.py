@@ -14,22 +14,28 @@ as given when each of its tokens is the most likely one; loss and answers are of
 first; entities and prompts are drawn and not chosen by how well the model knows them.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from statistics import fmean
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
+from sae_lightning.causal.knowledge import Knowledge, ask_what_is_known
+from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts
 from sae_lightning.causal.questions import ask, entity_activations, is_correct
-from sae_lightning.causal.swaps import KnownPrompts, Swaps, find_known_prompts
+from sae_lightning.causal.swaps import KnownPrompts, Swaps, known_prompts
 from sae_lightning.checks import check_whole
-from sae_lightning.evaluators.editing import Editing, SwapsOfDraw
+from sae_lightning.evaluators.base import evaluated_members
+from sae_lightning.evaluators.editing import EditAccuracy, Editing, SwapsOfDraw
 from sae_lightning.evaluators.edits import check_one_hook
 from sae_lightning.evaluators.repeats import seed_of
 from sae_lightning.evaluators.scores import Scores
 from sae_lightning.evaluators.text_evaluator import TextEvaluator
+from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.pocket import PocketFacts
 from sae_lightning.saes.module import SAEModule
@@ -37,6 +43,7 @@ from sae_lightning.sources.tokens import check_next_token
 
 _SEED = 0
 _FLOOR = "an edit that changes nothing"
+_COMMONEST = "a model that always gives the commonest value"
 
 CHANGES_ONE_FACT = Question(
     "causal",
@@ -72,6 +79,40 @@ SCORE = Metric(
     computed="(cause + isolation) / 2; mean over attributes",
     is_headline=True,
 )
+KNOWN = Metric(
+    "causal_known",
+    "Facts that the model knows",
+    CHANGES_ONE_FACT,
+    floor=_COMMONEST,
+    computed="share of prompts that the model completes with the true value; mean over attributes, with those that are "
+    "left out since it knows too little of them",
+)
+
+
+def score_of_attribute(attribute: str) -> Metric:
+    """Describe the score of edits of one attribute."""
+    return Metric(
+        f"causal_score_{_slug(attribute)}",
+        f"Edits of {attribute}: mean of cause and isolation",
+        CHANGES_ONE_FACT,
+        floor=_FLOOR,
+        computed=f"(cause + isolation) / 2 of edits of {attribute}",
+    )
+
+
+def known_of_attribute(attribute: str) -> Metric:
+    """Describe the share of facts about one attribute that the model knows."""
+    return Metric(
+        f"causal_known_{_slug(attribute)}",
+        f"Facts about {attribute} that the model knows",
+        CHANGES_ONE_FACT,
+        floor=_COMMONEST,
+        computed=f"share of prompts about {attribute} that the model completes with the true value",
+    )
+
+
+def _slug(attribute: str) -> str:
+    return re.sub(r"\W+", "_", attribute)
 
 
 class CausalEditing(TextEvaluator, Editing):
@@ -85,6 +126,12 @@ class CausalEditing(TextEvaluator, Editing):
     References: full_swap, the whole activation, which has the largest cause that can be had and no isolation; neurons,
     pca and random_rotation, masks over the raw dimensions, over principal components of the training activations, and
     over a random orthonormal basis, none of which loses anything in reconstruction.
+
+    An attribute of which the model knows too little is left out: fewer than 16 prompts in training or in test that it
+    answers, or fewer than 4 of them with another answer than the commonest; and so is one that is left alone of its
+    kind of entity. Before anything is trained a table says what the model knows, and where nothing is left the run is
+    refused. causal_known is the share of prompts that it answers, causal_known_<attribute> that of one attribute,
+    causal_score_<attribute> the score of its edits.
 
     The defaults suit a small model on a CPU. SAEBench has n_train_pairs 1750, n_test_pairs 750, learning_rate 0.001.
 
@@ -130,18 +177,38 @@ class CausalEditing(TextEvaluator, Editing):
         check_one_hook("CausalEditing", self.datamodule, pl_module)
         part = next(iter(pl_module.members)).part
         with torch.inference_mode(False), torch.no_grad():
-            self._known = [
-                (find("train", self.n_train_pairs), find("test", self.n_test_pairs)) for find in self._finders(part)
-            ]
+            self._knowledge = self._ask(part)
+            self._known = list(self._make_pairs())
         self._swaps = [SwapsOfDraw(train.swaps, test.swaps) for train, test in self._known]
 
-    def _finders(self, part: str) -> Iterator[Callable[[Split, int], KnownPrompts]]:
-        """Yield what asks the model in each repeat; it is asked each prompt once."""
+    def _ask(self, part: str) -> list[Knowledge]:
+        """Ask the model in each repeat, each prompt once, and say what it knows.
+
+        Raises:
+            ValueError: if it knows too little.
+        """
         answered: dict[EntityPrompt, bool] = {}
+        knowledge = []
         for repeat in range(self.n_repeats):
-            seed = seed_of(_SEED, repeat)
-            find = partial(find_known_prompts, self.reader, self.prompts, self.n_prompts, seed, part)
-            yield partial(find, answered=answered)
+            ask_split = partial(
+                ask_what_is_known, self.reader, self.prompts, self.n_prompts, seed_of(_SEED, repeat), part
+            )
+            knowledge.append(Knowledge(ask_split("train", answered), ask_split("test", answered)))
+            knowledge[-1].refuse_if_nothing_is_left()
+        rank_zero_info(f"CausalEditing asks the model for facts, and it knows:\n{knowledge[0].table()}")
+        if reasons := knowledge[0].left_out():
+            rank_zero_info(f"Left out of CausalEditing: {'; '.join(reasons.values())}.")
+        return knowledge
+
+    def _make_pairs(self) -> Iterator[tuple[KnownPrompts, KnownPrompts]]:
+        """Yield training and test pairs of each repeat, about the attributes that the model knows enough of."""
+        for repeat, knowledge in enumerate(self._knowledge):
+            left_out = knowledge.left_out()
+            kept, seed = [name for name in knowledge.attributes if name not in left_out], seed_of(_SEED, repeat)
+            yield (
+                known_prompts(self.reader, knowledge.train, kept, self.n_train_pairs, seed),
+                known_prompts(self.reader, knowledge.test, kept, self.n_test_pairs, seed),
+            )
 
     # Lightning validates in inference mode, whose tensors can take no part in a gradient.
     @torch.inference_mode(False)
@@ -167,6 +234,24 @@ class CausalEditing(TextEvaluator, Editing):
         scores = []
         for repeat, (train, test) in enumerate(self._known):
             x_train, x_test = activations(train), activations(test)
-            accuracy = self.edit_accuracy(repeat, trainer, module, x_train, x_test, loss, is_pair_correct)
-            scores.append(list(self.editing_scores(repeat, accuracy)))
+            # Every member reads the same pairs, so what is below the hook is computed for the first of them alone.
+            with reader.source.same_inputs():
+                accuracy = self.edit_accuracy(repeat, trainer, module, x_train, x_test, loss, is_pair_correct)
+            scores.append([*self.editing_scores(repeat, accuracy), *self._scores_of_attributes(repeat, accuracy)])
+            scores[-1] += self._scores_of_model(repeat, list(evaluated_members(trainer, module)))
         return scores
+
+    def _scores_of_attributes(self, repeat: int, accuracy: EditAccuracy) -> Iterator[Scores]:
+        """Compute the score of each attribute."""
+        for attribute in self._swaps[repeat].test:
+            kinds = [(attribute, True), (attribute, False)]
+            yield self.mean_of_shares(score_of_attribute(attribute), repeat, kinds, accuracy)
+
+    def _scores_of_model(self, repeat: int, saes: Sequence[Member]) -> Iterator[Scores]:
+        """Compute which share of the facts the model knows, which is the same for all SAEs."""
+        knowledge = self._knowledge[repeat]
+        shares = {name: (knowledge.share(name), knowledge.share_of_commonest(name)) for name in knowledge.attributes}
+        known, commonest = (fmean(column) for column in zip(*shares.values(), strict=True))
+        yield Scores(KNOWN, dict.fromkeys(saes, known), commonest)
+        for name, (known, commonest) in shares.items():
+            yield Scores(known_of_attribute(name), dict.fromkeys(saes, known), commonest)

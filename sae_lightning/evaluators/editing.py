@@ -4,19 +4,22 @@ What `CausalEditing` and `AttributeEditing` have in common: whose coordinates ar
 tested, and what the answers come to. They differ in what the model reads and how it is asked.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.swaps import Swaps
 from sae_lightning.checks import check_above, check_whole
+from sae_lightning.distributed import world_size
 from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
 from sae_lightning.evaluators.repeats import Repeated, seed_of
 from sae_lightning.evaluators.scores import Items, Scores
@@ -24,7 +27,11 @@ from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric
 from sae_lightning.saes.module import SAEModule
 
+M = TypeVar("M")
+T = TypeVar("T")
+
 _SEED = 0
+_LONG_SECONDS = 60
 _DO_NOTHING, _FULL_SWAP = "do_nothing", "full_swap"
 
 PairLoss: TypeAlias = Callable[[Swaps, Tensor, Tensor, str], Tensor]
@@ -108,7 +115,8 @@ class Editing(Repeated):
                 edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, rotation), train, test)
             for name, mask in ((_FULL_SWAP, torch.ones_like(neurons[0])), (_DO_NOTHING, torch.zeros_like(neurons[0]))):
                 edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, neurons), train, test, mask)
-        return evaluate_across_ranks(edits, partial(self._train_and_test, repeat, loss, is_correct))
+        measure = partial(self._train_and_test, repeat, loss, is_correct)
+        return evaluate_across_ranks(edits, said_how_long(type(self).__name__, -(-len(edits) // world_size()), measure))
 
     def _train_and_test(
         self, repeat: int, loss: PairLoss, is_correct: IsCorrect, member: Member, edit: "_Edit"
@@ -188,6 +196,31 @@ class _Edit:
     train: Tensor
     test: Tensor
     mask: Tensor | None = None
+
+
+def said_how_long(name: str, n: int, measure: Callable[[Member, M], T]) -> Callable[[Member, M], T]:
+    """Return the same function, which says after its first call how long all calls will take where that is minutes.
+
+    Args:
+        name: of the evaluator.
+        n: number of calls.
+        measure: of a member.
+    """
+    is_first = True
+
+    def measured(member: Member, value: M) -> T:
+        nonlocal is_first
+        begin, result = time.monotonic(), measure(member, value)
+        seconds = time.monotonic() - begin
+        if is_first and seconds * n > _LONG_SECONDS:
+            rank_zero_info(
+                f"{name}: {seconds:.0f} s for {member}, the first of {n} SAEs and references: at most "
+                f"{seconds * n / 60:.0f} minutes for all."
+            )
+        is_first = False
+        return result
+
+    return measured
 
 
 def _swapped(coordinates: Coordinates, swaps: Swaps, mask: Tensor, pairs: Tensor) -> Tensor:

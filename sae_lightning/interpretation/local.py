@@ -1,14 +1,21 @@
 """`TransformersJudge`: an instruction-tuned model on this machine explains and judges."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from sae_lightning.checks import check_whole
+from sae_lightning.interpretation.excerpts import Excerpt
+from sae_lightning.interpretation.judge import Explanation
 from sae_lightning.interpretation.prompts import PromptJudge
+from sae_lightning.interpretation.tasks import InterpretationTask
+
+_LONG_SECONDS = 60
 
 
 class TransformersJudge(PromptJudge):
@@ -32,6 +39,7 @@ class TransformersJudge(PromptJudge):
     ) -> None:
         check_whole(1, batch_size=batch_size)
         self.model, self.revision, self.dtype, self.batch_size = model, revision, dtype, batch_size
+        self._n_questions = 0
 
     @override
     def check(self) -> None:
@@ -43,6 +51,24 @@ class TransformersJudge(PromptJudge):
                 f"TransformersJudge: model={self.model} cannot continue a prompt: it is {reason}. Take an "
                 "instruction-tuned causal language model"
             )
+
+    @override
+    def begin(self, tasks: Iterable[InterpretationTask]) -> bool:
+        """Count the questions, so that it can be said how long all of them will take."""
+        self._n_questions = sum(1 + len(task.judged) for task in tasks)
+        return True
+
+    @override
+    def judge(self, explanation: Explanation, excerpts: Sequence[Excerpt]) -> list[bool | None]:
+        begin, answers = time.monotonic(), super().judge(explanation, excerpts)
+        seconds = (time.monotonic() - begin) / max(len(excerpts), 1) * self._n_questions
+        if seconds > _LONG_SECONDS:
+            rank_zero_info(
+                f"TransformersJudge: about {seconds / 60:.0f} minutes for {self._n_questions} questions. Fewer latents "
+                "(n_latents), fewer texts (n_judged) or a smaller model take less."
+            )
+        self._n_questions = 0  # it is said once
+        return answers
 
     @override
     @torch.inference_mode()

@@ -93,14 +93,15 @@ class ActivationSource(ABC):
         """
 
     def same_inputs(self) -> AbstractContextManager[None]:
-        """Let all calls of `replace` within be for the same inputs: what edits do not change is computed once."""
+        """Let calls of `replace` within be for inputs that come again: what edits do not change is computed once."""
         return nullcontext()
 
     @abstractmethod
     def replace(self, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
         """Return the outputs of the whole model when the activations at the hook are `edit(activations)`.
 
-        A source with several hooks takes the name of one as a third argument.
+        A source with several hooks takes the name of one as a third argument. Of a `TokenBatch` that names `positions`
+        it may return the outputs at these alone.
 
         Args:
             inputs: what the model reads.

@@ -240,7 +240,8 @@ class HookedModel(ActivationSource):
             if not self._has_same_inputs:
                 return self.outputs(self.forward(inputs))
             above = self._above.setdefault(path, AboveHook(self.model, path, self.hook_input))
-            return above.run(lambda: self.outputs(self.forward(inputs)))
+            key = (*inputs.rows.shape, inputs.rows.cpu().numpy().tobytes())
+            return above.run(key, lambda: self.outputs(self.forward(inputs)))
 
     @override
     @contextmanager

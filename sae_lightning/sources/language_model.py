@@ -62,7 +62,9 @@ class LanguageModelSource(HookedModel):
         loaded, self.kind = load_model(model, revision, dtype)
         self.revision = getattr(loaded.config, "_commit_hash", None) or revision
         self.vocabulary: int = loaded.get_input_embeddings().num_embeddings
-        self._reads_target = "decoder_input_ids" in inspect.signature(loaded.forward).parameters
+        parameters = inspect.signature(loaded.forward).parameters
+        self._reads_target = "decoder_input_ids" in parameters
+        self._takes_positions = "logits_to_keep" in parameters
         self._has_cache = hasattr(loaded.config, "use_cache")
         super().__init__(loaded, model, hook, hook_input)
         self._is_speed_known = self.model.dtype == torch.float32
@@ -129,6 +131,8 @@ class LanguageModelSource(HookedModel):
         arguments: dict[str, Any] = {"use_cache": False} if self._has_cache else {}
         if self._reads_target:
             arguments["decoder_input_ids"] = ids
+        if self._takes_positions and inputs.positions is not None:
+            arguments["logits_to_keep"] = inputs.positions.to(self.device)
         return self.model(input_ids=ids, **arguments)
 
     @override

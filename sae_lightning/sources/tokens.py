@@ -15,10 +15,13 @@ class TokenBatch:
     Args:
         input_ids: [batch, seq] int64.
         mask: [batch, seq] bool, True on valid positions, False on special tokens and padding.
+        positions: [n] int64, ascending, the positions whose outputs are read, the same in each row: the logits of
+            the others are a large part of the work of a small model. Default: all.
     """
 
     input_ids: Tensor
     mask: Tensor
+    positions: Tensor | None = None
 
     @property
     def rows(self) -> Tensor:
@@ -27,7 +30,8 @@ class TokenBatch:
 
     def to(self, device: torch.device | str) -> "TokenBatch":
         """Return the same batch on another device."""
-        return TokenBatch(self.input_ids.to(device), self.mask.to(device))
+        positions = None if self.positions is None else self.positions.to(device)
+        return TokenBatch(self.input_ids.to(device), self.mask.to(device), positions)
 
 
 def check_next_token(source: ActivationSource, asker: str) -> None:

@@ -7,9 +7,10 @@ from sae_lightning.causal import (
     Coordinates,
     Swaps,
     ask,
+    ask_what_is_known,
     entity_activations,
-    find_known_prompts,
     is_correct,
+    known_prompts,
     read_questions,
     train_mask,
 )
@@ -97,7 +98,8 @@ def test_a_rotation_loses_nothing():
 
 
 def test_a_mask_names_what_holds_the_attribute(data):
-    known = find_known_prompts(data.reader, ToyPrompts(), 100, 0, "", "train", 64)
+    answers = ask_what_is_known(data.reader, ToyPrompts(), 100, 0, "", "train")
+    known = known_prompts(data.reader, answers, ["country", "language"], 64, 0)
     x = entity_activations(data.source, known.questions, 16)
     swaps = known.swaps["language"]
 
@@ -119,13 +121,3 @@ def test_batches_are_half_cause_and_half_isolation():
     assert all((batch < 10).sum() == 2 and len(batch) == 4 for batch in batches)
     assert torch.equal(torch.cat(batches[:5]).sort().values, torch.arange(20))
     assert not torch.equal(batches[0], batches[5])
-
-
-def test_a_model_that_knows_nothing_is_refused():
-    with pytest.raises(ValueError, match="answers 0 of 36 train prompts about country correctly, and 16 are needed"):
-        find_known_prompts(ToyData(knows=False).reader, ToyPrompts(), 100, 0, "", "train", 8)
-
-
-def test_prompts_about_one_attribute_are_refused(data):
-    with pytest.raises(ValueError, match="prompts are about country; isolation needs two attributes or more"):
-        find_known_prompts(data.reader, ToyPrompts(("country",)), 100, 0, "", "test", 8)

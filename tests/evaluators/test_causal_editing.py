@@ -1,12 +1,14 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from causal.toy import D_IN, N_ENTITIES, VALUES, ToyData, ToyPrompts
 from repeated import check_repeats
 from torch.utils.data import DataLoader
 
-from sae_lightning.causal import swaps
+from sae_lightning.causal import knowledge
 from sae_lightning.datamodules import ActivationDataModule
-from sae_lightning.evaluators import CausalEditing
+from sae_lightning.evaluators import CausalEditing, editing
 from sae_lightning.evaluators.editing import principal_components, random_rotation
 from sae_lightning.members import Member
 from sae_lightning.saes import SAEModule, TopK
@@ -113,14 +115,23 @@ def test_latents_of_one_attribute_each_cause_and_isolate_and_mixed_ones_cannot(t
 
 def test_items_make_up_the_scores(trainer):
     measured, _ = evaluate(trainer, {"mixing/0": mixing()})
-    assert set(measured) == {"causal_cause", "causal_isolation", "causal_score"}
-    for name, scores in measured.items():
-        assert scores.metric.better == "higher"
+    of_all = {name: scores for name, scores in measured.items() if scores.metric.better == "higher"}
+    assert set(of_all) == {"causal_cause", "causal_isolation", "causal_score"}
+    for name, scores in of_all.items():
         assert set(scores.items.numerators) == set(scores.members)
         for member, value in scores.members.items():
             numerators, denominators = scores.items.numerators[member], scores.items.denominators[member]
             assert len(numerators) == len(denominators) == 2 * 30 * (2 if name == "causal_score" else 1)
             assert float(numerators.sum() / denominators.sum()) == pytest.approx(value)
+
+
+def test_what_the_model_knows_and_each_attribute_have_metrics(trainer):
+    measured, _ = evaluate(trainer, {"mixing/0": mixing()})
+    member = Member("mixing", 0)
+    by_attribute = [measured[f"causal_score_{name}"].members[member] for name in ("country", "language")]
+    assert sum(by_attribute) / 2 == pytest.approx(measured["causal_score"].members[member])
+    assert measured["causal_known"].members == measured["causal_known_country"].members == {member: 1.0}
+    assert measured["causal_known"].floor == pytest.approx(1 / 3)
 
 
 def test_edits_go_to_the_hook_that_the_member_reads(trainer):
@@ -182,8 +193,8 @@ def test_the_toy_has_every_combination():
 
 def test_repeats_draw_other_pairs_and_ask_the_model_each_prompt_once(trainer, monkeypatch):
     asked = []
-    ask_all = swaps.is_correct
-    monkeypatch.setattr(swaps, "is_correct", lambda source, questions, *args, **kwargs: (
+    ask_all = knowledge.is_correct
+    monkeypatch.setattr(knowledge, "is_correct", lambda source, questions, *args, **kwargs: (
         asked.append(len(questions)) or ask_all(source, questions, *args, **kwargs)
     ))  # fmt: skip
     found = []
@@ -213,3 +224,15 @@ def test_the_message_says_what_helps(trainer):
         Fewer()
     )
     assert "raise n_prompts, now 5 of the 36 that there are" in message(ToyPrompts(), n_prompts=5)
+
+
+def test_many_members_are_said_to_take_long_once(monkeypatch):
+    said, clock = [], iter(range(0, 1000, 10))
+    monkeypatch.setattr(editing, "rank_zero_info", said.append)
+    monkeypatch.setattr(editing, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    for n in (18, 6):
+        measure = editing.said_how_long("CausalEditing", n, lambda member, value: value)
+        assert [measure(Member("trained", 0), value) for value in (1, 2)] == [1, 2]
+    assert said == [
+        "CausalEditing: 10 s for trained/0, the first of 18 SAEs and references: at most 3 minutes for all."
+    ]

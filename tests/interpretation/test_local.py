@@ -1,9 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny import save_tiny_lm
 from tiny_models import MODELS, save
 
-from sae_lightning.interpretation import TransformersJudge, interpret
+from sae_lightning.interpretation import TransformersJudge, interpret, local
 
 
 @pytest.mark.parametrize("template", [None, "{% for m in messages %}{{ m['content'] }}{% endfor %} the cat"])
@@ -29,6 +31,23 @@ def test_a_batch_has_the_answers_of_each_question_alone(tmp_path):
     judge = TransformersJudge(save_tiny_lm(tmp_path, context=256))
     questions = ["the cat sat", "a", "green sea under the bright moon and a dog"]
     assert judge.ask(questions, 5) == [judge.ask([question], 5)[0] for question in questions]
+
+
+def test_many_questions_are_said_to_take_long_once(planted, tmp_path, monkeypatch):
+    said, clock = [], iter(range(0, 1000, 10))
+    monkeypatch.setattr(local, "rank_zero_info", said.append)
+    monkeypatch.setattr(local, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    judge = TransformersJudge(str(tmp_path))
+    judge.ask = lambda prompts, max_tokens: ["yes"] * len(prompts)
+    assert judge.begin([planted] * 60)
+    for _ in range(2):
+        interpret(judge, planted)
+    # 10 s for 100 texts, of 60 latents with an explanation each.
+    assert said == ["TransformersJudge: about 10 minutes for 6060 questions. Fewer latents (n_latents), fewer texts "
+                    "(n_judged) or a smaller model take less."]  # fmt: skip
+    judge.begin([planted])
+    interpret(judge, planted)
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize("name", ["T5ForConditionalGeneration", "BertForMaskedLM", "GPT2Model"])

@@ -5,7 +5,7 @@ import torch
 from tiny import save_tiny_lm
 from torch import nn
 
-from sae_lightning.sources import LanguageModelSource, TokenBatch
+from sae_lightning.sources import LanguageModelSource, TokenBatch, above_hook
 from sae_lightning.sources.above_hook import AboveHook, blocks_below
 
 
@@ -50,6 +50,27 @@ def test_blocks_below_are_run_once_for_one_input(model_folder, hook, hook_input,
     assert torch.equal(source.replace(inputs[0], edits[1]), whole[0][1])
 
 
+def test_inputs_that_come_again_are_each_run_once_as_far_as_they_can_be_kept(model_folder, monkeypatch):
+    source = LanguageModelSource(model_folder, "model.layers.2")
+    inputs, calls = [rows(seed) for seed in range(3)], []
+    whole = [source.replace(batch, torch.zeros_like) for batch in inputs]
+    with source.same_inputs():  # what the first two leave behind fits, the third does not
+        kept = sum(_size(source.capture(batch)[0]) for batch in inputs[:2])
+        monkeypatch.setattr(above_hook, "LARGEST_MEMORY", kept)
+        for _ in range(2):
+            source.replace(inputs[0], lambda x: x)
+        source.replace(inputs[1], lambda x: x)
+        source.model.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(0))
+        for _ in range(2):
+            edited = [source.replace(batch, torch.zeros_like) for batch in inputs]
+            assert all(map(torch.equal, edited, whole))
+    assert len(calls) == 2
+
+
+def _size(tensor):
+    return tensor.numel() * tensor.element_size()
+
+
 class Skipping(nn.Module):
     """A model whose last block reads the first one's output, past the second."""
 
@@ -69,7 +90,7 @@ def test_a_model_that_is_no_list_of_blocks_is_run_whole():
     above = AboveHook(model, "blocks.1", edits_input=False)
     for _ in range(2):
         for factor[0] in (1.0, 2.0, 3.0):
-            assert torch.equal(above.run(lambda: model(x)), model(x))
+            assert torch.equal(above.run("x", lambda: model(x)), model(x))
         above.forget()
     assert above.is_equal is False
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,16 @@ def test_edit_of_one_position_moves_no_earlier_logits(source):
     clean, edited = source.replace(INPUTS, lambda x: x), source.replace(INPUTS, edit)
     torch.testing.assert_close(edited[:, :6], clean[:, :6])
     assert not torch.allclose(edited[:, 6:], clean[:, 6:])
+
+
+def test_outputs_are_computed_where_they_are_read_and_an_edit_is_what_it_was(source):
+    positions, edit = torch.tensor([0, 2]), lambda x: 2 * x
+    widths = []
+    source.model.lm_head.register_forward_hook(lambda _, args, output: widths.append(output.shape[1]))
+    whole = source.replace(INPUTS, edit)
+    some = source.replace(replace(INPUTS, positions=positions), edit)
+    torch.testing.assert_close(some, whole[:, positions])
+    assert widths == [IDS.shape[1], 2]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
