@@ -179,7 +179,7 @@ class Knowledge:
     @property
     def attributes(self) -> list[str]:
         """All that are asked about."""
-        return list(self.train.there | self.test.there)
+        return list({**self.train.there, **self.test.there})
 
     def left_out(self) -> dict[str, str]:
         """Return why attributes are left out: too little is known of them, or of all others of their entities."""
