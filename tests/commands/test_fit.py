@@ -198,7 +198,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(name: str):
     main(["fit", "--config", config])
     whole = Path("lightning_logs/tiny/version_0")
 
-    callback = ["--trainer.callbacks", "fit_in_server.RaiseSignal", "--trainer.callbacks.name", name]
+    callback = ["--trainer.callbacks+=fit_in_server.RaiseSignal", f"--trainer.callbacks.name={name}"]
     code, errors = launch(Path.cwd(), "fit", "--config", config, *callback)
     assert code == 128 + getattr(signal, name), errors
     run = Path("lightning_logs/tiny/version_1")
