@@ -183,7 +183,10 @@ def table_of(
         cells.setdefault(row, {})[rate] = f"{loss:.4g}" + ("" if held_out is None else f" ({held_out:.3f})")
     rows = [["learning rate", *(f"{rate:g}" for rate in rates)]]
     rows += [[name, *(row[rate] for rate in rates)] for name, row in cells.items()]
-    note = "training loss in the last tenth of the run, which decides (explained variance of held-out activations)"
+    note = (
+        "training loss in the last tenth of the run, the geometric mean over batches, which decides (explained "
+        "variance of held-out activations)"
+    )
     return f"{lay_out(rows)}\n{note}"
 
 

@@ -16,42 +16,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae_lightning.checks import check_at_least, check_whole
 from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs, entries_above, sparse_decode
-from sae_lightning.saes.base import SparseAutoencoder, squared_error
-from sae_lightning.saes.held_l0 import L1Control
-from sae_lightning.saes.schedule import warmed_up
+from sae_lightning.saes.base import squared_error
+from sae_lightning.saes.l1_penalised import L1Penalised
 
 
-class Gated(SparseAutoencoder):
+class Gated(L1Penalised):
     """A gate that decides which latents are active, and a magnitude that shares its encoder up to scale and bias.
 
-    Args:
-        d_in: width of an activation; linked to the data.
-        l1_coefficient: weight of the L1 norm of the gate against the squared error summed over dimensions, 0 or more.
-        target_l0: l0 to hold, above 0: the weight then begins at l1_coefficient and follows l0 (`held_l0.py`). Default:
-            none, a constant weight.
-        sparsity_warmup_steps: optimizer steps over which that weight rises linearly from zero.
-        kwargs: those of SparseAutoencoder.
+    The penalty is on the L1 norm of the gate.
     """
 
-    in_scaled_units = (*SparseAutoencoder.in_scaled_units, "b_mag")
+    in_scaled_units = (*L1Penalised.in_scaled_units, "b_mag")
 
-    def __init__(
-        self,
-        d_in: int,
-        l1_coefficient: float = 0.01,
-        sparsity_warmup_steps: int = 0,
-        target_l0: float | None = None,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        check_at_least(0, l1_coefficient=l1_coefficient)
-        check_whole(0, sparsity_warmup_steps=sparsity_warmup_steps)
+    def __init__(self, d_in: int, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(d_in, **kwargs)
-        self.l1_coefficient, self.sparsity_warmup_steps = l1_coefficient, sparsity_warmup_steps
-        self.target_l0 = target_l0
-        self.l1_control = None if target_l0 is None else L1Control(target_l0)
         self.r_mag = nn.Parameter(torch.zeros(self.d_sae))
         self.b_mag = nn.Parameter(torch.zeros(self.d_sae))
 
@@ -76,18 +56,5 @@ class Gated(SparseAutoencoder):
         gate = values.relu()
         l1 = self.weighted_by_norms(gate, code).sum() / code.batch_size
         by_gate = squared_error(sparse_decode(gate, code, self.W_dec.detach(), self.b_dec.detach()), target)
-        penalty = self.l1_coefficient * self._factor(code, step) * l1 + by_gate
+        penalty = self.l1_weight(code, step) * l1 + by_gate
         return {"l1": l1, "mse_by_gate": by_gate, "penalty": penalty}
-
-    def _factor(self, code: Code, step: int) -> float | Tensor:
-        rising = warmed_up(step, self.sparsity_warmup_steps)
-        return rising if self.l1_control is None else rising * self.l1_control(code)
-
-    @property
-    def held_l0(self) -> float | None:
-        """The l0 that is settled after the last step of a fit; None where none is held."""
-        return self.target_l0
-
-    def raise_thresholds_(self, amount: float) -> None:
-        """Let a latent be active only where its pre-activation is higher by this amount."""
-        self.b_enc.sub_(amount)

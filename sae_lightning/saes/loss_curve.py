@@ -17,12 +17,14 @@ from torch import Tensor
 SECTIONS = 40
 """Sections of a run."""
 _TENTH = SECTIONS // 10
+_SMALLEST = 1e-30
+"""What a loss of 0 counts as."""
 _HIGHEST = 0.99
 """Share of the highest learning rate from which on it counts as at its highest."""
 
 
 class LossCurve:
-    """Sums over the steps of each section, on the device where the losses are; nothing waits for them.
+    """Sums of log losses over the steps of each section, on the device where the losses are; nothing waits for them.
 
     They are those of one rank. Other ranks train on other batches of the same data, so one is enough.
 
@@ -35,7 +37,7 @@ class LossCurve:
     def __init__(self, n_steps: int, n_members: int, device: torch.device | str = "cpu") -> None:
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
         self.n_steps = n_steps
-        self.sums = torch.zeros(SECTIONS, n_members, dtype=dtype, device=device)
+        self.log_sums = torch.zeros(SECTIONS, n_members, dtype=dtype, device=device)
         self.counts = [0] * SECTIONS
         self.rates = [float("inf")] * SECTIONS
         """The lowest learning rate in each section."""
@@ -49,7 +51,7 @@ class LossCurve:
             rate: learning rate of the step.
         """
         section = min(step * SECTIONS // self.n_steps, SECTIONS - 1)
-        self.sums[section] += losses.detach()
+        self.log_sums[section] += losses.detach().to(self.log_sums.dtype).clamp_min(_SMALLEST).log()
         self.counts[section] += 1
         self.rates[section] = min(self.rates[section], rate)
 
@@ -67,25 +69,31 @@ class LossCurve:
         before, last = (slice(end - 2 * _TENTH, end - _TENTH), slice(end - _TENTH, end))
         if end < 2 * _TENTH or not sum(self.counts[before]) or not sum(self.counts[last]):
             return None
-        means = [self.sums[tenth].sum(0) / sum(self.counts[tenth]) for tenth in (before, last)]
-        return 1 - means[1] / means[0]
+        return 1 - self._mean(last) / self._mean(before)
 
     def last_tenth(self) -> Float[Tensor, " n_members"]:
-        """Return the mean loss of each member in the last tenth of the run, NaN before it has begun."""
-        last = slice(SECTIONS - _TENTH, SECTIONS)
-        return self.sums[last].sum(0) / torch.tensor(sum(self.counts[last]))
+        """Return the geometric mean of the losses of each member in the last tenth of the run, NaN before it."""
+        return self._mean(slice(SECTIONS - _TENTH, SECTIONS))
+
+    def _mean(self, sections: slice) -> Float[Tensor, " n_members"]:
+        return (self.log_sums[sections].sum(0) / torch.tensor(sum(self.counts[sections]))).exp()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything, as a checkpoint holds it."""
-        return {"n_steps": self.n_steps, "sums": self.sums, "counts": [*self.counts], "rates": [*self.rates]}
+        return {"n_steps": self.n_steps, "log_sums": self.log_sums, "counts": [*self.counts], "rates": [*self.rates]}
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> "LossCurve":
-        """Return the curve of a checkpoint."""
-        curve = cls(state["n_steps"], state["sums"].shape[1], state["sums"].device)
-        curve.sums, curve.counts, curve.rates = state["sums"].clone(), [*state["counts"]], [*state["rates"]]
+        """Return the curve of a checkpoint; older ones have the arithmetic mean of each section alone."""
+        if "sums" in state:
+            counts = torch.tensor(state["counts"], device=state["sums"].device).unsqueeze(1)
+            log_sums = counts * (state["sums"] / counts.clamp_min(1)).clamp_min(_SMALLEST).log()
+        else:
+            log_sums = state["log_sums"]
+        curve = cls(state["n_steps"], log_sums.shape[1], log_sums.device)
+        curve.log_sums, curve.counts, curve.rates = log_sums.clone(), [*state["counts"]], [*state["rates"]]
         return curve
 
     def to(self, device: torch.device) -> None:
         """Move the sums to where the losses are."""
-        self.sums = self.sums.to(device)
+        self.log_sums = self.log_sums.to(device)

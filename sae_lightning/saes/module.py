@@ -2,6 +2,7 @@
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -103,7 +104,7 @@ class SearchableData(Protocol):
         ...
 
 
-class SAEModule(LightningModule):
+class SAEModule(LightningModule, ABC):
     """Train `members` on the same batches; each is independent of the others.
 
     The losses are added and go through one optimizer. Since members share no parameters, this gives each of them the
@@ -135,9 +136,9 @@ class SAEModule(LightningModule):
     _finite_at: int | None = None
 
     @property
+    @abstractmethod
     def members(self) -> Mapping[Member, "SparseAutoencoder"]:
         """The SAEs."""
-        raise NotImplementedError
 
     @property
     def trained_members(self) -> Mapping[Member, "SparseAutoencoder"]:
