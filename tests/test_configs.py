@@ -1,7 +1,7 @@
 """Every YAML is parsed by the real command, in the combinations it is made for; those that can be are run small."""
 
 import json
-from itertools import cycle, product
+from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
@@ -34,11 +34,13 @@ def test_experiments(file, capsys):
         assert word in header, word
 
 
-@pytest.mark.parametrize(
-    ("sae", "data", "freeze"),
-    [(*pair, freeze) for pair, freeze in zip(product(of("sae"), of("data")), cycle(of("freeze")), strict=False)],
-    ids=lambda file: file.stem,
-)
+def together(*folders):
+    """Combinations in which each file of each folder is once or more."""
+    files = [of(folder) for folder in folders]
+    return list(zip(*(islice(cycle(of_one), max(map(len, files))) for of_one in files), strict=True))
+
+
+@pytest.mark.parametrize(("sae", "data", "freeze"), together("sae", "data", "freeze"), ids=lambda file: file.stem)
 def test_small_configs_combine(sae, data, freeze, capsys):
     parse(sae, data, freeze)
     printed = capsys.readouterr().out
@@ -81,7 +83,7 @@ def run(folder, *arguments):
 SMALL_SYNTHETIC = ["--data.d_in=16", "--data.n_features=64", "--data.batch_size=64", "--data.val_samples=64"]
 
 
-@pytest.mark.parametrize(("sae", "freeze"), list(product(of("sae"), of("freeze"))), ids=lambda file: file.stem)
+@pytest.mark.parametrize(("sae", "freeze"), together("sae", "freeze"), ids=lambda file: file.stem)
 def test_small_configs_run(sae, freeze, tmp_path, capsys):
     data = CONFIGS / "data/synthetic_variable.yaml"
     files = [f"--config={file}" for file in (sae, data, freeze)]

@@ -1,11 +1,12 @@
 """A rank freezes, is killed or fails: the other one stops and says so. A slow one is let be."""
 
-import os
+import re
 import signal
-import subprocess
-import sys
+import time
+from pathlib import Path
 
 import pytest
+from fit_in_server import launch
 
 RUN = """
 model: {class_path: TopK, init_args: {d_sae: 32, k: 4}}
@@ -19,60 +20,41 @@ trainer:
   val_check_interval: 10
   callbacks:
     - {class_path: RankWatch, init_args: {timeout_s: 3}}
-    - class_path: end.End
-"""
-
-END = """
-import os
-import signal
-import sys
-import time
-
-from sae_lightning.cli import main
-from lightning.pytorch import Callback
-
-
-class End(Callback):
-    def on_train_batch_end(self, trainer, *args):
-        if trainer.global_step == 25 and trainer.global_rank == 1:
-            if sys.argv[1] == "fails":
-                raise ValueError("the loss is nan")
-            if sys.argv[1] == "is_slow":
-                time.sleep(5)
-            else:
-                os.kill(os.getpid(), getattr(signal, sys.argv[1]))
-
-    def on_fit_end(self, trainer, *args):
-        if trainer.global_rank == 1:
-            time.sleep(5)  # and ends late
-
-
-if __name__ == "__main__":
-    main(["fit", "--config", "run.yaml", *sys.argv[2:]])
+    - {class_path: fit_in_server.EndOfOneRank, init_args: {how: %s}}
 """
 
 
-def run(folder, *arguments):
-    (folder / "run.yaml").write_text(RUN)
-    (folder / "end.py").write_text(END)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "end.py", *arguments]
-    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
+def run(folder, how, *arguments):
+    (folder / "run.yaml").write_text(RUN % how)
+    return launch(folder, "fit", "--config", "run.yaml", *arguments)
+
+
+def ends(pid):
+    """Whether a process ends within 20 s; it may stay a zombie where nobody asks for its exit code."""
+    for _ in range(200):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False
 
 
 @pytest.mark.slow
 def test_a_slow_rank_is_waited_for(tmp_path):
-    done = run(tmp_path, "is_slow", "--data.train_samples", "1920")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "stops:" not in done.stderr
+    code, errors = run(tmp_path, "is_slow", "--data.train_samples", "1920")
+    assert code == 0, errors[-3000:]
+    assert "stops:" not in errors
     assert (tmp_path / "lightning_logs/runs/version_0/checkpoints/step=30.ckpt").exists()
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_rank_stops_both_with_a_checkpoint(tmp_path):
-    done = run(tmp_path, "SIGTERM")
-    assert done.returncode == 128 + signal.SIGTERM, done.stderr[-3000:]
-    assert "stops:" not in done.stderr
+    code, errors = run(tmp_path, "SIGTERM")
+    assert code == 128 + signal.SIGTERM, errors[-3000:]
+    assert "stops:" not in errors
     assert (tmp_path / "lightning_logs/runs/version_0/checkpoints/interrupted.ckpt").exists()
 
 
@@ -88,11 +70,13 @@ def test_a_signal_to_one_rank_stops_both_with_a_checkpoint(tmp_path):
     ],
 )
 def test_the_other_rank_stops_and_says_why(tmp_path, end, reasons):
-    done = run(tmp_path, end)
-    assert done.returncode not in (0, 2), done.stderr[-3000:]
-    lines = done.stderr.splitlines()
+    code, errors = run(tmp_path, end)
+    assert code not in (0, 2), errors[-3000:]
+    lines = errors.splitlines()
     told = next((number for number, line in enumerate(lines) if line.startswith("rank 0 (")), None)
-    assert told is not None, done.stderr[-3000:]
+    assert told is not None, errors[-3000:]
     assert any(reason in lines[told] for reason in reasons), lines[told]
     folder = "lightning_logs/runs/version_0"
     assert lines[told + 2] == f"  sae fit --config {folder}/config.yaml --ckpt_path {folder}/checkpoints/step=20.ckpt"
+    rank_1 = re.search(r"rank 1 \(.*pid (\d+)\)", lines[told])
+    assert rank_1 is None or ends(int(rank_1[1])), "a frozen rank would stay forever"

@@ -1,31 +1,21 @@
 """Two ranks that share each batch train the SAE that one process trains, up to the order of sums."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from fit_in_server import call
 from training import VARIANTS
+from two_processes import train_all
 
 import sae_lightning
 
-SCRIPT = Path(__file__).with_name("two_processes.py")
-CHECKOUT = Path(sae_lightning.__file__).parents[1]
 NAMES = ["topk", "batch_topk", "relu", "jump_relu", "gated", "matryoshka", "panel"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{SCRIPT.parent}"}
-    ranks = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for launcher, devices in (([sys.executable], "1"), (ranks, "2")):
-        done = subprocess.run(
-            [*launcher, str(SCRIPT), str(folder), devices], env=environment, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+    for ranks in (1, 2):
+        assert call(train_all, folder, folder, ranks, ranks=ranks) == [0] * ranks, (folder / "output-0.txt").read_text()
     return folder
 
 

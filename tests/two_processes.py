@@ -1,7 +1,4 @@
-"""Trains every variant, and a panel, and writes the states: run by test_two_processes.py, alone and by two ranks."""
-
-import sys
-from pathlib import Path
+"""Trains every variant, and a panel, and writes the states: called by test_two_processes.py, alone and by two ranks."""
 
 import torch
 
@@ -32,8 +29,7 @@ def modules():
     yield "panel", SanityPanel(D_IN, lambda d_in: BatchTopK(d_in, k=2, **shared))
 
 
-if __name__ == "__main__":
-    folder, devices = Path(sys.argv[1]), int(sys.argv[2])
+def train_all(folder, devices):
     strategy = {"strategy": "ddp", "devices": devices, "use_distributed_sampler": False} if devices > 1 else {}
     for name, module in modules():
         trainer = fit(module, folder, gradient_clip_val=1.0, **strategy)

@@ -2,13 +2,12 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from fit_in_server import launch
 
 from sae_lightning import cpu_settings
 from sae_lightning.cli import main
@@ -193,36 +192,18 @@ def test_the_end_is_saved_after_the_last_validation():
     assert sorted(path.name for path in checkpoints.iterdir()) == ["last.ckpt", "step=20.ckpt"]
 
 
-STOPPED = """
-import signal, sys
-import sae_lightning
-from lightning.pytorch import Callback
-from sae_lightning.cli import main
-
-class Kill(Callback):
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if batch_idx == 12:
-            signal.raise_signal(getattr(signal, sys.argv[1]))
-
-sys.modules["kill"] = sys.modules["__main__"]
-Kill.__module__ = "kill"
-main(["fit", "--config", sys.argv[2], "--trainer.callbacks", "kill.Kill"])
-"""
-
-
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)])
 def test_an_interrupted_run_goes_on_where_it_stopped(name: str):
     config = write(LONE)
     main(["fit", "--config", config])
     whole = Path("lightning_logs/tiny/version_0")
 
-    Path("stopped.py").write_text(STOPPED)
-    command = [sys.executable, "stopped.py", name, config]
-    stopped = subprocess.run(command, capture_output=True, text=True)
-    assert stopped.returncode == 128 + getattr(signal, name), stopped.stderr
+    callback = ["--trainer.callbacks+=fit_in_server.RaiseSignal", f"--trainer.callbacks.name={name}"]
+    code, errors = launch(Path.cwd(), "fit", "--config", config, *callback)
+    assert code == 128 + getattr(signal, name), errors
     run = Path("lightning_logs/tiny/version_1")
     assert torch.load(run / "checkpoints/interrupted.ckpt", weights_only=True)["global_step"] == 13
-    told = stopped.stderr.splitlines()
+    told = errors.splitlines()
     to_go_on = next(line.split() for line in told if line.startswith("  sae fit"))
 
     config_of_run = yaml.safe_load((run / "config.yaml").read_text())

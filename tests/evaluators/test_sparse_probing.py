@@ -143,6 +143,7 @@ def test_many_tasks_are_the_items(trainer, text, members):
         def parts(self):
             return [Animal()] * 19 + [Guess()]
 
+    del members[DEAD]
     few, _ = evaluate(trainer, text, members, Animal(), Guess(), ks=(1,))
     many, logged = evaluate(trainer, text, members, Many(), ks=(1,))
     guess = 2 * few["probe_accuracy_k1"].members[TRAINED] - 1
