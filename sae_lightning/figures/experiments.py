@@ -60,7 +60,8 @@ def _of_experiment(experiment: Experiment) -> str:
     run = experiment.runs[0]
     shown = run.title if len(experiment.runs) == 1 else experiment.name
     n_seeds = max(len(values) for by_policy in experiment.values().values() for values in by_policy.values())
-    return f"{shown}: " + ("1 seed" if n_seeds == 1 else f"mean over {n_seeds} seeds and its 95% interval")
+    repeated = "draws" if any(run.references for run in experiment.runs) else "seeds"
+    return f"{shown}: " + ("1 seed" if n_seeds == 1 else f"mean over {n_seeds} {repeated} and its 95% interval")
 
 
 @dataclass(frozen=True)
