@@ -1,11 +1,23 @@
-"""``sae figures``: draw what the sanity check found from the folders of finished runs.
+"""``sae figures``: draw what finished runs measured.
 
+Of each run:
+
+- headlines: the headline metric of each question, the trained SAE and every baseline from the floor up. Runs that
+  differ in seeds alone are one.
+- cosine_to_start: how far did the directions of decoder and encoder move from their start?
+- training: explained variance, recovery and the cosine to the start, over the samples of the training.
 - recovery_by_frequency: which features are recovered, and how often do those fire?
 - best_cosines: how near is the nearest decoder direction to each feature?
-- training: explained variance, recovery and the cosine to the start, over the samples of the training.
-- explained_variance_vs_recovery: does an SAE that explains more recover more? All runs in one figure.
 
-Each is written as PNG and into TensorBoard. The first two need data with known features, and the last their recovery.
+Of all runs:
+
+- metrics_vs_l0: the headline metrics against the measured l0, for runs that differ in sparsity or variant alone.
+- soft_freeze: the same against the limit of a soft freeze, where there are several.
+- training_length: the same, and how far seeds agree, for runs that differ in the length of training alone.
+- explained_variance_vs_recovery: does an SAE that explains more recover more?
+
+Each is written as PNG and into TensorBoard, and a line says what is missing for the others. What speaks of features
+needs data whose features are known. sae stitch draws its own.
 """
 
 import sys
@@ -19,7 +31,7 @@ def main(args: list[str]) -> None:
     parser = make_parser("figures", __doc__)
     parser.add_argument("RUN", nargs="+", type=Path, help=RUN_HELP)
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="For the figure of all runs. Default: figures/ of the first run."
+        "--out", type=Path, metavar="FOLDER", help="For figures of all runs. Default: figures/ of the first run."
     )
     options = parse(parser, args[1:])
     from sae_lightning.figures.runs import FOLDER, draw

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from matplotlib.axes import Axes
 
@@ -40,6 +41,9 @@ class Chart(ABC):
         note: a line under the chart.
         about: how the numbers are computed.
     """
+
+    title_at: ClassVar[Literal["left", "center"]] = "left"
+    """Where the title stands in a figure of several charts."""
 
     title: str
     name: str = field(default="", kw_only=True)

@@ -27,7 +27,7 @@ class Row:
     Args:
         policy: or the name of a reference.
         seeds: a value for each, one or more.
-        interval: where its mean may lie beside that of the SAE that is compared; None where nothing says so.
+        interval: where its mean may lie, in `Dots` beside that of the SAE that is compared; None where nothing says so.
         verdict: what that SAE does to it; empty for none.
         noise: which noise it was trained on in place of activations; empty for none.
     """
@@ -73,16 +73,16 @@ class Dots(Chart):
     @override
     def alt_text(self) -> str:
         parts = [
-            f"{row.label} {row.mean:{self._format}}" + (f", {self.subject} {row.verdict}" if row.verdict else "")
+            f"{row.label} {row.mean:{self.number_format}}" + (f", {self.subject} {row.verdict}" if row.verdict else "")
             for row in self.rows
         ]
-        floor = [] if self.floor is None else [f"floor {self.floor:{self._format}}"]
+        floor = [] if self.floor is None else [f"floor {self.floor:{self.number_format}}"]
         return "; ".join([f"{self.name or self.title}: {parts[0]}", *parts[1:], *floor]) + "."
 
     @property
     @override
     def table(self) -> Table:
-        show, cells = self._format, []
+        show, cells = self.number_format, []
         for row in self.rows:
             interval = ["-", "-"] if row.interval is None else [f"{end:{show}}" for end in row.interval]
             seeds = ", ".join(f"{value:{show}}" for value in row.seeds)
@@ -110,23 +110,34 @@ class Dots(Chart):
             if row.policy == self.compared and not row.noise:
                 axes.axvline(row.mean, color=styles[row.policy].colour, linewidth=1, alpha=0.55)
         for y, row in enumerate(self.rows):
-            _draw_row(axes, y, row, styles[row.policy])
+            draw_row(axes, y, row, styles[row.policy])
+        axes.margins(x=0.06)
+        self.draw_frame(axes)
+
+    def draw_frame(self, axes: Axes) -> None:
+        """Name the rows and the axis below them."""
         axes.set_yticks(range(len(self.rows)), [row.label for row in self.rows])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(self.rows) - 0.5, -0.5)
-        axes.margins(x=0.06)
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.spines["left"].set_visible(False)
-        floor = "" if self.floor is None else "dashed: floor"
-        axes.set_xlabel(" · ".join(filter(None, [self.unit, floor, _ARROWS.get(self.better)])))
+        axes.set_xlabel(self.axis_name)
 
     @property
-    def _format(self) -> str:
+    def axis_name(self) -> str:
+        """What stands below the axis."""
+        floor = "" if self.floor is None else "dashed: floor"
+        return " · ".join(filter(None, [self.unit, floor, _ARROWS.get(self.better)]))
+
+    @property
+    def number_format(self) -> str:
+        """Format of its numbers."""
         return number_format([*(row.mean for row in self.rows), self.floor])
 
 
-def _draw_row(axes: Axes, y: int, row: Row, style: Style) -> None:
+def draw_row(axes: Axes, y: int, row: Row, style: Style) -> None:
+    """Draw seeds, mean, interval and verdict of a row."""
     mark: dict[str, Any] = {"color": style.colour, "marker": style.marker, "linestyle": "none"}
     if row.interval:
         axes.plot(row.interval, (y, y), color=style.colour, linewidth=2.4, solid_capstyle="butt", alpha=0.6)

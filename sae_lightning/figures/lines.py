@@ -8,7 +8,7 @@ from operator import mul
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from typing_extensions import override
 
 from sae_lightning.figures.chart import Chart, Table
@@ -17,6 +17,8 @@ from sae_lightning.members import Style, policy_label
 
 Numbers: TypeAlias = Sequence[float | int]
 _MOST_X_NAMES = 12
+_FEW_DECADES = 100
+"""Of so many times the least value and more, an axis of powers of ten needs no numbers between these."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class Lines(Chart):
         log_x: logarithmic x.
         log_y: logarithmic y, with a gap where there is no positive value.
         percent: y are shares, shown in percent and from 0.
+        x_includes: values that the x axis reaches, whatever the series.
+        y_includes: the same of the y axis.
     """
 
     most_marks: ClassVar[int] = 20
@@ -102,6 +106,8 @@ class Lines(Chart):
     log_x: bool = field(default=False, kw_only=True)
     log_y: bool = field(default=False, kw_only=True)
     percent: bool = field(default=False, kw_only=True)
+    x_includes: Numbers = field(default=(), kw_only=True)
+    y_includes: Numbers = field(default=(), kw_only=True)
 
     @property
     @override
@@ -140,6 +146,10 @@ class Lines(Chart):
         self._format_x(axes)
         if self.log_y:
             axes.set_yscale("log")
+        # Points that are not drawn, of which one coordinate counts.
+        axes.update_datalim([(x, 1.0) for x in self.x_includes], updatey=False)
+        axes.update_datalim([(1.0, y) for y in self.y_includes], updatex=False)
+        axes.autoscale_view()
         if self.percent:
             axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
             if not self.log_y:
@@ -164,7 +174,11 @@ class Lines(Chart):
             axes.set_xticks(shown, [self.x_names[i] for i in shown], rotation=30 if is_long else 0)
         elif self.log_x:
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter("{x:g}")  # not as powers of ten, which would be formulas
+            positive = [value for value in values if value > 0]
+            if positive and max(positive) < _FEW_DECADES * min(positive):
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            # Not as powers of ten, which would be formulas.
+            axes.xaxis.set_major_formatter(EngFormatter(sep="") if max(values, default=0) >= 10_000 else "{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             is_counts = all(value == int(value) and value < 100 for value in values)

@@ -3,16 +3,22 @@
 - recovery_by_frequency: which features are recovered, and how often do those fire?
 - best_cosines: how near is the nearest decoder direction to each feature?
 - training: explained variance, recovery and the cosine to the start, over the samples of the training.
+- cosine_to_start: how far did the directions of decoder and encoder move?
+- headlines: the headline metric of each question, the trained SAE and every baseline from the floor up.
 - explained_variance_vs_recovery: does an SAE that explains more recover more? All runs in one figure.
+- metrics_vs_l0, soft_freeze, training_length: the headline metrics over what runs differ in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
 from sae_lightning.figures.chart import FigureSkipped
+from sae_lightning.figures.drift import cosine_charts
+from sae_lightning.figures.experiments import SWEEPS, headlines
 from sae_lightning.figures.png import figure_of, show_in_tensorboard, write
 from sae_lightning.figures.recovery import (
     RECOVERY,
@@ -23,7 +29,7 @@ from sae_lightning.figures.recovery import (
 from sae_lightning.figures.training import training_charts
 from sae_lightning.figures.truth import THRESHOLD, read_truth
 from sae_lightning.members import Tag
-from sae_lightning.runs import Run
+from sae_lightning.runs import Experiment, Run, experiments_of
 from sae_lightning.runs.run import short_names
 
 FOLDER = "figures"
@@ -35,32 +41,80 @@ def draw(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[str]]:
 
     Args:
         runs: one or more.
-        out: folder of the figure of all runs; those of one run lie in its folder, those of a part below it.
+        out: folder of figures of several experiments; those of one lie in its first run, those of a part below it.
 
     Returns:
         The files written, and a line on each figure that was not drawn.
     """
     parts = [(run, part) for run in runs for part in parts_of(run)]
     folders = {(run, part): run.folder / FOLDER / part for run, part in parts}
-    jobs: list[tuple[str, Callable[[], Figure], Path, list[tuple[Run, str]]]] = [
-        (draw_one.__name__, partial(draw_one, run, part), folders[run, part], [(run, part)])
-        for run, part in parts
-        for draw_one in (recovery_by_frequency, best_cosines, training)
-    ]
-    jobs.append((explained_variance_vs_recovery.__name__, partial(explained_variance_vs_recovery, runs), out, parts))
     images: dict[tuple[Run, str], dict[str, Path]] = {one: {} for one in parts}
     skipped = []
-    for name, make, folder, shown in jobs:
+    for job in [*_of_parts(folders), *_of_experiments(runs, out)]:
         try:
-            path = write(make(), folder / f"{name}.png")
+            path = write(job.draw(), job.folder / f"{job.name}.png")
         except FigureSkipped as reason:
-            skipped.append(f"{name} of {', '.join(f'{run.folder} {part}'.rstrip() for run, part in shown)}: {reason}")
+            skipped.append(f"{job.name} of {_listed(job.shown)}: {reason}")
         else:
-            for one in shown:
-                images[one][name] = path
+            for one in job.shown:
+                images[one][job.name] = path
     for (run, part), paths in images.items():
         show_in_tensorboard(folders[run, part], paths, run.last.step)
     return list(dict.fromkeys(path for paths in images.values() for path in paths.values())), skipped
+
+
+def _listed(shown: Sequence[tuple[Run, str]]) -> str:
+    """List runs, and which part of one where it is about that part."""
+    if len(shown) == 1:
+        ((run, part),) = shown
+        return f"{run.folder} {part}".rstrip()
+    return ", ".join(dict.fromkeys(str(run.folder) for run, _ in shown))
+
+
+class _Job(NamedTuple):
+    """A figure to draw.
+
+    Args:
+        name: of the file.
+        draw: it.
+        folder: of the file.
+        shown: in the TensorBoard of which parts of which runs.
+    """
+
+    name: str
+    draw: Callable[[], Figure]
+    folder: Path
+    shown: Sequence[tuple[Run, str]]
+
+
+def _of_parts(folders: Mapping[tuple[Run, str], Path]) -> Iterator[_Job]:
+    for (run, part), folder in folders.items():
+        for draw_one in (recovery_by_frequency, best_cosines, cosine_to_start, training):
+            yield _Job(draw_one.__name__, partial(draw_one, run, part), folder, [(run, part)])
+
+
+def _of_experiments(runs: Sequence[Run], out: Path) -> Iterator[_Job]:
+    experiments = experiments_of(runs)
+    for own in experiments:
+        yield _Job(headlines.__name__, partial(headlines, own), own.runs[0].folder / FOLDER, _parts_of_all([own]))
+    everything = _parts_of_all(experiments)
+    yield _Job(explained_variance_vs_recovery.__name__, partial(explained_variance_vs_recovery, runs), out, everything)
+    for sweep in SWEEPS:
+        groups = sweep.groups(experiments)
+        for group in groups:
+            folder = out if len(groups) == 1 else group[0].runs[0].folder / FOLDER
+            yield _Job(sweep.name, partial(sweep.draw, group), folder, _parts_of_all(group))
+        if not groups:
+            yield _Job(sweep.name, partial(_skip, f"it needs {sweep.needs}"), out, everything)
+
+
+def _skip(needs: str) -> Figure:
+    raise FigureSkipped(needs)
+
+
+def _parts_of_all(experiments: Sequence[Experiment]) -> list[tuple[Run, str]]:
+    runs = [run for experiment in experiments for joined in experiment.runs for run in joined.separate]
+    return [(run, part) for run in runs for part in parts_of(run)]
 
 
 def parts_of(run: Run) -> list[str]:
@@ -79,6 +133,13 @@ def best_cosines(run: Run, part: str = "") -> Figure:
     """Draw the distribution over features of the best cosine."""
     chart = best_cosines_chart(read_truth(run, part))
     return figure_of([chart], f"{chart.title}\n{_subtitle(run, part)}")
+
+
+def cosine_to_start(run: Run, part: str = "") -> Figure:
+    """Draw the distribution over latents of the cosine of their directions to where they started."""
+    charts = cosine_charts(run, part)
+    title = "How far did the directions of latents move from their random start?"
+    return figure_of(charts, f"{title}\n{_subtitle(run, part)}", share_x=True)
 
 
 def training(run: Run, part: str = "") -> Figure:

@@ -120,9 +120,10 @@ def _joined(runs: Sequence[Run]) -> list[Run]:
 
 
 def _counted_once(run: Run) -> list[str]:
-    joined = run.runs if isinstance(run, JoinedRun) else [run]
     again = [
-        f"{path} is the folder {own.folder} again, which counts once" for own in joined for path in own.given_again
+        f"{path} is the folder {own.folder} again, which counts once"
+        for own in run.separate
+        for path in own.given_again
     ]
     return again + (run.notes() if isinstance(run, JoinedRun) else [])
 

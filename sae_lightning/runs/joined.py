@@ -32,6 +32,11 @@ class JoinedRun(Run):
         self.runs = sorted(runs, key=lambda run: (run is not first, str(run.starts[-1]["time"]) if run.starts else ""))
         self.first = first
 
+    @property
+    @override
+    def separate(self) -> Sequence[Run]:
+        return self.runs
+
     @override
     def _read_validations(self) -> list[Validation]:
         first = self.first.validations

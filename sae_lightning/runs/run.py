@@ -58,6 +58,11 @@ class Run:
         """Experiment and version."""
         return "/".join(self.folder.resolve().parts[-2:])
 
+    @property
+    def separate(self) -> "Sequence[Run]":
+        """The runs that this one is read from, each with a folder of its own."""
+        return [self]
+
     # Settings
     # ----------------------------------------------------------------------------------------------------------------
 

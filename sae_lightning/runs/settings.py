@@ -63,31 +63,36 @@ class Settings:
             is_training_known: False where one run may have measured SAEs that the other one trained: then how they were
                 trained, and options that one of them lacks, do not count.
         """
-        texts = []
+        return [text for _, text in self._differing(other, is_training_known)]
+
+    def differing_options(self, other: "Settings") -> set[str]:
+        """Return the options in which they differ, such as `model.sae.k`, or `freeze.min_cosine` of some policy."""
+        return {option for option, _ in self._differing(other)}
+
+    def _differing(self, other: "Settings", is_training_known: bool = True) -> Iterator[tuple[str, str]]:
+        """Yield each option in which they differ, and the text that says how."""
         for option in dict.fromkeys([*self.shared, *other.shared]):
             measured = (
                 not option.startswith(("trainer.", "ckpt_path")) and option in self.shared and option in other.shared
             )
             if is_training_known or measured or "limit_val" in option:
-                texts += self._difference(option, self.shared, other, other.shared)
+                yield from self._difference(option, self.shared, other, other.shared)
         for policy in self.policies:
             if policy in other.policies:
                 own, others = self.policies[policy], other.policies[policy]
                 for option in dict.fromkeys([*own, *others]):
-                    texts += self._difference(option, own, other, others, f" of {policy}")
-        return texts
+                    yield from self._difference(option, own, other, others, f" of {policy}")
 
     def _difference(
         self, option: str, own: Mapping[str, Any], other: "Settings", others: Mapping[str, Any], whose: str = ""
-    ) -> list[str]:
+    ) -> Iterator[tuple[str, str]]:
         one, another = (values.get(option, _UNSET) for values in (own, others))
         # A version that does not have the option did what its default says, where that is known.
         one = _default(others, option, another) if one is _UNSET else one
         another = _default(own, option, one) if another is _UNSET else another
-        if one == another:
-            return []
-        typed = option if self.is_panel or other.is_panel else option.replace("model.sae", "model", 1)
-        return [f"{typed}{whose} {_text(one)}, {_text(another)}"]
+        if one != another:
+            typed = option if self.is_panel or other.is_panel else option.replace("model.sae", "model", 1)
+            yield option, f"{typed}{whose} {_text(one)}, {_text(another)}"
 
 
 def _default(values: Mapping[str, Any], option: str, value: Any) -> Any:

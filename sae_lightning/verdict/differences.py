@@ -92,6 +92,12 @@ def values_of(runs: Sequence[Measurements], tag: Tag, policy: str) -> dict[Entra
     }
 
 
+def mean_of(runs: Sequence[Measurements], tag: Tag, policy: str) -> Difference | None:
+    """Return the mean of a policy over its seeds or draws, as its difference to 0; None where it has no value."""
+    values = list(values_of(runs, tag, policy).values())
+    return between(runs, tag, values, [0.0] * len(values)) if values else None
+
+
 def difference_of(runs: Sequence[Measurements], tag: Tag, pairing: Pairing) -> tuple[Difference, int]:
     """Return trained minus baseline over seeds or draws, items and evaluator seeds, and from how many items."""
     compare = _over_draws_and_items if pairing.is_control else _over_seeds_and_items

@@ -1,0 +1,76 @@
+"""`Bars`: a row for each policy, from the floor to the mean over its seeds."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from typing_extensions import override
+
+from sae_lightning.figures.dots import Dots, draw_row
+from sae_lightning.figures.look import MUTED, REFERENCE
+from sae_lightning.members import Style
+
+_MOST_BELOW = 0.5
+"""The axis goes beyond the floor, or the best value, by this share of what lies between them at most."""
+
+
+@dataclass(frozen=True)
+class Bars(Dots):
+    """A bar for each policy from the floor to its mean, with the interval of that mean by itself.
+
+    The axis shows all from the floor to the best value, so that a difference looks as large as it is.
+
+    Args:
+        best: the best value there can be; None for that of the rows.
+        references: rows that are no SAE.
+        metric: name in plain words, where the title is another.
+    """
+
+    title_at: ClassVar[Literal["left", "center"]] = "center"  # names of rows leave little room to the right
+
+    best: float | int | None = field(default=None, kw_only=True)
+    references: Collection[str] = field(default=(), kw_only=True)
+    metric: str = field(default="", kw_only=True)
+
+    @property
+    @override
+    def policies(self) -> list[str]:
+        return [row.policy for row in self.rows if row.policy not in self.references]
+
+    @property
+    @override
+    def axis_name(self) -> str:
+        return f"{self.metric}\n{super().axis_name}".strip()
+
+    @property
+    def start(self) -> float | int:
+        """Where bars begin."""
+        return 0 if self.floor is None else self.floor
+
+    @override
+    def draw(self, axes: Axes, styles: Mapping[str, Style]) -> None:
+        left, right = self.limits()
+        axes.axvline(self.start, color=MUTED, linestyle=(0, (5, 3)), linewidth=1.3)
+        for y, row in enumerate(self.rows):
+            style = REFERENCE if row.policy in self.references else styles[row.policy]
+            axes.barh(y, row.mean - self.start, 0.62, self.start, color=style.colour, alpha=0.3)
+            draw_row(axes, y, row, style)
+            cut = "" if left <= row.mean <= right else "beyond: "
+            axes.text(
+                1.02, y, f"{cut}{row.mean:{self.number_format}}", transform=axes.get_yaxis_transform(), va="center"
+            )
+        axes.set_xlim(left, right)
+        self.draw_frame(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))  # with 1 among them, where that is best
+
+    def limits(self) -> tuple[float, float]:
+        """Return the ends of the axis, a little beyond what it shows."""
+        shown = [value for row in self.rows for value in (row.mean, *row.seeds, *(row.interval or ()))]
+        ends = (self.start, max(shown, default=1) if self.best is None else self.best)
+        low, high = min(ends), max(ends)
+        span = (high - low) or 1.0
+        left = min(low, max(min(shown), low - _MOST_BELOW * span))
+        right = max(high, min(max(shown), high + _MOST_BELOW * span))
+        return left - 0.03 * span, right + 0.03 * span
