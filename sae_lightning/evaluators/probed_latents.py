@@ -46,16 +46,18 @@ class ProbedLatents:
 
 
 def probed_latent_scores(tasks: Mapping[Member, Sequence[ProbedLatents]]) -> Iterator[LatentScores]:
-    """Yield for each latent how many probes read it, and their mean accuracy.
+    """Yield for each latent how many probes read it, and their mean accuracy; nothing without probes on one latent.
 
     Args:
-        tasks: of one draw, for each member.
+        tasks: of one draw, for each member; none of a member without such probes.
     """
     counts, accuracies = {}, {}
     for member, of_tasks in tasks.items():
-        counts[member], accuracies[member] = _of_member(of_tasks)
-    yield LatentScores("probe_choices", "probes on one latent that choose it", counts)
-    yield LatentScores("probe_accuracy", "accuracy of the probes that choose it", accuracies)
+        if of_tasks:
+            counts[member], accuracies[member] = _of_member(of_tasks)
+    if counts:
+        yield LatentScores("probe_choices", "probes on one latent that choose it", counts)
+        yield LatentScores("probe_accuracy", "accuracy of the probes that choose it", accuracies)
 
 
 def _of_member(tasks: Sequence[ProbedLatents]) -> tuple[Tensor, Tensor]:

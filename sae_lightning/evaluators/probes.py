@@ -180,7 +180,7 @@ class Probing(Repeated):
             probed = {
                 member: [own for task in tasks if (own := task[member].latents) is not None] for member in members
             }
-            self.latent_scores += probed_latent_scores({member: own for member, own in probed.items() if own})
+            self.latent_scores += probed_latent_scores(probed)
             yield self._scores_of(tasks, [draws[repeat] for draws in self._prepared])
 
     def _probe_draws(
