@@ -139,13 +139,13 @@ def _number(found: Correlation) -> str:
 
 
 def in_words(results: Sequence[StableLatents]) -> Iterator[tuple[str, str, str]]:
-    """Yield of each quality its label, what stable latents of the trained SAE have, and what those of chance have.
+    """Yield of each quantity its label, what stable latents of the trained SAE have, and what those of chance have.
 
     Chance is the frozen decoder; empty where there is none.
     """
     by_place = {(result.part, result.name, result.policy): result for result in results}
     for (part, name, policy), result in by_place.items():
-        if policy == TRAINED and name != _FREQUENCY:
+        if policy == TRAINED:
             label = f"{result.label}{f' ({part})' if part else ''}, {result.n_latents} latents of an SAE"
             chance = by_place.get((part, name, CHANCE))
             yield label, _said(result), _said(chance) if chance else ""
@@ -154,7 +154,7 @@ def in_words(results: Sequence[StableLatents]) -> Iterator[tuple[str, str, str]]
 def sentences(results: Sequence[StableLatents]) -> Iterator[str]:
     """Yield the same as sentences."""
     for label, said, chance in in_words(results):
-        yield f"{label}: {said}" + (f"; {policy_label(CHANCE)}, whose stability is chance: {chance}" if chance else "")
+        yield f"{label}: {said}" + (f"; of the {policy_label(CHANCE)}, by chance: {chance}" if chance else "")
 
 
 def _said(result: StableLatents) -> str:

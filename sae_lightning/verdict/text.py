@@ -2,11 +2,12 @@
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 
 from sae_lightning.members import Tag, in_order, is_known_policy
 from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE
 from sae_lightning.runs.experiment import Experiment
-from sae_lightning.tables import lay_out, number_format
+from sae_lightning.tables import MAX_WIDTH, lay_out, number_format
 from sae_lightning.verdict import stable_latents
 from sae_lightning.verdict.comparison import INACTIVE, SUBJECT, UNKNOWN, Comparison
 from sae_lightning.verdict.control_table import control_table
@@ -47,7 +48,11 @@ def experiment_texts(experiments: Sequence[Experiment], margin: float = MARGIN) 
 def stable_latents_text(results: Sequence[StableLatents]) -> str:
     """Lay out how the stability of latents goes with what else was measured of them, and say it."""
     table = lay_out(stable_latents.table(results))
-    return "\n".join([stable_latents.QUESTION, table, *stable_latents.sentences(results), stable_latents.legend()])
+    prose = (
+        fill(line, MAX_WIDTH, subsequent_indent="  ")
+        for line in (*stable_latents.sentences(results), stable_latents.legend())
+    )
+    return "\n".join([stable_latents.QUESTION, table, *prose])
 
 
 def _about_sizes(experiment: Experiment) -> str:

@@ -1,6 +1,7 @@
 """``sae explain`` through the real ``main``, on runs of a tiny model."""
 
 import json
+import shutil
 
 import pytest
 import tiny
@@ -121,14 +122,14 @@ def test_how_stable_a_latent_is_over_seeds_is_said_where_it_was_measured(folder,
     values = {"stability": torch.tensor([0.625, torch.nan]), "stability_above_random": torch.tensor([0.9, torch.nan])}
     own = [LatentScores(name, "", {Member("trained", 0): each.repeat(24)}, False) for name, each in values.items()]
     write_latents(run, Run(run).last.step, own)
-    (run / "saes/trained/1").symlink_to(run / "saes/trained/0")
+    shutil.copytree(run / "saes/trained/0", run / "saes/trained/1")
     try:
         found = explain(capsys, run, "trained/0", 6)["stability"]
         main(["explain", str(run), "trained/0", "6"])
         printed = capsys.readouterr().out
         assert explain(capsys, run, "trained/0", 7)["stability"] is None, "it does not fire"
     finally:
-        (run / "saes/trained/1").unlink()
+        shutil.rmtree(run / "saes/trained/1")
         (run / "latents.safetensors").unlink()
     assert found == {"cosine": 0.625, "above_random": pytest.approx(0.9), "n_other_seeds": 1}
     assert "mean over 1 other seed; 90% of random directions are less stable" in printed

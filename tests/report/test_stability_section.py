@@ -11,6 +11,7 @@ from sae_lightning.members import Member
 from sae_lightning.report.sections.stability import stability
 from sae_lightning.runs import Run
 from sae_lightning.runs.latents import write_latents
+from sae_lightning.tables import MAX_WIDTH
 from sae_lightning.verdict.stable_latents import QUESTION
 
 N = 100
@@ -39,7 +40,7 @@ def test_the_section_shows_how_stable_latents_are_and_what_they_have(folder):
     assert all(sum(series.y) == pytest.approx(1) for series in chart.series)
     assert chart.note.startswith("350 latents that fire")
     (words,) = better.tables
-    ((label, said, chance),) = words.rows
+    _, (label, said, chance) = words.rows
     assert label == "interp_accuracy, 75 latents of an SAE"
     assert said.startswith("stable latents have more +0.")
     assert chance.startswith("unclear ")
@@ -66,4 +67,5 @@ def test_compare_prints_it(folder, capsys):
     printed = capsys.readouterr().out
     assert f"\n\n{QUESTION}\n" in printed
     assert "\ninterp_accuracy, 75 latents of an SAE: stable latents have more +0." in printed
-    assert printed.rstrip().endswith("where the interval leaves out 0")
+    assert " ".join(printed.split()).endswith("where the interval leaves out 0")
+    assert max(map(len, printed[printed.index(QUESTION) :].splitlines())) <= MAX_WIDTH

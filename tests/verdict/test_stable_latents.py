@@ -71,12 +71,14 @@ def test_words_and_numbers_say_the_same(measured):
     own = by_name(results)["choices", "trained"]
     numbers = f"{own.held.rho:+.2f} [{own.held.low:+.2f}, {own.held.high:+.2f}]"
     assert rows[-1][1] == f"unclear {numbers}"
-    _, choices = sentences(results)
+    frequency, _, choices = sentences(results)
+    assert frequency.startswith("its firing_frequency, 390 latents of an SAE: stable latents have more +0.")
     assert choices.startswith("its choices, 390 latents of an SAE: stable latents have more +0.")
-    assert f"with firing frequency held fixed unclear {numbers}; Frozen Decoder, whose stability is chance: " in choices
+    assert f"with firing frequency held fixed unclear {numbers}; of the Frozen Decoder, by chance: " in choices
     assert [label for label, *_ in in_words(results)] == [
-        "its accuracy, 195 latents of an SAE", "its choices, 390 latents of an SAE"
-    ]  # fmt: skip
+        f"its {name}, {n} latents of an SAE"
+        for name, n in (("firing_frequency", 390), ("accuracy", 195), ("choices", 390))
+    ]
     values = json.loads(json.dumps(as_json(results)))["choices"]["policies"]["trained"]
     assert values["frequency_held_fixed"] == {
         "rho": own.held.rho, "interval": [own.held.low, own.held.high], "word": "unclear"
