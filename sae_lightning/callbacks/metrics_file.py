@@ -1,4 +1,4 @@
-"""Write ``metrics.jsonl`` and ``items.safetensors``; `runs.metrics_lines` and `runs.items` describe them."""
+"""Write ``metrics.jsonl``, ``items.safetensors`` and ``latents.safetensors``, as `runs` describes and reads them."""
 
 import math
 import os
@@ -11,10 +11,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.evaluators.base import Evaluator, datamodule_of
+from sae_lightning.evaluators.latent_scores import mean_over_draws
 from sae_lightning.evaluators.scores import Scores
 from sae_lightning.members import LoggedName, Member, Tag
 from sae_lightning.metric import Metric
 from sae_lightning.runs.items import write_items
+from sae_lightning.runs.latents import write_latents
 from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, forget_after
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.module import SAEModule
@@ -71,7 +73,8 @@ class MetricsFile(Callback):
         run = run_folder(trainer)
         if run is None or not trainer.is_global_zero:
             return
-        measured = measured_scores(callbacks_of(trainer))
+        callbacks = callbacks_of(trainer)
+        measured = measured_scores(callbacks)
         about = {scores.metric.name: scores.metric for scores in measured}
         values, floors = collect(trainer.callback_metrics, stage)
         datamodule = datamodule_of(trainer)
@@ -93,6 +96,8 @@ class MetricsFile(Callback):
         self._described |= set(about)
         run.mkdir(parents=True, exist_ok=True)
         write_items(run, trainer.global_step, measured)
+        of_latents = [scores for one in callbacks if isinstance(one, Evaluator) for scores in one.latent_scores]
+        write_latents(run, trainer.global_step, mean_over_draws(of_latents))
         with (run / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()

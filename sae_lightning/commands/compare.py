@@ -5,7 +5,8 @@ which is what an SAE that does nothing scores, and references that are no SAE. R
 agree are one experiment: their values are put together, and those with other freeze policies stand beside them. Other
 runs stand in tables of their own, and a line says in what they differ. The same SAE counts once, under whatever path it
 is given, and a run that measured the SAEs of another one again adds its metrics to that. Under each table stands the
-verdict; that of a family is about each size by itself.
+verdict; that of a family is about each size by itself. Where SeedAgreement and evaluators of single latents measured
+the same SAEs, a last table says whether the latents that other seeds have too are the better ones.
 """
 
 import json
@@ -23,7 +24,7 @@ def main(args: list[str]) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help='Print {"metrics": ..., "floors": ..., "verdicts": ..., "notes": ...} instead of tables.',
+        help='Print {"metrics": ..., "floors": ..., "verdicts": ..., "stability": ..., "notes": ...}, not tables.',
     )
     options = parse(parser, args[1:])
     from sae_lightning.runs import experiments_of, read_runs

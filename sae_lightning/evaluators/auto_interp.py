@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sae_lightning.checks import check_between, check_whole
 from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.latent_scores import LatentScores
 from sae_lightning.evaluators.repeats import Repeated, seed_of
 from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.evaluators.text_evaluator import TextEvaluator
@@ -186,6 +187,8 @@ class AutoInterp(Repeated, TextEvaluator):
             interpretations = [interpret_all(repeat) for repeat in repeats]
             self._warn_of_answers(interpretations)
             self._write(run_folder(trainer), trainer.is_global_zero, interpretations[0])
+            d_sae = {member: sae.d_sae for member, sae in members.items()}
+            self.latent_scores += [latent_accuracy(of_draw, d_sae) for of_draw in interpretations]
         dense = {member: float((each.frequency > _DENSE).double().mean()) for member, each in counts[0].items()}
         scores = [list(accuracy_scores(of_draw)) for of_draw in interpretations] or [[] for _ in repeats]
         for repeat in repeats:
@@ -236,6 +239,22 @@ def accuracy_scores(interpretations: Mapping[Member, Sequence[Interpretation]]) 
         Items.mean(above, False, names),
         {member: float(shares.mean()) for member, shares in guessed.items()},
     )
+
+
+def latent_accuracy(
+    interpretations: Mapping[Member, Sequence[Interpretation]], d_sae: Mapping[Member, int]
+) -> LatentScores:
+    """Return the accuracy of each latent that was sampled.
+
+    Args:
+        interpretations: of one draw.
+        d_sae: number of latents of each member.
+    """
+    members = {member: torch.full((d_sae[member],), torch.nan, dtype=torch.float64) for member in interpretations}
+    for member, interpreted in interpretations.items():
+        for each in interpreted:
+            members[member][each.latent] = each.accuracy
+    return LatentScores("interp_accuracy", "accuracy of its explanation", members)
 
 
 @cache

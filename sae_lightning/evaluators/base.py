@@ -22,6 +22,7 @@ from torch import Tensor
 from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import all_gather_object, rank, world_size
+from sae_lightning.evaluators.latent_scores import LatentScores
 from sae_lightning.evaluators.scores import Scores
 from sae_lightning.members import LoggedName, Member, Tag
 from sae_lightning.saes.base import SparseAutoencoder
@@ -44,12 +45,14 @@ class Evaluator(Callback, ABC):
 
     Attributes:
         measured: the scores of the last validation or test by the name of the metric; empty where it did not count.
+        latent_scores: what it measured of single latents; `scores` appends to it, once for each draw.
     """
 
     def __init__(self, every_n_validations: int = 1) -> None:
         check_whole(0, every_n_validations=every_n_validations, hint="where 0 is the last alone")
         self.every_n_validations = every_n_validations
         self.measured: Mapping[str, Scores] = {}
+        self.latent_scores: list[LatentScores] = []
         self._n_validations = 0
         self._is_active = False
         self._told: set[str] = set()
@@ -110,7 +113,7 @@ class Evaluator(Callback, ABC):
         self._log(trainer, pl_module, "test")
 
     def _start_if_active(self, pl_module: LightningModule) -> None:
-        self.measured = {}
+        self.measured, self.latent_scores = {}, []
         if self._is_active:
             assert isinstance(pl_module, SAEModule)
             self.start(pl_module)

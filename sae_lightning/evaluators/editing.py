@@ -21,6 +21,7 @@ from sae_lightning.causal.swaps import Swaps
 from sae_lightning.checks import check_above, check_whole
 from sae_lightning.distributed import world_size
 from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.latent_scores import LatentScores
 from sae_lightning.evaluators.repeats import Repeated, seed_of
 from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member, by_part
@@ -116,14 +117,18 @@ class Editing(Repeated):
             for name, mask in ((_FULL_SWAP, torch.ones_like(neurons[0])), (_DO_NOTHING, torch.zeros_like(neurons[0]))):
                 edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, neurons), train, test, mask)
         measure = partial(self._train_and_test, repeat, loss, is_correct)
-        return evaluate_across_ranks(edits, said_how_long(type(self).__name__, -(-len(edits) // world_size()), measure))
+        n_measured = -(-len(edits) // world_size())
+        tested = evaluate_across_ranks(edits, said_how_long(type(self).__name__, n_measured, measure))
+        swapped = {member: tested[member].share_of_masks for member in members}
+        self.latent_scores.append(LatentScores("edit_choices", "edits of an attribute that swap it", swapped))
+        return {member: own.correct for member, own in tested.items()}
 
     def _train_and_test(
         self, repeat: int, loss: PairLoss, is_correct: IsCorrect, member: Member, edit: "_Edit"
-    ) -> dict[str, Tensor]:
-        """Return for each attribute whether each test pair has the answer that is looked for."""
+    ) -> "_Tested":
+        """Train a mask for each attribute, and ask for each test pair whether it has the answer that is looked for."""
         train, test = edit.coordinates(edit.train), edit.coordinates(edit.test)
-        correct = {}
+        correct, masks = {}, []
         for attribute, swaps in self._swaps[repeat].train.items():
             mask = edit.mask
             if mask is None:
@@ -133,9 +138,11 @@ class Editing(Repeated):
 
                 batches = swaps.batches(self.n_epochs, self.batch_size, seed_of(_SEED, repeat))
                 mask = train_mask(train, swaps, mean_loss, batches, self.learning_rate).float()
+            masks.append(mask)
             test_swaps = self._swaps[repeat].test[attribute]
             correct[attribute] = is_correct(test_swaps, partial(_swapped, test, test_swaps, mask), member.part)
-        return correct
+        fires = train.code.firing_counts() > 0
+        return _Tested(correct, torch.stack(masks).mean(0).where(fires, torch.nan).cpu())
 
     def editing_scores(self, repeat: int, accuracy: EditAccuracy) -> Iterator[Scores]:
         """Compute cause, isolation and score: means over attributes of shares of pairs."""
@@ -221,6 +228,20 @@ def said_how_long(name: str, n: int, measure: Callable[[Member, M], T]) -> Calla
         return result
 
     return measured
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What came of the edits in some coordinates.
+
+    Args:
+        correct: whether each test pair has the answer that is looked for, by attribute.
+        share_of_masks: [d] share of the attributes whose mask names a coordinate; nan for one that is 0 on all
+            training activations, which no mask could learn to name.
+    """
+
+    correct: Mapping[str, Tensor]
+    share_of_masks: Tensor
 
 
 def _swapped(coordinates: Coordinates, swaps: Swaps, mask: Tensor, pairs: Tensor) -> Tensor:

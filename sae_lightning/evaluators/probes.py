@@ -18,6 +18,7 @@ from sae_lightning.checks import check_whole
 from sae_lightning.distributed import all_gather_object
 from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
 from sae_lightning.evaluators.probe_items import probe_items
+from sae_lightning.evaluators.probed_latents import ProbedLatents, probed_latent_scores
 from sae_lightning.evaluators.repeats import Repeated
 from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.evaluators.sizes import same_sizes
@@ -130,10 +131,12 @@ class ProbeScores:
     Args:
         probes: scores by probe, then by set.
         controls: those of the same probes on control labels.
+        latents: which latents the probes on one latent read; None for a reference, or where there are no such probes.
     """
 
     probes: Mapping[Probe, Mapping[str, Score]]
     controls: Mapping[Probe, Mapping[str, Score]]
+    latents: ProbedLatents | None = None
 
 
 class Probing(Repeated):
@@ -173,7 +176,12 @@ class Probing(Repeated):
         # A task's activations are let go of before the next one's are read.
         results = [list(self._probe_draws(draws, module, members)) for draws in self._prepared]
         for repeat in range(self.n_repeats):
-            yield self._scores_of([draws[repeat] for draws in results], [draws[repeat] for draws in self._prepared])
+            tasks = [draws[repeat] for draws in results]
+            probed = {
+                member: [own for task in tasks if (own := task[member].latents) is not None] for member in members
+            }
+            self.latent_scores += probed_latent_scores(probed)
+            yield self._scores_of(tasks, [draws[repeat] for draws in self._prepared])
 
     def _probe_draws(
         self, draws: Sequence[Task], module: SAEModule, members: Mapping[Member, SparseAutoencoder]
@@ -216,7 +224,12 @@ class Probing(Repeated):
     def _probe_features(self, task: Task, latents: csr_matrix, x_hat: np.ndarray) -> ProbeScores:
         on_latents, on_all = self._probe_columns(task, [latents]), _probe_whole(task, x_hat)
         whole: Probe = "reconstruction"
-        return ProbeScores({whole: on_all[0]} | dict(on_latents.probes), {whole: on_all[1]} | dict(on_latents.controls))
+        single = on_latents.probes.get(1, {}).get("test")
+        return ProbeScores(
+            {whole: on_all[0]} | dict(on_latents.probes),
+            {whole: on_all[1]} | dict(on_latents.controls),
+            None if single is None else ProbedLatents.of(latents, task.problems, single.by_problem),
+        )
 
     def _probe_activations(self, task: Task, tokens: Tokens) -> dict[str, ProbeScores]:
         """Probe what needs no SAE and has no size: all of the activation, and its best dimensions."""

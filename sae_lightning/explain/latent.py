@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def explain(
         "run": str(run.folder),
         "meta": None if meta is None else _meta(meta, folder, sae.W_dec.detach(), latent, n),
         "stitched": read_insertions(run.folder, str(member), [latent])[0],
+        "stability": _stability(run, member, latent),
     }
     part = member.part
     if part in (run.data["init_args"].get("nulls") or {}):
@@ -131,9 +133,23 @@ def _of_weights(
         "meta": None,
         "smaller": None if smaller is None else _smaller(smaller, sae, latent, n),
         "stitched": [],
+        "stability": None,
         "text": None,
         "images": None,
         "logits": None,
+    }
+
+
+def _stability(run: Run, member: Member, latent: int) -> dict[str, Any] | None:
+    """Return what SeedAgreement measured of a latent; None where it did not, or where the latent did not fire."""
+    stability, above = (run.of_latents(name, member) for name in ("stability", "stability_above_random"))
+    if stability is None or above is None or not isfinite(stability[latent]):
+        return None
+    seeds = [other for other in run.saes if (other.policy, other.part) == (member.policy, member.part)]
+    return {
+        "cosine": float(stability[latent]),
+        "above_random": float(above[latent]),
+        "n_other_seeds": len(seeds) - 1,
     }
 
 

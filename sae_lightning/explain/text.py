@@ -24,6 +24,12 @@ def as_text(explanation: Mapping[str, Any]) -> str:
     elif explanation["text"]:
         paragraphs.append("The hook is not in the residual stream, or the model has no head: no tokens promoted.")
     paragraphs.append(f"Neighbours in its own dictionary, by cosine\n  {_related(explanation['neighbours'])}")
+    if stability := explanation["stability"]:
+        others = "1 other seed" if stability["n_other_seeds"] == 1 else f"{stability['n_other_seeds']} other seeds"
+        paragraphs.append(
+            f"Stability {stability['cosine']:.2f}: largest cosine to a decoder direction of another seed, mean over "
+            f"{others}; {stability['above_random']:.0%} of random directions are less stable"
+        )
     if explanation["meta"]:
         paragraphs.append(_meta(explanation["meta"]))
     if explanation["smaller"]:

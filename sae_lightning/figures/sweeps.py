@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import TypeAlias
 
-from sae_lightning.evaluators.seed_agreement import AGREES
+from sae_lightning.evaluators.agreement import AGREES
 from sae_lightning.figures.headlines import axis_ends, headline_tags, is_reference
 from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.look import CHANCE

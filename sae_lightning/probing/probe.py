@@ -28,12 +28,14 @@ class Score:
         auroc: area under the receiver operating characteristic.
         correct: [n_examples] weight of the correct answers; sums to the accuracy.
         weights: [n_examples] weight of all answers; sums to 1.
+        by_problem: [n_problems] balanced accuracy on each; nan where the set has one answer alone.
     """
 
     accuracy: float
     auroc: float
     correct: Float[np.ndarray, " n_examples"]
     weights: Float[np.ndarray, " n_examples"]
+    by_problem: Float[np.ndarray, " n_problems"]
 
 
 def mean_difference(columns: Columns, problems: Sequence[Problem]) -> Float[np.ndarray, "n_columns n_problems"]:
@@ -85,25 +87,27 @@ def probe(problems: Sequence[Problem], columns: Sequence[Float[np.ndarray, "n _"
     """
     from sklearn.metrics import roc_auc_score
 
-    results: dict[str, list[tuple[Problem, np.ndarray, float]]] = {"test": [], "ood": []}
-    for problem, x in zip(problems, columns, strict=True):
+    results: dict[str, list[tuple[int, np.ndarray, float]]] = {"test": [], "ood": []}
+    for number, (problem, x) in enumerate(zip(problems, columns, strict=True)):
         # Control labels may be out of balance, and the score is of a balanced set: `fit` weighs classes.
         logits = LinearProbe.fit(x[problem.rows["train"]], problem.positive["train"]).logits(x)
         for name, results_of_set in results.items():
             rows, positive = problem.rows[name], problem.positive[name]
             if positive.any() and not positive.all():
-                results_of_set.append((problem, logits[rows] > 0, float(roc_auc_score(positive, logits[rows]))))
+                results_of_set.append((number, logits[rows] > 0, float(roc_auc_score(positive, logits[rows]))))
     scores = {}
     for name, results_of_set in results.items():
         if results_of_set:
             correct, weights = np.zeros((2, len(columns[0])))
-            for problem, answers, _ in results_of_set:
-                rows, positive = problem.rows[name], problem.positive[name]
+            by_problem = np.full(len(problems), np.nan)
+            for number, answers, _ in results_of_set:
+                rows, positive = problems[number].rows[name], problems[number].positive[name]
                 weight = np.where(positive, 0.5 / positive.sum(), 0.5 / (~positive).sum()) / len(results_of_set)
                 weights[rows] += weight
                 correct[rows] += weight * (answers == positive)
+                by_problem[number] = (weight * (answers == positive)).sum() * len(results_of_set)
             auroc = float(np.mean([auroc for *_, auroc in results_of_set]))
-            scores[name] = Score(float(correct.sum()), auroc, correct, weights)
+            scores[name] = Score(float(correct.sum()), auroc, correct, weights, by_problem)
     return scores
 
 

@@ -23,7 +23,7 @@ IMAGES = 50
 """Images in a part."""
 FOLDER = "latents"
 """Where the files lie, in the folder of the page."""
-_LISTED = ("latent", "frequency", "dead", "score", "explanation", "cosine_to_start", "tokens", "feature")
+_LISTED = ("latent", "frequency", "dead", "score", "explanation", "stability", "cosine_to_start", "tokens", "feature")
 _IN_INDEX = frozenset(_LISTED)
 _SHOWN = {"text": "texts", "image": "images"}
 _MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "p": "⬟"}

@@ -106,6 +106,7 @@ def gather(run: Run, n_latents: int) -> ShownLatents | None:
             record |= _behaviour_record(behaviour, interpretations[member].get(record["latent"]))
             if member.policy in references or member.policy in run.controls:
                 record.pop("cosine_to_start", None)  # nothing was trained from there
+            record |= _stability(run, member, record["latent"])
             if member in frequencies:
                 record["frequency"] = short(frequencies[member][record["latent"]])
         fires = firing[member]
@@ -191,6 +192,16 @@ def _interpretations(run: Run, members: Sequence[Member]) -> dict[Member, dict[i
             ]
             kept[member][line["latent"]] = line
     return kept
+
+
+def _stability(run: Run, member: Member, latent: int) -> dict[str, Any]:
+    """Return how stable a latent is over seeds, and the share of random directions below it, where that was measured.
+
+    Both are None for a latent that did not fire.
+    """
+    names = {"stability": "stability", "above_random": "stability_above_random"}
+    known = {own: values for own, name in names.items() if (values := run.of_latents(name, member)) is not None}
+    return {own: short(float(values[latent])) for own, values in known.items()}
 
 
 def _behaviour_record(behaviour: Behaviour, line: Mapping[str, Any] | None) -> dict[str, Any]:

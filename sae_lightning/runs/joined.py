@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from sae_lightning.members import Member, Tag
 from sae_lightning.runs.items import MetricItems
+from sae_lightning.runs.latents import LatentValues
 from sae_lightning.runs.metrics_lines import Validation
 from sae_lightning.runs.run import Run
 
@@ -57,6 +58,10 @@ class JoinedRun(Run):
     @override
     def _items(self) -> dict[Tag, MetricItems]:
         return self._join(lambda run: run._items())
+
+    @override
+    def _latents(self) -> dict[str, LatentValues]:
+        return {name: values for run in self.runs for name, values in run._latents().items()}
 
     def _join(self, read: Callable[[Run], Mapping[Tag, V]]) -> dict[Tag, V]:
         """Take what belongs to each metric from the last run that measured it."""

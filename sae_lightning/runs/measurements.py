@@ -9,6 +9,7 @@ from typing import TypeVar
 from sae_lightning.members import TRAINED, Member, Tag
 from sae_lightning.metric import Metric, undescribed
 from sae_lightning.runs.items import MetricItems
+from sae_lightning.runs.latents import LatentValues
 
 V = TypeVar("V")
 
@@ -31,6 +32,7 @@ class Measurements:
         references: by policy where an SAE that is measured and not trained was read from.
         controls: by policy what a control of a reference controls for, a clause.
         reference_parts: of `by_size`: by part the reference that is called `trained` there, beside its controls.
+        latents: what was measured of single latents, by name.
     """
 
     values: Mapping[Tag, Mapping[Member, float | None]]
@@ -46,6 +48,7 @@ class Measurements:
     references: Mapping[str, str] = field(default_factory=dict)
     controls: Mapping[str, str] = field(default_factory=dict)
     reference_parts: Mapping[str, str] = field(default_factory=dict)
+    latents: Mapping[str, LatentValues] = field(default_factory=dict)
 
     def metric(self, tag: Tag) -> Metric:
         """Return what is said of a metric; little, where the run does not describe it."""
@@ -106,6 +109,7 @@ class Measurements:
             items=items,
             member_floors=kept(self.member_floors),
             repeats=kept(self.repeats),
+            latents=self._latents(lambda member: None if member in left_out else member),
         )
 
     def by_size(self) -> "Measurements":
@@ -146,7 +150,17 @@ class Measurements:
             references=self.references,
             controls={self.sizes.get(policy, ("", policy))[1]: text for policy, text in self.controls.items()},
             reference_parts=self._reference_parts(),
+            latents=self._latents(*(self._names_within(size) for size in sizes)),
         )
+
+    def _latents(self, *names: Callable[[Member], Member | None]) -> dict[str, LatentValues]:
+        """Return what was measured of single latents under other names of the members, all of them side by side."""
+        return {
+            name: replace(
+                values, members={one: own for rename in names for one, own in _renamed(values.members, rename).items()}
+            )
+            for name, values in self.latents.items()
+        }
 
     def _reference_parts(self) -> dict[str, str]:
         """Return by part, as `by_size` names it, the reference that stands there in the place of the trained SAE."""

@@ -11,11 +11,15 @@ from sae_lightning.members import Member, Tag, natural_order, policy_order
 from sae_lightning.metric import Metric, undescribed
 from sae_lightning.runs.drift import inactive_members
 from sae_lightning.runs.items import MetricItems, read_items
+from sae_lightning.runs.latents import LatentValues, read_latents
 from sae_lightning.runs.measurements import Measurements
 from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, read_validations
 from sae_lightning.runs.starts import read_starts
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from sae_lightning.datamodules import ActivationDataModule
     from sae_lightning.saes import SparseAutoencoder
 
@@ -159,10 +163,21 @@ class Run:
             inactive_members(self.validations, self.model["init_args"].get("policies"), self.settings.get("freeze")),
             last.references,
             last.controls,
+            latents=self._latents(),
         )
 
     def _items(self) -> dict[Tag, MetricItems]:
         return read_items(self.folder, self.last.step)
+
+    def _latents(self) -> dict[str, LatentValues]:
+        return read_latents(self.folder, self.last.step)
+
+    def of_latents(self, name: str, member: Member) -> "NDArray[np.float32] | None":
+        """Return what was measured of the latents of an SAE [d_sae], such as `stability`; None where nothing was."""
+        if not self.file(METRICS_FILE).is_file():
+            return None
+        values = self.measurements.latents.get(name)
+        return None if values is None else values.members.get(member)
 
     @property
     def references(self) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ from sae_lightning.metric import MARGIN
 from sae_lightning.runs import Experiment, Measurements, Run
 from sae_lightning.verdict.comparison import Comparison
 from sae_lightning.verdict.decide import decide, floor_of
+from sae_lightning.verdict.stable_latents import as_json, stable_latents
 from sae_lightning.verdict.statistics import LEVEL, smallest_difference
 from sae_lightning.whole_files import write_whole
 
@@ -123,8 +124,13 @@ def experiments_as_json(experiments: Sequence[Experiment], margin: float = MARGI
         for experiment in experiments
         if (runs := experiment.measurements)
     }
+    stability = {
+        experiment.name: as_json(results)
+        for experiment in experiments
+        if (results := stable_latents(experiment.measurements))
+    }
     notes = [note for experiment in experiments for note in experiment.notes]
-    return {"metrics": metrics, "floors": floors, "verdicts": verdicts, "notes": notes}
+    return {"metrics": metrics, "floors": floors, "verdicts": verdicts, "stability": stability, "notes": notes}
 
 
 def _interval(comparison: Comparison) -> list[float | None]:

@@ -2,15 +2,18 @@
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 
 from sae_lightning.members import Tag, in_order, is_known_policy
 from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE
 from sae_lightning.runs.experiment import Experiment
-from sae_lightning.tables import lay_out, number_format
+from sae_lightning.tables import MAX_WIDTH, lay_out, number_format
+from sae_lightning.verdict import stable_latents
 from sae_lightning.verdict.comparison import INACTIVE, SUBJECT, UNKNOWN, Comparison
 from sae_lightning.verdict.control_table import control_table
 from sae_lightning.verdict.decide import LOSS_FALL, decide, floor_of
 from sae_lightning.verdict.files import evaluator_noise
+from sae_lightning.verdict.stable_latents import StableLatents
 from sae_lightning.verdict.statistics import LEVEL
 from sae_lightning.verdict.words import CAN_TELL, summary, words_legend
 
@@ -38,6 +41,18 @@ def experiment_texts(experiments: Sequence[Experiment], margin: float = MARGIN) 
                     yield verdict_table(own, margin, noise) + _about_sizes(experiment)
         elif names := _still_falling(experiment):
             yield _not_converged(names)
+        if results := stable_latents.stable_latents(runs):
+            yield stable_latents_text(results)
+
+
+def stable_latents_text(results: Sequence[StableLatents]) -> str:
+    """Lay out how the stability of latents goes with what else was measured of them, and say it."""
+    table = lay_out(stable_latents.table(results))
+    prose = (
+        fill(line, MAX_WIDTH, subsequent_indent="  ")
+        for line in (*stable_latents.sentences(results), stable_latents.legend())
+    )
+    return "\n".join([stable_latents.QUESTION, table, *prose])
 
 
 def _about_sizes(experiment: Experiment) -> str:

@@ -113,6 +113,7 @@ def test_json_is_one_object(tmp_path: Path, capsys: pytest.CaptureFixture):
         },
         "floors": {"explained_variance": 0.0, "l0": 0.0, "zeta": None},
         "verdicts": {"a": {"level": 0.95, "margin": 0.05, "rule": RULE, "metrics": {}}},
+        "stability": {},
         "notes": [],
     }
 

@@ -1,6 +1,7 @@
 """``sae explain`` through the real ``main``, on runs of a tiny model."""
 
 import json
+import shutil
 
 import pytest
 import tiny
@@ -11,6 +12,10 @@ from transformers import AutoTokenizer
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
+from sae_lightning.evaluators.latent_scores import LatentScores
+from sae_lightning.members import Member
+from sae_lightning.runs import Run
+from sae_lightning.runs.latents import write_latents
 from sae_lightning.saes import TopK
 from sae_lightning.sources import LanguageModelSource, TokenBatch
 
@@ -110,6 +115,24 @@ def test_everything_of_one_latent(folder, run, capsys):
     printed = capsys.readouterr().out
     for words in (f"trained/0, latent {latent} of {D_SAE}", "Fires on ", "«", "Tokens promoted", "Meta-latents of"):
         assert words in printed
+
+
+def test_how_stable_a_latent_is_over_seeds_is_said_where_it_was_measured(folder, run, capsys):
+    assert explain(capsys, run, "trained/0", 7)["stability"] is None
+    values = {"stability": torch.tensor([0.625, torch.nan]), "stability_above_random": torch.tensor([0.9, torch.nan])}
+    own = [LatentScores(name, "", {Member("trained", 0): each.repeat(24)}, False) for name, each in values.items()]
+    write_latents(run, Run(run).last.step, own)
+    shutil.copytree(run / "saes/trained/0", run / "saes/trained/1")
+    try:
+        found = explain(capsys, run, "trained/0", 6)["stability"]
+        main(["explain", str(run), "trained/0", "6"])
+        printed = capsys.readouterr().out
+        assert explain(capsys, run, "trained/0", 7)["stability"] is None, "it does not fire"
+    finally:
+        shutil.rmtree(run / "saes/trained/1")
+        (run / "latents.safetensors").unlink()
+    assert found == {"cosine": 0.625, "above_random": pytest.approx(0.9), "n_other_seeds": 1}
+    assert "mean over 1 other seed; 90% of random directions are less stable" in printed
 
 
 def test_texts_are_those_on_which_it_fires_and_logits_what_its_direction_adds(folder, run, capsys):

@@ -107,6 +107,12 @@ def test_latents_of_one_word_are_interpreted_and_dead_ones_are_not(trainer, tmp_
     assert evaluator.measured["interp_share_above_0.7"].member_floors == {Member("planted", 0): 37 / 256}
     items = evaluator.measured["interp_accuracy"].items
     assert {member.policy: len(values) for member, values in items.numerators.items()} == {"planted": 6, "dead": 0}
+    (of_latents,) = evaluator.latent_scores
+    planted, dead = of_latents.members.values()
+    sampled = planted.isfinite().nonzero()[:, 0].tolist()
+    assert sampled == sorted(items.names[Member("planted", 0)])
+    assert planted[sampled].tolist() == [1.0] * 6
+    assert (len(dead), bool(dead.isfinite().any())) == (len(WORDS), False)
     assert not items.paired
 
 

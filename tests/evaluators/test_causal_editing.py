@@ -113,6 +113,19 @@ def test_latents_of_one_attribute_each_cause_and_isolate_and_mixed_ones_cannot(t
     assert "val/causal_score/pca/0" in logged
 
 
+def test_the_latents_that_edits_swap_are_known(trainer):
+    """Latents 0 to 2 are countries and 3 to 5 languages: each is swapped for its own attribute alone."""
+    dead = planted(torch.eye(D_IN), k=2, b_enc=-9.0)
+    extra = planted(torch.cat([torch.eye(D_IN), -torch.ones(1, D_IN)]), k=2)
+    evaluator = CausalEditing(ToyPrompts(), **SETTINGS)
+    trainer(evaluator).validate(Members({"aligned/0": extra, "dead/0": dead}), Data(), verbose=False)
+    (scores,) = evaluator.latent_scores
+    assert scores.name == "edit_choices"
+    assert set(map(str, scores.members)) == {"aligned/0", "dead/0"}
+    assert scores.members[Member("aligned", 0)].tolist() == pytest.approx([0.5] * 6 + [torch.nan], nan_ok=True)
+    assert scores.members[Member("dead", 0)].isnan().all()
+
+
 def test_items_make_up_the_scores(trainer):
     measured, _ = evaluate(trainer, {"mixing/0": mixing()})
     of_all = {name: scores for name, scores in measured.items() if scores.metric.better == "higher"}

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from sae_lightning.datamodules import DecoderDirections, SyntheticDataModule
 from sae_lightning.evaluators import MetaLatents, Recovery, SeedAgreement
-from sae_lightning.evaluators.seed_agreement import MMCS, PW_MCC, chance, random_pairs
+from sae_lightning.evaluators.agreement import MMCS, PW_MCC, chance, random_pairs
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FrozenDecoder, Untrained
 from sae_lightning.members import Member

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sae_lightning.evaluators import SeedAgreement
-from sae_lightning.evaluators.seed_agreement import (
+from sae_lightning.evaluators.agreement import (
     MATCHED_COSINE,
     MATCHED_COSINE_ENCODER,
     MMCS,
@@ -12,9 +12,9 @@ from sae_lightning.evaluators.seed_agreement import (
     Directions,
     agreement,
     chance,
-    later_seeds,
     random_pairs,
 )
+from sae_lightning.evaluators.seed_agreement import later_seeds
 from sae_lightning.freeze import FrozenDecoder, NoFreeze
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
@@ -26,6 +26,8 @@ NAMES = {
     "seed_pw_mcc", "seed_matched_cosine", "seed_matched_cosine_encoder", "seed_shared_fraction", "seed_mmcs",
     "seed_mmcs_absolute",
 }  # fmt: skip
+
+OF_LATENTS = {"seed_stability", "seed_stable_fraction"}
 
 
 def rows(n, d_in, seed):
@@ -100,7 +102,8 @@ def test_members_are_compared_with_all_others_of_their_policy(data, trainer):
     values = logged(run)
     curves = {*map(str, saes), "floor", "isotropic/0"}
     assert {metric.name for metric in ALL} == NAMES
-    assert set(values) == {f"{name}/{curve}" for name in NAMES for curve in curves}
+    of_latents = {f"{name}/{curve}" for name in OF_LATENTS for curve in curves - {"isotropic/0"}}
+    assert set(values) == {f"{name}/{curve}" for name in NAMES for curve in curves} | of_latents
     alive = [sae.encode(data.x).firing_counts() > 0 for sae in saes.values()]
     both = [Directions(sae.W_dec.detach()[on], sae.W_enc.detach().T[on]) for sae, on in zip(saes.values(), alive)]  # noqa: B905
     assert 0 < alive[0].sum() < D_SAE
@@ -133,7 +136,7 @@ def test_matchings_that_would_take_hours_are_left_out(data, trainer, monkeypatch
     monkeypatch.setattr("sae_lightning.evaluators.seed_agreement.LARGEST_MATCHING", D_SAE - 1)
     run = trainer(SeedAgreement())
     run.validate(panel_of(0, 1), data, verbose=False)
-    assert {name.split("/")[0] for name in logged(run)} == {"seed_mmcs", "seed_mmcs_absolute"}
+    assert {name.split("/")[0] for name in logged(run)} == {"seed_mmcs", "seed_mmcs_absolute"} | OF_LATENTS
 
 
 def test_one_seed_is_refused(sae, data, trainer):

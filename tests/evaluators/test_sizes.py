@@ -12,6 +12,7 @@ from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FrozenDecoder
 from sae_lightning.members import Member, Tag
 from sae_lightning.panel import SanityPanel
+from sae_lightning.runs.latents import read_latents
 from sae_lightning.runs.measurements import Measurements
 from sae_lightning.runs.metrics_lines import read_validations
 from sae_lightning.saes import TopK
@@ -55,5 +56,9 @@ def test_the_run_knows_of_which_size_a_reference_is(family, trainer, tmp_path):
     sized = Measurements(line.values, line.floors, sizes=line.sizes).by_size()
     assert set(sized.by_policy(Tag("seed_mmcs", "x1"))) == {"trained", "isotropic"}
     assert set(sized.by_policy(Tag("seed_mmcs", "x4"))) == {"trained", "frozen_decoder", "isotropic"}
+    latents = read_latents(next(tmp_path.rglob("latents.safetensors")).parent, line.step)
+    assert {member.policy: len(own) for member, own in latents["stability"].members.items()} == {
+        "x1": 6, "x4": 24, "x4_frozen_decoder": 24
+    }  # fmt: skip
     floors = line.member_floors[Tag("seed_mmcs")]
     assert floors[Member("x1", 0)] < floors[Member("x4", 0)]

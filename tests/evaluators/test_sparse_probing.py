@@ -97,6 +97,12 @@ def members(text):
     return {TRAINED: planted, DEAD: Planted(cat, 0.0, is_dead=True)}
 
 
+def latents_of(trainer, text, members, *tasks, **settings):
+    evaluator = SparseProbing(list(tasks), train_examples=60, test_examples=60, **settings)
+    trainer(evaluator).validate(Panel(members), text, verbose=False)
+    return {scores.name: scores.members for scores in evaluator.latent_scores}
+
+
 def evaluate(trainer, text, members, *tasks, **settings):
     evaluator = SparseProbing(list(tasks), train_examples=60, test_examples=60, **settings)
     run = trainer(evaluator)
@@ -119,6 +125,21 @@ def test_a_latent_that_is_the_label_scores_one_and_a_dead_sae_one_half(trainer, 
     }  # fmt: skip
     assert set(measured["probe_reconstruction_auroc"].members) == {TRAINED, DEAD, DENSE}
     assert len(measured) == 12
+
+
+def test_the_latents_that_probes_choose_are_known(trainer, text, members):
+    found = latents_of(trainer, text, members, Animal(), Guess(), ks=(1, 2))
+    assert set(found["probe_choices"]) == {TRAINED, DEAD}
+    (latent,) = found["probe_choices"][TRAINED].isfinite().nonzero()[:, 0].tolist()  # the others fire in no example
+    assert latent == 7
+    n_problems = int(found["probe_choices"][TRAINED][7])
+    assert n_problems == found["probe_choices"][TRAINED][7] > 1, "those of both tasks"
+    guess, _ = evaluate(trainer, text, members, Guess(), ks=(1,))
+    expected = (1 + guess["probe_accuracy_k1"].members[TRAINED]) / 2  # the tasks have as many problems
+    assert found["probe_accuracy"][TRAINED][7] == pytest.approx(expected)
+    for values in found.values():
+        assert not values[DEAD].isfinite().any(), "a probe on a latent that never fires chooses nothing"
+    assert latents_of(trainer, text, members, Animal(), ks=(2,)) == {}
 
 
 def test_the_mean_is_over_tasks_and_made_of_the_items(trainer, text, members):

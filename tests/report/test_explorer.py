@@ -11,10 +11,13 @@ from safetensors.torch import save_file
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
+from sae_lightning.evaluators.latent_scores import LatentScores
+from sae_lightning.members import Member
 from sae_lightning.report.explorer import explorer_of, pack
 from sae_lightning.report.held_out import by_column
 from sae_lightning.report.latents import choose, gather
 from sae_lightning.runs import Run
+from sae_lightning.runs.latents import write_latents
 from sae_lightning.saes import TopK
 from sae_lightning.sources import LanguageModelSource, TokenBatch
 
@@ -53,6 +56,11 @@ def run(folder):
     place = run / "stitch/x2-0_to_trained-3"
     place.mkdir(parents=True)
     save_file(latents | {"label": torch.ones(D_SAE, dtype=torch.int64)}, place / "latents.safetensors")
+    stability = torch.arange(D_SAE) / 50
+    stability[3] = torch.nan  # it never fired
+    own = {"stability": stability, "stability_above_random": stability / 2}
+    of_latents = [LatentScores(name, "", {Member("trained", 3): values}, False) for name, values in own.items()]
+    write_latents(run, Run(run).last.step, of_latents)
     return run
 
 
@@ -107,6 +115,9 @@ def test_what_a_run_has_kept_is_shown_in_the_units_of_the_saved_sae(run, gathere
     assert record["tokens"] == [" cat"]
     assert record["stitched"][0]["class"] == "reconstruction"
     assert gathered.members[0].n_interpreted == 1
+    assert (record["stability"], record["above_random"]) == (0.1, 0.05)
+    assert gathered.members[0].latents[3]["stability"] is None
+    assert "stability" not in gathered.members[1].latents[5]
 
 
 def test_what_follows_from_decoder_directions(run, folder, gathered):
@@ -180,6 +191,8 @@ def test_parts_are_in_the_page_or_in_scripts_beside_it(run, tmp_path):
     index = unpack(inside["parts"]["0-index"])
     assert len(index["latent"]) == 10
     assert index["explanation"][index["latent"].index(5)] == HOSTILE
+    assert index["stability"][index["latent"].index(5)] == 0.1
+    assert "stability" not in unpack(inside["parts"]["1-index"])
     beside = explorer_of(Run(run), 10, tmp_path)
     assert beside["parts"] == {}
     assert unpack(beside["manifest"])["folder"] == "latents"

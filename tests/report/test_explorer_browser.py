@@ -36,6 +36,8 @@ def record(latent, **changes):
         "dead": False,
         "score": 0.5 + latent % 5 / 10 if latent % 2 == 0 else None,
         "explanation": f"fires on word{latent}" if latent % 2 == 0 else None,
+        "stability": None if latent % 7 == 3 else latent * 53 % 101 / 101,
+        "above_random": None if latent % 7 == 3 else 0.75,
         "cosine_to_start": 1 - latent % 10 / 20,
         "tokens": [f" word{latent}", " cat"],
         "examples": examples,
@@ -129,6 +131,13 @@ def test_search_and_sort(browse, url):
     page.get_by_label("Sort by").select_option("score")
     scores = [float(of) for of in page.locator("[data-side=left] [role=option] > :last-child").all_inner_texts()]
     assert scores == sorted(scores, reverse=True)
+    page.get_by_label("Sort by").select_option("stability")
+    expected = sorted((latent for latent in range(60) if latent % 7 != 3), key=lambda latent: -(latent * 53 % 101))
+    assert listed(page)[:5] == expected[:5]
+    page.locator("[data-side=left] [role=option]").first.click()
+    page.wait_for_function(f"document.querySelector('.lx-latent h3').textContent.includes('latent {expected[0]}')")
+    shown = f"{expected[0] * 53 % 101 / 101:.3g}, above 75 % of random directions"
+    assert shown in page.locator("[data-side=left] .lx-facts").inner_text()
     page.get_by_label("Sort by").select_option("cosine_to_start")
     assert listed(page)[0] == 9
     page.get_by_label("Sort by").select_option("frequency")

@@ -14,6 +14,7 @@ from sae_lightning.report.sections.nulls import nulls
 from sae_lightning.report.sections.numbers import numbers
 from sae_lightning.report.sections.recovery import recovery
 from sae_lightning.report.sections.sparsity import sparsity
+from sae_lightning.report.sections.stability import stability
 from sae_lightning.report.sections.stitching import stitching
 from sae_lightning.report.sections.training import training
 from sae_lightning.runs import Run
@@ -28,6 +29,7 @@ def sections_of(run: Run, comparisons: Sequence[Comparison]) -> list[Section]:
         *distributions(run),
         *recovery(run),
         *evaluations(run, comparisons),
+        *stability(run),
         *latent_images(run),
         *nulls(run),
         *stitching(run),

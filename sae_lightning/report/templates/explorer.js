@@ -73,6 +73,7 @@
     latent: { label: "number", value: (row) => row.latent, show: (row) => shownFrequency(row) },
     frequency: { label: "firing frequency, highest first", value: (row) => -row.frequency, show: (row) => shownFrequency(row) },
     score: { label: "score, highest first", value: (row) => -row.score, show: (row) => ("score" in row ? number(row.score) : "") },
+    stability: { label: "stability over seeds, highest first", value: (row) => -row.stability, show: (row) => ("stability" in row ? number(row.stability) : "") },
     cosine_to_start: { label: "drift, farthest first", value: (row) => row.cosine_to_start, show: (row) => number(row.cosine_to_start) },
     feature: { label: "nearest true feature, nearest first", value: (row) => -row.feature[1], show: (row) => number(row.feature[1]) },
     class: { label: "class", value: (row) => CLASSES.indexOf(row.class), show: (row) => row.class || "" },

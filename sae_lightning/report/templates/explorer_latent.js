@@ -167,6 +167,10 @@ const saeLatent = (() => {
     if (listed.frequency !== undefined) rows.push(["fires on", `${percent(listed.frequency)} of ${unit}s`]);
     if (listed.dead) rows.push(["dead", "at the end of training"]);
     if (listed.score !== undefined) rows.push(["score", `${number(listed.score)} (chance 0.5)`]);
+    if (listed.stability !== undefined) {
+      const above = `above ${percent(rest.above_random)} of random directions`;
+      rows.push(["stability over seeds", `${number(listed.stability)}, ${above}`]);
+    }
     if (listed.cosine_to_start !== undefined) rows.push(["cosine to its start", number(listed.cosine_to_start)]);
     if (listed.feature) rows.push(["nearest true feature", `${listed.feature[0]}, cosine ${number(listed.feature[1])}`]);
     for (const of of rest.stitched || []) {
