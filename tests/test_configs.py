@@ -60,8 +60,9 @@ def test_evaluators_are_added_to_those_of_a_run(file, experiment, capsys):
         main(["validate", *(f"--config={config}" for config in configs), "--print_config"])
     assert not stop.value.code
     printed = capsys.readouterr().out
-    alone = {"sae_probes": ["SparseProbing"], "ravel": ["CausalEditing"]}
-    for evaluator in alone.get(file.stem, ["SparseProbing", "CausalEditing", "AutoInterp"]):
+    some = {"sae_probes": ["SparseProbing"], "ravel": ["CausalEditing"]}
+    some["smollm2"] = ["SparseProbing", "Absorption", "AutoInterp"]
+    for evaluator in some.get(file.stem, ["SparseProbing", "CausalEditing", "AutoInterp"]):
         assert f"- class_path: sae_lightning.evaluators.{evaluator}" in printed
     assert ("evaluators.LossRecovered" in printed) == (experiment == "sanity_pocket_lm" or file.stem == "check_full")
 
