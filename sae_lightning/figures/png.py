@@ -1,6 +1,7 @@
 """Charts as PNG files: one or more in a figure, with a common legend. TensorBoard shows the files."""
 
 import io
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ WIDTH = 8.0
 """Inches of a figure."""
 _LOOK = LOOK | {"figure.dpi": 150, "font.size": 9.5, "axes.titlesize": 9.5, "figure.titlesize": 11}  # 1200 pixels wide
 CHARACTERS = 90
-"""Characters of a legend that fit side by side in that width, marks included."""
+"""Characters of a legend, marks included, or of a title that fit side by side in that width."""
 
 
 def figure_of(
@@ -60,7 +61,7 @@ def figure_of(
         for place, (chart, own) in enumerate(zip(charts, axes, strict=False)):
             chart.draw(own, styles)
             if chart.title not in title:
-                own.set_title(chart.title, loc=chart.title_at)
+                own.set_title(textwrap.fill(chart.title, CHARACTERS // columns), loc=chart.title_at)
             if share_x and place + columns < len(charts):
                 own.set_xlabel("")
             if share_y and place % columns:

@@ -37,3 +37,13 @@ def test_an_axis_of_few_decades_has_numbers_between_its_powers():
     low, high = axes.get_xlim()
     ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
     assert [label.get_text() for tick, label in ticks if low <= tick <= high] == ["20", "50", "100"]
+
+
+def test_titles_stay_within_the_figure():
+    title = "Cosine of directions to their start, mean, over training"
+    charts = [Lines(title, "x", "y", [Series("trained", [1.0, 2.0], [0.5, 0.51])]) for _ in range(2)]
+    figure = figure_of(charts, "figure", columns=2)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        ends = [text.get_window_extent().x1 for text in (axes.title, axes._left_title)]
+        assert max(ends) < figure.bbox.x1
