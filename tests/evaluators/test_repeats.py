@@ -123,11 +123,11 @@ def test_seeds_of_repeats_are_apart_and_the_first_is_the_own_one():
 def test_every_evaluator_that_draws_has_the_option():
     names = {evaluator.__name__ for evaluator in subclasses(Repeated)}
     assert names == {
-        "Absorption", "AttributeEditing", "AttributeProbing", "AutoInterp", "CausalEditing", "ConceptPurity", "Editing",
+        "Absorption", "AttributeEditing", "AttributeProbing", "AutoInterp", "CausalEditing", "ConceptPurity",
         "MetaSteering", "Probing", "SparseProbing", "ZeroShotRecovered",
     }  # fmt: skip
     for evaluator in subclasses(Repeated):
-        if evaluator.__name__ not in ("Editing", "Probing"):
+        if evaluator.__name__ != "Probing":
             assert signature(evaluator).parameters["n_repeats"].default == 1, evaluator
             assert "n_repeats: " in evaluator.__doc__, evaluator
 
