@@ -1,1 +1,1 @@
-"""What the results on SmolLM2 are made from, and the order of their runs."""
+"""What the results on SmolLM2 are made from: text, variants, and a look at single tokens."""
