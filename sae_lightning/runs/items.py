@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_lightning.members import Member, Tag
+from sae_lightning.whole_files import whole_file
 
 if TYPE_CHECKING:
     from sae_lightning.evaluators.scores import Scores
@@ -54,11 +55,9 @@ def write_items(folder: Path, step: int, measured: Iterable["Scores"]) -> None:
                 tensors[f"{tag}/{member.curve}/{kind}"] = values.detach().double().cpu().numpy().copy()
             if scores.items.paired:
                 paired.add(str(tag))
-    path = folder / ITEMS_FILE
-    new = path.with_suffix(".tmp")
     metadata = {"format": str(FORMAT), "step": str(step), "paired": json.dumps(sorted(paired))}
-    save_file(tensors, new, metadata=metadata)
-    new.replace(path)
+    with whole_file(folder / ITEMS_FILE) as part:
+        save_file(tensors, part, metadata=metadata)
 
 
 def read_items(folder: Path, step: int) -> dict[Tag, MetricItems]:
