@@ -36,12 +36,18 @@ class Command:
 
 
 COMMANDS = {
+    "demo": Command(
+        "train an SAE and its baselines on a small model that comes along", "sae_lightning.commands.demo:main"
+    ),
     "fit": Command("train an SAE, or a panel of an SAE and its baselines", "sae_lightning.commands.fit:SAECLI"),
     "validate": Command("run the validation of a checkpoint again", "sae_lightning.commands.fit:SAECLI"),
     "test": Command("run the costlier test evaluators on a checkpoint", "sae_lightning.commands.fit:SAECLI"),
     "sweep": Command("find the learning rate at which each baseline trains best", "sae_lightning.commands.sweep:main"),
     "cache": Command(
         "write the activations of a language model to disk, to train from", "sae_lightning.commands.cache:main"
+    ),
+    "list": Command(
+        "list what there is: configurations, variants, evaluators, metrics", "sae_lightning.commands.list:main"
     ),
     "hooks": Command("list the places in a model that an SAE can read", "sae_lightning.commands.hooks:main"),
     "inspect": Command("say what an SAE is, and whether it was read right", "sae_lightning.commands.inspect:main"),

@@ -1,4 +1,5 @@
 import os
+import re
 
 import torch
 
@@ -86,3 +87,23 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.as_posix().endswith(SLOW):
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def _metrics_are_declared(monkeypatch):
+    """Every metric that an evaluator of the package measures in any test is one that its class declares."""
+    from sae_lightning.evaluators import Evaluator
+
+    log = Evaluator._log
+
+    def checked(self, *args):
+        log(self, *args)
+        if type(self).__module__.startswith("sae_lightning."):
+            undeclared = [name for name in self.measured if not any(is_example(name, each) for each in self.declares)]
+            assert not undeclared, f"{type(self).__name__} does not declare {undeclared}"
+
+    def is_example(name, declared):
+        parts = re.split(r"ATTRIBUTE|NULL|M$|(?<=_k)\d+$|(?<=recovery_at_)0\.8", declared.name)
+        return re.fullmatch(".+".join(map(re.escape, parts)), name) is not None
+
+    monkeypatch.setattr(Evaluator, "_log", checked)

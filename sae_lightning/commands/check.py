@@ -23,7 +23,6 @@ from typing_extensions import override
 
 from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.commands.assumed import add_assume, assumed_from
-from sae_lightning.commands.config_files import check_config_files
 from sae_lightning.commands.model_and_text import add_model_and_text
 from sae_lightning.commands.parser import make_parser, parse
 
@@ -42,7 +41,6 @@ _NOT_OPTIONS = ("out", "name", "print_config", "latents")
 
 def main(args: list[str]) -> None:
     """Check SAEs; print what was found and where it is kept."""
-    check_config_files(args)
     settings = parse(_parser(), args[1:])
     _check(settings)
     from sae_lightning import cpu_settings
@@ -236,8 +234,6 @@ def _check(settings: Namespace) -> None:
         raise ValueError(f"--nulls {unknown[0]}: expected some of {', '.join(NULLS)}, or [] for none")
     if settings.key and not settings.activations:
         raise ValueError(f"--key {settings.key}: of which file? give --activations, too")
-    if settings.evaluation and not settings.evaluation.is_file():
-        raise ValueError(f"--evaluation {settings.evaluation}: no such file; configs/evaluation has some")
 
 
 def _parser() -> ArgumentParser:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from sae_lightning.commands.config_files import check_config_files
 from sae_lightning.commands.parser import parse
 
 if TYPE_CHECKING:
@@ -62,7 +61,6 @@ def parse_with_data(parser: ArgumentParser, args: list[str]) -> Namespace:
     Raises:
         ValueError: if they cannot be parsed, or do not go together.
     """
-    check_config_files(args)
     settings = parse(parser, args)
     if settings.model and settings.config:
         raise ValueError(f"--model {settings.model} and --config {settings.config}: give one of them")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from sae_lightning.commands.config_files import check_config_files
+from sae_lightning.commands.config_files import with_config_files
 from sae_lightning.error_messages import did_you_mean, readable, subclasses_of
 from sae_lightning.metric import MARGIN
 
@@ -72,9 +72,8 @@ def parse(parser: ArgumentParser, args: Sequence[str], bases: Sequence[type] = (
     Raises:
         ValueError: if they cannot be parsed, with the place and the cause.
     """
-    check_config_files(args)
     try:
-        return parser.parse_args(list(args))
+        return parser.parse_args(with_config_files(args))
     except ArgumentError as error:
         known = [kind for base in bases for kind in subclasses_of(base)]
         raise ValueError(readable(str(error), known) + _nearest_option(parser, str(error))) from error

@@ -126,6 +126,8 @@ class Absorption(TextEvaluator, Repeated):
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
+    declares = (FRACTION, FULL_RATE, F1, N_MAIN, N_LETTERS)
+
     metrics = (FRACTION, FULL_RATE, F1, N_MAIN, N_LETTERS)
 
     def __init__(

@@ -85,6 +85,8 @@ SHARED_FRACTION = Metric(
     f"decoder and encoder cosine above {SHARED_COSINE:g}; mean over other seeds",
 )
 
+AGREEMENT = (MMCS, MMCS_ABSOLUTE, PW_MCC, MATCHED_COSINE, MATCHED_COSINE_ENCODER, SHARED_FRACTION)
+
 AgreementScores: TypeAlias = dict[Metric, float]
 BothSides: TypeAlias = tuple[AgreementScores, AgreementScores]
 """What two SAEs that are compared score, each from its own side."""

@@ -37,6 +37,8 @@ class AttributeProbing(Probing):
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
+    declares = tuple(metric for metric in Probing.declares if "_ood" not in metric.name)
+
     def __init__(
         self,
         attributes: Sequence[str] | None = None,

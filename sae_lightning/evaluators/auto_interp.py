@@ -120,6 +120,8 @@ class AutoInterp(Repeated, TextEvaluator):
         every_n_validations: the last validation always counts; 0 for that one alone.
     """
 
+    declares = (ACCURACY, ACCURACY_WEIGHTED, SHARE_ABOVE, DENSE_FRACTION, ALIVE_FRACTION)
+
     def __init__(
         self,
         judge: Judge | None = None,

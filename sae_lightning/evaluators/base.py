@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,6 +25,7 @@ from sae_lightning.distributed import all_gather_object, rank, world_size
 from sae_lightning.evaluators.latent_scores import LatentScores
 from sae_lightning.evaluators.scores import Scores
 from sae_lightning.members import LoggedName, Member, Tag
+from sae_lightning.metric import Metric
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step
 from sae_lightning.trainer import any_datamodule_of
@@ -47,6 +48,9 @@ class Evaluator(Callback, ABC):
         measured: the scores of the last validation or test by the name of the metric; empty where it did not count.
         latent_scores: what it measured of single latents; `scores` appends to it, once for each draw.
     """
+
+    declares: ClassVar[tuple[Metric, ...]] = ()
+    """The metrics that it can measure; where a name has a part that depends on arguments or data, an example of it."""
 
     def __init__(self, every_n_validations: int = 1) -> None:
         check_whole(0, every_n_validations=every_n_validations, hint="where 0 is the last alone")

@@ -148,6 +148,8 @@ class CausalEditing(TextEvaluator, Editing):
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
+    declares = (CAUSE, ISOLATION, SCORE, score_of_attribute("ATTRIBUTE"), KNOWN, known_of_attribute("ATTRIBUTE"))
+
     metrics = (CAUSE, ISOLATION, SCORE)
 
     def __init__(

@@ -122,6 +122,8 @@ class ConceptPurity(Repeated, ImageEvaluator):
         every_n_validations: the last validation always counts; 0 for that one alone.
     """
 
+    declares = (PURITY, PURITY_MATCHED, ENTROPY, SIMILARITY, ELIGIBLE, SCORED, FREQUENCY)
+
     def __init__(
         self,
         embedding: Embedding | None = None,

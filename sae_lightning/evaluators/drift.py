@@ -35,6 +35,8 @@ class Drift(Evaluator):
         every_n_validations: 1 or more; the last validation always counts.
     """
 
+    declares = tuple(map(cosine_metric, _LABELS))
+
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Read the parameters; they are the same on every rank."""
         cosines = {

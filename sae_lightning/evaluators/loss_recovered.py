@@ -90,6 +90,12 @@ class LossRecovered(Evaluator):
             text, and one for each SAE.
     """
 
+    declares = (
+        *(recovered_metric(kind, ablation) for ablation in ("mean", "zero") for kind in _KINDS),
+        *(loss_metric("ce", name) for name in _AT_THE_HOOK),
+        *(loss_metric("kl", name) for name in _AT_THE_HOOK if name != "clean"),
+    )
+
     def __init__(self, min_gap_nats: float = 0.05, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)
         check_above(0, min_gap_nats=min_gap_nats, hint="for example 0.05")

@@ -62,7 +62,7 @@ BASE_NEAREST_COSINE = Metric(
 )
 
 
-def best_cosine_metric(size: int) -> Metric:
+def best_cosine_metric(size: int | str) -> Metric:
     """Describe the cosine of meta-latents to the latents of a smaller SAE."""
     return Metric(
         f"meta_best_cosine_{size}",
@@ -74,7 +74,7 @@ def best_cosine_metric(size: int) -> Metric:
     )
 
 
-def share_above_metric(size: int) -> Metric:
+def share_above_metric(size: int | str) -> Metric:
     """Describe the share of meta-latents that are latents of a smaller SAE."""
     return Metric(
         f"meta_share_above_{_SAME:g}_{size}",
@@ -86,7 +86,7 @@ def share_above_metric(size: int) -> Metric:
     )
 
 
-def pursuit_with(size: int) -> Metric:
+def pursuit_with(size: int | str) -> Metric:
     """Describe the pursuit with the latents of a smaller SAE that are nearest to the meta-latents."""
     return Metric(
         f"pursuit_explained_variance_{size}",
@@ -125,6 +125,8 @@ class MetaLatents(Evaluator):
         n_rows: directions of the base that are pursued, evenly spaced, or as many as there are; 2 or more.
         every_n_validations: the last validation always counts; 0 for that one alone.
     """
+
+    declares = (PURSUIT, BASE_NEAREST_COSINE, best_cosine_metric("M"), share_above_metric("M"), pursuit_with("M"))
 
     def __init__(
         self, smaller: Sequence[str] = (), k: int = 4, n_rows: int = 4096, every_n_validations: int = 0

@@ -100,6 +100,8 @@ class MetaSteering(Repeated):
             the model over the images for each direction, or fewer.
     """
 
+    declares = (SELECTIVITY, GAIN, STRENGTH, EFFECT)
+
     def __init__(
         self,
         run: str | None = None,

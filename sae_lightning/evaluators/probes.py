@@ -149,6 +149,13 @@ class Probing(Repeated):
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
+    declares = tuple(
+        describe(probe, set_name)
+        for describe in (accuracy_metric, auroc_metric)
+        for set_name in _SETS
+        for probe in (1, 5, "reconstruction")
+    )
+
     def __init__(self, ks: Sequence[int], numbers: Mapping[str, int], n_repeats: int, every_n_validations: int) -> None:
         super().__init__(n_repeats, every_n_validations)
         for k in ks:

@@ -89,6 +89,8 @@ class Reconstruction(Evaluator):
         every_n_validations: 1 or more; the last validation always counts.
     """
 
+    declares = (EXPLAINED_VARIANCE, FVU, COSINE, RELATIVE_NORM, beyond("NULL"), WITHOUT_MASSIVE, MASSIVE_FRACTION)
+
     _datamodule: ActivationDataModule | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

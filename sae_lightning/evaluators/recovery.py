@@ -128,6 +128,18 @@ class Recovery(Evaluator):
         every_n_validations: 1 or more; the last validation always counts.
     """
 
+    declares = (
+        recovery_at(_HEADLINE_THRESHOLD),
+        MEAN_BEST_COSINE,
+        MEAN_BEST_COSINE_ABSOLUTE,
+        UNIQUENESS,
+        MATCHED_COSINE,
+        MATCHED_COSINE_ABSOLUTE,
+        FIRING_PRECISION,
+        FIRING_RECALL,
+        FIRING_F1,
+    )
+
     def __init__(self, threshold: float = 0.8, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)
         check_inside(0, 1, threshold=threshold, hint="a cosine, for example 0.8")

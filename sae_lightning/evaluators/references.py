@@ -17,7 +17,7 @@ from sae_lightning.code import Code
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.evaluators.base import Evaluator
 from sae_lightning.evaluators.reconstruction import EXPLAINED_VARIANCE, FVU
-from sae_lightning.evaluators.recovery import data_with_truth, mean_firing
+from sae_lightning.evaluators.recovery import FIRING_F1, FIRING_PRECISION, FIRING_RECALL, data_with_truth, mean_firing
 from sae_lightning.evaluators.scores import Scores
 from sae_lightning.evaluators.sparsity import L0
 from sae_lightning.members import Member
@@ -52,6 +52,8 @@ class References(Evaluator):
         n_samples: how many of the first held-out samples. Where features are rare the firing_ means depend on it.
         every_n_validations: 1 or more; the last validation always counts.
     """
+
+    declares = (EXPLAINED_VARIANCE, FVU, L0, FIRING_PRECISION, FIRING_RECALL, FIRING_F1)
 
     def __init__(self, k: int, n_samples: int = 4096, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)

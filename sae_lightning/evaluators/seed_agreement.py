@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from sae_lightning import metrics
 from sae_lightning.evaluators.agreement import (
+    AGREEMENT,
     AgreementScores,
     BothSides,
     Directions,
@@ -94,6 +95,8 @@ class SeedAgreement(Evaluator):
         every_n_validations: as a rule 0, for the last validation alone. For 3 seeds of 4 policies with 2048 latents it
             takes 80 seconds of one CPU core.
     """
+
+    declares = (*AGREEMENT, STABILITY, STABLE_FRACTION)
 
     def __init__(self, every_n_validations: int = 0) -> None:
         super().__init__(every_n_validations)

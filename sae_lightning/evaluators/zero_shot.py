@@ -118,6 +118,13 @@ class ZeroShotRecovered(Repeated):
             the model over the images (on the text tower: over the captions of all values), and one for each SAE.
     """
 
+    declares = (
+        *(recovered_metric(score, ablation) for ablation in ("mean", "zero") for score in _COLUMNS),
+        ACCURACY,
+        accuracy_of("ATTRIBUTE"),
+        *map(unedited_accuracy, _AT_THE_HOOK),
+    )
+
     def __init__(
         self,
         images: Images | None = None,

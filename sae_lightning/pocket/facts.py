@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from itertools import count, islice, zip_longest
 from pathlib import Path
 
+from sae_lightning import shipped
 from sae_lightning.pocket.fact_templates import ASIDE, ATTRIBUTES, CARRIERS, PARAGRAPHS, TEMPLATES, choose, fill
 from sae_lightning.pocket.library import Split
 
@@ -50,7 +51,7 @@ def read_facts(path: Path | str) -> list[Fact]:
     """
     columns = [field.name for field in fields(Fact)]
     facts: dict[str, Fact] = {}
-    with Path(path).open(encoding="utf-8", newline="") as stream:
+    with Path(shipped.located(str(path))).open(encoding="utf-8", newline="") as stream:
         reader = csv.reader(stream)
         if (header := next(reader, [])) != columns:
             raise ValueError(f"{path}, line 1: expected the columns {','.join(columns)}, found {','.join(header)}")
@@ -69,7 +70,7 @@ def read_facts(path: Path | str) -> list[Fact]:
 
 def check_facts_file(facts: str) -> None:
     """Raise a `ValueError` if there is no table of facts at this path."""
-    if not Path(facts).is_file():
+    if not Path(shipped.located(facts)).is_file():
         raise ValueError(f"facts={facts}: there is no such file; give facts.csv of the pocket language model's folder")
 
 

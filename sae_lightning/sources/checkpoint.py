@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from sae_lightning import shipped
 from sae_lightning.provenance import sampled_fingerprint
 from sae_lightning.sources import gguf
 from sae_lightning.sources.model_kind import ModelKind, kind_of
@@ -100,6 +101,7 @@ def check_folder(model: str) -> None:
     Raises:
         ValueError: in either case.
     """
+    model = shipped.located(model)
     folder = Path(model).expanduser()
     if file := gguf.gguf_file(model):
         gguf.check_packages(file)
@@ -137,7 +139,7 @@ def _load(loader: Any, name: str, revision: str | None, config: Any = None) -> A
         revision: on the hub.
         config: where a model is loaded, what was read of it before; reading it again takes long for a GGUF file.
     """
-    if file := gguf.gguf_file(name):
+    if file := gguf.gguf_file(name := shipped.located(name)):
         return gguf.load(loader, file, config)
     path = Path(name).expanduser()
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from sae_lightning import shipped
 from sae_lightning.provenance import sampled_fingerprint
 
 _SCHEMAS = ("hf-hub:", "local-dir:")
@@ -77,7 +78,7 @@ def _checked_name(model: str, pretrained: str | None) -> str:
     """
     import open_clip
 
-    folder = Path(model).expanduser()
+    folder = Path(model := shipped.located(model)).expanduser()
     if folder.is_dir():
         if not (folder / _CONFIG).is_file():
             raise ValueError(f"model={model}: the folder has no {_CONFIG}; expected an open_clip checkpoint")

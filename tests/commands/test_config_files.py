@@ -2,7 +2,7 @@
 
 import pytest
 
-from sae_lightning.commands.config_files import check_config_files
+from sae_lightning.commands.config_files import with_config_files
 
 
 @pytest.mark.parametrize("option", ["--config", "-c", "--config="])
@@ -11,17 +11,17 @@ def test_each_file_is_looked_at_however_it_is_given(option, tmp_path, monkeypatc
     (tmp_path / "good.yaml").write_text("name: a\n")
     (tmp_path / "list.yaml").write_text("[1]\n")
     given = [f"{option}list.yaml"] if option.endswith("=") else [option, "list.yaml"]
-    check_config_files(["--config", "good.yaml"])
-    with pytest.raises(ValueError, match=r"^--config list.yaml: it holds list"):
-        check_config_files(["--config", "good.yaml", *given, "--name", "a"])
+    with_config_files(["--config", "good.yaml"])
+    with pytest.raises(ValueError, match=rf"^{option.rstrip('=')} list.yaml: it holds list"):
+        with_config_files(["--config", "good.yaml", *given, "--name", "a"])
 
 
 def test_settings_on_the_command_line_are_no_file():
-    check_config_files(["--config", "{name: a}"])
-    check_config_files(["--config", "name: a\nmodel: TopK"])
-    check_config_files([])
+    with_config_files(["--config", "{name: a}"])
+    with_config_files(["--config", "name: a\nmodel: TopK"])
+    with_config_files([])
 
 
 def test_a_configuration_is_one(tmp_path):
     (tmp_path / "a.yaml").write_text("model: {class_path: TopK, init_args: {lr: 1e-3, k: 2}}\n")
-    check_config_files(["--config", str(tmp_path / "a.yaml")])
+    with_config_files(["--config", str(tmp_path / "a.yaml")])
