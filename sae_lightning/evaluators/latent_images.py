@@ -47,6 +47,8 @@ class LatentImages(ImageEvaluator):
         every_n_validations: the last validation always counts; 0 for that one alone.
     """
 
+    compares_members = True
+
     def __init__(
         self,
         latents: int | list[int] = 6,

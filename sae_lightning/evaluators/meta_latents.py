@@ -126,6 +126,8 @@ class MetaLatents(Evaluator):
         every_n_validations: the last validation always counts; 0 for that one alone.
     """
 
+    compares_members = True
+
     def __init__(
         self, smaller: Sequence[str] = (), k: int = 4, n_rows: int = 4096, every_n_validations: int = 0
     ) -> None:

@@ -100,6 +100,8 @@ class MetaSteering(Repeated):
             the model over the images for each direction, or fewer.
     """
 
+    compares_members = True
+
     def __init__(
         self,
         run: str | None = None,

@@ -95,6 +95,8 @@ class SeedAgreement(Evaluator):
             takes 80 seconds of one CPU core.
     """
 
+    compares_members = True
+
     def __init__(self, every_n_validations: int = 0) -> None:
         super().__init__(every_n_validations)
         self._random: dict[tuple[str, int], dict[str, list[PairOfDirections]]] = {}
