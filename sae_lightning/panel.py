@@ -10,10 +10,13 @@ SAEs with random or plain parts at the same l0, for which nothing is trained by 
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from itertools import product
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
+import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
@@ -28,6 +31,17 @@ from sae_lightning.saes.module import SAEModule, columns_by_part
 
 DEFAULT_POLICIES: tuple[type[FreezePolicy], ...] = (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)
 SAEFactory: TypeAlias = Callable[[int], SparseAutoencoder]
+_waits_for_place: ContextVar[bool] = ContextVar("waits_for_place", default=False)
+
+
+@contextmanager
+def built_in_place(wait: bool = True) -> Iterator[None]:
+    """Let a panel that is made in this block wait for `SanityPanel.place` before it takes memory for its members."""
+    before = _waits_for_place.set(wait)
+    try:
+        yield
+    finally:
+        _waits_for_place.reset(before)
 
 
 class SanityPanel(SAEModule):
@@ -94,25 +108,21 @@ class SanityPanel(SAEModule):
             )
         self.policies, self.inits, self.seeds = policies, inits, list(seeds)
         self.learning_rates = dict(learning_rates or {})
-        saes: dict[Member, SparseAutoencoder] = {}
+        self._factory = sae
         self.parts = columns_by_part(widths or {"": d_in})
-        for part, columns in self.parts.items():
-            for policy, seed in product(policies, seeds):
-                assert sae is not None
-                own = self.new_sae(sae, policy, columns.stop - columns.start)
-                own.seed, own.policy_name, own.init = seed, policy, inits.get(policy, own.init)
-                own.is_initialised = False
-                saes[Member(policy, seed, part)] = own
-        self._members = tuple(saes)
-        self.saes = nn.ModuleDict({str(member): own for member, own in saes.items()})
+        members = [Member(policy, seed, part) for part in self.parts for policy, seed in product(policies, seeds)]
+        with torch.device("meta") if _waits_for_place.get() else nullcontext():
+            self._all = {member: self._new_member(member) for member in members}
+        self.saes = nn.ModuleDict({str(member): sae for member, sae in self._all.items() if not sae.W_dec.is_meta})
         self._beside = ReferencesAndControls(references or {}, controls or {}, draws, control_samples, self.parts)
         self.references, self.controls_for = self._beside.where, self._beside.controls_for
+        self.reference_fingerprints = self._beside.fingerprints
         if taken := sorted({*policies} & {*self.references, *self.controls_for}):
             raise ValueError(f"references and controls: {taken[0]} is a policy, too: give it another name")
         if self.controls_for:
             trained = {policy: (REMAKE, policy) for policy in policies}
             self.sizes = {**trained, **self._beside.sizes}
-        for first in saes.values():
+        for first in self._all.values():
             self.optimizer, self.lr_scheduler = first.optimizer, first.lr_scheduler
             break
         self.initialise_members()
@@ -121,16 +131,58 @@ class SanityPanel(SAEModule):
         """Make an SAE for the policy of this name: they are all made alike."""
         return sae(d_in)
 
+    def _new_member(self, member: Member) -> SparseAutoencoder:
+        """Make an SAE that has no start yet."""
+        assert self._factory is not None
+        columns = self.parts[member.part]
+        own = self.new_sae(self._factory, member.policy, columns.stop - columns.start)
+        own.seed, own.policy_name, own.init = member.seed, member.policy, self.inits.get(member.policy, own.init)
+        own.is_initialised = False
+        return own
+
+    def place(self, here: Collection[Member]) -> None:
+        """Build the members that live on this rank, and drop the tensors of all others.
+
+        Args:
+            here: members of this rank; a reference brings its controls.
+        """
+        for member, sae in self._all.items():
+            if member not in here:
+                sae.to("meta")
+            elif sae.W_dec.is_meta:
+                self._all[member] = self._new_member(member)
+        self.saes = nn.ModuleDict({str(member): sae for member, sae in self._all.items() if member in here})
+        self._beside.keep({member.policy for member in here if member.policy in self.references})
+        self.initialise_members()
+
+    def reference_of(self, member: Member) -> str:
+        """Return the name of the reference that a control belongs to; of a reference its own."""
+        return self._beside.reference_of(member)
+
     @property
     def members(self) -> Mapping[Member, SparseAutoencoder]:
-        """The SAEs: those that are trained, references and controls."""
+        """The SAEs of this rank: those that are trained, references and controls."""
         return {**self.trained_members, **self._beside.saes}
 
     @property
     def trained_members(self) -> Mapping[Member, SparseAutoencoder]:
-        """The SAEs of the policies."""
-        saes = cast("Iterable[SparseAutoencoder]", self.saes.values())
-        return dict(zip(self._members, saes, strict=True))
+        """The SAEs of the policies on this rank."""
+        return {member: sae for member, sae in self._all.items() if str(member) in self.saes}
+
+    @property
+    def all_members(self) -> Mapping[Member, SparseAutoencoder]:
+        """The SAEs of the run in their order, those on other ranks without data."""
+        return {**self._all, **self._beside.all_saes}
+
+    @property
+    def all_trained_members(self) -> Mapping[Member, SparseAutoencoder]:
+        """The SAEs of all policies, those on other ranks without data."""
+        return self._all
+
+    def _all_tensors(self) -> Mapping[str, Tensor]:
+        return {
+            f"saes.{member}.{name}": own for member, sae in self._all.items() for name, own in sae.state_dict().items()
+        }
 
     def setup(self, stage: str) -> None:
         """Initialise what is trained, and make the controls of references from the training data.
@@ -138,7 +190,7 @@ class SanityPanel(SAEModule):
         Raises:
             ValueError: if there is nothing to train, or a reference is of other activations.
         """
-        if stage == "fit" and not self._members:
+        if stage == "fit" and not self._all:
             raise ValueError("policies: {} trains nothing: measure the references with sae validate, or name policies")
         super().setup(stage)
         self._beside.start(self)
@@ -162,7 +214,7 @@ class SanityPanel(SAEModule):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """Return one bound policy for each member."""
-        return [self.policies[member.policy].bind(member) for member in self._members]
+        return [self.policies[member.policy].bind(member) for member in self._all]
 
 
 def default_inits(policies: Mapping[str, FreezePolicy]) -> dict[str, DecoderInit]:

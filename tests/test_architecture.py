@@ -14,7 +14,7 @@ ROOMS = [
     ["_torchvision", "cores"],
     ["__init__"],
     ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],
-    ["provenance", "whole_files", "trainer", "shipped"],
+    ["provenance", "whole_files", "trainer", "shipped", "checkpoint_parts"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],
@@ -24,6 +24,7 @@ ROOMS = [
     ["controls"],
     ["panel"],
     ["family"],
+    ["strategies"],
     # data
     ["files"],
     ["sources"],
@@ -52,7 +53,7 @@ ROOMS = [
     ["__main__"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-CORE = ("kernels", "metrics", "formats", "saes", "freeze", "controls", "panel", "family")
+CORE = ("kernels", "metrics", "formats", "saes", "freeze", "controls", "panel", "family", "strategies")
 HEAVY = ("transformers", "open_clip", "datasets")
 
 

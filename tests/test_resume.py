@@ -10,6 +10,7 @@ import tiny_clip
 import torch
 import yaml
 from fit_in_server import fit, run
+from safetensors.torch import load_file
 
 LONE = {"class_path": "JumpReLU", "init_args": {"d_sae": 32, "lr_scheduler": "WarmupDecay", "scale_input": True}}
 PANEL = {
@@ -130,6 +131,33 @@ def test_killed_and_resumed(folder, model, data, ranks, kills):
     same_runs(whole, killed)
 
 
+def test_members_on_two_ranks_are_killed_and_go_on_on_one(folder):
+    data = copy.deepcopy(DATA["shuffled_cache"])
+    members = {"strategy": "members", "devices": 2, "val_check_interval": 4}
+    config = {"model": PANEL, "data": data, "trainer": trainer(1) | members}
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    runs = folder / "lightning_logs"
+    whole, killed = (runs / f"members-{what}" / "version_0" for what in ("whole", "killed"))
+    alone = ["--trainer.strategy", "auto", "--trainer.devices", "1"]
+    assert fit(folder, "run.yaml", "--name", "members-whole", *alone, "--data.batch_size", "64") == [0]
+
+    stop = ["--trainer.callbacks+=fit_in_server.RaiseSignal", "--trainer.callbacks.name=SIGTERM"]
+    codes = fit(folder, "run.yaml", "--name", "members-killed", *stop, ranks=2)
+    assert codes == [128 + signal.SIGTERM] * 2
+    restore_config(killed / "config.yaml")
+    resumed = [str(killed / "config.yaml"), "--ckpt_path", str(killed / "checkpoints/interrupted.ckpt")]
+    assert fit(folder, *resumed, *alone) == [0]
+
+    lines, others = metrics(whole), metrics(killed)
+    assert len(lines) == len(others) == 5
+    for line, other in zip(lines, others, strict=True):
+        assert (line["step"], line["samples"]) == (other["step"], other["samples"])
+        assert values(other) == pytest.approx(values(line), rel=1e-5)
+    for path in whole.glob("saes/*/*/sae.safetensors"):
+        for name, tensor in load_file(path).items():
+            torch.testing.assert_close(load_file(killed / path.relative_to(whole))[name], tensor, msg=f"{path} {name}")
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_text_that_breaks_ends_the_run_with_a_checkpoint(folder, ranks):
     data = copy.deepcopy(DATA["stream"])
@@ -149,6 +177,15 @@ def test_text_that_breaks_ends_the_run_with_a_checkpoint(folder, ranks):
     assert 5 < torch.load(checkpoint, weights_only=True)["global_step"] < 40 // ranks
     assert fit(folder, str(broken / "config.yaml"), "--ckpt_path", str(checkpoint), ranks=ranks) == [0] * ranks
     same_runs(whole, broken)
+
+
+def values(line):
+    return {
+        (tag, policy, seed): value
+        for tag, policies in line["metrics"].items()
+        for policy, seeds in policies.items()
+        for seed, value in seeds.items()
+    }
 
 
 def restore_config(path):

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from sae_lightning.checkpoint_parts import join
+
 _KEYS = ("state_dict", "loops", "global_step", "pytorch-lightning_version")
 _EXPECTED = "expected a checkpoint of `sae fit`, such as lightning_logs/<name>/version_N/checkpoints/last.ckpt"
 
@@ -26,6 +28,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"ckpt_path={path}: this file of {path.stat().st_size:,} bytes is no checkpoint, or is cut off or damaged "
             f"({type(error).__name__}); {_EXPECTED}. An earlier one of the run may lie beside it"
         ) from error
+    if isinstance(checkpoint, dict):
+        checkpoint = join(checkpoint, path)
     if not isinstance(checkpoint, dict) or (missing := [key for key in _KEYS if key not in checkpoint]):
         inside = type(checkpoint).__name__
         if isinstance(checkpoint, dict):

@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
+from sae_lightning.distributed import rank
 from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SAEModule
 from sae_lightning.saes.record import provenance_of
@@ -23,7 +24,7 @@ class ExportSAEs(Callback):
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         run = run_folder(trainer)
-        if run is None or not trainer.is_global_zero or not isinstance(pl_module, SAEModule):
+        if run is None or rank() or not isinstance(pl_module, SAEModule):  # the first of those with the same members
             return
         resumed = pl_module.resumed
         is_unchanged = resumed is not None and resumed.step == trainer.global_step
@@ -37,9 +38,9 @@ class ExportSAEs(Callback):
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         run = run_folder(trainer)
-        if run is None or not trainer.is_global_zero or not isinstance(pl_module, SAEModule):
+        if run is None or rank() or not isinstance(pl_module, SAEModule):
             return
-        if trainer.state.fn != TrainerFn.FITTING and not pl_module.trained_members:
+        if trainer.state.fn != TrainerFn.FITTING and not pl_module.all_trained_members:
             _export_beside(run, pl_module)
 
     on_test_end = on_validation_end
@@ -56,4 +57,4 @@ def _export_beside(run: Path, module: SAEModule) -> None:
 
 def _is_first_part(module: SAEModule, policy: str, part: str) -> bool:
     """Return whether a reference reads this part of the activations before all others, which are nulls of it."""
-    return part == next(member.part for member in module.members if member.policy == policy)
+    return part == next(member.part for member in module.all_members if member.policy == policy)

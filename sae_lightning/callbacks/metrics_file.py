@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.distributed import join_members, world_size
 from sae_lightning.evaluators.base import Evaluator, datamodule_of
 from sae_lightning.evaluators.latent_scores import mean_over_draws
 from sae_lightning.evaluators.scores import Scores
@@ -52,7 +53,7 @@ class MetricsFile(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
-        self._samples += len(batch) * trainer.world_size
+        self._samples += len(batch) * world_size()
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,7 +72,10 @@ class MetricsFile(Callback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         run = run_folder(trainer)
-        if run is None or not trainer.is_global_zero:
+        if run is None:
+            return
+        fingerprints = join_members(fingerprints_of(pl_module))
+        if not trainer.is_global_zero:
             return
         callbacks = callbacks_of(trainer)
         measured = measured_scores(callbacks)
@@ -89,7 +93,7 @@ class MetricsFile(Callback):
             sizes_with_references(pl_module.sizes, values) if isinstance(pl_module, SAEModule) else {},
             member_floors=by_tag({scores.metric.name: scores.member_floors for scores in measured}),
             repeats=by_tag({scores.metric.name: tuples(scores.repeats or {}) for scores in measured}),
-            fingerprints=fingerprints_of(pl_module),
+            fingerprints=fingerprints,
             references=pl_module.references if isinstance(pl_module, SAEModule) else {},
             controls=pl_module.controls_for if isinstance(pl_module, SAEModule) else {},
         ).as_json()

@@ -85,4 +85,6 @@ class ThroughputBar(TQDMProgressBar):
 
     def _rows_per_step(self) -> int:
         datamodule = datamodule_of(self.trainer)
-        return (1 if datamodule is None else datamodule.batch_size) * self.trainer.world_size
+        if datamodule is None:
+            return self.trainer.world_size
+        return datamodule.batch_size * datamodule.n_readers

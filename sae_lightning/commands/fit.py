@@ -47,11 +47,12 @@ from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Embedding, Images
 from sae_lightning.interpretation import Judge
 from sae_lightning.loggers import MemberTensorBoardLogger, RunFolder
-from sae_lightning.panel import SanityPanel
+from sae_lightning.panel import SanityPanel, built_in_place
 from sae_lightning.probing import ProbingTask
 from sae_lightning.runs import METRICS_FILE, Run, experiments_of
 from sae_lightning.saes import BiasInit, DecoderInit, L0Penalty, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
+from sae_lightning.strategies import MembersStrategy
 from sae_lightning.trainer import run_folder
 from sae_lightning.verdict import experiment_texts, write_verdict
 
@@ -174,7 +175,7 @@ class SAECLI(LightningCLI):
                 "Remove it, or name the policies under model.init_args.policies."
             )
         check_before_start(self.settings)
-        _refuse_sharding(self.settings.trainer.strategy)
+        _check_strategy(self.settings.trainer.strategy, model)
         self._check_folder()
         trainer = self.settings.trainer
         for name in ("max_steps", "max_epochs", "limit_train_batches"):
@@ -220,6 +221,12 @@ class SAECLI(LightningCLI):
         self._place = {"save_dir": os.path.relpath(run.parent.parent), "name": run.parent.name, "version": run.name}
         if getattr(logger := self._first_logger(), "init_args", None):
             logger.init_args.update(Namespace(self._place))
+
+    @override
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; members that live on other ranks take no memory here."""
+        with built_in_place(_spreads_members(self.settings.trainer.strategy)):
+            super().instantiate_classes()
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -320,12 +327,25 @@ class SAECLI(LightningCLI):
         return run
 
 
-def _refuse_sharding(strategy: Any) -> None:
-    """Refuse strategies that split parameters over ranks.
+def _name_of(strategy: Any) -> str:
+    return str(getattr(strategy, "class_path", strategy)).split(".")[-1]
 
-    They fail late, or (ModelParallelStrategy) train each rank on its own.
+
+def _spreads_members(strategy: Any) -> bool:
+    return _name_of(strategy) in (MembersStrategy.name, MembersStrategy.__name__)
+
+
+def _check_strategy(strategy: Any, model: str) -> None:
+    """Refuse strategies that split parameters over ranks, and one that spreads members where there are none.
+
+    The first fail late, or (ModelParallelStrategy) train each rank on its own.
     """
-    name = str(getattr(strategy, "class_path", strategy)).split(".")[-1]
+    name = _name_of(strategy)
+    if _spreads_members(strategy) and model not in (SanityPanel.__name__, SAEFamily.__name__):
+        raise ValueError(
+            f"trainer.strategy={name} puts the members of a SanityPanel or SAEFamily on different devices, and "
+            f"model={model} is a lone SAE: take trainer.strategy=ddp"
+        )
     if name.lower().startswith(("fsdp", "deepspeed", "modelparallel")):
         raise ValueError(
             f"trainer.strategy={name} splits an SAE over devices, which is not supported: every device holds whole "

@@ -1,7 +1,7 @@
 """What stands beside the SAEs that are trained: references, which are read from files, and the controls of each."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sae_lightning.checks import check_whole
 from sae_lightning.controls.base import Control, measured_l0
-from sae_lightning.distributed import all_reduce_sum
+from sae_lightning.distributed import Ranks, all_gather_int, all_reduce_sum
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.provenance import describe
 from sae_lightning.saes.base import SparseAutoencoder
@@ -44,7 +44,9 @@ class ReferencesAndControls:
         parts: columns of the activations that each part has.
 
     Attributes:
-        saes: by member; controls have no start before `start`.
+        saes: those of this rank by member; controls have no start before `start`.
+        all_saes: those of all ranks; the others have tensors without data.
+        fingerprints: of references.
         where: by policy, of references.
         controls_for: by policy, of controls.
         sizes: see `SAEModule.sizes`; empty without controls.
@@ -73,6 +75,7 @@ class ReferencesAndControls:
             )
         self.n_samples = n_samples
         self.saes: dict[Member, SparseAutoencoder] = {}
+        self.fingerprints: dict[Member, str] = {}
         self.where: dict[str, str] = {}
         self.controls_for: dict[str, str] = {}
         self.sizes: dict[str, tuple[str, str]] = {}
@@ -82,16 +85,30 @@ class ReferencesAndControls:
             part, _, name = key.rpartition("/")
             check_name("references", name)
             sae = SparseAutoencoder.load(where)
-            same = known.setdefault((part, fingerprint(sae.state_dict())), key)
+            own_fingerprint = fingerprint(sae.state_dict())
+            same = known.setdefault((part, own_fingerprint), key)
             if same != key:
                 raise ValueError(f"references: {same} and {key} are one SAE, by content: name it once")
             for own_part in _parts_read("references", key, part, parts):
                 _check_width(sae, f"references.{key}={where}", own_part, parts[own_part])
                 self.saes[Member(name, 0, own_part)] = sae
+                self.fingerprints[Member(name, 0, own_part)] = own_fingerprint
             self.where[name] = where
         for member, sae in list(self.saes.items()):
             if member.part in _real_parts(parts):
                 self._add_controls(member, sae, controls, draws)
+        self.all_saes = dict(self.saes)
+
+    def reference_of(self, member: Member) -> str:
+        """Return the policy of the reference that a control belongs to; of a reference its own."""
+        return self._controls[member][1].policy if member in self._controls else member.policy
+
+    def keep(self, references: Collection[str]) -> None:
+        """Drop the tensors of all references but some, which live on this rank, and those of their controls."""
+        self.saes = {one: sae for one, sae in self.all_saes.items() if self.reference_of(one) in references}
+        for member, sae in self.all_saes.items():
+            if member not in self.saes:
+                sae.to("meta")
 
     def _add_controls(
         self, reference: Member, sae: SparseAutoencoder, controls: Mapping[str, Control], draws: int
@@ -123,8 +140,12 @@ class ReferencesAndControls:
         self._refuse_others(data)
         for sae in self.saes.values():
             sae.to(module.trainer.strategy.root_device).eval()
-        waiting = {member: own for member, own in self._controls.items() if not self.saes[member].is_initialised}
-        if not waiting:
+        waiting = {
+            member: own
+            for member, own in self._controls.items()
+            if member in self.saes and not self.saes[member].is_initialised
+        }
+        if not any(all_gather_int(len(waiting), ranks=Ranks.ALL)):  # all ranks draw the sample together
             return
         samples = module.draw_calibration_sample(self.n_samples)
         l0s: dict[Member, float] = {}

@@ -92,9 +92,7 @@ class ActivationFiles(ActivationDataModule):
     def train_stream(self) -> RowStream:
         """Return this rank's training stream, from its beginning."""
         self._say_passes()
-        return RowStream(
-            partial(self._read, self.source), self.n_train, self.batch_size, self.seed, self.rank, self.world_size
-        )
+        return RowStream(partial(self._read, self.source), self.n_train, self.batch_size, self.seed, *self.share)
 
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:

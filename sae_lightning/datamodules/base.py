@@ -1,10 +1,11 @@
 """`ActivationDataModule`: a training stream that can stop and be resumed, and a validation stream of its own."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float
 from lightning.pytorch import LightningDataModule
@@ -12,12 +13,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning import distributed
 from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.code import Code
 from sae_lightning.datamodules.norms import STATE_KEY, norms_of_checkpoint
 from sae_lightning.datamodules.packing import RowMaker
+from sae_lightning.datamodules.readers import JoinedReaders, own_readers
 from sae_lightning.datamodules.stream import Loader, Stream
-from sae_lightning.distributed import all_gather_object, world_size
+from sae_lightning.distributed import Ranks, all_gather_object, world_size
 from sae_lightning.images import Images
 from sae_lightning.members import Member
 from sae_lightning.provenance import arguments_of, refuse_other_activations
@@ -63,7 +66,9 @@ class ActivationDataModule(LightningDataModule, ABC):
         check_batches(batch_size, train_samples, val_samples, seed)
         self.batch_size, self.train_samples, self.val_samples = batch_size, train_samples, val_samples
         self.seed = seed
-        self._train_stream: Stream | None = None
+        self._train_stream: JoinedReaders | None = None
+        self._n_readers: int | None = None
+        self._reader: int | None = None
         self._to_load: dict[str, Any] | None = None
         self._val_counts = (0, 0)
         self._has_described_massive = False
@@ -111,20 +116,40 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     @property
     def rank(self) -> int:
-        """Number of this process, from 0."""
-        return self.trainer.global_rank if self.trainer is not None else 0
+        """Number of this process among those that share the held-out data, from 0."""
+        return distributed.rank() if distributed.has_mesh() else self._process[0]
 
     @property
     def world_size(self) -> int:
-        """Number of processes that train together."""
-        return self.trainer.world_size if self.trainer is not None else 1
+        """Number of processes that share the held-out data: those with the same SAEs."""
+        return distributed.world_size() if distributed.has_mesh() else self._process[1]
+
+    @property
+    def _process(self) -> tuple[int, int]:
+        """Number of this process, and of all."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    @property
+    def n_readers(self) -> int:
+        """Number of readers of the training data: as many as the run had processes when it began."""
+        return self._n_readers or self._process[1]
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Number of the reader whose stream `train_stream` returns, and of all; by default that of this process."""
+        return (self._process[0] if self._reader is None else self._reader), self.n_readers
+
+    @property
+    def exchange_dtype(self) -> torch.dtype:
+        """Number format in which ranks exchange batches without a loss."""
+        return torch.float32
 
     # For subclasses
     # ----------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def train_stream(self) -> Stream:
-        """Return this rank's training stream, from its beginning."""
+        """Return the training stream of a reader (`share`), from its beginning."""
 
     @abstractmethod
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:
@@ -181,17 +206,46 @@ class ActivationDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> Loader:
         """Return the training stream, from its beginning or from the position of the loaded checkpoint."""
         n_batches = self._n_batches("train_samples", self.train_samples)
-        stream = self.train_stream()
+        states: list[Any] = []
         if self._to_load is not None:
             self._check_same_ratio(self._to_load.get(STATE_KEY))
-            stream.load_state_dict(self._own_state(self._to_load))
+            states = self._to_load["ranks"]
             self._to_load = None
-        self._train_stream = stream
+        self._train_stream = stream = self._own_stream(states)
         self._describe_massive()
         return Loader(lambda: stream, n_batches)
 
-    def n_train_batches(self) -> int:
-        """Return the number of batches of one rank in an epoch."""
+    def _own_stream(self, states: Sequence[Any]) -> JoinedReaders:
+        """Return the batches of this rank.
+
+        Args:
+            states: of all readers, to resume from; empty at the beginning of a run.
+        """
+        n_readers, (rank, n_ranks) = self.n_readers, self._process
+        if n_readers % self.world_size:
+            raise ValueError(
+                f"the checkpoint was written by {n_readers} processes, each of which reads a share of the data of its "
+                f"own, and {self.world_size} processes that hold the same SAEs cannot take equally many of these "
+                f"shares: resume with a number that divides {n_readers}"
+            )
+        readers: dict[int, Stream] = {}
+        for self._reader in own_readers(rank, n_ranks, n_readers):
+            readers[self._reader] = self.train_stream()
+        self._reader = None
+        device = self.trainer.strategy.root_device if self.trainer is not None else "cpu"
+        stream = JoinedReaders(readers, n_readers, (self.batch_size, self.d_in), n_ranks, self.exchange_dtype, device)
+        if states:
+            stream.load_state_dict({str(number): states[number] for number in readers})
+        return stream
+
+    def n_train_batches(self, checkpoint: Mapping[str, Any] | None = None) -> int:
+        """Return the number of batches of one rank in an epoch.
+
+        Args:
+            checkpoint: that the run is resumed from, if it is.
+        """
+        if checkpoint is not None and (state := checkpoint.get(type(self).__qualname__)):
+            self._n_readers = len(state["ranks"])
         return self._n_batches("train_samples", self.train_samples)
 
     def prepare_batch(self) -> None:
@@ -212,17 +266,23 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """Return the position of every rank's training stream and the statistics of nulls; a collective call."""
+        """Return the position of every reader and the statistics of nulls; a collective call.
+
+        Where ranks lie on a mesh, each returns its own readers by number, which the strategy writes.
+        """
         if self._train_stream is None:
             return {}
         nulls = {"nulls": self.source.state_dict()} if isinstance(self.source, NullSource) else {}
         massive = {STATE_KEY: self.massive.state_dict()} if self.massive is not None else {}
-        return {"ranks": _gather(self._train_stream.state_dict()), **nulls, **massive}
+        own = self._train_stream.state_dict()
+        ranks = own if distributed.has_mesh() else _gather(own, self.n_readers)
+        return {"ranks": ranks, **nulls, **massive}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state for the next `train_dataloader()`; validation needs only what is known of the data."""
         self._to_load = state_dict
+        self._n_readers = len(state_dict["ranks"])
         self.use_norms(state_dict.get(STATE_KEY, {}))
         if isinstance(self.source, NullSource):
             self.source.load_state_dict(state_dict.get("nulls", {}))
@@ -231,7 +291,9 @@ class ActivationDataModule(LightningDataModule, ABC):
         """Report how many activations were left out because they are massive."""
         counts = (("training", self.massive_in_training()), ("held-out", self.massive_in_validation()))
         if left_out := [f"{n:,} of {of:,} {name} {self.unit} ({n / of:.2%})" for name, (n, of) in counts if n]:
-            rank_zero_info(f"Left out as massive{' by this process' * (world_size() > 1)}: {', '.join(left_out)}.")
+            rank_zero_info(
+                f"Left out as massive{' by this process' * (world_size(Ranks.ALL) > 1)}: {', '.join(left_out)}."
+            )
 
     # Massive activations
     # ----------------------------------------------------------------------------------------------------
@@ -245,7 +307,7 @@ class ActivationDataModule(LightningDataModule, ABC):
             return
         if (state := norms_of_checkpoint(self.checkpoint)) is not None:
             self.use_norms(state)
-        self.massive.load_state_dict(all_gather_object(self.massive.state_dict())[0])
+        self.massive.load_state_dict(all_gather_object(self.massive.state_dict(), Ranks.ALL)[0])
 
     def _check_same_ratio(self, state: Mapping[str, Any] | None) -> None:
         """Refuse to resume training with another `max_norm_ratio`."""
@@ -284,21 +346,12 @@ class ActivationDataModule(LightningDataModule, ABC):
             for line in self.massive.describe(self.unit):
                 rank_zero_info(line)
 
-    def _own_state(self, state: dict[str, Any]) -> dict[str, Any]:
-        ranks = state["ranks"]
-        if len(ranks) != self.world_size:
-            raise ValueError(
-                f"the checkpoint was written by {len(ranks)} processes and this run has {self.world_size}: "
-                f"resume with the same number of devices and nodes"
-            )
-        return ranks[self.rank]
-
     def _n_batches(self, name: str, samples: int) -> int:
-        n_batches = samples // (self.batch_size * self.world_size)
+        n = self.n_readers if name == "train_samples" else self.world_size
+        n_batches = samples // (self.batch_size * n)
         if not n_batches:
             raise ValueError(
-                f"{name}={samples}: expected at least one batch for each of {self.world_size} processes, "
-                f"{self.batch_size * self.world_size}"
+                f"{name}={samples}: expected at least one batch for each of {n} processes, {self.batch_size * n}"
             )
         return n_batches
 
@@ -315,13 +368,14 @@ def check_batches(batch_size: int, train_samples: int, val_samples: int, seed: i
     check_seed(seed=seed)
 
 
-def _gather(state: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the state of every rank on the rank that writes checkpoints, elsewhere as many placeholders."""
-    if world_size() == 1:
-        return [state]
-    states: list[Any] = [{}] * world_size()
-    group = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")  # not through a GPU's memory
-    dist.gather_object(state, states if dist.get_rank() == 0 else None, group=group)
-    if group is not None:
-        dist.destroy_process_group(group)
-    return states
+def _gather(own: dict[str, Any], n_readers: int) -> list[dict[str, Any]]:
+    """Return the states of all readers on the rank that writes checkpoints, elsewhere placeholders for others."""
+    of_ranks = [own]
+    if world_size() > 1:
+        of_ranks = [own] * world_size()
+        group = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")  # not through a GPU's memory
+        dist.gather_object(own, of_ranks if dist.get_rank() == 0 else None, group=group)
+        if group is not None:
+            dist.destroy_process_group(group)
+    states = {number: state for of_rank in of_ranks for number, state in of_rank.items()}
+    return [states.get(str(number), {}) for number in range(n_readers)]

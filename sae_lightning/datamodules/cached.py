@@ -157,16 +157,21 @@ class CachedActivations(ActivationDataModule):
     @override
     def train_stream(self) -> Stream:
         """Return this rank's training stream, from the beginning of the cache."""
-        rows, share = self._cached("train"), (self.rank, self.world_size)
+        rows, share = self._cached("train"), self.share
         if self.order == "shuffled":
             return ShuffledStream(
                 rows, self.batch_size, self.seed, *share, self.buffer_samples, self.n_workers, self._name
             )
-        # As in ModelActivations: each rank has an order of its own.
-        seed = self.seed * 1_000_003 + self.rank
+        # As in ModelActivations: each reader has an order of its own.
+        seed = self.seed * 1_000_003 + share[0]
         buffer = ShuffleBuffer(self.buffer_samples, self.d_in, rows.dtype, seed)
         blocks = CachedBlocks(rows, self.rows_at_once)
         return TextOrderStream(blocks, buffer, self.batch_size, self.block_tokens, *share, self._name)
+
+    @property
+    @override
+    def exchange_dtype(self) -> torch.dtype:
+        return self._cached("train").dtype
 
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:

@@ -129,8 +129,7 @@ class ClipImages(ModelActivations):
             self.batch_size,
             self.rows_at_once,
             self.positions,
-            self.rank,
-            self.world_size,
+            *self.share,
         )
 
     @override

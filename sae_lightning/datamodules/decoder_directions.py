@@ -100,9 +100,7 @@ class DecoderDirections(ActivationDataModule):
     def train_stream(self) -> RowStream:
         """Return this rank's training stream, from its beginning."""
         rows = self.rows
-        return RowStream(
-            lambda numbers: rows[numbers], len(rows), self.batch_size, self.seed, self.rank, self.world_size
-        )
+        return RowStream(lambda numbers: rows[numbers], len(rows), self.batch_size, self.seed, *self.share)
 
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d"]]:

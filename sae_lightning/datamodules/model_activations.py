@@ -162,9 +162,14 @@ class ModelActivations(ActivationDataModule):
         shuffled = torch.randperm(len(activations), generator=torch.Generator().manual_seed(self.seed))[:n]
         return activations[shuffled.to(activations.device)].float()
 
+    @property
+    @override
+    def exchange_dtype(self) -> torch.dtype:
+        return self.buffer_dtype
+
     def _buffer(self) -> ShuffleBuffer:
-        """Make an empty buffer, with a seed of its own on each rank."""
-        seed = self.seed * 1_000_003 + self.rank
+        """Make an empty buffer, with a seed of its own for each reader."""
+        seed = self.seed * 1_000_003 + self.share[0]
         return ShuffleBuffer(self.buffer_samples, self.d_in, self.buffer_dtype, seed, self.source.device)
 
     @override
@@ -227,11 +232,11 @@ class ModelActivations(ActivationDataModule):
             yield self.inputs(part)
 
     def _check_train_rows(self) -> None:
-        wanted = self.batch_size * self.world_size
+        wanted = self.batch_size * self.n_readers
         if (n := int(self.n_valid(self.first_rows("train", wanted)).sum())) < wanted:
             raise ValueError(
                 f"the training {self.data_name}: {n} valid {self.unit}, fewer than one batch for each process "
-                f"(batch_size={self.batch_size}, {self.world_size} processes): give more {self.data_name} or a smaller "
+                f"(batch_size={self.batch_size}, {self.n_readers} processes): give more {self.data_name} or a smaller "
                 "batch_size"
             )
 

@@ -79,7 +79,7 @@ class SyntheticDataModule(ActivationDataModule):
     @override
     def train_stream(self) -> SyntheticStream:
         """Return this rank's training stream, from its beginning."""
-        return SyntheticStream(self.source, self.batch_size, self.rank, self.world_size)
+        return SyntheticStream(self.source, self.batch_size, *self.share)
 
     @override
     def val_stream(self) -> Iterator[Float[Tensor, "batch d_in"]]:

@@ -41,9 +41,7 @@ class TextActivations(ModelActivations):
     def train_stream(self) -> TokenStream:
         """Return this rank's training stream, from the beginning of the text."""
         rows = PackedRows(self.packing, self.text.train, on_restart=self._report_restart, ahead=CHUNKS_AHEAD)
-        return TokenStream(
-            self.source, rows, self._buffer(), self.batch_size, self.rows_at_once, self.rank, self.world_size
-        )
+        return TokenStream(self.source, rows, self._buffer(), self.batch_size, self.rows_at_once, *self.share)
 
     @override
     def inputs(self, rows: Int64[Tensor, "n seq"]) -> TokenBatch:

@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from sae_lightning.checks import check_whole
 from sae_lightning.distributed import all_gather_object
-from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members, evaluated_parts
 from sae_lightning.evaluators.letter_latents import MIN_F1, LetterScores, Probed, WordLatents, letter_scores
 from sae_lightning.evaluators.repeats import Repeated
 from sae_lightning.evaluators.scores import Items, Scores
@@ -164,7 +164,7 @@ class Absorption(TextEvaluator, Repeated):
             draws = [reader.read(draw) for draw in range(self.n_repeats)]
         except ValueError as error:
             raise ValueError(f"Absorption: {error}") from None
-        parts = {member.part: member for member in evaluated_members(trainer, pl_module)}
+        parts = evaluated_parts(trainer, pl_module)
         for words in draws:
             own = {part: pl_module.activations_for(member, words.activations) for part, member in parts.items()}
             # Those of the first rank for all: another device may round otherwise.

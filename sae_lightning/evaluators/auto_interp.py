@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from sae_lightning.checks import check_between, check_whole
+from sae_lightning.distributed import join_members
 from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
 from sae_lightning.evaluators.latent_scores import LatentScores
 from sae_lightning.evaluators.repeats import Repeated, seed_of
@@ -179,9 +180,11 @@ class AutoInterp(Repeated, TextEvaluator):
                 yield make_task(latent, column, of_draw, firings[member], halves[repeat], settings, seeds[repeat])
 
         def interpret_all(repeat: int) -> dict[Member, list[Interpretation]]:
-            return evaluate_across_ranks(
+            own = evaluate_across_ranks(
                 members, lambda member, _: [interpret(self.judge, task) for task in tasks(member, repeat)]
             )
+            of_all = join_members(own)
+            return {member: of_all[member] for member in module.all_members if member in of_all}
 
         repeats = range(self.n_repeats)
         interpretations: list[dict[Member, list[Interpretation]]] = []
@@ -189,7 +192,7 @@ class AutoInterp(Repeated, TextEvaluator):
             interpretations = [interpret_all(repeat) for repeat in repeats]
             self._warn_of_answers(interpretations)
             self._write(run_folder(trainer), trainer.is_global_zero, interpretations[0])
-            d_sae = {member: sae.d_sae for member, sae in members.items()}
+            d_sae = {member: sae.d_sae for member, sae in module.all_members.items()}
             self.latent_scores += [latent_accuracy(of_draw, d_sae) for of_draw in interpretations]
         dense = {member: float((each.frequency > _DENSE).double().mean()) for member, each in counts[0].items()}
         scores = [list(accuracy_scores(of_draw)) for of_draw in interpretations] or [[] for _ in repeats]

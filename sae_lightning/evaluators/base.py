@@ -10,6 +10,7 @@ no parameter and draw nothing from the global random state, so training is bit-i
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any, ClassVar, TypeVar
 
@@ -21,10 +22,10 @@ from torch import Tensor
 
 from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.base import ActivationDataModule
-from sae_lightning.distributed import all_gather_object, rank, world_size
+from sae_lightning.distributed import Ranks, all_gather_object, rank, world_size
 from sae_lightning.evaluators.latent_scores import LatentScores
-from sae_lightning.evaluators.scores import Scores
-from sae_lightning.members import LoggedName, Member, Tag
+from sae_lightning.evaluators.scores import Scores, join_ranks
+from sae_lightning.members import LoggedName, Member, Tag, by_part
 from sae_lightning.metric import Metric
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step
@@ -32,6 +33,7 @@ from sae_lightning.trainer import any_datamodule_of
 
 T = TypeVar("T")
 M = TypeVar("M")
+OTHERS = Ranks.OTHER_MEMBERS
 
 
 class Evaluator(Callback, ABC):
@@ -51,6 +53,8 @@ class Evaluator(Callback, ABC):
 
     declares: ClassVar[tuple[Metric, ...]] = ()
     """The metrics that it can measure; where a name has a part that depends on arguments or data, an example of it."""
+    compares_members: ClassVar[bool] = False
+    """Whether it needs all members in one process."""
 
     def __init__(self, every_n_validations: int = 1) -> None:
         check_whole(0, every_n_validations=every_n_validations, hint="where 0 is the last alone")
@@ -81,6 +85,12 @@ class Evaluator(Callback, ABC):
         """Check that there is something to evaluate."""
         if not isinstance(pl_module, SAEModule):
             raise ValueError(f"{type(self).__name__}: expected an SAE or a SanityPanel, got {type(pl_module).__name__}")
+        if self.compares_members and world_size(OTHERS) > 1:
+            raise ValueError(
+                f"{type(self).__name__} compares members with each other, and with trainer.strategy=members they are "
+                "on different devices: leave it out, and ask it of the checkpoint on one process, with sae validate "
+                "--trainer.strategy auto --trainer.devices 1"
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide whether this validation counts."""
@@ -126,10 +136,13 @@ class Evaluator(Callback, ABC):
         if not self._is_active:
             return
         assert isinstance(pl_module, SAEModule)
-        self.measured = {scores.metric.name: scores for scores in self.scores(trainer, pl_module, stage)}
+        measured = join_ranks(list(self.scores(trainer, pl_module, stage)), list(pl_module.all_members))
+        self.measured = {scores.metric.name: scores for scores in measured}
+        self.latent_scores = [each for of_rank in all_gather_object(self.latent_scores, OTHERS) for each in of_rank]
+        draw_waiting(trainer)
         for name, scores in self.measured.items():
             values = {LoggedName.of(stage, name, member): value for member, value in scores.members.items()}
-            floors = scores.floors_by_part(pl_module.members)
+            floors = scores.floors_by_part(pl_module.all_members)
             values |= {LoggedName(stage, Tag(name, part), None): floor for part, floor in floors.items()}
             for logged_name, value in values.items():
                 # Every rank has the same value already; sync_dist keeps Lightning from warning that it might not.
@@ -171,6 +184,13 @@ def evaluated_members(trainer: Trainer, module: SAEModule) -> dict[Member, Spars
     datamodule = datamodule_of(trainer)
     noise = datamodule.noise_parts if datamodule is not None else ()
     return {member: sae for member, sae in module.members.items() if member.part not in noise}
+
+
+def evaluated_parts(trainer: Trainer, module: SAEModule) -> dict[str, Member]:
+    """Return a member for each part of the activations that depends on what the model reads, the same on all ranks."""
+    datamodule = datamodule_of(trainer)
+    noise = datamodule.noise_parts if datamodule is not None else ()
+    return {part: members[0] for part, members in by_part(module.all_members).items() if part not in noise}
 
 
 def datamodule_of(trainer: Trainer) -> ActivationDataModule | None:
@@ -220,16 +240,9 @@ def log_histogram(trainer: Trainer, stage: str, name: str, member: Member, value
         member: whose.
         values: of any shape; nothing is drawn of an empty tensor.
     """
-    if not trainer.is_global_zero or values.numel() == 0:
-        return
-    values = values.detach().float().cpu()
-    logged_name = LoggedName.of(stage, name, member)
-    for logger in trainer.loggers:
-        experiment = getattr(logger, "experiment", None)
-        if hasattr(logger, "log_histogram"):
-            logger.log_histogram(logged_name, values, trainer.global_step)
-        elif experiment is not None and hasattr(experiment, "add_histogram"):
-            experiment.add_histogram(str(logged_name), values, trainer.global_step)
+    if values.numel() and (trainer.is_global_zero or world_size(OTHERS) > 1):
+        logged_name = LoggedName.of(stage, name, member)
+        _draw(trainer, _Histogram(logged_name, values.detach().float().cpu()))
 
 
 def log_image(trainer: Trainer, stage: str, tag: Tag, member: Member | None, image: np.ndarray) -> None:
@@ -242,12 +255,63 @@ def log_image(trainer: Trainer, stage: str, tag: Tag, member: Member | None, ima
         member: whose; None for an image of all.
         image: [height, width, 3] from 0 to 255.
     """
-    if not trainer.is_global_zero:
-        return
-    for logger in trainer.loggers:
-        experiment = getattr(logger, "experiment", None)
-        if hasattr(logger, "log_image"):
-            logger.log_image(f"{stage}/{tag}", member, image, trainer.global_step)
-        elif experiment is not None and hasattr(experiment, "add_image"):
-            name = f"{stage}/{tag}" if member is None else str(LoggedName(stage, tag, member))
-            experiment.add_image(name, image, trainer.global_step, dataformats="HWC")
+    if trainer.is_global_zero or world_size(OTHERS) > 1:
+        _draw(trainer, _Image(stage, tag, member, image))
+
+
+@dataclass(frozen=True)
+class _Histogram:
+    """The distribution of values of one member."""
+
+    name: LoggedName
+    values: Tensor
+
+    def draw(self, trainer: Trainer) -> None:
+        """Give it to the loggers."""
+        for logger in trainer.loggers:
+            experiment = getattr(logger, "experiment", None)
+            if hasattr(logger, "log_histogram"):
+                logger.log_histogram(self.name, self.values, trainer.global_step)
+            elif experiment is not None and hasattr(experiment, "add_histogram"):
+                experiment.add_histogram(str(self.name), self.values, trainer.global_step)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image of one member, or of all that read one part."""
+
+    stage: str
+    tag: Tag
+    member: Member | None
+    image: np.ndarray
+
+    def draw(self, trainer: Trainer) -> None:
+        """Give it to the loggers."""
+        chart = f"{self.stage}/{self.tag}"
+        for logger in trainer.loggers:
+            experiment = getattr(logger, "experiment", None)
+            if hasattr(logger, "log_image"):
+                logger.log_image(chart, self.member, self.image, trainer.global_step)
+            elif experiment is not None and hasattr(experiment, "add_image"):
+                name = chart if self.member is None else str(LoggedName(self.stage, self.tag, self.member))
+                experiment.add_image(name, self.image, trainer.global_step, dataformats="HWC")
+
+
+_waiting: list[_Histogram | _Image] = []
+"""What this rank has to draw of its members; the loggers are on the first rank."""
+
+
+def _draw(trainer: Trainer, picture: _Histogram | _Image) -> None:
+    if world_size(OTHERS) > 1:
+        _waiting.append(picture)
+    else:
+        picture.draw(trainer)
+
+
+def draw_waiting(trainer: Trainer) -> None:
+    """Draw what ranks with different members have to draw; a collective call."""
+    pictures = [picture for of_rank in all_gather_object(list(_waiting), OTHERS) for picture in of_rank]
+    _waiting.clear()
+    if trainer.is_global_zero:
+        for picture in pictures:
+            picture.draw(trainer)

@@ -177,7 +177,7 @@ class CausalEditing(TextEvaluator, Editing):
         assert isinstance(pl_module, SAEModule)
         check_next_token(self.datamodule.source, "CausalEditing")
         check_one_hook("CausalEditing", self.datamodule, pl_module)
-        part = next(iter(pl_module.members)).part
+        part = next(iter(pl_module.all_members)).part
         with torch.inference_mode(False), torch.no_grad():
             self._knowledge = self._ask(part)
             self._known = list(self._make_pairs())

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from lightning.pytorch import Trainer
 
+from sae_lightning.distributed import all_gather_object
 from sae_lightning.evaluators.base import Evaluator
 from sae_lightning.evaluators.scores import Scores
 from sae_lightning.metric import Metric, Question
@@ -40,5 +41,5 @@ class Convergence(Evaluator):
         """Read the losses of training; those of the first rank speak for all."""
         falls = module.loss_curve.fall() if module.loss_curve is not None else None
         if falls is not None:
-            falls = trainer.strategy.broadcast(falls.cpu())
+            falls = all_gather_object(falls.cpu())[0]
             yield Scores(LOSS_FALL, dict(zip(module.trained_members, falls, strict=True)), None)

@@ -30,7 +30,7 @@ def check_one_hook(evaluator: str, datamodule: ActivationDataModule, module: Lig
     """
     assert isinstance(module, SAEModule)
     widths = datamodule.widths
-    if widths and not widths.keys() >= {member.part for member in module.members}:
+    if widths and not widths.keys() >= {member.part for member in module.all_members}:
         raise ValueError(
             f"{evaluator} edits activations at one hook, and this SAE reads {', '.join(widths)} side by side: "
             f"take a SanityPanel, which has SAEs for each, or one hook, or leave out {evaluator}"

@@ -48,6 +48,7 @@ class LatentImages(ImageEvaluator):
     """
 
     declares = ()
+    compares_members = True
 
     def __init__(
         self,

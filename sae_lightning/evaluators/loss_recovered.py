@@ -161,6 +161,8 @@ class LossRecovered(Evaluator):
 def token_losses(datamodule: ActivationDataModule, module: SAEModule) -> dict[str, dict[str | Member, TokenLoss]]:
     """Measure the losses by part of the activations, and by what stands at its hook."""
     edits = edits_by_part(datamodule, module)
+    if not edits:  # the members of this rank read nulls
+        return {}
     losses: dict[str, dict[str | Member, TokenLoss]] = {
         part: {name: TokenLoss().to(module.device) for name in ("clean", *edits_of_part)}
         for part, edits_of_part in edits.items()

@@ -127,6 +127,7 @@ class MetaLatents(Evaluator):
     """
 
     declares = (PURSUIT, BASE_NEAREST_COSINE, best_cosine_metric("M"), share_above_metric("M"), pursuit_with("M"))
+    compares_members = True
 
     def __init__(
         self, smaller: Sequence[str] = (), k: int = 4, n_rows: int = 4096, every_n_validations: int = 0

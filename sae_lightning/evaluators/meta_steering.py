@@ -101,6 +101,7 @@ class MetaSteering(Repeated):
     """
 
     declares = (SELECTIVITY, GAIN, STRENGTH, EFFECT)
+    compares_members = True
 
     def __init__(
         self,

@@ -171,7 +171,7 @@ class Probing(Repeated):
         """Check that there are as many latents as a probe reads."""
         super().setup(trainer, pl_module, stage)
         assert isinstance(pl_module, SAEModule)
-        d_sae = min(sae.d_sae for sae in pl_module.members.values())
+        d_sae = min(sae.d_sae for sae in pl_module.all_members.values())
         if max(self.ks) > d_sae:
             name = type(self).__name__
             raise ValueError(f"{name}: ks={list(self.ks)}: expected at most the number of latents, {d_sae}")

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from sae_lightning.datamodules.base import ActivationDataModule
-from sae_lightning.distributed import all_gather_object, all_reduce_sum
+from sae_lightning.distributed import all_gather_object, all_reduce_sum, join_members
 from sae_lightning.evaluators.base import Evaluator, datamodule_of
 from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member
@@ -163,7 +163,7 @@ class Reconstruction(Evaluator):
                 self._items(self._errors, self._moments) if metric == EXPLAINED_VARIANCE else None,
             )
             if metric == EXPLAINED_VARIANCE:
-                explained = values
+                explained = join_members({member: value.cpu() for member, value in values.items()})
         yield from self._scores_about_massive()
         yield Scores(FVU, {member: 1 - value for member, value in explained.items()}, 1.0)
         datamodule = datamodule_of(trainer)

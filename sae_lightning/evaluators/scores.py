@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sae_lightning.distributed import Ranks, all_gather_object, world_size
 from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric
 
@@ -95,3 +96,60 @@ class Scores:
     def not_finite(self) -> list[Member]:
         """Return the members whose value is not a number, or infinite."""
         return [member for member, value in self.members.items() if not math.isfinite(float(value))]
+
+
+def join_ranks(own: Sequence[Scores], order: Sequence[Member]) -> list[Scores]:
+    """Return the scores of all members, of which ranks have measured different ones; a collective call.
+
+    Args:
+        own: of the members of this rank.
+        order: of the members of the run; what stands beside them follows.
+    """
+    if world_size(Ranks.OTHER_MEMBERS) == 1:
+        return list(own)
+    by_metric: dict[str, list[Scores]] = {}
+    for of_rank in all_gather_object([_on_cpu(scores) for scores in own], Ranks.OTHER_MEMBERS):
+        for scores in of_rank:
+            by_metric.setdefault(scores.metric.name, []).append(scores)
+    return [_join(parts, order) for parts in by_metric.values()]
+
+
+def _on_cpu(scores: Scores) -> Scores:
+    def moved(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, Mapping):
+            return {key: moved(item) for key, item in value.items()}
+        return value.cpu() if isinstance(value, Tensor) else value
+
+    items = scores.items
+    if items is not None:
+        items = replace(items, numerators=moved(items.numerators), denominators=moved(items.denominators))
+    return replace(scores, members=moved(scores.members), floor=moved(scores.floor), items=items)
+
+
+def _join(parts: Sequence[Scores], order: Sequence[Member]) -> Scores:
+    """Join scores of one metric from several ranks; what two ranks have measured is the same."""
+    first = parts[0]
+    floors = [one.floor for one in parts if isinstance(one.floor, Mapping)]
+    floor = _union(floors) if floors else first.floor
+    items = [one.items for one in parts if one.items is not None]
+    joined = None
+    if len(items) == len(parts):
+        names = None if items[0].names is None else _union([one.names for one in items], order)
+        joined = Items(
+            _union([one.numerators for one in items], order),
+            _union([one.denominators for one in items], order),
+            all(one.paired for one in items),
+            names,
+        )
+    repeats = None if first.repeats is None else _union([one.repeats for one in parts], order)
+    members = _union([one.members for one in parts], order)
+    return replace(first, members=members, floor=floor, items=joined, repeats=repeats)
+
+
+def _union(mappings: Sequence[Mapping[Any, Any] | None], order: Sequence[Member] = ()) -> dict[Any, Any]:
+    """Return all entries, those named in an order first; of equal keys the first."""
+    joined: dict[Any, Any] = {}
+    for mapping in mappings:
+        for key, value in (mapping or {}).items():
+            joined.setdefault(key, value)
+    return {key: joined[key] for key in order if key in joined} | joined

@@ -97,6 +97,7 @@ class SeedAgreement(Evaluator):
     """
 
     declares = (*AGREEMENT, STABILITY, STABLE_FRACTION)
+    compares_members = True
 
     def __init__(self, every_n_validations: int = 0) -> None:
         super().__init__(every_n_validations)

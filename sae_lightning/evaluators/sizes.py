@@ -33,14 +33,15 @@ class SameSize:
 
 
 def same_sizes(module: SAEModule, members: Iterable[Member] | None = None) -> Iterator[SameSize]:
-    """Group members by part and number of latents.
+    """Group the members of a run by part and number of latents, also those on other ranks.
 
     Args:
         module: whose members.
-        members: which of them; by default all.
+        members: those whose parts are looked at; by default all.
     """
-    saes = module.members
-    for part, members_of_part in by_part(saes if members is None else members).items():
+    saes = module.all_members
+    parts = by_part(saes if members is None else members)
+    for part, members_of_part in by_part(member for member in saes if member.part in parts).items():
         sizes: dict[int, list[Member]] = {}
         for member in members_of_part:
             sizes.setdefault(saes[member].d_sae, []).append(member)

@@ -57,7 +57,7 @@ class FreezePolicy(Callback):
         if not isinstance(pl_module, SAEModule):
             raise ValueError(f"{type(self).__name__}: expected an SAE or a SanityPanel, got {type(pl_module).__name__}")
         if self.member is not None:
-            return pl_module.members[self.member]
+            return pl_module.all_members[self.member]
         if not isinstance(pl_module, SparseAutoencoder):
             raise ValueError(
                 f"{type(self).__name__} is for a lone SAE; a {type(pl_module).__name__} has policies of its own"
@@ -74,8 +74,10 @@ class FreezePolicy(Callback):
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:  # noqa: ANN401
-        """Project after each optimizer step."""
-        self.project(self._sae(pl_module))
+        """Project after each optimizer step, where the SAE lives."""
+        sae = self._sae(pl_module)
+        if not sae.W_dec.is_meta:
+            self.project(sae)
 
 
 class NoFreeze(FreezePolicy):

@@ -130,7 +130,7 @@ class SparseAutoencoder(SAEModule):
         self.register_load_state_dict_post_hook(_note_loaded)
         self.is_initialised = self.b_dec_awaits_data = False
         self._is_constrained = False  # since the last `losses`
-        if self.can_start_without_data:
+        if self.can_start_without_data and not self.W_dec.is_meta:
             self.initialise(seed)
 
     # Start

@@ -8,6 +8,7 @@ bring. Under a schedule that has no such stretch (a cosine falls all along) it i
 far, and the fall holds what the falling rate brings too: an upper bound.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -83,13 +84,20 @@ class LossCurve:
         return {"n_steps": self.n_steps, "log_sums": self.log_sums, "counts": [*self.counts], "rates": [*self.rates]}
 
     @classmethod
-    def of(cls, state: dict[str, Any]) -> "LossCurve":
-        """Return the curve of a checkpoint; older ones have the arithmetic mean of each section alone."""
+    def of(cls, state: dict[str, Any], members: Sequence[int] | None = None) -> "LossCurve":
+        """Return the curve of a checkpoint; older ones have the arithmetic mean of each section alone.
+
+        Args:
+            state: as `state_dict` returns it.
+            members: numbers of those whose losses are kept; by default all.
+        """
         if "sums" in state:
             counts = torch.tensor(state["counts"], device=state["sums"].device).unsqueeze(1)
             log_sums = counts * (state["sums"] / counts.clamp_min(1)).clamp_min(_SMALLEST).log()
         else:
             log_sums = state["log_sums"]
+        if members is not None:
+            log_sums = log_sums[:, list(members)]
         curve = cls(state["n_steps"], log_sums.shape[1], log_sums.device)
         curve.log_sums, curve.counts, curve.rates = log_sums.clone(), [*state["counts"]], [*state["rates"]]
         return curve

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -15,7 +16,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sae_lightning.checkpoint_parts import PARTS, join
 from sae_lightning.code import Code
+from sae_lightning.distributed import Ranks, all_gather_int, join_members, world_size
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.finite import non_finite_weight, refuse_non_finite, why_not_finite
 from sae_lightning.saes.held_l0 import SETTLING_SAMPLES
@@ -86,8 +89,8 @@ class ActivationData(CalibrationData, Protocol):
         """Names of the parts of the activations that are null versions of them."""
         ...
 
-    def n_train_batches(self) -> int:
-        """Return the number of batches of one rank in an epoch."""
+    def n_train_batches(self, checkpoint: Mapping[str, Any] | None = None) -> int:
+        """Return the number of batches of one rank in an epoch, of a run that is resumed from a checkpoint or not."""
         ...
 
     def use_starting_dictionaries(self, members: "Mapping[Member, SparseAutoencoder]") -> None:
@@ -120,6 +123,8 @@ class SAEModule(LightningModule, ABC):
     its controls are a size of their own."""
     references: Mapping[str, str] = {}
     """By policy where an SAE was read from that is measured and not trained."""
+    reference_fingerprints: Mapping[Member, str] = {}
+    """What the weights of each reference are known by."""
     controls_for: Mapping[str, str] = {}
     """By policy what a control of a reference controls for, a clause."""
     sae_option: ClassVar[str] = "model"
@@ -138,12 +143,31 @@ class SAEModule(LightningModule, ABC):
     @property
     @abstractmethod
     def members(self) -> Mapping[Member, "SparseAutoencoder"]:
-        """The SAEs."""
+        """The SAEs of this rank."""
 
     @property
     def trained_members(self) -> Mapping[Member, "SparseAutoencoder"]:
-        """The SAEs that a fit trains: all but references and their controls."""
+        """The SAEs of this rank that a fit trains: all but references and their controls."""
         return self.members
+
+    @property
+    def all_members(self) -> Mapping[Member, "SparseAutoencoder"]:
+        """The SAEs of the run in their order; those that live on other ranks have tensors without data."""
+        return self.members
+
+    @property
+    def all_trained_members(self) -> Mapping[Member, "SparseAutoencoder"]:
+        """The SAEs of the run that a fit trains, see `all_members`."""
+        return self.trained_members
+
+    @property
+    def optimized(self) -> Mapping[str, Mapping[str, nn.Parameter]]:
+        """The parameters that have gradients, of all members, by the name of their group and by their own."""
+        groups: dict[str, dict[str, nn.Parameter]] = {}
+        for member, sae in self.all_trained_members.items():
+            group = groups.setdefault(member.policy if member.policy in self.learning_rates else OTHERS, {})
+            group |= {f"{member}.{name}": own for name, own in sae.named_parameters() if own.requires_grad}
+        return {name: group for name, group in groups.items() if group}
 
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
         """Return what one member reads of activations [..., d_in]: all of them."""
@@ -152,7 +176,7 @@ class SAEModule(LightningModule, ABC):
     @property
     def width(self) -> int:
         """Width of the activations, of which each member reads its part."""
-        first: dict[str, int] = {member.part: sae.d_in for member, sae in self.members.items()}
+        first: dict[str, int] = {member.part: sae.d_in for member, sae in self.all_members.items()}
         return sum(first.values())
 
     def forward(self, x: Tensor) -> Any:  # noqa: ANN401
@@ -177,15 +201,16 @@ class SAEModule(LightningModule, ABC):
             self.train()  # an SAE that was read from a file is in evaluation mode, and Lightning leaves it there
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
-        if not {*nulls} <= {member.part for member in self.members}:
+        if not {*nulls} <= {member.part for member in self.all_members}:
             raise ValueError(
                 f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
                 "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
             )
         if stage == "fit":
             trained = self.trained_members
-            if any(not sae.is_initialised or sae.b_dec_awaits_data for sae in trained.values()):
-                n = max(sae.n_calibration_samples for sae in trained.values())
+            awaits_data = any(not sae.is_initialised or sae.b_dec_awaits_data for sae in trained.values())
+            if any(all_gather_int(int(awaits_data), ranks=Ranks.ALL)):  # all ranks draw the sample together
+                n = max(sae.n_calibration_samples for sae in self.all_trained_members.values())
                 self.initialise_members(self.draw_calibration_sample(n) if n else None)
             if isinstance(data, ActivationData):
                 data.use_starting_dictionaries(trained)
@@ -222,6 +247,7 @@ class SAEModule(LightningModule, ABC):
         batch = activations_in(batch, self.width)
         to_log = self.global_step % log_interval_of(self.trainer) == 0
         of_members: list[Tensor] = []
+        named: dict[str, Tensor] = {}
         for member, sae in self.trained_members.items():
             x = self.activations_for(member, batch)
             losses = sae.loss_terms(x, self.global_step)
@@ -231,13 +257,20 @@ class SAEModule(LightningModule, ABC):
                 problem = why_not_finite(sae, x, losses["loss"]) + self._in_the_data()
                 raise ValueError(f"{member} at step {self.global_step}: {problem}")
             if to_log:
-                named = {str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()}
-                self.log_dict(named)
+                named |= {str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()}
+        if to_log:
+            self._log_of_all(named)
         self._finite_at = self.global_step if to_log else self._finite_at
         stacked = torch.stack(of_members)
         if self.loss_curve is not None:
             self.loss_curve.add(self.global_step, stacked, float(self.trainer.optimizers[0].param_groups[0]["lr"]))
         return stacked.sum()
+
+    def _log_of_all(self, named: Mapping[str, Tensor]) -> None:
+        """Log what this rank knows of its members, and what other ranks know of theirs."""
+        if world_size(Ranks.OTHER_MEMBERS) > 1:
+            named = join_members({name: value.cpu() for name, value in named.items()})
+        self.log_dict(named)
 
     def _in_the_data(self) -> str:
         """Name the first number in the training data that is not finite, where these can be searched."""
@@ -296,15 +329,11 @@ class SAEModule(LightningModule, ABC):
 
     def _trained_parameters(self) -> list[nn.Parameter] | list[dict[str, Any]]:
         """Return what has gradients; in groups where policies have learning rates of their own, each by its name."""
+        here = {name: [one for one in group.values() if not one.is_meta] for name, group in self.optimized.items()}
         if not self.learning_rates:
-            return [parameter for parameter in self.parameters() if parameter.requires_grad]
-        groups: dict[str, dict[str, Any]] = {}
-        for member, sae in self.trained_members.items():
-            name = member.policy if member.policy in self.learning_rates else OTHERS
-            rate = {"lr": self.learning_rates[name]} if name in self.learning_rates else {}
-            group = groups.setdefault(name, {"params": [], "name": name, **rate})
-            group["params"] += [parameter for parameter in sae.parameters() if parameter.requires_grad]
-        return [group for group in groups.values() if group["params"]]
+            return here.get(OTHERS, [])
+        rates = {name: {"lr": rate} for name, rate in self.learning_rates.items()}
+        return [{"params": own, "name": name, **rates.get(name, {})} for name, own in here.items()]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Remove from decoder gradients what the unit norm would undo."""
@@ -370,9 +399,11 @@ class SAEModule(LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other members, sizes, activations or data, before its tensors are copied."""
+        if PARTS in checkpoint and self._trainer is not None:
+            join(checkpoint, Path(str(self.trainer.ckpt_path)))
         saved, own = (
             {name: tuple(tensor.shape) for name, tensor in state.items() if name.endswith("W_dec")}
-            for state in (checkpoint["state_dict"], self.state_dict())
+            for state in (checkpoint["state_dict"], self._all_tensors())
         )
         if set(saved) != set(own):
             raise ValueError(
@@ -386,9 +417,14 @@ class SAEModule(LightningModule, ABC):
                     f"but the checkpoint has d_in={d_in} and d_sae={d_sae} ({name}): "
                     "use the data and sizes that it was trained with, see config.yaml in its run folder"
                 )
-        self.loss_curve = LossCurve.of(checkpoint[LOSS_CURVE]) if LOSS_CURVE in checkpoint else None
+        here = [number for number, member in enumerate(self.all_trained_members) if member in self.trained_members]
+        self.loss_curve = LossCurve.of(checkpoint[LOSS_CURVE], here) if LOSS_CURVE in checkpoint else None
         if self._trainer is not None:
             self._take_up(checkpoint)
+
+    def _all_tensors(self) -> Mapping[str, Tensor]:
+        """Return the state of all members, without data where they live on other ranks."""
+        return self.state_dict()
 
     def _take_up(self, checkpoint: dict[str, Any]) -> None:
         """Compare a checkpoint with this run, and let a finished fit go on where it is to be longer."""
@@ -404,7 +440,7 @@ class SAEModule(LightningModule, ABC):
         self._checkpoint = checkpoint
         data = any_datamodule_of(self.trainer)
         if isinstance(data, ActivationData):
-            n_batches, limit = data.n_train_batches(), self.trainer.limit_train_batches
+            n_batches, limit = data.n_train_batches(checkpoint), self.trainer.limit_train_batches
             n_batches = int(n_batches * limit) if isinstance(limit, float) else min(n_batches, limit or n_batches)
             reopen_epoch(checkpoint, n_batches)
 

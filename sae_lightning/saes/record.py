@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import sae_lightning
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.provenance import Difference, describe, differences, refuse, refuse_other_activations
-from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.trainer import any_datamodule_of
 
 if TYPE_CHECKING:
@@ -149,14 +148,10 @@ def _trainer_changes(module: "SAEModule", record: Mapping[str, Any]) -> list[Dif
 
 
 def _members(module: "SAEModule") -> dict[str, Any]:
-    members = {str(member): (sae, describe(sae)) for member, sae in module.trained_members.items()}
+    members = {str(member): (sae, describe(sae)) for member, sae in module.all_trained_members.items()}
     return {name: own | {"policy": dict(sae.freeze_policy)} for name, (sae, own) in members.items()}
 
 
 def _references(module: "SAEModule") -> dict[str, str]:
     """Return the fingerprints of what is measured and not trained; controls follow from the data and these."""
-    return {
-        str(member): fingerprint(sae.state_dict())
-        for member, sae in module.members.items()
-        if member.policy in module.references and not member.part
-    }
+    return {str(member): known for member, known in module.reference_fingerprints.items() if not member.part}

@@ -66,6 +66,21 @@ def test_time(rows):
     assert rows["tokens a second"] == pytest.approx(40 / rows["step"])
 
 
+def test_members_spread_over_gpus(monkeypatch):
+    monkeypatch.setitem(plan.MODELS, "tiny", LanguageModel(4, 8, 3, 2, 1, 2, 7, tied=True))
+    rows = plan.plan(yaml.safe_load(PANEL), Machine(gpus=2, nvlink_gbs=1e-6), strategy="members")
+    values = {}
+    for name, value, _, _ in rows:
+        values.setdefault(name, value)
+    assert values["weights"] == 2 * 40 * 4  # of the trained SAE, the larger share
+    assert values["Adam"] == 2 * 2 * 40 * 4
+    assert values["buckets of DDP"] == values["besides, on rank 0 while saving"] == 0
+    assert values["all-gather: batch"] == 20 * 4 * 2  # what the other rank has read, in bfloat16
+    assert values["trained matrices"] == 3
+    with pytest.raises(ValueError, match="3 GPUs for 2 members"):
+        plan.plan(yaml.safe_load(PANEL), Machine(gpus=3), strategy="members")
+
+
 @pytest.mark.parametrize("name", ["sanity_gemma2_2b_l12", "sanity_llama3_8b_l16"])
 def test_real_configurations_have_a_plan(name):
     rows = plan.plan(yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text()), Machine())
