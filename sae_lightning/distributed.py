@@ -1,60 +1,128 @@
-"""Collective operations that the core needs; with one process they return their argument."""
+"""Collective operations that the core needs; with one process they return their argument.
 
+Ranks lie on a mesh of the dimensions ("members", "data"). Along "data" they hold the same SAEs, each on its share of
+the activations: what an SAE counts, selects or averages over the batch is reduced along it. Along "members" they hold
+different SAEs. Without a mesh every rank holds all SAEs, and all ranks are one "data".
+"""
+
+from collections.abc import Hashable, Mapping
+from enum import Enum
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import DeviceMesh
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
+MESH = ("members", "data")
+"""Names of the dimensions of the mesh."""
+_meshes: list[DeviceMesh] = []
+"""The mesh of this process, if there is one."""
 
-def rank() -> int:
-    """Return the number of this process, from 0."""
-    return dist.get_rank() if world_size() > 1 else 0
+
+class Ranks(Enum):
+    """Which ranks take part in a collective operation."""
+
+    ALL = "all"
+    SAME_MEMBERS = "data"
+    """Those with the same SAEs as this one."""
+    OTHER_MEMBERS = "members"
+    """This one and, of each group of ranks with other SAEs, the one that has the same share of the activations."""
 
 
-def world_size() -> int:
-    """Return the number of processes that train together, 1 without `torch.distributed`."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+def use_mesh(mesh: DeviceMesh | None) -> None:
+    """Lay the ranks on a mesh from now on, or on none."""
+    _meshes[:] = [] if mesh is None else [mesh]
+
+
+def has_mesh() -> bool:
+    """Return whether the ranks lie on a mesh."""
+    return bool(_meshes)
+
+
+def group_of(ranks: Ranks = Ranks.SAME_MEMBERS) -> ProcessGroup | None:
+    """Return the process group of some ranks; None for that of all."""
+    return _meshes[0].get_group(ranks.value) if _meshes and ranks is not Ranks.ALL else None
+
+
+def world_size(ranks: Ranks = Ranks.SAME_MEMBERS) -> int:
+    """Return the number of processes among these ranks, 1 without `torch.distributed`."""
+    if not (dist.is_available() and dist.is_initialized()) or (not _meshes and ranks is Ranks.OTHER_MEMBERS):
+        return 1
+    return dist.get_world_size(group_of(ranks))
+
+
+def rank(ranks: Ranks = Ranks.SAME_MEMBERS) -> int:
+    """Return the number of this process among these ranks, from 0."""
+    return dist.get_rank(group_of(ranks)) if world_size(ranks) > 1 else 0
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """Replace each entry of the tensor by its sum over all ranks, in place, and return the tensor."""
+    """Replace each entry by its sum over the ranks with the same members, in place, and return the tensor."""
     if world_size() > 1:
-        dist.all_reduce(tensor)
+        dist.all_reduce(tensor, group=group_of())
     return tensor
 
 
 def all_reduce_min(tensor: Tensor) -> Tensor:
-    """Replace each entry of the tensor by its minimum over all ranks, in place, and return the tensor."""
+    """Replace each entry by its minimum over the ranks with the same members, in place, and return the tensor."""
     if world_size() > 1:
-        dist.all_reduce(tensor, dist.ReduceOp.MIN)
+        dist.all_reduce(tensor, dist.ReduceOp.MIN, group=group_of())
     return tensor
 
 
-def all_gather_int(value: int, lower_ranks_only: bool = False) -> list[int]:
-    """Return the value of every rank, in order of ranks; with `lower_ranks_only` those of the ranks before this one."""
+def all_gather(tensor: Tensor) -> Tensor:
+    """Return the tensors of the ranks with the same members, all of one shape, in order of ranks as [n_ranks, ...]."""
     if world_size() == 1:
+        return tensor[None]
+    gathered = tensor.new_empty((world_size(), *tensor.shape))
+    dist.all_gather_into_tensor(gathered, tensor[None], group=group_of())
+    return gathered
+
+
+def all_gather_int(value: int, lower_ranks_only: bool = False, ranks: Ranks = Ranks.SAME_MEMBERS) -> list[int]:
+    """Return the value of every rank, in order of ranks; with `lower_ranks_only` those of the ranks before this one."""
+    if world_size(ranks) == 1:
         return [] if lower_ranks_only else [value]
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    gathered = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
-    dist.all_gather(gathered, torch.tensor([value], device=device))
+    gathered = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size(ranks))]
+    dist.all_gather(gathered, torch.tensor([value], device=device), group=group_of(ranks))
     values = [int(part) for part in gathered]
-    return values[: dist.get_rank()] if lower_ranks_only else values
+    return values[: rank(ranks)] if lower_ranks_only else values
 
 
-def all_gather_object(value: T) -> list[T]:
+def join_members(values: Mapping[K, T]) -> dict[K, T]:
+    """Return what is known of the members of this rank together with that of the members on other ranks.
+
+    Args:
+        values: by member or by name, the same on all ranks with the same members; see `all_gather_object`.
+    """
+    if world_size(Ranks.OTHER_MEMBERS) == 1:
+        return dict(values)
+    joined: dict[K, T] = {}
+    for of_rank in all_gather_object(dict(values), Ranks.OTHER_MEMBERS):
+        joined.update({key: value for key, value in of_rank.items() if key not in joined})
+    return joined
+
+
+def all_gather_object(value: T, ranks: Ranks = Ranks.SAME_MEMBERS) -> list[T]:
     """Return the value of every rank, in order of ranks.
 
     Args:
         value: plain Python or CPU tensors, since it is pickled on the way.
+        ranks: that take part.
     """
-    if world_size() == 1:
+    if world_size(ranks) == 1:
         return [value]
-    gathered: list[T] = [value] * world_size()
-    group = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")  # not through a GPU's memory
+    gathered: list[T] = [value] * world_size(ranks)
+    if dist.get_backend() != "nccl":
+        dist.all_gather_object(gathered, value, group=group_of(ranks))
+        return gathered
+    group = dist.new_group(backend="gloo")  # not through a GPU's memory
     dist.all_gather_object(gathered, value, group=group)
-    if group is not None:
-        dist.destroy_process_group(group)
+    dist.destroy_process_group(group)
     return gathered

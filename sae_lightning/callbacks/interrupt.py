@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from sae_lightning.callbacks.checkpoints import validation_is_due
-from sae_lightning.distributed import all_gather_int
+from sae_lightning.distributed import Ranks, all_gather_int
 from sae_lightning.evaluators.base import datamodule_of
 from sae_lightning.trainer import run_folder
 
@@ -68,7 +68,7 @@ class Interrupt(Checkpoint):
         except Exception as error:
             sys.stderr.write(f"\nrank {trainer.global_rank}: {error}\n")
             code = code or 1
-        self._code = max(all_gather_int(code))  # a signal, or failing data, may reach only some ranks
+        self._code = max(all_gather_int(code, ranks=Ranks.ALL))  # a signal, or failing data, may reach only some ranks
         if not validation_is_due(trainer):
             self._stop(trainer)
 

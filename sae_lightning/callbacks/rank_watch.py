@@ -27,7 +27,7 @@ from torch.distributed import TCPStore
 from typing_extensions import override
 
 from sae_lightning.checks import check_above
-from sae_lightning.distributed import world_size
+from sae_lightning.distributed import Ranks, world_size
 from sae_lightning.trainer import run_folder
 
 CONNECTION_LOST = ("Connection", "Broken pipe", "NCCL")
@@ -59,7 +59,7 @@ class RankWatch(Callback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if world_size() == 1:
+        if world_size(Ranks.ALL) == 1:
             return
         self._rank = trainer.global_rank
         self._run = run_folder(trainer) if stage == "fit" else None
@@ -73,7 +73,9 @@ class RankWatch(Callback):
         )
         keys = trainer.strategy.broadcast(uuid.uuid4().hex)  # a store outlives a fit, and under torchrun a restart
         children = [child for child in getattr(self._launcher, "procs", []) if isinstance(child, subprocess.Popen)]
-        self._heartbeat = Heartbeat(store, keys, self._rank, world_size(), self.timeout_s, self._give_up, children)
+        self._heartbeat = Heartbeat(
+            store, keys, self._rank, world_size(Ranks.ALL), self.timeout_s, self._give_up, children
+        )
         self._heartbeat.start()
 
     @override

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sae_lightning.code import Code
+from sae_lightning.distributed import group_of
 
 
 class FiringMatch(Metric):
@@ -44,7 +45,7 @@ class FiringMatch(Metric):
     both_counts: Tensor
 
     def __init__(self, n_features: int, match: Int64[Tensor, " d_sae"], **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(process_group=group_of(), **settings)
         if match.min() < 0 or match.max() >= n_features:
             raise ValueError(
                 f"match has values from {match.min()} to {match.max()}: expected features, 0 to {n_features - 1}"

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
+from sae_lightning.distributed import group_of
 from sae_lightning.metrics import functional
 
 
@@ -37,7 +38,7 @@ class ExplainedVariance(Metric):
     squared_error: Tensor
 
     def __init__(self, d_in: int) -> None:
-        super().__init__()
+        super().__init__(process_group=group_of())
         self.add_state("moments", torch.zeros(d_in + 2, dtype=torch.float64), dist_reduce_fx=functional.moments_merge)
         self.add_state("squared_error", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
@@ -59,7 +60,7 @@ class _SampleMean(Metric):
     n_samples: Tensor
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(process_group=group_of())
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("n_samples", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -135,7 +136,7 @@ class MeanPrediction(Metric):
     n_samples: Tensor
 
     def __init__(self, d_in: int) -> None:
-        super().__init__()
+        super().__init__(process_group=group_of())
         for name, shape in [("total", (d_in,)), ("unit_total", (d_in,)), ("inverse_norm_total", ())]:
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("n_nonzero", "n_samples"):

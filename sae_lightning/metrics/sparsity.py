@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sae_lightning.code import Code
+from sae_lightning.distributed import group_of
 
 
 class Sparsity(Metric):
@@ -39,7 +40,7 @@ class Sparsity(Metric):
     n_samples: Tensor
 
     def __init__(self, d_sae: int) -> None:
-        super().__init__()
+        super().__init__(process_group=group_of())
         self.add_state("firing_counts", torch.zeros(d_sae, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("n_samples", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 

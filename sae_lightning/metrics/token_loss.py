@@ -5,6 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from sae_lightning.distributed import group_of
 from sae_lightning.metrics import functional
 
 
@@ -34,7 +35,7 @@ class TokenLoss(Metric):
     texts: list[Tensor] | Tensor
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(process_group=group_of())
         self.add_state("texts", [], dist_reduce_fx="cat")
 
     def update(
