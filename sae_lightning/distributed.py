@@ -80,7 +80,7 @@ def all_gather(tensor: Tensor) -> Tensor:
     if world_size() == 1:
         return tensor[None]
     gathered = tensor.new_empty((world_size(), *tensor.shape))
-    dist.all_gather_into_tensor(gathered, tensor[None], group=group_of())
+    dist.all_gather(list(gathered.unbind()), tensor, group=group_of())
     return gathered
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed._functional_collectives as collectives
 import torch.nn.functional as F
 from jaxtyping import Int64
 from torch import Tensor
@@ -95,15 +94,18 @@ class LatentMesh:
         return rows[self.numbers_of(self.rank).to(tensor.device)].movedim(0, dim)
 
     def whole(self, tensor: Tensor, dim: int = 0, everywhere: bool = False) -> Tensor:
-        """Return the tensor of all latents on the CPU; a collective call, which takes one share of memory on a device.
+        """Return the tensor of all latents, on the CPU; a collective call, which takes one more share on a device.
 
         Args:
             tensor: with the latents of this rank along `dim`.
             dim: as for `cut`.
             everywhere: on all ranks; otherwise on the first, and an empty tensor on the others.
+
+        Returns:
+            The tensor itself where this rank is alone.
         """
         if self.size == 1:
-            return tensor.cpu()
+            return tensor
         rows = tensor.detach().movedim(dim, 0).contiguous()
         is_kept = everywhere or self.rank == 0
         joined = rows.new_empty((sum(self.groups), *rows.shape[1:]) if is_kept else 0, device="cpu")
@@ -120,22 +122,23 @@ class LatentMesh:
 
     def sum(self, x: Tensor) -> Tensor:
         """Return the sum over ranks; a loss that all ranks compute from it gives each its own gradient."""
-        return x if self.size == 1 else _Sum.apply(x, self.mesh)
+        return x if self.size == 1 else _Sum.apply(x, self.group)
 
     def shared(self, x: Tensor) -> Tensor:
         """Return the same tensor, whose gradient is the sum of those of all ranks."""
-        return x if self.size == 1 else _Shared.apply(x, self.mesh)
+        return x if self.size == 1 else _Shared.apply(x, self.group)
 
     def min(self, x: Tensor) -> Tensor:
         """Return the smallest over ranks of each entry; no gradient."""
-        return x if self.size == 1 else _reduce(x, "min", self.mesh)
+        return x if self.size == 1 else _reduce(x, dist.ReduceOp.MIN, self.group)
 
     def gather(self, x: Tensor) -> Tensor:
         """Return the tensors of all ranks, of one shape, as [size, ...]; no gradient."""
-        if self.mesh is None or self.size == 1:
+        if self.size == 1:
             return x[None]
-        gathered = collectives.all_gather_tensor(x.contiguous()[None], 0, self.mesh)
-        return collectives.wait_tensor(gathered)
+        gathered = x.new_empty((self.size, *x.shape))
+        dist.all_gather(list(gathered.unbind()), x.contiguous(), group=self.group)
+        return gathered
 
     # Codes
     # ----------------------------------------------------------------------------------------------------------------
@@ -165,15 +168,16 @@ class LatentMesh:
         return Code(kept.values, place[kept.indices], kept.offsets, len(numbers))
 
 
-def _reduce(x: Tensor, operation: str, mesh: DeviceMesh | None) -> Tensor:
-    assert mesh is not None
-    return collectives.wait_tensor(collectives.all_reduce(x, operation, mesh))
+def _reduce(x: Tensor, operation: dist.ReduceOp.RedOpType, group: dist.ProcessGroup) -> Tensor:
+    reduced = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(reduced, operation, group)
+    return reduced
 
 
 class _Sum(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mesh: DeviceMesh) -> Tensor:
-        return _reduce(x.contiguous(), "sum", mesh)
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+        return _reduce(x, dist.ReduceOp.SUM, group)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
@@ -182,13 +186,13 @@ class _Sum(Function):
 
 class _Shared(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mesh: DeviceMesh) -> Tensor:
-        ctx.mesh = mesh
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _reduce(grad.contiguous(), "sum", ctx.mesh), None
+        return _reduce(grad, dist.ReduceOp.SUM, ctx.group), None
 
 
 ALONE = LatentMesh()

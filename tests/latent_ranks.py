@@ -11,6 +11,7 @@ from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFro
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.saes import BatchTopK, Gated, JumpReLU, MatryoshkaBatchTopK, ReLU, TargetL0, TopK
 from sae_lightning.saes.optimizers import clip_by_norm, speed_up
+from sae_lightning.saes.sharded import load_sharded, save_sharded
 from sae_lightning.saes.splitting import split_latents, whole
 
 D_IN, D_SAE, BATCH, STEPS = 8, 45, 32, 5
@@ -36,7 +37,7 @@ def activations(seed, n=BATCH):
     return 3 * torch.randn(n, D_IN, generator=generator, dtype=torch.float64) + 1
 
 
-def train(sae, policy, dtype, mesh):
+def train(sae, policy, dtype, mesh, shards):
     """Five steps; losses of each, gradients of the last by name, state, and what the SAE then does of a batch."""
     sae.to(dtype).initialise(0, activations(99, 200).to(dtype))
     policy.freeze(sae)
@@ -62,6 +63,8 @@ def train(sae, policy, dtype, mesh):
     out = {"code": code.to_dense(), "x_hat": sae.decode(code)}
     dims = sae.by_latent
     gradients = {name: sae.mesh.whole(one, dims[name]) if name in dims else one for name, one in gradients.items()}
+    if shards is not None:
+        save_sharded(sae, shards)
     joined = whole(sae)
     if joined is None:
         return None
@@ -76,6 +79,18 @@ def train(sae, policy, dtype, mesh):
     }
 
 
+def read_shards(folder, ranks, mesh):
+    """Whole SAEs, of the shards that two ranks wrote."""
+    for name, sae, _ in cases():
+        sae.double().initialise(0, activations(99, 200))
+        if mesh is not None:
+            split_latents(sae, mesh)
+        load_sharded(sae, folder / f"shards-{name}")
+        joined = whole(sae)
+        if joined is not None:
+            torch.save(joined.state_dict(), folder / f"{ranks}-{name}.pt")
+
+
 def train_all(folder, ranks):
     mesh = None
     if ranks > 1:
@@ -85,8 +100,13 @@ def train_all(folder, ranks):
         use_mesh(mesh)
         mesh = mesh[LATENTS]
     for dtype in (torch.float64, torch.float32)[: 1 if ranks == 4 else 2]:
-        results = {name: train(sae, policy, dtype, mesh) for name, sae, policy in cases()}
+        results = {}
+        for name, sae, policy in cases():
+            shards = folder / f"shards-{name}" if ranks == 2 and dtype == torch.float64 else None
+            results[name] = train(sae, policy, dtype, mesh, shards)
         if mesh is None or mesh.get_local_rank() == 0:
             torch.save(results, folder / f"{ranks}-{dtype}.pt")
+    if ranks != 2:
+        read_shards(folder, ranks, mesh)
     if ranks > 1:
         dist.destroy_process_group()

@@ -24,6 +24,7 @@ ROOMS = [
     ["controls"],
     ["panel"],
     ["family"],
+    ["strategies"],
     # data
     ["files"],
     ["sources"],
@@ -52,7 +53,7 @@ ROOMS = [
     ["__main__"],
 ]
 LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-CORE = ("kernels", "metrics", "formats", "saes", "freeze", "controls", "panel", "family")
+CORE = ("kernels", "metrics", "formats", "saes", "freeze", "controls", "panel", "family", "strategies")
 HEAVY = ("transformers", "open_clip", "datasets")
 
 

@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
 from sae_lightning.checks import check_at_least
-from sae_lightning.distributed import all_gather_int
+from sae_lightning.distributed import Ranks, all_gather_int
 from sae_lightning.trainer import run_folder
 from sae_lightning.whole_files import whole_file
 
@@ -54,7 +54,7 @@ class Checkpoints(ModelCheckpoint):
         if not between_steps or trainer.global_step % _STEPS_BETWEEN_CHECKS or validation_is_due(trainer):
             return
         is_time = time.monotonic() - self._saved_at >= 60 * self.minutes
-        if all_gather_int(int(is_time))[0]:  # clocks differ, so rank 0 decides
+        if all_gather_int(int(is_time), ranks=Ranks.ALL)[0]:  # clocks differ, so rank 0 decides
             self._save(trainer)
 
     @override

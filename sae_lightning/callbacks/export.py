@@ -9,6 +9,7 @@ from typing_extensions import override
 from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SAEModule
 from sae_lightning.saes.record import provenance_of
+from sae_lightning.saes.splitting import whole
 from sae_lightning.trainer import run_folder
 
 
@@ -23,16 +24,20 @@ class ExportSAEs(Callback):
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         run = run_folder(trainer)
-        if run is None or not trainer.is_global_zero or not isinstance(pl_module, SAEModule):
+        if run is None or not isinstance(pl_module, SAEModule):
             return
         resumed = pl_module.resumed
         is_unchanged = resumed is not None and resumed.step == trainer.global_step
-        for member, sae in pl_module.trained_members.items():
+        for member, own in pl_module.trained_members.items():
+            sae = whole(own)
+            if sae is None or not trainer.is_global_zero:
+                continue
             if is_unchanged and (run / SAES_FOLDER / str(member) / "sae.json").is_file():
                 continue  # nothing was trained: what the file says of its training stays true
             sae.provenance = provenance_of(pl_module, member)
             sae.save(run / SAES_FOLDER / str(member))
-        _export_beside(run, pl_module)
+        if trainer.is_global_zero:
+            _export_beside(run, pl_module)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning.distributed import world_size
 from sae_lightning.evaluators.base import Evaluator, datamodule_of
 from sae_lightning.evaluators.latent_scores import mean_over_draws
 from sae_lightning.evaluators.scores import Scores
@@ -21,6 +22,7 @@ from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, forget_af
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.saving import tensors_to_save
+from sae_lightning.saes.splitting import whole
 from sae_lightning.trainer import callbacks_of, run_folder
 
 V = TypeVar("V")
@@ -52,7 +54,7 @@ class MetricsFile(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
-        self._samples += len(batch) * trainer.world_size
+        self._samples += len(batch) * world_size()
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,7 +73,10 @@ class MetricsFile(Callback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         run = run_folder(trainer)
-        if run is None or not trainer.is_global_zero:
+        if run is None:
+            return
+        fingerprints = fingerprints_of(pl_module)
+        if not trainer.is_global_zero:
             return
         callbacks = callbacks_of(trainer)
         measured = measured_scores(callbacks)
@@ -89,7 +94,7 @@ class MetricsFile(Callback):
             sizes_with_references(pl_module.sizes, values) if isinstance(pl_module, SAEModule) else {},
             member_floors=by_tag({scores.metric.name: scores.member_floors for scores in measured}),
             repeats=by_tag({scores.metric.name: tuples(scores.repeats or {}) for scores in measured}),
-            fingerprints=fingerprints_of(pl_module),
+            fingerprints=fingerprints,
             references=pl_module.references if isinstance(pl_module, SAEModule) else {},
             controls=pl_module.controls_for if isinstance(pl_module, SAEModule) else {},
         ).as_json()
@@ -114,9 +119,13 @@ class MetricsFile(Callback):
 
 
 def fingerprints_of(module: LightningModule) -> dict[Member, str]:
-    """Return the fingerprint of each SAE that has its start, the one that it would have as an exported SAE."""
-    saes = module.members if isinstance(module, SAEModule) else {}
-    return {member: fingerprint(tensors_to_save(sae)) for member, sae in saes.items() if sae.is_initialised}
+    """Return the fingerprint of each SAE that has its start, the one that it would have as an exported SAE.
+
+    A collective call where SAEs are split over ranks; the first rank then has the fingerprints.
+    """
+    members = module.members if isinstance(module, SAEModule) else {}
+    saes = {member: whole(sae) for member, sae in members.items() if sae.is_initialised}
+    return {member: fingerprint(tensors_to_save(sae)) for member, sae in saes.items() if sae is not None}
 
 
 def measured_scores(callbacks: Iterable[Callback]) -> list[Scores]:

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from typing_extensions import override
 
 from sae_lightning.checks import check_whole
+from sae_lightning.distributed import world_size
 from sae_lightning.evaluators.base import datamodule_of
 
 
@@ -85,4 +86,4 @@ class ThroughputBar(TQDMProgressBar):
 
     def _rows_per_step(self) -> int:
         datamodule = datamodule_of(self.trainer)
-        return (1 if datamodule is None else datamodule.batch_size) * self.trainer.world_size
+        return (1 if datamodule is None else datamodule.batch_size) * world_size()

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from typing_extensions import override
 
 import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: PocketText, PocketImages, ...)
+import sae_lightning.strategies  # noqa: F401  (trainer.strategy names them)
 from sae_lightning import cpu_settings
 from sae_lightning.callbacks import (
     Checkpoints,
@@ -321,13 +322,14 @@ class SAECLI(LightningCLI):
 
 
 def _refuse_sharding(strategy: Any) -> None:
-    """Refuse strategies that split parameters over ranks.
+    """Refuse strategies that split parameters over ranks and know nothing of latents.
 
     They fail late, or (ModelParallelStrategy) train each rank on its own.
     """
     name = str(getattr(strategy, "class_path", strategy)).split(".")[-1]
     if name.lower().startswith(("fsdp", "deepspeed", "modelparallel")):
         raise ValueError(
-            f"trainer.strategy={name} splits an SAE over devices, which is not supported: every device holds whole "
-            "SAEs. Use trainer.strategy=ddp; docs/scaling.md has the sizes that fit on one GPU"
+            f"trainer.strategy={name} splits an SAE over devices in a way that is not supported. Use "
+            "trainer.strategy=latents, which deals its latents out, or ddp, where every device holds whole SAEs; "
+            "docs/scaling.md has the sizes that fit on one GPU"
         )

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
+from sae_lightning import distributed
 from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.code import Code
 from sae_lightning.datamodules.norms import STATE_KEY, norms_of_checkpoint
@@ -111,13 +112,18 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     @property
     def rank(self) -> int:
-        """Number of this process, from 0."""
-        return self.trainer.global_rank if self.trainer is not None else 0
+        """Number of this process among those that share the data, from 0."""
+        return distributed.rank() if distributed.has_mesh() else self._process[0]
 
     @property
     def world_size(self) -> int:
-        """Number of processes that train together."""
-        return self.trainer.world_size if self.trainer is not None else 1
+        """Number of processes that share the data."""
+        return distributed.world_size() if distributed.has_mesh() else self._process[1]
+
+    @property
+    def _process(self) -> tuple[int, int]:
+        """Number of this process, and of all."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     # For subclasses
     # ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -24,6 +24,7 @@ from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import all_gather_object, rank, world_size
 from sae_lightning.evaluators.latent_scores import LatentScores
 from sae_lightning.evaluators.scores import Scores
+from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member, Tag
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step
@@ -57,6 +58,9 @@ class Evaluator(Callback, ABC):
         self._is_active = False
         self._told: set[str] = set()
 
+    takes_split: ClassVar[bool] = False
+    """Whether it can measure SAEs whose latents lie on several ranks: of weights it sees those of one rank."""
+
     # For subclasses
     # ----------------------------------------------------------------------------------------------------
 
@@ -77,6 +81,12 @@ class Evaluator(Callback, ABC):
         """Check that there is something to evaluate."""
         if not isinstance(pl_module, SAEModule):
             raise ValueError(f"{type(self).__name__}: expected an SAE or a SanityPanel, got {type(pl_module).__name__}")
+        mesh = pl_module.device_mesh
+        if not self.takes_split and mesh is not None and LATENTS in (mesh.mesh_dim_names or ()):
+            raise ValueError(
+                f"trainer.strategy={LATENTS}: {type(self).__name__} reads whole SAEs, of which each rank has a part. "
+                "Leave it out, and ask it of the run's checkpoint on one process, with sae validate"
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide whether this validation counts."""

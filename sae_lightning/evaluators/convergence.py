@@ -34,6 +34,8 @@ class Convergence(Evaluator):
         every_n_validations: 1 or more; the last validation always counts.
     """
 
+    takes_split = True
+
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Read the losses of training; those of the first rank speak for all."""
         falls = module.loss_curve.fall() if module.loss_curve is not None else None

@@ -35,10 +35,12 @@ class Drift(Evaluator):
         every_n_validations: 1 or more; the last validation always counts.
     """
 
+    takes_split = True
+
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
-        """Read the parameters; they are the same on every rank."""
+        """Read the parameters."""
         cosines = {
-            member: cosine_to_start(sae.W_dec.detach(), sae.W_dec_start)
+            member: sae.mesh.whole(cosine_to_start(sae.W_dec.detach(), sae.W_dec_start), everywhere=True)
             for member, sae in module.trained_members.items()
         }
         if not cosines:

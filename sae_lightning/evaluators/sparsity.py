@@ -41,6 +41,8 @@ class Sparsity(Evaluator):
         every_n_validations: 1 or more; the last validation always counts.
     """
 
+    takes_split = True
+
     def start(self, module: SAEModule) -> None:
         """Make fresh metrics."""
         self._metrics = {

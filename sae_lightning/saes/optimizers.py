@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
 
 _LARGEST_LEARNING_RATE = 1e3
+_ELEMENTWISE = (
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.Adamax,
+    torch.optim.RMSprop,
+    torch.optim.Adagrad,
+    torch.optim.SGD,
+)
 
 
 def speed_up(optimizer: Optimizer) -> Optimizer:
@@ -52,6 +62,20 @@ def check_learning_rates(optimizer: Optimizer) -> None:
     """
     for group in optimizer.param_groups:
         check_between(0, _LARGEST_LEARNING_RATE, lr=float(group["lr"]), hint="for Adam as a rule 1e-5 to 1e-2")
+
+
+def refuse_unless_elementwise(optimizer: Optimizer) -> None:
+    """Refuse an optimizer that may look at a whole matrix, where a rank has the rows of its latents alone.
+
+    Raises:
+        ValueError: unless it is one of torch that moves each entry by itself.
+    """
+    names = [f"torch.optim.{kind.__name__}" for kind in _ELEMENTWISE]
+    if type(optimizer) not in _ELEMENTWISE:
+        raise ValueError(
+            f"optimizer={type(optimizer).__name__} with latents on several ranks: it may use more than each entry of a "
+            f"matrix by itself, and would train another SAE than on one; take one of {', '.join(names)}"
+        )
 
 
 def clip_by_norm(sae: "SparseAutoencoder", max_norm: float) -> None:

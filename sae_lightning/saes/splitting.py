@@ -36,6 +36,16 @@ def split_latents(sae: SparseAutoencoder, mesh: DeviceMesh) -> None:
         setattr(sae, name, nn.Parameter(own, tensor.requires_grad) if is_parameter else own)
 
 
+def dealt_out(module: nn.Module) -> dict[str, tuple[LatentMesh, int]]:
+    """Return by name the tensors of a module's state that are dealt out: over which mesh, and along which dimension."""
+    return {
+        f"{prefix}.{name}".removeprefix("."): (sae.mesh, dim)
+        for prefix, sae in module.named_modules()
+        if isinstance(sae, SparseAutoencoder) and sae.mesh.size > 1
+        for name, dim in sae.by_latent.items()
+    }
+
+
 @torch.no_grad()
 def whole(sae: SparseAutoencoder) -> SparseAutoencoder | None:
     """Return an SAE with the latents of all ranks, on the CPU of the first rank; a collective call.
