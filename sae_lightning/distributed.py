@@ -1,8 +1,9 @@
 """Collective operations that the core needs; with one process they return their argument.
 
-Ranks lie on a mesh of the dimensions ("members", "data"). Along "data" they hold the same SAEs, each on its share of
-the activations: what an SAE counts, selects or averages over the batch is reduced along it. Along "members" they hold
-different SAEs. Without a mesh every rank holds all SAEs, and all ranks are one "data".
+Ranks lie on a mesh of the dimensions ("members", "data"), or ("members", "data", "latents"). Along "data" they hold
+the same SAEs, each on its share of the activations: what an SAE counts, selects or averages over the batch is reduced
+along it. Along "members" they hold different SAEs, and along "latents" parts of the same (`latent_mesh.py`). Without a
+mesh every rank holds all SAEs, and all ranks are one "data".
 """
 
 from collections.abc import Hashable, Mapping
@@ -61,6 +62,23 @@ def rank(ranks: Ranks = Ranks.SAME_MEMBERS) -> int:
     return dist.get_rank(group_of(ranks)) if world_size(ranks) > 1 else 0
 
 
+def is_first_of_members() -> bool:
+    """Return whether this rank is the first of those that have the same SAEs, or parts of them."""
+    if not _meshes:
+        return rank() == 0
+    names = _meshes[0].mesh_dim_names or ()
+    return all(_meshes[0].get_local_rank(name) == 0 for name in names if name != Ranks.OTHER_MEMBERS.value)
+
+
+def number_among_readers() -> tuple[int, int]:
+    """Return the number of this process among those that read data of their own, and how many these are.
+
+    Ranks that have parts of the same SAEs read the same.
+    """
+    own, other = (rank(ranks) for ranks in (Ranks.SAME_MEMBERS, Ranks.OTHER_MEMBERS))
+    return other * world_size() + own, world_size() * world_size(Ranks.OTHER_MEMBERS)
+
+
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Replace each entry by its sum over the ranks with the same members, in place, and return the tensor."""
     if world_size() > 1:
@@ -73,6 +91,15 @@ def all_reduce_min(tensor: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(tensor, dist.ReduceOp.MIN, group=group_of())
     return tensor
+
+
+def all_gather(tensor: Tensor) -> Tensor:
+    """Return the tensors of the ranks with the same members, all of one shape, in order of ranks as [n_ranks, ...]."""
+    if world_size() == 1:
+        return tensor[None]
+    gathered = tensor.new_empty((world_size(), *tensor.shape))
+    dist.all_gather(list(gathered.unbind()), tensor, group=group_of())
+    return gathered
 
 
 def all_gather_int(value: int, lower_ranks_only: bool = False, ranks: Ranks = Ranks.SAME_MEMBERS) -> list[int]:

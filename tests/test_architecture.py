@@ -14,7 +14,7 @@ ROOMS = [
     ["_torchvision", "cores"],
     ["__init__"],
     ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],
-    ["provenance", "whole_files", "trainer", "shipped", "checkpoint_parts"],
+    ["provenance", "whole_files", "trainer", "shipped", "checkpoint_parts", "latent_mesh"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],

@@ -6,10 +6,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from typing_extensions import override
 
-from sae_lightning.distributed import rank
+from sae_lightning.distributed import is_first_of_members
 from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SAEModule
 from sae_lightning.saes.record import provenance_of
+from sae_lightning.saes.splitting import whole
 from sae_lightning.trainer import run_folder
 
 
@@ -24,21 +25,25 @@ class ExportSAEs(Callback):
     @override
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         run = run_folder(trainer)
-        if run is None or rank() or not isinstance(pl_module, SAEModule):  # the first of those with the same members
+        if run is None or not isinstance(pl_module, SAEModule):
             return
         resumed = pl_module.resumed
         is_unchanged = resumed is not None and resumed.step == trainer.global_step
-        for member, sae in pl_module.trained_members.items():
+        for member, own in pl_module.trained_members.items():
+            sae = whole(own)
+            if sae is None or not is_first_of_members():
+                continue
             if is_unchanged and (run / SAES_FOLDER / str(member) / "sae.json").is_file():
                 continue  # nothing was trained: what the file says of its training stays true
             sae.provenance = provenance_of(pl_module, member)
             sae.save(run / SAES_FOLDER / str(member))
-        _export_beside(run, pl_module)
+        if is_first_of_members():
+            _export_beside(run, pl_module)
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         run = run_folder(trainer)
-        if run is None or rank() or not isinstance(pl_module, SAEModule):
+        if run is None or not is_first_of_members() or not isinstance(pl_module, SAEModule):
             return
         if trainer.state.fn != TrainerFn.FITTING and not pl_module.all_trained_members:
             _export_beside(run, pl_module)

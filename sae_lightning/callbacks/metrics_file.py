@@ -22,6 +22,7 @@ from sae_lightning.runs.metrics_lines import METRICS_FILE, Validation, forget_af
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.saving import tensors_to_save
+from sae_lightning.saes.splitting import whole
 from sae_lightning.trainer import callbacks_of, run_folder
 
 V = TypeVar("V")
@@ -118,9 +119,13 @@ class MetricsFile(Callback):
 
 
 def fingerprints_of(module: LightningModule) -> dict[Member, str]:
-    """Return the fingerprint of each SAE that has its start, the one that it would have as an exported SAE."""
-    saes = module.members if isinstance(module, SAEModule) else {}
-    return {member: fingerprint(tensors_to_save(sae)) for member, sae in saes.items() if sae.is_initialised}
+    """Return the fingerprint of each SAE that has its start, the one that it would have as an exported SAE.
+
+    A collective call where SAEs are split over ranks; the first rank then has the fingerprints.
+    """
+    members = module.members if isinstance(module, SAEModule) else {}
+    saes = {member: whole(sae) for member, sae in members.items() if sae.is_initialised}
+    return {member: fingerprint(tensors_to_save(sae)) for member, sae in saes.items() if sae is not None}
 
 
 def measured_scores(callbacks: Iterable[Callback]) -> list[Scores]:

@@ -348,6 +348,7 @@ def _check_strategy(strategy: Any, model: str) -> None:
         )
     if name.lower().startswith(("fsdp", "deepspeed", "modelparallel")):
         raise ValueError(
-            f"trainer.strategy={name} splits an SAE over devices, which is not supported: every device holds whole "
-            "SAEs. Use trainer.strategy=ddp; docs/scaling.md has the sizes that fit on one GPU"
+            f"trainer.strategy={name} splits an SAE over devices in a way that is not supported. Use "
+            "trainer.strategy=latents, which deals its latents out, or ddp, where every device holds whole SAEs; "
+            "docs/scaling.md has the sizes that fit on one GPU"
         )

@@ -126,7 +126,9 @@ class ActivationDataModule(LightningDataModule, ABC):
 
     @property
     def _process(self) -> tuple[int, int]:
-        """Number of this process, and of all."""
+        """Number of this process among those that read data of their own, and of all of these."""
+        if distributed.has_mesh():
+            return distributed.number_among_readers()
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     @property

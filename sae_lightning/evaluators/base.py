@@ -25,6 +25,7 @@ from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import Ranks, all_gather_object, rank, world_size
 from sae_lightning.evaluators.latent_scores import LatentScores
 from sae_lightning.evaluators.scores import Scores, join_ranks
+from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member, Tag, by_part
 from sae_lightning.metric import Metric
 from sae_lightning.saes.base import SparseAutoencoder
@@ -65,6 +66,9 @@ class Evaluator(Callback, ABC):
         self._is_active = False
         self._told: set[str] = set()
 
+    takes_split: ClassVar[bool] = False
+    """Whether it can measure SAEs whose latents lie on several ranks: of weights it sees those of one rank."""
+
     # For subclasses
     # ----------------------------------------------------------------------------------------------------
 
@@ -90,6 +94,12 @@ class Evaluator(Callback, ABC):
                 f"{type(self).__name__} compares members with each other, and with trainer.strategy=members they are "
                 "on different devices: leave it out, and ask it of the checkpoint on one process, with sae validate "
                 "--trainer.strategy auto --trainer.devices 1"
+            )
+        mesh = pl_module.device_mesh
+        if not self.takes_split and mesh is not None and LATENTS in (mesh.mesh_dim_names or ()):
+            raise ValueError(
+                f"trainer.strategy={LATENTS}: {type(self).__name__} reads whole SAEs, of which each rank has a part. "
+                "Leave it out, and ask it of the run's checkpoint on one process, with sae validate"
             )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -36,6 +36,7 @@ class Convergence(Evaluator):
     """
 
     declares = (LOSS_FALL,)
+    takes_split = True
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Read the losses of training; those of the first rank speak for all."""

@@ -36,11 +36,12 @@ class Drift(Evaluator):
     """
 
     declares = tuple(map(cosine_metric, _LABELS))
+    takes_split = True
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
-        """Read the parameters; they are the same on every rank."""
+        """Read the parameters."""
         cosines = {
-            member: cosine_to_start(sae.W_dec.detach(), sae.W_dec_start)
+            member: sae.mesh.whole(cosine_to_start(sae.W_dec.detach(), sae.W_dec_start), everywhere=True)
             for member, sae in module.trained_members.items()
         }
         if not cosines:

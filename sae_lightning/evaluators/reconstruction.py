@@ -93,6 +93,8 @@ class Reconstruction(Evaluator):
 
     _datamodule: ActivationDataModule | None = None
 
+    takes_split = True
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the datamodule, which knows what is massive."""
         super().setup(trainer, pl_module, stage)

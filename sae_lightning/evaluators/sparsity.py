@@ -42,6 +42,7 @@ class Sparsity(Evaluator):
     """
 
     declares = (L0, DEAD_FRACTION)
+    takes_split = True
 
     def start(self, module: SAEModule) -> None:
         """Make fresh metrics."""

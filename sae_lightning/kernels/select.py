@@ -14,9 +14,11 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from sae_lightning.code import Code, FullCode
-from sae_lightning.distributed import all_gather_int, all_reduce_min, all_reduce_sum, world_size
+from sae_lightning.distributed import all_reduce_min, all_reduce_sum, world_size
+from sae_lightning.kernels.over_ranks import kth_largest_of_ranks, largest_of_ranks, places_left
 from sae_lightning.kernels.pre_acts import PreActs
 from sae_lightning.kernels.sparse import DENSE_SHARE, sampled_times
+from sae_lightning.latent_mesh import ALONE, LatentMesh
 
 BUCKET_SIZES = (16, 8, 5, 4, 3, 2)
 """Latents in a bucket: the first size that divides d_sae and leaves enough buckets."""
@@ -53,10 +55,25 @@ def entries_above(pre_acts: PreActs, threshold: float, full: bool = False) -> Co
     return code.where(code.values > threshold) if pre_acts.screened else code
 
 
-def top_k_per_row(pre_acts: PreActs, k: int) -> Code:
-    """Return `relu` of the k largest entries of each row; those that are not positive are explicit zeros."""
-    values, indices = largest_per_row(pre_acts, k)
-    return Code.from_rows(values.relu(), indices, pre_acts.d_sae)
+def top_k_per_row(pre_acts: PreActs, k: int, mesh: LatentMesh = ALONE) -> Code:
+    """Return `relu` of the k largest entries of each row; those that are not positive are explicit zeros.
+
+    Args:
+        pre_acts: pre-activations of the latents of this rank.
+        k: entries of each row, of all ranks together.
+        mesh: of the ranks that have the other latents.
+    """
+    code = largest_code(pre_acts, k, mesh)
+    return code.with_values(code.values.relu())
+
+
+def largest_code(pre_acts: PreActs, k: int, mesh: LatentMesh = ALONE) -> Code:
+    """Return the k largest entries of each row, negative ones included; the arguments are those of `top_k_per_row`."""
+    values, indices = largest_per_row(pre_acts, min(k, pre_acts.d_sae))
+    if mesh.size == 1:
+        return Code.from_rows(values, indices, pre_acts.d_sae)
+    rows, places = largest_of_ranks(values, k, mesh).nonzero(as_tuple=True)
+    return Code.from_entries(values[rows, places], rows, indices[rows, places], len(values), pre_acts.d_sae)
 
 
 def largest_per_row(pre_acts: PreActs, k: int) -> tuple[Float[Tensor, "batch k"], Int64[Tensor, "batch k"]]:
@@ -69,34 +86,37 @@ def largest_per_row(pre_acts: PreActs, k: int) -> tuple[Float[Tensor, "batch k"]
     return values.to(pre_acts.x.dtype), indices
 
 
-def top_k_of_batch(pre_acts: PreActs, k: int, guess: float = 0.0) -> Code:
+def top_k_of_batch(pre_acts: PreActs, k: int, guess: float = 0.0, mesh: LatentMesh = ALONE) -> Code:
     """Return the `k * batch` largest positive entries of the whole batch, over all ranks together.
 
     Args:
         pre_acts: pre-activations of this rank.
-        k: entries per row on average.
+        k: entries per row on average, of all latents.
         guess: a value that is likely below the smallest entry to be kept, such as that of the last batch, the same on
             all ranks; 0 if there is none. A good guess saves time; it never changes the result.
+        mesh: of the ranks that have the other latents.
 
     Returns:
         The entries kept on this rank; fewer than `k * batch` where fewer are positive. Of entries equal to the smallest
         one kept, those of lower ranks and rows come first.
     """
-    n = _global_count(k * pre_acts.batch_size, pre_acts.device)
+    n = k * pre_acts.batch_size  # the ranks of a mesh have the same rows
+    if world_size() > 1:
+        n = int(all_reduce_sum(torch.tensor(n, device=pre_acts.device)))
     # From the most promising limit to the one that cannot fail; the next is tried where too few entries lie above.
-    limits = (lambda: guess, lambda: _estimate_smallest(pre_acts, k), lambda: 0.0)
+    limits = (lambda: guess, lambda: _estimate_smallest(pre_acts, k, mesh), lambda: 0.0)
     for limit in (limit() for limit in limits[guess <= 0 :]):
         code = entries_above(pre_acts, max(limit, 0.0))
-        n_above_limit = _global_count(code.nnz, pre_acts.device)
+        n_above_limit = _count_of_ranks(code.nnz, pre_acts.device, mesh)
         if n_above_limit >= n or limit <= 0:
             break
     if n_above_limit <= n:
         return code
-    smallest = _kth_largest_of_ranks(code.values, n)
+    is_alone = world_size() == mesh.size == 1
+    smallest = largest(code.values[None], n)[0].min() if is_alone else kth_largest_of_ranks(code.values, n, mesh)
     above, equal = code.values > smallest, code.values == smallest
-    n_above, n_equal = int(above.sum()), int(equal.sum())
     # Entries equal to the smallest one fill the places that are left, and the lower ranks choose first.
-    room = n - sum(all_gather_int(n_above)) - sum(all_gather_int(n_equal, lower_ranks_only=True))
+    room = places_left(n, above.sum(), equal.sum(), mesh)
     return code.where(above | (equal & (equal.cumsum(0) <= room)))
 
 
@@ -248,7 +268,7 @@ def _kth_largest(matrix: Shaped[Tensor, "n m"], k: int) -> Shaped[Tensor, " n"]:
     return torch.from_numpy(np.partition(wide.numpy(), m - k, axis=1)[:, m - k].copy()).to(matrix.dtype)
 
 
-# On a GPU, and over ranks
+# On a GPU, and from a sample
 # --------------------------------------------------------------------------------------------------------------------
 
 
@@ -266,34 +286,20 @@ def _top_k_of_block(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, candidates.gather(1, chosen)
 
 
-def _estimate_smallest(pre_acts: PreActs, k: int) -> float:
+def _estimate_smallest(pre_acts: PreActs, k: int, mesh: LatentMesh) -> float:
     """Return a value somewhat below the smallest entry to be kept, from a sample of rows; the same on all ranks."""
     n_rows = min(pre_acts.batch_size, max(1, 2**21 // pre_acts.d_sae))
     estimate = 0.0
     if n_rows:
         rows = torch.arange(n_rows, device=pre_acts.device) * pre_acts.batch_size // n_rows
         sample = pre_acts.exact(rows).view(-1)
-        estimate = 0.9 * float(torch.topk(sample, k * n_rows, sorted=False).values.min())
-    return float(all_reduce_min(torch.tensor(estimate, device=pre_acts.device)))
+        n = min(-(-k // mesh.size) * n_rows, sample.numel())
+        estimate = 0.9 * float(torch.topk(sample, n, sorted=False).values.min())
+    return float(mesh.min(all_reduce_min(torch.tensor(estimate, device=pre_acts.device))))
 
 
-def _global_count(n: int, device: torch.device) -> int:
+def _count_of_ranks(n: int, device: torch.device, mesh: LatentMesh) -> int:
     """Return the sum of a count over all ranks."""
-    return int(all_reduce_sum(torch.tensor(n, device=device))) if world_size() > 1 else n
-
-
-def _kth_largest_of_ranks(values: Float[Tensor, " n"], k: int) -> Tensor:
-    """Return the k-th largest of positive values over all ranks."""
-    if world_size() == 1:
-        return largest(values[None], k)[0].min()
-    # Positive floats are ordered as their bits are: bisect on the bits, with one count over the ranks per round (31 at
-    # most, whatever the number of values).
-    bits = values.float().view(torch.int32)
-    low, high = 0, 0x7F800000  # count(bits >= low) >= k > count(bits >= high)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _global_count(int((bits >= middle).sum()), values.device) >= k:
-            low = middle
-        else:
-            high = middle
-    return torch.tensor(low, dtype=torch.int32, device=values.device).view(torch.float32).to(values.dtype)
+    if world_size() == mesh.size == 1:
+        return n
+    return int(mesh.sum(all_reduce_sum(torch.tensor(n, device=device))))

@@ -17,6 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from sae_lightning.code import Code
+from sae_lightning.latent_mesh import ALONE, LatentMesh
 
 DENSE_SHARE = 0.1
 """Share of stored entries from which dense products are quicker (estimated for d_in 512 on two AVX-512 cores)."""
@@ -53,6 +54,7 @@ def sparse_decode(
     code: Code,
     W_dec: Float[Tensor, "d_sae d_in"],
     b_dec: Float[Tensor, " d_in"] | None = None,
+    mesh: LatentMesh = ALONE,
 ) -> Float[Tensor, "batch d_in"]:
     """Return `z @ W_dec + b_dec`, where z has the values at the entries of `code` and zeros elsewhere.
 
@@ -61,11 +63,15 @@ def sparse_decode(
         code: names the entries.
         W_dec: [d_sae, d_in] decoder.
         b_dec: [d_in] decoder bias, or None for none.
+        mesh: of the ranks that have the other latents; the loss must be the same on all of them.
 
     Returns:
         [batch, d_in] reconstructions, with gradients to values, W_dec and b_dec.
     """
-    return _SparseDecode.apply(values, code, W_dec, b_dec)
+    if mesh.size == 1:
+        return _SparseDecode.apply(values, code, W_dec, b_dec)
+    x_hat = mesh.sum(_SparseDecode.apply(values, code, W_dec, None))
+    return x_hat if b_dec is None else x_hat + b_dec
 
 
 def _bag(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor, order: Tensor | None = None) -> Tensor:

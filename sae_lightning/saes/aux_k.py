@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_lightning.code import Code
-from sae_lightning.kernels import PreActs, largest_per_row, sparse_decode, sparse_encode
+from sae_lightning.kernels import PreActs, largest_code, sparse_decode, sparse_encode
+from sae_lightning.latent_mesh import ALONE, LatentMesh
 
 
 def aux_k_loss(
@@ -24,6 +24,7 @@ def aux_k_loss(
     b_enc: Float[Tensor, " d_sae"],
     b_dec: Float[Tensor, " d_in"] | None,
     W_dec: Float[Tensor, "d_sae d_in"],
+    mesh: LatentMesh = ALONE,
 ) -> Float[Tensor, ""] | None:
     """Return the loss above, or None when no latent is dead.
 
@@ -35,9 +36,11 @@ def aux_k_loss(
         b_enc: [d_sae] encoder bias.
         b_dec: [d_in] the bias that was subtracted from x, or None.
         W_dec: [d_sae, d_in] decoder.
+        mesh: of the ranks that have the other latents, whose dead ones compete with those of this rank.
     """
     dead_latents = dead.nonzero()[:, 0]
-    n_dead = dead_latents.numel()
+    n_own = dead_latents.numel()
+    n_dead = n_own if mesh.size == 1 else int(mesh.sum(dead.sum()))
     if n_dead == 0:
         return None
     k_aux = max(1, x.shape[1] // 2)
@@ -45,9 +48,9 @@ def aux_k_loss(
     # products are quicker. Their number changes all the time, and product libraries make and keep a kernel for each
     # size, so sizes grow in steps; the padding is latent 0 with a bias of -inf, which is never chosen.
     step = max(64, len(dead) // 32)
-    latents = F.pad(dead_latents, (0, -n_dead % step))
-    padding = torch.arange(len(latents), device=latents.device) >= n_dead
+    latents = F.pad(dead_latents, (0, -n_own % step if n_own else step))
+    padding = torch.arange(len(latents), device=latents.device) >= n_own
     W_enc, b_enc, W_dec = W_enc.T[latents].T, b_enc[latents].masked_fill(padding, -torch.inf), W_dec[latents]
-    code = Code.from_rows(*largest_per_row(PreActs(x, W_enc, b_enc, screen=False), min(k_aux, n_dead)), len(latents))
-    explained = sparse_decode(sparse_encode(x, W_enc, b_enc, b_dec, code), code, W_dec)
+    code = largest_code(PreActs(x, W_enc, b_enc, screen=False), min(k_aux, n_dead), mesh)
+    explained = sparse_decode(sparse_encode(x, W_enc, b_enc, b_dec, code), code, W_dec, mesh=mesh)
     return (residual.detach() - explained).square().sum(1).mean() * min(n_dead / k_aux, 1.0)

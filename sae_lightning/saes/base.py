@@ -23,6 +23,7 @@ from sae_lightning.checks import check_above, check_at_least, check_seed, check_
 from sae_lightning.code import Code, RowNorm
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
+from sae_lightning.latent_mesh import LatentMesh
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
@@ -73,6 +74,16 @@ class SparseAutoencoder(SAEModule):
 
     in_scaled_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
     """Tensors that scale with the input: saving divides them by `input_scale`."""
+    by_latent: ClassVar[Mapping[str, int]] = {
+        "W_enc": 1,
+        "b_enc": 0,
+        "W_dec": 0,
+        "W_dec_start": 0,
+        "samples_since_fired": 0,
+    }
+    """Tensors with an entry for each latent, and the dimension of these; all others are the same on every rank."""
+    mesh: LatentMesh
+    """Which latents this rank has; all, unless `split_latents` dealt them out."""
     provenance: Mapping[str, Any] = {}
     """What it is of: activations, data and training, from the file it was read from or the run that exports it."""
     freeze_policy: Mapping[str, Any] = {"class": "NoFreeze"}
@@ -114,6 +125,7 @@ class SparseAutoencoder(SAEModule):
         check_seed(seed=seed)
         check_input_norm(input_norm)
         self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, TRAINED
+        self.mesh = LatentMesh([d_sae])
         self.init, self.tied_init, self.scale_input = init or Isotropic(), tied_init, scale_input
         self.b_dec_init, self.apply_b_dec_to_input = b_dec_init or GeometricMedian(), apply_b_dec_to_input
         self.input_norm, self.unit_norm_decoder = input_norm, unit_norm_decoder
@@ -209,7 +221,10 @@ class SparseAutoencoder(SAEModule):
 
     @abstractmethod
     def select(self, pre_acts: PreActs) -> Code:
-        """Return the latents of pre-activations, without gradient; in training mode those that training needs."""
+        """Return the latents of pre-activations, without gradient; in training mode those that training needs.
+
+        Of a dictionary over several ranks both are those of this rank's latents.
+        """
 
     def normalise(self, x: Float[Tensor, "batch d_in"]) -> tuple[Float[Tensor, "batch d_in"], RowNorm | None]:
         """Return activations as `input_norm` makes them, and how to go back; without it the same and None."""
@@ -247,7 +262,7 @@ class SparseAutoencoder(SAEModule):
         check_finite(x)
         inputs, norm = self._inputs(x.reshape(-1, self.d_in))
         chosen = self.select(self._pre_acts(inputs))
-        code = chosen.with_values(self.activate(chosen.values, chosen)).with_row_norm(norm)
+        code = self.mesh.join(chosen.with_values(self.activate(chosen.values, chosen))).with_row_norm(norm)
         return code if x.dim() == 2 else code.with_leading(x.shape[:-1])
 
     @torch.no_grad()
@@ -281,7 +296,8 @@ class SparseAutoencoder(SAEModule):
                 "of activations: give the Code that encode of this SAE returned, or one made from it by with_values"
             )
         rows = code if code.shape is None else code.with_leading((code.batch_size,))
-        x_hat = sparse_decode(rows.values, rows, self.W_dec, self.b_dec) / self.input_scale
+        own = self.mesh.own_part(rows)
+        x_hat = sparse_decode(own.values, own, self.W_dec, self.b_dec, self.mesh) / self.input_scale
         if code.row_norm is not None:
             x_hat = code.row_norm.undo(x_hat)
         return x_hat.reshape(*code.leading, self.d_in)
@@ -352,7 +368,7 @@ class SparseAutoencoder(SAEModule):
             centred = pre_acts.x
             with record_function("sae::select"):
                 chosen = self.select(pre_acts)
-        b_dec = self.b_dec if self.apply_b_dec_to_input else None
+        b_dec = self.mesh.shared(self.b_dec) if self.apply_b_dec_to_input else None
         values = sparse_encode(centred, self.W_enc, self.b_enc, b_dec, chosen)
         code = chosen.with_values(self.activate(values, chosen))
         with record_function("sae::decode"):
@@ -362,7 +378,7 @@ class SparseAutoencoder(SAEModule):
             losses["loss"] = losses["loss"] + losses["penalty"]
         if self.aux_coefficient:
             residual = target - x_hat.detach()
-            aux = aux_k_loss(centred, residual, self.dead, self.W_enc, self.b_enc, b_dec, self.W_dec)
+            aux = aux_k_loss(centred, residual, self.dead, self.W_enc, self.b_enc, b_dec, self.W_dec, self.mesh)
             if aux is not None:
                 losses["aux"] = aux
                 losses["loss"] = losses["loss"] + self.aux_coefficient * aux
@@ -377,7 +393,7 @@ class SparseAutoencoder(SAEModule):
         self, code: Code, target: Float[Tensor, "batch d_in"]
     ) -> tuple[Float[Tensor, "batch d_in"], dict[str, Tensor]]:
         """Return the reconstruction of the scaled input, and its losses: `mse`, and `loss`, by default the same."""
-        x_hat = sparse_decode(code.values, code, self.W_dec, self.b_dec)
+        x_hat = sparse_decode(code.values, code, self.W_dec, self.b_dec, self.mesh)
         mse = squared_error(x_hat, target)
         return x_hat, {"loss": mse, "mse": mse}
 
@@ -402,17 +418,17 @@ class SparseAutoencoder(SAEModule):
 
     @torch.no_grad()
     def _count_firings(self, code: Code) -> Tensor:
-        """Update `samples_since_fired` over all ranks, and return the mean l0 of this rank."""
+        """Update `samples_since_fired` over the ranks of a batch, and return the mean l0 of this rank's samples."""
         # One reduction for both: the counts, and after them the number of samples.
         counts = F.pad(code.firing_counts(), (0, 1), value=code.batch_size)
-        l0 = counts[:-1].sum() / code.batch_size
-        fired, n_samples = all_reduce_sum(counts).tensor_split([self.d_sae])
+        l0 = self.mesh.sum(counts[:-1].sum()) / code.batch_size
+        fired, n_samples = all_reduce_sum(counts).tensor_split([code.d_sae])
         self.samples_since_fired.add_(n_samples).masked_fill_(fired > 0, 0)
         return l0
 
     @property
     def dead(self) -> Bool[Tensor, " d_sae"]:
-        """Which latents have not fired for `dead_after_samples` samples of training."""
+        """Which latents have not fired for `dead_after_samples` samples of training; those of this rank."""
         return self.samples_since_fired >= self.dead_after_samples
 
     @torch.no_grad()

@@ -71,9 +71,9 @@ class BatchTopK(SparseAutoencoder):
             if torch.isnan(self.threshold):
                 raise ValueError("BatchTopK has no threshold yet: train it for a step, or load a trained one")
             return entries_above(pre_acts, float(self.threshold))
-        code = top_k_of_batch(pre_acts, self.k, guess=GUESS * float(self.last_smallest))
+        code = top_k_of_batch(pre_acts, self.k, GUESS * float(self.last_smallest), self.mesh)
         smallest = code.values.min() if code.nnz else code.values.new_tensor(torch.inf)
-        smallest = all_reduce_min(smallest.to(self.threshold.dtype))
+        smallest = self.mesh.min(all_reduce_min(smallest.to(self.threshold.dtype)))
         if torch.isfinite(smallest):
             self.last_smallest.copy_(smallest)
             # The first batch sets the threshold; later ones move it.

@@ -10,7 +10,7 @@ fixed (eq 8 of the paper); the magnitude learns how active they are from the rec
 `b_enc` is the paper's gate bias.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,7 @@ class Gated(L1Penalised):
     """
 
     in_scaled_units = (*L1Penalised.in_scaled_units, "b_mag")
+    by_latent: ClassVar = {**L1Penalised.by_latent, "r_mag": 0, "b_mag": 0}
 
     def __init__(self, d_in: int, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(d_in, **kwargs)
@@ -54,7 +55,8 @@ class Gated(L1Penalised):
     ) -> dict[str, Tensor]:
         """Return the L1 norm of the gate, the error of decoding it, and the penalty with both."""
         gate = values.relu()
-        l1 = self.weighted_by_norms(gate, code).sum() / code.batch_size
-        by_gate = squared_error(sparse_decode(gate, code, self.W_dec.detach(), self.b_dec.detach()), target)
+        l1 = self.mesh.sum(self.weighted_by_norms(gate, code).sum()) / code.batch_size
+        decoded = sparse_decode(gate, code, self.W_dec.detach(), self.b_dec.detach(), self.mesh)
+        by_gate = squared_error(decoded, target)
         penalty = self.l1_weight(code, step) * l1 + by_gate
         return {"l1": l1, "mse_by_gate": by_gate, "penalty": penalty}

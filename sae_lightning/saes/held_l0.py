@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from sae_lightning.checks import check_above
 from sae_lightning.code import Code
 from sae_lightning.distributed import all_reduce_sum, world_size
+from sae_lightning.latent_mesh import ALONE, LatentMesh
 
 RATE, GAIN = 0.02, 3.0
 SETTLING_SAMPLES = 16_384
@@ -62,9 +63,15 @@ class L1Control(nn.Module):
         self.register_buffer("log_factor", torch.zeros(()))
 
     @torch.no_grad()
-    def forward(self, code: Code) -> Float[Tensor, ""]:
-        """Return the factor for this batch, and move the state by its l0 over all ranks."""
-        l0 = all_reduce_sum(code.firing_counts().sum().float() / code.batch_size) / world_size()
+    def forward(self, code: Code, mesh: LatentMesh = ALONE) -> Float[Tensor, ""]:
+        """Return the factor for this batch, and move the state by its l0 over all ranks.
+
+        Args:
+            code: latents of this rank.
+            mesh: of the ranks that have the other latents.
+        """
+        own = code.firing_counts().sum().float() / code.batch_size
+        l0 = mesh.sum(all_reduce_sum(own)) / world_size()
         excess = (l0 / self.target).log().clamp(-1.0, 1.0)
         factor = (self.log_factor + GAIN * excess).exp()
         self.log_factor.add_(RATE * excess)

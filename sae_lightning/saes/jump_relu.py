@@ -15,7 +15,7 @@ float32 whatever the precision of the products.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -98,6 +98,7 @@ class JumpReLU(SparseAutoencoder):
     """
 
     in_scaled_units = (*SparseAutoencoder.in_scaled_units, "threshold")
+    by_latent: ClassVar = {**SparseAutoencoder.by_latent, "threshold": 0}
 
     def __init__(
         self,
@@ -132,7 +133,8 @@ class JumpReLU(SparseAutoencoder):
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
     ) -> dict[str, Tensor]:
         """Return the penalty on l0, whose gradient reaches thresholds alone: the step is flat in the values."""
-        l0 = _Step.apply(values.detach(), code.of_latents(self.threshold), self.bandwidth).sum() / code.batch_size
+        own_l0 = _Step.apply(values.detach(), code.of_latents(self.threshold), self.bandwidth).sum() / code.batch_size
+        l0 = self.mesh.sum(own_l0)
         global_l0 = all_reduce_sum(l0.detach().clone()) / world_size()
         return {"penalty": warmed_up(step, self.sparsity_warmup_steps) * self.penalty(l0, global_l0)}
 

@@ -41,7 +41,7 @@ class L1Penalised(SparseAutoencoder):
     def l1_weight(self, code: Code, step: int) -> float | Tensor:
         """Return the weight of the penalty at this step, for a batch of this l0."""
         weight = self.l1_coefficient * warmed_up(step, self.sparsity_warmup_steps)
-        return weight if self.l1_control is None else weight * self.l1_control(code)
+        return weight if self.l1_control is None else weight * self.l1_control(code, self.mesh)
 
     @property
     def held_l0(self) -> float | None:

@@ -8,7 +8,7 @@ reconstruction without any group; so with one group this is BatchTopK.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from sae_lightning.checks import is_finite
 from sae_lightning.code import Code
 from sae_lightning.kernels import sparse_decode
+from sae_lightning.latent_mesh import LatentMesh
 from sae_lightning.saes.batch_topk import BatchTopK
 
 
@@ -46,19 +47,22 @@ class MatryoshkaBatchTopK(BatchTopK):
         self.group_fractions = list(group_fractions)
         self.group_ends = ends
         """One past the last latent of each group; the last is d_sae."""
+        self.mesh = LatentMesh([end - start for start, end in pairwise([0, *ends])])
 
     def reconstruction_losses(
         self, code: Code, target: Float[Tensor, "batch d_in"]
     ) -> tuple[Float[Tensor, "batch d_in"], dict[str, Tensor]]:
         """Return the reconstruction with all groups, `loss`, the mean over prefixes, and `mse`, that of all groups."""
-        n_groups, batch = len(self.group_ends), code.batch_size
-        group = torch.bucketize(code.indices, torch.tensor(self.group_ends, device=code.indices.device), right=True)
+        ends, batch = self.mesh.own_ends, code.batch_size
+        n_groups = len(ends)
+        group = torch.bucketize(code.indices, torch.tensor(ends, device=code.indices.device), right=True)
         # One decode for all prefixes: the batch is repeated for each group with the latents of that group alone, and
         # the cumulative sum over groups makes prefixes of them.
         entries = torch.cat([(group == g).nonzero()[:, 0] for g in range(n_groups)])
         rows = (code.rows + group * batch)[entries]
-        parts = Code.from_entries(code.values[entries], rows, code.indices[entries], n_groups * batch, self.d_sae)
-        x_hats = sparse_decode(parts.values, parts, self.W_dec).view(n_groups, batch, self.d_in).cumsum(0) + self.b_dec
+        parts = Code.from_entries(code.values[entries], rows, code.indices[entries], n_groups * batch, code.d_sae)
+        x_hats = sparse_decode(parts.values, parts, self.W_dec, mesh=self.mesh)
+        x_hats = x_hats.view(n_groups, batch, self.d_in).cumsum(0) + self.b_dec
         errors = (x_hats - target).square().sum((1, 2)) / batch
         return x_hats[-1], {"loss": errors.mean(), "mse": errors[-1]}
 

@@ -19,12 +19,13 @@ from torch.optim import Optimizer
 from sae_lightning.checkpoint_parts import PARTS, join
 from sae_lightning.code import Code
 from sae_lightning.distributed import Ranks, all_gather_int, join_members, world_size
+from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.finite import non_finite_weight, refuse_non_finite, why_not_finite
 from sae_lightning.saes.held_l0 import SETTLING_SAMPLES
 from sae_lightning.saes.inputs import activations_in, check_shape, first_activations, non_finite
 from sae_lightning.saes.loss_curve import LossCurve
-from sae_lightning.saes.optimizers import check_learning_rates, clip_by_norm, speed_up
+from sae_lightning.saes.optimizers import check_learning_rates, clip_by_norm, refuse_unless_elementwise, speed_up
 from sae_lightning.saes.record import KEY, record_of, refuse_other_record
 from sae_lightning.saes.resuming import (
     Resumed,
@@ -314,6 +315,8 @@ class SAEModule(LightningModule, ABC):
         """Return one optimizer over everything that has gradients; freeze policies have taken theirs away by now."""
         optimizer = speed_up(self.optimizer(self._trained_parameters()))
         check_learning_rates(optimizer)
+        if any(sae.mesh.size > 1 for sae in self.trained_members.values()):
+            refuse_unless_elementwise(optimizer)
         groups, scheduler = groups_of(optimizer), None
         if self.lr_scheduler is not None:
             scheduler = self.lr_scheduler(optimizer)
@@ -445,7 +448,16 @@ class SAEModule(LightningModule, ABC):
             reopen_epoch(checkpoint, n_batches)
 
     def configure_model(self) -> None:
-        """Tell DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks."""
+        """Deal latents out over ranks where the strategy asks for that.
+
+        Tell DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks.
+        """
+        if self.device_mesh is not None and LATENTS in (self.device_mesh.mesh_dim_names or ()):
+            from sae_lightning.saes.splitting import split_latents
+
+            for sae in self.trained_members.values():
+                if sae.mesh.size == 1:  # a module is set up again for each fit and validation
+                    split_latents(sae, self.device_mesh[LATENTS])
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
 

@@ -25,5 +25,5 @@ class ReLU(L1Penalised):
         self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
     ) -> dict[str, Tensor]:
         """Return the mean L1 norm of the latents, and the penalty on it."""
-        l1 = self.weighted_by_norms(code.values, code).sum() / code.batch_size
+        l1 = self.mesh.sum(self.weighted_by_norms(code.values, code).sum()) / code.batch_size
         return {"l1": l1, "penalty": self.l1_weight(code, step) * l1}

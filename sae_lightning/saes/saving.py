@@ -78,7 +78,16 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def tensors_to_save(sae: SparseAutoencoder) -> dict[str, Tensor]:
-    """Return the tensors of `sae.safetensors`, the scale of the input folded in, where they are."""
+    """Return the tensors of `sae.safetensors`, the scale of the input folded in, where they are.
+
+    Raises:
+        ValueError: if the SAE is split over ranks.
+    """
+    if sae.mesh.size > 1:
+        raise ValueError(
+            f"this rank has {len(sae.b_enc)} of {sae.d_sae} latents: call sae_lightning.saes.splitting.whole(sae) on "
+            "all ranks, and save what it returns on the first"
+        )
     tensors = {name: tensor for name, tensor in sae.state_dict().items() if _is_kept(name)}
     scale = sae.input_scale
     tensors.update({name: tensors[name] / scale for name in sae.in_scaled_units}, input_scale=torch.ones_like(scale))

@@ -28,7 +28,7 @@ class TopK(SparseAutoencoder):
 
     def select(self, pre_acts: PreActs) -> Code:
         """Return the k largest entries of each row."""
-        return top_k_per_row(pre_acts, self.k)
+        return top_k_per_row(pre_acts, self.k, self.mesh)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of SparseAutoencoder, and k."""

@@ -2,11 +2,14 @@
 
 from lightning.pytorch.strategies import StrategyRegistry
 
+from sae_lightning.strategies.latents import LatentsStrategy
 from sae_lightning.strategies.members import MembersStrategy
 
-if MembersStrategy.name not in StrategyRegistry:
-    StrategyRegistry.register(
-        MembersStrategy.name, MembersStrategy, description="the members of a SanityPanel on different devices"
-    )
+for strategy, what in (
+    (MembersStrategy, "the members of a SanityPanel on different devices"),
+    (LatentsStrategy, "the latents of each SAE on different devices"),
+):
+    if strategy.name not in StrategyRegistry:
+        StrategyRegistry.register(strategy.name, strategy, description=what)
 
-__all__ = ["MembersStrategy"]
+__all__ = ["LatentsStrategy", "MembersStrategy"]

@@ -1,0 +1,112 @@
+"""Trains every variant with its latents on so many ranks, and writes what came out: called by test_latents.py."""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+
+from sae_lightning.distributed import use_mesh
+from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
+from sae_lightning.latent_mesh import LATENTS
+from sae_lightning.saes import BatchTopK, Gated, JumpReLU, MatryoshkaBatchTopK, ReLU, TargetL0, TopK
+from sae_lightning.saes.optimizers import clip_by_norm, speed_up
+from sae_lightning.saes.sharded import load_sharded, save_sharded
+from sae_lightning.saes.splitting import split_latents, whole
+
+D_IN, D_SAE, BATCH, STEPS = 8, 45, 32, 5
+
+
+def cases():
+    shared = {"d_sae": D_SAE, "dead_after_samples": 60, "aux_coefficient": 0.5}
+    jumping = {"penalty": TargetL0(3.0, settle=True), "bandwidth": 0.1, "initial_threshold": 0.2}
+    yield "topk", TopK(D_IN, k=3, **shared), NoFreeze()
+    yield "topk_of_most", TopK(D_IN, k=30, **shared), FrozenEncoder()
+    yield "batch_topk", BatchTopK(D_IN, k=3, settle=True, **shared), NoFreeze()
+    yield "soft_frozen", BatchTopK(D_IN, k=3, apply_b_dec_to_input=False, **shared), SoftFrozenDecoder(0.999)
+    yield "frozen", BatchTopK(D_IN, k=3, input_norm="layer_norm", **shared), FrozenDecoder()
+    yield "matryoshka", MatryoshkaBatchTopK(D_IN, k=3, **shared), NoFreeze()
+    yield "relu", ReLU(D_IN, l1_coefficient=0.1, target_l0=4.0, **shared), NoFreeze()
+    yield "free_norms", ReLU(D_IN, l1_coefficient=0.1, unit_norm_decoder=False, **shared), NoFreeze()
+    yield "gated", Gated(D_IN, l1_coefficient=0.1, **shared), NoFreeze()
+    yield "jump_relu", JumpReLU(D_IN, scale_input=True, **jumping, **shared), NoFreeze()
+
+
+def activations(seed, n=BATCH):
+    generator = torch.Generator().manual_seed(seed)
+    return 3 * torch.randn(n, D_IN, generator=generator, dtype=torch.float64) + 1
+
+
+def train(sae, policy, dtype, mesh, shards):
+    """Five steps; losses of each, gradients of the last by name, state, and what the SAE then does of a batch."""
+    sae.to(dtype).initialise(0, activations(99, 200).to(dtype))
+    policy.freeze(sae)
+    if mesh is not None:
+        split_latents(sae, mesh)
+    optimizer = speed_up(torch.optim.Adam([one for one in sae.parameters() if one.requires_grad], lr=0.02))
+    losses = []
+    for step in range(STEPS):
+        losses.append(sae.losses(activations(step).to(dtype), step))
+        losses[-1]["loss"].backward()
+        clip_by_norm(sae, 1.0)
+        sae.project_decoder_gradient()
+        if step == STEPS - 1:
+            gradients = {name: one.grad.clone() for name, one in sae.named_parameters() if one.grad is not None}
+        optimizer.step()
+        optimizer.zero_grad()
+        sae.constrain()
+        with torch.no_grad():
+            policy.project(sae)
+    sae.settle(activations(7, 200).to(dtype))
+    sae.eval()
+    code = sae.encode(activations(8).to(dtype))
+    out = {"code": code.to_dense(), "x_hat": sae.decode(code)}
+    dims = sae.by_latent
+    gradients = {name: sae.mesh.whole(one, dims[name]) if name in dims else one for name, one in gradients.items()}
+    if shards is not None:
+        save_sharded(sae, shards)
+    joined = whole(sae)
+    if joined is None:
+        return None
+    joined_code = joined.encode(activations(8).to(dtype))
+    assert torch.equal(joined_code.to_dense() != 0, out["code"] != 0), "the joined SAE is another"
+    return {
+        "losses": {f"{step}/{name}": value.detach() for step, of in enumerate(losses) for name, value in of.items()},
+        "gradients": gradients,
+        "state": joined.state_dict(),
+        "out": out,
+        "dead": int(joined.dead.sum()),
+    }
+
+
+def read_shards(folder, ranks, mesh):
+    """Whole SAEs, of the shards that two ranks wrote."""
+    for name, sae, _ in cases():
+        sae.double().initialise(0, activations(99, 200))
+        if mesh is not None:
+            split_latents(sae, mesh)
+        load_sharded(sae, folder / f"shards-{name}")
+        joined = whole(sae)
+        if joined is not None:
+            torch.save(joined.state_dict(), folder / f"{ranks}-{name}.pt")
+
+
+def train_all(folder, ranks):
+    mesh = None
+    if ranks > 1:
+        os.environ["RANK"] = os.environ["LOCAL_RANK"]
+        dist.init_process_group("gloo")
+        mesh = init_device_mesh("cpu", (1, 1, ranks), mesh_dim_names=("members", "data", LATENTS))
+        use_mesh(mesh)
+        mesh = mesh[LATENTS]
+    for dtype in (torch.float64, torch.float32)[: 1 if ranks == 4 else 2]:
+        results = {}
+        for name, sae, policy in cases():
+            shards = folder / f"shards-{name}" if ranks == 2 and dtype == torch.float64 else None
+            results[name] = train(sae, policy, dtype, mesh, shards)
+        if mesh is None or mesh.get_local_rank() == 0:
+            torch.save(results, folder / f"{ranks}-{dtype}.pt")
+    if ranks != 2:
+        read_shards(folder, ranks, mesh)
+    if ranks > 1:
+        dist.destroy_process_group()
