@@ -81,8 +81,7 @@ class Evaluator(Callback, ABC):
         """Check that there is something to evaluate."""
         if not isinstance(pl_module, SAEModule):
             raise ValueError(f"{type(self).__name__}: expected an SAE or a SanityPanel, got {type(pl_module).__name__}")
-        mesh = pl_module.device_mesh
-        if not self.takes_split and mesh is not None and LATENTS in (mesh.mesh_dim_names or ()):
+        if not self.takes_split and pl_module.n_latent_ranks > 1:
             raise ValueError(
                 f"trainer.strategy={LATENTS}: {type(self).__name__} reads whole SAEs, of which each rank has a part. "
                 "Leave it out, and ask it of the run's checkpoint on one process, with sae validate"
