@@ -1,9 +1,9 @@
 """Collective operations that the core needs; with one process they return their argument.
 
-Ranks lie on a mesh of the dimensions ("members", "data"), or ("members", "data", "latents"). Along "data" they hold
-the same SAEs, each on its share of the activations: what an SAE counts, selects or averages over the batch is reduced
-along it. Along "members" they hold different SAEs, and along "latents" parts of the same (`latent_mesh.py`). Without a
-mesh every rank holds all SAEs, and all ranks are one "data".
+Ranks lie on a mesh of the dimensions ("members", "data") and, where a dictionary is split, "latents". Along "data" they
+hold the same SAEs, each on its share of the activations: what an SAE counts, selects or averages over the batch is
+reduced along it. Along "members" they hold different SAEs, along "latents" other latents of the same SAEs, which is
+`latent_mesh.py`. Without a mesh every rank holds all SAEs, and all ranks are one "data".
 """
 
 from collections.abc import Hashable, Mapping

@@ -95,8 +95,7 @@ class Evaluator(Callback, ABC):
                 "on different devices: leave it out, and ask it of the checkpoint on one process, with sae validate "
                 "--trainer.strategy auto --trainer.devices 1"
             )
-        mesh = pl_module.device_mesh
-        if not self.takes_split and mesh is not None and LATENTS in (mesh.mesh_dim_names or ()):
+        if not self.takes_split and pl_module.n_latent_ranks > 1:
             raise ValueError(
                 f"trainer.strategy={LATENTS}: {type(self).__name__} reads whole SAEs, of which each rank has a part. "
                 "Leave it out, and ask it of the run's checkpoint on one process, with sae validate"

@@ -180,6 +180,12 @@ class SAEModule(LightningModule, ABC):
         first: dict[str, int] = {member.part: sae.d_in for member, sae in self.all_members.items()}
         return sum(first.values())
 
+    @property
+    def n_latent_ranks(self) -> int:
+        """Number of ranks over which the strategy deals out the latents of each SAE that is trained."""
+        mesh = self.device_mesh
+        return mesh[LATENTS].size() if mesh is not None and LATENTS in (mesh.mesh_dim_names or ()) else 1
+
     def forward(self, x: Tensor) -> Any:  # noqa: ANN401
         """Return the reconstruction of raw activations [..., d_in] by each member; of a lone SAE see its own.
 
@@ -452,11 +458,12 @@ class SAEModule(LightningModule, ABC):
 
         Tell DDP not to broadcast buffers at each step: what changes in them is already reduced over ranks.
         """
-        if self.device_mesh is not None and LATENTS in (self.device_mesh.mesh_dim_names or ()):
+        if self.n_latent_ranks > 1:
             from sae_lightning.saes.splitting import split_latents
 
             for sae in self.trained_members.values():
                 if sae.mesh.size == 1:  # a module is set up again for each fit and validation
+                    assert self.device_mesh is not None
                     split_latents(sae, self.device_mesh[LATENTS])
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 

@@ -3,9 +3,11 @@
 import copy
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
+from sae_lightning.distributed import world_size
 from sae_lightning.latent_mesh import LatentMesh
 from sae_lightning.saes.base import SparseAutoencoder
 
@@ -22,10 +24,17 @@ def split_latents(sae: SparseAutoencoder, mesh: DeviceMesh) -> None:
         mesh: of one dimension.
 
     Raises:
-        ValueError: if the SAE is split already, or there are more ranks than latents of a group.
+        ValueError: if the SAE is split already, a rank would have no latent, or the ranks of the mesh are taken to
+            have different data.
     """
     if sae.mesh.size > 1:
         raise ValueError(f"this SAE is split over {sae.mesh.size} ranks already")
+    if world_size() * mesh.size() > dist.get_world_size():
+        raise ValueError(
+            f"{mesh.size()} ranks would share the latents, and {world_size()} share the data: ranks that share latents "
+            'have the same data; lay all ranks on a mesh ("members", "data", "latents") with '
+            "sae_lightning.distributed.use_mesh, and give its part mesh['latents']"
+        )
     sae.mesh = LatentMesh(sae.mesh.groups, mesh)
     if sae.mesh.size == 1:
         return
