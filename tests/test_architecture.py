@@ -14,7 +14,7 @@ ROOMS = [
     ["_torchvision", "cores"],
     ["__init__"],
     ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],
-    ["provenance", "whole_files", "trainer"],
+    ["provenance", "whole_files", "trainer", "submodules"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],
@@ -37,6 +37,7 @@ ROOMS = [
     ["runs"],
     ["callbacks", "loggers"],
     ["verdict"],
+    ["training"],
     # showing, studies
     ["figures"],
     ["density"],
