@@ -14,7 +14,7 @@ ROOMS = [
     ["_torchvision", "cores"],
     ["__init__"],
     ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],
-    ["provenance", "whole_files", "trainer", "shipped", "checkpoint_parts", "latent_mesh"],
+    ["provenance", "whole_files", "trainer", "shipped", "checkpoint_parts", "latent_mesh", "submodules"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],
@@ -38,6 +38,7 @@ ROOMS = [
     ["runs"],
     ["callbacks", "loggers"],
     ["verdict"],
+    ["training"],
     # showing, studies
     ["figures"],
     ["density"],

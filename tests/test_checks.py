@@ -26,6 +26,7 @@ GIVEN = {  # what a class needs besides the number; no model and no file is read
     "CachedActivations": {"path": "none"},
     "DecoderDirections": {"saes": ["none"]},
     "ActivationFiles": {"paths": "none"},
+    "ActivationTensors": {"activations": "none"},
     "References": {"k": 2},
     "FileText": {"paths": "none"},
     "HubText": {"dataset": "none"},

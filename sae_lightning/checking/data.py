@@ -14,10 +14,11 @@ import yaml
 
 from sae_lightning import datamodules
 from sae_lightning.class_paths import current_class_paths
-from sae_lightning.datamodules.activation_files import HELDOUT_FRACTION, split_rows
+from sae_lightning.datamodules.activation_files import read_rows
 from sae_lightning.datamodules.cache.manifest import read_manifest
 from sae_lightning.datamodules.cache.storage import Folder
 from sae_lightning.datamodules.row_files import RowFiles
+from sae_lightning.datamodules.row_split import HELDOUT_FRACTION
 from sae_lightning.inspection.hook_names import name_in_model, place_of
 from sae_lightning.runs.run import run_of_sae
 from sae_lightning.saes import SparseAutoencoder
@@ -97,8 +98,9 @@ def rows_of(section: Mapping[str, Any]) -> tuple[int, int] | None:
     if str(section["class_path"]).rpartition(".")[2] != "ActivationFiles":
         return None
     arguments = section["init_args"]
-    rows = RowFiles(arguments["paths"], arguments.get("key"))
-    return split_rows(len(rows), float(arguments.get("heldout_fraction", HELDOUT_FRACTION)))
+    names = {"paths", "key", "split_key", "group_key", "heldout_fraction"}
+    _, split = read_rows(**{name: value for name, value in arguments.items() if name in names})
+    return len(split.train), len(split.heldout)
 
 
 def nulls_of(names: Sequence[str], section: Mapping[str, Any], d_in: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sae_lightning.controls import Control
 from sae_lightning.datamodules import ActivationDataModule, ActivationFiles
 from sae_lightning.datamodules.from_settings import make_datamodule
 from sae_lightning.datamodules.row_files import RowFiles
+from sae_lightning.datamodules.row_split import Numbers, take
 from sae_lightning.inspection.inspecting import inspect_on_model
 from sae_lightning.inspection.report import Inspection
 from sae_lightning.saes import SparseAutoencoder
@@ -188,12 +189,13 @@ def _notes_on_rows(datamodule: ActivationDataModule, tokens: int | None) -> list
     """Say what activations in files leave open, and whether those that are held out are like the others."""
     if not isinstance(datamodule, ActivationFiles):
         return []
-    rows, n_train = datamodule.rows, datamodule.n_train
+    rows, split, n_train = datamodule.rows, datamodule.split, datamodule.n_train
+    last = "The last " if isinstance(split.heldout, range) else ""
     notes = [
-        f"The activations have no model beside them: its loss is not measured. The last {len(rows) - n_train:,} of "
+        f"The activations have no model beside them: its loss is not measured. {last}{len(split.heldout):,} of "
         f"{len(rows):,} rows are held out."
     ]
-    norms = [_mean_norm(rows, *ends) for ends in ((0, n_train), (n_train, len(rows)))]
+    norms = [_mean_norm(rows, side) for side in (split.train, split.heldout)]
     if not min(norms) > _SAME_NORM * max(norms):
         notes.append(
             f"The mean norm of held-out rows is {norms[1]:.4g} and of the others {norms[0]:.4g}: the file seems to be "
@@ -205,9 +207,9 @@ def _notes_on_rows(datamodule: ActivationDataModule, tokens: int | None) -> list
     return notes
 
 
-def _mean_norm(rows: RowFiles, begin: int, end: int) -> float:
-    """Return the mean norm of rows begin to end - 1, of a few thousand that are evenly spaced."""
-    chosen = torch.arange(begin, end, -(-(end - begin) // _N_COMPARED))
+def _mean_norm(rows: RowFiles, numbers: Numbers) -> float:
+    """Return the mean norm of the rows of these numbers, of a few thousand that are evenly spaced."""
+    chosen = take(numbers, torch.arange(0, len(numbers), -(-len(numbers) // _N_COMPARED)))
     return float(rows[chosen].norm(dim=1).mean())
 
 

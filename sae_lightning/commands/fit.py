@@ -11,7 +11,6 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -21,16 +20,7 @@ from typing_extensions import override
 
 import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: PocketText, PocketImages, ...)
 from sae_lightning import cpu_settings
-from sae_lightning.callbacks import (
-    Checkpoints,
-    ExportSAEs,
-    Interrupt,
-    MetricsFile,
-    RankWatch,
-    RunConfig,
-    ThroughputBar,
-    WholeFiles,
-)
+from sae_lightning.callbacks import RunConfig, WholeFiles
 from sae_lightning.callbacks.checkpoint_file import read_checkpoint
 from sae_lightning.callbacks.run_config import refuse_taken_folder
 from sae_lightning.causal import EntityPrompts
@@ -41,7 +31,6 @@ from sae_lightning.commands.parser import parse
 from sae_lightning.commands.rehearsal import choose_machine, say_unused_devices
 from sae_lightning.controls import Control
 from sae_lightning.datamodules import ActivationDataModule, Text
-from sae_lightning.evaluators import Convergence, Drift, Reconstruction, Sparsity
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Embedding, Images
@@ -54,6 +43,7 @@ from sae_lightning.saes import BiasInit, DecoderInit, L0Penalty, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
 from sae_lightning.strategies import MembersStrategy
 from sae_lightning.trainer import run_folder
+from sae_lightning.training import TRAINER_DEFAULTS, default_callbacks
 from sae_lightning.verdict import experiment_texts, write_verdict
 
 _LONGEST_NAME = 200
@@ -108,9 +98,7 @@ class SAECLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": "sae", "exit_on_error": False},  # `cli.main` reports errors
             trainer_defaults={
-                "max_epochs": 1,  # an epoch of a datamodule is all of its `train_samples`
-                "devices": 1,  # of several GPUs Lightning would take all, and with them a batch as many times as large
-                "num_sanity_val_steps": 0,  # evaluators skip the sanity check, so it would check nothing
+                **TRAINER_DEFAULTS,
                 "logger": {"class_path": "sae_lightning.loggers.MemberTensorBoardLogger"},
             },
             args=args,
@@ -236,17 +224,20 @@ class SAECLI(LightningCLI):
         freeze = self._get(self.config_init, "freeze")
         if freeze is not None:
             callbacks.append(freeze)
-        for default, kind in self._default_callbacks():
+        trainer = self.settings.trainer
+        for default, kind in default_callbacks(
+            trainer.enable_progress_bar is not False, trainer.enable_checkpointing is not False
+        ):
             if not any(isinstance(callback, kind) for callback in callbacks):
                 callbacks.append(default)
         plugins = self._get(self.config_init, "trainer")["plugins"] or []
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeFiles())
-        trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, logger=self._loggers(), **kwargs)
-        say_unused_devices(trainer)
-        cpu_settings.share_threads(trainer.num_devices)
-        return trainer
+        runner = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, logger=self._loggers(), **kwargs)
+        say_unused_devices(runner)
+        cpu_settings.share_threads(runner.num_devices)
+        return runner
 
     def _loggers(self) -> list[Logger] | bool:
         """Return the loggers, the first of which says where the run lies; ours does where no other would."""
@@ -257,19 +248,6 @@ class SAECLI(LightningCLI):
         if loggers and isinstance(loggers[0], TensorBoardLogger | CSVLogger):
             return loggers
         return [RunFolder(**(self._place or {"name": self.settings.name})), *loggers]
-
-    def _default_callbacks(self) -> list[tuple[Callback, type]]:
-        """Return the callbacks of every run, each with the class of which another one takes its place."""
-        evaluators = [Reconstruction(), Sparsity(), Drift(), Convergence()]
-        defaults: list[tuple[Callback, type]] = [(evaluator, type(evaluator)) for evaluator in evaluators]
-        if self.settings.trainer.enable_progress_bar is not False:
-            defaults.append((ThroughputBar(), ProgressBar))
-        defaults.append((MetricsFile(), MetricsFile))
-        defaults.append((ExportSAEs(), ExportSAEs))
-        defaults.append((RankWatch(), RankWatch))
-        if self.settings.trainer.enable_checkpointing is not False:
-            defaults += [(Checkpoints(), ModelCheckpoint), (Interrupt(), Interrupt)]
-        return defaults
 
     def before_fit(self) -> None:
         """Refuse a folder that is taken, and keep freed memory from here on: what follows are temporaries."""

@@ -1,6 +1,7 @@
 """Batches of activations for training and validation."""
 
 from sae_lightning.datamodules.activation_files import ActivationFiles
+from sae_lightning.datamodules.activation_tensors import ActivationTensors
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.cached import CachedActivations
 from sae_lightning.datamodules.clip_images import ClipImages
@@ -15,6 +16,7 @@ from sae_lightning.datamodules.text import SourceError, Text
 __all__ = [
     "ActivationDataModule",
     "ActivationFiles",
+    "ActivationTensors",
     "CachedActivations",
     "ClipImages",
     "ClipText",

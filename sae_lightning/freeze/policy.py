@@ -38,6 +38,18 @@ class FreezePolicy(Callback):
         bound.member = member
         return bound
 
+    def hold(self, sae: SparseAutoencoder) -> None:
+        """Bind the policy to an SAE that is trained in a loop of one's own, before its optimizer is made.
+
+        `SparseAutoencoder.step` then projects after each step; in a fit the policy is a callback instead.
+
+        Args:
+            sae: a lone one.
+        """
+        sae.policy_name, sae.freeze_policy = self.name, describe(self)
+        self.freeze(sae)
+        sae.after_constraint = self.project
+
     def default_init(self) -> DecoderInit | None:
         """Return the start that the paper gives this baseline in a panel; None for that of the trained SAE."""
         return None
@@ -69,7 +81,7 @@ class FreezePolicy(Callback):
         sae = self._sae(pl_module)
         if self.member is None:
             sae.policy_name = self.name
-        sae.freeze_policy = describe(self)
+        sae.freeze_policy, sae.after_constraint = describe(self), None
         self.freeze(sae)
 
     @torch.no_grad()

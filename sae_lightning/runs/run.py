@@ -9,6 +9,7 @@ import yaml
 
 from sae_lightning.members import Member, Tag, natural_order, policy_order
 from sae_lightning.metric import Metric, undescribed
+from sae_lightning.runs import frames
 from sae_lightning.runs.drift import inactive_members
 from sae_lightning.runs.items import MetricItems, read_items
 from sae_lightning.runs.latents import LatentValues, read_latents
@@ -18,6 +19,7 @@ from sae_lightning.runs.starts import read_starts
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
     from sae_lightning.datamodules import ActivationDataModule
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.yaml"
 SAES_FOLDER = "saes"
+VERDICT_FILE = "verdict.json"
 _EXPECTED = "give a run folder, such as lightning_logs/<name>/version_0"
 
 
@@ -178,6 +181,18 @@ class Run:
             return None
         values = self.measurements.latents.get(name)
         return None if values is None else values.members.get(member)
+
+    def table(self) -> "pd.DataFrame":
+        """Return every metric of the last validation or test, a row for each member; see `frames.table`."""
+        return frames.table(self.measurements)
+
+    def verdict(self) -> "pd.DataFrame":
+        """Return what the trained SAE does to each baseline, a row for each; see `frames.verdict`."""
+        return frames.verdict(self.file(VERDICT_FILE))
+
+    def latents(self) -> "pd.DataFrame":
+        """Return what was measured of single latents, a row for each; see `frames.latents`."""
+        return frames.latents(self.measurements.latents)
 
     @property
     def references(self) -> Mapping[str, str]:

@@ -8,7 +8,8 @@ do, through kernels whose cost is that of the chosen entries.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -17,14 +18,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.profiler import record_function
 
 from sae_lightning.checks import check_above, check_at_least, check_seed, check_whole
-from sae_lightning.code import Code, RowNorm
+from sae_lightning.code import Code, FullCode, RowNorm
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
 from sae_lightning.latent_mesh import LatentMesh
 from sae_lightning.members import TRAINED, Member
+from sae_lightning.saes.attached import Attached, attach
 from sae_lightning.saes.aux_k import aux_k_loss
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
 from sae_lightning.saes.decoder_norm import normalise_, refuse_other_norms, remove_radial_
@@ -43,12 +46,12 @@ class SparseAutoencoder(SAEModule):
     """A sparse autoencoder, with unit-norm decoder directions unless told otherwise.
 
     `encode`, `decode` and the SAE itself take activations of any leading shape, and refuse another width, integers and
-    numbers that are not finite. A training loop of one's own makes three calls that a `Trainer` makes by itself:
+    numbers that are not finite. A training loop of one's own is three calls; `losses` raises where `optimizer.step()`
+    was called in place of the last:
 
-        sae.losses(x, step)["loss"].backward()
-        sae.project_decoder_gradient()
-        optimizer.step()
-        sae.constrain()
+        loss = sae.losses(x, step)["loss"]
+        loss.backward()
+        sae.step(optimizer)
 
     Args:
         d_in: width of an activation; linked to the data.
@@ -142,6 +145,9 @@ class SparseAutoencoder(SAEModule):
         self.register_load_state_dict_post_hook(_note_loaded)
         self.is_initialised = self.b_dec_awaits_data = False
         self._is_constrained = False  # since the last `losses`
+        self._at_losses: tuple[Tensor, ...] = ()  # biases
+        self.after_constraint: Callable[[SparseAutoencoder], None] | None = None
+        """What a freeze policy does after each step in a loop of one's own; in a fit its callback does."""
         if self.can_start_without_data and not self.W_dec.is_meta:
             self.initialise(seed)
 
@@ -192,7 +198,7 @@ class SparseAutoencoder(SAEModule):
         self.b_enc.zero_()
         self.b_dec.zero_()
         self.samples_since_fired.zero_()
-        self.seed, self.is_initialised = seed, True
+        self.seed, self.is_initialised, self._at_losses = seed, True, ()
         self.b_dec_awaits_data = self.b_dec_init.n_samples() > 0
         if samples is not None:
             self._start_b_dec(samples)
@@ -241,14 +247,18 @@ class SparseAutoencoder(SAEModule):
         return self._pre_acts(self._inputs(x)[0])
 
     def _pre_acts(self, inputs: Float[Tensor, "batch d_in"]) -> PreActs:
-        return PreActs(inputs - self.b_dec if self.apply_b_dec_to_input else inputs, self.W_enc, self.b_enc)
+        return PreActs(self._centred(inputs), self.W_enc, self.b_enc)
 
-    @torch.no_grad()
-    def encode(self, x: Tensor) -> Code:
-        """Return the latents of raw activations, in the units of training (`input_scale`); no gradient.
+    def _centred(self, inputs: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
+        return inputs - self.b_dec if self.apply_b_dec_to_input else inputs
+
+    def encode(self, x: Tensor, gradient: bool = False) -> Code:
+        """Return the latents of raw activations, in the units of training (`input_scale`).
 
         Args:
             x: [..., d_in] floating point; computed in float32.
+            gradient: let the values of the latents be differentiable in x. Which latents are active carries no
+                gradient, and the parameters of the SAE get none: to train it is for `losses`.
 
         Returns:
             A code with a row for each activation, whose `leading` shape is that of x.
@@ -260,17 +270,25 @@ class SparseAutoencoder(SAEModule):
         check_shape(x, self.d_in)
         check_device(x, self.W_dec)
         check_finite(x)
-        inputs, norm = self._inputs(x.reshape(-1, self.d_in))
-        chosen = self.select(self._pre_acts(inputs))
-        code = self.mesh.join(chosen.with_values(self.activate(chosen.values, chosen))).with_row_norm(norm)
+        if gradient and self.mesh.size > 1:
+            raise ValueError("gradient=True: this rank has a part of the latents; load the exported SAE as a whole")
+        with self._gradients_but_of_parameters() if gradient else torch.no_grad():
+            inputs, norm = self._inputs(x.reshape(-1, self.d_in))
+            with torch.no_grad():
+                chosen = self.select(self._pre_acts(inputs))
+            values = chosen.values
+            if gradient:
+                values = sparse_encode(self._centred(inputs), self.W_enc, self.b_enc, None, chosen)
+            code = self.mesh.join(chosen.with_values(self.activate(values, chosen))).with_row_norm(norm)
         return code if x.dim() == 2 else code.with_leading(x.shape[:-1])
 
-    @torch.no_grad()
-    def decode(self, latents: Code | Tensor) -> Tensor:
-        """Return the raw activations that latents reconstruct; no gradient.
+    def decode(self, latents: Code | Tensor, gradient: bool = False) -> Tensor:
+        """Return the raw activations that latents reconstruct.
 
         Args:
             latents: what `encode` returned, or dense latents [..., d_sae], all finite.
+            gradient: let the reconstruction be differentiable in the latents, dense ones that are zero included; the
+                parameters of the SAE get no gradient.
 
         Returns:
             [..., d_in] float32, of the leading shape of the latents.
@@ -287,7 +305,7 @@ class SparseAutoencoder(SAEModule):
         else:
             check_shape(latents, self.d_sae, "latents", "d_sae")
             flat = latents.reshape(-1, self.d_sae).to(self.W_dec.dtype)
-            code = Code.from_dense(flat).with_leading(latents.shape[:-1])
+            code = (FullCode(flat) if gradient else Code.from_dense(flat)).with_leading(latents.shape[:-1])
         check_device(code.values, self.W_dec, "latents")
         check_finite(code.values if isinstance(latents, Code) else latents, "latents")
         if (code.row_norm is None) != (self.input_norm is None):
@@ -297,10 +315,34 @@ class SparseAutoencoder(SAEModule):
             )
         rows = code if code.shape is None else code.with_leading((code.batch_size,))
         own = self.mesh.own_part(rows)
-        x_hat = sparse_decode(own.values, own, self.W_dec, self.b_dec, self.mesh) / self.input_scale
-        if code.row_norm is not None:
-            x_hat = code.row_norm.undo(x_hat)
+        with self._gradients_but_of_parameters() if gradient else torch.no_grad():
+            x_hat = sparse_decode(own.values, own, self.W_dec, self.b_dec, self.mesh) / self.input_scale
+            if code.row_norm is not None:
+                x_hat = code.row_norm.undo(x_hat)
         return x_hat.reshape(*code.leading, self.d_in)
+
+    @contextmanager
+    def _gradients_but_of_parameters(self) -> Iterator[None]:
+        """Take the parameters for constants in what is computed within, and keep all other gradients."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        try:
+            with torch.enable_grad():
+                yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+
+    def attach(self, model: nn.Module, hook: str, **options: Any) -> AbstractContextManager[Attached]:  # noqa: ANN401
+        """Read the latents of a model's activations, and change them, in forwards within a `with`.
+
+        Args:
+            model: any module of torch, such as a model of transformers or open_clip.
+            hook: dotted name of a submodule with activations [batch, seq, d_in], as in `named_modules()`.
+            options: see `saes.attached.attach`.
+        """
+        return attach(self, model, hook, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the reconstruction of raw activations [..., d_in], in their shape and dtype; no gradient.
@@ -323,8 +365,8 @@ class SparseAutoencoder(SAEModule):
     def losses(self, x: Tensor, step: int) -> dict[str, Tensor]:
         """Return differentiable loss terms of raw activations, and count which latents fired; in training mode.
 
-        After each optimizer step call `constrain`, and before it `project_decoder_gradient`: decoder directions have
-        unit norm, without which penalties can be evaded and norms drift.
+        Take optimizer steps with `step`: decoder directions have unit norm, without which penalties can be evaded and
+        norms drift.
 
         Args:
             x: [..., d_in] raw activations, one or more.
@@ -336,8 +378,9 @@ class SparseAutoencoder(SAEModule):
 
         Raises:
             ValueError: if x has another width, is not floating point or on another device, if the SAE is in evaluation
-                mode, if decoder directions are off unit norm, and on a CPU if the loss is not finite (elsewhere looking
-                would mean waiting).
+                mode, if an optimizer has changed it since the last call and nothing has constrained it, if decoder
+                directions are off unit norm, and on a CPU if the loss is not finite (elsewhere looking would mean
+                waiting).
         """
         self._check_started()
         if not self.training:
@@ -347,18 +390,49 @@ class SparseAutoencoder(SAEModule):
             )
         x = activations_in(x, self.d_in)
         check_device(x, self.W_dec)
-        self._check_unit_norm()
+        self._check_constrained()
         losses = self.loss_terms(x, step)
         if x.device.type == "cpu" and not torch.isfinite(losses["loss"]):
             raise ValueError(why_not_finite(self, x, losses["loss"]))
         return losses
 
-    def _check_unit_norm(self) -> None:
-        """Look at the norms of decoder directions, unless `constrain` has been called since the last `losses`."""
-        if self._is_constrained or not self.unit_norm_decoder or not self.W_dec.requires_grad:
-            self._is_constrained = False
-            return
-        refuse_other_norms(self.W_dec)
+    def step(self, optimizer: Optimizer) -> None:
+        """Take an optimizer step in a training loop of one's own, and bring the SAE back to what constrains it.
+
+        The decoder's gradient loses what would only change norms, gradients are set to None, directions get unit norm,
+        and a freeze policy that `FreezePolicy.hold` has bound to the SAE projects them.
+
+        Args:
+            optimizer: of the parameters of this SAE, and of others if need be.
+
+        Raises:
+            ValueError: if there is no gradient to step along.
+        """
+        if all(parameter.grad is None for parameter in self.parameters()):
+            raise ValueError('this SAE has no gradient: call sae.losses(x, step)["loss"].backward() before sae.step')
+        self.project_decoder_gradient()
+        optimizer.step()
+        optimizer.zero_grad()
+        self.constrain()
+        if self.after_constraint is not None:
+            self.after_constraint(self)
+
+    def _check_constrained(self) -> None:
+        """Refuse parameters that were changed since the last `losses` and not constrained, and norms other than 1.
+
+        Nothing is looked at where `constrain` has been called since. Biases are what every step changes, whatever is
+        frozen.
+        """
+        biases = (self.b_enc.detach(), self.b_dec.detach())
+        if not self._is_constrained:
+            if any(not torch.equal(one, now.to(one)) for one, now in zip(self._at_losses, biases, strict=False)):
+                raise ValueError(
+                    "the parameters of this SAE have changed since the last losses, and nothing has constrained them: "
+                    "in a training loop of your own call sae.step(optimizer) in place of optimizer.step()"
+                )
+            if self.unit_norm_decoder and self.W_dec.requires_grad:
+                refuse_other_norms(self.W_dec)
+        self._is_constrained, self._at_losses = False, tuple(bias.clone() for bias in biases)
 
     def loss_terms(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
         """Return what `losses` returns, of activations that have been checked."""
@@ -512,6 +586,7 @@ def _note_loaded(sae: nn.Module, incompatible: Any) -> None:  # noqa: ANN401
     missing = {name.rpartition(".")[2] for name in incompatible.missing_keys}
     sae.is_initialised |= "W_dec" not in missing
     sae.b_dec_awaits_data &= "b_dec" in missing
+    sae._at_losses = ()
 
 
 def squared_error(x_hat: Float[Tensor, "batch d_in"], target: Float[Tensor, "batch d_in"]) -> Float[Tensor, ""]:

@@ -20,8 +20,7 @@ def refuse_other_norms(W_dec: Float[Tensor, "d_sae d_in"]) -> None:
     if not (norms - 1).abs().max() < 1e-3:
         raise ValueError(
             f"decoder directions have norms from {norms.min():.4g} to {norms.max():.4g}, expected 1: in a training "
-            "loop of your own call sae.constrain() after each optimizer step, and before it "
-            "sae.project_decoder_gradient()"
+            "loop of your own call sae.step(optimizer) in place of optimizer.step()"
         )
 
 

@@ -19,6 +19,7 @@ from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.bias_init import Zero
+from sae_lightning.saes.gated import Gated
 
 _NOT_TRAINED = "a Stitched SAE is put together by `sae stitch --save` and not trained: take another variant"
 
@@ -90,6 +91,19 @@ class Stitched(SparseAutoencoder):
             pre_acts.batch_size,
             self.d_sae,
         )
+
+    def encode(self, x: Tensor, gradient: bool = False) -> Code:
+        """Return the latents of raw activations, see `SparseAutoencoder.encode`.
+
+        Raises:
+            ValueError: with a gradient, if the latents of one SAE are not its pre-activations.
+        """
+        for name, sae in self.parts.items():
+            if gradient and isinstance(sae, Gated):
+                raise ValueError(
+                    f"{name} is a Gated SAE, whose gradients a stitched one does not have: use it by itself"
+                )
+        return super().encode(x, gradient)
 
     def setup(self, stage: str) -> None:
         """Refuse to be trained, before any data are read.

@@ -18,7 +18,7 @@ from sae_lightning.provenance import sampled_fingerprint
 from sae_lightning.sources.above_hook import AboveHook
 from sae_lightning.sources.base import ActivationSource, NonFiniteError
 from sae_lightning.sources.massive import MassiveRule, row_norms
-from sae_lightning.sources.submodules import Visit, edited, visit, why_no_activations
+from sae_lightning.submodules import Visit, edited, visit, why_no_activations
 
 Self = TypeVar("Self", bound="HookedModel")
 

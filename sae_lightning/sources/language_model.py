@@ -13,8 +13,8 @@ from typing_extensions import override
 from sae_lightning.cpu_settings import slowness
 from sae_lightning.sources.checkpoint import load_model, redrawn
 from sae_lightning.sources.hooked import HookedModel, hooks_by_name
-from sae_lightning.sources.submodules import Visit
 from sae_lightning.sources.tokens import TokenBatch
+from sae_lightning.submodules import Visit
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 SLOW = 2.0

@@ -8,13 +8,13 @@ from typing import Any
 from sae_lightning.members import TRAINED, Tag
 from sae_lightning.metric import MARGIN
 from sae_lightning.runs import Experiment, Measurements, Run
+from sae_lightning.runs.run import VERDICT_FILE
 from sae_lightning.verdict.comparison import Comparison
 from sae_lightning.verdict.decide import decide, floor_of
 from sae_lightning.verdict.stable_latents import as_json, stable_latents
 from sae_lightning.verdict.statistics import LEVEL, smallest_difference
 from sae_lightning.whole_files import write_whole
 
-VERDICT_FILE = "verdict.json"
 RULE = (
     "beats, loses: the interval leaves out 0; equivalent: it lies within the margin, a share of what the trained SAE "
     "has above the floor; unclear: these data cannot tell; intervals hold for all random baselines of a metric at once "

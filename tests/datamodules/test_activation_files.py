@@ -3,11 +3,13 @@
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from sae_lightning.datamodules import ActivationFiles
+from sae_lightning.datamodules import ActivationFiles, ActivationTensors, row_files
 from sae_lightning.datamodules.row_files import RowFiles
 from sae_lightning.saes import TopK
 from sae_lightning.sources import GaussianMatched, RandomDirections, RandomRotation, ShuffledDimensions
@@ -46,6 +48,14 @@ def save_nested(x, path):
 
 SAVERS = {"a.safetensors": save_safetensors, "a.npy": save_npy, "a.npz": save_npz, "a.pt": save_nested}
 SAVERS |= {"a.pth": torch.save}
+
+
+def save_parquet(x, path, **columns):
+    flat = x.numpy().reshape(-1, x.shape[-1])
+    pq.write_table(pa.table({"acts": list(flat), "id": np.arange(len(flat)), **columns}), path)
+
+
+SAVERS |= {"a.parquet": save_parquet}
 every_kind = pytest.mark.parametrize("name", SAVERS)
 
 
@@ -153,11 +163,14 @@ def test_of_an_sae_of_other_activations_it_is_said_that_nothing_is_known(tmp_pat
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_row_that_is_not_finite_is_named(tmp_path, bad):
+def test_a_row_that_is_not_finite_is_named(tmp_path, monkeypatch, bad):
     x = rows()
     torch.save(x[:120].clone(), tmp_path / "a.pt")
     x[143, 2] = bad
     torch.save(x[120:].clone(), tmp_path / "b.pt")
+    with pytest.raises(ValueError, match=rf"b.pt: row 23 has {bad} in dimension 2"):
+        data(tmp_path, heldout_fraction=0.2)
+    monkeypatch.setattr(row_files, "LOOKED_THROUGH", 0)  # files that are too large to be read beforehand
     with pytest.raises(ValueError, match=rf"b.pt: row 23 has {bad} in dimension 2"):
         list(data(tmp_path, heldout_fraction=0.2).train_dataloader())
 
@@ -193,3 +206,120 @@ def test_wrong_files(tmp_path):
     np.save(tmp_path / "c.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"c.npy is damaged, cut off or no npy file of numbers"):
         data(tmp_path / "c.npy")
+
+
+# Which rows are held out
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def numbered(n=N):
+    """Activations that are the number of their row."""
+    return torch.arange(n)[:, None].expand(n, D_IN).float().clone()
+
+
+def sides(made):
+    """The numbers of the training rows and of the held-out ones, as they are served."""
+    loaders = (made.train_dataloader(), made.val_dataloader())
+    return tuple(torch.cat(list(loader))[:, 0].long().sort().values for loader in loaders)
+
+
+MARKS = torch.arange(N) % 5 == 3
+DOCUMENTS = torch.arange(N) // 8  # 25 of 8 rows
+
+
+@pytest.mark.parametrize(
+    "marks", [MARKS, MARKS.int(), np.where(MARKS, "validation", "train")], ids=["bool", "0/1", "text"]
+)
+def test_marked_rows_are_held_out_and_never_in_training(tmp_path, marks):
+    if isinstance(marks, np.ndarray):
+        save_parquet(numbered(), tmp_path / "a.parquet", split=marks)
+    else:
+        save_file({"acts": numbered(), "split": marks}, tmp_path / "a.safetensors")
+    train, heldout = sides(data(tmp_path, split_key="split"))
+    assert torch.equal(heldout, MARKS.nonzero()[:, 0])
+    assert torch.equal(train, (~MARKS).nonzero()[:, 0])
+
+
+def test_groups_are_held_out_whole_and_the_same_whatever_the_seed_and_the_files(tmp_path):
+    whole, sharded = tmp_path / "whole", tmp_path / "sharded"
+    for folder in (whole, sharded):
+        folder.mkdir()
+    save_file(
+        {"acts": numbered().view(25, 8, D_IN), "text": torch.arange(25)}, whole / "a.safetensors"
+    )  # one for 8 rows
+    for i, part in enumerate(torch.arange(N).split(60)):  # a text goes on in the next file
+        save_parquet(numbered()[part], sharded / f"{i}.parquet", text=[f"text {j:02}" for j in DOCUMENTS[part]])
+    train, heldout = sides(data(whole, group_key="text", heldout_fraction=0.2))
+    assert len(heldout) == 40
+    assert torch.equal(torch.cat([train, heldout]).sort().values, torch.arange(N))
+    assert not set((train // 8).tolist()) & set((heldout // 8).tolist())
+    assert not torch.equal(heldout, torch.arange(160, N))  # not the last ones
+    assert torch.equal(sides(data(sharded, group_key="text", heldout_fraction=0.2, seed=1))[1], heldout)
+
+
+def test_one_group_at_least_is_on_each_side():
+    for fraction in (0.001, 0.999):
+        made = ActivationTensors(numbered(), groups=DOCUMENTS, heldout_fraction=fraction, batch_size=8)
+        assert 8 in (made.n_train, N - made.n_train)
+
+
+def test_a_tensor_is_the_same_data_as_a_file_of_it(tmp_path):
+    x = rows().half()
+    save_npy(x, tmp_path / "a.npy")
+    of_file, of_tensor = data(tmp_path / "a.npy"), ActivationTensors(x.view(20, 10, D_IN), batch_size=8)
+    assert of_file.describe_activations() == of_tensor.describe_activations()
+    for name in ("train_dataloader", "val_dataloader"):
+        assert torch.equal(*(torch.cat(list(getattr(made, name)())) for made in (of_file, of_tensor)))
+    assert torch.equal(ActivationTensors(x.numpy(), batch_size=8).calibration_sample(9), of_file.calibration_sample(9))
+
+
+def test_a_tensor_with_marks_for_its_first_dimension():
+    made = ActivationTensors(numbered().view(20, 10, D_IN), heldout=torch.arange(20) % 4 == 1, batch_size=10)
+    assert sorted(set((sides(made)[1] // 10).tolist())) == [1, 5, 9, 13, 17]
+    assert (
+        made.describe()["heldout"] != ActivationTensors(numbered(), heldout=MARKS, batch_size=8).describe()["heldout"]
+    )
+
+
+def test_wrong_tensors():
+    def refused(message, *args, **kwargs):
+        with pytest.raises(ValueError, match=message):
+            ActivationTensors(*args, **{"batch_size": 8} | kwargs)
+
+    refused("is of type list: expected a tensor", [[1.0]])
+    refused(r"activations is \[4\] of torch.float32: expected floating-point", rows()[0])
+    refused("of torch.int64: expected floating-point", rows().long())
+    refused(
+        "these tensors: row 3 has nan in dimension 1",
+        rows().index_put((torch.tensor(3), torch.tensor(1)), torch.tensor(torch.nan)),
+    )
+    refused(r"groups has the shape \[3\] .* beside activations \[200, 'd_in'\]", rows(), groups=[0, 1, 2])
+    refused(
+        "heldout says of every row whether it is held out: leave out groups", rows(), heldout=MARKS, groups=DOCUMENTS
+    )
+    refused("leave out heldout_fraction", rows(), heldout=MARKS, heldout_fraction=0.5)
+    refused("groups: all 200 rows are of one group", rows(), groups=torch.zeros(N, dtype=torch.long))
+    refused("heldout: a row has the mark 2; expected train or validation", rows(), heldout=torch.arange(N))
+    refused(
+        "heldout of 200 rows leaves 200 to train on and 0 held out", rows(), heldout=torch.zeros(N, dtype=torch.bool)
+    )
+
+
+def test_wrong_columns(tmp_path):
+    save_npy(rows(), tmp_path / "a.npy")
+    with pytest.raises(
+        ValueError, match=r"a.npy has no text beside the activations \(it holds one tensor without a name"
+    ):
+        data(tmp_path / "a.npy", group_key="text")
+    save_parquet(rows(), tmp_path / "a.parquet", text=[None] * N)
+    with pytest.raises(ValueError, match=r"a.parquet: text has no value in 200 rows"):
+        data(tmp_path / "a.parquet", group_key="text")
+    with pytest.raises(ValueError, match=r"a.parquet has no doc beside the activations \(it holds acts"):
+        data(tmp_path / "a.parquet", group_key="doc")
+    ragged = pa.table({"acts": [[1.0, 2.0], [3.0]]})
+    pq.write_table(ragged, tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"b.parquet: acts has lists of 1 to 2 numbers"):
+        data(tmp_path / "b.parquet")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"c.parquet is damaged, cut off or no Parquet file"):
+        data(tmp_path / "c.parquet")

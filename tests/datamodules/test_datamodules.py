@@ -13,6 +13,7 @@ import sae_lightning.datamodules as datamodules
 from sae_lightning.datamodules import (
     ActivationDataModule,
     ActivationFiles,
+    ActivationTensors,
     CachedActivations,
     ClipImages,
     ClipText,
@@ -98,10 +99,13 @@ def make(request, tiny_lm, text_file):
         return DecoderDirections([str(folder)], **small | kwargs)
 
     def files(**kwargs):
-        path = request.getfixturevalue("tmp_path") / "activations.pt"
-        torch.save(torch.randn(12 * BATCH + 3 * BATCH, 8, generator=torch.Generator().manual_seed(0)), path)
+        x = torch.randn(12 * BATCH + 3 * BATCH, 8, generator=torch.Generator().manual_seed(0))
         small = {"batch_size": BATCH, "train_samples": 12 * BATCH, "val_samples": 3 * BATCH, "heldout_fraction": 0.2}
         noise = {"gaussian": GaussianMatched(), "rotated": RandomRotation()}
+        if request.param is ActivationTensors:
+            return ActivationTensors(x, groups=torch.arange(len(x)) // 8, **small | kwargs)
+        path = request.getfixturevalue("tmp_path") / "activations.pt"
+        torch.save(x, path)
         return ActivationFiles(
             str(path), **small | ({"nulls": noise} if "nulls" in str(request.param) else {}) | kwargs
         )
@@ -109,11 +113,12 @@ def make(request, tiny_lm, text_file):
     if "files" in str(request.param):
         return files
     makers = {SyntheticDataModule: synthetic, LanguageModelDataModule: language_model, DecoderDirections: directions}
-    makers |= {ClipImages: clip_images, ClipText: clip_text, ActivationFiles: files}
+    makers |= {ClipImages: clip_images, ClipText: clip_text, ActivationFiles: files, ActivationTensors: files}
     return makers.get(request.param, nulls if "nulls" in str(request.param) else cached)
 
 
-HELD_OUT = [SyntheticDataModule, LanguageModelDataModule, CachedActivations, ClipImages, ClipText, ActivationFiles]
+HELD_OUT = [SyntheticDataModule, LanguageModelDataModule, CachedActivations, ClipImages, ClipText]
+HELD_OUT += [ActivationFiles, ActivationTensors]
 ALL = [*HELD_OUT, DecoderDirections]  # whose validation is all of its data
 OTHERS = ["cached, order stream", "synthetic, nulls", "language model, nulls", "files, nulls"]
 every_datamodule = pytest.mark.parametrize("make", [*ALL, *OTHERS], indirect=True)

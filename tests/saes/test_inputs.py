@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from training import VARIANTS
 
 from sae_lightning.code import Code
+from sae_lightning.freeze import FrozenDecoder, SoftFrozenDecoder
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
-from sae_lightning.saes import JumpReLU, ReLU, SparseAutoencoder, Stitched, TopK
+from sae_lightning.saes import Gated, JumpReLU, ReLU, SparseAutoencoder, Stitched, TopK
 from sae_lightning.saes.exported import ExportedSAEs
 from sae_lightning.saes.inputs import activations_in, non_finite
 
@@ -142,10 +143,100 @@ def test_a_forgotten_constraint_is_an_error(variant, kind, fused):
     optimizer = kind(sae.parameters(), lr=1e-2, fused=fused)
     sae.losses(torch.randn(32, D_IN), 0)["loss"].backward()
     optimizer.step()
-    with pytest.raises(ValueError, match=r"decoder directions have norms from .* call sae.constrain\(\) after each"):
+    with pytest.raises(ValueError, match=r"have changed since the last losses.* call sae.step\(optimizer\)"):
+        sae.losses(torch.randn(32, D_IN), 1)
+    with pytest.raises(ValueError, match="have changed since the last losses"):  # it is not forgotten again
         sae.losses(torch.randn(32, D_IN), 1)
     sae.constrain()
+    sae.losses(torch.randn(32, D_IN), 1)["loss"].backward()
+    sae.losses(torch.randn(32, D_IN), 1)["loss"].backward()  # nothing has changed: gradients add up
+    sae.step(optimizer)
+    sae.losses(torch.randn(32, D_IN), 2)
+
+
+def test_a_small_step_is_not_overlooked_and_copies_start_anew():
+    sae = started(TopK, k=4)
+    optimizer = torch.optim.SGD(sae.parameters(), lr=1e-9)
+    sae.losses(torch.randn(32, D_IN), 0)["loss"].backward()
+    copied = copy.deepcopy(sae)
+    optimizer.step()
+    with pytest.raises(ValueError, match="have changed since the last losses"):
+        sae.losses(torch.randn(32, D_IN), 1)
+    copied.losses(torch.randn(32, D_IN), 1)
+    sae.load_state_dict(copied.state_dict())
     sae.losses(torch.randn(32, D_IN), 1)
+
+
+def test_decoders_of_other_norms_are_refused():
+    sae = TopK(D_IN, d_sae=D_SAE, k=4)
+    with torch.no_grad():
+        sae.W_dec.mul_(1.1)
+    with pytest.raises(ValueError, match=r"decoder directions have norms from 1.1 to 1.1, expected 1"):
+        sae.losses(torch.randn(32, D_IN), 0)
+
+
+def test_a_policy_holds_in_a_loop_of_ones_own():
+    for policy in (SoftFrozenDecoder(min_cosine=0.99), FrozenDecoder()):
+        sae = started(TopK, k=4)
+        policy.hold(sae)
+        optimizer = torch.optim.Adam(sae.parameters(), lr=0.1)
+        sae.losses(torch.randn(32, D_IN), 0)["loss"].backward()
+        sae.step(optimizer)
+        cosines = torch.linalg.vecdot(sae.W_dec.detach(), sae.W_dec_start)
+        assert cosines.min() == pytest.approx(0.99 if isinstance(policy, SoftFrozenDecoder) else 1, abs=1e-5)
+        assert [str(member) for member in sae.members] == [f"{policy.name}/0"]
+
+
+# Gradients on request
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_of_latents_and_reconstruction_are_those_of_small_changes(sae):
+    sae, x = sae.double(), torch.randn(2, 3, D_IN, dtype=torch.float64)
+    weights, direction = torch.randn(2, 3, D_IN, dtype=torch.float64), torch.randn(2, 3, D_IN, dtype=torch.float64)
+    x.requires_grad_()
+    code = sae.encode(x, gradient=True)
+    x_hat = sae.decode(code, gradient=True)
+    (gradient,) = torch.autograd.grad((x_hat * weights).sum(), x)
+    step = 1e-7 * direction
+    change = (sae(x.detach() + step) - sae(x.detach() - step)).mul(weights).sum() / 2e-7
+    torch.testing.assert_close((gradient * direction).sum(), change, rtol=1e-4, atol=1e-6)
+    assert torch.equal(x_hat, sae(x))
+    assert all(parameter.grad is None for parameter in sae.parameters())
+    assert all(parameter.requires_grad for parameter in sae.parameters())
+    assert not sae.encode(x).values.requires_grad
+    assert not sae.decode(code).requires_grad
+
+
+def test_dense_latents_have_gradients_where_they_are_zero(sae):
+    latents = torch.zeros(4, sae.d_sae, requires_grad=True)
+    sae.decode(latents, gradient=True)[0].sum().backward()
+    torch.testing.assert_close(latents.grad[0], sae.W_dec.sum(1) / sae.input_scale)
+    assert not latents.grad[1:].any()
+
+
+def test_gradients_of_a_stitched_sae_with_a_gate_are_refused():
+    stitched = Stitched(started(TopK, k=4), started(Gated), range(D_SAE), [1, 2])
+    with pytest.raises(ValueError, match="large is a Gated SAE"):
+        stitched.encode(torch.randn(2, D_IN), gradient=True)
+
+
+def test_three_calls_do_what_a_trainer_does(variant):
+    """The same as the calls of `SAEModule`, to the bit; and `step` asks for a gradient."""
+    saes = [started(variant) for _ in range(2)]
+    own, trainers = (torch.optim.Adam(sae.parameters(), lr=1e-2) for sae in saes)
+    for step, x in enumerate(torch.randn(4, 32, D_IN)):
+        for sae in saes:
+            sae.losses(x, step)["loss"].backward()
+        saes[0].step(own)
+        saes[1].on_before_optimizer_step(trainers)
+        trainers.step()
+        saes[1].zero_grad()
+        saes[1].constrain()
+    for a, b in zip(saes[0].parameters(), saes[1].parameters(), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="this SAE has no gradient"):
+        saes[0].step(own)
 
 
 def test_norms_are_not_measured_where_nothing_can_have_changed_them(variant, monkeypatch):
@@ -182,6 +273,7 @@ def test_a_loss_that_is_not_finite_says_why():
     sae = started(ReLU)
     with torch.no_grad():
         sae.b_dec[2] = INF
+    sae.constrain()
     with pytest.raises(
         ValueError, match=r"since b_dec has 1 number of 8 .*first inf at \[2\]: lower the learning rate"
     ):
