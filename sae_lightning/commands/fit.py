@@ -224,20 +224,17 @@ class SAECLI(LightningCLI):
         freeze = self._get(self.config_init, "freeze")
         if freeze is not None:
             callbacks.append(freeze)
-        trainer = self.settings.trainer
-        for default, kind in default_callbacks(
-            trainer.enable_progress_bar is not False, trainer.enable_checkpointing is not False
-        ):
+        for default, kind in self._default_callbacks():
             if not any(isinstance(callback, kind) for callback in callbacks):
                 callbacks.append(default)
         plugins = self._get(self.config_init, "trainer")["plugins"] or []
         plugins = list(plugins) if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(WholeFiles())
-        runner = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, logger=self._loggers(), **kwargs)
-        say_unused_devices(runner)
-        cpu_settings.share_threads(runner.num_devices)
-        return runner
+        trainer = super().instantiate_trainer(callbacks=callbacks, plugins=plugins, logger=self._loggers(), **kwargs)
+        say_unused_devices(trainer)
+        cpu_settings.share_threads(trainer.num_devices)
+        return trainer
 
     def _loggers(self) -> list[Logger] | bool:
         """Return the loggers, the first of which says where the run lies; ours does where no other would."""
@@ -248,6 +245,11 @@ class SAECLI(LightningCLI):
         if loggers and isinstance(loggers[0], TensorBoardLogger | CSVLogger):
             return loggers
         return [RunFolder(**(self._place or {"name": self.settings.name})), *loggers]
+
+    def _default_callbacks(self) -> list[tuple[Callback, type]]:
+        """Return the callbacks of every run, each with the class of which another one takes its place."""
+        trainer = self.settings.trainer
+        return default_callbacks(trainer.enable_progress_bar is not False, trainer.enable_checkpointing is not False)
 
     def before_fit(self) -> None:
         """Refuse a folder that is taken, and keep freed memory from here on: what follows are temporaries."""
