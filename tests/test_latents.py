@@ -83,7 +83,7 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["on_one", "on_four"])
 def test_a_split_run_goes_on_with_another_number_of_ranks(runs, name):
-    saes = [SparseAutoencoder.load(runs[each].path / "saes/soft_frozen_decoder/0") for each in ("whole", name)]
+    saes = [SparseAutoencoder.load(runs[each].folder / "saes/soft_frozen_decoder/0") for each in ("whole", name)]
     (whole, resumed), (expected, found) = saes, [sae.state_dict() for sae in saes]
     assert whole.settings() == resumed.settings()
     for key in expected:

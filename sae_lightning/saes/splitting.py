@@ -1,6 +1,7 @@
 """Deal the latents of an SAE out over ranks, and put them together again."""
 
 import copy
+from typing import TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -10,6 +11,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from sae_lightning.distributed import world_size
 from sae_lightning.latent_mesh import LatentMesh
 from sae_lightning.saes.base import SparseAutoencoder
+
+Dealt: TypeAlias = tuple[LatentMesh, int]
+"""How a tensor is dealt out: over which mesh, and along which dimension."""
 
 
 @torch.no_grad()
@@ -45,8 +49,8 @@ def split_latents(sae: SparseAutoencoder, mesh: DeviceMesh) -> None:
         setattr(sae, name, nn.Parameter(own, tensor.requires_grad) if is_parameter else own)
 
 
-def dealt_out(module: nn.Module) -> dict[str, tuple[LatentMesh, int]]:
-    """Return by name the tensors of a module's state that are dealt out: over which mesh, and along which dimension."""
+def dealt_out(module: nn.Module) -> dict[str, Dealt]:
+    """Return by name how the tensors of a module's state are dealt out that are."""
     return {
         f"{prefix}.{name}".removeprefix("."): (sae.mesh, dim)
         for prefix, sae in module.named_modules()

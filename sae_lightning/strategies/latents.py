@@ -8,7 +8,7 @@ Checkpoints are those of one process: they are put together on the first rank, a
 this strategy or without.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -22,9 +22,9 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from sae_lightning.distributed import MESH, use_mesh
-from sae_lightning.latent_mesh import LATENTS, LatentMesh
+from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.saes.module import SAEModule
-from sae_lightning.saes.splitting import dealt_out
+from sae_lightning.saes.splitting import Dealt, dealt_out
 
 
 class LatentsStrategy(ModelParallelStrategy):
@@ -99,16 +99,7 @@ class LatentsStrategy(ModelParallelStrategy):
     @override
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the state of all parameters on the first rank; a collective call."""
-        state: dict[str, Any] = Strategy.optimizer_state(self, optimizer)
-        latents = self._of_parameters(optimizer)
-        joined = {
-            number: {
-                name: _whole(value, latents[number]) if isinstance(value, Tensor) and value.dim() else value
-                for name, value in of_parameter.items()
-            }
-            for number, of_parameter in state["state"].items()
-        }
-        return {**state, "state": joined}
+        return self._in_each_state(_whole, optimizer, Strategy.optimizer_state(self, optimizer))
 
     @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
@@ -127,36 +118,39 @@ class LatentsStrategy(ModelParallelStrategy):
     @override
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Load of the state of each parameter that of this rank's latents."""
-        states = []
-        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            latents = self._of_parameters(optimizer)
-            own = {
-                number: {
-                    name: _cut(value, latents[number]) if isinstance(value, Tensor) and value.dim() else value
-                    for name, value in of_parameter.items()
-                }
-                for number, of_parameter in state["state"].items()
-            }
-            states.append({**state, "state": own})
-        Strategy.load_optimizer_state_dict(self, {"optimizer_states": states})
+        states = zip(self.optimizers, checkpoint["optimizer_states"], strict=True)
+        own = [self._in_each_state(_cut, optimizer, state) for optimizer, state in states]
+        Strategy.load_optimizer_state_dict(self, {"optimizer_states": own})
 
     def _module(self) -> SAEModule:
         assert isinstance(self.lightning_module, SAEModule)
         return self.lightning_module
 
-    def _of_parameters(self, optimizer: Optimizer) -> list[tuple[LatentMesh, int] | None]:
-        """Return for each parameter of an optimizer, in order, how it is dealt out; None where it is not."""
+    def _in_each_state(
+        self, change: Callable[[Tensor, Dealt | None], Tensor], optimizer: Optimizer, state: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the state of an optimizer with each tensor changed according to how its parameter is dealt out."""
         module = self._module()
         latents = dealt_out(module)
         names = {parameter: name for name, parameter in module.named_parameters()}
-        return [latents.get(names[one]) for group in optimizer.param_groups for one in group["params"]]
+        parameters = [one for group in optimizer.param_groups for one in group["params"]]
+        changed = {
+            number: {
+                name: change(value, latents.get(names[parameters[number]]))
+                if isinstance(value, Tensor) and value.dim()
+                else value
+                for name, value in of_parameter.items()
+            }
+            for number, of_parameter in state["state"].items()
+        }
+        return {**state, "state": changed}
 
 
-def _whole(tensor: Tensor, dealt: tuple[LatentMesh, int] | None) -> Tensor:
+def _whole(tensor: Tensor, dealt: Dealt | None) -> Tensor:
     return tensor if dealt is None else dealt[0].whole(tensor, dealt[1])
 
 
-def _cut(tensor: Tensor, dealt: tuple[LatentMesh, int] | None) -> Tensor:
+def _cut(tensor: Tensor, dealt: Dealt | None) -> Tensor:
     if dealt is None or tensor.shape[dealt[1]] != sum(dealt[0].groups):
         return tensor
     return dealt[0].cut(tensor, dealt[1])
