@@ -76,7 +76,7 @@ SLOW = (
     "test_new_evaluator.py", "test_parser.py", "test_cli.py", "test_page.py", "test_parts.py",
     "test_bad_inputs.py", "test_plain_loader.py", "saes/test_inputs.py", "test_export.py", "test_reading_back.py",
     "checking/test_published.py", "checking/test_scoreboard.py", "test_scoreboard_browser.py",
-    "checking/test_training.py", "checking/test_remake.py", "commands/test_check.py",
+    "checking/test_training.py", "checking/test_remake.py", "commands/test_check.py", "strategies/test_members.py",
 )  # fmt: skip
 """Files of two seconds or more: they start processes, train through the command line, or open a browser."""
 
