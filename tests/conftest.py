@@ -78,7 +78,8 @@ SLOW = (
     "test_bad_inputs.py", "test_plain_loader.py", "saes/test_inputs.py", "test_export.py", "test_reading_back.py",
     "checking/test_published.py", "checking/test_scoreboard.py", "test_scoreboard_browser.py",
     "checking/test_training.py", "checking/test_remake.py", "commands/test_check.py", "test_examples.py",
-    "tests/test_training.py", "saes/test_attached.py",
+    "tests/test_training.py", "saes/test_attached.py", "strategies/test_members.py",
+    "benchmarks/test_gpu.py", "tests/test_latents.py", "commands/test_list.py",
 )  # fmt: skip
 """Files of two seconds or more: they start processes, train through the command line, or open a browser."""
 

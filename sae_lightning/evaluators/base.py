@@ -23,7 +23,7 @@ from torch import Tensor
 from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import Ranks, all_gather_object, rank, world_size
-from sae_lightning.evaluators.latent_scores import LatentScores
+from sae_lightning.evaluators.latent_scores import LatentScores, join_latents
 from sae_lightning.evaluators.scores import Scores, join_ranks
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member, Tag, by_part
@@ -147,7 +147,7 @@ class Evaluator(Callback, ABC):
         assert isinstance(pl_module, SAEModule)
         measured = join_ranks(list(self.scores(trainer, pl_module, stage)), list(pl_module.all_members))
         self.measured = {scores.metric.name: scores for scores in measured}
-        self.latent_scores = [each for of_rank in all_gather_object(self.latent_scores, OTHERS) for each in of_rank]
+        self.latent_scores = join_latents(self.latent_scores)
         draw_waiting(trainer)
         for name, scores in self.measured.items():
             values = {LoggedName.of(stage, name, member): value for member, value in scores.members.items()}

@@ -1,11 +1,12 @@
 """`LatentScores`: what an evaluator measured of single latents."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from sae_lightning.distributed import Ranks, all_gather_object
 from sae_lightning.members import Member
 
 
@@ -40,3 +41,9 @@ def _means(draws: Iterable[LatentScores]) -> dict[Member, Tensor]:
         for member, values in draw.members.items():
             by_member.setdefault(member, []).append(values.double())
     return {member: torch.stack(values).nanmean(0) for member, values in by_member.items()}
+
+
+def join_latents(own: Sequence[LatentScores]) -> list[LatentScores]:
+    """Return the scores of the latents of all members, of which ranks have measured different ones; collective."""
+    on_cpu = [replace(each, members={one: values.cpu() for one, values in each.members.items()}) for each in own]
+    return [each for of_rank in all_gather_object(on_cpu, Ranks.OTHER_MEMBERS) for each in of_rank]

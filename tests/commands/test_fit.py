@@ -109,11 +109,8 @@ def test_print_config_is_a_config(capsys: pytest.CaptureFixture):
             "error: --config none.yaml: there is no such file; in its folder are given.yaml",
         ),
         (PANEL, ["--freeze", "FrozenDecoder"], "error: freeze=sae_lightning.freeze.FrozenDecoder beside a SanityPanel"),
-        (
-            LONE,
-            ["--trainer.strategy", "fsdp"],
-            "error: trainer.strategy=fsdp splits an SAE over devices in a way",
-        ),
+        (LONE, ["--trainer.strategy", "fsdp"], "error: trainer.strategy=fsdp splits an SAE over devices"),
+        (LONE, ["--trainer.strategy", "members"], "is a lone SAE: take trainer.strategy=ddp"),
         (SHARDED, [], "error: trainer.strategy=ModelParallelStrategy splits an SAE over devices"),
     ],
 )
