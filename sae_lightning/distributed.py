@@ -45,6 +45,11 @@ def has_mesh() -> bool:
     return bool(_meshes)
 
 
+def is_over_members() -> bool:
+    """Return whether the mesh is that of members on different ranks, of which each writes its part of a checkpoint."""
+    return bool(_meshes) and _meshes[0].mesh_dim_names == MESH
+
+
 def group_of(ranks: Ranks = Ranks.SAME_MEMBERS) -> ProcessGroup | None:
     """Return the process group of some ranks; None for that of all."""
     return _meshes[0].get_group(ranks.value) if _meshes and ranks is not Ranks.ALL else None

@@ -270,14 +270,14 @@ class ActivationDataModule(LightningDataModule, ABC):
     def state_dict(self) -> dict[str, Any]:
         """Return the position of every reader and the statistics of nulls; a collective call.
 
-        Where ranks lie on a mesh, each returns its own readers by number, which the strategy writes.
+        Where members lie on different ranks, each returns its own readers by number, which the strategy writes.
         """
         if self._train_stream is None:
             return {}
         nulls = {"nulls": self.source.state_dict()} if isinstance(self.source, NullSource) else {}
         massive = {STATE_KEY: self.massive.state_dict()} if self.massive is not None else {}
         own = self._train_stream.state_dict()
-        ranks = own if distributed.has_mesh() else _gather(own, self.n_readers)
+        ranks = own if distributed.is_over_members() else _gather(own, self.n_readers)
         return {"ranks": ranks, **nulls, **massive}
 
     @override
