@@ -319,7 +319,7 @@ class SparseAutoencoder(SAEModule):
             x_hat = sparse_decode(own.values, own, self.W_dec, self.b_dec, self.mesh) / self.input_scale
             if code.row_norm is not None:
                 x_hat = code.row_norm.undo(x_hat)
-        return x_hat.reshape(*code.leading, self.d_in)
+            return x_hat.reshape(*code.leading, self.d_in)
 
     @contextmanager
     def _gradients_but_of_parameters(self) -> Iterator[None]:
