@@ -100,7 +100,8 @@ def as_restructured_text(app: Any, what: str, name: str, thing: Any, options: An
     text = re.sub(r"(?<![`:\w])`([^`\n]+(?:\n[^`\n]+)?)`(?!`)", r"``\1``", text)
     text = re.sub(r"(?<![`*\\])\*(?![`*])", r"\\*", text)
     text = re.sub(r"(?<=[a-z])_(?=[\s.,;])(?=(?:[^`]*``[^`]*``)*[^`]*$)", r"\\_", text)
-    lines[:] = _literal_blocks(text.split("\n"))
+    first = [""] if what in ("attribute", "property") else []  # napoleon takes "word: ..." in a first line for a type
+    lines[:] = [*first, *_literal_blocks(text.split("\n"))]
 
 
 def _literal_blocks(lines: list[str]) -> Iterator[str]:
