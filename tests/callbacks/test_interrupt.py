@@ -75,7 +75,9 @@ def test_the_second_signal_stops_at_once(interrupt: Interrupt):
 
 
 def test_one_rank_stops_all(interrupt: Interrupt, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("sae_lightning.callbacks.interrupt.all_gather_int", lambda code, ranks: [code, 128 + signal.SIGTERM])
+    monkeypatch.setattr(
+        "sae_lightning.callbacks.interrupt.all_gather_int", lambda code, ranks: [code, 128 + signal.SIGTERM]
+    )
     with pytest.raises(SystemExit) as stop:
         end_of_batch(interrupt, 0)
     assert stop.value.code == 128 + signal.SIGTERM
