@@ -4,6 +4,7 @@ Everything that most scripts need can be imported from here; it is loaded when i
 sae_lightning` and the command line stay quick.
 """
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -41,11 +42,10 @@ __all__ = [*_ROOMS, "__version__"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    # jsonargparse writes the shortest path of a class that it finds, and configurations keep those of the rooms.
+    if name not in _ROOMS or sys._getframe(1).f_code.co_name == "get_import_path":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
-    globals()[name] = value
-    return value
+    return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
 
 
 def __dir__() -> list[str]:

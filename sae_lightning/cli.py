@@ -36,10 +36,10 @@ class Command:
 
 
 COMMANDS = {
+    "fit": Command("train an SAE, or a panel of an SAE and its baselines", "sae_lightning.commands.fit:SAECLI"),
     "demo": Command(
         "train an SAE and its baselines on a small model that comes along", "sae_lightning.commands.demo:main"
     ),
-    "fit": Command("train an SAE, or a panel of an SAE and its baselines", "sae_lightning.commands.fit:SAECLI"),
     "validate": Command("run the validation of a checkpoint again", "sae_lightning.commands.fit:SAECLI"),
     "test": Command("run the costlier test evaluators on a checkpoint", "sae_lightning.commands.fit:SAECLI"),
     "sweep": Command("find the learning rate at which each baseline trains best", "sae_lightning.commands.sweep:main"),

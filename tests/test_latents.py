@@ -4,6 +4,7 @@ import pytest
 import torch
 from fit_in_server import call, fit
 from latent_ranks import cases, train_all
+from lightning.pytorch import Trainer
 
 from sae_lightning.evaluators import Recovery
 from sae_lightning.runs import Run
@@ -97,7 +98,7 @@ def test_a_split_run_goes_on_with_another_number_of_ranks(runs, name):
 def test_what_reads_whole_saes_is_refused(monkeypatch):
     monkeypatch.setattr(TopK, "n_latent_ranks", 2)
     with pytest.raises(ValueError, match=r"trainer.strategy=latents: Recovery reads whole SAEs.*on one process"):
-        Recovery().setup(None, TopK(4, d_sae=8, k=2), "fit")
+        Recovery().setup(Trainer(logger=False, enable_checkpointing=False), TopK(4, d_sae=8, k=2), "fit")
 
 
 def test_what_would_train_another_sae_is_refused():

@@ -24,11 +24,12 @@ def with_config_files(args: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for i, value in enumerate(args):
+        before = args[i - 1] if i else ""
         option, equals, name = value.partition("=")
         if equals and option in _OPTIONS:
             found.append(f"{option}={_checked(option, name)}")
         else:
-            found.append(_checked(args[i - 1], value) if i and args[i - 1] in _OPTIONS else value)
+            found.append(_checked("--config" if before == "-c" else before, value) if before in _OPTIONS else value)
     return found
 
 

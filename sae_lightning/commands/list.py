@@ -74,8 +74,8 @@ def _classes(base: type) -> list[Any]:
 
 
 def _is_public(kind: type) -> bool:
-    room = sys.modules[".".join(kind.__module__.split(".")[:2])]
-    return getattr(room, kind.__name__, None) is kind
+    package, *rooms = kind.__module__.split(".")
+    return package == "sae_lightning" and getattr(sys.modules[f"{package}.{rooms[0]}"], kind.__name__, None) is kind
 
 
 def _first_line(kind: type) -> str:

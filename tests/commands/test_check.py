@@ -77,7 +77,7 @@ def on_text(folder):
         (["{f}/first", "--draws", "0"], "--draws=0: expected a whole number, 1 or more"),
         (["{f}/first", "--n_tokens", "1"], "--n_tokens=1: expected"),
         (["{f}/first", "--seeds", "[0, 0]"], "each once"),
-        (["{f}/first", "--evaluation", "{f}/nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["{f}/first", "--evaluation", "{f}/nowhere.yaml"], "nowhere.yaml: there is no such file"),
         (["{f}/first", "--evaluation", "{f}/model/config.json"], "expected trainer.callbacks+"),
         (["{f}/first", "--cache", "{f}/model"], "there is no manifest.json"),
         (["{f}/first", "--assume", "k=3"], "nothing is to be assumed"),

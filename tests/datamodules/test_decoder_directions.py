@@ -70,7 +70,9 @@ def test_ranks_share_all_rows(tmp_path, world_size):
     folder, ranks = save(tmp_path / "sae", d_sae=37), []
     for rank in range(world_size):
         ranks.append(data(folder))
-        ranks[-1].trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
+        ranks[-1].trainer = SimpleNamespace(
+            global_rank=rank, world_size=world_size, strategy=SimpleNamespace(root_device="cpu")
+        )
     validated = [list(datamodule.val_dataloader()) for datamodule in ranks]
     assert len({len(batches) for batches in validated}) == 1
     assert all(0 < len(batch) <= 8 for batches in validated for batch in batches)
