@@ -42,10 +42,19 @@ __all__ = [*_ROOMS, "__version__"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
-    # jsonargparse writes the shortest path of a class that it finds, and configurations keep those of the rooms.
-    if name not in _ROOMS or sys._getframe(1).f_code.co_name == "get_import_path":
+    if name not in _ROOMS or _is_asked_for_a_path():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+
+
+def _is_asked_for_a_path() -> bool:
+    """Tell whether jsonargparse looks for the shortest path of a class: configurations keep those of the rooms."""
+    frame = sys._getframe(1)
+    for _ in range(8):  # type checks of the tests stand in between
+        if frame is None or frame.f_code.co_name == "get_import_path":
+            break
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None and frame.f_code.co_name == "get_import_path"
 
 
 def __dir__() -> list[str]:
