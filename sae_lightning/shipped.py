@@ -25,7 +25,7 @@ def located(path: str) -> str:
     Returns:
         The path as it is if something lies there, or if the package has nothing of that name.
     """
-    if not path or Path(path).expanduser().exists() or Path(path).parts[:1] not in [(name,) for name in _FOLDERS]:
+    if not path or Path(path).expanduser().exists() or Path(path).parts[0] not in _FOLDERS:
         return path
     ours = root() / path
     return str(ours) if ours.exists() else path

@@ -12,6 +12,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 from sae_lightning import shipped
@@ -59,9 +60,15 @@ def formats() -> Iterator[Line]:
         yield adapter.NAME, f"{adapter.TITLE}: {written}"
 
 
-def _of_base(find: Callable[[], type]) -> Callable[[], Iterator[Line]]:
-    """Return a function that lists the subclasses of a base, which is imported when they are asked for."""
-    return lambda: ((kind.__name__, _first_line(kind)) for kind in _classes(find()))
+def _of_base(base: str) -> Callable[[], Iterator[Line]]:
+    """Return a function that lists the subclasses of a base, `room:name`, which is imported when they are asked for."""
+    room, name = base.split(":")
+
+    def lines() -> Iterator[Line]:
+        kinds = _classes(getattr(import_module(f"sae_lightning.{room}"), name))
+        return ((kind.__name__, _first_line(kind)) for kind in kinds)
+
+    return lines
 
 
 def _classes(base: type) -> list[Any]:
@@ -83,57 +90,15 @@ def _first_line(kind: type) -> str:
     return " ".join(paragraph.split()).removesuffix(".")
 
 
-def _variants() -> type:
-    from sae_lightning.saes import SAEModule
-
-    return SAEModule
-
-
-def _policies() -> type:
-    from sae_lightning.freeze import FreezePolicy
-
-    return FreezePolicy
-
-
-def _data() -> type:
-    from sae_lightning.datamodules import ActivationDataModule
-
-    return ActivationDataModule
-
-
-def _evaluators() -> type:
-    from sae_lightning.evaluators import Evaluator
-
-    return Evaluator
-
-
-def _tasks() -> type:
-    from sae_lightning.probing import ProbingTask
-
-    return ProbingTask
-
-
-def _judges() -> type:
-    from sae_lightning.interpretation import Judge
-
-    return Judge
-
-
-def _controls() -> type:
-    from sae_lightning.controls import Control
-
-    return Control
-
-
 LISTS: dict[str, Callable[[], Iterator[Line]]] = {
     "configs": configs,
-    "variants": _of_base(_variants),
-    "policies": _of_base(_policies),
-    "data": _of_base(_data),
-    "evaluators": _of_base(_evaluators),
+    "variants": _of_base("saes:SAEModule"),
+    "policies": _of_base("freeze:FreezePolicy"),
+    "data": _of_base("datamodules:ActivationDataModule"),
+    "evaluators": _of_base("evaluators:Evaluator"),
     "metrics": metrics,
-    "tasks": _of_base(_tasks),
-    "judges": _of_base(_judges),
-    "controls": _of_base(_controls),
+    "tasks": _of_base("probing:ProbingTask"),
+    "judges": _of_base("interpretation:Judge"),
+    "controls": _of_base("controls:Control"),
     "formats": formats,
 }
