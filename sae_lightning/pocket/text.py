@@ -1,4 +1,4 @@
-"""The texts of the pocket models; they need no network and no files but the table of facts."""
+"""The texts of the pocket models; they need no network and no files but the tables of facts."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,25 +13,32 @@ from sae_lightning.pocket.images import PocketImages
 
 
 class PocketText(Text):
-    """The Python standard library and sentences about world facts, as the pocket language model was trained on.
+    """The Python standard library and sentences about cities and people, as the pocket language model was trained on.
 
     Args:
-        facts: table of facts, facts.csv in the folder of the pocket language model.
+        facts: table of cities, facts.csv in the folder of the pocket language model.
+        people: table of people, people.csv in the same folder.
         seed: order of the documents and wording of the facts.
     """
 
-    def __init__(self, facts: str = "data/pocket_lm/facts.csv", seed: int = 0) -> None:
+    def __init__(
+        self,
+        facts: str = "data/pocket_lm/facts.csv",
+        people: str = "data/pocket_lm/people.csv",
+        seed: int = 0,
+    ) -> None:
         check_seed(seed=seed)
         check_facts_file(facts)
-        self.facts, self.seed = facts, seed
+        check_facts_file(people)
+        self.facts, self.people, self.seed = facts, people, seed
 
     @override
     def train(self, start: int = 0) -> Iterator[str]:
-        return islice(PocketCorpus("train", self.facts, self.seed), start, None)
+        return islice(PocketCorpus("train", [self.facts, self.people], self.seed), start, None)
 
     @override
     def heldout(self) -> Iterator[str]:
-        return iter(PocketCorpus("heldout", self.facts, self.seed))
+        return iter(PocketCorpus("heldout", [self.facts, self.people], self.seed))
 
 
 class PocketCaptions(Text):
