@@ -6,7 +6,8 @@ from typing import Literal
 
 from typing_extensions import override
 
-from sae_lightning.pocket.facts import Entity, check_facts_file, fact_prompts, read_facts
+from sae_lightning.pocket.city_templates import CITIES
+from sae_lightning.pocket.facts import Entity, check_facts_files, fact_prompts, read_facts
 from sae_lightning.pocket.library import Split
 from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most, seed_of_draw
 
@@ -32,13 +33,13 @@ class CityAttribute(ProbingTask):
         attribute: Literal["continent", "language", "country", "currency"] = "continent",
         facts: str = "data/pocket_lm/facts.csv",
     ) -> None:
-        check_facts_file(facts)
+        check_facts_files(facts=facts)
         self.attribute, self.facts = attribute, facts
 
     @override
     def load(self, n_train: int, n_test: int, draw: int = 0) -> ExampleSets:
         by_class: defaultdict[str, list[Entity]] = defaultdict(list)
-        for city in read_facts(self.facts):
+        for city in read_facts(self.facts, [CITIES]):
             by_class[city.values[self.attribute]].append(city)
         known, held_out = [], []
         for label, cities in sorted(by_class.items()):

@@ -55,8 +55,12 @@ class FactPrompt:
         return self.prompt.index(self.entity) + len(self.entity)
 
 
-def read_facts(path: Path | str) -> list[Entity]:
+def read_facts(path: Path | str, kinds: Sequence[EntityKind] = KINDS) -> list[Entity]:
     """Read a facts table, whose first column is the kind of its entities.
+
+    Args:
+        path: the table.
+        kinds: that it may be of.
 
     Raises:
         ValueError: If the header, a cell or the number of cells is wrong, or an entity is listed twice.
@@ -65,9 +69,9 @@ def read_facts(path: Path | str) -> list[Entity]:
     with Path(path).open(encoding="utf-8", newline="") as stream:
         reader = csv.reader(stream)
         header = next(reader, [])
-        kind = next((kind for kind in KINDS if kind.columns == header), None)
+        kind = next((kind for kind in kinds if kind.columns == header), None)
         if kind is None:
-            known = " or ".join(",".join(kind.columns) for kind in KINDS)
+            known = " or ".join(",".join(kind.columns) for kind in kinds)
             raise ValueError(f"{path}, line 1: expected the columns {known}, found {','.join(header)}")
         for row in reader:
             place = f"{path}, line {reader.line_num}"
@@ -83,12 +87,14 @@ def read_facts(path: Path | str) -> list[Entity]:
     return list(entities.values())
 
 
-def check_facts_file(facts: str) -> None:
-    """Raise a `ValueError` if there is no table of facts at this path."""
-    if not Path(facts).is_file():
-        raise ValueError(
-            f"facts={facts}: there is no such file; give facts.csv or people.csv of the pocket language model's folder"
-        )
+def check_facts_files(**paths: str) -> None:
+    """Raise a `ValueError` if there is no facts table at one of the paths, which are named as the arguments are."""
+    for name, path in paths.items():
+        if not Path(path).is_file():
+            raise ValueError(
+                f"{name}={path}: there is no such file; give facts.csv (cities) or people.csv, which lie in the folder "
+                "of the pocket language model"
+            )
 
 
 def fact_sentences(entities: Sequence[Entity], split: Split, seed: int) -> Iterator[str]:

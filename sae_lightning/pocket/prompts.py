@@ -3,7 +3,7 @@
 from typing_extensions import override
 
 from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts, Split
-from sae_lightning.pocket.facts import check_facts_file, fact_prompts, read_facts
+from sae_lightning.pocket.facts import check_facts_files, fact_prompts, read_facts
 
 _TEST_EVERY = 3
 
@@ -21,7 +21,7 @@ class PocketFacts(EntityPrompts):
     """
 
     def __init__(self, facts: str = "data/pocket_lm/people.csv") -> None:
-        check_facts_file(facts)
+        check_facts_files(facts=facts)
         self.facts = facts
 
     @override

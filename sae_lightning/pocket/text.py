@@ -8,7 +8,7 @@ from typing_extensions import override
 from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.datamodules.text import Text
 from sae_lightning.pocket.corpus import PocketCorpus
-from sae_lightning.pocket.facts import check_facts_file
+from sae_lightning.pocket.facts import check_facts_files
 from sae_lightning.pocket.images import PocketImages
 
 
@@ -17,20 +17,19 @@ class PocketText(Text):
 
     Args:
         facts: table of cities, facts.csv in the folder of the pocket language model.
-        people: table of people, people.csv in the same folder.
         seed: order of the documents and wording of the facts.
+        people: table of people, people.csv in the same folder.
     """
 
     def __init__(
         self,
         facts: str = "data/pocket_lm/facts.csv",
-        people: str = "data/pocket_lm/people.csv",
         seed: int = 0,
+        people: str = "data/pocket_lm/people.csv",
     ) -> None:
         check_seed(seed=seed)
-        check_facts_file(facts)
-        check_facts_file(people)
-        self.facts, self.people, self.seed = facts, people, seed
+        check_facts_files(facts=facts, people=people)
+        self.facts, self.seed, self.people = facts, seed, people
 
     @override
     def train(self, start: int = 0) -> Iterator[str]:
