@@ -2,8 +2,8 @@
 """Measure the pocket language model on text and sentence patterns that its training never saw.
 
 Run ``python data/pocket_lm/evaluate.py``. It prints the held-out loss beside that of a unigram and a bigram model, the
-share of facts that the model completes, the effect of swapping an entity inside the network, and text that the model
-writes.
+share of facts that the model completes, the effect of swapping an entity or one of its attributes inside the network, and text
+that the model writes.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
+from edits import mean_edits
 from measures import NgramModel, encode_documents, fact_accuracy, heldout_tokens, majority_accuracy, model_loss
 from swaps import swap_pairs, swap_share
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ from sae_lightning.pocket.corpus import PocketCorpus
 from sae_lightning.pocket.facts import Entity, FactPrompt, fact_prompts, read_facts
 
 FOLDER = Path(__file__).resolve().parent
+EDITED_LAYER = 1
 PROMPTS = ("", "def read_", "The module provides", "Nairobi is a city in", "Ada Corgorn works as a")
 
 
@@ -28,6 +30,10 @@ def write_sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pro
     inputs = tokenizer(prompt, return_tensors="pt")
     new = model.generate(**inputs, max_new_tokens=90, do_sample=True, temperature=0.7, top_k=40)
     return tokenizer.decode(new[0], skip_special_tokens=True)
+
+
+def _header(attributes: tuple[str, ...]) -> str:
+    return f"| {' | '.join(attributes)} | mean |\n|---|" + "---|" * (len(attributes) + 1)
 
 
 def _row(name: str, values: dict[str, float]) -> str:
@@ -40,7 +46,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="folder of the model")
     parser.add_argument(
-        "--facts", type=Path, nargs="+", default=[FOLDER / "facts.csv", FOLDER / "people.csv"], help="facts tables"
+        "--facts",
+        type=Path,
+        nargs=2,
+        default=(FOLDER / "facts.csv", FOLDER / "people.csv"),
+        help="tables of cities and of people",
     )
     parser.add_argument("--most-tokens", type=int, default=200_000, help="held-out tokens of each kind")
     parser.add_argument("--pairs", type=int, default=100, help="pairs of entities to swap for each attribute and layer")
@@ -57,8 +67,13 @@ def main() -> None:
         unigram, bigram = ngrams.losses(tokens)
         print(f"| {name} | {len(tokens):,} | {unigram:.3f} | {bigram:.3f} | {model_loss(model, tokens):.3f} |")
 
-    for table in tables:
+    for path, table in zip(args.facts, tables, strict=True):
         print_facts(model, tokenizer, table, args.pairs)
+        attributes = table[0].kind.attributes
+        print(f"\n| one attribute edited at layer {EDITED_LAYER} {_header(attributes)}")
+        shares = mean_edits(args.folder, args.facts, path, EDITED_LAYER, 4 * args.pairs)
+        print(_row("it takes the other value", {name: shares[name].cause for name in attributes}))
+        print(_row("the other attributes keep theirs", {name: shares[name].isolation for name in attributes}))
 
     for prompt in PROMPTS:
         print(f"\n--- {prompt!r}\n{write_sample(model, tokenizer, prompt)}")
@@ -68,8 +83,7 @@ def print_facts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, entities: list[Entity], n_pairs: int
 ) -> None:
     """Print which facts of a table the model completes, and which it completes after a swap."""
-    attributes = entities[0].kind.attributes
-    header = f"| {' | '.join(attributes)} | mean |\n|---|" + "---|" * (len(attributes) + 1)
+    header = _header(entities[0].kind.attributes)
     prompts = fact_prompts(entities, "heldout")
     print(f"\n| {len(prompts):,} held-out prompts {header}")
     print(_row("this model", fact_accuracy(model, tokenizer, prompts)))

@@ -14,6 +14,10 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from sae_lightning.causal import Knowledge, ask_what_is_known
+from sae_lightning.datamodules import LanguageModelDataModule
+from sae_lightning.datamodules.text_reader import TextReader
+from sae_lightning.pocket import PocketFacts, PocketText
 from sae_lightning.pocket.corpus import PocketCorpus
 from sae_lightning.pocket.facts import KINDS, Entity, fact_prompts, fact_sentences, read_facts
 from sae_lightning.pocket.library import standard_library_documents
@@ -164,3 +168,13 @@ def test_swapping_an_entity_inside_the_network_changes_the_answer(model, tokeniz
     assert set(shares) == set(ATTRIBUTES)
     for kind in KINDS:
         assert sum(shares[attribute] for attribute in kind.attributes) / len(kind.attributes) > 0.5
+
+
+def test_causal_editing_leaves_out_no_attribute_of_people():
+    text = PocketText(str(TABLES[0]), people=str(TABLES[1]))
+    reader = TextReader(LanguageModelDataModule(str(FOLDER), f"model.layers.{BEST_LAYER}", text))
+    prompts = PocketFacts(str(FOLDER / "people.csv"))
+    known = Knowledge(*(ask_what_is_known(reader, prompts, 24, 0, "", split) for split in ("train", "test")))
+    assert known.attributes == list(KINDS[1].attributes)
+    assert known.left_out() == {}
+    assert min(known.share(attribute) for attribute in known.attributes) >= 0.8
