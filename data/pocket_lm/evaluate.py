@@ -2,13 +2,14 @@
 """Measure the pocket language model on text and sentence patterns that its training never saw.
 
 Run ``python data/pocket_lm/evaluate.py``. It prints the held-out loss beside that of a unigram and a bigram model, the
-share of facts that the model completes, the effect of swapping an entity or one of its attributes inside the network, and text
-that the model writes.
+share of facts that the model completes, the effect of swapping an entity inside the network, or one of its attributes,
+and text that the model writes.
 """
 
 import argparse
 from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from edits import mean_edits
@@ -83,17 +84,20 @@ def print_facts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, entities: list[Entity], n_pairs: int
 ) -> None:
     """Print which facts of a table the model completes, and which it completes after a swap."""
-    header = _header(entities[0].kind.attributes)
+    attributes = entities[0].kind.attributes
+    header = _header(attributes)
     prompts = fact_prompts(entities, "heldout")
-    print(f"\n| {len(prompts):,} held-out prompts {header}")
-    print(_row("this model", fact_accuracy(model, tokenizer, prompts)))
-    print(_row("most frequent answer", majority_accuracy(entities)))
-    wordings: dict[str, list[FactPrompt]] = defaultdict(list)
+    wordings: dict[tuple[str, str], list[FactPrompt]] = defaultdict(list)
     for prompt in prompts:
-        wordings[prompt.prompt.replace(prompt.entity, "...")].append(prompt)
-    shares = {text: fact_accuracy(model, tokenizer, group)[group[0].attribute] for text, group in wordings.items()}
-    weakest = min(shares, key=lambda text: shares[text])
-    print(f"\nweakest of {len(shares)} held-out wordings: {weakest!r} with {shares[weakest]:.1%}")
+        wordings[prompt.attribute, prompt.prompt.replace(prompt.entity, "...")].append(prompt)
+    shares = {wording: fact_accuracy(model, tokenizer, group)[wording[0]] for wording, group in wordings.items()}
+    # Every wording is about every entity once, so that the mean over wordings is that over prompts.
+    means = {name: fmean(share for (own, _), share in shares.items() if own == name) for name in attributes}
+    print(f"\n| {len(prompts):,} held-out prompts {header}")
+    print(_row("this model", means))
+    print(_row("most frequent answer", majority_accuracy(entities)))
+    weakest = min(shares, key=lambda wording: shares[wording])
+    print(f"\nweakest of {len(shares)} held-out wordings: {weakest[1]!r} with {shares[weakest]:.1%}")
 
     pairs = swap_pairs(tokenizer, entities, "heldout", n_pairs, seed=0)
     print(f"\n| {len(pairs)} swaps, output of layer {header}")
