@@ -11,19 +11,20 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase,
 from sae_lightning.pocket.corpus import PocketCorpus
 
 SPECIAL = ("<|bos|>", "<|eos|>", "<|pad|>")
-VOCABULARY = 5120
+VOCABULARY = 5632
 NAME_REPEATS = 400
 
 
 def build_tokenizer(corpus: PocketCorpus) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE on the corpus, with the names of the facts table repeated.
+    """Train a byte-level BPE on the corpus, with the names of the facts tables repeated.
 
-    The repeats make nearly every name's last word one token, so that a city has one position in a sequence of tokens.
+    The repeats make nearly every name's last word one token, so that an entity has one position in a sequence of
+    tokens.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    cells = (cell for fact in corpus.facts for cell in (fact.city, fact.country, fact.language, fact.currency))
+    cells = (cell for entity in corpus.entities for cell in (entity.name, *entity.values.values()))
     names = " " + " ".join(sorted({word for cell in cells for word in cell.split()}))
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -48,7 +49,7 @@ def build_tokenizer(corpus: PocketCorpus) -> PreTrainedTokenizerFast:
 
 
 def build_model() -> LlamaForCausalLM:
-    """Make an untrained model of about 4.5 million parameters."""
+    """Make an untrained model of about 4.6 million parameters."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY,

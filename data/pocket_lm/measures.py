@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sae_lightning.pocket.fact_templates import ATTRIBUTES
-from sae_lightning.pocket.facts import Fact, FactPrompt, fact_sentences
+from sae_lightning.pocket.facts import Entity, FactPrompt, fact_sentences
 from sae_lightning.pocket.library import standard_library_documents
 
 CONTEXT = 256
@@ -24,10 +23,10 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, documents: Iterable[str
     return np.fromiter((token for row in ids for token in [*row, tokenizer.eos_token_id]), dtype=np.int64)
 
 
-def heldout_tokens(tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], most: int) -> dict[str, np.ndarray]:
+def heldout_tokens(tokenizer: PreTrainedTokenizerBase, entities: Sequence[Entity], most: int) -> dict[str, np.ndarray]:
     """Encode held-out library text and held-out fact sentences, at most `most` tokens of each."""
     library = encode_documents(tokenizer, standard_library_documents("heldout"))
-    sentences = encode_documents(tokenizer, fact_sentences(list(facts), "heldout", seed=0))
+    sentences = encode_documents(tokenizer, fact_sentences(entities, "heldout", seed=0))
     return {"library": library[:most], "facts": sentences[:most]}
 
 
@@ -111,7 +110,10 @@ def fact_accuracy(
     return {attribute: sum(values) / len(values) for attribute, values in hits.items()}
 
 
-def majority_accuracy(facts: Sequence[Fact]) -> dict[str, float]:
-    """Return the share of cities that have the most frequent value, for each attribute."""
-    counts = {name: Counter(getattr(fact, name) for fact in facts) for name in ATTRIBUTES}
-    return {name: max(counter.values()) / len(facts) for name, counter in counts.items()}
+def majority_accuracy(entities: Sequence[Entity]) -> dict[str, float]:
+    """Return the share of entities that have the most frequent value, for each attribute."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for entity in entities:
+        for attribute, value in entity.values.items():
+            counts[attribute][value] += 1
+    return {attribute: max(counter.values()) / counter.total() for attribute, counter in counts.items()}

@@ -1,4 +1,4 @@
-"""Facts that the pocket language model completes when a city's residual stream is swapped for another's."""
+"""Facts that the pocket language model completes when an entity's residual stream is swapped for another's."""
 
 import random
 from collections import defaultdict
@@ -8,28 +8,27 @@ import torch
 from measures import is_answer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sae_lightning.pocket.fact_templates import ATTRIBUTES
-from sae_lightning.pocket.facts import Fact, FactPrompt, fact_prompts
+from sae_lightning.pocket.facts import Entity, FactPrompt, fact_prompts
 from sae_lightning.pocket.library import Split
 
 
-def city_position(tokenizer: PreTrainedTokenizerBase, prompt: FactPrompt) -> int:
-    """Return the index of the last token of the city's name in the encoded prompt."""
+def entity_position(tokenizer: PreTrainedTokenizerBase, prompt: FactPrompt) -> int:
+    """Return the index of the last token of the entity's name in the encoded prompt."""
     offsets = tokenizer(prompt.prompt, return_offsets_mapping=True)["offset_mapping"]
-    return max(index for index, (start, end) in enumerate(offsets) if start < prompt.city_end and end > start)
+    return max(index for index, (start, end) in enumerate(offsets) if start < prompt.entity_end and end > start)
 
 
 def swap_pairs(
-    tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], split: Split, number: int, seed: int
+    tokenizer: PreTrainedTokenizerBase, entities: Sequence[Entity], split: Split, number: int, seed: int
 ) -> list[tuple[FactPrompt, FactPrompt]]:
-    """Draw pairs of prompts with the same wording, two cities and two answers: `number` for each attribute."""
+    """Draw pairs of prompts with the same wording, two entities and two answers: `number` for each attribute."""
     rng = random.Random(seed)
-    by_wording: dict[tuple[str, str], list[FactPrompt]] = defaultdict(list)
-    for prompt in fact_prompts(list(facts), split):
-        by_wording[prompt.attribute, prompt.prompt.replace(prompt.city, "{}")].append(prompt)
+    by_wording: dict[str, dict[str, list[FactPrompt]]] = defaultdict(lambda: defaultdict(list))
+    for prompt in fact_prompts(entities, split):
+        by_wording[prompt.attribute][prompt.prompt.replace(prompt.entity, "{}")].append(prompt)
     pairs = []
-    for attribute in ATTRIBUTES:
-        wordings = [prompts for (name, _), prompts in by_wording.items() if name == attribute]
+    for groups in by_wording.values():
+        wordings = list(groups.values())
         drawn = 0
         while drawn < number:
             base, source = rng.sample(rng.choice(wordings), 2)
@@ -46,16 +45,16 @@ def swap_share(
     pairs: Sequence[tuple[FactPrompt, FactPrompt]],
     layer: int,
 ) -> dict[str, float]:
-    """Return the share of pairs in which the source city's residual stream gives the base prompt the source's answer.
+    """Return the share of pairs in which the source entity's residual stream gives the base prompt the source's answer.
 
-    The residual stream is the output of the layer (counted from 0) at the last token of the city's name.
+    The residual stream is the output of the layer (counted from 0) at the last token of the entity's name.
     """
     hits: dict[str, list[bool]] = defaultdict(list)
     for base, source in pairs:
         states: list[torch.Tensor] = []
         source_ids = tokenizer(source.prompt, return_tensors="pt")["input_ids"]
         base_ids = tokenizer(base.prompt, return_tensors="pt")["input_ids"]
-        source_at, base_at = city_position(tokenizer, source), city_position(tokenizer, base)
+        source_at, base_at = entity_position(tokenizer, source), entity_position(tokenizer, base)
 
         def record(_module: torch.nn.Module, _inputs: tuple, output: torch.Tensor) -> None:
             states.append(output[0, source_at].clone())  # noqa: B023 - called within this iteration only

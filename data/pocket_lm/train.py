@@ -1,9 +1,8 @@
 # ruff: noqa: T201
 """Train the pocket language model from scratch on the pocket corpus and write it beside this file.
 
-Run ``python data/pocket_lm/train.py --minutes 55``. The learning rate follows the share of the minutes that have
-passed, or of the steps if ``--steps`` is given, which makes a run repeatable. ``--resume`` resumes from the last
-checkpoint.
+Run ``python data/pocket_lm/train.py``. The learning rate follows the steps, so that a run can be repeated on a machine
+of any speed. ``--resume`` resumes from the last checkpoint.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from measures import CONTEXT, encode_documents, fact_accuracy, heldout_tokens, m
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from sae_lightning.pocket.corpus import PocketCorpus
-from sae_lightning.pocket.facts import Fact, fact_prompts, read_facts
+from sae_lightning.pocket.facts import Entity, fact_prompts, read_facts
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -32,7 +31,7 @@ def batches(tokenizer: PreTrainedTokenizerBase, args: argparse.Namespace) -> Ite
     size = args.batch * CONTEXT + 1
     held = np.empty(0, dtype=np.int64)
     for turn in range(10**6):
-        corpus = PocketCorpus("train", args.facts, seed=args.seed * 1000 + turn, fact_share=args.fact_share)
+        corpus = PocketCorpus("train", args.facts, args.seed * 1000 + turn, args.fact_share)
         documents = iter(corpus)
         while some := list(islice(documents, 512)):
             held = np.concatenate([held, encode_documents(tokenizer, some)])
@@ -56,11 +55,11 @@ def rate_factor(progress: float, warmup: float = 0.02) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
 
 
-def report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, facts: list[Fact], step: int) -> None:
+def report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, entities: list[Entity], step: int) -> None:
     """Print a quick held-out check."""
     model.eval()
-    losses = {name: model_loss(model, tokens) for name, tokens in heldout_tokens(tokenizer, facts, 20_000).items()}
-    prompts = random.Random(0).sample(fact_prompts(facts, "heldout"), 400)
+    losses = {name: model_loss(model, tokens) for name, tokens in heldout_tokens(tokenizer, entities, 20_000).items()}
+    prompts = random.Random(0).sample(fact_prompts(entities, "heldout"), 800)
     shares = fact_accuracy(model, tokenizer, prompts)
     model.train()
     numbers = {**losses, **shares}
@@ -68,17 +67,17 @@ def report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, facts: l
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train until the minutes or steps are used up, and save the model."""
+    """Train for the given steps and save the model."""
     torch.manual_seed(args.seed)
     torch.set_float32_matmul_precision("medium")
-    facts = read_facts(args.facts)
+    entities = [entity for table in args.facts for entity in read_facts(table)]
     model = build_model().train()
     optimizer = optimizer_for(model, args.learning_rate)
     args.cache.mkdir(parents=True, exist_ok=True)
     checkpoint = args.cache / "checkpoint.pt"
     step, used = 0, 0.0
     if not args.resume:
-        tokenizer = build_tokenizer(PocketCorpus("train", args.facts, seed=args.seed, fact_share=args.fact_share))
+        tokenizer = build_tokenizer(PocketCorpus("train", args.facts, args.seed, args.fact_share))
         tokenizer.save_pretrained(args.cache / "tokenizer")
     else:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(args.cache / "tokenizer")
@@ -86,15 +85,11 @@ def train(args: argparse.Namespace) -> None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         step, used = saved["step"], saved["used"]
-    budget = args.minutes * 60
     last = time.monotonic()
-    marked = saved_at = reported_at = used
-    for tokens in islice(batches(tokenizer, args), step, None):
-        progress = step / args.steps if args.steps else used / budget
-        if progress >= 1:
-            break
+    marked = used
+    for tokens in islice(batches(tokenizer, args), step, args.steps):
         for group in optimizer.param_groups:
-            group["lr"] = args.learning_rate * rate_factor(progress)
+            group["lr"] = args.learning_rate * rate_factor(step / args.steps)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(input_ids=tokens[:-1].view(args.batch, CONTEXT), use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), tokens[1:])
@@ -107,19 +102,17 @@ def train(args: argparse.Namespace) -> None:
             speed = 50 * tokens.numel() / (used - marked)
             print(f"step {step}, {used / 60:.1f} min, loss {loss.item():.3f}, {speed:.0f} tokens/s", flush=True)
             marked = used
-        if used - reported_at > 60 * args.report_minutes:
-            report(model, tokenizer, facts, step)
-            reported_at = used
-        if used - saved_at > 60 * args.save_minutes:
+        if step % args.report_steps == 0:
+            report(model, tokenizer, entities, step)
+        if step % args.save_steps == 0:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "used": used}
             torch.save(state, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
-            saved_at = used
         now = time.monotonic()
         used += now - last
         last = now
     save_model(model, tokenizer, args.out)
-    report(model, tokenizer, facts, step)
+    report(model, tokenizer, entities, step)
     run = {"steps": step, "tokens": step * args.batch * CONTEXT, "minutes": round(used / 60, 1), "seed": args.seed}
     (args.cache / "run.json").write_text(json.dumps(run) + "\n", encoding="utf-8")
     print(run)
@@ -128,15 +121,16 @@ def train(args: argparse.Namespace) -> None:
 def main() -> None:
     """Read the arguments and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=55, help="time to train for")
-    parser.add_argument("--steps", type=int, default=0, help="steps to train for instead of minutes, if not 0")
+    parser.add_argument("--steps", type=int, default=6000, help="steps to train for")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and of the order of documents")
     parser.add_argument("--batch", type=int, default=8, help="sequences in a step")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak learning rate")
-    parser.add_argument("--fact-share", type=float, default=0.4, help="part of the characters that are about facts")
-    parser.add_argument("--report-minutes", type=float, default=4, help="minutes between held-out checks")
-    parser.add_argument("--save-minutes", type=float, default=3, help="minutes between checkpoints")
-    parser.add_argument("--facts", type=Path, default=FOLDER / "facts.csv", help="facts table")
+    parser.add_argument("--fact-share", type=float, default=0.55, help="part of the characters that are about facts")
+    parser.add_argument("--report-steps", type=int, default=1000, help="steps between held-out checks")
+    parser.add_argument("--save-steps", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument(
+        "--facts", type=Path, nargs="+", default=[FOLDER / "facts.csv", FOLDER / "people.csv"], help="facts tables"
+    )
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write the model to")
     parser.add_argument(
         "--cache", type=Path, default=FOLDER.parent / "cache" / "pocket_lm", help="folder of the checkpoint"

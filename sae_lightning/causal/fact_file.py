@@ -17,13 +17,17 @@ _NO_SPACE_AFTER = ('"', "'", "(", " ", "\n")
 class FactFile(EntityPrompts):
     """Prompts about facts of your own: a table with an entity in each row, and wordings of the question.
 
-    The table is .csv with a header, .jsonl, JSON, Parquet or Arrow, such as cities.csv:
+    The table is .csv with a header, .jsonl, JSON, Parquet or Arrow, such as cities.csv. Its rows about {} are wordings,
+    which end right before the value:
 
-        city,country,language
+        entity,country,language
+        {},{} is a city in the country of,Most people in {} speak
+        {},The country of {} is,The language of {} is
         Paris,France,French
         Osaka,Japan,Japanese
 
-    and the wordings end right before the value:
+    With prompts: {class_path: FactFile, init_args: {path: cities.csv}} that is all. For a table without such rows the
+    wordings are given apart:
 
         prompts:
           class_path: FactFile
@@ -41,6 +45,7 @@ class FactFile(EntityPrompts):
     Args:
         path: a table, or a folder of them.
         wordings: by attribute, which is a column of the table; {} stands for the entity. Two attributes or more.
+            Default: those in the table.
         entity: column with the name of the entity.
         split: column that says train or test of each entity. Default: a random split.
         test_share: part of the entities that the random split takes for testing, between 0 and 1.
@@ -50,7 +55,7 @@ class FactFile(EntityPrompts):
     def __init__(
         self,
         path: str,
-        wordings: dict[str, list[str]],
+        wordings: dict[str, list[str]] | None = None,
         entity: str = "entity",
         split: str | None = None,
         test_share: float = 1 / 3,
@@ -58,19 +63,12 @@ class FactFile(EntityPrompts):
     ) -> None:
         check_inside(0, 1, test_share=test_share, hint="for example 0.33")
         check_seed(seed=seed)
-        if len(wordings) < 2:
-            raise ValueError(
-                f"wordings={wordings}: expected two attributes or more: an edit of one must leave another alone"
-            )
-        for attribute, texts in wordings.items():
-            if not texts:
-                raise ValueError(f"wordings: {attribute} has none; give one or more, or leave it out")
-            for text in texts:
-                if text.count(_PLACE) != 1:
-                    raise ValueError(f"wordings: {attribute}: expected {_PLACE} once, for the entity, in {text!r}")
         self.path, self.wordings, self.entity, self.split = path, wordings, entity, split
         self.test_share, self.seed = test_share, seed
-        self._table = self._read(find_tables("path", path))
+        tables = find_tables("path", path)
+        self._wordings = self._wordings_of(tables) if wordings is None else wordings
+        _check_wordings(self._wordings)
+        self._table = self._read(tables)
         shuffled = sorted(self._table)
         random.Random(seed).shuffle(shuffled)
         self._tested = set(shuffled[: round(test_share * len(shuffled))])
@@ -81,7 +79,7 @@ class FactFile(EntityPrompts):
         entities = [entity for entity in self._table if self._split_of(entity) == split]
         return [
             prompt
-            for attribute, wordings in self.wordings.items()
+            for attribute, wordings in self._wordings.items()
             for wording in _of_split(wordings, split)
             for prompt in self._prompts(attribute, wording, entities)
         ]
@@ -98,9 +96,25 @@ class FactFile(EntityPrompts):
             return self._table[entity][self.split]
         return "test" if entity in self._tested else "train"
 
+    def _wordings_of(self, tables: list[TableFile]) -> dict[str, list[str]]:
+        """Return the wordings in the rows about {}, by attribute."""
+        wordings: dict[str, list[str]] = {}
+        for file in tables:
+            for row in read_rows(file):
+                if row.cells.get(self.entity) == _PLACE:
+                    for column, value in row.cells.items():
+                        if column not in (self.entity, self.split) and value:
+                            wordings.setdefault(column, []).append(str(value).strip())
+        if not wordings:
+            raise ValueError(
+                f"path={self.path}: there is no row with {_PLACE} under entity={self.entity}, whose other cells are "
+                "wordings; add such rows, or give wordings"
+            )
+        return wordings
+
     def _read(self, tables: list[TableFile]) -> dict[str, Mapping[str, str]]:
         """Return cells by entity and column."""
-        columns = [self.entity, *self.wordings, *([self.split] if self.split else [])]
+        columns = [self.entity, *self._wordings, *([self.split] if self.split else [])]
         table: dict[str, Mapping[str, str]] = {}
         for file in tables:
             for row in read_rows(file, columns):
@@ -111,7 +125,9 @@ class FactFile(EntityPrompts):
                     )
                 values = {column: row.cells[column] for column in columns}
                 cells = {column: "" if value is None else str(value).strip() for column, value in values.items()}
-                if not (name := cells[self.entity]):
+                if (name := cells[self.entity]) == _PLACE:
+                    continue
+                if not name:
                     raise ValueError(f"{place}: nothing under entity={self.entity}")
                 if name in table:
                     raise ValueError(f"{place}: {name!r} is there twice; give each entity one row")
@@ -119,6 +135,19 @@ class FactFile(EntityPrompts):
                     raise ValueError(f"{place}: {self.split}={cells[self.split]!r}: expected train or test")
                 table[name] = cells
         return table
+
+
+def _check_wordings(wordings: Mapping[str, list[str]]) -> None:
+    if len(wordings) < 2:
+        raise ValueError(
+            f"wordings={wordings}: expected two attributes or more: an edit of one must leave another alone"
+        )
+    for attribute, texts in wordings.items():
+        if not texts:
+            raise ValueError(f"wordings: {attribute} has none; give one or more, or leave it out")
+        for text in texts:
+            if text.count(_PLACE) != 1:
+                raise ValueError(f"wordings: {attribute}: expected {_PLACE} once, for the entity, in {text!r}")
 
 
 def _of_split(wordings: list[str], split: Split) -> list[str]:

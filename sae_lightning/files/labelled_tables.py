@@ -41,12 +41,12 @@ def find_tables(argument: str, path: str) -> list[TableFile]:
     return tables
 
 
-def read_rows(table: TableFile, columns: Sequence[str]) -> Iterator[Row]:
+def read_rows(table: TableFile, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """Yield the rows of a table.
 
     Args:
         table: the file.
-        columns: those that are wanted.
+        columns: those that are wanted. Default: all.
 
     Raises:
         ValueError: for the first that cannot be read, naming file and line.

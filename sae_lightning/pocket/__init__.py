@@ -1,7 +1,7 @@
 """The world of the demo: what the pocket models read, and the tasks and prompts about it.
 
-The pocket language model reads the Python standard library and sentences about cities, the pocket CLIP model drawn
-scenes, handwritten digits and captions of them. Nothing here needs a network.
+The pocket language model reads the Python standard library and sentences about cities and people, the pocket CLIP
+model drawn scenes, handwritten digits and captions of them. Nothing here needs a network.
 """
 
 from sae_lightning.pocket.city_attribute import CityAttribute

@@ -6,7 +6,8 @@ from typing import Literal
 
 from typing_extensions import override
 
-from sae_lightning.pocket.facts import Fact, check_facts_file, fact_prompts, read_facts
+from sae_lightning.pocket.city_templates import CITIES
+from sae_lightning.pocket.facts import Entity, check_facts_files, fact_prompts, read_facts
 from sae_lightning.pocket.library import Split
 from sae_lightning.probing.task import Example, ExampleSets, ProbingTask, at_most, seed_of_draw
 
@@ -32,34 +33,34 @@ class CityAttribute(ProbingTask):
         attribute: Literal["continent", "language", "country", "currency"] = "continent",
         facts: str = "data/pocket_lm/facts.csv",
     ) -> None:
-        check_facts_file(facts)
+        check_facts_files(facts=facts)
         self.attribute, self.facts = attribute, facts
 
     @override
     def load(self, n_train: int, n_test: int, draw: int = 0) -> ExampleSets:
-        by_class: defaultdict[str, list[Fact]] = defaultdict(list)
-        for fact in read_facts(self.facts):
-            by_class[getattr(fact, self.attribute)].append(fact)
+        by_class: defaultdict[str, list[Entity]] = defaultdict(list)
+        for city in read_facts(self.facts, [CITIES]):
+            by_class[city.values[self.attribute]].append(city)
         known, held_out = [], []
-        for label, facts in sorted(by_class.items()):
-            if len(facts) >= _MIN_CITIES:
-                random.Random(seed_of_draw(f"{label} {_SEED}", draw)).shuffle(facts)
-                n = round(_TEST_SHARE * len(facts))
-                held_out += facts[:n]
-                known += facts[n:]
+        for label, cities in sorted(by_class.items()):
+            if len(cities) >= _MIN_CITIES:
+                random.Random(seed_of_draw(f"{label} {_SEED}", draw)).shuffle(cities)
+                n = round(_TEST_SHARE * len(cities))
+                held_out += cities[:n]
+                known += cities[n:]
         return ExampleSets(
             at_most(self._examples(known, "train"), n_train, seed_of_draw("train", draw)),
             at_most(self._examples(held_out, "train"), n_test, seed_of_draw("test", draw)),
             at_most(self._examples(held_out, "heldout"), n_test, seed_of_draw("ood", draw)),
         )
 
-    def _examples(self, facts: list[Fact], split: Split) -> list[Example]:
+    def _examples(self, cities: list[Entity], split: Split) -> list[Example]:
         """Return each city in some wordings, which end with its name."""
-        labels = {fact.city: getattr(fact, self.attribute) for fact in facts}
+        labels = {city.name: city.values[self.attribute] for city in cities}
         # A dictionary for its keys: a set would put the wordings in another order each time.
         wordings: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        for prompt in fact_prompts(facts, split):
-            wordings[prompt.city][prompt.prompt[: prompt.city_end]] = None
+        for prompt in fact_prompts(cities, split):
+            wordings[prompt.entity][prompt.prompt[: prompt.entity_end]] = None
         rng = random.Random(f"{split} {_SEED}")
         return [
             Example(text, labels[city], city, city, (len(text) - len(city), len(text)))

@@ -1,7 +1,7 @@
-"""The corpus that the pocket language model was trained on: the Python standard library and world facts, mixed."""
+"""The corpus that the pocket language model was trained on: the Python standard library and facts, mixed."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sae_lightning.pocket.facts import fact_documents, read_facts
@@ -13,24 +13,24 @@ class PocketCorpus:
 
     Args:
         split: ``"train"`` or ``"heldout"``.
-        facts_path: The facts table.
+        tables: Paths of the facts tables.
         seed: Sets the order of documents and the wording of facts.
         fact_share: Share of the characters that are about facts, at least 0 and below 1.
     """
 
-    def __init__(self, split: Split, facts_path: Path | str, seed: int = 0, fact_share: float = 0.4) -> None:
+    def __init__(self, split: Split, tables: Sequence[Path | str], seed: int = 0, fact_share: float = 0.55) -> None:
         if split not in ("train", "heldout"):
             raise ValueError(f"split must be 'train' or 'heldout', not {split!r}")
         if not 0 <= fact_share < 1:
             raise ValueError(f"fact_share must be at least 0 and below 1, not {fact_share}")
         self.split: Split = split
-        self.facts = read_facts(facts_path)
+        self.entities = [entity for table in tables for entity in read_facts(table)]
         self.seed, self.fact_share = seed, fact_share
 
     def __iter__(self) -> Iterator[str]:
         """Yield one pass over the library, with facts in between."""
         rng = random.Random(f"{self.split} mix {self.seed}")
-        facts = fact_documents(self.facts, self.split, self.seed)
+        facts = fact_documents(self.entities, self.split, self.seed)
         missing = 0.0  # characters about facts, until they have their share
         for document in standard_library_documents(self.split, self.seed):
             yield document

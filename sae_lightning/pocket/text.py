@@ -1,4 +1,4 @@
-"""The texts of the pocket models; they need no network and no files but the table of facts."""
+"""The texts of the pocket models; they need no network and no files but the tables of facts."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -8,30 +8,36 @@ from typing_extensions import override
 from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.datamodules.text import Text
 from sae_lightning.pocket.corpus import PocketCorpus
-from sae_lightning.pocket.facts import check_facts_file
+from sae_lightning.pocket.facts import check_facts_files
 from sae_lightning.pocket.images import PocketImages
 
 
 class PocketText(Text):
-    """The Python standard library and sentences about world facts, as the pocket language model was trained on.
+    """The Python standard library and sentences about cities and people, as the pocket language model was trained on.
 
     Args:
-        facts: table of facts, facts.csv in the folder of the pocket language model.
+        facts: table of cities, facts.csv in the folder of the pocket language model.
         seed: order of the documents and wording of the facts.
+        people: table of people, people.csv in the same folder.
     """
 
-    def __init__(self, facts: str = "data/pocket_lm/facts.csv", seed: int = 0) -> None:
+    def __init__(
+        self,
+        facts: str = "data/pocket_lm/facts.csv",
+        seed: int = 0,
+        people: str = "data/pocket_lm/people.csv",
+    ) -> None:
         check_seed(seed=seed)
-        check_facts_file(facts)
-        self.facts, self.seed = facts, seed
+        check_facts_files(facts=facts, people=people)
+        self.facts, self.seed, self.people = facts, seed, people
 
     @override
     def train(self, start: int = 0) -> Iterator[str]:
-        return islice(PocketCorpus("train", self.facts, self.seed), start, None)
+        return islice(PocketCorpus("train", [self.facts, self.people], self.seed), start, None)
 
     @override
     def heldout(self) -> Iterator[str]:
-        return iter(PocketCorpus("heldout", self.facts, self.seed))
+        return iter(PocketCorpus("heldout", [self.facts, self.people], self.seed))
 
 
 class PocketCaptions(Text):

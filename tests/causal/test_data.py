@@ -146,6 +146,26 @@ def test_facts_of_ones_own(tmp_path, suffix):
     assert repr(facts).startswith(f"FactFile(path={str(path)!r}, wordings=")
 
 
+def test_one_table_with_facts_and_their_wordings(tmp_path):
+    path = tmp_path / "people.csv"
+    rows = [f"Person {i},land {i % 3},job {i % 2}" for i in range(6)]
+    wordings = ["{},{} was born in,{} works as a", "{},The home of {} is,", "{},{} is from,"]
+    path.write_text("\n".join(["entity,home,job", wordings[0], *rows, *wordings[1:]]) + "\n", encoding="utf-8")
+    facts = FactFile(str(path))
+    apart = {"home": ["{} was born in", "The home of {} is", "{} is from"], "job": ["{} works as a"]}
+    for split in ("train", "test"):
+        assert facts.prompts(split) == FactFile(str(path), apart).prompts(split)
+        assert "{}" not in {prompt.entity for prompt in facts.prompts(split)}
+    assert {prompt.attribute for prompt in facts.prompts("test")} == {"home", "job"}
+    assert any(prompt.text.endswith(" is from") for prompt in facts.prompts("test"))
+    path.write_text("\n".join(["entity,home,job", *rows]), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"people.csv: there is no row with {} under entity=entity, whose other cells"):
+        FactFile(str(path))
+    path.write_text("\n".join(["entity,home,job", "{},born in,{} works as a", *rows]), encoding="utf-8")
+    with pytest.raises(ValueError, match="wordings: home: expected {} once, for the entity, in 'born in'"):
+        FactFile(str(path))
+
+
 def test_facts_with_a_split_of_their_own_and_mistakes_in_them(tmp_path):
     def table(text):
         (tmp_path / "facts.csv").write_text(text, encoding="utf-8")

@@ -14,12 +14,17 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from sae_lightning.causal import Knowledge, ask_what_is_known
+from sae_lightning.datamodules import LanguageModelDataModule
+from sae_lightning.datamodules.text_reader import TextReader
+from sae_lightning.pocket import PocketFacts, PocketText
 from sae_lightning.pocket.corpus import PocketCorpus
-from sae_lightning.pocket.fact_templates import ATTRIBUTES
-from sae_lightning.pocket.facts import fact_prompts, fact_sentences, read_facts
+from sae_lightning.pocket.facts import KINDS, Entity, fact_prompts, fact_sentences, read_facts
 from sae_lightning.pocket.library import standard_library_documents
 
 FOLDER = Path(__file__).parents[2] / "data" / "pocket_lm"
+TABLES = (FOLDER / "facts.csv", FOLDER / "people.csv")
+ATTRIBUTES = [attribute for kind in KINDS for attribute in kind.attributes]
 BEST_LAYER = 1
 
 
@@ -56,8 +61,14 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def prompts():
-    every = fact_prompts(read_facts(FOLDER / "facts.csv"), "heldout")
+def entities() -> list[Entity]:
+    """Cities and people."""
+    return [entity for table in TABLES for entity in read_facts(table)]
+
+
+@pytest.fixture(scope="module")
+def prompts(entities):
+    every = fact_prompts(entities, "heldout")
     by_attribute = {name: [prompt for prompt in every if prompt.attribute == name] for name in ATTRIBUTES}
     return [prompt for group in by_attribute.values() for prompt in random.Random(1).sample(group, 30)]
 
@@ -88,22 +99,22 @@ def test_tokenizer_keeps_text_and_starts_with_bos(tokenizer, text):
 
 
 def test_most_names_end_in_a_token_of_their_own(tokenizer, swaps, prompts):
-    places = [swaps.city_position(tokenizer, prompt) for prompt in prompts]
+    places = [swaps.entity_position(tokenizer, prompt) for prompt in prompts]
     words = [
         tokenizer.decode(tokenizer(prompt.prompt)["input_ids"][place])
         for prompt, place in zip(prompts, places, strict=True)
     ]
-    whole = sum(prompt.city.endswith(word.strip()) for prompt, word in zip(prompts, words, strict=True))
-    single = sum(prompt.city.split()[-1] == word.strip() for prompt, word in zip(prompts, words, strict=True))
+    whole = sum(prompt.entity.endswith(word.strip()) for prompt, word in zip(prompts, words, strict=True))
+    single = sum(prompt.entity.split()[-1] == word.strip() for prompt, word in zip(prompts, words, strict=True))
     assert whole == len(prompts)
     assert single > 0.9 * len(prompts)
 
 
-def test_facts_are_completed_in_unseen_wordings(model, tokenizer, measures, prompts):
+def test_facts_are_completed_in_unseen_wordings(model, tokenizer, measures, prompts, entities):
     shares = measures.fact_accuracy(model, tokenizer, prompts)
     assert set(shares) == set(ATTRIBUTES)
     assert min(shares.values()) >= 0.8
-    floor = measures.majority_accuracy(read_facts(FOLDER / "facts.csv"))
+    floor = measures.majority_accuracy(entities)
     assert all(shares[name] > floor[name] + 0.2 for name in ATTRIBUTES)
 
 
@@ -130,13 +141,12 @@ def test_only_the_whole_answer_counts(measures, text, right):
     assert measures.is_answer(text, "France") is right
 
 
-def test_heldout_loss_is_below_simple_models(model, tokenizer, measures):
-    train = islice(PocketCorpus("train", FOLDER / "facts.csv"), 1000)
+def test_heldout_loss_is_below_simple_models(model, tokenizer, measures, entities):
+    train = islice(PocketCorpus("train", TABLES), 1000)
     ngrams = measures.NgramModel(measures.encode_documents(tokenizer, train), len(tokenizer))
-    facts = read_facts(FOLDER / "facts.csv")
     texts = {
         "library": islice(standard_library_documents("heldout"), 40),
-        "facts": islice(fact_sentences(facts, "heldout", 0), 300),
+        "facts": islice(fact_sentences(entities, "heldout", 0), 300),
     }
     for documents in texts.values():
         tokens = measures.encode_documents(tokenizer, documents)[: 256 * 16 + 1]
@@ -152,7 +162,19 @@ def test_bigram_probabilities_sum_to_one(measures):
         assert sum(probabilities) == pytest.approx(1)
 
 
-def test_swapping_a_city_inside_the_network_changes_the_answer(model, tokenizer, swaps):
-    pairs = swaps.swap_pairs(tokenizer, read_facts(FOLDER / "facts.csv"), "heldout", 6, seed=2)
+def test_swapping_an_entity_inside_the_network_changes_the_answer(model, tokenizer, swaps, entities):
+    pairs = swaps.swap_pairs(tokenizer, entities, "heldout", 6, seed=2)
     shares = swaps.swap_share(model, tokenizer, pairs, BEST_LAYER)
-    assert sum(shares.values()) / len(shares) > 0.5
+    assert set(shares) == set(ATTRIBUTES)
+    for kind in KINDS:
+        assert sum(shares[attribute] for attribute in kind.attributes) / len(kind.attributes) > 0.5
+
+
+def test_causal_editing_leaves_out_no_attribute_of_people():
+    text = PocketText(str(TABLES[0]), people=str(TABLES[1]))
+    reader = TextReader(LanguageModelDataModule(str(FOLDER), f"model.layers.{BEST_LAYER}", text))
+    prompts = PocketFacts(str(FOLDER / "people.csv"))
+    known = Knowledge(*(ask_what_is_known(reader, prompts, 24, 0, "", split) for split in ("train", "test")))
+    assert known.attributes == list(KINDS[1].attributes)
+    assert known.left_out() == {}
+    assert min(known.share(attribute) for attribute in known.attributes) >= 0.8

@@ -83,3 +83,5 @@ def test_cities_of_test_are_held_out_and_wordings_of_ood_as_well():
     assert example.text[slice(*example.span)] == example.unit
     with pytest.raises(ValueError, match="facts=nowhere.csv: there is no such file"):
         CityAttribute("language", "nowhere.csv")
+    with pytest.raises(ValueError, match="people.csv, line 1: expected the columns city,country,.* found person,birth"):
+        CityAttribute("language", str(FACTS.with_name("people.csv"))).load(5, 5)

@@ -9,12 +9,13 @@ from datamodules.starts import check_starts
 
 from sae_lightning.pocket import PocketCaptions, PocketText
 
-FACTS = Path(__file__).parents[2] / "data/pocket_lm/facts.csv"
+FOLDER = Path(__file__).parents[2] / "data/pocket_lm"
+TABLES = {"facts": str(FOLDER / "facts.csv"), "people": str(FOLDER / "people.csv")}
 
 
-@pytest.mark.skipif(not FACTS.is_file(), reason="the pocket language model is not here")
+@pytest.mark.skipif(not FOLDER.is_dir(), reason="the pocket language model is not here")
 def test_pocket_text():
-    text = PocketText(str(FACTS))
+    text = PocketText(**TABLES)
     train, heldout = text.train(), text.heldout()
     first = [next(train) for _ in range(20)]
     assert not set(first) & {next(heldout) for _ in range(20)}
@@ -26,12 +27,13 @@ def test_pocket_text():
 
 def test_pocket_text_beyond_its_end(monkeypatch):
     monkeypatch.setattr("sae_lightning.pocket.text.PocketCorpus", lambda *args: tiny.sentences(40))
-    check_starts(PocketText(__file__))
+    check_starts(PocketText(__file__, people=__file__))
 
 
 def test_pocket_text_without_facts(tmp_path):
-    with pytest.raises(ValueError, match="facts=.*there is no such file"):
-        PocketText(str(tmp_path / "facts.csv"))
+    for name in TABLES:
+        with pytest.raises(ValueError, match=f"{name}=.*there is no such file"):
+            PocketText(**{**TABLES, name: str(tmp_path / "facts.csv")})
 
 
 def test_caption_documents_can_be_read_from_anywhere():
