@@ -139,7 +139,7 @@ def test_what_follows_from_decoder_directions(run, folder, gathered):
         sum(record["logits"]["counts"])
         == LanguageModelSource(str(folder / "lm"), "model.layers.0").model.config.vocab_size
     )
-    other = TopK.load(run / "saes/frozen_decoder/3").W_dec @ sae.W_dec[7]
+    other = (TopK.load(run / "saes/frozen_decoder/3").W_dec @ sae.W_dec[7]).detach()
     nearest = ["frozen_decoder/3", int(other.argmax()), pytest.approx(float(other.max()), rel=0.01)]
     assert record["elsewhere"] == [nearest]
 

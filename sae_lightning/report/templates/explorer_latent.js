@@ -223,7 +223,7 @@ const saeLatent = (() => {
     const shown = [...(rest.examples || []), ...(rest.quarters || []).flat()];
     const most = Math.max(1e-12, ...shown.map(peakOf));
     if (!blind) {
-      const name = el("span", { class: "lx-badge", "data-policy": member.policy }, `${member.marker} ${member.name}`);
+      const name = el("span", { class: "lx-badge" }, `${member.marker} ${member.name}`);
       name.style.setProperty("--lx-tone", `var(--${member.colour})`);
       parts.push(el("h3", {}, name, ` latent ${listed.latent}`), copyButton(link));
       if (listed.explanation !== undefined) parts.push(el("p", { class: "lx-explanation", dir: "auto" }, visible(listed.explanation)));
