@@ -23,6 +23,8 @@ MESH = ("members", "data")
 """Names of the dimensions of the mesh."""
 _meshes: list[DeviceMesh] = []
 """The mesh of this process, if there is one."""
+_beside_nccl: list[ProcessGroup] = []
+"""The group of all ranks and its companion for tensors of the CPU, once that was needed."""
 
 
 class Ranks(Enum):
@@ -53,6 +55,22 @@ def is_over_members() -> bool:
 def group_of(ranks: Ranks = Ranks.SAME_MEMBERS) -> ProcessGroup | None:
     """Return the process group of some ranks; None for that of all."""
     return _meshes[0].get_group(ranks.value) if _meshes and ranks is not Ranks.ALL else None
+
+
+def cpu_group_of(ranks: Ranks) -> ProcessGroup | None:
+    """Return a group of the same ranks through which tensors of the CPU go, so that no rank waits for its GPU.
+
+    NCCL takes tensors of a GPU alone. Beside it stands one group of gloo, with its timeout, made when it is first
+    needed; where NCCL is the only backend, groups are of all ranks or of this one.
+    """
+    if dist.get_backend(group_of(ranks)) != "nccl":
+        return group_of(ranks)
+    world = dist.group.WORLD
+    assert world is not None
+    if not _beside_nccl or _beside_nccl[0] is not world:
+        timeout = world._get_backend(world._device_types[0]).options._timeout
+        _beside_nccl[:] = [world, dist.new_group(backend="gloo", timeout=timeout)]
+    return _beside_nccl[1]
 
 
 def world_size(ranks: Ranks = Ranks.SAME_MEMBERS) -> int:
@@ -111,9 +129,8 @@ def all_gather_int(value: int, lower_ranks_only: bool = False, ranks: Ranks = Ra
     """Return the value of every rank, in order of ranks; with `lower_ranks_only` those of the ranks before this one."""
     if world_size(ranks) == 1:
         return [] if lower_ranks_only else [value]
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    gathered = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size(ranks))]
-    dist.all_gather(gathered, torch.tensor([value], device=device), group=group_of(ranks))
+    gathered = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size(ranks))]
+    dist.all_gather(gathered, torch.tensor([value]), group=cpu_group_of(ranks))
     values = [int(part) for part in gathered]
     return values[: rank(ranks)] if lower_ranks_only else values
 
@@ -142,10 +159,17 @@ def all_gather_object(value: T, ranks: Ranks = Ranks.SAME_MEMBERS) -> list[T]:
     if world_size(ranks) == 1:
         return [value]
     gathered: list[T] = [value] * world_size(ranks)
-    if dist.get_backend() != "nccl":
-        dist.all_gather_object(gathered, value, group=group_of(ranks))
-        return gathered
-    group = dist.new_group(backend="gloo")  # not through a GPU's memory
-    dist.all_gather_object(gathered, value, group=group)
-    dist.destroy_process_group(group)
+    dist.all_gather_object(gathered, value, group=cpu_group_of(ranks))
     return gathered
+
+
+def of_first_rank(tensor: Tensor) -> Tensor:
+    """Return the tensor of the first of all ranks, on the CPU where there are several; all have the same dtype."""
+    if world_size(Ranks.ALL) == 1:
+        return tensor
+    group, shape = cpu_group_of(Ranks.ALL), torch.tensor(tensor.shape)
+    dist.broadcast(shape, 0, group=group)
+    is_first = rank(Ranks.ALL) == 0
+    of_first = tensor.cpu().contiguous() if is_first else tensor.new_empty(tuple(shape.tolist()), device="cpu")
+    dist.broadcast(of_first, 0, group=group)
+    return of_first

@@ -1,12 +1,13 @@
 """Trains every variant with its latents on so many ranks, and writes what came out: called by test_latents.py."""
 
 import os
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
-from sae_lightning.distributed import use_mesh
+from sae_lightning.distributed import Ranks, all_gather_int, cpu_group_of, of_first_rank, use_mesh
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.saes import BatchTopK, Gated, JumpReLU, MatryoshkaBatchTopK, ReLU, TargetL0, TopK
@@ -91,11 +92,22 @@ def read_shards(folder, ranks, mesh):
             torch.save(joined.state_dict(), folder / f"{ranks}-{name}.pt")
 
 
+def exchange(ranks):
+    """What ranks tell each other through the CPU, whatever their backend is."""
+    own = torch.full((2 + dist.get_rank(), 3), 1.0 + dist.get_rank())
+    assert torch.equal(of_first_rank(own), torch.ones(2, 3)), "ranks may have sampled different numbers of rows"
+    with patch.object(dist, "get_backend", lambda group=None: "nccl"):
+        beside = cpu_group_of(Ranks.ALL)
+        assert cpu_group_of(Ranks.ALL) is beside is not dist.group.WORLD
+        assert all_gather_int(dist.get_rank(), ranks=Ranks.ALL) == list(range(ranks))
+
+
 def train_all(folder, ranks):
     mesh = None
     if ranks > 1:
         os.environ["RANK"] = os.environ["LOCAL_RANK"]
         dist.init_process_group("gloo")
+        exchange(ranks)
         mesh = init_device_mesh("cpu", (1, 1, ranks), mesh_dim_names=("members", "data", LATENTS))
         use_mesh(mesh)
         mesh = mesh[LATENTS]

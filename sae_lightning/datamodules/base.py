@@ -20,7 +20,7 @@ from sae_lightning.datamodules.norms import STATE_KEY, norms_of_checkpoint
 from sae_lightning.datamodules.packing import RowMaker
 from sae_lightning.datamodules.readers import JoinedReaders, own_readers
 from sae_lightning.datamodules.stream import Loader, Stream
-from sae_lightning.distributed import Ranks, all_gather_object, world_size
+from sae_lightning.distributed import Ranks, all_gather_object, cpu_group_of, world_size
 from sae_lightning.images import Images
 from sae_lightning.members import Member
 from sae_lightning.provenance import arguments_of, refuse_other_activations
@@ -375,9 +375,6 @@ def _gather(own: dict[str, Any], n_readers: int) -> list[dict[str, Any]]:
     of_ranks = [own]
     if world_size() > 1:
         of_ranks = [own] * world_size()
-        group = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")  # not through a GPU's memory
-        dist.gather_object(own, of_ranks if dist.get_rank() == 0 else None, group=group)
-        if group is not None:
-            dist.destroy_process_group(group)
+        dist.gather_object(own, of_ranks if dist.get_rank() == 0 else None, group=cpu_group_of(Ranks.ALL))
     states = {number: state for of_rank in of_ranks for number, state in of_rank.items()}
     return [states.get(str(number), {}) for number in range(n_readers)]

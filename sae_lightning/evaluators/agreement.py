@@ -116,7 +116,7 @@ class Directions:
     @property
     def is_finite(self) -> bool:
         """Whether there are latents, and all their directions are numbers."""
-        return len(self.decoder) > 0 and bool(self.both.isfinite().all())
+        return len(self.decoder) > 0 and all(bool(rows.isfinite().all()) for rows in (self.decoder, self.encoder))
 
 
 PairOfDirections: TypeAlias = tuple[Directions, Directions]

@@ -50,7 +50,7 @@ def edits_by_part(datamodule: ActivationDataModule, module: SAEModule) -> dict[s
         if member.part not in edits:
             mean_of_part = module.activations_for(member, mean[None])
             edits[member.part] = {"zero": torch.zeros_like, "mean": partial(_everywhere, value=mean_of_part)}
-        edits[member.part][member] = partial(_reconstruction, sae=sae)
+        edits[member.part][member] = partial(reconstruction, sae=sae)
     return edits
 
 
@@ -65,7 +65,8 @@ def mean_activation(datamodule: ActivationDataModule, device: torch.device) -> F
     return total[:-1] / total[-1]
 
 
-def _reconstruction(x: Tensor, sae: SparseAutoencoder) -> Tensor:
+def reconstruction(x: Tensor, sae: SparseAutoencoder) -> Tensor:
+    """Return what an SAE makes of activations, where it is."""
     x_hat: Tensor = sae(x.to(sae.W_dec.device))
     return x_hat
 

@@ -8,23 +8,25 @@ over.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, TypeAlias
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from sae_lightning.checks import check_above
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of
-from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part
+from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part, reconstruction
 from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
 from sae_lightning.saes.module import SAEModule
-from sae_lightning.sources.replacing import edited_outputs
-from sae_lightning.sources.tokens import check_next_token
+from sae_lightning.sources.replacing import Edit, edited_outputs
+from sae_lightning.sources.tokens import TokenBatch, check_next_token
 
 Kind: TypeAlias = Literal["ce", "kl"]
 Losses: TypeAlias = Mapping[str | Member, Mapping[str, Tensor]]
@@ -45,6 +47,8 @@ _AT_THE_HOOK = {
     "mean": "with the mean activation at the hook",
 }
 _KINDS: tuple[Kind, ...] = ("ce", "kl")
+MOST_LOGITS = 2**28
+"""Logits of one forward, unless one row has more: a gigabyte of float32, of which a measurement holds a few."""
 
 
 def loss_metric(kind: Kind, name: str) -> Metric:
@@ -100,6 +104,7 @@ class LossRecovered(Evaluator):
         super().__init__(every_n_validations)
         check_above(0, min_gap_nats=min_gap_nats, hint="for example 0.05")
         self.min_gap_nats = min_gap_nats
+        self._is_tried_out = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there is held-out text and a model to read it."""
@@ -113,6 +118,40 @@ class LossRecovered(Evaluator):
         check_next_token(datamodule.source, "LossRecovered")
         check_one_hook("LossRecovered", datamodule, pl_module)
         self._datamodule = datamodule
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Try out once, after the first step, when the optimizer has its memory; a CPU's memory is not that scarce."""
+        if not self._is_tried_out and trainer.global_step and pl_module.device.type != "cpu":
+            self.try_out(pl_module)
+
+    @torch.no_grad()
+    def try_out(self, pl_module: LightningModule) -> None:
+        """Measure a few rows with one SAE, and drop the result: memory that a validation lacks is missed now.
+
+        Raises:
+            ValueError: if there is too little.
+        """
+        self._is_tried_out = True
+        assert isinstance(pl_module, SAEModule)
+        member = next((one for one in pl_module.members if one.part not in self._datamodule.null_parts), None)
+        inputs = next(_blocks(self._datamodule), None)
+        if member is None or inputs is None:
+            return
+        sae, loss = pl_module.members[member], TokenLoss().to(pl_module.device)
+        was_training = sae.training
+        sae.eval()
+        losses: dict[str, dict[str | Member, TokenLoss]] = {member.part: {member: loss}}
+        edits: dict[str, dict[str | Member, Edit]] = {member.part: {member: partial(reconstruction, sae=sae)}}
+        try:
+            _measure(self._datamodule, inputs, losses, edits)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"LossRecovered: {len(inputs.input_ids)} of the rows of {inputs.input_ids.shape[1]} tokens, with "
+                f"{self._datamodule.source.vocabulary} logits each, do not fit into memory beside training: lower "
+                "data.context_length, or leave it out and ask it of the checkpoint, with sae validate"
+            ) from error
+        finally:
+            sae.train(was_training)
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Run the model over the held-out text, once for each thing that can stand at the hook."""
@@ -167,15 +206,31 @@ def token_losses(datamodule: ActivationDataModule, module: SAEModule) -> dict[st
         part: {name: TokenLoss().to(module.device) for name in ("clean", *edits_of_part)}
         for part, edits_of_part in edits.items()
     }
-    for inputs in datamodule.validation_inputs():
-        with datamodule.source.same_inputs():
-            clean = edited_outputs(datamodule.source, inputs, lambda x: x, next(iter(edits)))
-            for part, edits_of_part in edits.items():
-                losses[part]["clean"].update(clean, clean, inputs.input_ids, inputs.mask)
-                for name, edit in edits_of_part.items():
-                    logits = edited_outputs(datamodule.source, inputs, edit, part)
-                    losses[part][name].update(logits, clean, inputs.input_ids, inputs.mask)
+    for inputs in _blocks(datamodule):
+        _measure(datamodule, inputs, losses, edits)
     return losses
+
+
+def _blocks(datamodule: ActivationDataModule) -> Iterator[TokenBatch]:
+    """Iterate over this rank's held-out text, so many rows at a time that their logits are few enough."""
+    for inputs in datamodule.validation_inputs():
+        yield from inputs.split(max(1, MOST_LOGITS // (inputs.input_ids.shape[1] * datamodule.source.vocabulary)))
+
+
+def _measure(
+    datamodule: ActivationDataModule,
+    inputs: TokenBatch,
+    losses: Mapping[str, Mapping[str | Member, TokenLoss]],
+    edits: Mapping[str, Mapping[str | Member, Edit]],
+) -> None:
+    """Add the losses of a few rows; those of the model as it is where they are asked for."""
+    with datamodule.source.same_inputs():
+        clean = edited_outputs(datamodule.source, inputs, lambda x: x, next(iter(edits)))
+        for part, losses_of_part in losses.items():
+            for name, loss in losses_of_part.items():
+                edit = edits[part].get(name)
+                logits = clean if edit is None else edited_outputs(datamodule.source, inputs, edit, part)
+                loss.update(logits, clean, inputs.input_ids, inputs.mask)
 
 
 def _joined(parts: Mapping[str, Scores]) -> Scores:

@@ -28,7 +28,7 @@ from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
 from sae_lightning.latent_mesh import LatentMesh
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.attached import Attached, attach
-from sae_lightning.saes.aux_k import aux_k_loss
+from sae_lightning.saes.aux_k import aux_k_loss, with_dead_latents
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
 from sae_lightning.saes.decoder_norm import normalise_, refuse_other_norms, remove_radial_
 from sae_lightning.saes.finite import why_not_finite
@@ -443,19 +443,21 @@ class SparseAutoencoder(SAEModule):
             with record_function("sae::select"):
                 chosen = self.select(pre_acts)
         b_dec = self.mesh.shared(self.b_dec) if self.apply_b_dec_to_input else None
-        values = sparse_encode(centred, self.W_enc, self.b_enc, b_dec, chosen)
+        W_enc: Tensor = self.W_enc
+        W_dec: Tensor = self.W_dec
+        dead = None
+        if self.aux_coefficient:
+            W_enc, W_dec, dead = with_dead_latents(self.dead, W_enc, self.b_enc, W_dec, self.mesh)
+        values = sparse_encode(centred, W_enc, self.b_enc, b_dec, chosen)
         code = chosen.with_values(self.activate(values, chosen))
         with record_function("sae::decode"):
-            x_hat, losses = self.reconstruction_losses(code, target)
+            x_hat, losses = self.reconstruction_losses(code, target, W_dec)
         losses.update(self.extra_losses(code, values, target, step))
         if "penalty" in losses:
             losses["loss"] = losses["loss"] + losses["penalty"]
-        if self.aux_coefficient:
-            residual = target - x_hat.detach()
-            aux = aux_k_loss(centred, residual, self.dead, self.W_enc, self.b_enc, b_dec, self.W_dec, self.mesh)
-            if aux is not None:
-                losses["aux"] = aux
-                losses["loss"] = losses["loss"] + self.aux_coefficient * aux
+        if dead is not None:
+            losses["aux"] = aux_k_loss(centred, target - x_hat.detach(), dead, b_dec, self.mesh)
+            losses["loss"] = losses["loss"] + self.aux_coefficient * losses["aux"]
         losses["l0"] = self._count_firings(code)
         return losses
 
@@ -464,10 +466,16 @@ class SparseAutoencoder(SAEModule):
         return values.relu()
 
     def reconstruction_losses(
-        self, code: Code, target: Float[Tensor, "batch d_in"]
+        self, code: Code, target: Float[Tensor, "batch d_in"], W_dec: Float[Tensor, "d_sae d_in"]
     ) -> tuple[Float[Tensor, "batch d_in"], dict[str, Tensor]]:
-        """Return the reconstruction of the scaled input, and its losses: `mse`, and `loss`, by default the same."""
-        x_hat = sparse_decode(code.values, code, self.W_dec, self.b_dec, self.mesh)
+        """Return the reconstruction of the scaled input, and its losses: `mse`, and `loss`, by default the same.
+
+        Args:
+            code: latents.
+            target: [batch, d_in] the scaled input.
+            W_dec: the decoder, whose gradient that of AuxK joins.
+        """
+        x_hat = sparse_decode(code.values, code, W_dec, self.b_dec, self.mesh)
         mse = squared_error(x_hat, target)
         return x_hat, {"loss": mse, "mse": mse}
 

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from sae_lightning.checkpoint_parts import PARTS, join
 from sae_lightning.code import Code
-from sae_lightning.distributed import Ranks, all_gather_int, join_members, world_size
+from sae_lightning.distributed import Ranks, all_gather_int, join_members, of_first_rank, world_size
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.saes.finite import non_finite_weight, refuse_non_finite, why_not_finite
@@ -42,6 +42,7 @@ from sae_lightning.trainer import (
     log_interval_of,
     numbers_of,
     refuse_half_weights,
+    refuse_without_float64,
     train_batches_of,
 )
 
@@ -199,10 +200,12 @@ class SAEModule(LightningModule, ABC):
         """Initialise the members from data where their start or scale needs it.
 
         Raises:
-            ValueError: if there are null versions of the activations, and no SAEs for each, or weights would be kept
-                in half precision.
+            ValueError: if there are null versions of the activations, and no SAEs for each, if weights would be kept
+                in half precision, or if the device has no float64.
         """
         refuse_half_weights(str(self.trainer.precision))
+        device = self.trainer.strategy.root_device.type
+        refuse_without_float64(device, device)
         check_trainer_numbers(numbers_of(self.trainer))
         if stage == "fit":
             self.train()  # an SAE that was read from a file is in evaluation mode, and Lightning leaves it there
@@ -247,7 +250,7 @@ class SAEModule(LightningModule, ABC):
             sample = first_activations(train_batches_of(self.trainer), n, self.width)
         if problem := non_finite(sample):
             raise ValueError(f"the sample that an SAE starts from {problem}{self._in_the_data()}")
-        return self.trainer.strategy.broadcast(sample)
+        return of_first_rank(sample)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
         """Return the sum of the members' losses on one batch of raw activations, see `activations_in`."""

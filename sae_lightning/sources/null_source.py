@@ -33,7 +33,7 @@ class NullSource(ActivationSource):
         self, source: ActivationSource, nulls: Mapping[str, Null], sample: Callable[[int], Float[Tensor, "n d_in"]]
     ) -> None:
         self.source, self.nulls, self._sample = source, dict(nulls), sample
-        self.is_language_model = source.is_language_model
+        self.is_language_model, self.vocabulary = source.is_language_model, source.vocabulary
         self.embeds_images, self.reads_images = source.embeds_images, source.reads_images
         self.features, self.firing_probabilities = source.features, source.firing_probabilities
         if source.widths:
