@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
@@ -161,6 +162,38 @@ def all_gather_object(value: T, ranks: Ranks = Ranks.SAME_MEMBERS) -> list[T]:
     gathered: list[T] = [value] * world_size(ranks)
     dist.all_gather_object(gathered, value, group=cpu_group_of(ranks))
     return gathered
+
+
+def gather_on_first(value: T) -> list[T]:
+    """Return the values of all ranks on the first of them, and on the others this rank's alone.
+
+    Tensors are sent as they are, each into its place, and only what is left of a value without them is pickled: a
+    pickled buffer would be in memory several times, and no other thread could run meanwhile.
+
+    Args:
+        value: mappings and sequences of plain Python and tensors.
+    """
+    n_ranks = world_size(Ranks.ALL)
+    if n_ranks == 1:
+        return [value]
+    group, is_first = cpu_group_of(Ranks.ALL), rank(Ranks.ALL) == 0
+    outline: T = apply_to_collection(value, Tensor, lambda tensor: tensor.to("meta"))
+    outlines = [outline] * n_ranks
+    dist.gather_object(outline, outlines if is_first else None, group=group)
+
+    def send(tensor: Tensor) -> None:
+        dist.send(tensor.detach().cpu().contiguous(), 0, group=group)
+
+    def receive(outline: Tensor, sender: int) -> Tensor:
+        tensor = torch.empty(outline.shape, dtype=outline.dtype)
+        dist.recv(tensor, sender, group=group)
+        return tensor
+
+    if not is_first:
+        apply_to_collection(value, Tensor, send)
+        return [value]
+    others = range(1, n_ranks)
+    return [value, *(apply_to_collection(outlines[other], Tensor, receive, sender=other) for other in others)]
 
 
 def of_first_rank(tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
-from sae_lightning.distributed import Ranks, all_gather_int, cpu_group_of, of_first_rank, use_mesh
+from sae_lightning.distributed import Ranks, all_gather_int, cpu_group_of, gather_on_first, of_first_rank, use_mesh
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.saes import BatchTopK, Gated, JumpReLU, MatryoshkaBatchTopK, ReLU, TargetL0, TopK
@@ -94,12 +94,20 @@ def read_shards(folder, ranks, mesh):
 
 def exchange(ranks):
     """What ranks tell each other through the CPU, whatever their backend is."""
-    own = torch.full((2 + dist.get_rank(), 3), 1.0 + dist.get_rank())
-    assert torch.equal(of_first_rank(own), torch.ones(2, 3)), "ranks may have sampled different numbers of rows"
+    own = dist.get_rank()
+    of_first = of_first_rank(torch.full((2 + own, 3), 1.0 + own))
+    assert torch.equal(of_first, torch.ones(2, 3)), "ranks may have sampled different numbers of rows"
+    storage = torch.arange(6.0).view(2, 3).T
+    states = gather_on_first({"0": {"storage": storage + own, "filled": own}, "more": [own, torch.empty(0)]})
+    assert len(states) == (ranks if own == 0 else 1)
+    for rank, state in enumerate(states if own == 0 else ()):
+        assert torch.equal(state["0"]["storage"], storage + rank)
+        assert state["0"]["filled"] == state["more"][0] == rank
+        assert state["more"][1].shape == (0,)
     with patch.object(dist, "get_backend", lambda group=None: "nccl"):
         beside = cpu_group_of(Ranks.ALL)
         assert cpu_group_of(Ranks.ALL) is beside is not dist.group.WORLD
-        assert all_gather_int(dist.get_rank(), ranks=Ranks.ALL) == list(range(ranks))
+        assert all_gather_int(own, ranks=Ranks.ALL) == list(range(ranks))
 
 
 def train_all(folder, ranks):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Bool, Float
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
@@ -20,7 +19,7 @@ from sae_lightning.datamodules.norms import STATE_KEY, norms_of_checkpoint
 from sae_lightning.datamodules.packing import RowMaker
 from sae_lightning.datamodules.readers import JoinedReaders, own_readers
 from sae_lightning.datamodules.stream import Loader, Stream
-from sae_lightning.distributed import Ranks, all_gather_object, cpu_group_of, world_size
+from sae_lightning.distributed import Ranks, all_gather_object, gather_on_first, world_size
 from sae_lightning.images import Images
 from sae_lightning.members import Member
 from sae_lightning.provenance import arguments_of, refuse_other_activations
@@ -372,9 +371,6 @@ def check_batches(batch_size: int, train_samples: int, val_samples: int, seed: i
 
 def _gather(own: dict[str, Any], n_readers: int) -> list[dict[str, Any]]:
     """Return the states of all readers on the rank that writes checkpoints, elsewhere placeholders for others."""
-    of_ranks = [own]
-    if world_size() > 1:
-        of_ranks = [own] * world_size()
-        dist.gather_object(own, of_ranks if dist.get_rank() == 0 else None, group=cpu_group_of(Ranks.ALL))
+    of_ranks = gather_on_first(own) if world_size() > 1 else [own]
     states = {number: state for of_rank in of_ranks for number, state in of_rank.items()}
     return [states.get(str(number), {}) for number in range(n_readers)]

@@ -99,6 +99,7 @@ class LossRecovered(Evaluator):
         *(loss_metric("ce", name) for name in _AT_THE_HOOK),
         *(loss_metric("kl", name) for name in _AT_THE_HOOK if name != "clean"),
     )
+    takes_split = True
 
     def __init__(self, min_gap_nats: float = 0.05, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)

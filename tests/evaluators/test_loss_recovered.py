@@ -259,3 +259,13 @@ def test_memory_is_tried_out_once_and_not_on_a_cpu(trainer, monkeypatch):
         monkeypatch.setattr(type(run), "global_step", step)
         evaluator.on_train_batch_end(run, module)
         assert len(tried) == n_tried
+
+
+@pytest.mark.cuda
+def test_memory_is_tried_out_on_a_gpu():
+    text, evaluator = Text(), LossRecovered()
+    text.source.model.cuda()
+    text.inputs = [inputs.to("cuda") for inputs in text.inputs]
+    evaluator._datamodule = text
+    evaluator.try_out(Edits(trained=Edit(lambda x: x).cuda()).cuda())
+    assert evaluator._is_tried_out
