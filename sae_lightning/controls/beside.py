@@ -12,6 +12,7 @@ from sae_lightning.checks import check_whole
 from sae_lightning.controls.base import Control, measured_l0
 from sae_lightning.distributed import Ranks, all_gather_int, all_reduce_sum
 from sae_lightning.members import TRAINED, Member
+from sae_lightning.moving_line import LINE
 from sae_lightning.provenance import describe
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.fingerprint import fingerprint
@@ -150,7 +151,8 @@ class ReferencesAndControls:
         samples = module.draw_calibration_sample(self.n_samples)
         l0s: dict[Member, float] = {}
         seeds: dict[Member, int] = {}
-        for member, (control, reference) in waiting.items():
+        for number, (member, (control, reference)) in enumerate(waiting.items()):
+            LINE.show("making controls", number, len(waiting), str(member))
             sae = self.saes[reference]
             x = module.activations_for(reference, samples).to(sae.W_dec.device)
             if reference not in l0s:

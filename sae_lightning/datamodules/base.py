@@ -48,6 +48,7 @@ class ActivationDataModule(LightningDataModule, ABC):
         images: what the model sees; None where it reads no images.
         mask: valid positions of an image, [n_positions] bool; None where the model reads no images.
         massive: which activations are massive; None where that is not asked.
+        buffer_bytes: of the buffer of a reader, which a checkpoint holds too.
         checkpoint: file that the trainer will load, where that is known before; it says what is massive.
     """
 
@@ -58,6 +59,7 @@ class ActivationDataModule(LightningDataModule, ABC):
     images: Images | None = None
     mask: Tensor | None = None
     massive: MassiveRule | None = None
+    buffer_bytes: int = 0
     checkpoint: str | Path | None = None
 
     def __init__(self, batch_size: int, train_samples: int, val_samples: int, seed: int) -> None:

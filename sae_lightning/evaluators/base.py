@@ -28,6 +28,7 @@ from sae_lightning.evaluators.scores import Scores, join_ranks
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member, Tag, by_part
 from sae_lightning.metric import Metric
+from sae_lightning.moving_line import LINE
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step
 from sae_lightning.trainer import any_datamodule_of
@@ -145,6 +146,7 @@ class Evaluator(Callback, ABC):
         if not self._is_active:
             return
         assert isinstance(pl_module, SAEModule)
+        LINE.show(f"measuring {type(self).__name__}")
         measured = join_ranks(list(self.scores(trainer, pl_module, stage)), list(pl_module.all_members))
         self.measured = {scores.metric.name: scores for scores in measured}
         self.latent_scores = join_latents(self.latent_scores)
@@ -218,8 +220,11 @@ def evaluate_across_ranks(members: Mapping[Member, M], measure: Callable[[Member
 
     For costly questions that need no batches of the stream. Results are pickled: plain Python and CPU tensors.
     """
-    own = list(members)[rank() :: world_size()]
-    gathered = all_gather_object({member: measure(member, members[member]) for member in own})
+    own, measured = list(members)[rank() :: world_size()], dict[Member, T]()
+    for member in own:
+        LINE.show("measuring", len(measured), len(own), str(member))
+        measured[member] = measure(member, members[member])
+    gathered = all_gather_object(measured)
     results = {member: result for results_of_rank in gathered for member, result in results_of_rank.items()}
     return {member: results[member] for member in members}
 

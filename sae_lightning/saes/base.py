@@ -508,6 +508,22 @@ class SparseAutoencoder(SAEModule):
         self.samples_since_fired.add_(n_samples).masked_fill_(fired > 0, 0)
         return l0
 
+    @torch.no_grad()
+    def batch_explained_variance(self, x: Float[Tensor, "batch d_in"], mse: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return 1 - mse over the variance of this batch alone; what is measured is that of held-out data.
+
+        Args:
+            x: raw activations that have been checked.
+            mse: their squared error, in the scale of the loss.
+        """
+        target, _ = self._inputs(x)
+        return 1 - mse / (target - target.mean(0)).square().sum(1).mean()
+
+    @property
+    def dead_fraction(self) -> Float[Tensor, ""]:
+        """Share of latents that are dead, of those of all ranks."""
+        return self.mesh.sum(self.dead.sum()) / self.d_sae
+
     @property
     def dead(self) -> Bool[Tensor, " d_sae"]:
         """Which latents have not fired for `dead_after_samples` samples of training; those of this rank."""

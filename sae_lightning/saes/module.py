@@ -25,7 +25,13 @@ from sae_lightning.saes.finite import non_finite_weight, refuse_non_finite, why_
 from sae_lightning.saes.held_l0 import SETTLING_SAMPLES
 from sae_lightning.saes.inputs import activations_in, check_shape, first_activations, non_finite
 from sae_lightning.saes.loss_curve import LossCurve
-from sae_lightning.saes.optimizers import check_learning_rates, clip_by_norm, refuse_unless_elementwise, speed_up
+from sae_lightning.saes.optimizers import (
+    check_learning_rates,
+    clip_by_norm,
+    gradient_norm,
+    refuse_unless_elementwise,
+    speed_up,
+)
 from sae_lightning.saes.record import KEY, record_of, refuse_other_record
 from sae_lightning.saes.resuming import (
     Resumed,
@@ -267,7 +273,9 @@ class SAEModule(LightningModule, ABC):
                 problem = why_not_finite(sae, x, losses["loss"]) + self._in_the_data()
                 raise ValueError(f"{member} at step {self.global_step}: {problem}")
             if to_log:
-                named |= {str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()}
+                own = losses | {"explained_variance": sae.batch_explained_variance(x, losses["mse"])}
+                own |= {"dead_fraction": sae.dead_fraction, "learning_rate": self._learning_rate(member)}
+                named |= {str(LoggedName.of("train", key, member)): value.detach() for key, value in own.items()}
         if to_log:
             self._log_of_all(named)
         self._finite_at = self.global_step if to_log else self._finite_at
@@ -281,6 +289,12 @@ class SAEModule(LightningModule, ABC):
         if world_size(Ranks.OTHER_MEMBERS) > 1:
             named = join_members({name: value.cpu() for name, value in named.items()})
         self.log_dict(named)
+
+    def _learning_rate(self, member: Member) -> Tensor:
+        """Return the learning rate of the next step of a member."""
+        groups = self.trainer.optimizers[0].param_groups
+        own = next((group for group in groups if group.get("name") == member.policy), groups[0])
+        return torch.tensor(float(own["lr"]))
 
     def _in_the_data(self) -> str:
         """Name the first number in the training data that is not finite, where these can be searched."""
@@ -348,9 +362,12 @@ class SAEModule(LightningModule, ABC):
         return [{"params": own, "name": name, **rates.get(name, {})} for name, own in here.items()]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Remove from decoder gradients what the unit norm would undo."""
+        """Remove from decoder gradients what the unit norm would undo, and log the norms that are left."""
         for sae in self.trained_members.values():
             sae.project_decoder_gradient()
+        if self.global_step % log_interval_of(self.trainer) == 0:
+            norms = {member: gradient_norm(sae) for member, sae in self.trained_members.items()}
+            self._log_of_all({str(LoggedName.of("train", "gradient_norm", one)): norm for one, norm in norms.items()})
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
