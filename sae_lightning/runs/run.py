@@ -266,7 +266,7 @@ class Run:
 
     def first_seeds(self) -> list[Member]:
         """Return the first seed of each policy of each part that is no null."""
-        nulls = self.data["init_args"].get("nulls") or ()
+        nulls = self.measurements.nulls
         first: dict[tuple[str, str], Member] = {}
         for member in self.saes:
             if member.part not in nulls:

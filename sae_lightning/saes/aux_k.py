@@ -2,9 +2,9 @@
 
     loss = mean over samples of ||r - r_hat||^2 * min(n_dead / k_aux, 1)
 
-where r is the detached residual and r_hat its reconstruction, without `b_dec`, from the `k_aux = d_in / 2` dead latents
-with the largest raw pre-activations, which may be negative. The normalisation is that of the main loss (a sum over
-dimensions, a mean over samples).
+where r is the detached residual and r_hat its reconstruction, without `b_dec`, from the `k_aux = d_out / 2` dead
+latents with the largest raw pre-activations, which may be negative. The normalisation is that of the main loss (a sum
+over dimensions, a mean over samples).
 """
 
 import torch
@@ -18,24 +18,24 @@ from sae_lightning.latent_mesh import ALONE, LatentMesh
 
 def aux_k_loss(
     x: Float[Tensor, "batch d_in"],
-    residual: Float[Tensor, "batch d_in"],
+    residual: Float[Tensor, "batch d_out"],
     dead: Bool[Tensor, " d_sae"],
     W_enc: Float[Tensor, "d_in d_sae"],
     b_enc: Float[Tensor, " d_sae"],
     b_dec: Float[Tensor, " d_in"] | None,
-    W_dec: Float[Tensor, "d_sae d_in"],
+    W_dec: Float[Tensor, "d_sae d_out"],
     mesh: LatentMesh = ALONE,
 ) -> Float[Tensor, ""] | None:
     """Return the loss above, or None when no latent is dead.
 
     Args:
         x: [batch, d_in] centred activations: `b_dec` is already subtracted.
-        residual: [batch, d_in] the target of the dead latents, x - x_hat; detached here.
+        residual: [batch, d_out] the target of the dead latents, x - x_hat; detached here.
         dead: [d_sae] which latents are dead.
         W_enc: [d_in, d_sae] encoder.
         b_enc: [d_sae] encoder bias.
         b_dec: [d_in] the bias that was subtracted from x, or None.
-        W_dec: [d_sae, d_in] decoder.
+        W_dec: [d_sae, d_out] decoder.
         mesh: of the ranks that have the other latents, whose dead ones compete with those of this rank.
     """
     dead_latents = dead.nonzero()[:, 0]
@@ -43,7 +43,7 @@ def aux_k_loss(
     n_dead = n_own if mesh.size == 1 else int(mesh.sum(dead.sum()))
     if n_dead == 0:
         return None
-    k_aux = max(1, x.shape[1] // 2)
+    k_aux = max(1, residual.shape[1] // 2)
     # A small SAE of the dead latents alone: where few are dead, a large share of them is in each code, and dense
     # products are quicker. Their number changes all the time, and product libraries make and keep a kernel for each
     # size, so sizes grow in steps; the padding is latent 0 with a bias of -inf, which is never chosen.

@@ -86,8 +86,10 @@ def provenance_of(module: "SAEModule", member: Member) -> dict[str, Any]:
     activations, members = record.pop("activations"), record.pop("members")
     del record["references"]
     own = None if activations is None else activations.get(member.part, activations[""])
+    target = {} if activations is None else {"target": activations.get(module.targets.get(member.part, "-"))}
+    target = {name: value for name, value in target.items() if value is not None}
     del record["format_version"]
-    own_record = {"activations": own, "member": str(member), "sae": members[str(member)], **record}
+    own_record = {"activations": own, **target, "member": str(member), "sae": members[str(member)], **record}
     return own_record | {"measured": measured} | started_from
 
 
