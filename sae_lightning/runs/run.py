@@ -102,6 +102,14 @@ class Run:
         return choice(arguments["sae"]) if "sae" in arguments else self.model
 
     @property
+    def targets(self) -> dict[str, str]:
+        """The hook at which transcoders answer by that which they read; empty where there are SAEs."""
+        arguments = self.model["init_args"]
+        if arguments.get("source") is not None:
+            return {arguments["source"]: arguments["target"]}
+        return dict(arguments.get("targets") or {})
+
+    @property
     def data(self) -> dict[str, Any]:
         """Class and arguments of the datamodule."""
         return choice(self.settings.get("data"))

@@ -254,7 +254,11 @@ class SparseAutoencoder(SAEModule):
                 raise ValueError("scale_input=True needs activations: call initialise(seed, samples)")
             self.input_scale.copy_(samples.double().square().sum(1).mean().rsqrt())
         directions = self.init.directions(self.d_sae, self.d_out, generator, answers)
-        encoder = directions if self.tied_init else self.init.directions(self.d_sae, self.d_in, generator, samples)
+        if self.tied_init:
+            encoder = directions
+        else:
+            encoder_init = self.init.of_encoder() if self.is_transcoder else self.init
+            encoder = encoder_init.directions(self.d_sae, self.d_in, generator, samples)
         if self.is_transcoder:
             self.target_scale.fill_(1.0)
             if self.scale_input and answers is not None:

@@ -151,7 +151,11 @@ def _trainer_changes(module: "SAEModule", record: Mapping[str, Any]) -> list[Dif
 
 def _members(module: "SAEModule") -> dict[str, Any]:
     members = {str(member): (sae, describe(sae)) for member, sae in module.all_trained_members.items()}
-    return {name: own | {"policy": dict(sae.freeze_policy)} for name, (sae, own) in members.items()}
+    answers = {str(member): {"answers_at": module.targets.get(member.part)} for member in module.all_trained_members}
+    return {
+        name: own | {"policy": dict(sae.freeze_policy)} | (answers[name] if module.targets else {})
+        for name, (sae, own) in members.items()
+    }
 
 
 def _references(module: "SAEModule") -> dict[str, str]:
