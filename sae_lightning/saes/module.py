@@ -69,14 +69,17 @@ class Step:
     """What a validation step hands to the evaluators for one member.
 
     Args:
-        x: [batch, d_in] raw activations.
+        x: [batch, d_in] raw activations that were read.
         code: their latents.
-        x_hat: [batch, d_in] reconstruction in the units of x.
+        x_hat: [batch, d_out] reconstruction in the units of the target.
+        target: [batch, d_out] raw activations that are reconstructed: those that were read, unless the member is a
+            transcoder.
     """
 
     x: Tensor
     code: Code
     x_hat: Tensor
+    target: Tensor
 
 
 @runtime_checkable
@@ -145,6 +148,8 @@ class SAEModule(LightningModule, ABC):
     """The training losses of a fit whose number of steps is known."""
     learning_rates: Mapping[str, float] = {}
     """By policy, where one has a learning rate of its own."""
+    targets: Mapping[str, str] = {}
+    """The hook at which transcoders answer, by that which they read; empty where members are SAEs."""
     _checkpoint: Mapping[str, Any] = {}
     _finite_at: int | None = None
 
@@ -180,6 +185,10 @@ class SAEModule(LightningModule, ABC):
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
         """Return what one member reads of activations [..., d_in]: all of them."""
         return activations
+
+    def target_for(self, member: Member, activations: Tensor) -> Tensor | None:
+        """Return what one member is to answer with to activations [..., d_in]; None where it is what it reads."""
+        return None
 
     @property
     def width(self) -> int:
@@ -217,7 +226,7 @@ class SAEModule(LightningModule, ABC):
             self.train()  # an SAE that was read from a file is in evaluation mode, and Lightning leaves it there
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
-        if not {*nulls} <= {member.part for member in self.all_members}:
+        if not {*nulls} <= {*(member.part for member in self.all_members), *self.targets.values()}:
             raise ValueError(
                 f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
                 "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
@@ -239,11 +248,12 @@ class SAEModule(LightningModule, ABC):
         """
         for member, sae in self.trained_members.items():
             own = None if samples is None else self.activations_for(member, samples)
+            target = None if samples is None else self.target_for(member, samples)
             if not sae.is_initialised:
                 if own is not None or sae.can_start_without_data:
-                    sae.initialise(sae.seed, own)
+                    sae.initialise(sae.seed, own, target)
             elif sae.b_dec_awaits_data and own is not None:  # its directions may have been changed since: they stay
-                sae.start_b_dec(own)
+                sae.start_b_dec(own, target)
 
     def draw_calibration_sample(self, n: int) -> Tensor:
         """Return n activations, those of rank 0: a start from each rank's own data would differ between ranks."""
@@ -266,11 +276,11 @@ class SAEModule(LightningModule, ABC):
         named: dict[str, Tensor] = {}
         for member, sae in self.trained_members.items():
             x = self.activations_for(member, batch)
-            losses = sae.loss_terms(x, self.global_step)
+            losses = sae.loss_terms(x, self.global_step, self.target_for(member, batch))
             of_members.append(losses["loss"])
             # Elsewhere than on a CPU looking would mean waiting. A loss that has become NaN stays so: weights are, too.
             if (to_log or batch.device.type == "cpu") and not torch.isfinite(losses["loss"]):
-                problem = why_not_finite(sae, x, losses["loss"]) + self._in_the_data()
+                problem = why_not_finite(sae, batch, losses["loss"]) + self._in_the_data()
                 raise ValueError(f"{member} at step {self.global_step}: {problem}")
             if to_log:
                 own = losses | {"explained_variance": sae.batch_explained_variance(x, losses["mse"])}
@@ -328,8 +338,8 @@ class SAEModule(LightningModule, ABC):
             raise ValueError(f"held-out batch {batch_idx} {problem}{self._in_the_data()}")
         for member, sae in self.members.items():
             x = self.activations_for(member, batch)
-            code = sae.encode(x)
-            steps[member] = Step(x, code, sae.decode(code))
+            target, code = self.target_for(member, batch), sae.encode(x)
+            steps[member] = Step(x, code, sae.decode(code), x if target is None else target)
         return steps
 
     test_step = validation_step  # type: ignore[assignment]
