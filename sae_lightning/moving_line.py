@@ -10,7 +10,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -77,7 +77,7 @@ class MovingLine:
         return self._stream.isatty() or _is_notebook()
 
     @property
-    def _stream(self) -> TextIO:
+    def _stream(self) -> Any:  # noqa: ANN401 - a notebook's is none of io
         return sys.stdout if _is_notebook() else sys.stderr  # a notebook shows stderr as an error
 
     def show(self, what: str, done: int = 0, total: int = 0, text: str = "") -> None:
