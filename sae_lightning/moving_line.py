@@ -10,13 +10,13 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any
 
 from tqdm import tqdm
 
 NARROWEST, WIDEST = 80, 132
 """Characters in a line, at least and at most, as the terminal has it."""
-_BETWEEN_MOVES, _BETWEEN_LINES = 0.1, 30.0
+_BETWEEN_MOVES, _BETWEEN_LINES = 0.2, 30.0
 
 
 def width() -> int:
@@ -77,8 +77,14 @@ class MovingLine:
         return self._stream.isatty() or _is_notebook()
 
     @property
-    def _stream(self) -> TextIO:
+    def _stream(self) -> Any:  # noqa: ANN401 - a notebook's is none of io
         return sys.stdout if _is_notebook() else sys.stderr  # a notebook shows stderr as an error
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `show` would show anything now."""
+        between = _BETWEEN_MOVES if self.moves else _BETWEEN_LINES
+        return self._is_on and time.monotonic() - self._moved_at >= between
 
     def show(self, what: str, done: int = 0, total: int = 0, text: str = "") -> None:
         """Say what is being done, and how far it is.
@@ -89,11 +95,10 @@ class MovingLine:
             total: 0 where it is not known.
             text: what else there is to say.
         """
-        now, moves = time.monotonic(), self.moves
-        if not self._is_on or now - self._moved_at < (_BETWEEN_MOVES if moves else _BETWEEN_LINES):
+        if not self.is_due:
             return
-        self._moved_at = now
-        if moves:
+        self._moved_at = time.monotonic()
+        if self.moves:
             line = _with_bar(what, done, total, text, width() - 1, "utf" in (self._stream.encoding or "").lower())
             self._write("\r" + line.ljust(self._length))
             self._length = len(line)

@@ -58,9 +58,16 @@ def number_format(values: Iterable[float | None], is_short: bool = False) -> str
 def heads(names: Sequence[str], longest: int = 8) -> list[list[str]]:
     """Break names at underscores into lines of a head, each at most so long where that can be.
 
-    >>> heads(["trained", "soft_frozen_decoder"])
-    [['trained', 'soft_'], ['', 'frozen_'], ['', 'decoder']]
+    Args:
+        names: of columns; what follows a space is a line of its own.
+        longest: characters in a line.
+
+    >>> heads(["trained (a/b_0)", "soft_frozen_decoder"])
+    [['trained', 'soft_'], ['(a/b_0)', 'frozen_'], ['', 'decoder']]
     """
-    broken = [textwrap.wrap(name.replace("_", "_ "), longest + 1, break_long_words=False) or [""] for name in names]
-    joined = [[line.replace("_ ", "_") for line in lines] for lines in broken]
-    return [list(row) for row in zip_longest(*joined, fillvalue="")]
+    columns = []
+    for name in names:
+        policy, _, label = name.partition(" ")
+        parts = textwrap.wrap(policy.replace("_", "_ "), longest + 1, break_long_words=False)
+        columns.append([*(part.replace("_ ", "_") for part in parts), *([label] if label else [])])
+    return [list(row) for row in zip_longest(*columns, fillvalue="")]

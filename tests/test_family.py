@@ -126,7 +126,7 @@ def test_command(tmp_path, capsys):
     events = EventAccumulator(str(run / "verdict"))
     events.Reload()
     assert events.Tags()["images"] == ["verdict"]
-    assert "trained/explained_variance@x2" in events.Tags()["scalars"]
+    assert "verdict/trained_explained_variance@x2" in events.Tags()["scalars"]
     checkpoint = str(run / "checkpoints/last.ckpt")
     main(["validate", f"--config={run / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
     main(["compare", str(run)])

@@ -3,7 +3,7 @@
 import resource
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from typing_extensions import override
 from sae_lightning.callbacks.speed import Speed
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators.base import datamodule_of
-from sae_lightning.members import by_part, in_order
+from sae_lightning.members import TRAINED, Member, in_order
 from sae_lightning.moving_line import LINE, duration, in_bytes, wrapped
 from sae_lightning.provenance import arguments_of
 from sae_lightning.saes import SparseAutoencoder
@@ -67,7 +67,7 @@ class Opening(Callback):
         folder = run_folder(trainer)
         if not trainer.is_global_zero or not isinstance(module, SAEModule):
             return
-        _say(verb, "; ".join(saes_in_words(module)))
+        _say(verb, saes_in_words(module))
         if (data := datamodule_of(trainer)) is not None:
             _say("on", activations_in_words(data))
             _say("", samples_in_words(data, verb == "train"))
@@ -76,24 +76,44 @@ class Opening(Callback):
             _say("into", str(folder) + disk * (verb == "train"))
 
 
-def saes_in_words(module: SAEModule) -> Iterator[str]:
-    """Yield what the SAEs of a run are: how many of which variant, their policies and seeds, sizes and l0."""
-    trained, members = module.all_trained_members, module.all_members
-    if trained:
-        kinds = dict.fromkeys(type(sae).__name__ for sae in trained.values())
-        parts, names = list(by_part(trained)), in_order(member.policy for member in trained)
-        seeds = sorted({member.seed for member in trained})
-        counts = [_counted(names, "policies"), _counted(seeds, "seeds"), _counted(parts, "parts")]
-        product = " x ".join(filter(None, counts))
-        n, own = f"{len(trained)} " * (len(trained) > 1), f": {', '.join(names)}" if len(names) > 1 else ""
-        yield n + ", ".join(kinds) + (f" ({product})" if " x " in product else "") + own
-        sizes = dict.fromkeys(f"{sae.d_sae:,} latents of width {sae.d_in:,}" for sae in trained.values())
-        yield ", ".join(sizes)
-        if aims := dict.fromkeys(l0 for sae in trained.values() if (l0 := _l0_of(sae)) is not None):
-            yield f"l0 {', '.join(f'{aim:g}' for aim in aims)}"
-    if beside := [name for name in in_order(member.policy for member in members) if name in module.references]:
-        n_controls = len(members) - len(trained) - sum(member.policy in beside for member in members)
-        yield f"measured: {', '.join(beside)}" + (f" and {n_controls} controls" if n_controls else "")
+def saes_in_words(module: SAEModule) -> str:
+    """Say what the SAEs of a run are: how many of which variant, their policies, sizes and l0, and what is beside."""
+    trained, members = module.all_trained_members, list(module.all_members)
+    words = []
+    if saes := list(trained.values()):
+        names = in_order(member.policy for member in trained)
+        policies = f": {', '.join(names)}" if names != [TRAINED] else ""
+        words.append(_numbers(list(trained), [type(sae).__name__ for sae in saes]) + policies)
+        words.append(_each(f"{sae.d_sae:,} latents of width {sae.d_in:,}" for sae in saes))
+        if aims := _each(f"{l0:g}" for sae in saes if (l0 := _l0_of(sae)) is not None):
+            words.append(f"l0 {aims}")
+    if references := in_order(member.policy for member in members if member.policy in module.references):
+        n_controls = sum(member.policy in module.controls_for for member in members)
+        words.append(f"measured: {', '.join(references)}" + (f" and {n_controls} controls" if n_controls else ""))
+    return "; ".join(words)
+
+
+def _numbers(members: Sequence[Member], variants: Sequence[str]) -> str:
+    """Count SAEs, and say what they are the product of.
+
+    >>> _numbers([Member(policy, seed) for policy in ("a", "b") for seed in (0, 1)], ["TopK"] * 4)
+    '4 TopK (2 policies x 2 seeds)'
+    >>> _numbers([Member("trained", 0)], ["ReLU"])
+    'ReLU'
+    """
+    counts = {
+        "policies": len({member.policy for member in members}),
+        "seeds": len({member.seed for member in members}),
+        "hooks or nulls": len({member.part for member in members}),
+    }
+    several = [f"{n} {name}" for name, n in counts.items() if n > 1]
+    product = f" ({' x '.join(several)})" if len(several) > 1 else ""
+    return f"{len(members)} " * (len(members) > 1) + _each(variants) + product
+
+
+def _each(texts: Iterable[str]) -> str:
+    """Join texts, each once."""
+    return ", ".join(dict.fromkeys(texts))
 
 
 def activations_in_words(data: ActivationDataModule) -> str:
@@ -114,13 +134,9 @@ def samples_in_words(data: ActivationDataModule, trains: bool) -> str:
     words = [f"{data.train_samples:,} {data.unit} in batches of {data.batch_size * data.n_readers:,}"] if trains else []
     words.append(f"{data.val_samples:,} held out")
     left_out = [str(data.describe()["left_out"])] if data.describe().get("left_out") else []
-    if data.massive is not None and data.massive.leaves_out:
-        left_out.append(f"massive ones ({data.massive.share:.2%} of a sample)")
+    if data.massive is not None and data.massive.leaves_out and (share := data.massive.share):
+        left_out.append(f"massive ones ({share:.2%} of a sample)")
     return "; ".join(words) + (f"; left out: {', '.join(left_out)}" if left_out else "")
-
-
-def _counted(things: Sequence[Any], name: str) -> str:
-    return f"{len(things)} {name}" if len(things) > 1 else ""
 
 
 def _listed(given: Any) -> str:

@@ -30,10 +30,11 @@ class ThroughputBar(ProgressBar):
     printed every half minute.
 
     Args:
-        refresh_rate: steps between two updates of the bar; 0 shows nothing. Default: 10.
+        refresh_rate: steps between two updates of the line, which moves five times a second at most; 0 shows nothing.
+            Default: 1.
     """
 
-    def __init__(self, refresh_rate: int = 10) -> None:
+    def __init__(self, refresh_rate: int = 1) -> None:
         check_whole(0, refresh_rate=refresh_rate, hint="where 0 shows no bar")
         super().__init__()
         self.refresh_rate = refresh_rate
@@ -53,7 +54,7 @@ class ThroughputBar(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        if self._is_enabled and batch_idx % self.refresh_rate == 0:
+        if self._is_enabled and batch_idx % self.refresh_rate == 0 and LINE.is_due:
             steps = _known(trainer.estimated_stepping_batches)
             LINE.show("" if steps else "training", trainer.global_step, steps, self._text(trainer, pl_module))
 

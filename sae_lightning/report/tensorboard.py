@@ -58,10 +58,12 @@ def into_tensorboard(folder: Path) -> None:
 def _sorted_by(measurements: Measurements) -> dict[str, float]:
     """Return what people sort runs by: of the trained SAEs the headline of each question, l0 and dead latents."""
     results: dict[str, float] = {}
-    for tag in in_order([measurements], measurements.values):
-        metric, members = measurements.metric(tag), measurements.values[tag]
+    tags = in_order([measurements], measurements.values)
+    first = headlines([measurements], [tag for tag in tags if measurements.better(tag)])
+    for tag in (*first, *(tag for tag in tags if tag.metric in (L0.name, DEAD_FRACTION.name))):
+        members = measurements.values[tag]
         values = [value for member, value in members.items() if member.policy == TRAINED and value is not None]
-        if values and (metric.is_headline or metric.name in (L0.name, DEAD_FRACTION.name)):
+        if values:
             results[f"{FOLDER}/{measurements.reference_parts.get(tag.part, TRAINED)}_{tag}"] = fmean(values)
     return results
 

@@ -167,7 +167,7 @@ def verdict_table(
         rows[-1] += [f"{known[tag]:{show}}" if tag in known else "-"] if known else []
     judged = [baseline for baseline in baselines if not _is_reference(baseline, comparisons)]
     lines = [*(summary(baseline, comparisons) for baseline in judged), *_legend(comparisons, margin, is_short)]
-    lines += [*_limits(comparisons, is_short), *([CAN_TELL] if known else [])]
+    lines += [*_limits([one for one in comparisons if one.tag in tags], is_short), *([CAN_TELL] if known else [])]
     return "\n".join([lay_out(rows, n_head), *(wrapped(line, 2) for line in lines)])
 
 

@@ -78,7 +78,7 @@ def run_with(value: float, floor: float = 0.0, policy: str = "trained", seed: in
 
 
 def compare(capsys: pytest.CaptureFixture, *args: object) -> str:
-    main(["compare", *map(str, args)])
+    main(["compare", "--all", *map(str, args)])
     return capsys.readouterr().out
 
 
@@ -86,6 +86,27 @@ def test_table_of_the_last_validation(tmp_path: Path, capsys: pytest.CaptureFixt
     table = compare(capsys, write_run(tmp_path / "a", FIRST, LAST))
     assert [line.split() for line in table.splitlines()] == [line.split() for line in TABLE.splitlines()]
     assert len({len(line) for line in table.splitlines()[2:6]}) == 1  # columns stand under each other
+
+
+def test_a_short_table_leaves_out_what_says_nothing_and_fits_80_columns(tmp_path: Path, capsys: pytest.CaptureFixture):
+    policies = {"trained": 0.7, "frozen_decoder": 0.6, "soft_frozen_decoder": 0.69996, "frozen_encoder": 0.5}
+    explained = {name: {"0": value, "1": value + 0.01, "2": value - 0.01} for name, value in policies.items()}
+    explained["soft_frozen_decoder"]["1"] += 1e-5
+    lines = LAST | {"metrics": {"explained_variance": explained, "fvu": explained, "zeta": explained}}
+    lines["about"] = {"fvu": about()["l0"], "explained_variance": about("higher")["explained_variance"]}
+    run = write_run(tmp_path / "a", lines, panel=True)
+    main(["compare", str(run)])
+    short = capsys.readouterr().out
+    assert short.startswith("Does the trained SAE beat random? Yes.")
+    assert max(map(len, short.splitlines())) <= 80
+    rows = [line.split()[0] for line in short.splitlines() if line.strip()]
+    assert "fvu" not in rows
+    assert "zeta" in rows, "nothing is known of it"
+    assert "0.700±0.010" in short
+    verdict = next(line for line in short.splitlines() if line.startswith("explained_variance") and "beats" in line)
+    assert "beats +0.100±" in verdict
+    assert "beats +0.00004±0.00002" in verdict, "no interval seems to hold 0 by rounding alone"
+    assert "fvu" in compare(capsys, run)
 
 
 def test_a_wide_table_comes_in_parts(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -96,7 +117,7 @@ def test_a_wide_table_comes_in_parts(tmp_path: Path, capsys: pytest.CaptureFixtu
     }
     table = compare(capsys, write_run(tmp_path / "a", LAST | {"metrics": metrics}))
     lines = table.splitlines()
-    assert max(map(len, lines)) <= 132
+    assert max(map(len, lines)) <= 80
     heads = [line.split() for line in lines if "policy_number" in line]
     assert len(heads) > 1
     assert sorted(name for head in heads for name in head) == sorted([*policies, "floor"])

@@ -249,7 +249,7 @@ def test_a_fit_that_trains_nothing_is_refused(capsys, option):
 
 def test_only_what_is_there_is_printed(capsys):
     main(["fit", "--config=given.yaml", "--trainer.enable_checkpointing=false"])
-    assert "checkpoints:" not in capsys.readouterr().out
+    assert "checkpoints" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("checkpoints", ["true", "false"])
