@@ -150,7 +150,7 @@ class Probing(Repeated):
     """
 
     takes_split = True
-
+    takes_transcoders = True
     declares = tuple(
         describe(probe, set_name)
         for describe in (accuracy_metric, auroc_metric)

@@ -16,7 +16,8 @@ _ROUNDING = 1e-6
 def cosine_charts(run: Run, part: str) -> list[Histogram]:
     """Draw the distribution of the cosine to the start, of decoder and encoder.
 
-    The encoder starts as the transposed decoder, and without that (`tied_init` false) its start is not known.
+    The encoder of an SAE starts as the transposed decoder, and without that (`tied_init` false) its start is not known;
+    a transcoder keeps it.
 
     Raises:
         FigureSkipped: if the run has exported no SAE of the part that it trained.
@@ -28,8 +29,8 @@ def cosine_charts(run: Run, part: str) -> list[Histogram]:
         if member.part != part or member.policy in beside:
             continue
         sae = run.load(member)
-        start = sae.W_dec_start
-        decoder.setdefault(member.policy, []).append(cosine_to_start(sae.W_dec.detach(), start).numpy())
+        start = sae.W_enc_start if sae.is_transcoder else sae.W_dec_start
+        decoder.setdefault(member.policy, []).append(cosine_to_start(sae.W_dec.detach(), sae.W_dec_start).numpy())
         encoder.setdefault(member.policy, []).append(cosine_to_start(sae.W_enc.detach().T, start).numpy())
     if not decoder:
         raise FigureSkipped(f"there is no SAE in {run.folder / 'saes'} that the run has trained")

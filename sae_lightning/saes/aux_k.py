@@ -2,9 +2,9 @@
 
     loss = mean over samples of ||r - r_hat||^2 * min(n_dead / k_aux, 1)
 
-where r is the detached residual and r_hat its reconstruction, without `b_dec`, from the `k_aux = d_in / 2` dead latents
-with the largest raw pre-activations, which may be negative. The normalisation is that of the main loss (a sum over
-dimensions, a mean over samples).
+where r is the detached residual and r_hat its reconstruction, without `b_dec`, from the `k_aux = d_out / 2` dead
+latents with the largest raw pre-activations, which may be negative. The normalisation is that of the main loss (a sum
+over dimensions, a mean over samples).
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class DeadLatents:
     Args:
         W_enc: [d_in, n] encoder.
         b_enc: [n] encoder bias.
-        W_dec: [n, d_in] decoder.
+        W_dec: [n, d_out] decoder.
         n_dead: dead latents of all ranks.
     """
 
@@ -46,9 +46,9 @@ def with_dead_latents(
     dead: Bool[Tensor, " d_sae"],
     W_enc: Float[Tensor, "d_in d_sae"],
     b_enc: Float[Tensor, " d_sae"],
-    W_dec: Float[Tensor, "d_sae d_in"],
+    W_dec: Float[Tensor, "d_sae d_out"],
     mesh: LatentMesh = ALONE,
-) -> tuple[Float[Tensor, "d_in d_sae"], Float[Tensor, "d_sae d_in"], DeadLatents | None]:
+) -> tuple[Float[Tensor, "d_in d_sae"], Float[Tensor, "d_sae d_out"], DeadLatents | None]:
     """Return the encoder and the decoder that the main loss is to use, and the dead latents, None where none is dead.
 
     The gradients of dead latents are then added to those of the main loss in place: by themselves they would each be
@@ -77,7 +77,7 @@ def with_dead_latents(
 
 def aux_k_loss(
     x: Float[Tensor, "batch d_in"],
-    residual: Float[Tensor, "batch d_in"],
+    residual: Float[Tensor, "batch d_out"],
     dead: DeadLatents,
     b_dec: Float[Tensor, " d_in"] | None,
     mesh: LatentMesh = ALONE,
@@ -86,12 +86,12 @@ def aux_k_loss(
 
     Args:
         x: [batch, d_in] centred activations: `b_dec` is already subtracted.
-        residual: [batch, d_in] the target of the dead latents, x - x_hat; detached here.
+        residual: [batch, d_out] the target of the dead latents, x - x_hat; detached here.
         dead: latents of this rank.
         b_dec: [d_in] the bias that was subtracted from x, or None.
         mesh: of the ranks that have the other latents, whose dead ones compete with those of this rank.
     """
-    k_aux = max(1, x.shape[1] // 2)
+    k_aux = max(1, residual.shape[1] // 2)
     pre_acts = PreActs(x, dead.W_enc, dead.b_enc, screen=False)
     code = largest_code(pre_acts, min(k_aux, dead.n_dead), mesh)
     values = sparse_encode(x, dead.W_enc, dead.b_enc, b_dec, code)
