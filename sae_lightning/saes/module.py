@@ -375,7 +375,7 @@ class SAEModule(LightningModule, ABC):
         """Remove from decoder gradients what the unit norm would undo, and log the norms that are left."""
         for sae in self.trained_members.values():
             sae.project_decoder_gradient()
-        if self.global_step % log_interval_of(self.trainer) == 0:
+        if (trainer := self._trainer) is not None and self.global_step % log_interval_of(trainer) == 0:
             norms = {member: gradient_norm(sae) for member, sae in self.trained_members.items()}
             self._log_of_all({str(LoggedName.of("train", "gradient_norm", one)): norm for one, norm in norms.items()})
 

@@ -236,7 +236,7 @@ def test_the_margin_is_stated_and_can_be_chosen(tmp_path: Path, capsys: pytest.C
     assert "frozen_decoder: the trained SAE is equivalent on 1" in compare(capsys, folder)
     text = compare(capsys, folder, "--margin", "0.001")
     assert "frozen_decoder: the trained SAE is unclear on 1" in text
-    assert "equivalent: it lies within 0.1% of what the trained SAE has above the floor" in text
+    assert "equivalent: it lies within 0.1% of what the trained SAE has above the floor" in " ".join(text.split())
     verdict = json.loads(compare(capsys, folder, "--json", "--margin", "0.2"))["verdicts"]["a"]
     assert verdict["margin"] == 0.2
     assert verdict["metrics"]["explained_variance"]["margin"] == pytest.approx(0.2 * 0.91)
