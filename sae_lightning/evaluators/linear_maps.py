@@ -68,7 +68,8 @@ class LinearMaps(Evaluator):
         check_whole(1, rank=rank, hint="as a rule the k of the transcoders")
         check_whole(5, samples_per_dimension=samples_per_dimension)
         self.rank, self.samples_per_dimension = rank, samples_per_dimension
-        self._maps: dict[str, dict[str, LinearMap]] = {}
+        self.maps: dict[str, dict[str, LinearMap]] = {}
+        """Maps by the part that is read and by name, once they are fitted."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there are transcoders, and data to fit to."""
@@ -86,7 +87,7 @@ class LinearMaps(Evaluator):
 
     def start(self, module: SAEModule) -> None:
         """Fit the maps the first time, and make fresh sums."""
-        self._maps = self._maps or fit_by_part(
+        self.maps = self.maps or fit_by_part(
             self._datamodule, module, {LINEAR: None, LOW_RANK: self.rank}, self.samples_per_dimension
         )
         self._errors: dict[Member, list[Tensor]] = {}
@@ -104,7 +105,7 @@ class LinearMaps(Evaluator):
             if member.part not in parts:
                 parts.add(member.part)
                 self._moments.setdefault(member.part, []).append(moments_update(step.target))
-                for name, linear in self._maps[member.part].items():
+                for name, linear in self.maps[member.part].items():
                     self._add(Member(name, 0, member.part), step.target, linear(step.x))
             self._add(member, step.target, step.x_hat)
             if member in self._skips:

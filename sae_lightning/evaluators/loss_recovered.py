@@ -20,7 +20,7 @@ from sae_lightning.checks import check_above
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of
 from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part, reconstruction
-from sae_lightning.evaluators.linear_maps import LINEAR, fit_by_part
+from sae_lightning.evaluators.linear_maps import LINEAR, LinearMaps, fit_by_part
 from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
@@ -30,6 +30,7 @@ from sae_lightning.metrics.linear_map import LinearMap
 from sae_lightning.saes.module import SAEModule, columns_by_part
 from sae_lightning.sources.replacing import Edit, answered_outputs, edited_outputs
 from sae_lightning.sources.tokens import TokenBatch, check_next_token
+from sae_lightning.trainer import callbacks_of
 
 Kind: TypeAlias = Literal["ce", "kl"]
 Losses: TypeAlias = Mapping[str | Member, Mapping[str, Tensor]]
@@ -76,7 +77,7 @@ def recovered_metric(kind: Kind, ablation: str) -> Metric:
         f"{kind}_recovered_{ablation}",
         f"{_RECOVERED_LABELS[kind]}, over {'the best linear map' if is_linear else f'{ablation} ablation'}",
         STILL_WORKS,
-        # Both ablations ask one question: a verdict is given on that whose floor is 0.
+        # Mean and zero ask one question: a verdict is given on that whose floor is 0.
         better=None if ablation == "zero" else "higher",
         floor="the linear map of full rank, by ridge regression" if is_linear else _MEAN_ABLATION,
         computed=f"({name}_{ablation} - {name}_reconstruction) / ({clean}), each a mean over held-out tokens",
@@ -167,7 +168,8 @@ class LossRecovered(Evaluator):
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Run the model over the held-out text, once for each thing that can stand at the hook."""
         if module.targets and not self._linear:
-            self._linear = fit_by_part(self._datamodule, module, {LINEAR: None})
+            beside = (own.maps for own in callbacks_of(trainer) if isinstance(own, LinearMaps))
+            self._linear = next(beside, {}) or fit_by_part(self._datamodule, module, {LINEAR: None})
         linear = {part: maps[LINEAR] for part, maps in self._linear.items()}
         by_part = {
             part: list(self._scores_of_part({name: loss.compute() for name, loss in losses.items()}))

@@ -117,9 +117,9 @@ def _firing(code: Code, row: int) -> list[tuple[int, float]]:
 
 def _strongest(run: Run, member: Member, texts: Sequence[Sequence[TokenLatents]]) -> list[TextLatent]:
     fired: dict[int, list[tuple[float, str]]] = {}
-    for token in (token for text in texts for token in text):
-        for latent, value in token.latents:
-            fired.setdefault(latent, []).append((value, token.token))
+    for position in (position for text in texts for position in text):
+        for latent, value in position.latents:
+            fired.setdefault(latent, []).append((value, position.token))
     explanations = {
         line["latent"]: line["explanation"]
         for line in kept_lines(run.file(FILE_NAME))

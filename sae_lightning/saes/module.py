@@ -227,10 +227,13 @@ class SAEModule(LightningModule, ABC):
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
         if not {*nulls} <= {*(member.part for member in self.all_members), *self.targets.values()}:
-            raise ValueError(
-                f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
-                "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
+            why = (
+                "model.targets has no pair for each; name both sides, such as gaussian_mlp_in: gaussian_mlp_out"
+                if self.targets
+                else "a lone SAE would read activations and nulls side by side, as one; take a SanityPanel, which "
+                "trains SAEs for each"
             )
+            raise ValueError(f"data.nulls={', '.join(nulls)}: {why}, or leave out data.nulls")
         if stage == "fit":
             trained = self.trained_members
             awaits_data = any(not sae.is_initialised or sae.b_dec_awaits_data for sae in trained.values())

@@ -86,8 +86,8 @@ def provenance_of(module: "SAEModule", member: Member) -> dict[str, Any]:
     activations, members = record.pop("activations"), record.pop("members")
     del record["references"]
     own = None if activations is None else activations.get(member.part, activations[""])
-    target = {} if activations is None else {"target": activations.get(module.targets.get(member.part, "-"))}
-    target = {name: value for name, value in target.items() if value is not None}
+    answers_at = module.targets.get(member.part)
+    target = {"target": activations[answers_at]} if activations is not None and answers_at is not None else {}
     del record["format_version"]
     own_record = {"activations": own, **target, "member": str(member), "sae": members[str(member)], **record}
     return own_record | {"measured": measured} | started_from
@@ -150,11 +150,11 @@ def _trainer_changes(module: "SAEModule", record: Mapping[str, Any]) -> list[Dif
 
 
 def _members(module: "SAEModule") -> dict[str, Any]:
-    members = {str(member): (sae, describe(sae)) for member, sae in module.all_trained_members.items()}
-    answers = {str(member): {"answers_at": module.targets.get(member.part)} for member in module.all_trained_members}
     return {
-        name: own | {"policy": dict(sae.freeze_policy)} | (answers[name] if module.targets else {})
-        for name, (sae, own) in members.items()
+        str(member): describe(sae)
+        | {"policy": dict(sae.freeze_policy)}
+        | ({"answers_at": module.targets[member.part]} if module.targets else {})
+        for member, sae in module.all_trained_members.items()
     }
 
 

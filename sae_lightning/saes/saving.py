@@ -258,5 +258,9 @@ def knows_its_activations(where: Path) -> bool:
 
 
 def folded_scale(folder: Path) -> float:
-    """Return the scale s that was folded in: a latent of the saved SAE is 1/s times its value in training."""
-    return float(read_manifest(folder)["fold"]["scale"])
+    """Return the scale s that was folded in: a latent of the saved SAE is 1/s times its value in training.
+
+    Of a transcoder that is the scale of its target.
+    """
+    fold = read_manifest(folder)["fold"]
+    return float(fold.get("target_scale", fold["scale"]))

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 from training import VARIANTS
 
-from sae_lightning.metrics.dictionary import best_cosine, best_match
 from sae_lightning.saes import (
     BatchTopK,
     CovarianceMatched,
@@ -145,14 +145,14 @@ def test_it_finds_a_planted_mlp():
 
     sae = ReLU(d_in, d_sae=8, d_out=d_out, skip=True, l1_coefficient=0.02, seed=1)
     sae.start_b_dec(*batch(4096))
-    optimizer = torch.optim.Adam(sae.parameters(), lr=2e-2)
-    for step in range(400):
+    optimizer = torch.optim.Adam(sae.parameters(), lr=3e-2)
+    for step in range(300):
         x, y = batch(256)
         sae.loss_terms(x, step, y)["loss"].backward()
         sae.step(optimizer)
-    assert best_cosine(writes, sae.W_dec).min() > 0.98
-    assert best_cosine(reads, sae.W_enc.T).min() > 0.98
-    assert torch.equal(best_match(writes, sae.W_dec), best_match(reads, sae.W_enc.T)), "one latent does both"
+    rows = (writes, sae.W_dec), (reads, sae.W_enc.T)
+    written, read = (normalize(true, dim=1) @ normalize(found, dim=1).T for true, found in rows)
+    assert written.minimum(read).amax(1).min() > 0.97, "one latent reads what a neuron reads and writes what it writes"
     assert torch.nn.functional.cosine_similarity(sae.W_skip.flatten(), linear.flatten(), dim=0) > 0.98
 
 
