@@ -87,6 +87,7 @@ def _own_warnings() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=PossibleUserWarning)
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run's
         warnings.formatwarning = in_words
         try:
             yield

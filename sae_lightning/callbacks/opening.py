@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
-from sae_lightning.callbacks.speed import Speed
+from sae_lightning.callbacks.speed import Speed, validations_left
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators.base import datamodule_of
 from sae_lightning.members import TRAINED, Member, in_order
@@ -58,10 +58,9 @@ class Opening(Callback):
             if isinstance(speed, Speed) and speed.is_settled:
                 self._has_foreseen = True
                 if (seconds := speed.seconds_left(trainer)) is not None:
-                    _say(
-                        "time",
-                        f"about {duration(seconds)} more, {_memory()}, measured after {trainer.global_step} steps",
-                    )
+                    n, step = validations_left(trainer), trainer.global_step
+                    validations = f" and {n} validation{'s' * (n > 1)}" if n else ""
+                    _say("time", f"about {duration(seconds)}{validations}, {_memory()}, measured after {step} steps")
 
     def _open(self, trainer: Trainer, module: LightningModule, verb: str) -> None:
         folder = run_folder(trainer)

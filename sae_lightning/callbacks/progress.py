@@ -74,7 +74,7 @@ class ThroughputBar(ProgressBar):
             LINE.show("measuring", batch_idx + 1, _known(sum(trainer.num_test_batches)))
 
     @override
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         LINE.clear()
 
     def _text(self, trainer: Trainer, module: LightningModule) -> str:

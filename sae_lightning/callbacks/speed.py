@@ -41,13 +41,10 @@ class Speed(Callback):
 
     def seconds_left(self, trainer: Trainer) -> float | None:
         """Return the seconds that are left, with validations as long as the last one; None where nothing says it."""
-        steps, per_step = trainer.estimated_stepping_batches, self._seconds_per_step()
-        if per_step is None or not math.isfinite(steps) or steps < 0:
+        left, per_step = _steps_left(trainer), self._seconds_per_step()
+        if per_step is None or left is None:
             return None
-        left = steps - trainer.global_step
-        between = (trainer.val_check_batch or math.inf) / trainer.accumulate_grad_batches
-        validations = math.ceil(left / between) if math.isfinite(between) else int(left > 0)
-        return left * per_step + validations * self._validation
+        return left * per_step + validations_left(trainer) * self._validation
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,6 +92,19 @@ def unit_of(trainer: Trainer) -> str:
     """Return what one activation is, such as tokens."""
     datamodule = datamodule_of(trainer)
     return "samples" if datamodule is None else datamodule.unit
+
+
+def validations_left(trainer: Trainer) -> int:
+    """Return how many validations are still to come; 0 where that cannot be foreseen."""
+    if not (left := _steps_left(trainer)):
+        return 0
+    between = (trainer.val_check_batch or math.inf) / trainer.accumulate_grad_batches
+    return math.ceil(left / between) if math.isfinite(between) else 1
+
+
+def _steps_left(trainer: Trainer) -> int | None:
+    steps = trainer.estimated_stepping_batches
+    return int(steps) - trainer.global_step if 0 <= steps < math.inf else None
 
 
 def _rows_per_batch(trainer: Trainer) -> int:

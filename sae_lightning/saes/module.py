@@ -21,6 +21,7 @@ from sae_lightning.code import Code
 from sae_lightning.distributed import Ranks, all_gather_int, join_members, of_first_rank, world_size
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member
+from sae_lightning.moving_line import LINE, wrapped
 from sae_lightning.saes.finite import non_finite_weight, refuse_non_finite, why_not_finite
 from sae_lightning.saes.held_l0 import SETTLING_SAMPLES
 from sae_lightning.saes.inputs import activations_in, check_shape, first_activations, non_finite
@@ -425,7 +426,7 @@ class SAEModule(LightningModule, ABC):
             self.loss_curve = None if n_steps is None else LossCurve(n_steps, len(self.trained_members), self.device)
         if self.resumed is not None and self.optimization is not None:
             if self.trainer.is_global_zero:
-                sys.stderr.write(self.resumed.report() + "\n")
+                LINE.say(wrapped(self.resumed.report(), 2))
             schedulers = self.trainer.lr_scheduler_configs
             scheduler = schedulers[0].scheduler if schedulers else None
             apply_optimization(self.resumed, self.optimization, self.trainer.optimizers[0], scheduler)
