@@ -105,22 +105,22 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "log_every_n_steps": 1}
 SIZES = {
-    "context_length": 32, "llm_batch_size": 8, "batch_size": 128, "train_samples": 1024, "val_samples": 512,
-    "loss_samples": 512, "buffer_samples": 1024,
+    "context_length": 32, "llm_batch_size": 8, "batch_size": 128, "train_samples": 512, "val_samples": 256,
+    "loss_samples": 256, "buffer_samples": 1024,
 }  # fmt: skip
 NULLS = {
     "gaussian": {"class_path": "GaussianMatched", "init_args": {"samples_per_dimension": 4}},
 }
 PAIRS = {f"{null}mlp_in": f"{null}mlp_out" for null in ("", "gaussian_")}
 EVALUATORS = [
-    {"class_path": "LinearMaps", "init_args": {"rank": 8, "samples_per_dimension": 20}},
+    {"class_path": "LinearMaps", "init_args": {"rank": 8, "samples_per_dimension": 10}},
     {"class_path": "LossRecovered", "init_args": {"min_gap_nats": 1e-6}},
 ]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The experiment of the configuration for eight steps, with nulls of both hooks together."""
+    """The experiment of the configuration for four steps, with nulls of both hooks together."""
     sae = {"expansion_factor": 0.5, "k": 8, "skip": True}
     options = {f"data.{name}": value for name, value in SIZES.items()}
     options |= {f"trainer.{name}": value for name, value in QUIET.items()}

@@ -204,6 +204,6 @@ def test_seeds_of_transcoders_agree_on_both_sides(trainer):
     run = trainer(SeedAgreement())
     run.validate(panel, data, verbose=False)
     logged = {name: value.item() for name, value in run.callback_metrics.items()}
-    assert logged["val/seed_matched_cosine@read/trained/0"] > 0.9
-    assert logged["val/seed_matched_cosine_encoder@read/trained/0"] < 0.9
+    decoder, encoder = (logged[f"val/seed_matched_cosine{side}@read/trained/0"] for side in ("", "_encoder"))
+    assert decoder > 0.8 > encoder, "of latents that fire, which are not the same, since they read other directions"
     assert 0 < logged["val/seed_matched_cosine_encoder@read/floor"] < 0.9
