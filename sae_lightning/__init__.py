@@ -26,7 +26,7 @@ _PUBLIC = {
         "Sparsity", "ZeroShotRecovered",
     ),
     "family": ("SAEFamily",),
-    "freeze": ("FrozenDecoder", "FrozenEncoder", "NoFreeze", "SoftFrozenDecoder", "Untrained"),
+    "freeze": ("FrozenDecoder", "FrozenEncoder", "NoFreeze", "SoftFrozenDecoder", "SoftFrozenEncoder", "Untrained"),
     "panel": ("SanityPanel",),
     "runs": ("Run",),
     "saes": (

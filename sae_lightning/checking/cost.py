@@ -147,7 +147,7 @@ def fitted(sizes: Sizes, machine: Machine) -> tuple[Sizes, list[str]]:
     return sizes, notes
 
 
-def told(sizes: Sizes, cost: Estimate, machine: Machine, where: str) -> str:
+def summary(sizes: Sizes, cost: Estimate, machine: Machine, where: str) -> str:
     """Return the three lines that a user reads before it starts."""
     beside = f"{sizes.n_controls} controls from {sizes.control_samples:,} activations"
     trained = f", {sizes.trained} SAEs trained on {sizes.train_tokens:,} tokens" if sizes.trained else ""

@@ -123,7 +123,8 @@ class SAECLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Leave out Lightning's table after a validation, and list its many options of the trainer last in the help."""
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        parser._action_groups.sort(key=lambda group: group is parser.groups.get("trainer"))
+        groups: Any = parser._action_groups
+        groups.sort(key=lambda group: group is (parser.groups or {}).get("trainer"))
         parser.usage = f"sae {subcommand} [--config CONFIG] [options]"
         if subcommand != "fit":
             parser.set_defaults({"verbose": False})

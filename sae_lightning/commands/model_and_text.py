@@ -55,8 +55,13 @@ def add_model_and_text(parser: ArgumentParser) -> None:
     parser.add_argument("--dtype", type=str, default="auto", help="Number format of the model, such as float32.")
 
 
-def parse_with_data(parser: ArgumentParser, args: list[str]) -> Namespace:
+def parse_with_data(parser: ArgumentParser, args: list[str], has_own_text: bool = False) -> Namespace:
     """Parse the arguments of a command with `add_model_and_text`.
+
+    Args:
+        parser: of the command.
+        args: after its name.
+        has_own_text: whether ``--text`` without ``--model`` is the text itself.
 
     Raises:
         ValueError: if they cannot be parsed, or do not go together.
@@ -66,7 +71,7 @@ def parse_with_data(parser: ArgumentParser, args: list[str]) -> Namespace:
         raise ValueError(f"--model {settings.model} and --config {settings.config}: give one of them")
     if settings.model and not settings.text:
         raise ValueError(f"--model {settings.model}: say on which text with --text, files or folders of text")
-    if settings.text and not settings.model:
+    if settings.text and not (settings.model or has_own_text):
         raise ValueError(f"--text {settings.text}: say of which model with --model")
     if settings.hook and not (settings.model or settings.config):
         raise ValueError(f"--hook {settings.hook}: say of which model with --model")

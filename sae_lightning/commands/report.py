@@ -55,13 +55,19 @@ def write_page(
     """
     from sae_lightning.checking.section import check_sections
     from sae_lightning.report.explorer import explorer_of
+    from sae_lightning.report.marks import styles_of
     from sae_lightning.report.page import page
 
     experiments = experiments_of(runs)
     if split:
         page_file.parent.mkdir(exist_ok=True)
     try:
-        explorer = explorer_of(experiments[0].runs[0], n_latents, page_file.parent if split else None)
+        explorer = explorer_of(
+            experiments[0].runs[0],
+            n_latents,
+            page_file.parent if split else None,
+            styles_of(run for experiment in experiments for run in experiment.runs),
+        )
     except ValueError as error:
         raise ValueError(f"{error}; --latents 0 makes the page without latents") from error
     write_whole(page_file, page(experiments, explorer, margin, check_sections))

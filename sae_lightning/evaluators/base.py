@@ -31,6 +31,7 @@ from sae_lightning.metric import Metric
 from sae_lightning.moving_line import LINE
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.transcoder import refuse_transcoders
 from sae_lightning.trainer import any_datamodule_of
 
 T = TypeVar("T")
@@ -69,6 +70,8 @@ class Evaluator(Callback, ABC):
 
     takes_split: ClassVar[bool] = False
     """Whether it can measure SAEs whose latents lie on several ranks: of weights it sees those of one rank."""
+    takes_transcoders: ClassVar[bool] = False
+    """Whether it knows that a transcoder answers at another place than it reads."""
 
     # For subclasses
     # ----------------------------------------------------------------------------------------------------
@@ -90,6 +93,8 @@ class Evaluator(Callback, ABC):
         """Check that there is something to evaluate."""
         if not isinstance(pl_module, SAEModule):
             raise ValueError(f"{type(self).__name__}: expected an SAE or a SanityPanel, got {type(pl_module).__name__}")
+        if not self.takes_transcoders:
+            refuse_transcoders(pl_module.all_members.values(), type(self).__name__)
         if self.compares_members and world_size(OTHERS) > 1:
             raise ValueError(
                 f"{type(self).__name__} compares members with each other, and with trainer.strategy=members they are "

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sae_lightning.explain.on_text import TextExplanation, TokenLatents
 from sae_lightning.tables import lay_out
 
 
@@ -11,6 +12,8 @@ def as_text(explanation: Mapping[str, Any]) -> str:
     dead = ", dead at the end of training" if explanation["dead"] else ""
     who = f"{explanation['member']}, latent {explanation['latent']} of {explanation['d_sae']}"
     paragraphs = [f"{who}{dead} ({explanation['run']})"]
+    if explanation["answers_at"]:
+        paragraphs.append(f"A transcoder: reads {explanation['reads']}, answers at {explanation['answers_at']}")
     if explanation["text"]:
         paragraphs.append(_text(explanation["text"]))
     elif explanation["images"]:
@@ -97,3 +100,44 @@ def _pairs(pairs: Sequence[Sequence[Any]]) -> str:
 
 def _one_line(text: str) -> str:
     return text.replace("\n", "\\n").replace("\t", "\\t")
+
+
+def text_table(explanation: TextExplanation, n: int) -> str:
+    """Return which latents fire on a text: the strongest of all, and then token by token, a table for each text.
+
+    Args:
+        explanation: what fires where.
+        n: latents named for each token; as many again of all.
+    """
+    shown = explanation.latents[: 2 * n]
+    rows = [["latent", "peak", "on", "tokens", "fires on", "explained as"]]
+    rows += [
+        [
+            str(one.latent),
+            f"{one.peak:.3g}",
+            repr(one.token),
+            str(one.n_tokens),
+            "-" if one.frequency is None else f"{one.frequency:.3%}",
+            one.explanation or "-",
+        ]
+        for one in shown
+    ]
+    known = [column for column in range(6) if any(row[column] != "-" for row in rows[1:]) or column < 4]
+    head = f"{explanation.member} ({explanation.run}): {len(explanation.latents)} latents fire"
+    if not explanation.latents:
+        return f"{head}: none on this text"
+    parts = [f"{head}, the strongest\n" + lay_out([[row[column] for column in known] for row in rows])]
+    for number, text in enumerate(explanation.texts, 1):
+        title = f"Text {number}, token by token" if len(explanation.texts) > 1 else "Token by token"
+        width = max(len(repr(token.token)) for token in text)
+        lines = [f"  {repr(token.token):<{width}}  {_fires(token, n)}".rstrip() for token in text]
+        parts.append("\n".join([title, *lines]))
+    return "\n\n".join(parts)
+
+
+def _fires(token: TokenLatents, n: int) -> str:
+    if not token.is_read:
+        return "(not read)"
+    named = "  ".join(f"{latent} {value:.3g}" for latent, value in token.latents[:n])
+    more = f"  and {len(token.latents) - n} more" if len(token.latents) > n else ""
+    return named + more or "-"

@@ -66,6 +66,11 @@ class Chart(ABC):
         """Policies and other names that are drawn each in a style of its own."""
 
     @property
+    def legend(self) -> Mapping[str, str]:
+        """Policies by what the legend calls them, where they are drawn in their own styles."""
+        return {}
+
+    @property
     def height(self) -> int:
         """Height in points, without title and legend."""
         return 210

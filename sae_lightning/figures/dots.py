@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import copysign
 from statistics import fmean
 from typing import Any
 
@@ -17,6 +18,8 @@ from sae_lightning.tables import number_format
 MARKS = {"beats": "✓", "equivalent": "≈", "unclear": "~", "loses": "✗", "unknown": "?", "inactive": "–"}
 """What stands beside each verdict, for whom its colour or word is not enough."""
 _ROW, _FRAME = 24, 46
+_LEAST_SPAN = 0.1
+"""An axis shows this much at least. Shares, cosines and what is recovered differ by noise below it."""
 _ARROWS = {"higher": "higher is better →", "lower": "← lower is better"}
 
 
@@ -112,6 +115,8 @@ class Dots(Chart):
         for y, row in enumerate(self.rows):
             draw_row(axes, y, row, styles[row.policy])
         axes.margins(x=0.06)
+        axes.update_datalim([(end, 0.0) for end in self.least_ends()], updatey=False)
+        axes.autoscale_view()
         self.draw_frame(axes)
 
     def draw_frame(self, axes: Axes) -> None:
@@ -123,6 +128,14 @@ class Dots(Chart):
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(self.axis_name)
+
+    def least_ends(self) -> tuple[float, float]:
+        """Return what the axis holds at least: the floor, or else 0, and so much that noise does not fill it."""
+        floor = 0.0 if self.floor is None else float(self.floor)
+        means = [row.mean for row in self.rows]
+        farthest = max(means, key=lambda mean: abs(mean - floor))
+        span = farthest - floor
+        return floor, floor + (span if abs(span) >= _LEAST_SPAN else copysign(_LEAST_SPAN, span or -floor or 1.0))
 
     @property
     def axis_name(self) -> str:

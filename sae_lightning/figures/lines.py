@@ -133,6 +133,11 @@ class Lines(Chart):
     def policies(self) -> list[str]:
         return [series.name for series in self.series if series.style is None]
 
+    @property
+    @override
+    def legend(self) -> dict[str, str]:
+        return {series.text: series.name for series in self.series if series.style is None and series.is_listed}
+
     @override
     def draw(self, axes: Axes, styles: Mapping[str, Style]) -> None:
         for guide in self.guides:

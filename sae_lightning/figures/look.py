@@ -5,7 +5,7 @@ page sets for light, dark and print. Colours of policies are in `members.py`.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from matplotlib.artist import Artist
@@ -25,6 +25,9 @@ CSS_PROPERTIES = {INK: "ink", PAPER: "paper", MUTED: "muted", LINE: "line", SHAD
 CSS_PROPERTIES |= {style.colour.lower(): name.replace("_", "-") for name, style in policy_styles(_COLOURED).items()}
 CSS_PROPERTIES |= {"#56b4e9": "sky", "#f0e442": "yellow", "#999999": "other"}
 """Names of the custom properties by colour."""
+
+MARKER_CHARACTERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "p": "⬟", "*": "★", "P": "✚", "X": "✖", "h": "⬢"}
+"""Characters that look like the markers, for legends and lists in text."""
 
 CHANCE = Style(MUTED, "", (0, (6, 3)))
 """What chance comes to, or an SAE that does nothing."""
@@ -56,7 +59,12 @@ LOOK: dict[str, Any] = {
 
 
 def add_legend(
-    figure: Figure, axes: Iterable[Axes], columns: int, characters: int, numbered: Iterable[str] = ()
+    figure: Figure,
+    axes: Iterable[Axes],
+    columns: int,
+    characters: int,
+    numbered: Iterable[str] = (),
+    left_out: Collection[str] = (),
 ) -> int:
     """Put what the axes have labels for under the figure, each once, and then the names of numbers.
 
@@ -66,6 +74,7 @@ def add_legend(
         columns: at most.
         characters: that fit side by side.
         numbered: names of 1, 2, ...
+        left_out: labels that are explained elsewhere.
 
     Returns:
         How many rows the legend has.
@@ -75,6 +84,7 @@ def add_legend(
         handles |= {label: handle for handle, label in zip(*own.get_legend_handles_labels(), strict=True)}
     for number, name in enumerate(numbered, 1):
         handles[name] = Line2D([], [], linestyle="none", marker=f"${number}$", color=INK)
+    handles = {label: handle for label, handle in handles.items() if label not in left_out}
     if not handles:
         return 0
     columns = max(1, min(columns, characters // (max(map(len, handles)) + 6)))

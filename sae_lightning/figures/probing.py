@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from sae_lightning.figures.chart import Chart
-from sae_lightning.figures.lines import Lines, Series
+from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.members import Tag, in_order
 from sae_lightning.runs import Run
 
@@ -34,6 +34,9 @@ def probe_charts(run: Run, tags: Sequence[Tag]) -> tuple[list[Chart], list[Tag]]
             if points:
                 series = [Series(name, list(points[name]), list(points[name].values())) for name in in_order(points)]
                 suffix, y = f" ({part})" if part else "", "AUROC" if "auroc" in start else "accuracy"
-                charts.append(Lines(title + suffix, _X, y, series, name=str(Tag(f"{start}*", part))))
+                floors = [floor for _, tag in by_k.items() if (floor := run.measurements.floor(tag)) is not None]
+                guides = [Guide(fmean(floors), "chance")] if floors else []
+                tag = Tag(f"{start}*", part)
+                charts.append(Lines(title + suffix, _X, y, series, name=str(tag), guides=guides, y_includes=floors))
         together += by_k.values()
     return charts, together

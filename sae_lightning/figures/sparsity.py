@@ -1,23 +1,28 @@
-"""Explained variance against the number of active latents, and distributions over latents."""
+"""Explained variance against the number of active latents, and how often latents fire."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
-from sae_lightning.figures.lines import Lines, Series
+from sae_lightning.figures.histogram import Histogram, share_series
+from sae_lightning.figures.lines import Series
 from sae_lightning.figures.scatter import Scatter
 from sae_lightning.members import Tag, in_order, policy_order
 from sae_lightning.runs import Run
 
-_DISTRIBUTIONS = {
-    "log10_firing_frequency": ("How often latents fire", "firing frequency, as a power of ten"),
-    "cosine_to_start": ("How far decoder directions moved", "cosine of a direction to its start"),
-}
-"""Histograms in TensorBoard: title and x axis."""
+_FREQUENCY = "firing_frequency"
+_FREQUENCY_BIN = 0.25
+_LEAST_FREQUENCY = -6.0
+"""Power of ten of the least frequency that has a bin of its own."""
 
 
 def sparsity_chart(run: Run, part: str) -> Scatter | None:
-    """Draw explained variance against l0, a point for each seed; None if the run has not measured both."""
+    """Draw explained variance against l0, a point for each seed; None if the run has not measured both.
+
+    Both axes begin at 0, so that SAEs with the same number of active latents stand over each other.
+    """
     l0, tag = run.last.values.get(Tag("l0", part), {}), Tag("explained_variance", part)
     points: dict[str, list[tuple[float, float]]] = {}
     for member, explained in run.last.values.get(tag, {}).items():
@@ -28,34 +33,55 @@ def sparsity_chart(run: Run, part: str) -> Scatter | None:
         return None
     series = [Series(name, [x for x, _ in points[name]], [y for _, y in points[name]]) for name in in_order(points)]
     title = "Explained variance against l0" + (f" ({part})" if part else "")
-    return Scatter(title, "active latents a sample (l0)", "explained variance", series, name=str(tag))
+    x, y = "active latents a sample (l0)", "explained variance"
+    return Scatter(title, x, y, series, name=str(tag), x_includes=(0.0,), y_includes=(0.0,))
 
 
-def distribution_charts(run: Run, part: str) -> list[Lines]:
-    """Draw distributions over latents, from the TensorBoard files of the run: nothing else keeps them."""
-    charts = []
-    for metric, (title, x) in _DISTRIBUTIONS.items():
-        tag = Tag(metric, part)
-        series = [own for own in read_histograms(run.folder, tag) if len(own.x) > 1]
-        if series:
-            title += f" ({part})" if part else ""
-            charts.append(Lines(title, x, "latents, density", series, name=str(tag)))
-    return charts
+def frequency_chart(run: Run, part: str) -> Histogram | None:
+    """Draw how often latents fire: of all seeds where it was measured of single latents, else as TensorBoard keeps it.
+
+    Returns:
+        The chart; None where the run has neither.
+    """
+    measured = run.measurements.latents.get(_FREQUENCY)
+    values: dict[str, list[np.ndarray]] = {}
+    for member, own in (measured.members if measured else {}).items():
+        if member.part == part and (own > 0).any():
+            values.setdefault(member.policy, []).append(np.log10(own[own > 0]))
+    edges = np.arange(_LEAST_FREQUENCY, _FREQUENCY_BIN / 2, _FREQUENCY_BIN)
+    if values:
+        series = share_series({policy: np.concatenate(own) for policy, own in values.items()}, edges)
+        note = "All seeds; latents that never fired are left out."
+    else:
+        series = read_histograms(run.folder, Tag(f"log10_{_FREQUENCY}", part), edges)
+        note = "First seed, from the bins that TensorBoard keeps; latents that never fired are left out."
+    if not series:
+        return None
+    least = min(x for own in series for x, y in zip(own.x, own.y, strict=True) if y) - _FREQUENCY_BIN / 2
+    title = "How often latents fire" + (f" ({part})" if part else "")
+    x, first = "firing frequency, as a power of ten", int(np.searchsorted(edges, least - 1e-9))
+    series = [replace(own, x=own.x[first:], y=own.y[first:]) for own in series]
+    about = f"latents in bins of a factor of {10**_FREQUENCY_BIN:.2g}"
+    return Histogram(title, x, "share of latents", series, edges[first:], note=note, about=about, percent=True)
 
 
-def read_histograms(run: Path, tag: Tag) -> list[Series]:
-    """Read the last histogram of the first seed of each policy.
+def read_histograms(run: Path, tag: Tag, edges: Float[np.ndarray, " n_edges"]) -> list[Series]:
+    """Read the last histogram of the first seed of each policy into bins that are the same for all.
+
+    The bins of TensorBoard are 10 % wide, so those near 0 have nearly no width: their density says nothing.
 
     Args:
         run: the run folder.
         tag: of the histogram, such as `log10_firing_frequency`.
+        edges: of the bins.
 
     Returns:
-        Middles of the bins and the share of latents per unit of x in them; none where the run has no such histogram.
+        Middles of the bins and the share of latents in them; none where the run has no such histogram.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     series: dict[str, Series] = {}
+    middles = (edges[:-1] + np.diff(edges) / 2).tolist()
     for folder in sorted(run.glob("*-*/")):
         policy, _, seed = folder.name.rpartition("-")
         if policy in series or not seed.isdigit() or not any(folder.glob("events.out.tfevents.*")):
@@ -65,10 +91,10 @@ def read_histograms(run: Path, tag: Tag) -> list[Series]:
         if f"val/{tag}" not in events.Tags()["histograms"]:
             continue
         last = events.Histograms(f"val/{tag}")[-1].histogram_value
-        counts, edges = np.array(last.bucket[1:]), np.array(last.bucket_limit)
-        widths = np.diff(edges)
+        counts, limits = np.array(last.bucket[1:]), np.array(last.bucket_limit)
         if len(counts) and counts.sum():
-            middles = edges[:-1] + widths / 2
-            density = counts / counts.sum() / widths
-            series[policy] = Series(policy, middles.tolist(), density.tolist())
+            # The latents of a bin lie evenly in it: how many are below an edge is linear between its limits.
+            below = np.interp(edges, limits, np.concatenate([[0.0], counts.cumsum()]))
+            below[0], below[-1] = 0, counts.sum()
+            series[policy] = Series(policy, middles, (np.diff(below) / counts.sum()).tolist())
     return [series[policy] for policy in sorted(series, key=policy_order)]

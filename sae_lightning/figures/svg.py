@@ -7,6 +7,7 @@ page fills its charts with the colour of its ink.
 
 import io
 import re
+from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 
 from sae_lightning.figures.chart import Chart
 from sae_lightning.figures.look import CSS_PROPERTIES, LOOK, add_legend
-from sae_lightning.members import policy_styles
+from sae_lightning.members import Style, policy_styles
 
 WIDTH = 330
 """Of every chart, in CSS pixels: what a phone of 360 shows."""
@@ -42,20 +43,22 @@ _COLOUR = re.compile("#[0-9a-f]{6}")
 _DIGITS = re.compile(r"(\.\d\d)\d+")
 
 
-def svg_of(chart: Chart, chart_id: str) -> Markup:
+def svg_of(chart: Chart, chart_id: str, styles: Mapping[str, Style] | None = None, has_legend: bool = True) -> Markup:
     """Draw a chart as an SVG element.
 
     Args:
         chart: what is drawn.
         chart_id: unique on the page; ids inside begin with it.
+        styles: of its policies and others, so that all charts of a page agree; None for those of the chart alone.
+        has_legend: name the policies in it; False where the page does, once for several charts.
     """
     file = io.BytesIO()
     look: list[Any] = ["default", _LOOK]
     with matplotlib_style.context(look):
         figure = Figure()
         axes = figure.subplots()
-        chart.draw(axes, policy_styles(chart.policies))
-        n_rows = add_legend(figure, [axes], 2, _CHARACTERS)
+        chart.draw(axes, policy_styles(chart.policies) if styles is None else styles)
+        n_rows = add_legend(figure, [axes], 2, _CHARACTERS, left_out=() if has_legend else chart.legend)
         figure.set_size_inches(WIDTH / 72, (chart.height + 17 * n_rows) / 72)
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(file.getvalue())

@@ -34,16 +34,13 @@ def headlines(runs: Sequence[Measurements], tags: Iterable[Tag]) -> list[Tag]:
     return chosen
 
 
-def verdict_chart(
-    runs: Sequence[Measurements], comparisons: Sequence[Comparison], tag: Tag, has_note: bool = False
-) -> Dots:
+def verdict_chart(runs: Sequence[Measurements], comparisons: Sequence[Comparison], tag: Tag) -> Dots:
     """Draw a metric that has a verdict: the trained or published SAE, and each baseline with its interval beside it.
 
     Args:
         runs: of one experiment.
         comparisons: between them.
         tag: one that they are about.
-        has_note: tell how much of what that SAE has above the floor the random baselines or controls have.
     """
     by_baseline = {comparison.baseline: comparison for comparison in comparisons if comparison.tag == tag}
     some = next(iter(by_baseline.values()))
@@ -65,14 +62,6 @@ def verdict_chart(
             )
         )
     notes = _limits(by_baseline)
-    if has_note:
-        words = [
-            f"{policy_label(name)} {comparison.share:.0%}"
-            for name, comparison in by_baseline.items()
-            if comparison.is_random and comparison.share is not None and not comparison.inactive
-        ]
-        share = f"Distance from the floor, as a share of {some.subject}'s: "
-        notes = [f"{share}{('; ' if some.published else ', ').join(words)}."] * bool(words) + notes
     if (noise := evaluator_noise(runs, tag)) is not None:
         notes.append(f"Two measurements of one SAE, with an evaluator seed each, may differ by {noise:.2g}.")
     chart = _dots(runs, tag, rows, floor_of(runs, tag, TRAINED), " ".join(notes))

@@ -110,11 +110,24 @@ class Excerpts:
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Return the text of each token as it stands within a text, a space in front included.
+    r"""Return the text of each token as it stands within a text, a space in front included.
 
-    Some tokenizers drop the space in front of what they decode first, so each token is decoded after itself.
+    Some tokenizers drop the space in front of what they decode first, so each token is decoded after itself. Of a token
+    that is part of a character its bytes are given, such as `\xe2\x80`.
     """
     keep = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
     alone = tokenizer.batch_decode([[i] for i in ids], **keep)
     twice = tokenizer.batch_decode([[i, i] for i in ids], **keep)
-    return [both[len(one) :] for one, both in zip(alone, twice, strict=True)]
+    texts = [both[len(one) :] for one, both in zip(alone, twice, strict=True)]
+    return [_bytes_of(tokenizer, token) if "\ufffd" in text else text for token, text in zip(ids, texts, strict=True)]
+
+
+def _bytes_of(tokenizer: Any, token: int) -> str:
+    """Return a token that is no whole text, with bytes where it has no characters; of a byte-level tokenizer."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    written = str(tokenizer.convert_ids_to_tokens(token))
+    byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+    if not all(character in byte_of for character in written):
+        return written
+    return bytes(byte_of[character] for character in written).decode("utf-8", errors="backslashreplace")

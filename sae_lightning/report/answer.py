@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.dots import MARKS
 from sae_lightning.figures.verdict import by_question, headlines, verdict_chart
-from sae_lightning.members import RANDOM_BASELINES, in_order, policy_label
+from sae_lightning.members import RANDOM_BASELINES, Tag, in_order, policy_label
+from sae_lightning.report.across_parts import across_parts
 from sae_lightning.report.against_controls import control_counts, limits_of_controls, sentences_on_controls
+from sae_lightning.report.points import best_and_rest, listed, points_of
 from sae_lightning.runs import Experiment, Measurements
 from sae_lightning.verdict import Comparison
 from sae_lightning.verdict.words import answer_word
@@ -33,6 +35,8 @@ class Answer:
 
     Args:
         word: yes, no, or what stands between.
+        reasons: the headline metrics behind the word, for each SAE that is compared.
+        points: each question with a sentence on its headline metric.
         sentences: against each random baseline or control, and what limits that.
         counts: by question and baseline, a table for the SAEs that were trained and each published one; none where
             there is nothing to compare.
@@ -43,6 +47,8 @@ class Answer:
     """
 
     word: str
+    reasons: Sequence[str]
+    points: Sequence[tuple[str, str]]
     sentences: Sequence[str]
     counts: Sequence[Table]
     headlines: Sequence[Chart]
@@ -66,8 +72,10 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
     }
     if not groups:
         says_better = any(run.better(tag) for run in runs for tag in run.values)
-        return Answer("There is nothing to compare it with", [_ALONE if says_better else _OLDER], [], *charts)
+        return Answer("There is nothing to compare it with", [], [], [_ALONE if says_better else _OLDER], [], *charts)
     words: list[str] = []
+    reasons: list[str] = []
+    points: list[tuple[str, str]] = []
     sentences: list[str] = []
     counts: list[Table] = []
     for published, own in groups.items():
@@ -75,6 +83,9 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
         # matter of how a control is made: nearly all latents of a random encoder fire.
         deciding = _headlines_among(runs, own) if published else own
         words.append(answer_word([comparison for comparison in deciding if not comparison.inactive]))
+        reasons.append(best_and_rest(runs, own))
+        named = f" ({own[0].subject})" if len(groups) > 1 else ""
+        points += [(question + named, text) for question, text in points_of(runs, own)]
         if published:
             sentences += sentences_on_controls(runs, deciding, _against)
             counts.append(control_counts(runs, own))
@@ -83,9 +94,15 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
             counts.append(_counts(experiment, own))
     sentences += limits_of_controls([comparison for comparison in comparisons if comparison.n_draws])
     subjects = [own[0].subject for own in groups.values()]
-    named = [f"{subject}: {word}" for subject, word in zip(subjects, words, strict=True)]
-    word = words[0] if len(words) == 1 else "; ".join(text[:1].upper() + text[1:] for text in named)
-    return Answer(word, sentences, counts, *charts, any(groups), "" in groups)
+    word = words[0]
+    if len(words) > 1:
+        word = "; ".join(f"{_first_large(name)}: {own}" for name, own in zip(subjects, words, strict=True))
+        reasons = [f"{_first_large(name)} is {why}" for name, why in zip(subjects, reasons, strict=True) if why]
+    return Answer(word, reasons, points, sentences, counts, *charts, any(groups), "" in groups)
+
+
+def _first_large(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _headlines_among(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -100,7 +117,7 @@ def _on_baselines(experiment: Experiment, comparisons: Sequence[Comparison]) -> 
     if any(run.measurements.references for run in experiment.runs):
         yield f"The SAE that this run trained: {against}."
     else:
-        yield against[:1].upper() + against[1:] + "."
+        yield _first_large(against) + "."
         if any(run.measurements.sizes for run in experiment.runs):
             yield "Each SAE is compared with the baselines of its own size."
     yield from _limits([comparison for comparison in comparisons if not comparison.inactive])
@@ -147,20 +164,19 @@ def _counts(experiment: Experiment, comparisons: Sequence[Comparison]) -> Table:
 
 
 def _charts(experiment: Experiment, comparisons: Sequence[Comparison]) -> tuple[list[Chart], dict[str, list[Chart]]]:
-    """Draw the headline of each question, and by question all other metrics."""
+    """Draw the headline of each question, of several sizes or hooks in one chart, and by question all other metrics."""
     runs, tags = experiment.measurements, list(dict.fromkeys(comparison.tag for comparison in comparisons))
-    first = headlines(runs, tags)
+    by_metric: dict[str, list[Tag]] = {}
+    for tag in headlines(runs, tags):
+        by_metric.setdefault(tag.metric, []).append(tag)
+    across = {metric: across_parts(runs, own) for metric, own in by_metric.items()}
+    first: list[Chart] = []
+    for metric, own in by_metric.items():
+        chart = across[metric]
+        first += [verdict_chart(runs, comparisons, tag) for tag in own] if chart is None else [chart]
+    drawn = {tag for metric, own in by_metric.items() if across[metric] is None for tag in own}
     others: dict[str, list[Chart]] = {}
     for question, own in by_question(runs, tags).items():
-        rest: list[Chart] = [verdict_chart(runs, comparisons, tag) for tag in own if tag not in first]
+        rest: list[Chart] = [verdict_chart(runs, comparisons, tag) for tag in own if tag not in drawn]
         others |= {question.text: rest} if rest else {}
-    return [verdict_chart(runs, comparisons, tag, has_note=True) for tag in first], others
-
-
-def listed(words: Sequence[str]) -> str:
-    """Join words as a list in a sentence.
-
-    >>> listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+    return first, others

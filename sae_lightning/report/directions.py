@@ -1,11 +1,12 @@
 """What the report says about latents from their decoder directions, without reading any data."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.datamodules import ActivationDataModule
@@ -15,6 +16,7 @@ from sae_lightning.members import Member
 from sae_lightning.metrics import best_match, cosine_to_start
 from sae_lightning.runs import Run
 from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.module import columns_by_part
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.stitching.results import read_insertions
 
@@ -28,12 +30,23 @@ def direction_records(
     sae: SparseAutoencoder,
     datamodule: ActivationDataModule | None,
     latents: Sequence[int],
+    others: Mapping[str, Float[Tensor, "d_sae d_in"]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return for each latent drift, neighbours, logits, classes, true feature and meta-latents, where there are any."""
+    """Return for each latent drift, neighbours, logits, classes, true feature and meta-latents, where there are any.
+
+    Args:
+        run: a finished run.
+        member: an SAE of it.
+        sae: that SAE.
+        datamodule: of the run; None where it cannot be made.
+        latents: which are shown.
+        others: decoders of other SAEs by name, in which the nearest latent is looked for.
+    """
     W_dec, chosen, folder = sae.W_dec.detach(), list(latents), run.sae_folder(member)  # noqa: N806
     drift = cosine_to_start(W_dec[chosen], sae.W_dec_start[chosen])
     near, dead = neighbours(W_dec, chosen, _N_RELATED), dead_latents(folder)
     logits = direct_logit_effects(datamodule, W_dec[chosen], _N_TOKENS) if isinstance(datamodule, TEXT_DATA) else None
+    elsewhere = {name: _nearest(W_dec[chosen], rows) for name, rows in (others or {}).items()}
     records: list[dict[str, Any]] = []
     for i, (latent, classes) in enumerate(zip(chosen, read_insertions(run.folder, str(member), chosen), strict=True)):
         record: dict[str, Any] = {
@@ -41,15 +54,21 @@ def direction_records(
             "dead": None if dead is None else latent in dead,
             "cosine_to_start": short(drift[i]),
             "neighbours": [[related.latent, short(related.value)] for related in near[i]],
+            "elsewhere": [[name, *nearest[i]] for name, nearest in elsewhere.items()],
             "stitched": [
                 {name: value if isinstance(value, str) else short(value) for name, value in row.items()}
                 for row in classes
             ],
         }
-        for name, pairs in (logits[i] if logits else {}).items():
-            record[name] = [[token, short(value)] for token, value in pairs]
+        if logits:
+            for name in ("promoted", "suppressed"):
+                record[name] = [[token, short(value)] for token, value in logits[i][name]]
+            ends = {end: short(logits[i]["histogram"][end]) for end in ("low", "high")}
+            record["logits"] = ends | {"counts": logits[i]["histogram"]["counts"]}
         records.append(record)
     features = datamodule.source.features if datamodule is not None else None
+    if features is not None and datamodule is not None and (widths := datamodule.hook_widths):
+        features = features[:, columns_by_part(widths)[run.targets.get(member.part, member.part)]]
     if features is not None:
         nearest = best_match(W_dec[chosen], features.to(W_dec))
         cosines = cosine_to_start(W_dec[chosen], features.to(W_dec)[nearest])
@@ -82,6 +101,13 @@ def meta_sae_of(run: Path, folder: Path) -> SparseAutoencoder | None:
             for sae in sorted(config.parent.glob("saes/trained/*/sae.safetensors")):
                 return SparseAutoencoder.load(sae.parent)
     return None
+
+
+def _nearest(directions: Float[Tensor, "n d_in"], rows: Float[Tensor, "d_sae d_in"]) -> list[tuple[int, float | None]]:
+    """Return for each direction the row with the largest cosine to it, and that cosine."""
+    nearest = best_match(directions, rows)
+    cosines = cosine_to_start(directions, rows[nearest])
+    return [(int(row), short(cosine)) for row, cosine in zip(nearest, cosines, strict=True)]
 
 
 def short(value: float | Tensor) -> float | None:

@@ -10,11 +10,13 @@ files.
 import base64
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sae_lightning.members import TRAINED, policy_styles
+from sae_lightning.members import TRAINED, Style, policy_styles
 from sae_lightning.report.latents import ShownLatents, ShownMember, examples_of, gather
+from sae_lightning.report.marks import mark_of, styles_of
 from sae_lightning.runs import Run
 
 CHUNK = 200
@@ -26,17 +28,18 @@ FOLDER = "latents"
 _LISTED = ("latent", "frequency", "dead", "score", "explanation", "stability", "cosine_to_start", "tokens", "feature")
 _IN_INDEX = frozenset(_LISTED)
 _SHOWN = {"text": "texts", "image": "images"}
-_MARKERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "p": "⬟"}
-"""Characters for the markers of the charts."""
 
 
-def explorer_of(run: Run, n_latents: int, split: Path | None) -> dict[str, Any] | None:
+def explorer_of(
+    run: Run, n_latents: int, split: Path | None, styles: Mapping[str, Style] | None = None
+) -> dict[str, Any] | None:
     """Return what the template needs; None where there is nothing to show.
 
     Args:
         run: a finished run.
         n_latents: latents of each member at most; 0 for none.
         split: folder of the page, in which the folder `latents` with the parts is made; None puts them into the page.
+        styles: of the page, by policy; None for those of the run.
 
     Raises:
         ValueError: if n_latents is negative.
@@ -44,10 +47,10 @@ def explorer_of(run: Run, n_latents: int, split: Path | None) -> dict[str, Any] 
     if n_latents < 0:
         raise ValueError(f"--latents {n_latents}: expected 0 or more latents of each SAE")
     shown = gather(run, n_latents) if n_latents else None
-    return None if shown is None else context_of(shown, split)
+    return None if shown is None else context_of(shown, split, styles or styles_of([run]))
 
 
-def context_of(shown: ShownLatents, split: Path | None) -> dict[str, Any]:
+def context_of(shown: ShownLatents, split: Path | None, styles: Mapping[str, Style] | None = None) -> dict[str, Any]:
     """Return the context of explorer.html.j2."""
     parts = {}
     for number, one in enumerate(shown.members):
@@ -63,13 +66,14 @@ def context_of(shown: ShownLatents, split: Path | None) -> dict[str, Any]:
         (split / FOLDER).mkdir(parents=True, exist_ok=True)
         for name, packed in parts.items():
             (split / FOLDER / f"{name}.js").write_text(f'saeLatents("{name}", "{packed}");\n', encoding="ascii")
-    styles = policy_styles(one.member.policy for one in shown.members)
+    styles = policy_styles(one.member.policy for one in shown.members) | dict(styles or {})
     members = [
         {
             "name": str(one.member),
             "policy": one.member.policy,
             "is_trained": one.member.policy == TRAINED or one.member.policy in shown.references,
-            "marker": _MARKERS.get(styles[one.member.policy].marker, "○"),
+            "marker": mark_of(one.member.policy, styles).character,
+            "colour": mark_of(one.member.policy, styles).colour,
             "n": len(one.latents),
             "d_sae": one.d_sae,
             "n_firing": one.n_firing,

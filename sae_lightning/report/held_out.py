@@ -6,7 +6,6 @@ The data are read twice, as by `AutoInterp`: once to see which latents fire, onc
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import starmap
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +18,7 @@ from sae_lightning.interpretation.excerpts import Example, Excerpts
 from sae_lightning.interpretation.firings import TextCodes
 from sae_lightning.interpretation.strongest import top_tokens
 from sae_lightning.members import Member
+from sae_lightning.report.correlations import strongest_correlations
 from sae_lightning.report.examples import AnyExample
 from sae_lightning.saes.exported import ExportedSAEs
 
@@ -27,6 +27,7 @@ _EXCERPT_LENGTH = 32
 N_TOP = 5
 _N_OF_QUARTER = 2
 _N_WORDS = 5
+_N_TOGETHER = 6
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class Behaviour:
         quarters: texts or images from each quarter of those on which it fires, the strongest quarter first; none
             where it fires in too few of them.
         words: tokens of the top texts on which it fires most, or what most of the top images show.
+        together: places among the chosen latents of those that fire with it, and the correlations of activations.
     """
 
     strengths: Float[Tensor, " n"]
     top: Sequence[AnyExample] = ()
     quarters: Sequence[Sequence[AnyExample]] = ()
     words: Sequence[str] = ()
+    together: Sequence[tuple[int, float]] = ()
 
 
 class HeldOut(ABC):
@@ -119,12 +122,16 @@ class HeldOutText(HeldOut):
         behaviours: dict[Member, Iterator[Behaviour]] = {}
         for member, latents in chosen.items():
             fires = firings[member]
+            shape = (self.excerpts.ids.numel(), len(latents))
+            together = strongest_correlations(fires.positions, fires.columns, fires.values, shape, _N_TOGETHER)
             keep = counts[fires.positions // self.excerpts.length]
             entries = by_column(fires.columns[keep], fires.positions[keep], fires.values[keep], n=len(latents))
-            behaviours[member] = starmap(self._behaviour, entries)
+            behaviours[member] = map(self._behaviour, entries, together)
         return behaviours
 
-    def _behaviour(self, positions: Int64[Tensor, " n"], values: Float[Tensor, " n"]) -> Behaviour:
+    def _behaviour(self, entries: Sequence[Tensor], together: Sequence[tuple[int, float]]) -> Behaviour:
+        """Say what one latent does, whose entries are positions [n] and values [n]."""
+        positions, values = entries
         numbers, of_number = torch.unique(positions // self.excerpts.length, return_inverse=True)
         strengths = torch.zeros(len(numbers)).scatter_reduce(0, of_number, values, "amax")
         order = strengths.argsort(descending=True, stable=True)
@@ -134,7 +141,7 @@ class HeldOutText(HeldOut):
 
         top = examples(order[: self.n_top])
         quarters = [examples(quarter) for quarter in places_in_quarters(order, self.n_of_quarter)]
-        return Behaviour(strengths, top, quarters, words_of(top))
+        return Behaviour(strengths, top, quarters, words_of(top), together)
 
     def _example(self, number: int, positions: Tensor, values: Tensor) -> Example:
         activations = torch.zeros(self.excerpts.length).index_put((positions % self.excerpts.length,), values)
@@ -168,16 +175,22 @@ class HeldOutSamples(HeldOut):
         columns = {member: torch.full((sae.d_sae,), -1) for member, sae in self.module.members.items()}
         for member, latents in chosen.items():
             columns[member][list(latents)] = torch.arange(len(latents))
-        entries: dict[Member, list[tuple[Tensor, Tensor]]] = {member: [] for member in chosen}
+        entries: dict[Member, list[tuple[Tensor, Tensor, Tensor]]] = {member: [] for member in chosen}
         for codes in self._codes():
             for member, code in codes.items():
                 column = columns[member][code.indices.cpu()]
                 keep = (column >= 0) & (code.values != 0).cpu()
-                entries[member].append((column[keep], code.values.float().cpu()[keep]))
+                row = self.n - code.batch_size + code.rows.cpu()[keep]
+                entries[member].append((row, column[keep], code.values.float().cpu()[keep]))
         behaviours = {}
         for member, batches in entries.items():
-            column, values = (torch.cat(blocks) for blocks in zip(*batches, strict=True))
-            behaviours[member] = [Behaviour(own) for (own,) in by_column(column, values, n=len(chosen[member]))]
+            rows, column, values = (torch.cat(blocks) for blocks in zip(*batches, strict=True))
+            shape = (self.n, len(chosen[member]))
+            together = strongest_correlations(rows, column, values, shape, _N_TOGETHER)
+            strengths = by_column(column, values, n=len(chosen[member]))
+            behaviours[member] = [
+                Behaviour(own, together=others) for (own,), others in zip(strengths, together, strict=True)
+            ]
         return behaviours
 
     def _codes(self) -> Iterator[dict[Member, Code]]:

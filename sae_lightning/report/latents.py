@@ -100,10 +100,16 @@ def gather(run: Run, n_latents: int) -> ShownLatents | None:
     behaviours = held_out.behaviours(chosen) if held_out else {}
     members, references = [], run.references
     for member, sae in saes.items():
-        records = direction_records(run, member, sae, datamodule, chosen[member])
+        others = {
+            str(other): own.W_dec.detach()
+            for other, own in saes.items()
+            if other != member and (other.part, own.d_in) == (member.part, sae.d_in)
+        }
+        records = direction_records(run, member, sae, datamodule, chosen[member], others)
         silent = [Behaviour(torch.zeros(0))] * len(records)
         for record, behaviour in zip(records, behaviours.get(member, silent), strict=True):
             record |= _behaviour_record(behaviour, interpretations[member].get(record["latent"]))
+            record["together"] = [[chosen[member][place], short(value)] for place, value in behaviour.together]
             if member.policy in references or member.policy in run.controls:
                 record.pop("cosine_to_start", None)  # nothing was trained from there
             record |= _stability(run, member, record["latent"])

@@ -1,8 +1,8 @@
 """Runs become the text of one HTML file: nothing in it is loaded from elsewhere."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,19 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from sae_lightning import __version__
-from sae_lightning.figures.chart import Table
+from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.svg import svg_of
-from sae_lightning.figures.verdict import headlines
-from sae_lightning.members import RANDOM_BASELINES, TRAINED, policy_label
 from sae_lightning.metric import MARGIN
 from sae_lightning.report.answer import Answer, answer
+from sae_lightning.report.comparison import comparison, title_of
+from sae_lightning.report.marks import legend, styles_of, with_others
 from sae_lightning.report.provenance import provenance
 from sae_lightning.report.section import Section
 from sae_lightning.report.sections import sections_of
 from sae_lightning.report.sections.numbers import number_tables
-from sae_lightning.runs import Experiment, Run, describing
-from sae_lightning.tables import number_format
+from sae_lightning.runs import Experiment, Run
 from sae_lightning.verdict import decide
 from sae_lightning.verdict.statistics import LEVEL
-from sae_lightning.verdict.text import mean_and_deviation
 
 _ENVIRONMENT = Environment(
     loader=PackageLoader("sae_lightning.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -88,20 +86,27 @@ def page(
     numbers = count(1)
     runs = [run for experiment in experiments for run in experiment.runs]
     several = experiments if len(runs) > 1 else []
+    run_pages = [_run_page(run, f"run{number}-", margin, first_sections(run)) for number, run in enumerate(runs, 1)]
+    together = comparison(several)
+    compared = [
+        ExperimentPage(title_of(own), answer(own, decide(own.measurements, margin)), own.notes, number_tables(own))
+        for own in several
+    ]
+    pages: list[RunPage | ExperimentPage] = [*run_pages, *compared]
+    charts = [*(chart for group in together for chart in group.charts), *chain.from_iterable(map(_charts_of, pages))]
+    styles = with_others(styles_of(runs), charts)
     context = {
-        "runs": [_run_page(run, f"run{number}-", margin, first_sections(run)) for number, run in enumerate(runs, 1)],
-        "experiments": [
-            ExperimentPage(_title(own), answer(own, decide(own.measurements, margin)), own.notes, number_tables(own))
-            for own in several
-        ],
+        "runs": run_pages,
+        "experiments": compared,
+        "together": together,
         "notes": [] if several else [note for own in experiments for note in own.notes],
-        "glance": _glance(several) if several else None,
         "level": f"{LEVEL:.0%}",
         "margin": f"{margin * 100:g} %",
         "version": __version__,
         "explorer": explorer,
         "inline": inline,
-        "svg": lambda chart: svg_of(chart, f"c{next(numbers)}"),
+        "svg": lambda chart, has_legend: svg_of(chart, f"c{next(numbers)}", styles, has_legend),
+        "legend": lambda charts: legend(charts, styles),
     }
     return _ENVIRONMENT.get_template("page.html.j2").render(context)
 
@@ -118,30 +123,11 @@ def _run_page(run: Run, name: str, margin: float, first: Sequence[Section]) -> R
     return RunPage(name, run.title, verdict, provenance(run), run.config, first, sections_of(run, comparisons))
 
 
-def _title(experiment: Experiment) -> str:
-    return experiment.name.replace("+", " + ")
-
-
-def _glance(experiments: Sequence[Experiment]) -> Table:
-    """Experiments under each other, with a metric for each question."""
-    runs = [run for experiment in experiments for run in experiment.measured]
-    tags = dict.fromkeys(tag for run in runs for tag in run.values if run.better(tag))
-    shown, rows = headlines(runs, tags), []
-    for experiment in experiments:
-        values = experiment.values()
-        for policy in _policies(experiment):
-            cells = [values.get(tag, {}).get(policy, []) for tag in shown]
-            if any(value is not None for cell in cells for value in cell):
-                texts = [mean_and_deviation(cell, number_format(cell)) for cell in cells]
-                rows.append([_title(experiment), policy_label(policy), *texts])
-    labels = [describing(runs, tag).label(tag) for tag in shown]
-    caption = "Mean ± sample standard deviation over seeds, one metric for each question"
-    return Table(caption, ["experiment", "", *labels], rows)
-
-
-def _policies(experiment: Experiment) -> Iterable[str]:
-    """Return what is shown at a glance: the trained SAE and random baselines, of a family all sizes."""
-    saes = {member.policy for run in experiment.runs for member in run.saes}
-    sizes = dict.fromkeys(policy for run in experiment.runs for policy in run.measurements.sizes)
-    # Beside a size stand references too, random directions as many as it has latents.
-    return [policy for policy in sizes if policy in saes or not saes] or (TRAINED, *RANDOM_BASELINES)
+def _charts_of(shown: RunPage | ExperimentPage) -> Iterator[Chart]:
+    yield from shown.answer.headlines
+    for others in shown.answer.others.values():
+        yield from others
+    if isinstance(shown, RunPage):
+        for section in (*shown.first, *shown.sections):
+            for group in section.groups:
+                yield from group.charts

@@ -1,12 +1,15 @@
 """Where the numbers come from: settings, seeds, data, versions, time."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sae_lightning.members import policy_label
 from sae_lightning.runs import Run
+from sae_lightning.runs.run import choice
 
-_SAE = ("d_sae", "expansion_factor", "k", "sparsity_coefficient", "dead_after_samples")
+_SAE = ("k", "sparsity_coefficient", "target_l0", "dead_after_samples")
 _DATA = (
     "model", "hook", "path", "d_in", "n_features", "firing_probability", "text", "batch_size", "train_samples",
     "val_samples", "nulls", "seed",
@@ -15,14 +18,13 @@ _DATA = (
 
 def provenance(run: Run) -> list[tuple[str, str]]:
     """Return names and values, in the order in which they are read; what a run does not say is left out."""
-    last = run.last
     facts: dict[str, Any] = {
         "Run": run.title,
-        "SAE": _in_words(run.sae, _SAE),
+        "SAE": _sae(run),
         "Policies": ", ".join(map(policy_label, run.model["init_args"].get("policies") or ())),
-        "Seeds": run.seeds if run.config else None,
+        "Seeds": ", ".join(map(str, run.seeds)) if run.config else None,
         "Data": _in_words(run.data, _DATA),
-        "Training": f"{last.step:,} steps, {last.samples:,} activations, {_duration(last.seconds)}",
+        "Training": _training(run),
     }
     if run.starts:
         first, latest = run.starts[0], run.starts[-1]
@@ -35,17 +37,53 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", [])]
 
 
-def _in_words(choice: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """Return a class with some of its arguments, `TopK: k 32, expansion_factor 8`."""
-    given = choice["init_args"]
+def _sae(run: Run) -> str:
+    """Return the class of the SAEs with their sizes as they came out, not as they were asked for."""
+    sizes = sorted({_size(path) for path in run.saes.values()})
+    text = _in_words(run.sae, _SAE if sizes else (*_SAE, "d_sae", "expansion_factor"))
+    shown = [f"d_sae {d_sae:,} ({_short(d_sae / d_in)} × d_in {d_in:,})" for d_in, d_sae in sizes]
+    return ", ".join([text, *shown])
+
+
+def _size(folder: Path) -> tuple[int, int]:
+    settings = json.loads((folder / "sae.json").read_text(encoding="utf-8"))["settings"]
+    return settings["d_in"], settings["d_sae"]
+
+
+def _training(run: Run) -> str:
+    """Return how the SAEs were trained: optimizer, schedule and length."""
+    arguments, last = run.sae["init_args"], run.last
+    optimizer, schedule = choice(arguments.get("optimizer")), choice(arguments.get("lr_scheduler"))
+    clip = (run.settings.get("trainer") or {}).get("gradient_clip_val")
+    parts = [
+        _in_words(optimizer, ("lr", "weight_decay")) if optimizer["class_path"] else "",
+        _in_words(schedule, ("warmup", "decay")) if schedule["class_path"] else "",
+        f"gradient_clip_val {_short(clip)}" if clip else "",
+        f"{last.step:,} steps, {last.samples:,} activations, {_duration(last.seconds)}",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _in_words(selected: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """Return a class with some of its arguments as they are typed, `TopK: k 32, aux_coefficient 0.03125`."""
+    given = selected["init_args"]
     arguments = ", ".join(f"{name} {_short(given[name])}" for name in names if given.get(name) is not None)
-    return ": ".join(filter(None, [choice["class_path"].split(".")[-1], arguments]))
+    return ": ".join(filter(None, [selected["class_path"].split(".")[-1], arguments]))
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return str(value["class_path"]).split(".")[-1] if "class_path" in value else ", ".join(map(str, value))
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+    """Return a value as it would be typed, a class by its name.
+
+    >>> _short(8.0), _short(1536000), _short({"early": "model.layers.1", "late": "model.layers.3"})
+    ('8', '1,536,000', 'early = model.layers.1, late = model.layers.3')
+    """
+    if isinstance(value, Mapping):
+        is_class = "class_path" in value
+        named = ", ".join(f"{name} = {_short(own)}" if own is not None else str(name) for name, own in value.items())
+        return str(value["class_path"]).split(".")[-1] if is_class else named
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
 def _duration(seconds: float) -> str:

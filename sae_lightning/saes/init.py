@@ -25,6 +25,10 @@ class DecoderInit(ABC):
         """Return the number of raw activations that are needed; 0 if the start does not depend on the data."""
         return 0
 
+    def of_encoder(self) -> "DecoderInit":
+        """Return the start of the encoder directions of a transcoder, which are of another space."""
+        return self
+
     @abstractmethod
     def directions(
         self, d_sae: int, d_in: int, generator: torch.Generator, samples: Float[Tensor, "n d_in"] | None
@@ -104,11 +108,13 @@ class DataPoints(DecoderInit):
 class TrueFeatures(DecoderInit):
     """The true features of synthetic data: the start of an oracle.
 
-    With fewer latents than features, the features that fire most often; with more, the other latents are isotropic.
+    With fewer latents than features, the features that fire most often; with more, the other latents are isotropic. Of
+    a transcoder the decoder has the directions of the answer, the encoder those of what is read.
     """
 
     def __init__(self) -> None:
         self.features: Tensor | None = None
+        self._read: Tensor | None = None
 
     def n_samples(self, d_in: int) -> int:
         """Return 1: no sample is read, but only starts that need samples are shown the datamodule."""
@@ -128,6 +134,14 @@ class TrueFeatures(DecoderInit):
             )
         by_frequency = source.firing_probabilities.argsort(descending=True, stable=True)
         self.features = source.features[by_frequency]
+        if source.widths:
+            self._read, self.features = self.features.split(list(source.widths.values()), 1)
+
+    def of_encoder(self) -> "TrueFeatures":
+        """Return the directions of the same features in what is read."""
+        own = TrueFeatures()
+        own.features = self.features if self._read is None else self._read
+        return own
 
     def directions(
         self, d_sae: int, d_in: int, generator: torch.Generator, samples: Float[Tensor, "n d_in"] | None
@@ -135,5 +149,10 @@ class TrueFeatures(DecoderInit):
         """Return true features, and isotropic rows after them where there are more latents."""
         if self.features is None:
             raise ValueError("TrueFeatures needs the data: train with SyntheticDataModule")
+        if self.features.shape[1] != d_in:
+            raise ValueError(
+                f"TrueFeatures are {self.features.shape[1]} wide, and the directions {d_in}: of data with an answer "
+                "they are for a transcoder from read to answer"
+            )
         others = Isotropic().directions(max(0, d_sae - len(self.features)), d_in, generator)
         return torch.cat([self.features[:d_sae].cpu(), others])

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from sae_lightning.checkpoint_parts import PARTS, join
 from sae_lightning.code import Code
-from sae_lightning.distributed import Ranks, all_gather_int, join_members, world_size
+from sae_lightning.distributed import Ranks, all_gather_int, join_members, of_first_rank, world_size
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.moving_line import LINE, wrapped
@@ -49,6 +49,7 @@ from sae_lightning.trainer import (
     log_interval_of,
     numbers_of,
     refuse_half_weights,
+    refuse_without_float64,
     train_batches_of,
 )
 
@@ -69,14 +70,17 @@ class Step:
     """What a validation step hands to the evaluators for one member.
 
     Args:
-        x: [batch, d_in] raw activations.
+        x: [batch, d_in] raw activations that were read.
         code: their latents.
-        x_hat: [batch, d_in] reconstruction in the units of x.
+        x_hat: [batch, d_out] reconstruction in the units of the target.
+        target: [batch, d_out] raw activations that are reconstructed: those that were read, unless the member is a
+            transcoder.
     """
 
     x: Tensor
     code: Code
     x_hat: Tensor
+    target: Tensor
 
 
 @runtime_checkable
@@ -145,6 +149,8 @@ class SAEModule(LightningModule, ABC):
     """The training losses of a fit whose number of steps is known."""
     learning_rates: Mapping[str, float] = {}
     """By policy, where one has a learning rate of its own."""
+    targets: Mapping[str, str] = {}
+    """The hook at which transcoders answer, by that which they read; empty where members are SAEs."""
     _checkpoint: Mapping[str, Any] = {}
     _finite_at: int | None = None
 
@@ -181,6 +187,10 @@ class SAEModule(LightningModule, ABC):
         """Return what one member reads of activations [..., d_in]: all of them."""
         return activations
 
+    def target_for(self, member: Member, activations: Tensor) -> Tensor | None:
+        """Return what one member is to answer with to activations [..., d_in]; None where it is what it reads."""
+        return None
+
     @property
     def width(self) -> int:
         """Width of the activations, of which each member reads its part."""
@@ -206,20 +216,25 @@ class SAEModule(LightningModule, ABC):
         """Initialise the members from data where their start or scale needs it.
 
         Raises:
-            ValueError: if there are null versions of the activations, and no SAEs for each, or weights would be kept
-                in half precision.
+            ValueError: if there are null versions of the activations, and no SAEs for each, if weights would be kept
+                in half precision, or if the device has no float64.
         """
         refuse_half_weights(str(self.trainer.precision))
+        device = self.trainer.strategy.root_device.type
+        refuse_without_float64(device, device)
         check_trainer_numbers(numbers_of(self.trainer))
         if stage == "fit":
             self.train()  # an SAE that was read from a file is in evaluation mode, and Lightning leaves it there
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
-        if not {*nulls} <= {member.part for member in self.all_members}:
-            raise ValueError(
-                f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
-                "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
+        if not {*nulls} <= {*(member.part for member in self.all_members), *self.targets.values()}:
+            why = (
+                "model.targets has no pair for each; name both sides, such as gaussian_mlp_in: gaussian_mlp_out"
+                if self.targets
+                else "a lone SAE would read activations and nulls side by side, as one; take a SanityPanel, which "
+                "trains SAEs for each"
             )
+            raise ValueError(f"data.nulls={', '.join(nulls)}: {why}, or leave out data.nulls")
         if stage == "fit":
             trained = self.trained_members
             awaits_data = any(not sae.is_initialised or sae.b_dec_awaits_data for sae in trained.values())
@@ -237,11 +252,12 @@ class SAEModule(LightningModule, ABC):
         """
         for member, sae in self.trained_members.items():
             own = None if samples is None else self.activations_for(member, samples)
+            target = None if samples is None else self.target_for(member, samples)
             if not sae.is_initialised:
                 if own is not None or sae.can_start_without_data:
-                    sae.initialise(sae.seed, own)
+                    sae.initialise(sae.seed, own, target)
             elif sae.b_dec_awaits_data and own is not None:  # its directions may have been changed since: they stay
-                sae.start_b_dec(own)
+                sae.start_b_dec(own, target)
 
     def draw_calibration_sample(self, n: int) -> Tensor:
         """Return n activations, those of rank 0: a start from each rank's own data would differ between ranks."""
@@ -254,7 +270,7 @@ class SAEModule(LightningModule, ABC):
             sample = first_activations(train_batches_of(self.trainer), n, self.width)
         if problem := non_finite(sample):
             raise ValueError(f"the sample that an SAE starts from {problem}{self._in_the_data()}")
-        return self.trainer.strategy.broadcast(sample)
+        return of_first_rank(sample)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
         """Return the sum of the members' losses on one batch of raw activations, see `activations_in`."""
@@ -264,11 +280,11 @@ class SAEModule(LightningModule, ABC):
         named: dict[str, Tensor] = {}
         for member, sae in self.trained_members.items():
             x = self.activations_for(member, batch)
-            losses = sae.loss_terms(x, self.global_step)
+            losses = sae.loss_terms(x, self.global_step, self.target_for(member, batch))
             of_members.append(losses["loss"])
             # Elsewhere than on a CPU looking would mean waiting. A loss that has become NaN stays so: weights are, too.
             if (to_log or batch.device.type == "cpu") and not torch.isfinite(losses["loss"]):
-                problem = why_not_finite(sae, x, losses["loss"]) + self._in_the_data()
+                problem = why_not_finite(sae, batch, losses["loss"]) + self._in_the_data()
                 raise ValueError(f"{member} at step {self.global_step}: {problem}")
             if to_log:
                 own = losses | {"explained_variance": sae.batch_explained_variance(x, losses["mse"])}
@@ -326,8 +342,8 @@ class SAEModule(LightningModule, ABC):
             raise ValueError(f"held-out batch {batch_idx} {problem}{self._in_the_data()}")
         for member, sae in self.members.items():
             x = self.activations_for(member, batch)
-            code = sae.encode(x)
-            steps[member] = Step(x, code, sae.decode(code))
+            target, code = self.target_for(member, batch), sae.encode(x)
+            steps[member] = Step(x, code, sae.decode(code), x if target is None else target)
         return steps
 
     test_step = validation_step  # type: ignore[assignment]
@@ -363,7 +379,7 @@ class SAEModule(LightningModule, ABC):
         """Remove from decoder gradients what the unit norm would undo, and log the norms that are left."""
         for sae in self.trained_members.values():
             sae.project_decoder_gradient()
-        if self.global_step % log_interval_of(self.trainer) == 0:
+        if (trainer := self._trainer) is not None and self.global_step % log_interval_of(trainer) == 0:
             norms = {member: gradient_norm(sae) for member, sae in self.trained_members.items()}
             self._log_of_all({str(LoggedName.of("train", "gradient_norm", one)): norm for one, norm in norms.items()})
 

@@ -183,6 +183,35 @@ def test_a_member_reads_its_own_hook(folder, capsys):
     assert explain(capsys, other, "trained/0", latent)["text"] == late["text"]
 
 
+def test_a_text_of_ones_own_is_read_token_by_token(folder, run, capsys):
+    tokenizer, sae = AutoTokenizer.from_pretrained(folder / "lm"), TopK.load(run / "saes/trained/0")
+    text = tokenizer.decode([5, 6, 7])
+    found = explain(capsys, run, "trained/0", "--text", text)
+    (tokens,) = found["texts"]
+    ids = [tokenizer.bos_token_id, 5, 6, 7]
+    assert [token["token"].strip() for token in tokens] == [tokenizer.decode([i]).strip() for i in ids]
+    assert [token["is_read"] for token in tokens] == [False, True, True, True]
+    x, _ = LanguageModelSource(str(folder / "lm"), "model.layers.0").capture(
+        TokenBatch(torch.tensor([ids]), torch.ones(1, 4, dtype=torch.bool))
+    )
+    code = sae.encode(x[0]).to_dense()
+    for place in (1, 2, 3):
+        expected = code[place].topk(2)
+        assert [latent for latent, _ in tokens[place]["latents"]] == expected.indices.tolist()
+        assert [value for _, value in tokens[place]["latents"]] == pytest.approx(expected.values.tolist(), rel=1e-3)
+    peaks = {one["latent"]: one["peak"] for one in found["latents"]}
+    assert peaks[int(code[1:].amax(0).argmax())] == pytest.approx(float(code[1:].max()), rel=1e-3)
+
+    main(["explain", str(run), "trained/0", "--text", text])
+    printed = capsys.readouterr().out
+    assert "Token by token" in printed
+    assert "(not read)" in printed
+    main(["explain", str(run), "trained/0", "--text", f"{text} <script>", "--html", str(folder / "text.html")])
+    page = (folder / "text.html").read_text()
+    assert "<script" not in page
+    assert f"Latent {found['latents'][0]['latent']}</h3>" in page
+
+
 def test_a_meta_sae_has_no_text(folder, capsys):
     found = explain(capsys, folder / "meta/version_0", "trained/1", 1)
     assert found["text"] is found["logits"] is None
@@ -197,6 +226,10 @@ def test_a_meta_sae_has_no_text(folder, capsys):
         (["{run}", "trained/7", "1"], ["has no SAE trained/7; it has ", "trained/0, gaussian/trained/0"]),
         (["{run}", "trained/0", "48"], ["LATENT 48: trained/0 has 48 latents; expected 0 to 47"]),
         (["{run}", "trained/0", "x"], ["LATENT: expected int, got x"]),
+        (["{run}", "trained/0", "--text", " "], ["--text is empty"]),
+        (["{run}", "trained/0", "3", "--text", "a"], ["without a LATENT"]),
+        (["{run}", "trained/0", "3", "--html", "a.html"], ["--html a.html: is for --text"]),
+        (["{run}", "trained/0"], ["give RUN MEMBER LATENT"]),
         (["{run}", "gaussian/trained/0", "1"], ["a null version of the activations"]),
         (["{run}", "trained/0", "1", "--meta", "{run}"], ["expected a run whose data are DecoderDirections"]),
         (["{run}", "trained/0", "1", "--smaller", "{run}"], ["holds no SAE itself", "give one of"]),

@@ -3,7 +3,7 @@
 import re
 
 from sae_lightning.figures.dots import Dots, Row
-from sae_lightning.figures.lines import Lines, Series
+from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.svg import svg_of
 
 
@@ -16,6 +16,24 @@ def test_intervals_of_baselines_and_marks():
     assert ">$x 1$</text>" in svg  # and no formula of it
     assert "✓ beats" in svg
     assert chart.alt_text == "fvu: Trained SAE 0.800; $x 1$ 0.500, the trained SAE beats; floor 1.000."
+
+
+def test_an_axis_begins_at_the_floor_and_does_not_zoom_into_noise():
+    assert Dots("ev", [Row("trained", [0.7]), Row("untrained", [0.9])], 0.0).least_ends() == (0.0, 0.9)
+    assert Dots("letters", [Row("trained", [25.0]), Row("untrained", [25.0])]).least_ends() == (0.0, 25.0)
+    alike = [Row("trained", [0.5001]), Row("untrained", [0.5002])]
+    assert Dots("accuracy", alike, 0.5).least_ends() == (0.5, 0.6)
+    assert Dots("nothing", [Row("trained", [0.0])], 0.0).least_ends() == (0.0, 0.1)
+    assert Dots("cosine", [Row("trained", [1.0])], 1.0).least_ends() == (1.0, 0.9)
+
+
+def test_the_page_names_policies_once_for_several_charts():
+    lines = Lines("t", "x", "y", [Series("trained", [1], [2])], guides=[Guide(1.0, "floor")])
+    assert lines.legend == {"Trained SAE": "trained"}
+    assert ">Trained SAE<" in svg_of(lines, "c1")
+    shared = svg_of(lines, "c1", has_legend=False)
+    assert ">Trained SAE<" not in shared
+    assert ">floor<" in shared
 
 
 def test_an_axis_of_powers_of_ten_has_numbers():

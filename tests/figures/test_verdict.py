@@ -21,7 +21,7 @@ def measured(**policies: list[float]) -> Measurements:
 
 def rows_and_note(run: Measurements):
     comparisons = decide([run])
-    chart = verdict_chart([run], comparisons, EV, has_note=True)
+    chart = verdict_chart([run], comparisons, EV)
     return {row.policy: row for row in chart.rows}, chart.note, comparisons
 
 
@@ -43,7 +43,7 @@ def test_the_bar_is_the_interval_of_the_verdict():
             pytest.approx(0.85 - comparison.difference.low),
         )
     assert (rows["frozen_decoder"].verdict, rows["frozen_encoder"].verdict) == ("beats", "unclear")
-    assert note == "Distance from the floor, as a share of the trained SAE's: Frozen Decoder 55%, Frozen Encoder 94%."
+    assert not note
 
 
 def test_a_published_sae_stands_where_the_trained_one_would():
@@ -52,10 +52,9 @@ def test_a_published_sae_stands_where_the_trained_one_would():
     own = replace(own, sizes=sizes | {"published": ("published", "trained")})
     run = replace(own, references={"published": "/a"}, controls=dict.fromkeys(sizes, "what it is")).by_size()
     comparisons = decide([run])
-    chart = verdict_chart([run], comparisons, Tag("ev", "published"), has_note=True)
+    chart = verdict_chart([run], comparisons, Tag("ev", "published"))
     assert [row.policy for row in chart.rows] == ["published", "random_encoder", "principal_components"]
     assert [row.verdict for row in chart.rows] == ["", "beats", "unknown"]
-    assert chart.note.startswith("Distance from the floor, as a share of the published SAE's: random encoder 57%; ")
     assert (chart.compared, chart.table.head[-2:]) == ("published", ["draws", "published SAE"])
     assert "random encoder 0.5100, the published SAE beats" in chart.alt_text
 

@@ -45,6 +45,15 @@ def test_words_become_an_answer(tmp_path: Path, metrics, word, sentence):
     assert sentence in given.sentences[0]
 
 
+def test_an_answer_says_by_how_much(tmp_path: Path):
+    given = answer_of(tmp_path, m0=BETTER | {"frozen_encoder": (0.7, 0.9, 0.8)}, m1=UNSURE)
+    assert given.reasons == ["better than some random baselines on m0"]  # the headline of the one question
+    ((_, text),) = given.points
+    assert text == "M0 0.85: 1.8 times the Frozen Decoder (0.47); no clear difference from the Frozen Encoder (0.8)."
+    low = answer_of(tmp_path / "low", m0=BETTER | {"frozen_decoder": (-0.5, -0.45, -0.46)})
+    assert "better than the Frozen Decoder (-0.47), which is not above the floor." in low.points[0][1]
+
+
 def test_an_answer_says_what_had_not_converged(tmp_path: Path):
     falls = {"trained": (0.001, 0.001, 0.002), "frozen_decoder": (0.05, 0.04, 0.06)}
     given = answer_of(tmp_path, m0=BETTER, m1=BETTER, loss_fall=falls)

@@ -134,6 +134,24 @@ def test_what_follows_from_decoder_directions(run, folder, gathered):
     assert all(code[other, of[0]] > 0 for of in record["meta"]["latents"] for other, _ in of[2])
     assert "meta" not in gathered.members[1].latents[7]
     assert record["promoted"][0][1] > 0 > record["suppressed"][0][1]
+    assert (record["logits"]["high"], record["logits"]["low"]) == (record["promoted"][0][1], record["suppressed"][0][1])
+    assert (
+        sum(record["logits"]["counts"])
+        == LanguageModelSource(str(folder / "lm"), "model.layers.0").model.config.vocab_size
+    )
+    other = TopK.load(run / "saes/frozen_decoder/3").W_dec @ sae.W_dec[7]
+    nearest = ["frozen_decoder/3", int(other.argmax()), pytest.approx(float(other.max()), rel=0.01)]
+    assert record["elsewhere"] == [nearest]
+
+
+def test_latents_that_fire_together_are_told(gathered):
+    pairs = {
+        (record["latent"], other): value
+        for record in gathered.members[0].latents
+        for other, value in record["together"]
+    }
+    assert pairs
+    assert all(0 < value <= 1 and one != other for (one, other), value in pairs.items())
 
 
 def test_synthetic_data_have_true_features_and_no_texts(synthetic):

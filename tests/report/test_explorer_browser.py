@@ -46,6 +46,9 @@ def record(latent, **changes):
         "promoted": [[" yes", 0.5]],
         "suppressed": [[" no", -0.5]],
         "neighbours": [[latent + 1, 0.4], [99999, 0.3]],
+        "together": [[latent + 2, 0.6]],
+        "elsewhere": [["frozen_decoder/0", latent, 0.2], ["frozen_decoder/0", 99999, 0.1]],
+        "logits": {"low": -0.5, "high": 0.5, "counts": [1, 8, 1]},
         "stitched": [],
         **changes,
     }
@@ -144,6 +147,36 @@ def test_search_and_sort(browse, url):
     expected = max((latent * 37 % 101, latent) for latent in range(60) if latent % 7 != 3)[1]
     assert listed(page)[0] == expected
     assert "class" not in page.get_by_label("Sort by").inner_text()
+
+
+def test_a_latent_is_picked_from_the_overview(browse, url):
+    page = browse(url)
+    overview = page.locator("[data-side=left] .lx-overview")
+    assert page.locator("#lx-y option").all_inner_texts() == ["score", "cosine to start", "stability over seeds"]
+    dots = overview.locator(".lx-dot")
+    assert dots.count() == sum(latent % 7 != 3 and latent % 2 == 0 for latent in range(60))
+    overview.locator('[data-latent="12"]').click()
+    page.wait_for_function("document.querySelector('.lx-latent h3').textContent.includes('latent 12')")
+    assert overview.locator(".lx-chosen").get_attribute("data-latent") == "12"
+    page.get_by_label("Overview").select_option("stability")
+    assert dots.count() == sum(latent % 7 != 3 for latent in range(60))
+    page.get_by_label("Search").fill("word12")
+    assert overview.locator(".lx-dot:not(.lx-faint)").get_attribute("data-latent") == "12"
+
+
+def test_other_saes_are_a_link_away_and_the_link_can_be_copied(browse, url):
+    page = browse(f"{url}#latent=trained/0/12&beside=frozen_decoder/0/7")
+    left = page.locator("[data-side=left] .lx-latent")
+    assert "Fires together with, of those here, by correlation\n14 0.6" in left.inner_text()
+    assert left.get_by_role("img", name="adds to the logits of 10 tokens").count() == 1
+    left.get_by_role("link", name="frozen_decoder/0 12").click()
+    page.wait_for_function("document.querySelector('[data-side=right] h3').textContent.includes('latent 12')")
+    assert title(page) == "● trained/0 latent 12"
+    assert left.get_by_role("link", name="99999").count() == 0
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    left.get_by_role("button", name="Copy link").click()
+    expected = f"{url}#latent=trained/0/12&beside=frozen_decoder/0/12"
+    assert left.get_by_label("Link to this latent").input_value() == expected
 
 
 def test_hostile_text_is_text(browse, url):
@@ -376,6 +409,22 @@ def test_a_phone_shows_one_below_the_other(browse, url, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     left, right = (page.locator(f"[data-side={side}]").bounding_box() for side in ("left", "right"))
     assert right["y"] >= left["y"] + left["height"]
+
+
+def test_two_stand_side_by_side_from_600_pixels_on(browse, url):
+    page = browse(url, width=600)
+    left, right = (page.locator(f"[data-side={side}]").bounding_box() for side in ("left", "right"))
+    assert right["y"] == left["y"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 600
+
+
+def test_the_question_is_in_sight(browse, url):
+    page = browse(url)
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    page.keyboard.press("g")
+    page.wait_for_selector("[data-guess=trained]:visible")
+    page.wait_for_function("document.querySelector('#lx-blind h3').getBoundingClientRect().top >= 0")
+    assert page.locator("[data-guess=trained]").bounding_box()["y"] < 900
 
 
 def test_print_shows_the_latents_without_controls(browse, url):

@@ -53,6 +53,24 @@ def test_it_fits_the_screen(opened, tmp_path, width, scheme):
     opened.screenshot(path=tmp_path / f"{width}.png", full_page=True)
 
 
+@pytest.mark.parametrize("width", [1280, 800, 360])
+def test_no_table_is_cut(opened, width):
+    opened.set_viewport_size({"width": width, "height": 800})
+    opened.evaluate("document.querySelectorAll('details').forEach(of => { of.open = true; })")
+    wide = "[...document.querySelectorAll('table')].filter(of => of.scrollWidth > of.parentElement.clientWidth + 1)"
+    assert opened.locator("table").count() > 10
+    assert opened.evaluate(f"{wide}.map(of => of.caption.textContent)") == []
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_what_is_folded_is_printed(opened):
+    shown = "[...document.querySelectorAll('#run1-numbers table')].map(of => of.checkVisibility())"
+    opened.emulate_media(media="print")
+    assert opened.evaluate(shown)
+    heights = "[...document.querySelectorAll('#run1-numbers table')].map(of => of.getBoundingClientRect().height)"
+    assert min(opened.evaluate(heights)) > 20
+
+
 def test_on_paper(opened):
     opened.emulate_media(media="print", color_scheme="dark")
     assert not opened.locator("nav").is_visible()

@@ -1,18 +1,38 @@
-"""Firing frequencies and drift, over latents."""
+"""Firing frequencies, and how far directions moved, over latents."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from sae_lightning.figures.sparsity import distribution_charts
+from sae_lightning.figures.chart import Chart, FigureSkipped
+from sae_lightning.figures.drift import cosine_charts
+from sae_lightning.figures.sparsity import frequency_chart
 from sae_lightning.report.section import Group, Section
 from sae_lightning.runs import Run
 
+_COSINE_BIN = 0.05
+"""Width of the bins of a cosine: finer ones would be a large part of the page."""
+
 
 def distributions(run: Run) -> Iterator[Section]:
-    """Show what TensorBoard has kept."""
-    charts = [chart for part in run.parts for chart in distribution_charts(run, part)]
+    """Show them for each part of the activations."""
+    frequencies = [chart for part in run.parts if (chart := frequency_chart(run, part)) is not None]
+    charts = [*frequencies, *(chart for part in run.parts for chart in _drift(run, part))]
     lead = (
-        "Distributions over the latents of the first seed at the last validation, in the bins that TensorBoard keeps. "
-        "Latents that never fired have no frequency; a frozen decoder, with all directions in one bin, is left out."
+        "Shares of the latents of an SAE. A direction that stayed where it started has a cosine of 1, as all of a "
+        "frozen decoder have."
     )
     if charts:
         yield Section("distributions", "Firing frequency and drift", lead, [Group(charts=charts)])
+
+
+def _drift(run: Run, part: str) -> list[Chart]:
+    """Draw cosines to the start, of the exported SAEs; none where the run has trained and exported none."""
+    try:
+        charts = cosine_charts(run, part, _COSINE_BIN)
+    except FigureSkipped:
+        return []
+    suffix = f" ({part})" if part else ""
+    note = "All seeds; the axis of shares is logarithmic."
+    return [
+        replace(chart, title=f"How far {chart.title.lower()} directions moved{suffix}", note=note) for chart in charts
+    ]

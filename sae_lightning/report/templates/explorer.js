@@ -99,6 +99,7 @@
       this.list = root.querySelector(".lx-list");
       this.spacer = this.list.firstElementChild;
       this.select = root.querySelector(".lx-member");
+      this.overview = root.querySelector(".lx-overview");
       for (const { name, marker } of manifest.members) this.select.append(el("option", { value: name }, `${marker} ${name}`));
       this.select.addEventListener("change", () => this.change(manifest.members[this.select.selectedIndex], null));
       this.list.addEventListener("scroll", () => requestAnimationFrame(() => this.paint()));
@@ -113,13 +114,27 @@
     async change(member, latent) {
       this.member = member;
       this.select.value = member.name;
-      this.root.dataset.policy = member.policy;
+      this.root.style.setProperty("--lx-tone", `var(--${member.colour})`);
       const index = await indexOf(member);
       if (this.member !== member) return;
       this.index = index;
+      this.plot();
       this.filter();
       const first = this.rows.find((row) => row.frequency !== 0 && !row.dead) || this.rows[0];
       await this.show(latent ?? first?.latent ?? null);
+    }
+
+    // The overview of all latents of the member, against what is chosen for its y axis.
+    plot() {
+      this.overview.hidden = !$("lx-y").value;
+      if (this.overview.hidden) return;
+      this.dots = saeOverview.draw(this.index.rows, $("lx-y").value, (latent) => this.show(latent));
+      this.overview.replaceChildren(this.dots.drawing);
+      this.mark();
+    }
+
+    mark() {
+      if (this.dots) saeOverview.mark(this.dots, this.latent, new Set(this.rows.map((row) => row.latent)));
     }
 
     filter() {
@@ -129,6 +144,7 @@
       const inAll = n < d_sae ? `, of ${d_sae.toLocaleString("en")} in all` : "";
       this.root.querySelector(".lx-count").textContent = `${this.rows.length} of ${n} here${inAll}`;
       this.list.scrollTop = 0;
+      this.mark();
       this.paint();
     }
 
@@ -170,6 +186,15 @@
       this.show(this.rows[to].latent);
     }
 
+    // A latent of another SAE opens in the other pane, where there is one.
+    hrefIn() {
+      const beside = panes.find((pane) => pane !== this)?.side || this.side;
+      return (name, latent) => {
+        const member = manifest.members.find((other) => other.name === name);
+        return member?.latents?.has(latent) ? hashOf({ [beside]: [name, latent] }) : null;
+      };
+    }
+
     random() {
       const fire = this.index.rows.filter((row) => row.frequency !== 0 && !row.dead);
       if (fire.length) this.show(fire[Math.floor(Math.random() * fire.length)].latent);
@@ -178,13 +203,16 @@
     async show(latent) {
       this.latent = latent;
       writeHash();
+      this.mark();
       this.reveal();
       const { member } = this, row = this.index.byLatent.get(latent), place = this.root.querySelector(".lx-latent");
       if (!row) return place.replaceChildren(el("p", {}, `Latent ${latent} of ${member.name} is not among those on this page.`));
       const rest = await restOf(member, row);
       if (this.latent !== latent || this.member !== member) return;
       const href = (other) => (this.index.byLatent.has(other) ? hashOf({ [this.side]: [member.name, other] }) : null);
-      place.replaceChildren(...draw({ member, listed: row, rest, unit: manifest.unit, href, metaHref: (meta) => `#meta:${meta}` }));
+      const metaHref = (meta) => `#meta:${meta}`;
+      const link = () => location.href.split("#")[0] + hashOf();
+      place.replaceChildren(...draw({ member, listed: row, rest, unit: manifest.unit, href, hrefIn: this.hrefIn(), metaHref, link }));
     }
   }
 
@@ -238,7 +266,8 @@
     for (const id of ["lx-bar", "lx-panes"]) $(id).hidden = on;
     if (on) {
       history.replaceState(null, "", "#explorer");
-      next();
+      // The question and the buttons are to be in sight, however far down somebody was.
+      next().then(() => $("lx-blind").scrollIntoView({ block: "start" }));
     } else {
       answer = null;
       panes.forEach((pane) => pane.reveal());
@@ -285,19 +314,19 @@
   function key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || !$("lx-shortcuts").checked) return;
     if (event.target.closest("input, select, textarea, [contenteditable]")) return;
-    const root = $("lx-blind");
     const keys = isBlind()
       ? { t: () => guess("trained"), b: () => guess("baseline"), n: () => answer?.guessed && next(), Escape: () => blind(false) }
       : { r: random, g: () => $("lx-blind-start").hidden || blind(true), "/": () => $("lx-search").focus() };
     if (!(event.key in keys)) return;
     event.preventDefault();
-    (isBlind() ? root : $("lx-bar")).scrollIntoView({ block: "nearest" });
+    if (!isBlind()) $("lx-bar").scrollIntoView({ block: "nearest" });
     keys[event.key]();
   }
 
   function connect() {
     $("lx-search").addEventListener("input", () => panes.forEach((pane) => pane.filter()));
     $("lx-sort").addEventListener("change", () => panes.forEach((pane) => pane.filter()));
+    $("lx-y").addEventListener("change", () => panes.forEach((pane) => pane.plot()));
     $("lx-random").addEventListener("click", random);
     $("lx-blind-start").addEventListener("click", () => blind(true));
     for (const button of $("lx-blind").querySelectorAll("[data-guess]")) button.addEventListener("click", () => guess(button.dataset.guess));
@@ -312,7 +341,12 @@
   async function start() {
     manifest = await unpack($("lx-manifest").textContent);
     panes = [...document.querySelectorAll(".lx-pane")].map((root, i) => new Pane(root, manifest.members[i]));
-    const known = new Set((await Promise.all(panes.map((pane) => indexOf(pane.member)))).flatMap(({ names }) => names));
+    // Links into other SAEs have to know which latents of these are here: their lists are small, and load while idle.
+    const indexes = await Promise.all(panes.map((pane) => indexOf(pane.member)));
+    for (const member of manifest.members) indexOf(member).then((index) => { member.latents = index.byLatent; });
+    const known = new Set(indexes.flatMap(({ names }) => names));
+    for (const { name, label } of saeOverview.axes(indexes)) $("lx-y").append(el("option", { value: name }, label));
+    $("lx-y").parentElement.hidden = !$("lx-y").value;
     for (const [name, { label }] of Object.entries(SORTS)) if (known.has(name)) $("lx-sort").append(el("option", { value: name }, label));
     const trained = manifest.members.map((member) => member.is_trained);
     $("lx-blind-start").hidden = !(known.has("shows") && trained.includes(true) && trained.includes(false));

@@ -116,6 +116,43 @@ const saeLatent = (() => {
     return el("figure", { class: "lx-histogram" }, drawing, el("figcaption", {}, cuts.length ? `${told}; dashes part the quarters` : told));
   }
 
+  // What the direction does to all tokens of the vocabulary. Most counts are small beside the middle: their root is drawn.
+  function logitHistogram(found) {
+    const width = 320, height = 60, bar = width / found.counts.length, highest = Math.sqrt(Math.max(...found.counts));
+    const total = found.counts.reduce((sum, count) => sum + count, 0).toLocaleString("en");
+    const told = `What a unit of it adds to the logits of ${total} tokens; heights are roots of counts`;
+    const drawing = svg("svg", { viewBox: `0 -2 ${width} ${height + 22}`, role: "img", "aria-label": `${told}: from ${number(found.low)} to ${number(found.high)}` });
+    found.counts.forEach((count, i) => {
+      const tall = (height * Math.sqrt(count)) / highest;
+      drawing.append(svg("rect", { x: i * bar + 0.5, y: height - tall, width: bar - 1, height: tall, class: "lx-bin" }, svg("title", {}, `${count} tokens`)));
+    });
+    const zero = (width * -found.low) / (found.high - found.low || 1);
+    if (zero > 0 && zero < width) {
+      drawing.append(svg("line", { x1: zero, x2: zero, y1: 0, y2: height + 4, class: "lx-cut" }));
+      drawing.append(svg("text", { x: zero, y: height + 16, "text-anchor": "middle" }, "0"));
+    }
+    drawing.append(svg("line", { x1: 0, x2: width, y1: height, y2: height, class: "lx-axis" }));
+    drawing.append(svg("text", { x: 0, y: height + 16 }, number(found.low)));
+    drawing.append(svg("text", { x: width, y: height + 16, "text-anchor": "end" }, number(found.high)));
+    return el("figure", { class: "lx-histogram" }, drawing, el("figcaption", {}, told));
+  }
+
+  // A page from disk may not have the clipboard: then what it would hold is selected in a field.
+  function copyButton(link) {
+    const button = el("button", { type: "button", class: "lx-copy" }, "Copy link");
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(link());
+        button.textContent = "Copied";
+      } catch {
+        const field = el("input", { type: "text", readonly: "", "aria-label": "Link to this latent", value: link() });
+        button.replaceWith(field);
+        field.select();
+      }
+    });
+    return button;
+  }
+
   function tokens(pairs, blind) {
     const items = pairs.map(([text, value]) =>
       el("li", {}, el("code", {}, ...token(text)), blind ? null : el("span", {}, ` ${value > 0 ? "+" : ""}${number(value)}`)));
@@ -180,14 +217,15 @@ const saeLatent = (() => {
   }
 
   // `listed` is its row of the index, `rest` what its chunk says; with `blind` nothing tells where it comes from.
-  function draw({ member, listed, rest, unit, href, metaHref, blind }) {
+  function draw({ member, listed, rest, unit, href, hrefIn, metaHref, link, blind }) {
     const parts = [];
     const section = (title, ...children) => parts.push(el("h4", {}, title), ...children.filter((child) => child !== null));
     const shown = [...(rest.examples || []), ...(rest.quarters || []).flat()];
     const most = Math.max(1e-12, ...shown.map(peakOf));
     if (!blind) {
       const name = el("span", { class: "lx-badge", "data-policy": member.policy }, `${member.marker} ${member.name}`);
-      parts.push(el("h3", {}, name, ` latent ${listed.latent}`));
+      name.style.setProperty("--lx-tone", `var(--${member.colour})`);
+      parts.push(el("h3", {}, name, ` latent ${listed.latent}`), copyButton(link));
       if (listed.explanation !== undefined) parts.push(el("p", { class: "lx-explanation", dir: "auto" }, visible(listed.explanation)));
       parts.push(facts(listed, rest, unit));
     }
@@ -201,14 +239,19 @@ const saeLatent = (() => {
     if (rest.promoted) {
       section("Tokens it promotes", tokens(rest.promoted, blind));
       section("Tokens it suppresses", tokens(rest.suppressed, blind));
+      if (!blind && rest.logits) parts.push(logitHistogram(rest.logits));
     }
     if (!blind) {
-      const link = (other) => {
-        const target = href(other);
-        return target ? el("a", { href: target }, String(other))
-                      : el("span", { title: "not among the latents on this page" }, String(other));
-      };
-      section("Nearest in its own dictionary, by cosine", related(rest.neighbours || [], link));
+      const named = (target, text) =>
+        target ? el("a", { href: target }, text) : el("span", { title: "not among the latents on this page" }, text);
+      const own = (other) => named(href(other), String(other));
+      section("Nearest in its own dictionary, by cosine", related(rest.neighbours || [], own));
+      if (rest.elsewhere) {
+        const items = rest.elsewhere.map(([name, other, cosine]) =>
+          el("li", {}, named(hrefIn(name, other), `${name} ${other}`), el("span", {}, ` ${number(cosine)}`)));
+        section("Nearest in the other SAEs, by cosine", el("ul", { class: "lx-chips" }, ...items));
+      }
+      if (rest.together) section("Fires together with, of those here, by correlation", related(rest.together, own));
       if (rest.meta) {
         section("Meta-latents, and who shares them",
           el("p", {}, rest.meta.latents.length ? `They explain ${number(rest.meta.explained)} of its direction.` : "None fires on it."),
@@ -218,5 +261,5 @@ const saeLatent = (() => {
     return parts;
   }
 
-  return { draw, el, number, percent, visible };
+  return { draw, el, number, percent, svg, visible };
 })();

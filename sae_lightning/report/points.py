@@ -1,0 +1,134 @@
+"""What the headline metric of each question says, in a sentence: by how much, and where nothing can be told."""
+
+from collections.abc import Iterator, Sequence
+
+from sae_lightning.figures.verdict import headlines
+from sae_lightning.members import Tag, policy_label
+from sae_lightning.metric import Metric
+from sae_lightning.runs import Measurements, describing
+from sae_lightning.verdict import Comparison
+from sae_lightning.verdict.comparison import BEATS, EQUIVALENT, INACTIVE, LOSES, UNCLEAR, UNKNOWN
+
+_MOST_NAMED = 4
+_WORDS = {
+    EQUIVALENT: "as good as {}",
+    UNCLEAR: "no clear difference from {}",
+    LOSES: "worse than {}",
+    UNKNOWN: "no interval against {}",
+}
+
+
+def points_of(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str]]:
+    """Yield each question with a sentence on its headline metric, of every part that has it.
+
+    Args:
+        runs: of one experiment.
+        comparisons: of one SAE with its random baselines or controls.
+    """
+    tags = headlines(runs, dict.fromkeys(comparison.tag for comparison in comparisons))
+    for tag in tags:
+        own = [one for one in comparisons if one.tag == tag and one.verdict != INACTIVE]
+        if own:
+            metric = describing(runs, tag).metric(tag)
+            yield metric.question.text, _sentence(metric, _label(runs, tag, tags), own)
+
+
+def best_and_rest(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> str:
+    """Say on which headline metrics all baselines are beaten, on which some is better, and on which nothing is clear.
+
+    Args:
+        runs: of one experiment.
+        comparisons: of one SAE with its random baselines or controls.
+    """
+    groups: dict[str, list[str]] = {"better": [], "some": [], "worse": [], "unclear": []}
+    tags = headlines(runs, dict.fromkeys(comparison.tag for comparison in comparisons))
+    for tag in tags:
+        words = {one.verdict for one in comparisons if one.tag == tag} - {INACTIVE, UNKNOWN}
+        if words:
+            groups[_group(words)].append(_in_text(_label(runs, tag, tags)))
+    whom = "control" if comparisons[0].published else "random baseline"
+    texts = {
+        "better": f"better than every {whom} on {{}}",
+        "some": f"better than some {whom}s on {{}}",
+        "worse": f"worse than a {whom} on {{}}",
+        "unclear": f"no clear difference from any {whom} on {{}}",
+    }
+    return "; ".join(text.format(listed(groups[name])) for name, text in texts.items() if groups[name])
+
+
+def _label(runs: Sequence[Measurements], tag: Tag, tags: Sequence[Tag]) -> str:
+    """Name a metric, with its part where it has several."""
+    describes = describing(runs, tag)
+    return describes.label(tag) if len({other.part for other in tags}) > 1 else describes.metric(tag).label
+
+
+def _group(words: set[str]) -> str:
+    if LOSES in words:
+        return "worse"
+    if BEATS in words:
+        return "better" if words == {BEATS} else "some"
+    return "unclear"
+
+
+def _sentence(metric: Metric, label: str, comparisons: Sequence[Comparison]) -> str:
+    """Say what the SAE has, and then how it stands to each baseline, those with the same word together."""
+    parts = [_beaten(own) for own in [_with(comparisons, BEATS)] if own]
+    for word, text in _WORDS.items():
+        if own := _with(comparisons, word):
+            parts.append(text.format(_names(own)))
+    unit = f" {metric.unit}" if metric.unit else ""
+    return f"{label} {comparisons[0].trained:.3g}{unit}: {'; '.join(parts)}."
+
+
+def _with(comparisons: Sequence[Comparison], verdict: str) -> list[Comparison]:
+    return [one for one in comparisons if one.verdict == verdict]
+
+
+def _beaten(comparisons: Sequence[Comparison]) -> str:
+    if len(comparisons) > _MOST_NAMED:
+        values = {one.baseline: one for one in comparisons}
+        nearest = max(values.values(), key=lambda one: one.value if one.is_better_higher else -one.value)
+        name = policy_label(nearest.baseline)
+        return f"better than {len(comparisons)} of them, of which the {name} comes nearest ({nearest.value:.3g})"
+    return ", ".join(_how_much(one) for one in comparisons)
+
+
+def _how_much(one: Comparison) -> str:
+    """Say by how much a baseline is beaten; where there is a floor, as a multiple of what it has above that."""
+    name = f"the {policy_label(one.baseline)} ({one.value:.3g})"
+    if one.share is None or not one.is_better_higher:
+        return f"better than {name}"
+    if one.share <= 0:
+        return f"better than {name}, which is not above the floor"
+    return f"{times(1 / one.share)} {name}" + ("" if not one.floor else f", counted from {one.floor:.3g}")
+
+
+def times(ratio: float) -> str:
+    """Say a ratio above 1 in words.
+
+    >>> times(1.08), times(1.97), times(3.26), times(40)
+    ('8 % more than', 'twice', '3.3 times', 'over 10 times')
+    """
+    if ratio < 1.5:
+        return f"{100 * (ratio - 1):.2g} % more than"
+    if ratio > 10:
+        return "over 10 times"
+    return "twice" if 1.95 <= ratio <= 2.05 else f"{ratio:.1f} times"
+
+
+def _names(comparisons: Sequence[Comparison]) -> str:
+    return listed([f"the {policy_label(one.baseline)} ({one.value:.3g})" for one in comparisons])
+
+
+def _in_text(label: str) -> str:
+    """Write the first letter small, unless it begins an abbreviation."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words as a list in a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
