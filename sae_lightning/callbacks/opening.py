@@ -148,10 +148,11 @@ def _l0_of(sae: SparseAutoencoder) -> float | None:
     arguments = arguments_of(sae)
     penalty = arguments.get("penalty")
     held = penalty.get("target") if isinstance(penalty, Mapping) else None
-    return arguments.get("k") or arguments.get("target_l0") or held
+    aim = arguments.get("k") or arguments.get("target_l0") or held
+    return None if aim is None else float(aim)
 
 
-def _disk(module: SAEModule, data: ActivationDataModule | None) -> float:
+def _disk(module: SAEModule, data: ActivationDataModule | None) -> int:
     """Return the bytes of a checkpoint, with the moments of Adam and the buffer, and of the exported SAEs."""
     tensors = [own for sae in module.all_trained_members.values() for own in sae.state_dict().values()]
     trained = [own for group in module.optimized.values() for own in group.values()]
