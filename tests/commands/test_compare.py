@@ -210,7 +210,8 @@ def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.Captur
     folder = write_run(tmp_path / "a", family_line())
     text = compare(capsys, folder)
     assert text.startswith("Does the trained SAE beat random?")
-    assert text.partition("\n\n")[2].split()[:6] == ["pca", "x1", "x2", "x2_my_x2_policy", "x16", "x16_frozen_decoder"]
+    policies = ["pca", "x1", "x2", "x2_my_x2_policy", "x16", "x16_frozen_decoder"]
+    assert [word for word in text.split() if word in policies][:6] == policies, "in the heads of the parts of the table"
     assert "my_x2_policy: the trained SAE beats it on 2, loses on 2" in text
     assert "@x2: the trained SAE of size x2 against the baselines of its size" in text
     verdict = json.loads(compare(capsys, "--json", folder))["verdicts"]["a"]
