@@ -83,7 +83,8 @@ def saes_in_words(module: SAEModule) -> str:
         names = in_order(member.policy for member in trained)
         policies = f": {', '.join(names)}" if names != [TRAINED] else ""
         words.append(_numbers(list(trained), [type(sae).__name__ for sae in saes]) + policies)
-        words.append(_each(f"{sae.d_sae:,} latents of width {sae.d_in:,}" for sae in saes))
+        sizes = {f"{sae.d_in:,}": _each(f"{one.d_sae:,}" for one in saes if one.d_in == sae.d_in) for sae in saes}
+        words.append(_each(f"{n} latents of width {d_in}" for d_in, n in sizes.items()))
         if aims := _each(f"{l0:g}" for sae in saes if (l0 := _l0_of(sae)) is not None):
             words.append(f"l0 {aims}")
     if references := in_order(member.policy for member in members if member.policy in module.references):
@@ -147,10 +148,11 @@ def _l0_of(sae: SparseAutoencoder) -> float | None:
     arguments = arguments_of(sae)
     penalty = arguments.get("penalty")
     held = penalty.get("target") if isinstance(penalty, Mapping) else None
-    return arguments.get("k") or arguments.get("target_l0") or held
+    aim = arguments.get("k") or arguments.get("target_l0") or held
+    return None if aim is None else float(aim)
 
 
-def _disk(module: SAEModule, data: ActivationDataModule | None) -> float:
+def _disk(module: SAEModule, data: ActivationDataModule | None) -> int:
     """Return the bytes of a checkpoint, with the moments of Adam and the buffer, and of the exported SAEs."""
     tensors = [own for sae in module.all_trained_members.values() for own in sae.state_dict().values()]
     trained = [own for group in module.optimized.values() for own in group.values()]

@@ -37,11 +37,13 @@ from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Embedding, Images
 from sae_lightning.interpretation import Judge
 from sae_lightning.loggers import MemberTensorBoardLogger, RunFolder
+from sae_lightning.members import TRAINED
 from sae_lightning.messages import own_messages
 from sae_lightning.moving_line import wrapped
 from sae_lightning.panel import SanityPanel, built_in_place
 from sae_lightning.probing import ProbingTask
 from sae_lightning.runs import METRICS_FILE, Run, experiments_of
+from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import BiasInit, DecoderInit, L0Penalty, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
 from sae_lightning.strategies import MembersStrategy
@@ -318,14 +320,15 @@ class SAECLI(LightningCLI):
 
 def _what_next(run: Path, has_curves: bool) -> str:
     """Say which commands go on from a run, and what it has left."""
-    first = next((f"{folder.parent.name}/{folder.name}" for folder in sorted((run / "saes").glob("trained/*"))), None)
+    saes = sorted(str(file.parent.relative_to(run / SAES_FOLDER)) for file in (run / SAES_FOLDER).rglob("sae.json"))
+    first = next((key for key in saes if f"{TRAINED}/" in key), saes[0] if saes else None)
     commands = {
         f"sae report {run}": "one HTML page: charts, verdict, latents",
         f"sae compare {run} --all": "the tables with every metric",
         f"sae explain {run} {first} 0" if first else "": "one latent",
         f"tensorboard --logdir {run}" if has_curves else "": "curves",
     }
-    left = [name for name in (METRICS_FILE, "checkpoints", "saes") if (run / name).exists()]
+    left = [name for name in (METRICS_FILE, "checkpoints", SAES_FOLDER) if (run / name).exists()]
     lines = [f"  {command}\n      {what}" for command, what in commands.items() if command]
     return "\n".join(["next:", *lines, wrapped(f"kept in {run}: {', '.join(left)}", 2)])
 

@@ -631,15 +631,18 @@ class SparseAutoencoder(SAEModule):
         return l0
 
     @torch.no_grad()
-    def batch_explained_variance(self, x: Float[Tensor, "batch d_in"], mse: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    def batch_explained_variance(
+        self, x: Float[Tensor, "batch d_in"], mse: Float[Tensor, ""], target: Float[Tensor, "batch d_out"] | None = None
+    ) -> Float[Tensor, ""]:
         """Return 1 - mse over the variance of this batch alone; what is measured is that of held-out data.
 
         Args:
             x: raw activations that have been checked.
             mse: their squared error, in the scale of the loss.
+            target: what a transcoder is to answer with to these.
         """
-        target, _ = self._inputs(x)
-        return 1 - mse / (target - target.mean(0)).square().sum(1).mean()
+        scaled = self._inputs(x)[0] if target is None else target.to(self.b_dec.dtype) * self.target_scale
+        return 1 - mse / (scaled - scaled.mean(0)).square().sum(1).mean()
 
     @property
     def dead_fraction(self) -> Float[Tensor, ""]:

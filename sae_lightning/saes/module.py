@@ -279,15 +279,15 @@ class SAEModule(LightningModule, ABC):
         of_members: list[Tensor] = []
         named: dict[str, Tensor] = {}
         for member, sae in self.trained_members.items():
-            x = self.activations_for(member, batch)
-            losses = sae.loss_terms(x, self.global_step, self.target_for(member, batch))
+            x, target = self.activations_for(member, batch), self.target_for(member, batch)
+            losses = sae.loss_terms(x, self.global_step, target)
             of_members.append(losses["loss"])
             # Elsewhere than on a CPU looking would mean waiting. A loss that has become NaN stays so: weights are, too.
             if (to_log or batch.device.type == "cpu") and not torch.isfinite(losses["loss"]):
                 problem = why_not_finite(sae, batch, losses["loss"]) + self._in_the_data()
                 raise ValueError(f"{member} at step {self.global_step}: {problem}")
             if to_log:
-                own = losses | {"explained_variance": sae.batch_explained_variance(x, losses["mse"])}
+                own = losses | {"explained_variance": sae.batch_explained_variance(x, losses["mse"], target)}
                 own |= {"dead_fraction": sae.dead_fraction, "learning_rate": self._learning_rate(member)}
                 named |= {str(LoggedName.of("train", key, member)): value.detach() for key, value in own.items()}
         if to_log:
