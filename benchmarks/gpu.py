@@ -56,7 +56,7 @@ PARTS = (
         "tests",
         "do the kernels and the SAEs pass their tests",
         120,
-        ("-m", "pytest", "-q", "tests/kernels", "tests/saes"),
+        ("-m", "pytest", "-q", "tests/test_on_a_gpu.py", "tests/kernels", "tests/saes"),
     ),
     _step("step", "a TopK and a BatchTopK step beside others", 120, "topk batchtopk", "ours_bf16 sparsify dense"),
     _own("profile", "which kernels, how often the host waits, peak memory", 60),

@@ -36,6 +36,17 @@ CASES = {
     "e": Case(2304, 73728, 160),
     "tiny": Case(64, 512, 8, 256),
 }
+
+
+def case_of(name: str) -> Case:
+    """Return a case by its name, or one of these sizes.
+
+    >>> case_of("256x4096x32x1024")
+    Case(d_in=256, d_sae=4096, k=32, batch=1024)
+    """
+    return CASES[name] if name in CASES else Case(*map(int, name.split("x")))
+
+
 DENSE_KINDS = ("relu", "jumprelu", "relu_start")  # the weights decide how many latents are active
 KINDS = ("topk", "batchtopk", "topk_aux", "batchtopk_aux", *DENSE_KINDS, "panel")
 
@@ -45,12 +56,13 @@ class Task:
     """What one worker measures.
 
     Args:
-        case: a key of CASES.
+        case: a key of CASES, or sizes, see `case_of`.
         kind: one of KINDS.
         impl: one of IMPLS; with `+settings` a peer gets the process settings of ours.
         device: `cpu` or `cuda`.
         folder: folder for files that the impl writes.
         lr: learning rate.
+        members: SAEs of `ours` that are trained side by side, on the same batches.
     """
 
     case: str
@@ -59,6 +71,7 @@ class Task:
     device: str = "cpu"
     folder: str = "."
     lr: float = LR
+    members: int = 1
 
     @property
     def where(self) -> str:
@@ -73,7 +86,7 @@ class Task:
     @property
     def size(self) -> Case:
         """Sizes of the case."""
-        return CASES[self.case]
+        return case_of(self.case)
 
     @property
     def variant(self) -> str:

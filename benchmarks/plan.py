@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from sae_lightning.evaluators.loss_recovered import MOST_LOGITS
+
 TRAINED = {"NoFreeze": 2, "SoftFrozenDecoder": 2, "FrozenDecoder": 1, "FrozenEncoder": 1, "Untrained": 0}
 """Number of matrices of an SAE that have a gradient, by freeze policy."""
 
@@ -193,9 +195,9 @@ def plan(settings: dict[str, Any], machine: Machine, batch_size: int | None = No
         ("sum", total, "GB", ""),
         (
             "besides, in LossRecovered",
-            2 * forward * lm.vocabulary,
+            2 * min(forward * lm.vocabulary, max(MOST_LOGITS, context * lm.vocabulary)),
             "GB",
-            "each copy of the logits: 2 bytes x tokens x vocabulary",
+            f"each copy of the logits: 2 bytes x tokens x vocabulary, of rows with {MOST_LOGITS / 1e6:.0f} M at most",
         ),
         (
             "besides, on rank 0 while saving",

@@ -70,14 +70,20 @@ def check_agreement(begins: Mapping[str, Begin], where: str, device: str = "cpu"
                 )
 
 
-def measure(case: str, kind: str, impls: Sequence[str], device: str, steps: int, rounds: int) -> list[dict[str, Any]]:
-    """Measure impls of one case and kind in turns, and return a record for each, that of `floor` last."""
+def measure(
+    case: str, kind: str, impls: Sequence[str], device: str, steps: int, rounds: int, members: int = 1
+) -> list[dict[str, Any]]:
+    """Measure impls of one case and kind in turns, and return a record for each, that of `floor` last.
+
+    Of several members `ours` trains a panel; others train one SAE, whose floor is compared with.
+    """
     workers: list[Worker] = []
     where = f"case {case}, {kind}"
     with tempfile.TemporaryDirectory() as folder:
         try:
             for impl in [*impls, "floor"]:
-                workers.append(Worker(Task(case, kind, impl, device, folder), job))
+                panel = members if impl == "ours" else 1
+                workers.append(Worker(Task(case, kind, impl, device, folder, members=panel), job))
             for worker in workers:
                 print_note(f"{where}: starting {worker.task.impl}")
                 worker.build()

@@ -30,9 +30,10 @@ def job(task: Task, connection: Connection) -> None:
 
 
 def fit(task: Task, turns: Turns, data: list[Tensor]) -> None:
-    """Train one of our SAEs, or a panel of four, as `sae fit` does."""
+    """Train one of our SAEs, or a panel of several, as `sae fit` does."""
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
+    from sae_lightning.freeze import NoFreeze
     from sae_lightning.panel import SanityPanel
 
     class Loader:
@@ -66,8 +67,11 @@ def fit(task: Task, turns: Turns, data: list[Tensor]) -> None:
             turns.stages.optimizer_done = turns.now()
 
     start = peers.weights(task, data[0])
-    if task.kind == "panel" and task.impl == "ours":
-        module: Any = SanityPanel(task.size.d_in, lambda d_in: peers.our_sae(task, start))
+    if task.members > 1 or (task.kind == "panel" and task.impl == "ours"):
+        alike: dict[str, Any] = {"policies": {"trained": NoFreeze()}, "seeds": range(task.members)}
+        module: Any = SanityPanel(
+            task.size.d_in, lambda d_in: peers.our_sae(task, start), **(alike if task.members > 1 else {})
+        )
         state = peers.our_sae(task, start).state_dict()
         for member in module.members.values():
             member.load_state_dict(state)

@@ -10,9 +10,10 @@ import sys
 import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 from sae_lightning import __version__
 from sae_lightning.error_messages import readable
@@ -89,9 +90,18 @@ def main(args: list[str] | None = None) -> None:
         nearest = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
         hint = f"did you mean 'sae {nearest[0]}'?" if nearest else f"choose from {', '.join(COMMANDS)}."
         _stop(f"unknown command {word!r}: {hint}")
-    module, function = COMMANDS[word].target.split(":")
     with errors_in_one_message(word):
-        getattr(import_module(module), function)(args)
+        _imported(COMMANDS[word].target)(args)
+
+
+def _imported(target: str) -> Any:
+    """Import what runs a command, which takes seconds: a line says so, on the first of several processes."""
+    from sae_lightning.moving_line import LINE
+
+    module, function = target.split(":")
+    with LINE.on() if os.environ.get("LOCAL_RANK", "0") == "0" else nullcontext():
+        LINE.show("starting")
+        return getattr(import_module(module), function)
 
 
 def help_text() -> str:

@@ -196,7 +196,9 @@ class Code:
         return dense.index_put((self.rows[named], column[named]), self.values[named])
 
     def sum_by_latent(self, values: Tensor) -> Tensor:
-        """Return the sums [d_sae] of values [nnz] over the entries of each latent."""
+        """Return the sums [d_sae] of values [nnz] over the entries of each latent; the same bits every time."""
+        if values.is_cuda and values.is_floating_point():  # there index_add_ adds in any order
+            return sum_in_order(values, *self.by_latent)
         return values.new_zeros(self.d_sae).index_add_(0, self.indices, values)
 
     def take_from(self, dense: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " nnz"]:
@@ -268,6 +270,13 @@ class FullCode(Code):
     def take_from(self, dense: Float[Tensor, "batch d_sae"]) -> Float[Tensor, " nnz"]:
         """Return all values [nnz] of a dense matrix."""
         return dense.reshape(-1)
+
+
+def sum_in_order(
+    values: Float[Tensor, " nnz"], order: Int64[Tensor, " nnz"], starts: Int64[Tensor, " starts"]
+) -> Float[Tensor, " n"]:
+    """Return the sums of values over the groups that `Code.by_latent` makes of them, without atomics."""
+    return torch.segment_reduce(values[order], "sum", offsets=starts, axis=0)
 
 
 def _by_latent(code: Code) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
@@ -23,6 +24,8 @@ MESH = ("members", "data")
 """Names of the dimensions of the mesh."""
 _meshes: list[DeviceMesh] = []
 """The mesh of this process, if there is one."""
+_beside_nccl: list[ProcessGroup] = []
+"""The group of all ranks and its companion for tensors of the CPU, once that was needed."""
 
 
 class Ranks(Enum):
@@ -53,6 +56,22 @@ def is_over_members() -> bool:
 def group_of(ranks: Ranks = Ranks.SAME_MEMBERS) -> ProcessGroup | None:
     """Return the process group of some ranks; None for that of all."""
     return _meshes[0].get_group(ranks.value) if _meshes and ranks is not Ranks.ALL else None
+
+
+def cpu_group_of(ranks: Ranks) -> ProcessGroup | None:
+    """Return a group of the same ranks through which tensors of the CPU go, so that no rank waits for its GPU.
+
+    NCCL takes tensors of a GPU alone. Beside it stands one group of gloo, with its timeout, made when it is first
+    needed; where NCCL is the only backend, groups are of all ranks or of this one.
+    """
+    if dist.get_backend(group_of(ranks)) != "nccl":
+        return group_of(ranks)
+    world = dist.group.WORLD
+    assert world is not None
+    if not _beside_nccl or _beside_nccl[0] is not world:
+        timeout = world._get_backend(world._device_types[0]).options._timeout
+        _beside_nccl[:] = [world, dist.new_group(backend="gloo", timeout=timeout)]
+    return _beside_nccl[1]
 
 
 def world_size(ranks: Ranks = Ranks.SAME_MEMBERS) -> int:
@@ -111,9 +130,8 @@ def all_gather_int(value: int, lower_ranks_only: bool = False, ranks: Ranks = Ra
     """Return the value of every rank, in order of ranks; with `lower_ranks_only` those of the ranks before this one."""
     if world_size(ranks) == 1:
         return [] if lower_ranks_only else [value]
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    gathered = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size(ranks))]
-    dist.all_gather(gathered, torch.tensor([value], device=device), group=group_of(ranks))
+    gathered = [torch.zeros(1, dtype=torch.int64) for _ in range(world_size(ranks))]
+    dist.all_gather(gathered, torch.tensor([value]), group=cpu_group_of(ranks))
     values = [int(part) for part in gathered]
     return values[: rank(ranks)] if lower_ranks_only else values
 
@@ -142,10 +160,49 @@ def all_gather_object(value: T, ranks: Ranks = Ranks.SAME_MEMBERS) -> list[T]:
     if world_size(ranks) == 1:
         return [value]
     gathered: list[T] = [value] * world_size(ranks)
-    if dist.get_backend() != "nccl":
-        dist.all_gather_object(gathered, value, group=group_of(ranks))
-        return gathered
-    group = dist.new_group(backend="gloo")  # not through a GPU's memory
-    dist.all_gather_object(gathered, value, group=group)
-    dist.destroy_process_group(group)
+    dist.all_gather_object(gathered, value, group=cpu_group_of(ranks))
     return gathered
+
+
+def gather_on_first(value: T) -> list[T]:
+    """Return the values of all ranks on the first of them, and on the others this rank's alone.
+
+    Tensors are sent as they are, each into its place, and only what is left of a value without them is pickled: a
+    pickled buffer would be in memory several times, and no other thread could run meanwhile.
+
+    Args:
+        value: mappings and sequences of plain Python and tensors.
+    """
+    n_ranks = world_size(Ranks.ALL)
+    if n_ranks == 1:
+        return [value]
+    group, is_first = cpu_group_of(Ranks.ALL), rank(Ranks.ALL) == 0
+    outline: T = apply_to_collection(value, Tensor, lambda tensor: tensor.to("meta"))
+    outlines = [outline] * n_ranks
+    dist.gather_object(outline, outlines if is_first else None, group=group)
+
+    def send(tensor: Tensor) -> None:
+        dist.send(tensor.detach().cpu().contiguous(), 0, group=group)
+
+    def receive(outline: Tensor, sender: int) -> Tensor:
+        tensor = torch.empty(outline.shape, dtype=outline.dtype)
+        dist.recv(tensor, sender, group=group)
+        return tensor
+
+    if not is_first:
+        apply_to_collection(value, Tensor, send)
+        return [value]
+    others = range(1, n_ranks)
+    return [value, *(apply_to_collection(outlines[other], Tensor, receive, sender=other) for other in others)]
+
+
+def of_first_rank(tensor: Tensor) -> Tensor:
+    """Return the tensor of the first of all ranks, on the CPU where there are several; all have the same dtype."""
+    if world_size(Ranks.ALL) == 1:
+        return tensor
+    group, shape = cpu_group_of(Ranks.ALL), torch.tensor(tensor.shape)
+    dist.broadcast(shape, 0, group=group)
+    is_first = rank(Ranks.ALL) == 0
+    of_first = tensor.cpu().contiguous() if is_first else tensor.new_empty(tuple(shape.tolist()), device="cpu")
+    dist.broadcast(of_first, 0, group=group)
+    return of_first

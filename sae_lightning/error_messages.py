@@ -26,6 +26,7 @@ PLATEAU = (
     "sae_lightning.saes.WarmupDecay, or torch.optim.lr_scheduler.CosineAnnealingLR"
 )
 """Why this schedule is refused; it is also the name of two classes, so that parsing it is refused too."""
+_ABSTRACT = re.compile(r"Expected an instantiatable class, but \S+ is abstract")
 _UNKNOWN_OPTION = re.compile(r"Option '(\w+)' is not accepted")
 
 
@@ -78,6 +79,7 @@ def readable(message: str, known_classes: Iterable[type] = ()) -> str:
     cause = _in_words("\n".join(dict.fromkeys(_precise(causes, given))), given)
     known = list(known_classes)
     cause = _UNKNOWN_OPTION.sub(lambda match: _unknown_option(match[1], place, class_name, known), cause)
+    cause = _ABSTRACT.sub(f"--{place} CLASS has to stand before the options of the class", cause)
     cause = _UNKNOWN_CLASS.sub(lambda match: unknown_class(match[1], [kind.__name__ for kind in known]), cause)
     return f"{place}: {cause}" if place else cause
 

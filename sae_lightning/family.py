@@ -45,6 +45,7 @@ class SAEFamily(SanityPanel):
         learning_rates: a learning rate of its own for policies named here, at every size, and for `trained`, what each
             size is beside them; the others have that of the sae's optimizer.
         references: SAEs that are measured beside every size and not trained, see SanityPanel.
+        targets: makes members transcoders, see SanityPanel.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class SAEFamily(SanityPanel):
         widths: dict[str, int] | None = None,
         learning_rates: dict[str, float] | None = None,
         references: dict[str, str] | None = None,
+        targets: dict[str, str] | None = None,
     ) -> None:
         factors, policies, inits = list(expansion_factors), policies or {}, inits or {}
         for factor in factors:
@@ -90,12 +92,14 @@ class SAEFamily(SanityPanel):
                     if name in inits:
                         starts[member] = inits[name]
         rates = {kind: own_rates[name] for kind, (_, name) in sizes.items() if name in own_rates}
-        super().__init__(d_in, sae, kinds, starts, seeds, widths, rates, references)  # type: ignore[arg-type]
+        super().__init__(d_in, sae, kinds, starts, seeds, widths, rates, references, targets=targets)  # type: ignore[arg-type]
         self.sizes = sizes
 
-    def new_sae(self, sae: SizedSAEFactory, policy: str, d_in: int) -> SparseAutoencoder:  # type: ignore[override]
+    def new_sae(  # type: ignore[override]
+        self, sae: SizedSAEFactory, policy: str, d_in: int, **transcoder: int
+    ) -> SparseAutoencoder:
         """Make an SAE of the size that the policy belongs to."""
-        return sae(d_in, expansion_factor=float(self.factors[policy]))
+        return sae(d_in, expansion_factor=float(self.factors[policy]), **transcoder)
 
     def initialise_members(self, samples: Tensor | None = None) -> None:
         """Start all members: those of one seed and size are equal, and sizes have no direction in common."""

@@ -1,30 +1,48 @@
-"""TensorBoard with every member of a panel in one chart.
+"""TensorBoard with every policy of a panel in one chart, in one colour and order.
 
-TensorBoard draws one curve per *run folder* in the chart of a tag. So ``val/fvu/trained/0`` is written with the tag
-``val/fvu`` into the folder ``trained-0`` of the run, and ``val/fvu/floor`` into its folder ``floor``; names of any
-other form go to the run folder itself. The chart ``val/fvu`` then shows all members and the floor in a colour each.
+TensorBoard draws one curve per *run folder* in the chart of a tag, lists folders by name, and gives its seven colours
+to them in the order in which they were made. So the mean over seeds of ``val/fvu`` is written with that tag into a
+folder a policy, ``P1_trained``, ``P2_frozen_decoder``, ..., in the order of every table and chart, and the floor into
+``floor``; all of them are made before anything else. What is of one seed is in a folder of its own: with several seeds
+``val/fvu/trained/1`` has the tag ``val_by_seed/fvu`` in the folder ``trained-1``, which has histograms and images, too.
+What people look at first, explained variance, the recovered loss and l0, is under ``headline/``, the first group on the
+screen. Names of any other form go to the run folder itself.
 """
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
-from sae_lightning.members import LoggedName, Member
+from sae_lightning.evaluators import LossRecovered, Reconstruction, ZeroShotRecovered
+from sae_lightning.evaluators.sparsity import L0
+from sae_lightning.members import FLOOR, LoggedName, Member, in_order
+from sae_lightning.saes.module import SAEModule
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch.utils.tensorboard import SummaryWriter
+
+HEADLINE = "headline"
+"""Group of the charts that TensorBoard shows first: groups are in the order of the alphabet."""
+_FIRST = {L0.name} | {
+    metric.name
+    for evaluator in (Reconstruction, LossRecovered, ZeroShotRecovered)
+    for metric in evaluator.declares
+    if metric.is_headline
+}
+_N_BINS = 40
 
 
 class MemberTensorBoardLogger(TensorBoardLogger):
-    """Write the curves of all members of a panel into one TensorBoard chart per metric.
+    """Write the curves of all policies of a panel into one TensorBoard chart per metric.
 
     Args:
         save_dir: folder of all experiments. Default: ``lightning_logs``.
@@ -34,41 +52,76 @@ class MemberTensorBoardLogger(TensorBoardLogger):
 
     def __init__(self, save_dir: str = "lightning_logs", name: str = "runs", version: int | str | None = None) -> None:
         super().__init__(save_dir, name=name, version=version, default_hp_metric=False)
-        self._curve_writers: dict[str, SummaryWriter] = {}
+        self._writers: dict[str, SummaryWriter] = {}
+        self._folders: dict[str, str] = {}
+        self._has_seeds = False
 
-    def writer(self, curve: str | None) -> "SummaryWriter":
+    def writer(self, folder: str | None) -> "SummaryWriter":
         """Return the writer of one curve, such as ``trained-0``, or for None that of the run; only on rank zero."""
-        if curve is None:
+        if folder is None:
             return self.experiment
-        if curve not in self._curve_writers:
+        if folder not in self._writers:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._curve_writers[curve] = SummaryWriter(log_dir=str(Path(self.log_dir) / curve))
-        return self._curve_writers[curve]
+            self._writers[folder] = SummaryWriter(log_dir=str(Path(self.log_dir) / folder))
+        return self._writers[folder]
+
+    @override
+    @rank_zero_only
+    def log_graph(self, model: nn.Module, input_array: Tensor | None = None) -> None:
+        """Make the folders of all policies, before anything is logged: Lightning gives its module here."""
+        if isinstance(model, SAEModule):
+            self._know(model.all_members)
+
+    def _know(self, members: Iterable[Member]) -> None:
+        """Give each new policy a number, and make the folders in the order of these."""
+        members = list(members)
+        self._has_seeds |= any(member.seed != members[0].seed for member in members)
+        for policy in in_order(member.policy for member in members):
+            if policy not in self._folders:
+                self._folders[policy] = f"P{len(self._folders) + 1}_{policy}"
+                self.writer(self._folders[policy])
+        self.writer(FLOOR)
 
     @override
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write scalars, each into the curve of its name."""
-        for name, value in metrics.items():
-            logged = LoggedName.parse(name)
-            chart, curve = (name, None) if logged is None else (logged.chart, logged.folder)
-            self.writer(curve).add_scalar(chart, value, step)
+        """Write scalars: of members the mean over seeds of each policy, and each seed by itself."""
+        named = {name: LoggedName.parse(name) for name in metrics}
+        if members := [logged.member for logged in named.values() if logged is not None and logged.member is not None]:
+            self._know(members)
+        of_seeds: dict[tuple[str, str], list[float]] = {}
+        for name, logged in named.items():
+            if logged is None:
+                chart = f"train/{name}" if name == "epoch" else name  # Lightning's; a group of its own would be first
+                self.writer(None).add_scalar(chart, metrics[name], step)
+            elif logged.member is None:
+                self.writer(FLOOR).add_scalar(chart_of(logged), metrics[name], step)
+            else:
+                of_seeds.setdefault((chart_of(logged), logged.member.policy), []).append(float(metrics[name]))
+                if self._has_seeds:
+                    chart = f"{logged.stage}_by_seed/{logged.tag}"
+                    self.writer(logged.member.folder).add_scalar(chart, metrics[name], step)
+        for (chart, policy), values in of_seeds.items():
+            self.writer(self._folders[policy]).add_scalar(chart, fmean(values), step)
 
     @rank_zero_only
     def log_histogram(self, name: LoggedName, values: Tensor, step: int) -> None:
-        """Write a histogram of values of one member.
+        """Write a histogram of values of one member, in bins of one width from the least to the largest value.
 
         Args:
             name: name of the values and their member.
             values: tensor of any shape; what is not finite is left out.
             step: optimizer step at which they were measured.
         """
+        assert name.member is not None
         if len(values := values[torch.isfinite(values)]):
-            self.writer(name.folder).add_histogram(name.chart, values, step)
+            # TensorBoard's own bins grow by a tenth each: all cosines from .9 to 1 would be in one of them.
+            edges = np.histogram_bin_edges(values.cpu().double().numpy(), _N_BINS)
+            self.writer(name.member.folder).add_histogram(name.chart, values, step, bins=edges)
 
     @rank_zero_only
-    def log_image(self, chart: str, member: Member | None, image: "np.ndarray", step: int) -> None:
+    def log_image(self, chart: str, member: Member | None, image: np.ndarray, step: int) -> None:
         """Write an image of one member, or of the run.
 
         Args:
@@ -87,22 +140,32 @@ class MemberTensorBoardLogger(TensorBoardLogger):
     @rank_zero_only
     def save(self) -> None:
         """Flush the event files, so that TensorBoard shows everything logged so far."""
-        for writer in (self.experiment, *self._curve_writers.values()):
+        for writer in (self.experiment, *self._writers.values()):
             writer.flush()
 
     @override
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Close the event files; a run that was refused before it began has none, and leaves no folder."""
-        if self._experiment is None and not self._curve_writers:
+        if self._experiment is None and not self._writers:
             return
         super().finalize(status)
-        for writer in self._curve_writers.values():
+        for writer in self._writers.values():
             writer.close()
-        self._curve_writers.clear()
+        self._writers.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_curve_writers": {}}
+        return super().__getstate__() | {"_writers": {}}
+
+
+def chart_of(logged: LoggedName) -> str:
+    """Return the tag of a chart; of what people look at first that of the headlines.
+
+    >>> chart_of(LoggedName.parse("val/explained_variance/floor")), chart_of(LoggedName.parse("train/l0/trained/0"))
+    ('headline/explained_variance', 'train/l0')
+    """
+    is_first = logged.stage != "train" and logged.tag.metric in _FIRST
+    return f"{HEADLINE}/{logged.tag}" if is_first else logged.chart
 
 
 class RunFolder(Logger):

@@ -4,6 +4,10 @@ The sanity check of Korznikov et al. 2026, arXiv 2602.14111, as one run: members
 the batches and, for one seed, the initial parameters; they differ in the freeze policy alone, and the Frozen Decoder in
 its start too, which has the covariance of the activations.
 
+Where the data have several hooks, members may be transcoders (`saes/transcoder.py`), which read one and answer at
+another. Frozen directions are then random in the space that they are of: decoder rows have the covariance of the
+target, encoder rows that of the source.
+
 Beside them may stand references, SAEs that are measured and not trained, such as published ones, and controls of each:
 SAEs with random or plain parts at the same l0, for which nothing is trained by gradient.
 """
@@ -28,9 +32,11 @@ from sae_lightning.members import REMAKE, Member
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import DecoderInit
 from sae_lightning.saes.module import SAEModule, columns_by_part
+from sae_lightning.saes.transcoder import check_targets
 
 DEFAULT_POLICIES: tuple[type[FreezePolicy], ...] = (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)
 SAEFactory: TypeAlias = Callable[[int], SparseAutoencoder]
+"""Makes an SAE of a width; for transcoders it is called with `d_out` beside it."""
 _waits_for_place: ContextVar[bool] = ContextVar("waits_for_place", default=False)
 
 
@@ -52,7 +58,7 @@ class SanityPanel(SAEModule):
         sae: the variant and its hyperparameters, the same for every member.
         policies: members by name; by default trained, frozen_decoder, soft_frozen_decoder and frozen_encoder.
         inits: a start of their own for members named in policies. Of the others a FrozenDecoder starts
-            CovarianceMatched, as in the paper, and the rest as the sae.
+            CovarianceMatched, as in the paper, of transcoders a FrozenEncoder too, and the rest as the sae.
         seeds: one member of each policy for every seed.
         widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
         learning_rates: a learning rate of its own for policies named here; the others have that of the sae's optimizer.
@@ -62,6 +68,8 @@ class SanityPanel(SAEModule):
             REFERENCE_NAME.
         draws: of each control that is random, 1 or more.
         control_samples: activations of the training data from which controls are made, 2 or more.
+        targets: makes members transcoders: the hook at which they answer by the hook that they read, such as {mlp_in:
+            mlp_out}. Hooks that are in neither place are not used.
 
     Raises:
         ValueError: if there is nothing to measure, or names, seeds or rates do not fit together.
@@ -82,11 +90,14 @@ class SanityPanel(SAEModule):
         controls: dict[str, Control] | None = None,
         draws: int = 3,
         control_samples: int = 65_536,
+        targets: dict[str, str] | None = None,
     ) -> None:
         super().__init__()
+        self.targets = dict(targets or {})
+        check_targets(self.targets, widths or {}, "targets")
         if policies is None:
             policies = {policy.name: policy() for policy in DEFAULT_POLICIES}
-        inits = {**default_inits(policies), **(inits or {})}
+        inits = {**default_inits(policies, bool(targets)), **(inits or {})}
         if bad := [name for name in policies if not re.fullmatch(r"\w+", name)]:
             raise ValueError(f"policies: the name {bad[0]!r} becomes a folder and a chart; use letters, digits and _")
         if unknown := set(inits) - set(policies):
@@ -110,10 +121,15 @@ class SanityPanel(SAEModule):
         self.learning_rates = dict(learning_rates or {})
         self._factory = sae
         self.parts = columns_by_part(widths or {"": d_in})
-        members = [Member(policy, seed, part) for part in self.parts for policy, seed in product(policies, seeds)]
+        read = self.targets or self.parts
+        members = [Member(policy, seed, part) for part in read for policy, seed in product(policies, seeds)]
         with torch.device("meta") if _waits_for_place.get() else nullcontext():
             self._all = {member: self._new_member(member) for member in members}
         self.saes = nn.ModuleDict({str(member): sae for member, sae in self._all.items() if not sae.W_dec.is_meta})
+        if self.targets and (references or controls):
+            raise ValueError(
+                "references and controls are SAEs, and with targets members are transcoders: leave them out"
+            )
         self._beside = ReferencesAndControls(references or {}, controls or {}, draws, control_samples, self.parts)
         self.references, self.controls_for = self._beside.where, self._beside.controls_for
         self.reference_fingerprints = self._beside.fingerprints
@@ -127,15 +143,25 @@ class SanityPanel(SAEModule):
             break
         self.initialise_members()
 
-    def new_sae(self, sae: SAEFactory, policy: str, d_in: int) -> SparseAutoencoder:
-        """Make an SAE for the policy of this name: they are all made alike."""
-        return sae(d_in)
+    def new_sae(self, sae: SAEFactory, policy: str, d_in: int, **transcoder: int) -> SparseAutoencoder:
+        """Make an SAE for the policy of this name: they are all made alike.
+
+        Args:
+            sae: the variant.
+            policy: not used here.
+            d_in: width of what it reads.
+            transcoder: `d_out`, width of the answer of a transcoder; empty for an SAE.
+        """
+        return sae(d_in, **transcoder)
 
     def _new_member(self, member: Member) -> SparseAutoencoder:
         """Make an SAE that has no start yet."""
         assert self._factory is not None
-        columns = self.parts[member.part]
-        own = self.new_sae(self._factory, member.policy, columns.stop - columns.start)
+        widths = {part: columns.stop - columns.start for part, columns in self.parts.items()}
+        transcoder = {"d_out": widths[self.targets[member.part]]} if self.targets else {}
+        own = self.new_sae(self._factory, member.policy, widths[member.part], **transcoder)
+        if own.is_transcoder and not self.targets:
+            raise ValueError("sae: a transcoder in a panel without targets: say what it reads and where it answers")
         own.seed, own.policy_name, own.init = member.seed, member.policy, self.inits.get(member.policy, own.init)
         own.is_initialised = False
         return own
@@ -199,6 +225,15 @@ class SanityPanel(SAEModule):
         """Return what one member reads of activations [..., d_in]."""
         return activations[..., self.parts[member.part]] if len(self.parts) > 1 else activations
 
+    def target_for(self, member: Member, activations: Tensor) -> Tensor | None:
+        """Return what a transcoder is to answer with to activations [..., d_in]; None of an SAE."""
+        return activations[..., self.parts[self.targets[member.part]]] if self.targets else None
+
+    @property
+    def width(self) -> int:
+        """Width of the activations of a batch, of all parts together."""
+        return max(columns.stop for columns in self.parts.values())
+
     def initialise_members(self, samples: Tensor | None = None) -> None:
         """Start all members, and make sure that those of one seed and start are equal."""
         super().initialise_members(samples)
@@ -217,9 +252,9 @@ class SanityPanel(SAEModule):
         return [self.policies[member.policy].bind(member) for member in self._all]
 
 
-def default_inits(policies: Mapping[str, FreezePolicy]) -> dict[str, DecoderInit]:
+def default_inits(policies: Mapping[str, FreezePolicy], are_transcoders: bool = False) -> dict[str, DecoderInit]:
     """Return the starts that the paper gives its baselines, for those policies that have one of their own."""
-    inits = {name: policy.default_init() for name, policy in policies.items()}
+    inits = {name: policy.default_init(are_transcoders) for name, policy in policies.items()}
     return {name: init for name, init in inits.items() if init is not None}
 
 

@@ -56,6 +56,34 @@ def refuse_half_weights(precision: str) -> None:
         )
 
 
+def has_float64(device: str) -> bool:
+    """Return whether a kind of device has float64, which an Apple GPU has not."""
+    import torch
+
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (TypeError, RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+def refuse_without_float64(accelerator: str, device: str) -> None:
+    """Refuse a device on which metrics cannot be summed.
+
+    Args:
+        accelerator: as the trainer was given it, or as it has chosen.
+        device: kind of device.
+
+    Raises:
+        ValueError: if the device has no float64.
+    """
+    if not has_float64(device):
+        raise ValueError(
+            f"trainer.accelerator={accelerator}: metrics are sums in float64, which this device lacks; "
+            "take trainer.accelerator=cpu"
+        )
+
+
 def run_folder(trainer: "Trainer") -> Path | None:
     """Return the folder of this run, or None when it keeps no files (no logger, or a fast development run).
 

@@ -14,7 +14,9 @@ from sae_lightning.callbacks import (
     ExportSAEs,
     Interrupt,
     MetricsFile,
+    Opening,
     RankWatch,
+    Speed,
     ThroughputBar,
     WholeFiles,
 )
@@ -22,6 +24,7 @@ from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.datamodules.norms import write_norms
 from sae_lightning.evaluators import Convergence, Drift, Reconstruction, Sparsity
 from sae_lightning.loggers import MemberTensorBoardLogger
+from sae_lightning.messages import own_messages
 from sae_lightning.runs import Run
 from sae_lightning.saes import SAEModule
 from sae_lightning.trainer import run_folder
@@ -31,6 +34,7 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "max_epochs": 1,  # an epoch of a datamodule is all of its `train_samples`
     "devices": 1,  # of several GPUs Lightning would take all, and with them a batch as many times as large
     "num_sanity_val_steps": 0,  # evaluators skip the sanity check, so it would check nothing
+    "enable_model_summary": False,  # a run says itself what is trained
 }
 
 
@@ -68,11 +72,12 @@ def train(
     )
     own = list(callbacks)
     own += [default for default, kind in added if not any(isinstance(callback, kind) for callback in own)]
-    runner = Trainer(callbacks=own, **arguments)
+    with own_messages():
+        runner = Trainer(callbacks=own, **arguments)
     folder = run_folder(runner)
     if folder is None:
         raise ValueError("this run has no folder: leave out logger=False and fast_dev_run, or use a Trainer by itself")
-    with _fast_products():
+    with _fast_products(), own_messages():
         runner.fit(model, datamodule=data)
     if data.massive is not None:
         write_norms(folder, data.massive)
@@ -96,8 +101,9 @@ def default_callbacks(has_progress_bar: bool, has_checkpoints: bool) -> list[tup
     """Return the callbacks of every run, each with the class of which another one takes its place."""
     evaluators = [Reconstruction(), Sparsity(), Drift(), Convergence()]
     defaults: list[tuple[Callback, type]] = [(evaluator, type(evaluator)) for evaluator in evaluators]
+    defaults.append((Speed(), Speed))
     if has_progress_bar:
-        defaults.append((ThroughputBar(), ProgressBar))
+        defaults += [(Opening(), Opening), (ThroughputBar(), ProgressBar)]
     defaults.append((MetricsFile(), MetricsFile))
     defaults.append((ExportSAEs(), ExportSAEs))
     defaults.append((RankWatch(), RankWatch))

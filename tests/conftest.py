@@ -85,10 +85,12 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what `make fast` leaves out."""
+    """Mark what `make fast` leaves out, and skip what needs a GPU where there is none."""
     for item in items:
         if item.path.as_posix().endswith(SLOW):
             item.add_marker("slow")
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,14 @@
 """Trains every variant with its latents on so many ranks, and writes what came out: called by test_latents.py."""
 
 import os
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
-from sae_lightning.distributed import use_mesh
-from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
+from sae_lightning.distributed import Ranks, all_gather_int, cpu_group_of, gather_on_first, of_first_rank, use_mesh
+from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder, SoftFrozenEncoder
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.saes import BatchTopK, Gated, JumpReLU, MatryoshkaBatchTopK, ReLU, TargetL0, TopK
 from sae_lightning.saes.optimizers import clip_by_norm, speed_up
@@ -30,6 +31,8 @@ def cases():
     yield "free_norms", ReLU(D_IN, l1_coefficient=0.1, unit_norm_decoder=False, **shared), NoFreeze()
     yield "gated", Gated(D_IN, l1_coefficient=0.1, **shared), NoFreeze()
     yield "jump_relu", JumpReLU(D_IN, scale_input=True, **jumping, **shared), NoFreeze()
+    transcoder = {"d_out": 5, "skip": True, "scale_input": True}
+    yield "transcoder", TopK(D_IN, k=3, **transcoder, **shared), SoftFrozenEncoder(0.999)
 
 
 def activations(seed, n=BATCH):
@@ -37,16 +40,21 @@ def activations(seed, n=BATCH):
     return 3 * torch.randn(n, D_IN, generator=generator, dtype=torch.float64) + 1
 
 
+def targets(sae, seed, n=BATCH):
+    """What a transcoder is to answer with to these activations; nothing of an SAE."""
+    return (activations(seed, n)[:, : sae.d_out].square(),) if sae.is_transcoder else ()
+
+
 def train(sae, policy, dtype, mesh, shards):
     """Five steps; losses of each, gradients of the last by name, state, and what the SAE then does of a batch."""
-    sae.to(dtype).initialise(0, activations(99, 200).to(dtype))
+    sae.to(dtype).initialise(0, *(one.to(dtype) for one in (activations(99, 200), *targets(sae, 99, 200))))
     policy.freeze(sae)
     if mesh is not None:
         split_latents(sae, mesh)
     optimizer = speed_up(torch.optim.Adam([one for one in sae.parameters() if one.requires_grad], lr=0.02))
     losses = []
     for step in range(STEPS):
-        losses.append(sae.losses(activations(step).to(dtype), step))
+        losses.append(sae.losses(activations(step).to(dtype), step, *(one.to(dtype) for one in targets(sae, step))))
         losses[-1]["loss"].backward()
         clip_by_norm(sae, 1.0)
         sae.project_decoder_gradient()
@@ -82,7 +90,7 @@ def train(sae, policy, dtype, mesh, shards):
 def read_shards(folder, ranks, mesh):
     """Whole SAEs, of the shards that two ranks wrote."""
     for name, sae, _ in cases():
-        sae.double().initialise(0, activations(99, 200))
+        sae.double().initialise(0, activations(99, 200), *targets(sae, 99, 200))
         if mesh is not None:
             split_latents(sae, mesh)
         load_sharded(sae, folder / f"shards-{name}")
@@ -91,11 +99,30 @@ def read_shards(folder, ranks, mesh):
             torch.save(joined.state_dict(), folder / f"{ranks}-{name}.pt")
 
 
+def exchange(ranks):
+    """What ranks tell each other through the CPU, whatever their backend is."""
+    own = dist.get_rank()
+    of_first = of_first_rank(torch.full((2 + own, 3), 1.0 + own))
+    assert torch.equal(of_first, torch.ones(2, 3)), "ranks may have sampled different numbers of rows"
+    storage = torch.arange(6.0).view(2, 3).T
+    states = gather_on_first({"0": {"storage": storage + own, "filled": own}, "more": [own, torch.empty(0)]})
+    assert len(states) == (ranks if own == 0 else 1)
+    for rank, state in enumerate(states if own == 0 else ()):
+        assert torch.equal(state["0"]["storage"], storage + rank)
+        assert state["0"]["filled"] == state["more"][0] == rank
+        assert state["more"][1].shape == (0,)
+    with patch.object(dist, "get_backend", lambda group=None: "nccl"):
+        beside = cpu_group_of(Ranks.ALL)
+        assert cpu_group_of(Ranks.ALL) is beside is not dist.group.WORLD
+        assert all_gather_int(own, ranks=Ranks.ALL) == list(range(ranks))
+
+
 def train_all(folder, ranks):
     mesh = None
     if ranks > 1:
         os.environ["RANK"] = os.environ["LOCAL_RANK"]
         dist.init_process_group("gloo")
+        exchange(ranks)
         mesh = init_device_mesh("cpu", (1, 1, ranks), mesh_dim_names=("members", "data", LATENTS))
         use_mesh(mesh)
         mesh = mesh[LATENTS]

@@ -13,8 +13,9 @@ ROOMS = [
     # ground
     ["_torchvision", "cores"],
     ["__init__"],
+    ["moving_line", "colours"],
     ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],
-    ["provenance", "whole_files", "trainer", "shipped", "checkpoint_parts", "latent_mesh", "submodules"],
+    ["provenance", "whole_files", "trainer", "messages", "shipped", "checkpoint_parts", "latent_mesh", "submodules"],
     # core
     ["kernels"],
     ["metrics", "cpu_settings"],

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sae_lightning.code import Code, FullCode
+from sae_lightning.code import Code, FullCode, sum_in_order
 
 
 def random_code(batch=7, d_sae=11, share=0.3):
@@ -28,6 +28,21 @@ def test_rows_match_offsets_however_the_code_was_made():
     dense, code = random_code()
     fresh = Code(code.values, code.indices, code.offsets, code.d_sae)
     assert torch.equal(fresh.rows, code.rows)
+
+
+def test_sums_without_atomics_are_those_of_each_latent():
+    dense, code = random_code()
+    values = torch.randn(code.nnz, dtype=torch.float64)
+    torch.testing.assert_close(sum_in_order(values, *code.by_latent), code.sum_by_latent(values))
+    empty = Code.from_dense(torch.zeros(3, 4))
+    assert sum_in_order(empty.values, *empty.by_latent).tolist() == [0.0] * 4
+
+
+@pytest.mark.cuda
+def test_sums_on_a_gpu_are_the_same_every_time():
+    code = Code.from_dense(torch.rand(4096, 50, device="cuda"))
+    sums = {tuple(code.sum_by_latent(code.values).tolist()) for _ in range(20)}
+    assert len(sums) == 1
 
 
 def test_by_latent_sorts_entries_by_latent():

@@ -103,7 +103,7 @@ def test_command(tmp_path, capsys):
         assert SparseAutoencoder.load(run / "saes" / name / "0").d_sae == d_sae
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert set(last["metrics"]["explained_variance"]) == set(members)
-    assert "x2_frozen_decoder" in capsys.readouterr().out
+    assert "explained_variance@x2" in capsys.readouterr().out
     assert last["sizes"] == {name: [name[:2], name[3:] or "trained"] for name in members}
     verdict = json.loads((run / "verdict.json").read_text())["metrics"]
     assert list(verdict)[:2] == ["explained_variance@x1", "explained_variance@x2"]
@@ -126,10 +126,10 @@ def test_command(tmp_path, capsys):
     events = EventAccumulator(str(run / "verdict"))
     events.Reload()
     assert events.Tags()["images"] == ["verdict"]
-    assert "trained/explained_variance@x2" in events.Tags()["scalars"]
+    assert "verdict/trained_explained_variance@x2" in events.Tags()["scalars"]
     checkpoint = str(run / "checkpoints/last.ckpt")
     main(["validate", f"--config={run / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
-    main(["compare", str(run)])
+    main(["compare", "--all", str(run)])
     assert "x2_frozen_decoder" in capsys.readouterr().out
 
 

@@ -6,6 +6,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sae_lightning.loggers import MemberTensorBoardLogger
 from sae_lightning.members import LoggedName, Member
+from sae_lightning.panel import SanityPanel
+from sae_lightning.saes import TopK
 
 
 def tags(folder: Path, kind: str = "scalars") -> set[str]:
@@ -13,22 +15,43 @@ def tags(folder: Path, kind: str = "scalars") -> set[str]:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # tensorboard's own
-def test_every_member_is_a_curve_of_the_same_chart(tmp_path: Path):
+def test_every_policy_is_a_curve_of_the_same_chart(tmp_path: Path):
     logger = MemberTensorBoardLogger(str(tmp_path), name="demo")
     logger.log_hyperparams({"d_in": 8})
     for step in (1, 2):
-        logger.log_metrics({"val/fvu/trained/0": 0.5, "val/fvu/frozen_decoder/1": 0.6, "val/fvu/floor": 1.0}, step)
-        logger.log_metrics({"train/mse/trained/0": 3.0, "epoch": 0, "lr-Adam": 0.1}, step)
-    name = LoggedName.of("val", "firing_frequency", Member("trained", 0))
-    logger.log_histogram(name, torch.rand(10), 2)
+        values = {"frozen_decoder/0": 0.6, "trained/0": 0.5, "trained/1": 0.75, "floor": 1.0}
+        for metric in ("fvu", "explained_variance"):
+            logger.log_metrics({f"val/{metric}/{member}": value for member, value in values.items()}, step)
+        logger.log_metrics({"train/mse/trained/0": 3.0, "epoch": 0, "train/tokens_per_second": 9.0}, step)
+    logger.log_histogram(LoggedName.of("val", "cosine", Member("trained", 0)), torch.linspace(0.9, 1, 100), 2)
     logger.save()
     logger.finalize("success")
     run = tmp_path / "demo" / "version_0"
-    assert tags(run / "trained-0") == {"val/fvu", "train/mse"}
-    assert tags(run / "frozen_decoder-1") == {"val/fvu"}
-    assert tags(run / "floor") == {"val/fvu"}
-    assert tags(run) == {"epoch", "lr-Adam"}
-    assert tags(run / "trained-0", "histograms") == {"val/firing_frequency"}
+    assert {folder.name for folder in run.iterdir() if folder.is_dir()} == {
+        "P1_trained", "P2_frozen_decoder", "floor", "trained-0", "trained-1", "frozen_decoder-0",
+    }  # fmt: skip
+    assert tags(run / "P1_trained") == {"val/fvu", "headline/explained_variance", "train/mse"}
+    assert tags(run / "floor") == {"val/fvu", "headline/explained_variance"}
+    assert tags(run / "trained-1") == {"val_by_seed/fvu", "val_by_seed/explained_variance"}
+    assert tags(run) == {"train/epoch", "train/tokens_per_second"}
     assert not (run / "hparams.yaml").exists()
-    points = EventAccumulator(str(run / "floor")).Reload().Scalars("val/fvu")
-    assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 1.0)]
+    points = EventAccumulator(str(run / "P1_trained")).Reload().Scalars("val/fvu")
+    assert [(point.step, point.value) for point in points] == [(1, 0.625), (2, 0.625)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_folders_are_made_in_order_and_a_histogram_has_bins_where_the_values_are(tmp_path: Path):
+    logger = MemberTensorBoardLogger(str(tmp_path), name="demo")
+    logger.log_graph(SanityPanel(4, lambda d_in: TopK(d_in, k=1, d_sae=8), seeds=[0]))
+    logger.log_histogram(LoggedName.of("val", "cosine", Member("trained", 0)), torch.linspace(0.9, 1, 100), 2)
+    logger.finalize("success")
+    run = tmp_path / "demo" / "version_0"
+    made = sorted((folder for folder in run.iterdir() if folder.is_dir()), key=first_event)
+    names = ["P1_trained", "P2_frozen_decoder", "P3_soft_frozen_decoder", "P4_frozen_encoder", "floor", "trained-0"]
+    assert [folder.name for folder in made] == names, "TensorBoard gives colours in this order"
+    (drawn,) = EventAccumulator(str(run / "trained-0")).Reload().Histograms("val/cosine")
+    assert sum(count > 0 for count in drawn.histogram_value.bucket) == 40
+
+
+def first_event(folder: Path) -> float:
+    return EventAccumulator(str(folder)).Reload().FirstEventTimestamp()

@@ -75,7 +75,7 @@ def test_compare_and_the_verdict_have_it(run: Path, capsys: pytest.CaptureFixtur
     table = capsys.readouterr().out
     rows = [line.split()[0] for line in table.splitlines() if line.strip()]
     assert rows.index("explained_variance") < rows.index("smiles") < rows.index("cosine_to_start_mean"), "by question"
-    assert "5.005 ± 0.007" in table
+    assert "5.005±0.007" in table
     smiles = json.loads((run / "verdict.json").read_text())["metrics"]["smiles"]
     assert (smiles["label"], smiles["question"], smiles["better"]) == ("Smiles a latent", "Does it please?", "higher")
     assert smiles["baselines"]["frozen_decoder"]["difference"] == pytest.approx(5.0)
@@ -84,9 +84,9 @@ def test_compare_and_the_verdict_have_it(run: Path, capsys: pytest.CaptureFixtur
 
 def test_tensorboard_has_it(run: Path):
     curve = EventAccumulator(str(run / "trained-1")).Reload()
-    assert curve.Scalars("val/smiles")[-1].value == pytest.approx(5.01)
+    assert curve.Scalars("val_by_seed/smiles")[-1].value == pytest.approx(5.01)
     results = EventAccumulator(str(run / "verdict")).Reload()
-    assert results.Scalars("trained/smiles")[-1].value == pytest.approx(5.005)
+    assert results.Scalars("verdict/trained_smiles")[-1].value == pytest.approx(5.005)
 
 
 def test_the_page_shows_it_with_its_label_and_question(run: Path):

@@ -79,9 +79,11 @@ class RankWatch(Callback):
         self._heartbeat.start()
 
     @override
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: Lightning asks for it as it begins a checkpoint, before ranks gather their buffers."""
         if self._heartbeat is not None:
             self._heartbeat.saving = True
+        return {}
 
     @override
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sae_lightning.controls import Control
 from sae_lightning.datamodules import ActivationDataModule
+from sae_lightning.moving_line import in_bytes
 from sae_lightning.saes import SparseAutoencoder
 
 _ROWS, _GATHERED = 1024, 65_536
@@ -137,7 +138,7 @@ def fitted(sizes: Sizes, machine: Machine) -> tuple[Sizes, list[str]]:
         sizes = replace(sizes, control_samples=sizes.control_samples // 2)
     if (needed := estimate(sizes, machine).memory) > limit:
         raise ValueError(
-            f"memory: the check needs about {_bytes(needed)} and {_bytes(machine.memory)} are free; name fewer "
+            f"memory: the check needs about {in_bytes(needed)} and {in_bytes(machine.memory)} are free; name fewer "
             "--controls, fewer SAEs, or --nulls '[]'"
         )
     for name in ("draws", "control_samples"):
@@ -146,7 +147,7 @@ def fitted(sizes: Sizes, machine: Machine) -> tuple[Sizes, list[str]]:
     return sizes, notes
 
 
-def told(sizes: Sizes, cost: Estimate, machine: Machine, where: str) -> str:
+def summary(sizes: Sizes, cost: Estimate, machine: Machine, where: str) -> str:
     """Return the three lines that a user reads before it starts."""
     beside = f"{sizes.n_controls} controls from {sizes.control_samples:,} activations"
     trained = f", {sizes.trained} SAEs trained on {sizes.train_tokens:,} tokens" if sizes.trained else ""
@@ -155,8 +156,8 @@ def told(sizes: Sizes, cost: Estimate, machine: Machine, where: str) -> str:
         [
             f"time    about {duration(cost.seconds)}: {n} SAE{'s' * (n > 1)} and {beside}{trained}, measured on "
             f"{sizes.n_tokens:,}",
-            f"memory  about {_bytes(cost.memory)} of {_bytes(machine.memory)} that are free",
-            f"disk    about {_bytes(cost.disk)} in {where}",
+            f"memory  about {in_bytes(cost.memory)} of {in_bytes(machine.memory)} that are free",
+            f"disk    about {in_bytes(cost.disk)} in {where}",
         ]
     )
 
@@ -268,7 +269,3 @@ def _disk(sizes: Sizes) -> float:
 def _bytes_of_control(control: Control, sae: SparseAutoencoder) -> float:
     with torch.device("meta"):  # its shape is all that is asked for
         return _bytes_of(control.new(sae))
-
-
-def _bytes(n: float) -> str:
-    return f"{n / 1e9:.1f} GB" if n >= 1e8 else f"{max(1, n / 1e6):.0f} MB"

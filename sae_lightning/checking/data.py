@@ -260,8 +260,8 @@ def _hook(model: str, stated: Mapping[str, Any], where: str) -> tuple[str, bool]
         names = submodule_names(model)
     except ValueError as error:
         raise ValueError(f"{error}; say with --model which model {where} reads") from error
-    if (found := name_in_model(hook, names)) is not None:
-        return found
+    if (submodule := name_in_model(hook, names)) is not None:
+        return submodule
     place = place_of(hook)
     meaning = f", the {place}" if place else ""
     raise ValueError(

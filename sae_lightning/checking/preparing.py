@@ -167,7 +167,7 @@ def plan_of(
     notes = [*_notes_on_rows(measured.datamodule, request.budget.tokens), *notes]
     settings = dict(begun) if begun is not None else settings_of(request, saes, remake)
     if begun is None:
-        say(cost.told(sizes, cost.estimate(sizes, machine), machine, where))
+        say(cost.summary(sizes, cost.estimate(sizes, machine), machine, where))
         for note in notes:
             say(note)
     datamodule = measured.datamodule

@@ -68,8 +68,8 @@ def begun_training(budget: Budget, one: CheckedSAE, n_seeds: int, begun: Mapping
     return Training(budget.with_tokens(tokens), remake, seeds, _notes(len(seeds), n_seeds, remake))
 
 
-def _notes(n: int, asked: int, remake: Remake) -> list[str]:
-    if n == asked:
+def _notes(n: int, n_wanted: int, remake: Remake) -> list[str]:
+    if n == n_wanted:
         return []
     steps = remake.budget_tokens // remake.batch_size
-    return [f"Time is short: {n} seed{'s' * (n > 1)} and not {asked}, for {steps:,} steps."]
+    return [f"Time is short: {n} seed{'s' * (n > 1)} and not {n_wanted}, for {steps:,} steps."]

@@ -134,13 +134,19 @@ def _check_parts(settings: Any) -> None:
     kind = pkgutil.resolve_name(settings.model.class_path)
     if not (isinstance(kind, type) and issubclass(kind, SparseAutoencoder)):
         return
-    hooks, nulls = (_arguments(settings.data).get(name) for name in ("hook", "nulls"))
+    is_transcoder = _arguments(settings.model).get("source") is not None
+    hooks, nulls, answer = (_arguments(settings.data).get(name) for name in ("hook", "nulls", "d_answer"))
+    if answer is not None and not is_transcoder:
+        raise ValueError(
+            f"data.d_answer={answer}: a lone {kind.__name__} would read both sides as one; a transcoder has "
+            "model.source=read and model.target=answer, and a SanityPanel reads each side by itself"
+        )
     for name, parts in (("hook", hooks if isinstance(hooks, Mapping) and len(hooks) > 1 else {}), ("nulls", nulls)):
-        if parts:
+        if parts and not (is_transcoder and name == "hook"):
             raise ValueError(
                 f"data.{name}={', '.join(parts)}: a lone {kind.__name__} would read several activations side by side, "
                 "as one; take model=SanityPanel, which trains SAEs for each, or "
-                + ("name one hook" if name == "hook" else "leave out data.nulls")
+                + ("name one hook, or model.source and model.target" if name == "hook" else "leave out data.nulls")
             )
 
 

@@ -46,7 +46,7 @@ def main(args: list[str]) -> None:
     from sae_lightning import cpu_settings
     from sae_lightning.checking.check_config import CheckConfig
     from sae_lightning.checking.preparing import settings_of, yaml_of
-    from sae_lightning.commands.quiet import said_once
+    from sae_lightning.messages import own_messages
 
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
@@ -59,7 +59,7 @@ def main(args: list[str]) -> None:
         return
     groups = [{place: sae} for place, sae in saes.items()] if request.budget.trains else [saes]
     folders = _folders(settings, [names[next(iter(group))] for group in groups])
-    with said_once():
+    with own_messages():
         for group, folder in zip(groups, folders, strict=True):
             _check_group(settings, request, group, folder)
 
@@ -101,7 +101,7 @@ def _measure(plan: "Plan", folder: "CheckFolder", yaml_of: Any, options: Mapping
         def after_validate(self) -> None:
             write_verdict(Run(folder.path))
 
-    command = ["fit"] if plan.budget.trains else ["validate", "--verbose=false"]
+    command = ["fit"] if plan.budget.trains else ["validate"]
     checkpoint = folder.checkpoint if plan.budget.trains else None
     if checkpoint is not None:
         CheckCLI([*command, f"--config={folder.path / 'config.yaml'}", f"--ckpt_path={checkpoint}"])
@@ -148,9 +148,11 @@ def _loaded(settings: Namespace, places: list[str]) -> "dict[str, SparseAutoenco
     """Load the SAEs, all of one width, model and hook, by the places that they are from."""
     from sae_lightning.checking.data import refuse_others
     from sae_lightning.saes import SparseAutoencoder
+    from sae_lightning.saes.transcoder import refuse_transcoders
 
     assumed = assumed_from(settings)
     saes = {place: SparseAutoencoder.load(place, assumed or None) for place in places}
+    refuse_transcoders(saes.values(), "sae check")
     refuse_others(saes)
     return saes
 

@@ -12,6 +12,7 @@ the same SAEs, a last table says whether the latents that other seeds have too a
 import json
 from pathlib import Path
 
+from sae_lightning.colours import coloured
 from sae_lightning.commands.not_finite import say_not_finite
 from sae_lightning.commands.parser import RUN_HELP, add_margin, make_parser, parse
 
@@ -26,6 +27,9 @@ def main(args: list[str]) -> None:
         action="store_true",
         help='Print {"metrics": ..., "floors": ..., "verdicts": ..., "stability": ..., "notes": ...}, not tables.',
     )
+    parser.add_argument(
+        "--all", action="store_true", help="Every metric, the ends of the intervals, and each baseline's share."
+    )
     options = parse(parser, args[1:])
     from sae_lightning.runs import experiments_of, read_runs
     from sae_lightning.verdict import experiment_texts, experiments_as_json
@@ -36,4 +40,4 @@ def main(args: list[str]) -> None:
     if options.json:
         print(json.dumps(experiments_as_json(experiments, options.margin)))
     else:
-        print("\n\n".join(experiment_texts(experiments, options.margin)))
+        print(coloured("\n\n".join(experiment_texts(experiments, options.margin, not options.all))))

@@ -104,7 +104,7 @@ def _read_saes(run: Run) -> dict[Member, SparseAutoencoder]:
     # Random directions are drawn for one policy after another, so their order decides the numbers: it is that of names.
     members = sorted((member for member in run.saes if not member.part), key=str)
     if not members:
-        several = "; those of several hooks are not read" if run.saes else ""
+        several = "; those of several hooks, as transcoders are, are not read" if run.saes else ""
         raise ValueError(
             f"--run {run.folder}: no SAEs in {run.folder / SAES_FOLDER}, which a finished fit leaves{several}"
         )

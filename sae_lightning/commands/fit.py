@@ -26,6 +26,7 @@ from sae_lightning.callbacks.run_config import refuse_taken_folder
 from sae_lightning.causal import EntityPrompts
 from sae_lightning.checks import check_seed
 from sae_lightning.class_paths import accept_old_class_paths
+from sae_lightning.colours import coloured
 from sae_lightning.commands.before_start import check_before_start
 from sae_lightning.commands.parser import parse
 from sae_lightning.commands.rehearsal import choose_machine, say_unused_devices
@@ -36,9 +37,13 @@ from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Embedding, Images
 from sae_lightning.interpretation import Judge
 from sae_lightning.loggers import MemberTensorBoardLogger, RunFolder
+from sae_lightning.members import TRAINED
+from sae_lightning.messages import own_messages
+from sae_lightning.moving_line import wrapped
 from sae_lightning.panel import SanityPanel, built_in_place
 from sae_lightning.probing import ProbingTask
 from sae_lightning.runs import METRICS_FILE, Run, experiments_of
+from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import BiasInit, DecoderInit, L0Penalty, SAEModule
 from sae_lightning.sources import Dependence, FiringProbability, Null
 from sae_lightning.strategies import MembersStrategy
@@ -83,6 +88,10 @@ class SAECLI(LightningCLI):
 
     def __init__(self, args: list[str]) -> None:
         cpu_settings.silence_known_noise()
+        with own_messages():
+            self._run(args)
+
+    def _run(self, args: list[str]) -> None:
         cpu_settings.limit_threads()
         cpu_settings.choose_products()
         cpu_settings.separate_large_tensors()
@@ -109,6 +118,17 @@ class SAECLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Return the commands of the trainer; an SAE has no ``predict``."""
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+
+    @override
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Leave out Lightning's table after a validation, and list its many options of the trainer last in the help."""
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        groups: Any = parser._action_groups
+        groups.sort(key=lambda group: group is (parser.groups or {}).get("trainer"))
+        parser.usage = f"sae {subcommand} [--config CONFIG] [options]"
+        if subcommand != "fit":
+            parser.set_defaults({"verbose": False})
+        return parser
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -272,28 +292,19 @@ class SAECLI(LightningCLI):
                 f"nothing was left to train: the checkpoint is at step {resumed.step}, the end of the run. More "
                 "data.train_samples, trainer.max_epochs or trainer.max_steps let it go on"
             )
-        has_curves = any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers)
-        files = {
-            "TensorBoard": f"tensorboard --logdir {run}" if has_curves else None,
-            "metrics": run / METRICS_FILE,
-            "checkpoints": run / "checkpoints",
-            "SAEs": run / "saes",
-            "one page": f"sae report {run}" if (run / METRICS_FILE).is_file() else None,
-        }
-        left = {name: place for name, place in files.items() if place and (isinstance(place, str) or place.exists())}
-        print("\n".join(f"{name + ':':<13}{place}" for name, place in left.items()))
+        if (run / METRICS_FILE).is_file():
+            print(_what_next(run, any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers)))
         if isinstance(self.trainer.logger, MemberTensorBoardLogger) and (run / METRICS_FILE).is_file():
             from sae_lightning.report.tensorboard import into_tensorboard
 
             into_tensorboard(run)
 
     def after_validate(self) -> None:
-        """Print the table of metrics."""
-        self._print_table()
+        """Print the table of metrics, and what to do next."""
+        if (run := self._print_table()) is not None and (run / METRICS_FILE).is_file():
+            print(_what_next(run, False))
 
-    def after_test(self) -> None:
-        """Print the table of metrics."""
-        self._print_table()
+    after_test = after_validate
 
     def _print_table(self) -> Path | None:
         """Print the table of a run that has validated; return its folder, or None on other ranks and without one."""
@@ -303,8 +314,23 @@ class SAECLI(LightningCLI):
         if (run / METRICS_FILE).is_file():
             finished = Run(run)
             write_verdict(finished)
-            print("\n" + "\n\n".join(experiment_texts(experiments_of([finished]))) + "\n")
+            print("\n" + coloured("\n\n".join(experiment_texts(experiments_of([finished]), is_short=True))) + "\n")
         return run
+
+
+def _what_next(run: Path, has_curves: bool) -> str:
+    """Say which commands go on from a run, and what it has left."""
+    saes = sorted(str(file.parent.relative_to(run / SAES_FOLDER)) for file in (run / SAES_FOLDER).rglob("sae.json"))
+    first = next((key for key in saes if f"{TRAINED}/" in key), saes[0] if saes else None)
+    commands = {
+        f"sae report {run}": "one HTML page: charts, verdict, latents",
+        f"sae compare {run} --all": "the tables with every metric",
+        f"sae explain {run} {first} 0" if first else "": "one latent",
+        f"tensorboard --logdir {run}" if has_curves else "": "curves",
+    }
+    left = [name for name in (METRICS_FILE, "checkpoints", SAES_FOLDER) if (run / name).exists()]
+    lines = [f"  {command}\n      {what}" for command, what in commands.items() if command]
+    return "\n".join(["next:", *lines, wrapped(f"kept in {run}: {', '.join(left)}", 2)])
 
 
 def _name_of(strategy: Any) -> str:

@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from sae_lightning.trainer import refuse_half_weights
+from sae_lightning.trainer import has_float64, refuse_half_weights, refuse_without_float64
 
 _MACHINE = ("accelerator", "strategy", "devices", "num_nodes", "precision")
 _USUAL = ("auto", 1, "32-true")
@@ -46,14 +46,12 @@ def choose_machine(settings: Any) -> None:
         raise ValueError(f"{what}: {reason} This machine has {_devices()}; leave these out to train on one") from error
     finally:
         log.setLevel(level)
-    if isinstance(trainer.accelerator, MPSAccelerator) and not _has_float64("mps"):
+    if isinstance(trainer.accelerator, MPSAccelerator):
         if settings.accelerator != "auto":
-            raise ValueError(
-                f"trainer.accelerator={settings.accelerator}: metrics are sums in float64, which this device lacks; "
-                "take trainer.accelerator=cpu"
-            )
-        rank_zero_info("The Apple GPU stays unused: it has no float64, in which metrics are summed.")
-        settings.accelerator = "cpu"
+            refuse_without_float64(settings.accelerator, "mps")
+        elif not has_float64("mps"):
+            rank_zero_info("The Apple GPU stays unused: it has no float64, in which metrics are summed.")
+            settings.accelerator = "cpu"
 
 
 def say_unused_devices(trainer: Trainer) -> None:
@@ -74,11 +72,3 @@ def _is_plain(value: Any) -> bool:
 def _devices() -> str:
     n = torch.cuda.device_count()
     return f"{n} GPU{'s' * (n > 1)} and a CPU" if n else "a CPU and no GPU that torch can use"
-
-
-def _has_float64(device: str) -> bool:
-    try:
-        torch.zeros(1, dtype=torch.float64, device=device)
-    except (TypeError, RuntimeError, NotImplementedError):
-        return False
-    return True

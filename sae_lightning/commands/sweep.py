@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 from typing_extensions import override
 
-from sae_lightning.callbacks import MetricsFile, ThroughputBar
+from sae_lightning.callbacks import MetricsFile, Opening, Speed, ThroughputBar
 from sae_lightning.checks import check_above
 from sae_lightning.commands.fit import SAECLI
 from sae_lightning.evaluators import Convergence, Evaluator, Reconstruction, Sparsity
@@ -81,8 +81,9 @@ class SweepCLI(SAECLI):
     def _default_callbacks(self) -> list[tuple[Callback, type]]:
         """Return the callbacks that print and keep the results; no SAE of a sweep is kept."""
         defaults: list[tuple[Callback, type]] = [(Reconstruction(), Reconstruction), (Sparsity(), Sparsity)]
+        defaults.append((Speed(), Speed))
         if self.settings.trainer.enable_progress_bar is not False:
-            defaults.append((ThroughputBar(), ProgressBar))
+            defaults += [(Opening(), Opening), (ThroughputBar(), ProgressBar)]
         return [*defaults, (Convergence(), Convergence), (MetricsFile(), MetricsFile)]
 
     @override

@@ -12,10 +12,12 @@ from sae_lightning.checks import check_whole
 from sae_lightning.controls.base import Control, measured_l0
 from sae_lightning.distributed import Ranks, all_gather_int, all_reduce_sum
 from sae_lightning.members import TRAINED, Member
+from sae_lightning.moving_line import LINE
 from sae_lightning.provenance import describe
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.module import ActivationData, SAEModule
+from sae_lightning.saes.transcoder import refuse_transcoders
 from sae_lightning.trainer import any_datamodule_of
 
 _DIGITS_OF_A_SEED = 8
@@ -85,6 +87,7 @@ class ReferencesAndControls:
             part, _, name = key.rpartition("/")
             check_name("references", name)
             sae = SparseAutoencoder.load(where)
+            refuse_transcoders([sae], f"references.{key}={where}")
             own_fingerprint = fingerprint(sae.state_dict())
             same = known.setdefault((part, own_fingerprint), key)
             if same != key:
@@ -150,7 +153,8 @@ class ReferencesAndControls:
         samples = module.draw_calibration_sample(self.n_samples)
         l0s: dict[Member, float] = {}
         seeds: dict[Member, int] = {}
-        for member, (control, reference) in waiting.items():
+        for number, (member, (control, reference)) in enumerate(waiting.items()):
+            LINE.show("making controls", number, len(waiting), str(member))
             sae = self.saes[reference]
             x = module.activations_for(reference, samples).to(sae.W_dec.device)
             if reference not in l0s:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Bool, Float
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
@@ -20,7 +19,7 @@ from sae_lightning.datamodules.norms import STATE_KEY, norms_of_checkpoint
 from sae_lightning.datamodules.packing import RowMaker
 from sae_lightning.datamodules.readers import JoinedReaders, own_readers
 from sae_lightning.datamodules.stream import Loader, Stream
-from sae_lightning.distributed import Ranks, all_gather_object, world_size
+from sae_lightning.distributed import Ranks, all_gather_object, gather_on_first, world_size
 from sae_lightning.images import Images
 from sae_lightning.members import Member
 from sae_lightning.provenance import arguments_of, refuse_other_activations
@@ -49,6 +48,7 @@ class ActivationDataModule(LightningDataModule, ABC):
         images: what the model sees; None where it reads no images.
         mask: valid positions of an image, [n_positions] bool; None where the model reads no images.
         massive: which activations are massive; None where that is not asked.
+        buffer_bytes: of the buffer of a reader, which a checkpoint holds too.
         checkpoint: file that the trainer will load, where that is known before; it says what is massive.
     """
 
@@ -59,6 +59,7 @@ class ActivationDataModule(LightningDataModule, ABC):
     images: Images | None = None
     mask: Tensor | None = None
     massive: MassiveRule | None = None
+    buffer_bytes: int = 0
     checkpoint: str | Path | None = None
 
     def __init__(self, batch_size: int, train_samples: int, val_samples: int, seed: int) -> None:
@@ -107,7 +108,17 @@ class ActivationDataModule(LightningDataModule, ABC):
     @property
     def null_parts(self) -> tuple[str, ...]:
         """Names of the parts that are null versions of the activations; the activations themselves are part ""."""
-        return tuple(self.source.nulls) if isinstance(self.source, NullSource) else ()
+        return tuple(self.source.null_parts) if isinstance(self.source, NullSource) else ()
+
+    @property
+    def nulls_of_parts(self) -> dict[str, tuple[str, str]]:
+        """The name of the null and the hook, "" where there is one, of each part that is a null version."""
+        return dict(self.source.null_parts) if isinstance(self.source, NullSource) else {}
+
+    @property
+    def hook_widths(self) -> dict[str, int]:
+        """Width of the activations at each hook by name where there are several, without nulls; else empty."""
+        return dict(self.source.source.widths if isinstance(self.source, NullSource) else self.source.widths)
 
     @property
     def noise_parts(self) -> tuple[str, ...]:
@@ -325,7 +336,7 @@ class ActivationDataModule(LightningDataModule, ABC):
             return
         if not state:
             self.massive.keep_all()
-        elif state["norms"].keys() == ({""} if self.null_parts else set(self.widths) or {""}):
+        elif state["norms"].keys() == (set(self.hook_widths) or {""}):
             self.massive.load_state_dict(state)
 
     def is_massive(self, x: Float[Tensor, "n d"], part: str) -> Bool[Tensor, " n"] | None:
@@ -337,7 +348,7 @@ class ActivationDataModule(LightningDataModule, ABC):
         """
         if self.massive is None or part in self.null_parts:
             return None
-        columns = columns_by_part(self.widths) if self.widths and not self.null_parts else {"": slice(None)}
+        columns = columns_by_part(self.hook_widths) or {"": slice(None)}
         here = {part: slice(None)} if part in columns else columns
         return ~self.massive.keeps({hook: row_norms(x[:, own]) for hook, own in here.items()})
 
@@ -372,12 +383,6 @@ def check_batches(batch_size: int, train_samples: int, val_samples: int, seed: i
 
 def _gather(own: dict[str, Any], n_readers: int) -> list[dict[str, Any]]:
     """Return the states of all readers on the rank that writes checkpoints, elsewhere placeholders for others."""
-    of_ranks = [own]
-    if world_size() > 1:
-        of_ranks = [own] * world_size()
-        group = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")  # not through a GPU's memory
-        dist.gather_object(own, of_ranks if dist.get_rank() == 0 else None, group=group)
-        if group is not None:
-            dist.destroy_process_group(group)
+    of_ranks = gather_on_first(own) if world_size() > 1 else [own]
     states = {number: state for of_rank in of_ranks for number, state in of_rank.items()}
     return [states.get(str(number), {}) for number in range(n_readers)]

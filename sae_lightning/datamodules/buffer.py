@@ -13,6 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.datamodules.stream import Stream
+from sae_lightning.moving_line import LINE
 
 
 class ShuffleBuffer:
@@ -143,6 +144,8 @@ class BufferedStream(Stream):
         at_first = max(3 * self.batch_size // 2, buffer.capacity // 10)
         enough = at_first + self.served * self.batch_size
         while buffer.filled < self.batch_size or (buffer.free >= self.block_tokens and buffer.filled < enough):
+            if not self.served:
+                LINE.show("filling the buffer", buffer.filled, min(enough, buffer.capacity))
             buffer.add(self.next_block())
 
     @override

@@ -17,6 +17,7 @@ from sae_lightning.datamodules.norms import measure_norms
 from sae_lightning.datamodules.stream import Loader
 from sae_lightning.datamodules.token_stream import in_batches, valid_activations
 from sae_lightning.distributed import all_gather_int
+from sae_lightning.moving_line import LINE
 from sae_lightning.sources import ActivationSource, HookedModel, Null, NullSource
 from sae_lightning.sources.massive import MassiveRule
 
@@ -72,6 +73,7 @@ class ModelActivations(ActivationDataModule):
         self.source = NullSource(source, nulls, partial(self._sample, source)) if nulls else source
         self.loss_samples, self.rows_at_once, self.positions = loss_samples, rows_at_once, positions
         self.buffer_samples, self.buffer_dtype = buffer_samples, getattr(torch, buffer_dtype)
+        self.buffer_bytes = buffer_samples * self.d_in * self.buffer_dtype.itemsize
         self._heldout: Tensor | None = None
         self._n_val_batches: int | None = None
 
@@ -156,7 +158,8 @@ class ModelActivations(ActivationDataModule):
     def _sample(self, source: ActivationSource, n: int) -> Float[Tensor, "n d_in"]:
         blocks = self.train_blocks()
         parts: list[Tensor] = []
-        while sum(map(len, parts)) < n:
+        while (n_read := sum(map(len, parts))) < n:
+            LINE.show("reading activations to start from", n_read, n)
             parts.append(valid_activations(source, self.inputs(next(blocks))))
         activations = torch.cat(parts)
         shuffled = torch.randperm(len(activations), generator=torch.Generator().manual_seed(self.seed))[:n]

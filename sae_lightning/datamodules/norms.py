@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from sae_lightning.moving_line import LINE
 from sae_lightning.saes.module import columns_by_part
 from sae_lightning.sources import HookedModel
 from sae_lightning.sources.massive import HookNorms, MassiveRule, norms_of_sample
@@ -49,7 +50,8 @@ def measure_norms(data: "ModelActivations", source: HookedModel, ratio: float) -
     """
     n, blocks = sample_size(data.rows_at_once * data.positions), data.train_blocks()
     samples, positions, ids = list[Tensor](), list[Tensor](), list[Tensor]()
-    while sum(map(len, samples)) < n:
+    while (n_read := sum(map(len, samples))) < n:
+        LINE.show("measuring norms", n_read, n)
         inputs = data.inputs(next(blocks))
         if not len(inputs.mask):  # none of these images can be decoded
             continue

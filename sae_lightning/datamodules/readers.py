@@ -92,7 +92,7 @@ class JoinedReaders(Stream):
         self._draw()
         own = torch.full((self.n_slots, *self.size), torch.nan, dtype=self.dtype, device=self.device)
         for slot, number in enumerate(self._drawn):
-            own[slot] = self._drawn[number]
+            own[slot].copy_(self._drawn[number], non_blocking=True)
         group = group_of(Ranks.OTHER_MEMBERS)
         gathered = own.new_empty((dist.get_world_size(group), *own.shape))
         work = dist.all_gather([_bytes(of_rank) for of_rank in gathered], _bytes(own), group=group, async_op=True)
@@ -102,9 +102,13 @@ class JoinedReaders(Stream):
         try:
             for number, reader in self.readers.items():
                 if number not in self._drawn:
-                    self._drawn[number] = next(reader)
+                    self._drawn[number] = self._ready_to_copy(next(reader))
         except Exception as error:
             self._error = error
+
+    def _ready_to_copy(self, batch: Tensor) -> Tensor:
+        """Return a batch that a GPU can fetch while it works: from other memory of the CPU it would have to wait."""
+        return batch.pin_memory() if torch.device(self.device).type == "cuda" and not batch.is_cuda else batch
 
     def _raise(self) -> None:
         if (error := self._error) is not None:

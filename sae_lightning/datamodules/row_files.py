@@ -146,10 +146,10 @@ def _column_of(path: Path, name: str, content: "Mapping[str, Tensor | Column]", 
 def _tensor_files(paths: str | Sequence[str]) -> list[Path]:
     """Return the files, in which order rows are read."""
     listed = [paths] if isinstance(paths, str) else list(paths)
-    found = find_files("paths", listed)
-    files = [path for path in found if path.suffix.lower() in SUFFIXES]
+    listed_files = find_files("paths", listed)
+    files = [path for path in listed_files if path.suffix.lower() in SUFFIXES]
     named = {Path(path).expanduser().resolve() for path in listed}
-    other = [path for path in found if path not in files and (path.resolve() in named or not files)]
+    other = [path for path in listed_files if path not in files and (path.resolve() in named or not files)]
     if other:
         raise ValueError(f"paths: {other[0]} is no file of activations: expected {', '.join(SUFFIXES)}")
     return files

@@ -54,6 +54,8 @@ class SyntheticDataModule(ActivationDataModule):
         nulls: null versions of the samples, by names of yours, on which a SanityPanel trains the same SAEs again:
             GaussianMatched, ShuffledDimensions, RandomRotation. Default: none.
         seed: decides the features and every sample.
+        d_answer: width of an answer beside each activation, for transcoders: samples then have the parts `read` and
+            `answer`. Default: none.
     """
 
     source: SyntheticSource | NullSource
@@ -71,9 +73,12 @@ class SyntheticDataModule(ActivationDataModule):
         val_samples: int = 65_536,
         nulls: dict[str, Null] | None = None,
         seed: int = 0,
+        d_answer: int | None = None,
     ) -> None:
         super().__init__(batch_size, train_samples, val_samples, seed)
-        source = SyntheticSource(firing_probability, d_in, n_features, coefficient_sigma, dependence, sample_norm, seed)
+        source = SyntheticSource(
+            firing_probability, d_in, n_features, coefficient_sigma, dependence, sample_norm, seed, d_answer
+        )
         self.source = NullSource(source, nulls, partial(self._sample, source)) if nulls else source
 
     @override

@@ -11,6 +11,7 @@ from sae_lightning.evaluators.concept_purity import ConceptPurity
 from sae_lightning.evaluators.convergence import Convergence
 from sae_lightning.evaluators.drift import Drift
 from sae_lightning.evaluators.latent_images import LatentImages
+from sae_lightning.evaluators.linear_maps import LinearMaps
 from sae_lightning.evaluators.loss_recovered import LossRecovered
 from sae_lightning.evaluators.meta_latents import MetaLatents
 from sae_lightning.evaluators.meta_steering import MetaSteering
@@ -36,6 +37,7 @@ __all__ = [
     "Evaluator",
     "Items",
     "LatentImages",
+    "LinearMaps",
     "LossRecovered",
     "MetaLatents",
     "MetaSteering",

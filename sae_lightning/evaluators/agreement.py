@@ -97,15 +97,15 @@ class Directions:
     """What is compared of one SAE.
 
     Args:
-        decoder: [n_latents, d_in].
+        decoder: [n_latents, d_out].
         encoder: [n_latents, d_in].
     """
 
-    decoder: Float[Tensor, "n_latents d_in"]
+    decoder: Float[Tensor, "n_latents d_out"]
     encoder: Float[Tensor, "n_latents d_in"]
 
     @property
-    def both(self) -> Float[Tensor, "n_latents twice_d_in"]:
+    def both(self) -> Float[Tensor, "n_latents d_out_and_d_in"]:
         """Rows whose cosine is the mean of the decoder's and the encoder's."""
         return torch.cat([normalize(self.decoder.float(), dim=1), normalize(self.encoder.float(), dim=1)], 1)
 
@@ -116,7 +116,7 @@ class Directions:
     @property
     def is_finite(self) -> bool:
         """Whether there are latents, and all their directions are numbers."""
-        return len(self.decoder) > 0 and bool(self.both.isfinite().all())
+        return len(self.decoder) > 0 and all(bool(rows.isfinite().all()) for rows in (self.decoder, self.encoder))
 
 
 PairOfDirections: TypeAlias = tuple[Directions, Directions]
@@ -169,13 +169,28 @@ def agreement(
     return scores
 
 
-def random_pairs(init: DecoderInit, sae: SparseAutoencoder, samples: Float[Tensor, "n d_in"]) -> list[PairOfDirections]:
-    """Draw pairs of dictionaries of this start, `n_draws` of them; their encoders are their decoders."""
+def random_pairs(
+    init: DecoderInit,
+    sae: SparseAutoencoder,
+    samples: Float[Tensor, "n d_in"],
+    target_samples: Float[Tensor, "n d_out"] | None = None,
+) -> list[PairOfDirections]:
+    """Draw pairs of dictionaries of this start, `n_draws` of them; their encoders are their decoders.
+
+    Args:
+        init: the start.
+        sae: whose size they have.
+        samples: activations that it reads.
+        target_samples: what a transcoder answers with to these; its encoders get a draw of their own.
+    """
     generator = torch.Generator().manual_seed(_CHANCE_SEED)
 
     def draw() -> Directions:
-        directions = init.directions(sae.d_sae, sae.d_in, generator, samples).to(sae.W_dec.device)
-        return Directions(directions, directions)
+        answers = samples if target_samples is None else target_samples
+        decoder = init.directions(sae.d_sae, sae.d_out, generator, answers).to(sae.W_dec.device)
+        if target_samples is None:
+            return Directions(decoder, decoder)
+        return Directions(decoder, init.directions(sae.d_sae, sae.d_in, generator, samples).to(sae.W_dec.device))
 
     return [(draw(), draw()) for _ in range(n_draws(sae.d_sae))]
 

@@ -122,6 +122,7 @@ class AutoInterp(Repeated, TextEvaluator):
     """
 
     declares = (ACCURACY, ACCURACY_WEIGHTED, SHARE_ABOVE, DENSE_FRACTION, ALIVE_FRACTION)
+    takes_transcoders = True
 
     def __init__(
         self,

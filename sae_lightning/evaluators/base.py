@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
@@ -28,8 +29,10 @@ from sae_lightning.evaluators.scores import Scores, join_ranks
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member, Tag, by_part
 from sae_lightning.metric import Metric
+from sae_lightning.moving_line import LINE
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.transcoder import refuse_transcoders
 from sae_lightning.trainer import any_datamodule_of
 
 T = TypeVar("T")
@@ -68,6 +71,8 @@ class Evaluator(Callback, ABC):
 
     takes_split: ClassVar[bool] = False
     """Whether it can measure SAEs whose latents lie on several ranks: of weights it sees those of one rank."""
+    takes_transcoders: ClassVar[bool] = False
+    """Whether it knows that a transcoder answers at another place than it reads."""
 
     # For subclasses
     # ----------------------------------------------------------------------------------------------------
@@ -89,6 +94,8 @@ class Evaluator(Callback, ABC):
         """Check that there is something to evaluate."""
         if not isinstance(pl_module, SAEModule):
             raise ValueError(f"{type(self).__name__}: expected an SAE or a SanityPanel, got {type(pl_module).__name__}")
+        if not self.takes_transcoders:
+            refuse_transcoders(pl_module.all_members.values(), type(self).__name__)
         if self.compares_members and world_size(OTHERS) > 1:
             raise ValueError(
                 f"{type(self).__name__} compares members with each other, and with trainer.strategy=members they are "
@@ -145,6 +152,7 @@ class Evaluator(Callback, ABC):
         if not self._is_active:
             return
         assert isinstance(pl_module, SAEModule)
+        LINE.show(f"measuring {type(self).__name__}")
         measured = join_ranks(list(self.scores(trainer, pl_module, stage)), list(pl_module.all_members))
         self.measured = {scores.metric.name: scores for scores in measured}
         self.latent_scores = join_latents(self.latent_scores)
@@ -218,8 +226,11 @@ def evaluate_across_ranks(members: Mapping[Member, M], measure: Callable[[Member
 
     For costly questions that need no batches of the stream. Results are pickled: plain Python and CPU tensors.
     """
-    own = list(members)[rank() :: world_size()]
-    gathered = all_gather_object({member: measure(member, members[member]) for member in own})
+    own, measured = list(members)[rank() :: world_size()], dict[Member, T]()
+    for member in own:
+        LINE.show("measuring", len(measured), len(own), str(member))
+        measured[member] = measure(member, members[member])
+    gathered = all_gather_object(measured)
     results = {member: result for results_of_rank in gathered for member, result in results_of_rank.items()}
     return {member: results[member] for member in members}
 
@@ -279,7 +290,12 @@ class _Histogram:
         """Give it to the loggers."""
         for logger in trainer.loggers:
             experiment = getattr(logger, "experiment", None)
-            if hasattr(logger, "log_histogram"):
+            if isinstance(logger, WandbLogger):
+                from wandb import Histogram
+
+                values = self.values[self.values.isfinite()].tolist()
+                logger.log_metrics({str(self.name): Histogram(values)}, trainer.global_step)
+            elif hasattr(logger, "log_histogram"):
                 logger.log_histogram(self.name, self.values, trainer.global_step)
             elif experiment is not None and hasattr(experiment, "add_histogram"):
                 experiment.add_histogram(str(self.name), self.values, trainer.global_step)
@@ -297,12 +313,14 @@ class _Image:
     def draw(self, trainer: Trainer) -> None:
         """Give it to the loggers."""
         chart = f"{self.stage}/{self.tag}"
+        name = chart if self.member is None else str(LoggedName(self.stage, self.tag, self.member))
         for logger in trainer.loggers:
             experiment = getattr(logger, "experiment", None)
-            if hasattr(logger, "log_image"):
+            if isinstance(logger, WandbLogger):
+                logger.log_image(name, [self.image], trainer.global_step)
+            elif hasattr(logger, "log_image"):
                 logger.log_image(chart, self.member, self.image, trainer.global_step)
             elif experiment is not None and hasattr(experiment, "add_image"):
-                name = chart if self.member is None else str(LoggedName(self.stage, self.tag, self.member))
                 experiment.add_image(name, self.image, trainer.global_step, dataformats="HWC")
 
 

@@ -1,4 +1,7 @@
-"""Edits at a hook: the reconstruction of a member, zero, or the mean in place of the activation."""
+"""Edits at a hook: the reconstruction of a member, zero, or the mean in place of the activation.
+
+A transcoder is asked for what it answers to the activations at its source, and the answer stands at its target.
+"""
 
 from functools import partial
 
@@ -40,7 +43,8 @@ def check_one_hook(evaluator: str, datamodule: ActivationDataModule, module: Lig
 def edits_by_part(datamodule: ActivationDataModule, module: SAEModule) -> dict[str, dict[str | Member, Edit]]:
     """Return for each part of the activations the ablations by name, and the reconstruction of each member.
 
-    Members that read null activations are left out. A collective call: all ranks have the same mean.
+    Members that read null activations are left out. A collective call: all ranks have the same mean. Edits for
+    transcoders take what is read and return what stands at the target.
     """
     mean = mean_activation(datamodule, module.device)
     edits: dict[str, dict[str | Member, Edit]] = {}
@@ -48,9 +52,11 @@ def edits_by_part(datamodule: ActivationDataModule, module: SAEModule) -> dict[s
         if member.part in datamodule.null_parts:
             continue
         if member.part not in edits:
-            mean_of_part = module.activations_for(member, mean[None])
-            edits[member.part] = {"zero": torch.zeros_like, "mean": partial(_everywhere, value=mean_of_part)}
-        edits[member.part][member] = partial(_reconstruction, sae=sae)
+            target = module.target_for(member, mean[None])
+            mean_of_part = module.activations_for(member, mean[None]) if target is None else target
+            ablations = {"zero": torch.zeros_like(mean_of_part), "mean": mean_of_part}
+            edits[member.part] = {name: partial(_everywhere, value=value) for name, value in ablations.items()}
+        edits[member.part][member] = partial(reconstruction, sae=sae)
     return edits
 
 
@@ -65,10 +71,11 @@ def mean_activation(datamodule: ActivationDataModule, device: torch.device) -> F
     return total[:-1] / total[-1]
 
 
-def _reconstruction(x: Tensor, sae: SparseAutoencoder) -> Tensor:
+def reconstruction(x: Tensor, sae: SparseAutoencoder) -> Tensor:
+    """Return what an SAE makes of activations, where it is."""
     x_hat: Tensor = sae(x.to(sae.W_dec.device))
     return x_hat
 
 
 def _everywhere(x: Tensor, value: Tensor) -> Tensor:
-    return value.expand_as(x)
+    return value.expand(len(x), -1)

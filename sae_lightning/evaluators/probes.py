@@ -149,6 +149,8 @@ class Probing(Repeated):
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
+    takes_split = True
+    takes_transcoders = True
     declares = tuple(
         describe(probe, set_name)
         for describe in (accuracy_metric, auroc_metric)

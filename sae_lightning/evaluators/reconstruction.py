@@ -85,6 +85,8 @@ class Reconstruction(Evaluator):
     Where massive activations were left out of the held-out data, massive_fraction says how many. Where they were kept,
     with max_norm_ratio null, explained_variance_without_massive is that of all others.
 
+    Of a transcoder all this is said of its target, beside which the best linear map has to be seen (`LinearMaps`).
+
     Args:
         every_n_validations: 1 or more; the last validation always counts.
     """
@@ -94,11 +96,14 @@ class Reconstruction(Evaluator):
     _datamodule: ActivationDataModule | None = None
 
     takes_split = True
+    takes_transcoders = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the datamodule, which knows what is massive."""
         super().setup(trainer, pl_module, stage)
         self._datamodule = datamodule_of(trainer)
+        assert isinstance(pl_module, SAEModule)
+        self._targets = pl_module.targets
 
     def start(self, module: SAEModule) -> None:
         """Make fresh metrics."""
@@ -116,39 +121,43 @@ class Reconstruction(Evaluator):
         for member, sae in module.members.items():
             if member.part not in self._firsts:
                 self._firsts[member.part] = member
-                self._mean_predictions[member.part] = MeanPrediction(sae.d_in).to(module.device)
-            self._metrics[EXPLAINED_VARIANCE][member] = ExplainedVariance(sae.d_in).to(module.device)
+                self._mean_predictions[member.part] = MeanPrediction(sae.d_out).to(module.device)
+            self._metrics[EXPLAINED_VARIANCE][member] = ExplainedVariance(sae.d_out).to(module.device)
             if self._keeps_massive:
-                self._without_massive[member] = ExplainedVariance(sae.d_in).to(module.device)
+                self._without_massive[member] = ExplainedVariance(sae.d_out).to(module.device)
             self._metrics[COSINE][member] = CosineSimilarity().to(module.device)
             self._metrics[RELATIVE_NORM][member] = RelativeNorm().to(module.device)
         self._errors: dict[Member, list[Any]] = {member: [] for member in module.members}
         self._moments: dict[str, list[Tensor]] = {part: [] for part in self._firsts}
 
     def update(self, steps: Mapping[Member, Step]) -> None:
-        """Take in x and x_hat of each member; all that read one part have the same x."""
+        """Take in target and x_hat of each member; all that read one part have the same target."""
         for member, step in steps.items():
             for members in self._metrics.values():
-                members[member].update(step.x, step.x_hat)
+                members[member].update(step.target, step.x_hat)
             # The sum so far; the differences at the end are the batches' own.
             self._errors[member].append(self._metrics[EXPLAINED_VARIANCE][member].squared_error)
         for part, member in self._firsts.items():
-            self._mean_predictions[part].update(steps[member].x)
-            self._moments[part].append(moments_update(steps[member].x))
+            self._mean_predictions[part].update(steps[member].target)
+            self._moments[part].append(moments_update(steps[member].target))
             if self._keeps_massive:
                 self._update_without_massive(part, steps)
 
     def _update_without_massive(self, part: str, steps: Mapping[Member, Step]) -> None:
         assert self._datamodule is not None
-        massive = self._datamodule.is_massive(steps[self._firsts[part]].x, part)
+        first = steps[self._firsts[part]]
+        massive = self._datamodule.is_massive(first.x, part)
         if massive is None:  # a null
             return
+        if part in self._targets:
+            at_target = self._datamodule.is_massive(first.target, self._targets[part])
+            massive = massive if at_target is None else massive | at_target
         self._n_massive += massive.sum()
         kept = ~massive
-        self._moments_without.setdefault(part, []).append(moments_update(steps[self._firsts[part]].x[kept]))
+        self._moments_without.setdefault(part, []).append(moments_update(first.target[kept]))
         for member, step in steps.items():
             if member.part == part:
-                self._without_massive[member].update(step.x[kept], step.x_hat[kept])
+                self._without_massive[member].update(step.target[kept], step.x_hat[kept])
                 errors = self._errors_without.setdefault(member, [])
                 errors.append(self._without_massive[member].squared_error)
 
@@ -169,13 +178,17 @@ class Reconstruction(Evaluator):
         yield from self._scores_about_massive()
         yield Scores(FVU, {member: 1 - value for member, value in explained.items()}, 1.0)
         datamodule = datamodule_of(trainer)
-        for null in datamodule.null_parts if datamodule is not None else ():
+        nulls: dict[str, dict[str, str]] = {}
+        for part, (null, hook) in (datamodule.nulls_of_parts if datamodule is not None else {}).items():
+            nulls.setdefault(null, {})[hook] = part
+        for null, part_of in nulls.items():
             differences = {  # controls are of the activations alone
                 member: value - explained[on_null]
                 for member, value in explained.items()
-                if not member.part and (on_null := Member(member.policy, member.seed, null)) in explained
+                if member.part in part_of
+                and (on_null := Member(member.policy, member.seed, part_of[member.part])) in explained
             }
-            yield Scores(beyond(null), differences, {"": 0.0})
+            yield Scores(beyond(null), differences, dict.fromkeys((member.part for member in differences), 0.0))
 
     def _scores_about_massive(self) -> Iterator[Scores]:
         """Say what massive activations are left out, or what they decide; nothing where there are none."""

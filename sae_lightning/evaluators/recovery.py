@@ -5,6 +5,7 @@ from math import nan
 from statistics import fmean
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -18,7 +19,8 @@ from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import FiringMatch, best_cosine, best_match, matched_cosine, uniqueness
 from sae_lightning.metrics.random_dictionary import random_dictionaries
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.module import SAEModule, Step, columns_by_part
 
 # The matching takes two minutes for this many features and latents, and hours for a few times as many.
 LARGEST_MATCHING = 16384
@@ -104,6 +106,23 @@ FIRING_F1 = Metric(
     floor=_NO_FIRING,
     computed="harmonic mean of the precision and the recall of a latent; mean over latents",
 )
+READ_COSINE = Metric(
+    "mean_best_cosine_read",
+    "Nearest encoder direction to each true feature (cosine)",
+    FINDS_FEATURES,
+    better="higher",
+    floor=_CHANCE,
+    computed="mean over true features of the largest cosine of what is read of it to an encoder direction",
+)
+BOTH_SIDES = Metric(
+    "same_latent_reads_and_writes",
+    "True features that one latent reads and writes",
+    FINDS_FEATURES,
+    better="higher",
+    floor=_CHANCE,
+    computed="share of true features whose nearest encoder direction is that of the latent with the nearest decoder "
+    "direction",
+)
 _OF_FIRINGS = {"precision": FIRING_PRECISION, "recall": FIRING_RECALL, "f1": FIRING_F1}
 
 
@@ -123,6 +142,11 @@ class Recovery(Evaluator):
     1024 directions in all; those of the firings are 0, an SAE that does nothing. Intervals are over features, and for
     firings over latents.
 
+    Of a transcoder, on data with an answer, decoder directions are compared with the features in the answer, and also
+
+    - mean_best_cosine_read: the same for encoder directions and the features in what is read.
+    - same_latent_reads_and_writes: share of features for which the nearest of both are of one latent.
+
     Args:
         threshold: cosine above which a feature counts as recovered, between 0 and 1.
         every_n_validations: 1 or more; the last validation always counts.
@@ -138,30 +162,44 @@ class Recovery(Evaluator):
         FIRING_PRECISION,
         FIRING_RECALL,
         FIRING_F1,
+        READ_COSINE,
+        BOTH_SIDES,
     )
+    takes_transcoders = True
 
     def __init__(self, threshold: float = 0.8, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)
         check_inside(0, 1, threshold=threshold, hint="a cosine, for example 0.8")
         self.threshold = threshold
-        self._chance: dict[int, dict[Metric, float]] = {}
+        self._chance: dict[tuple[int, str], dict[Metric, float]] = {}
         self._firings: dict[Member, FiringMatch] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that the data have known features."""
         super().setup(trainer, pl_module, stage)
         self._datamodule, self._features = data_with_truth(self, trainer, "features")
+        assert isinstance(pl_module, SAEModule)
+        self._targets = pl_module.targets
+
+    def _features_of(self, part: str) -> Tensor:
+        """Return the true features in a part of the activations; null versions are compared with those of the data."""
+        widths = self._datamodule.hook_widths
+        return self._features[:, columns_by_part(widths)[part]] if part in widths else self._features
+
+    def _written(self, part: str) -> Tensor:
+        """Return the true features in what members that read a part reconstruct."""
+        return self._features_of(self._targets.get(part, part))
 
     def start(self, module: SAEModule) -> None:
         """Find the best match of each latent, where the data have true codes to compare firings with."""
         true_codes = self._datamodule.val_codes()
         if true_codes is None:
             return
-        features = self._features.to(module.device)
         self._true_codes: Iterator[Code] = true_codes
         self._firings = {
             member: FiringMatch(len(features), best_match(sae.W_dec.detach(), features))
             for member, sae in module.members.items()
+            for features in [self._written(member.part).to(module.device)]
         }
 
     def update(self, steps: Mapping[Member, Step]) -> None:
@@ -173,28 +211,48 @@ class Recovery(Evaluator):
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Read the parameters, which are the same on every rank, and add the firings of all ranks."""
-        features = self._features.to(module.device)
-        by_member = {
-            member: self._compare_directions(features, sae.W_dec.detach()) for member, sae in module.members.items()
-        }
-        for d_sae in {sae.d_sae for sae in module.members.values()} - set(self._chance):
-            chance = [
-                {metric: float(values.mean()) for metric, values in self._compare_directions(features, rows).items()}
-                for rows in (rows.to(features) for rows in random_dictionaries(d_sae, features.shape[1]))
-            ]
-            self._chance[d_sae] = {metric: fmean(draw[metric] for draw in chance) for metric in chance[0]}
+        by_member = {member: self._compare(sae, member.part) for member, sae in module.members.items()}
+        for d_sae, part in {(sae.d_sae, member.part) for member, sae in module.members.items()} - set(self._chance):
+            self._chance[d_sae, part] = self._chance_of(d_sae, part, module.device)
         measured = [metric for of_member in by_member.values() for metric in of_member]
         for metric in dict.fromkeys(measured):
             values = {member: of_member[metric] for member, of_member in by_member.items() if metric in of_member}
-            floors = {member: self._chance[module.members[member].d_sae][metric] for member in values}
+            floors = {member: self._chance[module.members[member].d_sae, member.part][metric] for member in values}
             # Not paired where an SAE has fewer matches than there are features.
-            yield _mean_scores(metric, values, floors, {len(each) for each in values.values()} == {len(features)})
+            paired = {len(each) for each in values.values()} == {len(self._features)}
+            yield _mean_scores(metric, values, floors, paired)
         firings = {member: firing.compute() for member, firing in self._firings.items()}
         for name in next(iter(firings.values()), {}):
             defined = {member: values[name][~values[name].isnan()] for member, values in firings.items()}
             yield _mean_scores(
                 _OF_FIRINGS[name], defined, 0.0, False, "it fires on nothing that it could be right about"
             )
+
+    def _compare(self, sae: SparseAutoencoder, part: str) -> dict[Metric, Tensor]:
+        """Compare what an SAE writes with the true features, and what a transcoder reads."""
+        features = self._written(part).to(sae.W_dec.device)
+        values = self._compare_directions(features, sae.W_dec.detach())
+        if sae.is_transcoder:
+            read, rows = self._features_of(part).to(sae.W_dec.device), sae.W_enc.detach().T.nan_to_num()
+            values[READ_COSINE] = best_cosine(read, rows).double()
+            same = best_match(read, rows) == best_match(features, sae.W_dec.detach().nan_to_num())
+            values[BOTH_SIDES] = same.double()
+        return values
+
+    def _chance_of(self, d_sae: int, part: str, device: torch.device) -> dict[Metric, float]:
+        """Return the scores of random dictionaries of so many directions, means over draws."""
+        features = self._written(part).to(device)
+        draws = [
+            {metric: float(values.mean()) for metric, values in self._compare_directions(features, rows).items()}
+            for rows in (rows.to(features) for rows in random_dictionaries(d_sae, features.shape[1]))
+        ]
+        chance = {metric: fmean(draw[metric] for draw in draws) for metric in draws[0]}
+        if part in self._targets:
+            read = self._features_of(part).to(device)
+            dictionaries = random_dictionaries(d_sae, read.shape[1])
+            chance[READ_COSINE] = fmean(float(best_cosine(read, rows.to(read)).mean()) for rows in dictionaries)
+            chance[BOTH_SIDES] = 1 / d_sae
+        return chance
 
     def _compare_directions(self, features: Tensor, W_dec: Tensor) -> dict[Metric, Tensor]:
         """Return values whose mean is the metric: one for each feature, or one."""

@@ -98,6 +98,7 @@ class SeedAgreement(Evaluator):
 
     declares = (*AGREEMENT, STABILITY, STABLE_FRACTION)
     compares_members = True
+    takes_transcoders = True
 
     def __init__(self, every_n_validations: int = 0) -> None:
         super().__init__(every_n_validations)
@@ -182,11 +183,12 @@ class SeedAgreement(Evaluator):
             key = (size.part, size.d_sae)
             if key not in self._random:
                 sae, covariance = module.members[size.members[0]], CovarianceMatched()
-                samples = datamodule.calibration_sample(covariance.n_samples(sae.d_in))
-                samples = module.activations_for(size.members[0], samples)
+                sample = datamodule.calibration_sample(covariance.n_samples(max(sae.d_in, sae.d_out)))
+                samples, targets = (own(size.members[0], sample) for own in (module.activations_for, module.target_for))
+                assert samples is not None
                 self._random[key] = {
-                    "isotropic": random_pairs(Isotropic(), sae, samples),
-                    "covariance": random_pairs(covariance, sae, samples),
+                    "isotropic": random_pairs(Isotropic(), sae, samples, targets),
+                    "covariance": random_pairs(covariance, sae, samples, targets),
                 }
             yield size, self._random[key]
 

@@ -22,6 +22,7 @@ from sae_lightning.runs import Run
 from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents
+from sae_lightning.saes.transcoder import refuse_transcoders
 from sae_lightning.stitching.results import read_insertions
 
 _EXCERPT_LENGTH = 32
@@ -64,7 +65,7 @@ def explain(
         "stability": _stability(run, member, latent),
     }
     part = member.part
-    if part in (run.data["init_args"].get("nulls") or {}):
+    if part in run.measurements.nulls:
         raise ValueError(
             f"MEMBER {member}: this SAE was trained on {part}, a null version of the activations, of which there is "
             "nothing to explain; give one of the activations themselves, such as trained/0"
@@ -129,6 +130,8 @@ def _of_weights(
         "latent": latent,
         "d_sae": sae.d_sae,
         "dead": None if dead is None else latent in dead,
+        "answers_at": sae.provenance.get("target", {}).get("hook"),
+        "reads": sae.provenance.get("activations", {}).get("hook") if sae.is_transcoder else None,
         "neighbours": [asdict(neighbour) for neighbour in neighbours(sae.W_dec.detach(), [latent], n)[0]],
         "meta": None,
         "smaller": None if smaller is None else _smaller(smaller, sae, latent, n),
@@ -203,6 +206,7 @@ def _meta(
 
 def _smaller(folder: Path, sae: SparseAutoencoder, latent: int, n: int) -> dict[str, Any]:
     smaller = SparseAutoencoder.load(folder)
+    refuse_transcoders([sae, smaller], "--smaller")
     _check_width("--smaller", folder, smaller, sae.d_in)
     refuse_other_activations(f"--smaller {folder}", smaller.provenance, sae.provenance.get("activations"))
     return {

@@ -12,6 +12,8 @@ def as_text(explanation: Mapping[str, Any]) -> str:
     dead = ", dead at the end of training" if explanation["dead"] else ""
     who = f"{explanation['member']}, latent {explanation['latent']} of {explanation['d_sae']}"
     paragraphs = [f"{who}{dead} ({explanation['run']})"]
+    if explanation["answers_at"]:
+        paragraphs.append(f"A transcoder: reads {explanation['reads']}, answers at {explanation['answers_at']}")
     if explanation["text"]:
         paragraphs.append(_text(explanation["text"]))
     elif explanation["images"]:

@@ -16,7 +16,8 @@ _ROUNDING = 1e-6
 def cosine_charts(run: Run, part: str, bin_width: float = _BIN) -> list[Histogram]:
     """Draw the distribution of the cosine to the start, of decoder and encoder.
 
-    The encoder starts as the transposed decoder, and without that (`tied_init` false) its start is not known.
+    The encoder of an SAE starts as the transposed decoder, and without that (`tied_init` false) its start is not known;
+    a transcoder keeps it.
 
     Args:
         run: a finished run.
@@ -33,8 +34,8 @@ def cosine_charts(run: Run, part: str, bin_width: float = _BIN) -> list[Histogra
         if member.part != part or member.policy in beside:
             continue
         sae = run.load(member)
-        start = sae.W_dec_start
-        decoder.setdefault(member.policy, []).append(cosine_to_start(sae.W_dec.detach(), start).numpy())
+        start = sae.W_enc_start if sae.is_transcoder else sae.W_dec_start
+        decoder.setdefault(member.policy, []).append(cosine_to_start(sae.W_dec.detach(), sae.W_dec_start).numpy())
         encoder.setdefault(member.policy, []).append(cosine_to_start(sae.W_enc.detach().T, start).numpy())
     if not decoder:
         raise FigureSkipped(f"there is no SAE in {run.folder / 'saes'} that the run has trained")

@@ -27,14 +27,14 @@ def check_encoding(encoding: str) -> None:
         ) from error
 
 
-def encoding_of(head: bytes, told: str) -> str:
+def encoding_of(head: bytes, default: str) -> str:
     """Return the encoding of a file.
 
     Args:
         head: its first bytes.
-        told: the encoding where there is no byte order mark.
+        default: the encoding where there is no byte order mark.
     """
-    return next((encoding for mark, encoding in _MARKS if head.startswith(mark)), told)
+    return next((encoding for mark, encoding in _MARKS if head.startswith(mark)), default)
 
 
 def is_utf8(encoding: str) -> bool:
@@ -42,24 +42,24 @@ def is_utf8(encoding: str) -> bool:
     return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
 
 
-def open_text(path: Path, told: str, errors: str = "strict", newline: str | None = None) -> io.TextIOWrapper:
+def open_text(path: Path, default: str, errors: str = "strict", newline: str | None = None) -> io.TextIOWrapper:
     """Open a file as text, unpacked and without its byte order mark.
 
     Args:
         path: the file.
-        told: the encoding where there is no byte order mark.
+        default: the encoding where there is no byte order mark.
         errors: what happens to bytes that are no text, as for `open`; surrogateescape only where it can be, in UTF-8.
         newline: what ends a line, as for `open`.
     """
-    encoding, unpacked = encoding_of(first_bytes(path, 4), told), cast("IO[bytes]", open_bytes(path))
+    encoding, unpacked = encoding_of(first_bytes(path, 4), default), cast("IO[bytes]", open_bytes(path))
     if errors == "surrogateescape" and not is_utf8(encoding):
         errors = "strict"
     return io.TextIOWrapper(unpacked, encoding=encoding, errors=errors, newline=newline)
 
 
-def bad_byte(path: Path, told: str) -> str:
+def bad_byte(path: Path, default: str) -> str:
     """Return file, line and byte of the first place that cannot be decoded; reads the file again up to there."""
-    encoding = encoding_of(first_bytes(path, 4), told)
+    encoding = encoding_of(first_bytes(path, 4), default)
     decoder = codecs.getincrementaldecoder(encoding)()
     line, n_read = 1, 0
     name = "UTF-8" if is_utf8(encoding) else encoding

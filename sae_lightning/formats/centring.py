@@ -23,8 +23,8 @@ def is_centred(said: Mapping[str, Any], loaded_with_defaults: bool) -> bool | No
         loaded_with_defaults: what is not said was as TransformerLens does it unless told otherwise, which is to centre.
     """
     options = said.get("model_from_pretrained_kwargs")
-    asked = options.get("center_writing_weights") if isinstance(options, Mapping) else None
-    if not (loaded_with_defaults if asked is None else asked):
+    is_centred = options.get("center_writing_weights") if isinstance(options, Mapping) else None
+    if not (loaded_with_defaults if is_centred is None else is_centred):
         return False
     if said.get("model_class_name", "HookedTransformer") != "HookedTransformer":
         return False

@@ -1,6 +1,14 @@
 """Freeze policies: what makes a baseline a baseline."""
 
 from sae_lightning.freeze.policy import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, Untrained
-from sae_lightning.freeze.soft import SoftFrozenDecoder
+from sae_lightning.freeze.soft import SoftFrozenDecoder, SoftFrozenEncoder
 
-__all__ = ["FreezePolicy", "FrozenDecoder", "FrozenEncoder", "NoFreeze", "SoftFrozenDecoder", "Untrained"]
+__all__ = [
+    "FreezePolicy",
+    "FrozenDecoder",
+    "FrozenEncoder",
+    "NoFreeze",
+    "SoftFrozenDecoder",
+    "SoftFrozenEncoder",
+    "Untrained",
+]

@@ -4,10 +4,17 @@ A policy acts at two moments: before the optimizer is built it takes the gradien
 there), and after each optimizer step it may project. The baselines are those of Korznikov et al. 2026, arXiv
 2602.14111, who leave open what happens beside the frozen matrix. Here, for every policy:
 
-- biases and thresholds are trained;
+- biases and thresholds are trained, and the skip path of a transcoder is, so that every baseline has the linear map
+  that it can learn and what is compared is what the latents add;
 - rows of `W_dec` have unit norm from the start, so freezing them needs no norm constraint; a trained or softly frozen
   row is normalised after each step first, and projected last;
-- the start that a soft freeze refers to is the buffer `W_dec_start` of the SAE, which every checkpoint holds.
+- the start that a soft freeze refers to is the buffer `W_dec_start` of the SAE, of a transcoder's encoder
+  `W_enc_start`, which every checkpoint holds.
+
+A transcoder has directions in two spaces. What is frozen is random in its own: a decoder has the covariance of what is
+answered, an encoder that of what is read. Of an encoder that the paper draws isotropic this departs: where few
+dimensions have most of the variance isotropic directions read little of it, and a baseline is to be as good as chance
+can make it.
 """
 
 import copy
@@ -50,8 +57,12 @@ class FreezePolicy(Callback):
         self.freeze(sae)
         sae.after_constraint = self.project
 
-    def default_init(self) -> DecoderInit | None:
-        """Return the start that the paper gives this baseline in a panel; None for that of the trained SAE."""
+    def default_init(self, is_transcoder: bool = False) -> DecoderInit | None:
+        """Return the start that the paper gives this baseline in a panel; None for that of the trained SAE.
+
+        Args:
+            is_transcoder: whether it is a baseline of transcoders, whose encoder and decoder have a draw each.
+        """
         return None
 
     def freeze(self, sae: SparseAutoencoder) -> None:
@@ -106,7 +117,7 @@ class FrozenDecoder(FreezePolicy):
 
     name = "frozen_decoder"
 
-    def default_init(self) -> DecoderInit | None:
+    def default_init(self, is_transcoder: bool = False) -> DecoderInit | None:
         """Return the covariance-matched start."""
         return CovarianceMatched()
 
@@ -116,9 +127,16 @@ class FrozenDecoder(FreezePolicy):
 
 
 class FrozenEncoder(FreezePolicy):
-    """`W_enc` stays at its start; decoder, biases and thresholds are trained."""
+    """`W_enc` stays at its start; decoder, biases and thresholds are trained.
+
+    In a panel of transcoders that start has the covariance of what is read unless `inits` says otherwise.
+    """
 
     name = "frozen_encoder"
+
+    def default_init(self, is_transcoder: bool = False) -> DecoderInit | None:
+        """Return the covariance-matched start of a transcoder."""
+        return CovarianceMatched() if is_transcoder else None
 
     def freeze(self, sae: SparseAutoencoder) -> None:
         """Take the gradient from `W_enc`."""

@@ -47,18 +47,18 @@ def kth_largest_of_ranks(values: Float[Tensor, " n"], k: int, mesh: LatentMesh) 
     """
     is_double = values.dtype == torch.float64
     bits = values.detach().view(torch.int64 if is_double else torch.int32).long()
-    found, left = bits.new_zeros(1), bits.new_full((1,), k)
+    largest, left = bits.new_zeros(1), bits.new_full((1,), k)
     for shift in range(5 * _DIGIT if is_double else 2 * _DIGIT, -1, -_DIGIT):
-        prefix = bits >> shift
-        in_play = (prefix >> _DIGIT) == found
-        digits = torch.where(in_play, prefix & (_BINS - 1), _BINS)
+        digits_so_far = bits >> shift
+        in_play = (digits_so_far >> _DIGIT) == largest
+        digits = torch.where(in_play, digits_so_far & (_BINS - 1), _BINS)
         counts = bits.new_zeros(_BINS + 1).index_add_(0, digits, torch.ones_like(digits))[:_BINS]
         counts = mesh.sum(all_reduce_sum(counts)).flip(0)  # from the largest digit down
         up_to = counts.cumsum(0)
         place = (up_to < left).sum().view(1)
         left = left - (up_to - counts)[place]
-        found = found * _BINS + (_BINS - 1 - place)
-    result = found if is_double else found.int()
+        largest = largest * _BINS + (_BINS - 1 - place)
+    result = largest if is_double else largest.int()
     return result.view(values.dtype)[0]
 
 

@@ -42,6 +42,12 @@ class Products:
 products = Products()
 
 
+def product_dtype(x: Tensor) -> torch.dtype:
+    """Return the number format in which x is multiplied: that of autocast where it is on, else its own."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 class PreActs:
     """Pre-activations `x @ W_enc + b_enc` in blocks of rows, without gradient.
 
@@ -68,11 +74,9 @@ class PreActs:
     ) -> None:
         self.x, self.by_latent, self.b_enc = x.detach(), W_enc.detach().T, b_enc.detach()
         self.batch_size, self.d_sae, self.device = x.shape[0], W_enc.shape[1], x.device
-        device_type = x.device.type
-        autocast = torch.is_autocast_enabled(device_type)
-        self.dtype = torch.get_autocast_dtype(device_type) if autocast else x.dtype
+        self.dtype = product_dtype(x)
         self.screened = (
-            (screen and products.screened and device_type == "cpu")
+            (screen and products.screened and x.device.type == "cpu")
             and self.dtype == torch.float32
             and x.shape[1] >= SCREEN_MIN_D_IN
         )
@@ -85,8 +89,7 @@ class PreActs:
             row's entries from their float32 values, before the entries were rounded to bfloat16; else None. Delete
             the block before asking for the next one.
         """
-        on_cpu = self.device.type == "cpu"
-        n_rows = max(1, min(CPU_ROWS, CPU_ENTRIES // self.d_sae) if on_cpu else DEVICE_ENTRIES // self.d_sae)
+        n_rows = rows_of_blocks(self.batch_size, self.d_sae, self.device.type)
         with record_function("sae::encode"):
             if self.screened:
                 # With x = x' + dx and w = w' + dw, where x' and w' are bfloat16,
@@ -119,6 +122,21 @@ class PreActs:
         """Return all pre-activations in the dtype of x, computed without a screen."""
         x, weight, b_enc = (tensor.to(self.dtype) for tensor in (self.x, self.by_latent, self.b_enc))
         return _product(weight, b_enc, self.batch_size)(x).to(self.x.dtype)
+
+
+def rows_of_blocks(batch: int, d_sae: int, device: str) -> int:
+    """Return how many rows a block has; the last may have fewer.
+
+    A CPU takes as many as fit its cache. On other devices a small last block would leave most of the device idle, so
+    blocks are equal.
+
+    >>> rows_of_blocks(4096, 73_728, "cuda")
+    2048
+    """
+    if device == "cpu":
+        return max(1, min(CPU_ROWS, CPU_ENTRIES // d_sae))
+    n_blocks = max(1, -(-batch // max(1, DEVICE_ENTRIES // d_sae)))
+    return max(1, -(-batch // n_blocks))
 
 
 def _round_to_bfloat16(matrix: Float[Tensor, "n d"]) -> tuple[Tensor, Float[Tensor, "n 1"], Float[Tensor, "n 1"]]:

@@ -17,7 +17,7 @@ from sae_lightning.code import Code, FullCode
 from sae_lightning.distributed import all_reduce_min, all_reduce_sum, world_size
 from sae_lightning.kernels.over_ranks import kth_largest_of_ranks, largest_of_ranks, places_left
 from sae_lightning.kernels.pre_acts import PreActs
-from sae_lightning.kernels.sparse import DENSE_SHARE, sampled_times
+from sae_lightning.kernels.sparse import dense_share, sampled_times
 from sae_lightning.latent_mesh import ALONE, LatentMesh
 
 BUCKET_SIZES = (16, 8, 5, 4, 3, 2)
@@ -36,7 +36,7 @@ def entries_above(pre_acts: PreActs, threshold: float, full: bool = False) -> Co
         pre_acts: pre-activations [batch, d_sae].
         threshold: the same for all latents.
         full: return all entries, above the threshold or not, where so many are above it that dense products are
-            quicker (more than `DENSE_SHARE` of the first block).
+            quicker (more than `dense_share` of the first block).
     """
 
     def find(block: Tensor, bound: Tensor | None) -> Tensor:
@@ -49,7 +49,7 @@ def entries_above(pre_acts: PreActs, threshold: float, full: bool = False) -> Co
         return _positions(block, _bucket_maxima(block), torch.ge, limit)
 
     try:
-        code = _candidates(pre_acts, find, most=DENSE_SHARE if full else 1.0)
+        code = _candidates(pre_acts, find, most=dense_share(pre_acts.device, pre_acts.dtype) if full else 1.0)
     except _TooMany:
         return FullCode(pre_acts.dense())
     return code.where(code.values > threshold) if pre_acts.screened else code

@@ -6,6 +6,7 @@ weight gradients need only those entries: `embedding_bag` sums the matrix rows t
 """
 
 import warnings
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -17,10 +18,14 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from sae_lightning.code import Code
+from sae_lightning.kernels.pre_acts import product_dtype
 from sae_lightning.latent_mesh import ALONE, LatentMesh
 
 DENSE_SHARE = 0.1
 """Share of stored entries from which dense products are quicker (estimated for d_in 512 on two AVX-512 cores)."""
+GPU_DENSE_SHARE, TENSOR_CORE_DENSE_SHARE = 0.05, 0.005
+"""The same on a GPU for float32, and for formats that its tensor cores multiply. Computed for an H100, not measured:
+a sparse product reads a row from memory (3 TB/s) for each entry, a dense one multiplies (50 and 650 TFLOP/s)."""
 
 with warnings.catch_warnings():  # torch warns once, at the first of them, that sparse CSR tensors are in beta
     warnings.simplefilter("ignore", UserWarning)
@@ -86,55 +91,92 @@ def _bag(indices: Tensor, offsets: Tensor, weights: Tensor, matrix: Tensor, orde
 
 def _gpu_kernels(tensor: Tensor) -> ModuleType | None:
     """Return the Triton kernels if they can run on this tensor; imported only then, for time and memory."""
-    if not tensor.is_cuda:
-        return None
+    return _kernels_that_run() if tensor.is_cuda else None
+
+
+@cache
+def _kernels_that_run() -> ModuleType | None:
+    """Return the Triton kernels, or None where they do not run, which is said once: torch's own take their place."""
     from sae_lightning.kernels import triton_bag
 
-    return triton_bag if triton_bag.is_available() else None
+    try:
+        triton_bag.try_out()
+    except Exception as error:  # Triton raises what its compiler, driver or cache folder raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(
+            f"the Triton kernels do not run here, and torch's own, which are slower, take their place: {reason} "
+            "(Triton needs a C compiler, such as gcc, and a folder that it may write to, TRITON_CACHE_DIR)",
+            stacklevel=2,
+        )
+        return None
+    return triton_bag
 
 
-def _is_dense(code: Code) -> bool:
-    return code.nnz > DENSE_SHARE * code.batch_size * code.d_sae
+def dense_share(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the share of stored entries from which dense products are quicker.
+
+    Args:
+        device: that multiplies.
+        dtype: number format of dense products; of float32 torch's matmul precision decides.
+    """
+    if device.type == "cpu":
+        return DENSE_SHARE
+    may_round = dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"  # to TF32
+    return TENSOR_CORE_DENSE_SHARE if may_round or dtype.itemsize == 2 else GPU_DENSE_SHARE
 
 
-def _times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
-    """Return z @ matrix, [batch, n]."""
-    if _is_dense(code):
-        with torch.autocast(matrix.device.type, enabled=False):
-            return code.with_values(values.to(matrix.dtype)).to_dense() @ matrix
+def is_dense(code: Code, dtype: torch.dtype) -> bool:
+    """Return whether products of a code are quicker through a dense matrix of this number format."""
+    return code.nnz > dense_share(code.values.device, dtype) * code.batch_size * code.d_sae
+
+
+def _multiplied(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return left @ right in the dtype of right, multiplied in another."""
+    with torch.autocast(right.device.type, enabled=False):
+        return (left.to(dtype) @ right.to(dtype)).to(right.dtype)
+
+
+def _times(values: Tensor, code: Code, matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return z @ matrix, [batch, n]; a dense product is in `dtype`."""
+    if is_dense(code, dtype):
+        return _multiplied(code.with_values(values.to(dtype)).to_dense(), matrix, dtype)
     return _bag(code.indices, code.offsets, values, matrix)
 
 
-def transposed_times(values: Tensor, code: Code, matrix: Tensor) -> Tensor:
+def transposed_times(values: Tensor, code: Code, matrix: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Return z^T @ matrix: the gradient of a weight, and the right side of least squares.
 
     Args:
         values: [nnz] latents; they stand in place of `code.values`.
         code: names the entries.
         matrix: [batch, n] a row for each sample.
+        dtype: number format of a dense product; that of matrix by default.
 
     Returns:
         [d_sae, n] in the dtype of matrix.
     """
-    if _is_dense(code):
-        return code.with_values(values.to(matrix.dtype)).to_dense().T @ matrix
+    dtype = dtype or matrix.dtype
+    if is_dense(code, dtype):
+        return _multiplied(code.with_values(values.to(dtype)).to_dense().T, matrix, dtype)
     order, starts = code.by_latent
     return _bag(code.rows, starts, values, matrix, order)
 
 
-def sampled_times(left: Tensor, right: Tensor, code: Code) -> Tensor:
+def sampled_times(left: Tensor, right: Tensor, code: Code, dtype: torch.dtype | None = None) -> Tensor:
     """Return the entries of `left @ right.T` that the code names: the gradient of the latents.
 
     Args:
         left: [batch, n] a row for each sample.
         right: [d_sae, n] a row for each latent.
         code: names the entries.
+        dtype: number format of a dense product; that of right by default.
 
     Returns:
         [nnz] dot products, in the order of the code.
     """
-    if _is_dense(code):
-        return code.take_from(left @ right.T)
+    dtype = dtype or right.dtype
+    if is_dense(code, dtype):
+        return code.take_from(_multiplied(left, right.T, dtype))
     if code.nnz == 0:
         return left.new_zeros(0)
     if kernels := _gpu_kernels(left):
@@ -158,7 +200,7 @@ class _SparseEncode(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor | None, code: Code) -> Tensor:
         ctx.save_for_backward(x, W_enc)
-        ctx.code = code
+        ctx.code, ctx.dtype = code, product_dtype(x)  # backward runs without autocast
         return code.values.detach().to(x.dtype)
 
     @staticmethod
@@ -167,8 +209,8 @@ class _SparseEncode(Function):
         x, W_enc = ctx.saved_tensors
         code: Code = ctx.code
         needs_x, needs_W_enc, needs_b_enc, needs_b_dec, _ = ctx.needs_input_grad
-        grad_x = _times(grad, code, W_enc.T) if needs_x else None
-        grad_W_enc = transposed_times(grad, code, x).T if needs_W_enc else None
+        grad_x = _times(grad, code, W_enc.T, ctx.dtype) if needs_x else None
+        grad_W_enc = transposed_times(grad, code, x, ctx.dtype).T if needs_W_enc else None
         grad_b_enc = grad_b_dec = None
         if needs_b_enc or needs_b_dec:
             grad_b_enc = code.sum_by_latent(grad)
@@ -181,8 +223,8 @@ class _SparseDecode(Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, code: Code, W_dec: Tensor, b_dec: Tensor | None) -> Tensor:
         ctx.save_for_backward(values, W_dec)
-        ctx.code = code
-        x_hat = _times(values, code, W_dec)
+        ctx.code, ctx.dtype = code, product_dtype(W_dec)
+        x_hat = _times(values, code, W_dec, ctx.dtype)
         return x_hat if b_dec is None else x_hat.add_(b_dec)
 
     @staticmethod
@@ -191,6 +233,6 @@ class _SparseDecode(Function):
         values, W_dec = ctx.saved_tensors
         needs_values, _, needs_W_dec, needs_b_dec = ctx.needs_input_grad
         grad = grad.contiguous()
-        grad_values = sampled_times(grad, W_dec, ctx.code) if needs_values else None
-        grad_W_dec = transposed_times(values, ctx.code, grad) if needs_W_dec else None
+        grad_values = sampled_times(grad, W_dec, ctx.code, ctx.dtype) if needs_values else None
+        grad_W_dec = transposed_times(values, ctx.code, grad, ctx.dtype) if needs_W_dec else None
         return grad_values, None, grad_W_dec, grad.sum(0) if needs_b_dec else None

@@ -123,6 +123,12 @@ def _sampled_dot_kernel(
         tl.store(out + part * n + entry, tl.sum(tile.to(ACC) * own[None, :], 1), mask=inside)
 
 
+def try_out(device: torch.device | str = "cuda") -> None:
+    """Run a kernel on one number; raises what keeps kernels from running, such as a missing C compiler."""
+    one = torch.ones(1, 1, device=device)
+    bag_sum(torch.zeros(1, dtype=torch.int64, device=device), torch.arange(2, device=device), one[0], one)
+
+
 def is_available() -> bool:
     """Return whether `bag_sum` and `sampled_dot` can run: on CUDA tensors, or on any under Triton's interpreter."""
     return triton is not None and (torch.cuda.is_available() or not isinstance(_bag_sum_kernel, triton.JITFunction))
@@ -225,7 +231,9 @@ def _plan(other: torch.dtype, matrix: Tensor) -> tuple[torch.dtype, int, dict[st
     """Return the dtype to sum in, the number of slices of the columns, and the options of a launch."""
     (m, d), size = matrix.shape, matrix.element_size()
     double = torch.float64 in (other, matrix.dtype)
-    slice_bytes = 512 if 512 * m <= L2_BYTES else 256  # of one row: 16 for each thread of the warp, or of half of it
+    # Of one row: 16 bytes for each thread of the warp, or fewer so that the slice of all rows stays in the cache, and
+    # then several rows at a time; 128 bytes are what the memory gives at once.
+    slice_bytes = next((size for size in (512, 256) if size * m <= L2_BYTES), 128)
     block_d = min(slice_bytes // size, triton.next_power_of_2(d))
     block_n = min(LOAD_BYTES // (block_d * size), 32)
     options = {"ACC": tl.float64 if double else tl.float32, "BLOCK_N": block_n, "BLOCK_D": block_d}

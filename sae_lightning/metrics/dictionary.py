@@ -24,6 +24,8 @@ from torch.nn.functional import normalize
 
 _BLOCK_ENTRIES = 2**24
 """Most entries of a block of cosines: 64 MiB in float32."""
+_LEAST_NORM = 1e-12
+"""What a row is divided by at least, as in `normalize`."""
 
 
 def cosine_to_start(
@@ -36,7 +38,13 @@ def cosine_to_start(
     >>> cosine_to_start(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.eye(2).flip(1) + torch.eye(2))
     tensor([0.7071, 0.7071], dtype=torch.float64)
     """
-    return (normalize(W_dec.double(), dim=1) * normalize(W_dec_start.double(), dim=1)).sum(1)
+    n_rows = max(1, _BLOCK_ENTRIES // (4 * W_dec.shape[1]))  # a few copies of a block in float64
+    blocks = zip(W_dec.split(n_rows), W_dec_start.split(n_rows), strict=True)
+    return torch.cat([(_unit(now) * _unit(start)).sum(1) for now, start in blocks])
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return normalize(rows.double(), dim=1)
 
 
 def best_cosine(
@@ -140,8 +148,12 @@ def evenly_spaced_rows(x: Float[Tensor, "n d"], n: int) -> Float[Tensor, "m d"]:
 
 
 def _by_blocks(reduce: Callable[[Tensor], Tensor], rows: Tensor, candidates: Tensor) -> Tensor:
-    """Return the concatenated results of `reduce` for the cosines [block, n_candidates] of each block of rows."""
+    """Return the concatenated results of `reduce` for the cosines [block, n_candidates] of each block of rows.
+
+    Candidates are not normalised, which would take another matrix of their size: their products are divided by norms.
+    """
     with torch.autocast(rows.device.type, enabled=False):
-        directions = normalize(candidates.float(), dim=1).T
-        blocks = normalize(rows.float(), dim=1).split(max(1, _BLOCK_ENTRIES // len(candidates)))
-        return torch.cat([reduce(block @ directions) for block in blocks])
+        candidates = candidates.float()
+        norms = torch.linalg.vector_norm(candidates, dim=1).clamp_min(_LEAST_NORM)
+        blocks = rows.split(max(1, _BLOCK_ENTRIES // len(candidates)))
+        return torch.cat([reduce((normalize(block.float(), dim=1) @ candidates.T).div_(norms)) for block in blocks])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sae_lightning.code import Code
 from sae_lightning.kernels import sparse_decode, transposed_times
-from sae_lightning.kernels.sparse import DENSE_SHARE
+from sae_lightning.kernels.sparse import is_dense
 
 DIRECT_LIMIT = 6144
 """Most latents for which the Gram matrix is made: 0.3 GB in float64."""
@@ -56,7 +56,7 @@ def decode_in_blocks(code: Code, weights: Float[Tensor, "d_sae d_in"]) -> Float[
 
 def _blocks(code: Code) -> list[Code]:
     """Return the code, in parts of its rows where products of it go through a dense matrix."""
-    if code.nnz <= DENSE_SHARE * code.batch_size * code.d_sae:
+    if not is_dense(code, code.values.dtype):
         return [code]
     return [code.take(rows) for rows in torch.arange(code.batch_size, device=code.values.device).split(_ROWS)]
 

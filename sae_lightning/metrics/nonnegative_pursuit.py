@@ -41,7 +41,7 @@ _JITTER = 1e-6
 
 @dataclass(frozen=True)
 class Pursued:
-    """What has been found for each sample.
+    """The entries chosen so far for each sample.
 
     Args:
         indices: [n, k] directions.
@@ -66,11 +66,11 @@ class Pursued:
         return (self.values > 0).sum(1)
 
     def take(self, rows: Tensor | slice) -> "Pursued":
-        """Return what was found for some of the samples."""
+        """Return the entries of some of the samples."""
         return Pursued(self.indices[rows], self.values[rows], self.fits[rows], self.residual[rows])
 
     def put(self, rows: Tensor, other: "Pursued") -> None:
-        """Replace what was found for some of the samples, in place."""
+        """Replace the entries of some of the samples, in place."""
         for name in ("indices", "values", "fits", "residual"):
             getattr(self, name)[rows] = getattr(other, name)
 
@@ -100,18 +100,18 @@ def pursue_nonnegative(
         rounds: products of all residuals with the whole dictionary; with k of them every direction is the one that
             fits best of all.
     """
-    found = Pursued.nothing(x, k)
+    entries = Pursued.nothing(x, k)
     rounds = min(rounds, k)
     gram = gram_of(dictionary, len(x)) if k else None
     for number in range(1, rounds + 1):
         last = number == rounds
-        found = add_entries(x, dictionary, found, -(-k * number // rounds), -(-k // rounds), solve=last, gram=gram)
+        entries = add_entries(x, dictionary, entries, -(-k * number // rounds), -(-k // rounds), solve=last, gram=gram)
     for _ in range(_REPAIRS if k else 0):
-        rows = (found.n_entries() < k).nonzero()[:, 0]
+        rows = (entries.n_entries() < k).nonzero()[:, 0]
         if not len(rows):
             break
-        found.put(rows, add_entries(x[rows], dictionary, found.take(rows), k, -(-k // rounds), gram=gram))
-    return found
+        entries.put(rows, add_entries(x[rows], dictionary, entries.take(rows), k, -(-k // rounds), gram=gram))
+    return entries
 
 
 def gram_of(dictionary: Float[Tensor, "d_sae d_in"], n: int) -> Float[Tensor, "d_sae d_sae"] | None:
@@ -123,37 +123,37 @@ def gram_of(dictionary: Float[Tensor, "d_sae d_in"], n: int) -> Float[Tensor, "d
 def add_entries(
     x: Float[Tensor, "n d_in"],
     dictionary: Float[Tensor, "d_sae d_in"],
-    found: Pursued,
+    entries: Pursued,
     k: int,
     n_new: int = 1,
     solve: bool = True,
     gram: Float[Tensor, "d_sae d_sae"] | None = None,
 ) -> Pursued:
-    """Return what was found, filled up to k entries for each sample by one product with the whole dictionary.
+    """Return the entries, filled up to k for each sample by one product with the whole dictionary.
 
     Args:
         x: samples, as for `pursue_nonnegative`.
         dictionary: unit rows.
-        found: for the same samples, with k places or more.
+        entries: for the same samples, with k places or more.
         k: entries that each sample is to have.
         n_new: entries that it is to get at a time; it gets up to twice as many where it has fewer than the others.
         solve: solve for the coefficients, instead of steps towards the solution.
         gram: what `gram_of` returned; without it the products are computed for each sample.
     """
     if not len(x):
-        return found
-    products = PreActs(found.residual, dictionary.T, dictionary.new_zeros(len(dictionary)))
+        return entries
+    products = PreActs(entries.residual, dictionary.T, dictionary.new_zeros(len(dictionary)))
     n_candidates = min(len(dictionary), CANDIDATES * n_new)
     gains, candidates = largest_per_row(products, n_candidates)
     usable = gains > _EXPLAINED * torch.linalg.vector_norm(x, dim=1, keepdim=True)
     most = _BLOCK_ENTRIES if x.device.type == "cpu" else _DEVICE_BLOCK_ENTRIES
-    pool_size = found.indices.shape[1] + n_candidates
+    pool_size = entries.indices.shape[1] + n_candidates
     n_rows = max(1, most // (pool_size * (x.shape[1] if gram is None else pool_size)))
     blocks = []
     for start in range(0, len(x), n_rows):
         rows = slice(start, start + n_rows)
-        pool = _Pool.of(found.take(rows), candidates[rows], gains[rows], usable[rows], dictionary, gram)
-        blocks.append(pool.choose(k, n_new, found.indices.shape[1], solve))
+        pool = _Pool.of(entries.take(rows), candidates[rows], gains[rows], usable[rows], dictionary, gram)
+        blocks.append(pool.choose(k, n_new, entries.indices.shape[1], solve))
     indices, values, fits = (torch.cat(part) for part in zip(*blocks, strict=True))
     x_hat = F.embedding_bag(indices, dictionary, mode="sum", per_sample_weights=values)
     return Pursued(indices, values, fits, x - x_hat)
@@ -180,18 +180,18 @@ class _Pool:
     @classmethod
     def of(
         cls,
-        found: Pursued,
+        entries: Pursued,
         candidates: Int64[Tensor, "n candidates"],
         gains: Float[Tensor, "n candidates"],
         usable: Bool[Tensor, "n candidates"],
         dictionary: Float[Tensor, "d_sae d_in"],
         gram: Float[Tensor, "d_sae d_sae"] | None,
     ) -> "_Pool":
-        """Return what was found, and the candidates behind it."""
-        taken = (candidates[:, :, None] == found.indices[:, None]) & (found.values > 0)[:, None]
-        indices = torch.cat([found.indices, candidates], 1)
-        values = torch.cat([found.values, torch.zeros_like(gains)], 1)
-        new = torch.cat([torch.zeros_like(found.indices, dtype=torch.bool), usable & ~taken.any(2)], 1)
+        """Return the pool of the entries, with the candidates behind them."""
+        taken = (candidates[:, :, None] == entries.indices[:, None]) & (entries.values > 0)[:, None]
+        indices = torch.cat([entries.indices, candidates], 1)
+        values = torch.cat([entries.values, torch.zeros_like(gains)], 1)
+        new = torch.cat([torch.zeros_like(entries.indices, dtype=torch.bool), usable & ~taken.any(2)], 1)
         if gram is None:
             directions = dictionary[indices]
             own_gram = directions @ directions.mT
@@ -199,8 +199,8 @@ class _Pool:
             places = indices[:, :, None] * len(gram) + indices[:, None]
             # On a CPU five times as fast as indexing the matrix with both.
             own_gram = gram.view(-1).index_select(0, places.view(-1)).view(places.shape)
-        k = found.indices.shape[1]
-        of_taken = found.fits - (own_gram[:, :k, :k] @ found.values[:, :, None])[:, :, 0]
+        k = entries.indices.shape[1]
+        of_taken = entries.fits - (own_gram[:, :k, :k] @ entries.values[:, :, None])[:, :, 0]
         return cls(indices, values, torch.cat([of_taken, gains], 1), new, own_gram)
 
     def choose(self, k: int, n_new: int, width: int, solve: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -129,7 +129,11 @@ class LinearProbe:
 
     @classmethod
     def fit(cls, x: Float[np.ndarray, "n_train d"], positive: Bool[np.ndarray, " n_train"]) -> "LinearProbe":
-        """Fit a probe; classes weigh the same however many examples they have."""
+        """Fit a probe; classes weigh the same however many examples they have.
+
+        Raises:
+            ValueError: if its weights are not finite.
+        """
         from sklearn.linear_model import LogisticRegression
 
         std = x.std(0)
@@ -137,7 +141,11 @@ class LinearProbe:
         centre, model = x[:, varies].mean(0), None
         if varies.any() and positive.any() and not positive.all():
             scaled = (x[:, varies] - centre) / std[varies]
-            model = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced").fit(scaled, positive)
+            # OpenBLAS raises floating-point flags in products whose result is finite, and numpy warns of each.
+            with np.errstate(all="ignore"):
+                model = LogisticRegression(C=1.0, max_iter=1000, class_weight="balanced").fit(scaled, positive)
+            if not np.isfinite(model.coef_).all():
+                raise ValueError("a probe got weights that are not finite: its columns hold numbers too large to fit")
         return cls(varies, centre, std[varies], model)
 
     def logits(self, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:

@@ -150,18 +150,18 @@ class SAEProbesSets(ProbingTask):
         return names
 
     def _matching(self, which: str | int, there: Sequence[str]) -> list[str]:
-        if found := [name for name in there if str(which) in (name, *name.split("_", 1))]:
-            return found
-        found = [name for name in there if any(fnmatchcase(one, str(which)) for one in (name, name.split("_", 1)[1]))]
-        if not found:
+        if names := [name for name in there if str(which) in (name, *name.split("_", 1))]:
+            return names
+        names = [name for name in there if any(fnmatchcase(one, str(which)) for one in (name, name.split("_", 1)[1]))]
+        if not names:
             some = ", ".join(there[:_MOST_NAMED])
             raise ValueError(
                 f"sets: there is no set {which} in {self._folder / _SETS}; expected numbers, names or patterns of its "
                 f"{len(there)}, such as {some}"
             )
-        if not (of_two := [name for name in found if name in self._of_two_classes]):
+        if not (of_two := [name for name in names if name in self._of_two_classes]):
             raise ValueError(
-                f"sets: {which} stands for {_listed(found)}, and {_MASTER} says of none that it has two classes; give "
+                f"sets: {which} stands for {_listed(names)}, and {_MASTER} says of none that it has two classes; give "
                 "a set of more by its number"
             )
         return of_two

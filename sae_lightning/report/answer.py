@@ -13,6 +13,7 @@ from sae_lightning.report.against_controls import control_counts, limits_of_cont
 from sae_lightning.report.points import best_and_rest, listed, points_of
 from sae_lightning.runs import Experiment, Measurements
 from sae_lightning.verdict import Comparison
+from sae_lightning.verdict.words import answer_word
 
 _WORDS = {
     "beats": "does better on {}",
@@ -81,7 +82,7 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
         # Of an SAE and its controls the headline of each question decides, as in check.json. Some other metrics are a
         # matter of how a control is made: nearly all latents of a random encoder fire.
         deciding = _headlines_among(runs, own) if published else own
-        words.append(_word([comparison for comparison in deciding if not comparison.inactive]))
+        words.append(answer_word([comparison for comparison in deciding if not comparison.inactive]))
         reasons.append(best_and_rest(runs, own))
         named = f" ({own[0].subject})" if len(groups) > 1 else ""
         points += [(question + named, text) for question, text in points_of(runs, own)]
@@ -132,24 +133,6 @@ def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
     if names := in_order(name for comparison in comparisons for name in comparison.not_converged):
         labels = listed([policy_label(name) for name in names])
         yield f"Not converged: {labels}. The training loss still fell at the end, and more steps may decide otherwise."
-
-
-def _word(comparisons: Sequence[Comparison]) -> str:
-    counts = Counter(comparison.verdict for comparison in comparisons)
-    if not comparisons:
-        return "There is no other SAE to compare it with"
-    decided = len(comparisons) - counts["unknown"]
-    if decided <= counts["unknown"]:
-        return "Too few draws or items to tell" if comparisons[0].published else "Too few seeds to tell"
-    if counts["beats"] == decided:
-        return "Yes" if decided == len(comparisons) else "Yes, wherever it can be told"
-    if comparisons[0].published and (counts["loses"] or counts["equivalent"]):
-        return "No"  # of controls each has to be beaten: they are what chance and formulas reach
-    if not counts["beats"]:
-        if not counts["loses"]:
-            return "It is as good as random" if counts["equivalent"] == decided else "These data cannot tell"
-        return "No"
-    return "In part"
 
 
 def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:

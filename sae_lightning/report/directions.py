@@ -16,6 +16,7 @@ from sae_lightning.members import Member
 from sae_lightning.metrics import best_match, cosine_to_start
 from sae_lightning.runs import Run
 from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.module import columns_by_part
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.stitching.results import read_insertions
 
@@ -66,6 +67,8 @@ def direction_records(
             record["logits"] = ends | {"counts": logits[i]["histogram"]["counts"]}
         records.append(record)
     features = datamodule.source.features if datamodule is not None else None
+    if features is not None and datamodule is not None and (widths := datamodule.hook_widths):
+        features = features[:, columns_by_part(widths)[run.targets.get(member.part, member.part)]]
     if features is not None:
         nearest = best_match(W_dec[chosen], features.to(W_dec))
         cosines = cosine_to_start(W_dec[chosen], features.to(W_dec)[nearest])

@@ -1,5 +1,6 @@
 """The verdict of a run in TensorBoard: its charts, and settings beside results, by which runs compare there."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,13 +9,20 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from sae_lightning.evaluators.sparsity import DEAD_FRACTION, L0
 from sae_lightning.figures.png import figure_of, pixels
 from sae_lightning.figures.verdict import headlines, verdict_chart
 from sae_lightning.members import TRAINED
-from sae_lightning.runs import Run
+from sae_lightning.runs import Measurements, Run
+from sae_lightning.runs.measurements import in_order
 from sae_lightning.verdict import WORDS, decide
 
 FOLDER = "verdict"
+_SETTINGS = (
+    "k", "d_sae", "expansion_factor", "target_l0", "target", "l1_coefficient", "coefficient", "lr", "seeds", "hook",
+    "train_samples", "min_cosine", "scale_input",
+)  # fmt: skip
+"""Settings by which runs are compared; `config.yaml` has all."""
 
 
 def into_tensorboard(folder: Path) -> None:
@@ -28,20 +36,15 @@ def into_tensorboard(folder: Path) -> None:
     comparisons, out = decide([measurements]), folder / FOLDER
     for old in out.glob("events.out.tfevents.*"):
         old.unlink()
-    results: dict[str, float] = {}
-    for tag, members in measurements.values.items():
-        values = [value for member, value in members.items() if member.policy == TRAINED and value is not None]
-        if measurements.better(tag) and values:
-            results[f"{measurements.reference_parts.get(tag.part, TRAINED)}/{tag}"] = fmean(values)
+    results = _sorted_by(measurements)
     judged = [comparison for comparison in comparisons if not comparison.is_reference]
     has_several = len({comparison.published for comparison in judged}) > 1
     names = [f"{one.published or TRAINED}_{one.baseline}" if has_several else one.baseline for one in judged]
     for name in dict.fromkeys(names):
         counts = Counter(one.verdict for one, own in zip(judged, names, strict=True) if own == name)
-        results |= {f"{word}/{name}": counts[word] for word in WORDS[:4]}
+        results |= {f"{FOLDER}/{word}_{name}": counts[word] for word in WORDS[:4]}
     if not results:
         return
-    chosen = {name: run.settings[name] for name in ("model", "data", "freeze") if run.settings.get(name)}
     step = run.last.step
     with SummaryWriter(str(out)) as writer:
         if comparisons:
@@ -49,7 +52,32 @@ def into_tensorboard(folder: Path) -> None:
             charts = [verdict_chart([measurements], comparisons, tag) for tag in tags]
             figure = figure_of(charts, f"Does this SAE beat random? {run.title}")
             writer.add_image("verdict", pixels(figure), step, dataformats="HWC")
-        writer.add_hparams(dict(plain(chosen)), results, run_name=".", global_step=step)
+        writer.add_hparams(_chosen(run.settings), results, run_name=".", global_step=step)
+
+
+def _sorted_by(measurements: Measurements) -> dict[str, float]:
+    """Return what people sort runs by: of the trained SAEs the headline of each question, l0 and dead latents."""
+    results: dict[str, float] = {}
+    tags = in_order([measurements], measurements.values)
+    first = headlines([measurements], [tag for tag in tags if measurements.better(tag)])
+    for tag in (*first, *(tag for tag in tags if tag.metric in (L0.name, DEAD_FRACTION.name))):
+        members = measurements.values[tag]
+        values = [value for member, value in members.items() if member.policy == TRAINED and value is not None]
+        if values:
+            results[f"{FOLDER}/{measurements.reference_parts.get(tag.part, TRAINED)}_{tag}"] = fmean(values)
+    return results
+
+
+def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings by which runs are compared: those of an SAE first, alike alone and in a panel."""
+    chosen = {name: settings[name] for name in ("model", "data", "freeze") if settings.get(name)}
+    found = dict(plain(chosen))
+    sae = "model.sae" if "model.sae" in found else "model"
+    own = {name: value for name, value in found.items() if name.rpartition(".")[2] in _SETTINGS or name in chosen}
+    named = {"SAE": found.get(sae)} | {
+        re.sub(rf"^{sae}\.(optimizer\.)?", "SAE.", name): one for name, one in own.items()
+    }
+    return {name: value for name, value in named.items() if name != "model" and value is not None}
 
 
 def plain(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:

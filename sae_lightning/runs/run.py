@@ -102,6 +102,14 @@ class Run:
         return choice(arguments["sae"]) if "sae" in arguments else self.model
 
     @property
+    def targets(self) -> dict[str, str]:
+        """The hook at which transcoders answer by that which they read; empty where there are SAEs."""
+        arguments = self.model["init_args"]
+        if arguments.get("source") is not None:
+            return {arguments["source"]: arguments["target"]}
+        return dict(arguments.get("targets") or {})
+
+    @property
     def data(self) -> dict[str, Any]:
         """Class and arguments of the datamodule."""
         return choice(self.settings.get("data"))
@@ -266,7 +274,7 @@ class Run:
 
     def first_seeds(self) -> list[Member]:
         """Return the first seed of each policy of each part that is no null."""
-        nulls = self.data["init_args"].get("nulls") or ()
+        nulls = self.measurements.nulls
         first: dict[tuple[str, str], Member] = {}
         for member in self.saes:
             if member.part not in nulls:

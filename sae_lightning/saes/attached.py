@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sae_lightning.checks import check_above, is_finite
 from sae_lightning.code import Code
+from sae_lightning.saes.transcoder import refuse_transcoders
 from sae_lightning.submodules import edited
 
 if TYPE_CHECKING:
@@ -95,9 +96,10 @@ def attach(
             which no SAE of this library was trained on. Default: none do.
 
     Raises:
-        ValueError: if there is no such submodule or latent, or the SAE is in training mode; in a forward, if the
-            submodule has no activations of the SAE's width.
+        ValueError: if there is no such submodule or latent, or the SAE is in training mode or a transcoder; in a
+            forward, if the submodule has no activations of the SAE's width.
     """
+    refuse_transcoders([sae], "attach")
     ablated, scaled, steered = list(ablate), dict(scale or {}), dict(steer or {})
     _check_latents(sae, ablated, scaled, steered)
     if max_norm is not None:

@@ -5,6 +5,14 @@
 with a scale s that is 1 unless the input is scaled; with `input_norm` x is the normalised activation. A variant defines
 which pre-activations become latents (`select`) and what its loss adds. Selection carries no gradient; the chosen values
 do, through kernels whose cost is that of the chosen entries.
+
+A transcoder (Dunefsky et al. 2024, arXiv 2406.11944) reads x at one place of a model and answers with y at another, of
+width `d_out`, such as the input and the output of an MLP; with a skip path (Paulo et al. 2025, arXiv 2501.18823)
+
+    pre_acts = s x W_enc + b_enc                              t y_hat = latents W_dec + b_dec + s x W_skip
+
+Here `b_dec` lies where the answer is, so it is not subtracted from what is read, and t is a scale of the answer. An SAE
+is the case y = x. What a variant adds to the loss is the same for both: it is told what the latents are to reconstruct.
 """
 
 from abc import abstractmethod
@@ -28,7 +36,7 @@ from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
 from sae_lightning.latent_mesh import LatentMesh
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.attached import Attached, attach
-from sae_lightning.saes.aux_k import aux_k_loss
+from sae_lightning.saes.aux_k import aux_k_loss, with_dead_latents
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
 from sae_lightning.saes.decoder_norm import normalise_, refuse_other_norms, remove_radial_
 from sae_lightning.saes.finite import why_not_finite
@@ -37,6 +45,7 @@ from sae_lightning.saes.init import DecoderInit, Isotropic
 from sae_lightning.saes.input_norm import InputNorm, check_input_norm, normalise
 from sae_lightning.saes.inputs import activations_in, check_device, check_finite, check_shape
 from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.transcoder import ends_of, refuse_options
 
 _LARGEST_SAE = 2**31
 """Latents: more than any machine holds, and few enough that `batch * d_sae` fits 64 bits."""
@@ -54,15 +63,18 @@ class SparseAutoencoder(SAEModule):
         sae.step(optimizer)
 
     Args:
-        d_in: width of an activation; linked to the data.
+        d_in: width of an activation; linked to the data. Of a lone transcoder with `source` and `target` it is that of
+            all hooks side by side, and becomes that of the source.
         d_sae: number of latents; give this or expansion_factor.
-        expansion_factor: number of latents per dimension of the activation; give this or d_sae.
+        expansion_factor: number of latents per dimension of the activation that is read; give this or d_sae.
         init: how decoder directions start; isotropic by default.
         b_dec_init: where b_dec starts; at the geometric median of the activations by default.
-        tied_init: the encoder starts as the transposed decoder; otherwise it gets a draw of its own.
-        apply_b_dec_to_input: subtract b_dec from the activation before encoding.
+        tied_init: the encoder starts as the transposed decoder; otherwise it gets a draw of its own, as that of a
+            transcoder always does: its encoder and its decoder are directions of two spaces.
+        apply_b_dec_to_input: subtract b_dec from the activation before encoding; never done by a transcoder.
         scale_input: train on activations divided by the root of their mean squared norm, E||x||^2 = 1; coefficients,
-            thresholds and bandwidths are then relative to that scale, and saving folds it into the biases.
+            thresholds and bandwidths are then relative to that scale, and saving folds it into the biases. Of a
+            transcoder the activations of each side are scaled by their own.
         input_norm: how each activation is normalised by itself, see `input_norm.py`; not at all by default.
         unit_norm_decoder: keep decoder directions at unit norm; SAEs of other libraries may have other norms.
         seed: of the random start; it also names the SAE in tables.
@@ -70,14 +82,20 @@ class SparseAutoencoder(SAEModule):
         dead_after_samples: a latent is dead when it has not fired for this many samples, counted over all ranks.
         optimizer: a torch optimizer; Adam by default.
         lr_scheduler: stepped after every optimizer step; none by default.
+        d_out: width of the activation that a transcoder answers with. Default: none, an SAE.
+        skip: give the transcoder a skip path, a linear map from what is read to the answer beside the latents.
+        source: name of the hook that a lone transcoder reads, where the data have several; with `target`. A panel has
+            `targets`.
+        target: name of the hook at which it answers.
+        widths: widths of the hooks by name; linked to the data.
 
     Raises:
-        ValueError: if a size, coefficient or window is out of range.
+        ValueError: if a size, coefficient or window is out of range, or options of a transcoder do not fit together.
     """
 
     in_scaled_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
     """Tensors that scale with the input: saving divides them by `input_scale`."""
-    by_latent: ClassVar[Mapping[str, int]] = {
+    by_latent: Mapping[str, int] = {
         "W_enc": 1,
         "b_enc": 0,
         "W_dec": 0,
@@ -91,8 +109,13 @@ class SparseAutoencoder(SAEModule):
     """What it is of: activations, data and training, from the file it was read from or the run that exports it."""
     freeze_policy: Mapping[str, Any] = {"class": "NoFreeze"}
     """Class and arguments of the policy that it is trained under."""
+    W_skip: nn.Parameter | None
     W_dec_start: Tensor
+    W_enc_start: Tensor
+    """Start of the encoder directions; only transcoders have it."""
     input_scale: Tensor
+    target_scale: Tensor
+    """Scale of the answer; only transcoders have it."""
     samples_since_fired: Tensor
 
     def __init__(
@@ -112,8 +135,17 @@ class SparseAutoencoder(SAEModule):
         dead_after_samples: int = 1_000_000,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        d_out: int | None = None,
+        skip: bool = False,
+        source: str | None = None,
+        target: str | None = None,
+        widths: dict[str, int] | None = None,
     ) -> None:
         super().__init__()
+        self.ends = ends_of(d_in, d_out, source, target, widths)
+        if self.ends is not None:
+            d_in, d_out = self.ends.d_in, self.ends.d_out
+        refuse_options(d_out, skip, input_norm)
         if (d_sae is None) == (expansion_factor is None):
             raise ValueError(
                 f"d_sae={d_sae}, expansion_factor={expansion_factor}: give exactly one, such as expansion_factor: 16"
@@ -127,20 +159,30 @@ class SparseAutoencoder(SAEModule):
         check_whole(1, dead_after_samples=dead_after_samples)
         check_seed(seed=seed)
         check_input_norm(input_norm)
-        self.d_in, self.d_sae, self.seed, self.policy_name = d_in, d_sae, seed, TRAINED
+        self.is_transcoder, self.skip, self.source, self.target = d_out is not None, skip, source, target
+        self.targets = {} if source is None or target is None else {source: target}
+        self.d_in, self.d_out, self.d_sae = d_in, d_in if d_out is None else d_out, d_sae
+        self.seed, self.policy_name = seed, TRAINED
         self.mesh = LatentMesh([d_sae])
-        self.init, self.tied_init, self.scale_input = init or Isotropic(), tied_init, scale_input
-        self.b_dec_init, self.apply_b_dec_to_input = b_dec_init or GeometricMedian(), apply_b_dec_to_input
+        self.init, self.scale_input = init or Isotropic(), scale_input
+        self.tied_init = tied_init and not self.is_transcoder
+        self.b_dec_init = b_dec_init or GeometricMedian()
+        self.apply_b_dec_to_input = apply_b_dec_to_input and not self.is_transcoder
         self.input_norm, self.unit_norm_decoder = input_norm, unit_norm_decoder
         self.aux_coefficient, self.dead_after_samples = aux_coefficient, dead_after_samples
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         # Stored by latent, as W_dec is: a column, which is what a sparse gradient touches, is then contiguous.
         self.W_enc = nn.Parameter(torch.empty(d_sae, d_in).T)
         self.b_enc = nn.Parameter(torch.empty(d_sae))
-        self.W_dec = nn.Parameter(torch.empty(d_sae, d_in))
-        self.b_dec = nn.Parameter(torch.empty(d_in))
-        self.register_buffer("W_dec_start", torch.empty(d_sae, d_in))
+        self.W_dec = nn.Parameter(torch.empty(d_sae, self.d_out))
+        self.b_dec = nn.Parameter(torch.empty(self.d_out))
+        self.register_parameter("W_skip", nn.Parameter(torch.empty(d_in, self.d_out)) if skip else None)
+        self.register_buffer("W_dec_start", torch.empty(d_sae, self.d_out))
         self.register_buffer("input_scale", torch.ones(()))
+        if self.is_transcoder:  # buffers that no SAE has, whose files so stay as they were
+            self.register_buffer("target_scale", torch.ones(()))
+            self.register_buffer("W_enc_start", torch.empty(d_sae, d_in))
+            self.by_latent = {**self.by_latent, "W_enc_start": 0}
         self.register_buffer("samples_since_fired", torch.zeros(d_sae, dtype=torch.int64))
         self.register_load_state_dict_post_hook(_note_loaded)
         self.is_initialised = self.b_dec_awaits_data = False
@@ -156,14 +198,28 @@ class SparseAutoencoder(SAEModule):
 
     @property
     def members(self) -> Mapping[Member, "SparseAutoencoder"]:
-        """This SAE alone, under the name of its freeze policy and its seed."""
-        return {Member(self.policy_name, self.seed): self}
+        """This SAE alone, under the name of its freeze policy and its seed, of a transcoder also of what it reads."""
+        return {Member(self.policy_name, self.seed, self.source or ""): self}
+
+    def activations_for(self, member: Member, activations: Tensor) -> Tensor:
+        """Return what this SAE reads of activations [..., width]; a transcoder those of its source."""
+        return activations if self.ends is None else activations[..., self.ends.source]
+
+    def target_for(self, member: Member, activations: Tensor) -> Tensor | None:
+        """Return what a transcoder is to answer with; None of an SAE, which reconstructs what it reads."""
+        return None if self.ends is None else activations[..., self.ends.target]
+
+    @property
+    def width(self) -> int:
+        """Width of the activations of a batch."""
+        return self.d_in if self.ends is None else self.ends.width
 
     @property
     def n_calibration_samples(self) -> int:
         """Number of raw activations that a whole start needs; 0 if it needs none."""
         scale = CALIBRATION_SAMPLES if self.scale_input else 0
-        return max(self.init.n_samples(self.d_in), self.b_dec_init.n_samples(), scale)
+        d = max(self.d_in, self.d_out)
+        return max(self.init.n_samples(d), self.b_dec_init.n_samples(), scale)
 
     @property
     def can_start_without_data(self) -> bool:
@@ -171,13 +227,19 @@ class SparseAutoencoder(SAEModule):
         return self.init.n_samples(self.d_in) == 0 and not self.scale_input
 
     @torch.no_grad()
-    def initialise(self, seed: int, samples: Float[Tensor, "n d_in"] | None = None) -> None:
+    def initialise(
+        self,
+        seed: int,
+        samples: Float[Tensor, "n d_in"] | None = None,
+        target_samples: Float[Tensor, "n d_out"] | None = None,
+    ) -> None:
         """Give a new SAE its start, which depends on the arguments alone.
 
         Args:
             seed: of the random directions.
             samples: [n, d_in] raw activations, with n at least `n_calibration_samples`; None where there are none yet,
                 and then `b_dec` is zero until `start_b_dec`, which `Trainer.fit` calls.
+            target_samples: [n, d_out] what a transcoder is to answer with to these.
 
         Raises:
             ValueError: if directions or scale need samples, and they are missing.
@@ -186,12 +248,24 @@ class SparseAutoencoder(SAEModule):
         self.input_scale.fill_(1.0)
         if samples is not None:
             samples, _ = self.normalise(samples)
+        answers = self._answers(samples, target_samples)
         if self.scale_input:
-            if samples is None:
+            if samples is None or answers is None:
                 raise ValueError("scale_input=True needs activations: call initialise(seed, samples)")
             self.input_scale.copy_(samples.double().square().sum(1).mean().rsqrt())
-        directions = self.init.directions(self.d_sae, self.d_in, generator, samples)
-        encoder = directions if self.tied_init else self.init.directions(self.d_sae, self.d_in, generator, samples)
+        directions = self.init.directions(self.d_sae, self.d_out, generator, answers)
+        if self.tied_init:
+            encoder = directions
+        else:
+            encoder_init = self.init.of_encoder() if self.is_transcoder else self.init
+            encoder = encoder_init.directions(self.d_sae, self.d_in, generator, samples)
+        if self.is_transcoder:
+            self.target_scale.fill_(1.0)
+            if self.scale_input and answers is not None:
+                self.target_scale.copy_(answers.double().square().sum(1).mean().rsqrt())
+            self.W_enc_start.copy_(encoder)
+        if self.W_skip is not None:
+            self.W_skip.zero_()
         self.W_dec.copy_(directions)
         self.W_dec_start.copy_(directions)
         self.W_enc.copy_(encoder.T)
@@ -200,27 +274,48 @@ class SparseAutoencoder(SAEModule):
         self.samples_since_fired.zero_()
         self.seed, self.is_initialised, self._at_losses = seed, True, ()
         self.b_dec_awaits_data = self.b_dec_init.n_samples() > 0
-        if samples is not None:
-            self._start_b_dec(samples)
+        if samples is not None and answers is not None:
+            self._start_b_dec(samples, answers)
 
     @torch.no_grad()
-    def start_b_dec(self, samples: Float[Tensor, "n d_in"]) -> None:
+    def start_b_dec(
+        self, samples: Float[Tensor, "n d_in"], target_samples: Float[Tensor, "n d_out"] | None = None
+    ) -> None:
         """Give `b_dec` its start.
 
         Where `b_dec` is not subtracted from the input, `b_enc` starts so that the pre-activations are those of an SAE
-        where it is: latents explain what `b_dec` leaves.
+        where it is: latents explain what `b_dec` leaves. Of a transcoder they are about the location of what is read.
 
         Args:
             samples: [n, d_in] raw activations.
+            target_samples: [n, d_out] what a transcoder is to answer with to these.
         """
-        self._start_b_dec(self.normalise(samples)[0])
+        samples, _ = self.normalise(samples)
+        answers = self._answers(samples, target_samples)
+        assert answers is not None
+        self._start_b_dec(samples, answers)
 
-    def _start_b_dec(self, samples: Tensor) -> None:
-        location = self.b_dec_init.location(samples[: self.b_dec_init.n_samples()])
-        self.b_dec.copy_(location.cpu() * self.input_scale.cpu())
+    def _answers(self, samples: Tensor | None, target_samples: Tensor | None) -> Tensor | None:
+        """Return the samples of what is to be reconstructed: of an SAE those of what it reads."""
+        if (target_samples is None) == (self.is_transcoder and samples is not None):
+            raise ValueError(self._wrong_target("initialise(seed, samples, target_samples)", target_samples))
+        return target_samples if self.is_transcoder else samples
+
+    def _wrong_target(self, call: str, target: Tensor | None) -> str:
+        """Describe activations of the other side that are missing, or given to an SAE."""
+        given = "no activations" if target is None else f"activations {list(target.shape)}"
+        wanted = f"[..., d_out={self.d_out}] of a transcoder" if self.is_transcoder else "none of an SAE"
+        return f"{given} of the target: expected {wanted}, as in {call}"
+
+    def _start_b_dec(self, samples: Tensor, answers: Tensor) -> None:
+        self.b_dec.copy_(self._location(answers) * self.output_scale.cpu())
         if not self.apply_b_dec_to_input:
-            self.b_enc.copy_(-self.b_dec @ self.W_enc)
+            centre = self._location(samples) * self.input_scale.cpu() if self.is_transcoder else self.b_dec
+            self.b_enc.copy_(-centre.to(self.W_enc) @ self.W_enc)
         self.b_dec_awaits_data = False
+
+    def _location(self, samples: Tensor) -> Float[Tensor, " d"]:
+        return self.b_dec_init.location(samples[: self.b_dec_init.n_samples()]).cpu()
 
     # Encode and decode
     # ----------------------------------------------------------------------------------------------------------------
@@ -237,9 +332,19 @@ class SparseAutoencoder(SAEModule):
         return normalise(x, self.input_norm)
 
     def _inputs(self, x: Float[Tensor, "batch d_in"]) -> tuple[Float[Tensor, "batch d_in"], RowNorm | None]:
-        """Return what is to be reconstructed, normalised and scaled, and how it was normalised."""
+        """Return what is read, normalised and scaled, and how it was normalised."""
         x, norm = self.normalise(x.to(self.b_dec.dtype))
         return x * self.input_scale, norm
+
+    @property
+    def output_scale(self) -> Float[Tensor, ""]:
+        """Scale of what is reconstructed: that of the input, of a transcoder that of its target."""
+        return self.target_scale if self.is_transcoder else self.input_scale
+
+    def _skipped(self, inputs: Float[Tensor, "batch d_in"], W_skip: Tensor) -> Float[Tensor, "batch d_out"]:  # noqa: N803
+        """Return what the skip path answers, scaled; in float32 also under autocast, as the loss is."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            return inputs @ W_skip
 
     @torch.no_grad()
     def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> PreActs:
@@ -279,11 +384,14 @@ class SparseAutoencoder(SAEModule):
             values = chosen.values
             if gradient:
                 values = sparse_encode(self._centred(inputs), self.W_enc, self.b_enc, None, chosen)
+            if self.W_skip is not None:  # a shift of each row, so that `decode` need not know x
+                shift = self._skipped(inputs, self.W_skip) / self.target_scale
+                norm = RowNorm(shift, torch.ones_like(shift[:, :1]))
             code = self.mesh.join(chosen.with_values(self.activate(values, chosen))).with_row_norm(norm)
         return code if x.dim() == 2 else code.with_leading(x.shape[:-1])
 
     def decode(self, latents: Code | Tensor, gradient: bool = False) -> Tensor:
-        """Return the raw activations that latents reconstruct.
+        """Return the raw activations that latents reconstruct, of a transcoder those of its target.
 
         Args:
             latents: what `encode` returned, or dense latents [..., d_sae], all finite.
@@ -291,11 +399,11 @@ class SparseAutoencoder(SAEModule):
                 parameters of the SAE get no gradient.
 
         Returns:
-            [..., d_in] float32, of the leading shape of the latents.
+            [..., d_out] float32, of the leading shape of the latents.
 
         Raises:
-            ValueError: if there are latents of another SAE, or numbers that are not finite; with `input_norm` if the
-                latents do not come from `encode`, which knows the norms to go back to.
+            ValueError: if there are latents of another SAE, or numbers that are not finite; with `input_norm` or a skip
+                path if the latents do not come from `encode`, which knows the norms to go back to and what was read.
         """
         self._check_started()
         if isinstance(latents, Code):
@@ -308,18 +416,19 @@ class SparseAutoencoder(SAEModule):
             code = (FullCode(flat) if gradient else Code.from_dense(flat)).with_leading(latents.shape[:-1])
         check_device(code.values, self.W_dec, "latents")
         check_finite(code.values if isinstance(latents, Code) else latents, "latents")
-        if (code.row_norm is None) != (self.input_norm is None):
+        if (code.row_norm is None) != (self.input_norm is None and self.W_skip is None):
+            what = "skip=True" if self.skip else f"input_norm={self.input_norm}"
             raise ValueError(
-                f"input_norm={self.input_norm}, and the latents have {'no' if code.row_norm is None else 'some'} norms "
-                "of activations: give the Code that encode of this SAE returned, or one made from it by with_values"
+                f"{what}, and the latents have {'no' if code.row_norm is None else 'some'} norms or skipped parts of "
+                "activations: give the Code that encode of this SAE returned, or one made from it by with_values"
             )
         rows = code if code.shape is None else code.with_leading((code.batch_size,))
         own = self.mesh.own_part(rows)
         with self._gradients_but_of_parameters() if gradient else torch.no_grad():
-            x_hat = sparse_decode(own.values, own, self.W_dec, self.b_dec, self.mesh) / self.input_scale
+            x_hat = sparse_decode(own.values, own, self.W_dec, self.b_dec, self.mesh) / self.output_scale
             if code.row_norm is not None:
                 x_hat = code.row_norm.undo(x_hat)
-            return x_hat.reshape(*code.leading, self.d_in)
+            return x_hat.reshape(*code.leading, self.d_out)
 
     @contextmanager
     def _gradients_but_of_parameters(self) -> Iterator[None]:
@@ -345,7 +454,7 @@ class SparseAutoencoder(SAEModule):
         return attach(self, model, hook, **options)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the reconstruction of raw activations [..., d_in], in their shape and dtype; no gradient.
+        """Return the reconstruction [..., d_out] of raw activations [..., d_in], in their dtype; no gradient.
 
         Raises:
             ValueError: as `encode`.
@@ -362,7 +471,7 @@ class SparseAutoencoder(SAEModule):
     # Training
     # ----------------------------------------------------------------------------------------------------------------
 
-    def losses(self, x: Tensor, step: int) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int, target: Tensor | None = None) -> dict[str, Tensor]:
         """Return differentiable loss terms of raw activations, and count which latents fired; in training mode.
 
         Take optimizer steps with `step`: decoder directions have unit norm, without which penalties can be evaded and
@@ -371,6 +480,7 @@ class SparseAutoencoder(SAEModule):
         Args:
             x: [..., d_in] raw activations, one or more.
             step: number of optimizer steps so far, for warm-ups.
+            target: [..., d_out] what a transcoder is to answer with to these.
 
         Returns:
             Scalars by name: `loss`, which is minimised, and the terms that it consists of. `mse` is the squared error
@@ -388,10 +498,16 @@ class SparseAutoencoder(SAEModule):
                 "this SAE is in evaluation mode, as every SAE that was read from a file, and would select latents as "
                 "there: call sae.train()"
             )
+        if (target is None) == self.is_transcoder:
+            raise ValueError(self._wrong_target("losses(x, step, target)", target))
         x = activations_in(x, self.d_in)
+        if target is not None:
+            target = activations_in(target, self.d_out)
+            if len(target) != len(x):
+                raise ValueError(f"{len(x)} activations and {len(target)} targets: expected as many of both")
         check_device(x, self.W_dec)
         self._check_constrained()
-        losses = self.loss_terms(x, step)
+        losses = self.loss_terms(x, step, target)
         if x.device.type == "cpu" and not torch.isfinite(losses["loss"]):
             raise ValueError(why_not_finite(self, x, losses["loss"]))
         return losses
@@ -434,28 +550,36 @@ class SparseAutoencoder(SAEModule):
                 refuse_other_norms(self.W_dec)
         self._is_constrained, self._at_losses = False, tuple(bias.clone() for bias in biases)
 
-    def loss_terms(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
+    def loss_terms(
+        self, x: Float[Tensor, "batch d_in"], step: int, target: Float[Tensor, "batch d_out"] | None = None
+    ) -> dict[str, Tensor]:
         """Return what `losses` returns, of activations that have been checked."""
         with torch.no_grad():
-            target, _ = self._inputs(x)
-            pre_acts = self._pre_acts(target)
+            inputs, _ = self._inputs(x)
+            target = inputs if target is None else target.to(self.b_dec.dtype) * self.target_scale
+            pre_acts = self._pre_acts(inputs)
             centred = pre_acts.x
             with record_function("sae::select"):
                 chosen = self.select(pre_acts)
         b_dec = self.mesh.shared(self.b_dec) if self.apply_b_dec_to_input else None
-        values = sparse_encode(centred, self.W_enc, self.b_enc, b_dec, chosen)
+        W_enc: Tensor = self.W_enc
+        W_dec: Tensor = self.W_dec
+        dead = None
+        if self.aux_coefficient:
+            W_enc, W_dec, dead = with_dead_latents(self.dead, W_enc, self.b_enc, W_dec, self.mesh)
+        values = sparse_encode(centred, W_enc, self.b_enc, b_dec, chosen)
         code = chosen.with_values(self.activate(values, chosen))
+        if self.W_skip is not None:  # latents are to reconstruct what it leaves
+            target = target - self._skipped(inputs, self.W_skip)
         with record_function("sae::decode"):
-            x_hat, losses = self.reconstruction_losses(code, target)
+            x_hat, losses = self.reconstruction_losses(code, target, W_dec)
+        target = target.detach()
         losses.update(self.extra_losses(code, values, target, step))
         if "penalty" in losses:
             losses["loss"] = losses["loss"] + losses["penalty"]
-        if self.aux_coefficient:
-            residual = target - x_hat.detach()
-            aux = aux_k_loss(centred, residual, self.dead, self.W_enc, self.b_enc, b_dec, self.W_dec, self.mesh)
-            if aux is not None:
-                losses["aux"] = aux
-                losses["loss"] = losses["loss"] + self.aux_coefficient * aux
+        if dead is not None:
+            losses["aux"] = aux_k_loss(centred, target - x_hat.detach(), dead, b_dec, self.mesh)
+            losses["loss"] = losses["loss"] + self.aux_coefficient * losses["aux"]
         losses["l0"] = self._count_firings(code)
         return losses
 
@@ -464,10 +588,16 @@ class SparseAutoencoder(SAEModule):
         return values.relu()
 
     def reconstruction_losses(
-        self, code: Code, target: Float[Tensor, "batch d_in"]
-    ) -> tuple[Float[Tensor, "batch d_in"], dict[str, Tensor]]:
-        """Return the reconstruction of the scaled input, and its losses: `mse`, and `loss`, by default the same."""
-        x_hat = sparse_decode(code.values, code, self.W_dec, self.b_dec, self.mesh)
+        self, code: Code, target: Float[Tensor, "batch d_out"], W_dec: Float[Tensor, "d_sae d_out"]
+    ) -> tuple[Float[Tensor, "batch d_out"], dict[str, Tensor]]:
+        """Return the reconstruction of the scaled target, and its losses: `mse`, and `loss`, by default the same.
+
+        Args:
+            code: latents.
+            target: [batch, d_out] the scaled target, by default the scaled input.
+            W_dec: the decoder, whose gradient that of AuxK joins.
+        """
+        x_hat = sparse_decode(code.values, code, W_dec, self.b_dec, self.mesh)
         mse = squared_error(x_hat, target)
         return x_hat, {"loss": mse, "mse": mse}
 
@@ -478,14 +608,14 @@ class SparseAutoencoder(SAEModule):
         return values * code.of_latents(torch.linalg.vector_norm(self.W_dec, dim=1))
 
     def extra_losses(
-        self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_in"], step: int
+        self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_out"], step: int
     ) -> dict[str, Tensor]:
         """Return the loss terms of a variant: `penalty`, already weighted, is added to the loss, others are logged.
 
         Args:
             code: latents.
             values: [nnz] the pre-activations that they come from.
-            target: [batch, d_in] the scaled input, which is to be reconstructed.
+            target: [batch, d_out] what the latents are to reconstruct, scaled: of an SAE the input.
             step: number of optimizer steps so far.
         """
         return {}
@@ -499,6 +629,25 @@ class SparseAutoencoder(SAEModule):
         fired, n_samples = all_reduce_sum(counts).tensor_split([code.d_sae])
         self.samples_since_fired.add_(n_samples).masked_fill_(fired > 0, 0)
         return l0
+
+    @torch.no_grad()
+    def batch_explained_variance(
+        self, x: Float[Tensor, "batch d_in"], mse: Float[Tensor, ""], target: Float[Tensor, "batch d_out"] | None = None
+    ) -> Float[Tensor, ""]:
+        """Return 1 - mse over the variance of this batch alone; what is measured is that of held-out data.
+
+        Args:
+            x: raw activations that have been checked.
+            mse: their squared error, in the scale of the loss.
+            target: what a transcoder is to answer with to these.
+        """
+        scaled = self._inputs(x)[0] if target is None else target.to(self.b_dec.dtype) * self.target_scale
+        return 1 - mse / (scaled - scaled.mean(0)).square().sum(1).mean()
+
+    @property
+    def dead_fraction(self) -> Float[Tensor, ""]:
+        """Share of latents that are dead, of those of all ranks."""
+        return self.mesh.sum(self.dead.sum()) / self.d_sae
 
     @property
     def dead(self) -> Bool[Tensor, " d_sae"]:
@@ -546,8 +695,10 @@ class SparseAutoencoder(SAEModule):
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments that decide what the SAE computes; together with the tensors they are the SAE."""
+        own = {"d_out": self.d_out, "skip": self.skip} if self.is_transcoder else {}
         return {
             "d_in": self.d_in,
+            **own,
             "d_sae": self.d_sae,
             "apply_b_dec_to_input": self.apply_b_dec_to_input,
             "input_norm": self.input_norm,
@@ -589,6 +740,6 @@ def _note_loaded(sae: nn.Module, incompatible: Any) -> None:  # noqa: ANN401
     sae._at_losses = ()
 
 
-def squared_error(x_hat: Float[Tensor, "batch d_in"], target: Float[Tensor, "batch d_in"]) -> Float[Tensor, ""]:
+def squared_error(x_hat: Float[Tensor, "batch d_out"], target: Float[Tensor, "batch d_out"]) -> Float[Tensor, ""]:
     """Return the squared error summed over dimensions and averaged over samples."""
     return F.mse_loss(x_hat, target, reduction="sum") / len(target)

@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+_CPU_NUMBERS, _DEVICE_NUMBERS = 2**17, 2**25
+"""Numbers in a part of a matrix: half a megabyte of float32, and 134 MB."""
+
 
 def refuse_other_norms(W_dec: Float[Tensor, "d_sae d_in"]) -> None:
     """Check that all directions have unit norm.
@@ -39,5 +42,9 @@ def normalise_(W_dec: Float[Tensor, "d_sae d_in"]) -> None:
 
 
 def _in_cache(matrix: Tensor) -> Sequence[Tensor]:
-    """Split the rows, on a CPU into parts that fit the cache, where a second pass over a part finds it."""
-    return matrix.split(max(1, 2**17 // matrix.shape[1])) if matrix.device.type == "cpu" else [matrix]
+    """Split the rows: into parts that fit a CPU's cache, where a second pass over a part finds it.
+
+    On other devices temporaries of a pass (`vecdot` makes a copy of what it multiplies) are of a part.
+    """
+    n = _CPU_NUMBERS if matrix.device.type == "cpu" else _DEVICE_NUMBERS
+    return matrix.split(max(1, n // matrix.shape[1]))

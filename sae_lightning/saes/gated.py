@@ -10,7 +10,7 @@ fixed (eq 8 of the paper); the magnitude learns how active they are from the rec
 `b_enc` is the paper's gate bias.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -29,15 +29,15 @@ class Gated(L1Penalised):
     """
 
     in_scaled_units = (*L1Penalised.in_scaled_units, "b_mag")
-    by_latent: ClassVar = {**L1Penalised.by_latent, "r_mag": 0, "b_mag": 0}
+    by_latent = {**L1Penalised.by_latent, "r_mag": 0, "b_mag": 0}
 
     def __init__(self, d_in: int, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(d_in, **kwargs)
         self.r_mag = nn.Parameter(torch.zeros(self.d_sae))
         self.b_mag = nn.Parameter(torch.zeros(self.d_sae))
 
-    def _start_b_dec(self, samples: Float[Tensor, "n d_in"]) -> None:
-        super()._start_b_dec(samples)
+    def _start_b_dec(self, samples: Float[Tensor, "n d_in"], answers: Float[Tensor, "n d_out"]) -> None:
+        super()._start_b_dec(samples, answers)
         self.b_mag.copy_(self.b_enc)
 
     def select(self, pre_acts: PreActs) -> Code:

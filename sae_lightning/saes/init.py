@@ -13,17 +13,28 @@ from torch.nn.functional import normalize
 
 from sae_lightning.checks import check_whole
 from sae_lightning.metrics.random_dictionary import isotropic_directions
+from sae_lightning.saes.module import columns_by_part
 
 
 class DecoderInit(ABC):
     """Start of the decoder directions."""
 
-    def prepare(self, datamodule: Any) -> None:  # noqa: B027
-        """Take from the datamodule what else is needed, before `directions`; called only where samples are needed."""
+    def prepare(self, datamodule: Any, part: str = "", target: str = "") -> None:  # noqa: B027
+        """Take from the datamodule what else is needed, before `directions`; called only where samples are needed.
+
+        Args:
+            datamodule: of the run.
+            part: name of what the SAE reads; empty where activations have one part.
+            target: name of the hook at which a transcoder answers; empty for an SAE.
+        """
 
     def n_samples(self, d_in: int) -> int:
         """Return the number of raw activations that are needed; 0 if the start does not depend on the data."""
         return 0
+
+    def of_encoder(self) -> "DecoderInit":
+        """Return the start of the encoder directions of a transcoder, which are of another space."""
+        return self
 
     @abstractmethod
     def directions(
@@ -104,17 +115,19 @@ class DataPoints(DecoderInit):
 class TrueFeatures(DecoderInit):
     """The true features of synthetic data: the start of an oracle.
 
-    With fewer latents than features, the features that fire most often; with more, the other latents are isotropic.
+    With fewer latents than features, the features that fire most often; with more, the other latents are isotropic. Of
+    a transcoder the decoder has the directions of the answer, the encoder those of what is read.
     """
 
     def __init__(self) -> None:
         self.features: Tensor | None = None
+        self._read: Tensor | None = None
 
     def n_samples(self, d_in: int) -> int:
         """Return 1: no sample is read, but only starts that need samples are shown the datamodule."""
         return 1
 
-    def prepare(self, datamodule: Any) -> None:
+    def prepare(self, datamodule: Any, part: str = "", target: str = "") -> None:
         """Take the features of a synthetic source, most frequent first.
 
         Raises:
@@ -127,7 +140,16 @@ class TrueFeatures(DecoderInit):
                 f"data={type(datamodule).__name__} has none: take SyntheticDataModule, or another start"
             )
         by_frequency = source.firing_probabilities.argsort(descending=True, stable=True)
-        self.features = source.features[by_frequency]
+        rows = source.features[by_frequency]
+        columns = columns_by_part(getattr(datamodule, "hook_widths", {}))
+        self._read = rows[:, columns[part]] if part in columns else rows
+        self.features = rows[:, columns[target]] if target else self._read
+
+    def of_encoder(self) -> "TrueFeatures":
+        """Return the directions of the same features in what is read."""
+        own = TrueFeatures()
+        own.features = self._read
+        return own
 
     def directions(
         self, d_sae: int, d_in: int, generator: torch.Generator, samples: Float[Tensor, "n d_in"] | None

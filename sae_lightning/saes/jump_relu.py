@@ -15,7 +15,7 @@ float32 whatever the precision of the products.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -98,7 +98,7 @@ class JumpReLU(SparseAutoencoder):
     """
 
     in_scaled_units = (*SparseAutoencoder.in_scaled_units, "threshold")
-    by_latent: ClassVar = {**SparseAutoencoder.by_latent, "threshold": 0}
+    by_latent = {**SparseAutoencoder.by_latent, "threshold": 0}
 
     def __init__(
         self,

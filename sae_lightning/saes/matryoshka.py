@@ -50,8 +50,8 @@ class MatryoshkaBatchTopK(BatchTopK):
         self.mesh = LatentMesh([end - start for start, end in pairwise([0, *ends])])
 
     def reconstruction_losses(
-        self, code: Code, target: Float[Tensor, "batch d_in"]
-    ) -> tuple[Float[Tensor, "batch d_in"], dict[str, Tensor]]:
+        self, code: Code, target: Float[Tensor, "batch d_out"], W_dec: Float[Tensor, "d_sae d_out"]
+    ) -> tuple[Float[Tensor, "batch d_out"], dict[str, Tensor]]:
         """Return the reconstruction with all groups, `loss`, the mean over prefixes, and `mse`, that of all groups."""
         ends, batch = self.mesh.own_ends, code.batch_size
         n_groups = len(ends)
@@ -61,8 +61,8 @@ class MatryoshkaBatchTopK(BatchTopK):
         entries = torch.cat([(group == g).nonzero()[:, 0] for g in range(n_groups)])
         rows = (code.rows + group * batch)[entries]
         parts = Code.from_entries(code.values[entries], rows, code.indices[entries], n_groups * batch, code.d_sae)
-        x_hats = sparse_decode(parts.values, parts, self.W_dec, mesh=self.mesh)
-        x_hats = x_hats.view(n_groups, batch, self.d_in).cumsum(0) + self.b_dec
+        x_hats = sparse_decode(parts.values, parts, W_dec, mesh=self.mesh)
+        x_hats = x_hats.view(n_groups, batch, self.d_out).cumsum(0) + self.b_dec
         errors = (x_hats - target).square().sum((1, 2)) / batch
         return x_hats[-1], {"loss": errors.mean(), "mse": errors[-1]}
 

@@ -18,14 +18,21 @@ from torch.optim import Optimizer
 
 from sae_lightning.checkpoint_parts import PARTS, join
 from sae_lightning.code import Code
-from sae_lightning.distributed import Ranks, all_gather_int, join_members, world_size
+from sae_lightning.distributed import Ranks, all_gather_int, join_members, of_first_rank, world_size
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member
+from sae_lightning.moving_line import LINE, wrapped
 from sae_lightning.saes.finite import non_finite_weight, refuse_non_finite, why_not_finite
 from sae_lightning.saes.held_l0 import SETTLING_SAMPLES
 from sae_lightning.saes.inputs import activations_in, check_shape, first_activations, non_finite
 from sae_lightning.saes.loss_curve import LossCurve
-from sae_lightning.saes.optimizers import check_learning_rates, clip_by_norm, refuse_unless_elementwise, speed_up
+from sae_lightning.saes.optimizers import (
+    check_learning_rates,
+    clip_by_norm,
+    gradient_norm,
+    refuse_unless_elementwise,
+    speed_up,
+)
 from sae_lightning.saes.record import KEY, record_of, refuse_other_record
 from sae_lightning.saes.resuming import (
     Resumed,
@@ -42,6 +49,7 @@ from sae_lightning.trainer import (
     log_interval_of,
     numbers_of,
     refuse_half_weights,
+    refuse_without_float64,
     train_batches_of,
 )
 
@@ -62,14 +70,17 @@ class Step:
     """What a validation step hands to the evaluators for one member.
 
     Args:
-        x: [batch, d_in] raw activations.
+        x: [batch, d_in] raw activations that were read.
         code: their latents.
-        x_hat: [batch, d_in] reconstruction in the units of x.
+        x_hat: [batch, d_out] reconstruction in the units of the target.
+        target: [batch, d_out] raw activations that are reconstructed: those that were read, unless the member is a
+            transcoder.
     """
 
     x: Tensor
     code: Code
     x_hat: Tensor
+    target: Tensor
 
 
 @runtime_checkable
@@ -138,6 +149,8 @@ class SAEModule(LightningModule, ABC):
     """The training losses of a fit whose number of steps is known."""
     learning_rates: Mapping[str, float] = {}
     """By policy, where one has a learning rate of its own."""
+    targets: Mapping[str, str] = {}
+    """The hook at which transcoders answer, by that which they read; empty where members are SAEs."""
     _checkpoint: Mapping[str, Any] = {}
     _finite_at: int | None = None
 
@@ -174,6 +187,10 @@ class SAEModule(LightningModule, ABC):
         """Return what one member reads of activations [..., d_in]: all of them."""
         return activations
 
+    def target_for(self, member: Member, activations: Tensor) -> Tensor | None:
+        """Return what one member is to answer with to activations [..., d_in]; None where it is what it reads."""
+        return None
+
     @property
     def width(self) -> int:
         """Width of the activations, of which each member reads its part."""
@@ -199,20 +216,25 @@ class SAEModule(LightningModule, ABC):
         """Initialise the members from data where their start or scale needs it.
 
         Raises:
-            ValueError: if there are null versions of the activations, and no SAEs for each, or weights would be kept
-                in half precision.
+            ValueError: if there are null versions of the activations, and no SAEs for each, if weights would be kept
+                in half precision, or if the device has no float64.
         """
         refuse_half_weights(str(self.trainer.precision))
+        device = self.trainer.strategy.root_device.type
+        refuse_without_float64(device, device)
         check_trainer_numbers(numbers_of(self.trainer))
         if stage == "fit":
             self.train()  # an SAE that was read from a file is in evaluation mode, and Lightning leaves it there
         data = any_datamodule_of(self.trainer)
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
-        if not {*nulls} <= {member.part for member in self.all_members}:
-            raise ValueError(
-                f"data.nulls={', '.join(nulls)}: a lone SAE would read activations and nulls side by side, as one; "
-                "take a SanityPanel, which trains SAEs for each, or leave out data.nulls"
+        if not {*nulls} <= {*(member.part for member in self.all_members), *self.targets.values()}:
+            why = (
+                "model.targets has no pair for each; name both sides, such as gaussian_mlp_in: gaussian_mlp_out"
+                if self.targets
+                else "a lone SAE would read activations and nulls side by side, as one; take a SanityPanel, which "
+                "trains SAEs for each"
             )
+            raise ValueError(f"data.nulls={', '.join(nulls)}: {why}, or leave out data.nulls")
         if stage == "fit":
             trained = self.trained_members
             awaits_data = any(not sae.is_initialised or sae.b_dec_awaits_data for sae in trained.values())
@@ -230,24 +252,25 @@ class SAEModule(LightningModule, ABC):
         """
         for member, sae in self.trained_members.items():
             own = None if samples is None else self.activations_for(member, samples)
+            target = None if samples is None else self.target_for(member, samples)
             if not sae.is_initialised:
                 if own is not None or sae.can_start_without_data:
-                    sae.initialise(sae.seed, own)
+                    sae.initialise(sae.seed, own, target)
             elif sae.b_dec_awaits_data and own is not None:  # its directions may have been changed since: they stay
-                sae.start_b_dec(own)
+                sae.start_b_dec(own, target)
 
     def draw_calibration_sample(self, n: int) -> Tensor:
         """Return n activations, those of rank 0: a start from each rank's own data would differ between ranks."""
         data = any_datamodule_of(self.trainer)
-        for sae in self.trained_members.values():
-            sae.init.prepare(data)
+        for member, sae in self.trained_members.items():
+            sae.init.prepare(data, member.part, self.targets.get(member.part, ""))
         if isinstance(data, CalibrationData):
             sample = data.calibration_sample(n)
         else:
             sample = first_activations(train_batches_of(self.trainer), n, self.width)
         if problem := non_finite(sample):
             raise ValueError(f"the sample that an SAE starts from {problem}{self._in_the_data()}")
-        return self.trainer.strategy.broadcast(sample)
+        return of_first_rank(sample)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
         """Return the sum of the members' losses on one batch of raw activations, see `activations_in`."""
@@ -256,15 +279,17 @@ class SAEModule(LightningModule, ABC):
         of_members: list[Tensor] = []
         named: dict[str, Tensor] = {}
         for member, sae in self.trained_members.items():
-            x = self.activations_for(member, batch)
-            losses = sae.loss_terms(x, self.global_step)
+            x, target = self.activations_for(member, batch), self.target_for(member, batch)
+            losses = sae.loss_terms(x, self.global_step, target)
             of_members.append(losses["loss"])
             # Elsewhere than on a CPU looking would mean waiting. A loss that has become NaN stays so: weights are, too.
             if (to_log or batch.device.type == "cpu") and not torch.isfinite(losses["loss"]):
-                problem = why_not_finite(sae, x, losses["loss"]) + self._in_the_data()
+                problem = why_not_finite(sae, batch, losses["loss"]) + self._in_the_data()
                 raise ValueError(f"{member} at step {self.global_step}: {problem}")
             if to_log:
-                named |= {str(LoggedName.of("train", key, member)): value.detach() for key, value in losses.items()}
+                own = losses | {"explained_variance": sae.batch_explained_variance(x, losses["mse"], target)}
+                own |= {"dead_fraction": sae.dead_fraction, "learning_rate": self._learning_rate(member)}
+                named |= {str(LoggedName.of("train", key, member)): value.detach() for key, value in own.items()}
         if to_log:
             self._log_of_all(named)
         self._finite_at = self.global_step if to_log else self._finite_at
@@ -278,6 +303,12 @@ class SAEModule(LightningModule, ABC):
         if world_size(Ranks.OTHER_MEMBERS) > 1:
             named = join_members({name: value.cpu() for name, value in named.items()})
         self.log_dict(named)
+
+    def _learning_rate(self, member: Member) -> Tensor:
+        """Return the learning rate of the next step of a member."""
+        groups = self.trainer.optimizers[0].param_groups
+        own = next((group for group in groups if group.get("name") == member.policy), groups[0])
+        return torch.tensor(float(own["lr"]))
 
     def _in_the_data(self) -> str:
         """Name the first number in the training data that is not finite, where these can be searched."""
@@ -311,8 +342,8 @@ class SAEModule(LightningModule, ABC):
             raise ValueError(f"held-out batch {batch_idx} {problem}{self._in_the_data()}")
         for member, sae in self.members.items():
             x = self.activations_for(member, batch)
-            code = sae.encode(x)
-            steps[member] = Step(x, code, sae.decode(code))
+            target, code = self.target_for(member, batch), sae.encode(x)
+            steps[member] = Step(x, code, sae.decode(code), x if target is None else target)
         return steps
 
     test_step = validation_step  # type: ignore[assignment]
@@ -345,9 +376,12 @@ class SAEModule(LightningModule, ABC):
         return [{"params": own, "name": name, **rates.get(name, {})} for name, own in here.items()]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Remove from decoder gradients what the unit norm would undo."""
+        """Remove from decoder gradients what the unit norm would undo, and log the norms that are left."""
         for sae in self.trained_members.values():
             sae.project_decoder_gradient()
+        if (trainer := self._trainer) is not None and self.global_step % log_interval_of(trainer) == 0:
+            norms = {member: gradient_norm(sae) for member, sae in self.trained_members.items()}
+            self._log_of_all({str(LoggedName.of("train", "gradient_norm", one)): norm for one, norm in norms.items()})
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -392,7 +426,7 @@ class SAEModule(LightningModule, ABC):
             self.loss_curve = None if n_steps is None else LossCurve(n_steps, len(self.trained_members), self.device)
         if self.resumed is not None and self.optimization is not None:
             if self.trainer.is_global_zero:
-                sys.stderr.write(self.resumed.report() + "\n")
+                LINE.say(wrapped(self.resumed.report(), 2))
             schedulers = self.trainer.lr_scheduler_configs
             scheduler = schedulers[0].scheduler if schedulers else None
             apply_optimization(self.resumed, self.optimization, self.trainer.optimizers[0], scheduler)

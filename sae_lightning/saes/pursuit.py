@@ -17,6 +17,7 @@ from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs
 from sae_lightning.metrics.nonnegative_pursuit import ROUNDS, Pursued, add_entries, pursue_nonnegative
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.transcoder import refuse_transcoders
 
 _NOT_TRAINED = "the latents of a Pursuit are found by matching pursuit and not learned: train another variant"
 _SHARE_FOUND = 0.98
@@ -43,6 +44,7 @@ class Pursuit(SparseAutoencoder):
 
     def __init__(self, d_in: int, l0: float = 32.0, rounds: int = ROUNDS, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(d_in, **kwargs)
+        refuse_transcoders([self], "a Pursuit")
         check_whole(1, rounds=rounds)
         for name in ("apply_b_dec_to_input", "unit_norm_decoder"):
             if not getattr(self, name):
@@ -63,22 +65,22 @@ class Pursuit(SparseAutoencoder):
 
     def select(self, pre_acts: PreActs) -> Code:
         """Return the latents of the activations that the pre-activations are of."""
-        found = self._pursue(pre_acts.x)
-        more = torch.linalg.vector_norm(found.residual, dim=1) > self.residual_threshold
-        return self._with_one_more(pre_acts.x, found, more).code(self.d_sae)
+        entries = self._pursue(pre_acts.x)
+        more = torch.linalg.vector_norm(entries.residual, dim=1) > self.residual_threshold
+        return self._with_one_more(pre_acts.x, entries, more).code(self.d_sae)
 
     def _pursue(self, centred: Tensor) -> Pursued:
         return pursue_nonnegative(centred, self.W_dec.detach(), int(self.l0), self.rounds)
 
-    def _with_one_more(self, centred: Tensor, found: Pursued, more: Tensor) -> Pursued:
-        """Return what was found, with one more entry where `more` is true."""
+    def _with_one_more(self, centred: Tensor, entries: Pursued, more: Tensor) -> Pursued:
+        """Return the entries, with one more where `more` is true."""
         rows = more.nonzero()[:, 0]
         if not len(rows):
-            return found
+            return entries
         k = int(self.l0) + 1
-        found = found.widened(k)
-        found.put(rows, add_entries(centred[rows], self.W_dec.detach(), found.take(rows), k))
-        return found
+        entries = entries.widened(k)
+        entries.put(rows, add_entries(centred[rows], self.W_dec.detach(), entries.take(rows), k))
+        return entries
 
     @torch.no_grad()
     def calibrate(self, centred: Float[Tensor, "n d_in"], l0: float) -> None:
@@ -94,13 +96,13 @@ class Pursuit(SparseAutoencoder):
         wanted = self._checked(l0)
         self.l0 = wanted
         for _ in range(3):
-            found = self._pursue(centred)
-            norms = torch.linalg.vector_norm(found.residual, dim=1)
+            entries = self._pursue(centred)
+            norms = torch.linalg.vector_norm(entries.residual, dim=1)
             share = self.l0 - int(self.l0)
             limit = float(torch.quantile(norms, 1 - share)) if share else torch.inf
             self.residual_threshold.fill_(limit)
-            found = self._with_one_more(centred, found, norms > self.residual_threshold)
-            measured = float(found.n_entries().double().mean())
+            entries = self._with_one_more(centred, entries, norms > self.residual_threshold)
+            measured = float(entries.n_entries().double().mean())
             if measured >= _SHARE_FOUND * wanted or self.l0 >= min(self.d_in, self.d_sae) or not measured:
                 return
             self.l0 = min(self.l0 * wanted / measured, float(self.d_in), float(self.d_sae))
@@ -115,7 +117,7 @@ class Pursuit(SparseAutoencoder):
             raise ValueError(_NOT_TRAINED)
         super().setup(stage)
 
-    def losses(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int, target: Tensor | None = None) -> dict[str, Tensor]:
         """Refuse to be trained: no gradient leads through the pursuit to an encoder.
 
         Raises:

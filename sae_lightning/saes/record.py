@@ -86,8 +86,10 @@ def provenance_of(module: "SAEModule", member: Member) -> dict[str, Any]:
     activations, members = record.pop("activations"), record.pop("members")
     del record["references"]
     own = None if activations is None else activations.get(member.part, activations[""])
+    answers_at = module.targets.get(member.part)
+    target = {"target": activations[answers_at]} if activations is not None and answers_at is not None else {}
     del record["format_version"]
-    own_record = {"activations": own, "member": str(member), "sae": members[str(member)], **record}
+    own_record = {"activations": own, **target, "member": str(member), "sae": members[str(member)], **record}
     return own_record | {"measured": measured} | started_from
 
 
@@ -148,8 +150,12 @@ def _trainer_changes(module: "SAEModule", record: Mapping[str, Any]) -> list[Dif
 
 
 def _members(module: "SAEModule") -> dict[str, Any]:
-    members = {str(member): (sae, describe(sae)) for member, sae in module.all_trained_members.items()}
-    return {name: own | {"policy": dict(sae.freeze_policy)} for name, (sae, own) in members.items()}
+    return {
+        str(member): describe(sae)
+        | {"policy": dict(sae.freeze_policy)}
+        | ({"answers_at": module.targets[member.part]} if module.targets else {})
+        for member, sae in module.all_trained_members.items()
+    }
 
 
 def _references(module: "SAEModule") -> dict[str, str]:

@@ -6,7 +6,6 @@ have changed, a `WarmupDecay` spans the run as long as it is now, and a run that
 more samples or steps. Without a change nothing is touched: the resumed run has the bits of an uninterrupted one.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from sae_lightning.moving_line import LINE
 from sae_lightning.provenance import Difference, describe, differences
 from sae_lightning.saes.schedule import WarmupDecay
 
@@ -134,7 +134,7 @@ def apply_optimization(resumed: Resumed, given: Mapping[str, Any], optimizer: Op
         scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
     after = [group["lr"] for group in optimizer.param_groups]
     if after != before:
-        sys.stderr.write(f"the learning rate of the next step is {after[0]:.4g}, and was to be {before[0]:.4g}\n")
+        LINE.say(f"the learning rate of the next step is {after[0]:.4g}, and was to be {before[0]:.4g}")
 
 
 def reopen_epoch(checkpoint: Mapping[str, Any], n_batches: int) -> None:

@@ -2,7 +2,8 @@
 
 Under `dead` `sae.json` lists the latents that were dead when the SAE was saved; under `provenance` it says what the SAE
 is of: activations (model, a fingerprint of its weights, hook), data, training, and what was measured of it last.
-Format 1 has no provenance, format 2 no `input_norm` and no `unit_norm_decoder`.
+Format 1 has no provenance, format 2 no `input_norm` and no `unit_norm_decoder`; format 4, which transcoders have, is
+format 3 with `d_out`, `skip` and the scale of the target beside that of the input.
 """
 
 import json
@@ -24,9 +25,11 @@ from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.finite import refuse_non_finite
 from sae_lightning.saes.inputs import non_finite
 from sae_lightning.saes.stated import stated_of
+from sae_lightning.saes.transcoder import refuse_transcoders
 from sae_lightning.whole_files import whole_file, write_whole
 
-FORMAT, FORMAT_VERSION = "sae_lightning", 3
+FORMAT, FORMAT_VERSION, SAE_FORMAT_VERSION = "sae_lightning", 4, 3
+"""The newest version of the format, and the one that SAEs are written in: an older version still reads them."""
 _EXPECTED = "expected the sae.json and sae.safetensors that `sae fit` or SparseAutoencoder.save left there"
 
 TRAINING_ONLY = ("samples_since_fired", "last_smallest", "log_factor")
@@ -37,7 +40,9 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
     """Write the SAE so that it takes raw activations without scaling.
 
     With s x the scaled input, biases and thresholds are divided by s. The function stays the same, decoder directions
-    stay unit vectors, and latents are in the units of the activations (the convention of dictionary_learning).
+    stay unit vectors, and latents are in the units of the activations (the convention of dictionary_learning). Of a
+    transcoder whose answer is scaled by t, the encoder and the skip path are multiplied by s / t and biases and
+    thresholds divided by t, so that directions stay unit vectors and latents are in the units of the answer.
 
     Args:
         sae: not changed.
@@ -51,13 +56,14 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
             "nothing to save: this SAE takes its start from data, call initialise(seed, samples) or train it"
         )
     refuse_non_finite(sae, f"the SAE for {folder}")
+    target_scale = {"target_scale": float(sae.target_scale)} if sae.is_transcoder else {}
     manifest = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSION if sae.is_transcoder else SAE_FORMAT_VERSION,
         "class": type(sae).__name__,
         "policy": sae.policy_name,
         "settings": sae.settings(),
-        "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(sae.input_scale)},
+        "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(sae.input_scale)} | target_scale,
         "dead": sae.dead.nonzero()[:, 0].tolist(),
         "provenance": dict(sae.provenance),
     }
@@ -89,8 +95,12 @@ def tensors_to_save(sae: SparseAutoencoder) -> dict[str, Tensor]:
             "all ranks, and save what it returns on the first"
         )
     tensors = {name: tensor for name, tensor in sae.state_dict().items() if _is_kept(name)}
-    scale = sae.input_scale
-    tensors.update({name: tensors[name] / scale for name in sae.in_scaled_units}, input_scale=torch.ones_like(scale))
+    one = torch.ones_like(sae.input_scale)
+    tensors.update({name: tensors[name] / sae.output_scale for name in sae.in_scaled_units}, input_scale=one)
+    if sae.is_transcoder:
+        ratio = sae.input_scale / sae.target_scale
+        tensors.update({name: tensors[name] * ratio for name in ("W_enc", "W_skip") if name in tensors})
+        tensors["target_scale"] = one
     return tensors
 
 
@@ -147,7 +157,12 @@ def from_stored(stored: StoredSAE, where: str) -> SparseAutoencoder:
 
 
 def to_stored(sae: SparseAutoencoder) -> StoredSAE:
-    """Return an SAE as an adapter writes it, its scale folded in, with what is known of its training."""
+    """Return an SAE as an adapter writes it, its scale folded in, with what is known of its training.
+
+    Raises:
+        ValueError: if it is a transcoder, which no adapter writes yet.
+    """
+    refuse_transcoders([sae], "the format of another library")
     tensors = tensors_to_save(sae)
     computed = {name: value for name, value in sae.settings().items() if name not in ("d_in", "d_sae", "seed")}
     del tensors["W_dec_start"], tensors["input_scale"], computed["unit_norm_decoder"]
@@ -243,5 +258,9 @@ def knows_its_activations(where: Path) -> bool:
 
 
 def folded_scale(folder: Path) -> float:
-    """Return the scale s that was folded in: a latent of the saved SAE is 1/s times its value in training."""
-    return float(read_manifest(folder)["fold"]["scale"])
+    """Return the scale s that was folded in: a latent of the saved SAE is 1/s times its value in training.
+
+    Of a transcoder that is the scale of its target.
+    """
+    fold = read_manifest(folder)["fold"]
+    return float(fold.get("target_scale", fold["scale"]))

@@ -77,8 +77,8 @@ def whole(sae: SparseAutoencoder) -> SparseAutoencoder | None:
     twin = copy.copy(sae)
     twin.mesh = LatentMesh(sae.mesh.groups)
     twin._parameters = {
-        name: nn.Parameter(joined[name] if name in joined else own.cpu(), own.requires_grad)
-        for name, own in sae.named_parameters(recurse=False)
+        name: None if own is None else nn.Parameter(joined[name] if name in joined else own.cpu(), own.requires_grad)
+        for name, own in sae._parameters.items()  # an SAE without a skip path has None for it
     }
     twin._buffers = {
         name: joined[name] if name in joined else own.cpu() for name, own in sae.named_buffers(recurse=False)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.code import Code
@@ -20,6 +19,7 @@ from sae_lightning.kernels import PreActs
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.bias_init import Zero
 from sae_lightning.saes.gated import Gated
+from sae_lightning.saes.transcoder import refuse_transcoders
 
 _NOT_TRAINED = "a Stitched SAE is put together by `sae stitch --save` and not trained: take another variant"
 
@@ -44,6 +44,7 @@ class Stitched(SparseAutoencoder):
             raise ValueError(
                 f"small has d_in={small.d_in} and large d_in={large.d_in}: expected SAEs of the same activations"
             )
+        refuse_transcoders([small, large], "a Stitched SAE")
         refuse_input_norm(small, "small")
         refuse_input_norm(large, "large")
         super().__init__(
@@ -115,7 +116,7 @@ class Stitched(SparseAutoencoder):
             raise ValueError(_NOT_TRAINED)
         super().setup(stage)
 
-    def losses(self, x: Float[Tensor, "batch d_in"], step: int) -> dict[str, Tensor]:
+    def losses(self, x: Tensor, step: int, target: Tensor | None = None) -> dict[str, Tensor]:
         """Refuse to be trained: two SAEs that have been trained decide which latents are active.
 
         Raises:

@@ -18,8 +18,10 @@ from sae_lightning.sources.nulls import (
     Null,
     RandomDirections,
     RandomRotation,
+    RedrawnModules,
     Reinitialised,
     ShuffledDimensions,
+    ShuffledHooks,
 )
 from sae_lightning.sources.probability import ConstantProbability, FiringProbability, LogUniformProbability
 from sae_lightning.sources.synthetic import SyntheticSource
@@ -45,8 +47,10 @@ __all__ = [
     "NullSource",
     "RandomDirections",
     "RandomRotation",
+    "RedrawnModules",
     "Reinitialised",
     "ShuffledDimensions",
+    "ShuffledHooks",
     "SyntheticSource",
     "TokenBatch",
 ]

@@ -37,6 +37,7 @@ class ActivationSource(ABC):
         widths: width of each part by name where an activation has parts side by side, which are hooks or null
             versions; empty otherwise.
         is_language_model: whether there is a model that reads a `TokenBatch` of any text.
+        vocabulary: number of tokens of a language model.
         embeds_images: whether the model is a CLIP model, which has `embed_images` and `embed_tokens`.
         reads_images: whether the hook is in the image tower of a CLIP model, so that inputs are an `ImageBatch`.
         features: true features, unit rows [n_features, d_in]; None where they are unknown.
@@ -46,6 +47,7 @@ class ActivationSource(ABC):
     d_in: int
     widths: Mapping[str, int] = {}
     is_language_model: bool = False
+    vocabulary: int = 1
     embeds_images: bool = False
     reads_images: bool = False
     features: Tensor | None = None

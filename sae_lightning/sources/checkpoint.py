@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sae_lightning import shipped
+from sae_lightning.moving_line import LINE
 from sae_lightning.provenance import sampled_fingerprint
 from sae_lightning.sources import gguf
 from sae_lightning.sources.model_kind import ModelKind, kind_of
@@ -39,6 +40,7 @@ def load_model(model: str, revision: str | None, dtype: str) -> tuple[torch.nn.M
     import transformers
 
     check_folder(model)
+    LINE.show(f"loading {model}")
     config = _load_config(model, revision)
     kind = kind_of(config)
     loaded = _load(getattr(transformers, kind.loader), model, revision, config)

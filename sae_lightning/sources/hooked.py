@@ -312,9 +312,11 @@ class HookedModel(ActivationSource):
         wrong = ~torch.isfinite(activations)
         if n := int(wrong.sum()):
             row, position, _ = wrong.nonzero()[0].tolist()
+            dtype = str(activations.dtype).removeprefix("torch.")
+            is_widest = activations.dtype in (torch.float32, torch.float64)
+            way_out = "the model itself gives them: look for nan in its weights" if is_widest else "try dtype: float32"
             raise NonFiniteError(
-                f"hook={self.hook}: {n} of {activations.numel()} activations are not finite "
-                f"(dtype {activations.dtype}); try dtype: float32",
+                f"hook={self.hook}: {n} of {activations.numel()} activations are not finite in {dtype}; {way_out}",
                 (row, position),
             )
 

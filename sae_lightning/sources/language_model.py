@@ -61,7 +61,7 @@ class LanguageModelSource(HookedModel):
         loaded: Any
         loaded, self.kind = load_model(model, revision, dtype)
         self.revision = getattr(loaded.config, "_commit_hash", None) or revision
-        self.vocabulary: int = loaded.get_input_embeddings().num_embeddings
+        self.vocabulary = loaded.get_input_embeddings().num_embeddings
         parameters = inspect.signature(loaded.forward).parameters
         self._reads_target = "decoder_input_ids" in parameters
         self._takes_positions = "logits_to_keep" in parameters

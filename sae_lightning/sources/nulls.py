@@ -9,6 +9,14 @@ are trained on the real activations and on nulls, and the evidence is the differ
 - `RandomRotation`: everything is left but the coordinate axes, which must not matter to an SAE;
 - `Reinitialised`: the same text through a model that never learned (Heap et al. 2025, arXiv 2501.17727).
 
+Of a transcoder, which reads at one hook and answers at another, the null is about what the two have to do with each
+other. Three nulls are of the activations at several hooks together:
+
+- `GaussianMatched`: mean and covariance of both sides are left, so the best linear map from one to the other is, and
+  nothing beyond it;
+- `ShuffledHooks`: each side is as it was, and which answer belongs to what was read is random;
+- `RedrawnModules`: what is read is real, and what answers is a module of the same shape that never learned.
+
 A null is a function of its seed, the inputs and, for some, statistics of the data: a stream of nulls has no state of
 its own, and validation data are the same each time.
 """
@@ -36,10 +44,12 @@ class Null(ABC):
 
     Attributes:
         is_noise: whether activations are unrelated to the text at their position.
+        takes_several_hooks: whether it is of the activations at several hooks together.
         state: statistics of the data by name; empty while they are unknown.
     """
 
     is_noise: ClassVar[bool] = False
+    takes_several_hooks: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.state: dict[str, Tensor] = {}
@@ -118,10 +128,14 @@ class Noise(Null):
 class GaussianMatched(Noise):
     """Gaussian noise with the mean and the covariance of the activations, independent from position to position.
 
+    Of several hooks it has the covariance between them, too.
+
     Args:
         samples_per_dimension: activations for the estimate of mean and covariance, per dimension (50 or more).
         seed: of the noise.
     """
+
+    takes_several_hooks = True
 
     def __init__(self, samples_per_dimension: int = 100, seed: int = 0) -> None:
         super().__init__(seed)
@@ -162,6 +176,31 @@ class ShuffledDimensions(Noise):
         n, d_in = x.shape
         orders = [torch.randperm(n, generator=generator, device=x.device) for _ in range(d_in)]
         return x.gather(0, torch.stack(orders, 1))
+
+
+class ShuffledHooks(Noise):
+    """Activations at several hooks that belong to different positions: each hook after the first is permuted.
+
+    At each hook the activations are as they were, over the valid positions of a forward; which belong together is
+    random.
+
+    Args:
+        seed: of the permutations.
+    """
+
+    takes_several_hooks = True
+
+    @override
+    def prepare(self, source: ActivationSource) -> None:
+        if len(source.widths) < 2:
+            raise ValueError("nulls: ShuffledHooks shuffles several hooks against each other, and these data have one")
+        self._widths = list(source.widths.values())
+
+    @override
+    def draw(self, x: Float[Tensor, "n d_in"], generator: torch.Generator) -> Float[Tensor, "n d_in"]:
+        first, *others = x.split(self._widths, 1)
+        shuffled = [own[torch.randperm(len(x), generator=generator, device=x.device)] for own in others]
+        return torch.cat([first, *shuffled], 1)
 
 
 class RandomDirections(Noise):
@@ -238,6 +277,55 @@ class Reinitialised(Null):
                 "or another null"
             )
         self._source = source.redrawn(self.seed, self.embeddings)
+
+    @override
+    def to(self, device: torch.device | str) -> None:
+        self._source.to(device)
+
+    @override
+    def capture(
+        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], valid: Bool[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch d_in"]:
+        return self._source.capture(inputs)[0]
+
+    @override
+    def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
+        return self._source.replace(inputs, edit)
+
+
+class RedrawnModules(Null):
+    """Activations of the model with some of its submodules drawn anew; what is below them is as it was.
+
+    Args:
+        modules: dotted names of submodules, such as [model.layers.2.mlp]; at a hook there is what a module of this
+            shape makes of real inputs before it has learned.
+        seed: of their weights.
+    """
+
+    takes_several_hooks = True
+
+    def __init__(self, modules: list[str], seed: int = 0) -> None:
+        super().__init__()
+        check_seed(seed=seed)
+        if not modules:
+            raise ValueError("modules=[]: expected names of submodules, such as [model.layers.2.mlp]")
+        self.modules, self.seed = list(modules), seed
+
+    @override
+    def prepare(self, source: ActivationSource) -> None:
+        if not isinstance(source, HookedModel):
+            raise ValueError(
+                "nulls: RedrawnModules needs a model, and these data have none: take LanguageModelDataModule, or "
+                "another null"
+            )
+        redrawn = source.redrawn(self.seed, embeddings=False)
+        trained, own = source.model.state_dict(), redrawn.model.state_dict()
+        for module in self.modules:
+            if not any(name.startswith(f"{module}.") for name in own):
+                raise ValueError(f"nulls: RedrawnModules: {source.name} has no submodule {module} with weights")
+        kept = {name: trained[name] for name in own if not name.startswith(tuple(f"{one}." for one in self.modules))}
+        redrawn.model.load_state_dict(kept, strict=False, assign=True)  # shared with the model, not copied
+        self._source = redrawn
 
     @override
     def to(self, device: torch.device | str) -> None:

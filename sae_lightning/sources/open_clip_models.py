@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from sae_lightning import shipped
+from sae_lightning.moving_line import LINE
 from sae_lightning.provenance import sampled_fingerprint
 
 _SCHEMAS = ("hf-hub:", "local-dir:")
@@ -47,6 +48,7 @@ def load_clip(model: str, pretrained: str | None) -> LoadedClip:
     """
     import open_clip
 
+    LINE.show(f"loading {model}")
     name = _checked_name(model, pretrained)
     # With the wrong activation function the weights would load too, and give slightly wrong activations.
     quick = bool(pretrained and open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained).get("quick_gelu"))

@@ -19,6 +19,29 @@ def replace_valid(
     return edited
 
 
+def answered_outputs(
+    source: Any, inputs: Any, answer: Edit, captured: tuple[Tensor, Tensor], columns: slice, target: str
+) -> Tensor:
+    """Return the outputs of the model with something else at one hook, made from the activations at another.
+
+    Positions that are massive at either hook keep what they have.
+
+    Args:
+        source: an ActivationSource with several hooks.
+        inputs: what the model reads, with a mask.
+        answer: from the activations that are read [n, d_in] to what stands at the target [n, d_out].
+        captured: activations [..., d] at all hooks of these inputs and the mask of valid positions, from `capture`.
+        columns: those of the hook that is read.
+        target: name of the hook at which the answer stands, after that which is read.
+    """
+    activations, mask = captured
+
+    def in_place(at_target: Tensor) -> Tensor:
+        return replace_valid(at_target, mask, lambda _: answer(activations[..., columns][mask]))
+
+    return source.replace(inputs, in_place, target)
+
+
 def edited_outputs(source: Any, inputs: Any, edit: Edit, part: str) -> Tensor:
     """Return the outputs of the model with a part of the activations edited at valid positions.
 

@@ -5,6 +5,14 @@
 with more unit features f_i than dimensions (Korznikov et al. 2026, arXiv 2602.14111, section 3). The paper leaves open
 whether its 0.25 is sigma or the variance of log c; here `coefficient_sigma` is sigma. A `Dependence` makes the b_i of a
 sample depend on each other; a `sample_norm` gives every sample the same norm.
+
+For transcoders each feature has a second unit direction a_i, in the space of the answer, and beside x stands
+
+    y = sum_i b_i c_i a_i
+
+So what is read and what is answered are sums of the same few features, and a transcoder knows all when each feature has
+a latent that reads f_i and writes a_i. With more features than dimensions no linear map does that: it cannot tell a
+feature from the interference of others.
 """
 
 import hashlib
@@ -24,10 +32,14 @@ from sae_lightning.sources.dependence import Dependence, IndependentFirings
 from sae_lightning.sources.probability import ConstantProbability, FiringProbability
 
 _LARGEST_SIZE = 2**31
+READ, ANSWER = "read", "answer"
+"""Names of the parts of samples with an answer."""
 
 
 class SyntheticSource(ActivationSource):
     """Sums of random features; batch `index` of a `stream` depends only on these two and the seed.
+
+    With `d_answer` samples have two parts, `read` and `answer`, side by side, and `d_in` becomes the width of both.
 
     Args:
         firing_probability: how often each feature fires. Default: ConstantProbability(0.00625).
@@ -37,9 +49,10 @@ class SyntheticSource(ActivationSource):
         dependence: how the firings of the features depend on each other. Default: they are independent.
         sample_norm: scale the coefficients of every sample so that it has this norm, above 0. Default: as they are.
         seed: decides the features, their firing probabilities and every sample.
+        d_answer: width of the answer, for transcoders. Default: none.
 
     Attributes:
-        features: [n_features, d_in] unit rows.
+        features: [n_features, d_in] unit rows; with an answer the unit directions of both parts side by side.
         firing_probabilities: [n_features] float64, how often each feature fires, whatever the dependence.
     """
 
@@ -55,6 +68,7 @@ class SyntheticSource(ActivationSource):
         dependence: Dependence | None = None,
         sample_norm: float | None = None,
         seed: int = 0,
+        d_answer: int | None = None,
     ) -> None:
         check_whole(1, _LARGEST_SIZE, d_in=d_in, n_features=n_features)
         check_between(0, 10, coefficient_sigma=coefficient_sigma, hint="the deviation of a logarithm")
@@ -63,14 +77,21 @@ class SyntheticSource(ActivationSource):
         check_seed(seed=seed)
         self.sample_norm = sample_norm
         self.d_in, self.n_features, self.coefficient_sigma, self.seed = d_in, n_features, coefficient_sigma, seed
-        normal = self._rng("features", 0).standard_normal((n_features, d_in))
-        self.features = torch.from_numpy(normal / np.linalg.norm(normal, axis=1, keepdims=True)).float()
+        self.features = self._unit_rows("features", n_features, d_in)
+        if d_answer is not None:
+            check_whole(1, _LARGEST_SIZE, d_answer=d_answer)
+            self.features = torch.cat([self.features, self._unit_rows("answers", n_features, d_answer)], 1)
+            self.d_in, self.widths = d_in + d_answer, {READ: d_in, ANSWER: d_answer}
         law = firing_probability or ConstantProbability()
         self.firing_probability, self.dependence = law, dependence
         probabilities = law.draw(n_features, self._rng("firing probabilities", 0))
         rng = self._rng("dependence", 0)
         self._firings = dependence.firings(probabilities, rng) if dependence else IndependentFirings(probabilities)
         self.firing_probabilities = torch.from_numpy(self._firings.probabilities)
+
+    def _unit_rows(self, stream: str, n: int, d: int) -> Float[Tensor, "n d"]:
+        normal = self._rng(stream, 0).standard_normal((n, d))
+        return torch.from_numpy(normal / np.linalg.norm(normal, axis=1, keepdims=True)).float()
 
     def sample(self, n: int, index: int = 0, stream: str = "sample") -> tuple[Float[Tensor, "n d_in"], Code]:
         """Return batch `index` of a stream: n activations, and their true coefficients as a `Code` of n_features."""

@@ -1,6 +1,6 @@
 """`TokenBatch`: what a language model reads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,11 @@ class TokenBatch:
     def rows(self) -> Tensor:
         """What identifies each row of the batch, [batch, seq] int64: nulls derive their noise from it."""
         return self.input_ids
+
+    def split(self, n_rows: int) -> "list[TokenBatch]":
+        """Return the rows in batches of so many."""
+        parts = zip(self.input_ids.split(n_rows), self.mask.split(n_rows), strict=True)
+        return [replace(self, input_ids=input_ids, mask=mask) for input_ids, mask in parts]
 
     def to(self, device: torch.device | str) -> "TokenBatch":
         """Return the same batch on another device."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sae_lightning.members import Tag, in_order
 from sae_lightning.metric import MARGIN
+from sae_lightning.moving_line import wrapped
 from sae_lightning.tables import lay_out, number_format
 from sae_lightning.verdict.comparison import INACTIVE, UNKNOWN, Comparison
 from sae_lightning.verdict.statistics import LEVEL
@@ -37,9 +38,8 @@ def control_table(
         if (least := (noise or {}).get(tag)) is not None:
             can_tell.append(f"{tag} {least:{show}}")
     told = [f"can tell: {', '.join(can_tell)}", CAN_TELL] if can_tell else []
-    return "\n".join(
-        [lay_out(rows), *_summaries(comparisons, controls), *_legend(comparisons, margin), *_limits(comparisons), *told]
-    )
+    lines = [*_summaries(comparisons, controls), *_legend(comparisons, margin), *_limits(comparisons), *told]
+    return "\n".join([lay_out(rows), *(wrapped(line, 2) for line in lines)])
 
 
 def _row(comparison: Comparison, show: str) -> list[str]:

@@ -96,14 +96,14 @@ def _of_policy(
         if (member.part, member.policy) == (part, policy) and name in run.latents
     ]
     samples = [sample for latents, member in own if (sample := _sample(latents, member, [name]))]
-    if (found := correlation(samples)) is None:
+    if (plain := correlation(samples)) is None:
         return None
     held = None
     if name != _FREQUENCY:
         both = [sample for latents, member in own if (sample := _sample(latents, member, [name, _FREQUENCY]))]
         held = correlation(both)
     n_latents = round(float(np.mean([len(sample.x) for sample in samples])))
-    return StableLatents(part, policy, name, about.label, n_latents, len(samples), found, held)
+    return StableLatents(part, policy, name, about.label, n_latents, len(samples), plain, held)
 
 
 def _sample(latents: Mapping[str, LatentValues], member: Member, names: Sequence[str]) -> Sample | None:
@@ -130,12 +130,12 @@ def table(results: Sequence[StableLatents]) -> list[list[str]]:
     return rows
 
 
-def _cell(found: Correlation | None) -> str:
-    return "-" if found is None else f"{word(found)} {_number(found)}"
+def _cell(correlation: Correlation | None) -> str:
+    return "-" if correlation is None else f"{word(correlation)} {_number(correlation)}"
 
 
-def _number(found: Correlation) -> str:
-    return f"{found.rho:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+def _number(correlation: Correlation) -> str:
+    return f"{correlation.rho:+.2f} [{correlation.low:+.2f}, {correlation.high:+.2f}]"
 
 
 def in_words(results: Sequence[StableLatents]) -> Iterator[tuple[str, str, str]]:
@@ -188,5 +188,5 @@ def as_json(results: Sequence[StableLatents]) -> dict[str, Any]:
     return values
 
 
-def _as_json(found: Correlation) -> dict[str, Any]:
-    return {"rho": found.rho, "interval": [found.low, found.high], "word": word(found)}
+def _as_json(correlation: Correlation) -> dict[str, Any]:
+    return {"rho": correlation.rho, "interval": [correlation.low, correlation.high], "word": word(correlation)}

@@ -1,13 +1,15 @@
 """An experiment as text: the table of its metrics, and the verdict under it."""
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from textwrap import fill
 
 from sae_lightning.members import Tag, in_order, is_known_policy
-from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE
+from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE, OTHER
+from sae_lightning.moving_line import wrapped
+from sae_lightning.runs import describing
 from sae_lightning.runs.experiment import Experiment
-from sae_lightning.tables import MAX_WIDTH, lay_out, number_format
+from sae_lightning.tables import heads, lay_out, number_format
 from sae_lightning.verdict import stable_latents
 from sae_lightning.verdict.comparison import INACTIVE, SUBJECT, UNKNOWN, Comparison
 from sae_lightning.verdict.control_table import control_table
@@ -15,22 +17,32 @@ from sae_lightning.verdict.decide import LOSS_FALL, decide, floor_of
 from sae_lightning.verdict.files import evaluator_noise
 from sae_lightning.verdict.stable_latents import StableLatents
 from sae_lightning.verdict.statistics import LEVEL
-from sae_lightning.verdict.words import CAN_TELL, summary, words_legend
+from sae_lightning.verdict.words import CAN_TELL, answer_word, summary, words_legend
+
+_ALWAYS = ("l0", "cosine_to_start_mean")
+"""Metrics of which neither way is better, and which short tables have nevertheless."""
+_NO_VARIATION = "±?"
+_MOST_DECIMALS = 6
 
 
-def experiment_texts(experiments: Sequence[Experiment], margin: float = MARGIN) -> Iterator[str]:
-    """Yield the table and the verdicts of each experiment; with several, columns carry the names of their runs.
+def experiment_texts(
+    experiments: Sequence[Experiment], margin: float = MARGIN, is_short: bool = False
+) -> Iterator[str]:
+    """Yield the answer, the table and the verdicts of each experiment; several have the names of their runs.
 
     Args:
         experiments: one or more.
         margin: differences within this share of what the trained SAE has above the floor are equivalent.
+        is_short: leave out metrics that repeat others, the ends of intervals, and shares.
     """
     for experiment in experiments:
-        yield "\n".join(
-            [metric_table(experiment, f" ({experiment.name})" if len(experiments) > 1 else ""), *experiment.notes]
-        )
         runs = experiment.measurements
-        if comparisons := decide(runs, margin):
+        comparisons = decide(runs, margin)
+        if judged := [one for one in comparisons if one.is_random and not (one.published or one.inactive)]:
+            yield f"Does the trained SAE beat random? {answer_word(judged)}."
+        label = f" ({experiment.name})" if len(experiments) > 1 else ""
+        yield "\n".join([metric_table(experiment, label, is_short), *map(wrapped, experiment.notes)])
+        if comparisons:
             noise = {comparison.tag: evaluator_noise(runs, comparison.tag) for comparison in comparisons}
             controls = {name: clause for run in runs for name, clause in run.controls.items()}
             for published in dict.fromkeys(comparison.published for comparison in comparisons):
@@ -38,9 +50,9 @@ def experiment_texts(experiments: Sequence[Experiment], margin: float = MARGIN) 
                 if published:
                     yield control_table(own, controls, margin, noise)
                 else:
-                    yield verdict_table(own, margin, noise) + _about_sizes(experiment)
+                    yield verdict_table(own, margin, noise, is_short) + _about_sizes(experiment)
         elif names := _still_falling(experiment):
-            yield _not_converged(names)
+            yield wrapped(_not_converged(names), 2)
         if results := stable_latents.stable_latents(runs):
             yield stable_latents_text(results)
 
@@ -48,10 +60,7 @@ def experiment_texts(experiments: Sequence[Experiment], margin: float = MARGIN) 
 def stable_latents_text(results: Sequence[StableLatents]) -> str:
     """Lay out how the stability of latents goes with what else was measured of them, and say it."""
     table = lay_out(stable_latents.table(results))
-    prose = (
-        fill(line, MAX_WIDTH, subsequent_indent="  ")
-        for line in (*stable_latents.sentences(results), stable_latents.legend())
-    )
+    prose = (wrapped(line, 2) for line in (*stable_latents.sentences(results), stable_latents.legend()))
     return "\n".join([stable_latents.QUESTION, table, *prose])
 
 
@@ -64,32 +73,42 @@ def _about_sizes(experiment: Experiment) -> str:
     return f"\n@{size}: the trained SAE of size {size} against the baselines of its size"
 
 
-def metric_table(experiment: Experiment, label: str = "") -> str:
+def metric_table(experiment: Experiment, label: str = "", is_short: bool = False) -> str:
     """Lay out one experiment: a row per metric, a column per policy, and the floor after this library's policies.
 
     Args:
         experiment: experiment with the values of each policy and seed.
         label: text after the name of each policy.
+        is_short: leave out metrics of which neither way is better, but for a few.
     """
     values, floors = experiment.values(), experiment.floors()
+    if is_short:
+        values = {tag: own for tag, own in values.items() if _is_shown(experiment, tag)} or values
     columns = in_order(policy for policies in values.values() for policy in policies)
     seeds = {policy: max(len(own[policy]) for own in values.values() if policy in own) for policy in columns}
     has_controls = any(run.controls for run in experiment.measured)
     repeated = "seeds or draws" if has_controls else "seeds"
     n_first = sum(map(is_known_policy, columns)) or len(columns)
-    rows = [
-        ["", *(policy + label for policy in columns)],
-        [repeated, *(str(seeds[policy]) for policy in columns)],
-    ]
-    rows[0].insert(1 + n_first, "floor")
-    rows[1].insert(1 + n_first, "")
+    names = [policy + label for policy in columns]
+    names.insert(n_first, "floor")
+    rows = [["", *line] for line in (heads(names) if is_short else [names])]
+    rows.append([repeated, *(str(seeds[policy]) for policy in columns)])
+    rows[-1].insert(1 + n_first, "")
+    n_head = len(rows)
     for tag, policies in values.items():
         cells = [policies.get(policy, []) for policy in columns]
-        show = number_format([*(value for cell in cells for value in cell), floors.get(tag)])
-        rows.append([str(tag), *(mean_and_deviation(cell, show) for cell in cells)])
+        show = number_format([*(value for cell in cells for value in cell), floors.get(tag)], is_short)
+        texts = [mean_and_deviation(cell, show) for cell in cells]
+        rows.append([str(tag), *(text.replace(" ± ", "±") if is_short else text for text in texts)])
         rows[-1].insert(1 + n_first, floor_text(experiment, tag, show))
     note = f"mean ± sample standard deviation over {repeated}; floor: an SAE that does nothing"
-    return f"{lay_out(rows, n_head=2)}\n{note}"
+    return f"{lay_out(rows, n_head)}\n{note}"
+
+
+def _is_shown(experiment: Experiment, tag: Tag) -> bool:
+    """Return whether a short table has a metric: one with a verdict, one of a few, or one that nothing describes."""
+    metric = describing(experiment.measured, tag).metric(tag)
+    return bool(metric.better) or tag.metric in _ALWAYS or metric.question == OTHER
 
 
 def floor_text(experiment: Experiment, tag: Tag, show: str) -> str:
@@ -115,7 +134,10 @@ def mean_and_deviation(values: Sequence[float | None], show: str) -> str:
 
 
 def verdict_table(
-    comparisons: Sequence[Comparison], margin: float = MARGIN, noise: Mapping[Tag, float | None] | None = None
+    comparisons: Sequence[Comparison],
+    margin: float = MARGIN,
+    noise: Mapping[Tag, float | None] | None = None,
+    is_short: bool = False,
 ) -> str:
     """Lay out the verdict: a row per metric, a column per baseline, and below what the words mean and what limits them.
 
@@ -123,22 +145,49 @@ def verdict_table(
         comparisons: of one experiment.
         margin: the one that they were made with.
         noise: by metric the smallest difference that its evaluator can tell, where it has seeds of its own.
+        is_short: give half the width of an interval in place of its ends, and no shares.
     """
     baselines = in_order(comparison.baseline for comparison in comparisons)
     tags = list(dict.fromkeys(comparison.tag for comparison in comparisons))
+    if is_short:  # where no baseline has an interval a row says nothing
+        tags = [tag for tag in tags if any(one.has_interval for one in comparisons if one.tag == tag)] or tags
     by_place: Mapping[tuple[Tag, str], Comparison] = {
         (comparison.tag, comparison.baseline): comparison for comparison in comparisons
     }
     known = {tag: own for tag in tags if (own := (noise or {}).get(tag)) is not None}
-    rows = [["trained SAE against", *baselines, *(["can tell"] if known else [])]]
+    names = [*baselines, *(["can tell"] if known else [])]
+    first, *others = heads(names) if is_short else [names]
+    rows = [["trained SAE against", *first], *(["", *line] for line in others)]
+    n_head = len(rows)
     for tag in tags:
         row = [by_place.get((tag, baseline)) for baseline in baselines]
-        show = number_format([comparison.difference.mean for comparison in row if comparison])
-        rows.append([str(tag), *(_cell(comparison, show) for comparison in row)])
+        means = [comparison.difference.mean for comparison in row if comparison]
+        show = number_format([*means, *_scale(row)] if is_short else means, is_short)
+        rows.append([str(tag), *((_short_cell if is_short else _cell)(comparison, show) for comparison in row)])
         rows[-1] += [f"{known[tag]:{show}}" if tag in known else "-"] if known else []
     judged = [baseline for baseline in baselines if not _is_reference(baseline, comparisons)]
-    lines = [lay_out(rows), *(summary(baseline, comparisons) for baseline in judged)]
-    return "\n".join([*lines, *_legend(comparisons, margin), *_limits(comparisons)] + ([CAN_TELL] if known else []))
+    lines = [*(summary(baseline, comparisons) for baseline in judged), *_legend(comparisons, margin, is_short)]
+    lines += [*_limits([one for one in comparisons if one.tag in tags], is_short), *([CAN_TELL] if known else [])]
+    return "\n".join([lay_out(rows, n_head), *(wrapped(line, 2) for line in lines)])
+
+
+def _scale(row: Sequence[Comparison | None]) -> list[float]:
+    """Return values of a metric: a difference needs no more decimals than what it is between."""
+    return [one for comparison in row if comparison for one in (comparison.trained, comparison.value)]
+
+
+def _short_cell(comparison: Comparison | None, show: str) -> str:
+    if comparison is None:
+        return "-"
+    if comparison.verdict == INACTIVE:
+        return INACTIVE
+    if not comparison.has_interval:
+        end = "" if comparison.verdict == UNKNOWN else _NO_VARIATION
+        return f"{comparison.verdict} {comparison.difference.mean:+{show}}{end}"
+    # An interval must not seem to hold 0, or to leave it out, by rounding alone.
+    finest = math.ceil(-math.log10(comparison.difference.half))
+    show = f".{max(finest, int(show[1:-1]))}f" if finest <= _MOST_DECIMALS else ".1e"
+    return f"{comparison.verdict} {comparison.difference.mean:+{show}}±{comparison.difference.half:{show}}"
 
 
 def _cell(comparison: Comparison | None, show: str) -> str:
@@ -158,19 +207,23 @@ def _is_reference(baseline: str, comparisons: Sequence[Comparison]) -> bool:
     return all(comparison.is_reference for comparison in comparisons if comparison.baseline == baseline)
 
 
-def _legend(comparisons: Sequence[Comparison], margin: float) -> Iterator[str]:
+def _legend(comparisons: Sequence[Comparison], margin: float, is_short: bool) -> Iterator[str]:
     """Say what intervals and words mean."""
     n = max((comparison.difference.n_compared for comparison in comparisons), default=1)
     several = f", for the {n} random baselines of a metric at once" if n > 1 else ""
     others = n > 1 and any(not comparison.is_random for comparison in comparisons)
-    yield (
-        f"trained minus baseline [{LEVEL:.0%} interval{several}{'; for others one by one' if others else ''}], "
-        "and the baseline's value above the floor as a share of the trained SAE's"
-    )
+    interval = f"{LEVEL:.0%} interval{several}{'; for others one by one' if others else ''}"
+    if is_short:
+        yield f"trained minus baseline ± {interval}"
+    else:
+        yield (
+            f"trained minus baseline [{interval}], and the baseline's value above the floor as a share of the trained "
+            "SAE's"
+        )
     yield words_legend(SUBJECT, margin)
 
 
-def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _limits(comparisons: Sequence[Comparison], is_short: bool) -> Iterator[str]:
     """Say once what limits some of the comparisons."""
     with_interval = [one for one in comparisons if one.verdict not in (UNKNOWN, INACTIVE)]
     if any(one.n_seeds == 1 for one in with_interval):
@@ -178,7 +231,8 @@ def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
     if any(one.has_one_degree and one.n_seeds == 2 for one in with_interval):
         yield "two seeds: one degree of freedom, so that intervals are many times wider than with three"
     if any(not one.varies for one in with_interval):
-        yield "no variation: all seeds have the same difference, so nothing says how much another one would differ"
+        mark = _NO_VARIATION if is_short else "no variation"
+        yield f"{mark}: all seeds have the same difference, so nothing says how much another one would differ"
     if names := in_order(name for one in comparisons for name in one.not_converged):
         yield _not_converged(names) + ", and more steps may decide otherwise"
 

@@ -29,6 +29,29 @@ def summary(baseline: str, comparisons: Sequence[Comparison]) -> str:
     return f"{baseline}: {own[0].subject} {', '.join(parts) or 'cannot be compared'}{unknown}{inactive}"
 
 
+def answer_word(comparisons: Sequence[Comparison]) -> str:
+    """Return in a word whether an SAE beats what it is compared with.
+
+    Args:
+        comparisons: with random baselines, or with the controls of a published SAE; without those that are left out.
+    """
+    counts = Counter(comparison.verdict for comparison in comparisons)
+    if not comparisons:
+        return "There is no other SAE to compare it with"
+    decided = len(comparisons) - counts[UNKNOWN]
+    if decided <= counts[UNKNOWN]:
+        return "Too few draws or items to tell" if comparisons[0].published else "Too few seeds to tell"
+    if counts[BEATS] == decided:
+        return "Yes" if decided == len(comparisons) else "Yes, wherever it can be told"
+    if comparisons[0].published and (counts[LOSES] or counts[EQUIVALENT]):
+        return "No"  # of controls each has to be beaten: they are what chance and formulas reach
+    if not counts[BEATS]:
+        if not counts[LOSES]:
+            return "It is as good as random" if counts[EQUIVALENT] == decided else "These data cannot tell"
+        return "No"
+    return "In part"
+
+
 def words_legend(subject: str, margin: float) -> str:
     """Say what the words mean.
 

@@ -184,3 +184,12 @@ def test_the_latest_checkpoint_is_named(tmp_path):
         os.utime(folder / name, (1_000_000_000 - age,) * 2)
     (folder / "last.ckpt").symlink_to(folder / "step=20.ckpt")
     assert f"--config {tmp_path / 'config.yaml'} --ckpt_path {folder / 'step=20.ckpt'}\n" in how_to_resume(tmp_path)
+
+
+def test_patience_begins_before_ranks_gather_their_buffers():
+    """Lightning asks callbacks for their state before the datamodule for its own."""
+    watch = RankWatch()
+    assert watch.state_dict() == {}
+    watch._heartbeat = SimpleNamespace(saving=False)
+    assert watch.state_dict() == {}
+    assert watch._heartbeat.saving

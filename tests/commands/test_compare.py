@@ -78,7 +78,7 @@ def run_with(value: float, floor: float = 0.0, policy: str = "trained", seed: in
 
 
 def compare(capsys: pytest.CaptureFixture, *args: object) -> str:
-    main(["compare", *map(str, args)])
+    main(["compare", "--all", *map(str, args)])
     return capsys.readouterr().out
 
 
@@ -86,6 +86,30 @@ def test_table_of_the_last_validation(tmp_path: Path, capsys: pytest.CaptureFixt
     table = compare(capsys, write_run(tmp_path / "a", FIRST, LAST))
     assert [line.split() for line in table.splitlines()] == [line.split() for line in TABLE.splitlines()]
     assert len({len(line) for line in table.splitlines()[2:6]}) == 1  # columns stand under each other
+
+
+def test_a_short_table_leaves_out_what_says_nothing_and_fits_80_columns(tmp_path: Path, capsys: pytest.CaptureFixture):
+    explained = {
+        "trained": {"0": 0.7, "1": 0.71, "2": 0.69},
+        "frozen_decoder": {"0": 0.6, "1": 0.612, "2": 0.588},
+        "soft_frozen_decoder": {"0": 0.69996, "1": 0.709959, "2": 0.689961},
+        "frozen_encoder": {"0": 0.5, "1": 0.515, "2": 0.485},
+    }
+    lines = LAST | {"metrics": {"explained_variance": explained, "fvu": explained, "zeta": explained}}
+    lines["about"] = {"fvu": about()["l0"], "explained_variance": about("higher")["explained_variance"]}
+    run = write_run(tmp_path / "a", lines, panel=True)
+    main(["compare", str(run)])
+    short = capsys.readouterr().out
+    assert short.startswith("Does the trained SAE beat random? Yes.")
+    assert max(map(len, short.splitlines())) <= 80
+    rows = [line.split()[0] for line in short.splitlines() if line.strip()]
+    assert "fvu" not in rows
+    assert "zeta" in rows, "nothing is known of it"
+    assert "0.700±0.010" in short
+    verdict = next(line for line in short.splitlines() if line.startswith("explained_variance") and "beats" in line)
+    assert "beats +0.100±0.009" in verdict
+    assert "beats +0.000040±0.000004" in verdict, "no interval seems to hold 0 by rounding alone"
+    assert "fvu" in compare(capsys, run)
 
 
 def test_a_wide_table_comes_in_parts(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -96,7 +120,7 @@ def test_a_wide_table_comes_in_parts(tmp_path: Path, capsys: pytest.CaptureFixtu
     }
     table = compare(capsys, write_run(tmp_path / "a", LAST | {"metrics": metrics}))
     lines = table.splitlines()
-    assert max(map(len, lines)) <= 132
+    assert max(map(len, lines)) <= 80
     heads = [line.split() for line in lines if "policy_number" in line]
     assert len(heads) > 1
     assert sorted(name for head in heads for name in head) == sorted([*policies, "floor"])
@@ -185,7 +209,9 @@ def family_line():
 def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.CaptureFixture):
     folder = write_run(tmp_path / "a", family_line())
     text = compare(capsys, folder)
-    assert text.split()[:6] == ["pca", "x1", "x2", "x2_my_x2_policy", "x16", "x16_frozen_decoder"]
+    assert text.startswith("Does the trained SAE beat random?")
+    policies = ["pca", "x1", "x2", "x2_my_x2_policy", "x16", "x16_frozen_decoder"]
+    assert [word for word in text.split() if word in policies][:6] == policies, "in the heads of the parts of the table"
     assert "my_x2_policy: the trained SAE beats it on 2, loses on 2" in text
     assert "@x2: the trained SAE of size x2 against the baselines of its size" in text
     verdict = json.loads(compare(capsys, "--json", folder))["verdicts"]["a"]
@@ -215,7 +241,7 @@ def test_the_margin_is_stated_and_can_be_chosen(tmp_path: Path, capsys: pytest.C
     assert "frozen_decoder: the trained SAE is equivalent on 1" in compare(capsys, folder)
     text = compare(capsys, folder, "--margin", "0.001")
     assert "frozen_decoder: the trained SAE is unclear on 1" in text
-    assert "equivalent: it lies within 0.1% of what the trained SAE has above the floor" in text
+    assert "equivalent: it lies within 0.1% of what the trained SAE has above the floor" in " ".join(text.split())
     verdict = json.loads(compare(capsys, folder, "--json", "--margin", "0.2"))["verdicts"]["a"]
     assert verdict["margin"] == 0.2
     assert verdict["metrics"]["explained_variance"]["margin"] == pytest.approx(0.2 * 0.91)

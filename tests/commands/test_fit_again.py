@@ -1,5 +1,6 @@
 """Resuming with other settings, starting into a folder that is taken, and files that are no checkpoint."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_a_new_learning_rate_is_used_and_recorded(capsys):
     optimizer = ["--model.optimizer=torch.optim.Adam", "--model.optimizer.lr=1e-12", "--data.train_samples=480"]
     before = torch.load(LAST, weights_only=True)["state_dict"]["W_enc"]
     resume(*optimizer)
-    told = capsys.readouterr().err
+    told = " ".join(capsys.readouterr().err.split())
     assert "changed: data.train_samples 320 -> 480; model.optimizer.lr 0.001 -> 1e-12" in told
     assert "the learning rate of the next step is 1e-12, and was to be 0.001" in told
     after = torch.load(LAST, weights_only=True)
@@ -154,8 +155,9 @@ def test_a_schedule_spans_the_longer_run(capsys):
     last = run / "checkpoints/last.ckpt"
     assert torch.load(last, weights_only=True)["optimizer_states"][0]["param_groups"][0]["lr"] == 0
     main(["fit", f"--config={run / 'config.yaml'}", f"--ckpt_path={last}", "--data.train_samples=640"])
-    assert "model.lr_scheduler.total_steps 20 -> 40" in (told := capsys.readouterr().err)
-    assert "the learning rate of the next step is 0.001, and was to be 0\n" in told
+    told = " ".join(capsys.readouterr().err.split())
+    assert "model.lr_scheduler.total_steps 20 -> 40" in told
+    assert "the learning rate of the next step is 0.001, and was to be 0 " in told
     state = torch.load(last, weights_only=True)
     assert state["lr_schedulers"][0]["total_steps"] == state["global_step"] == 40
 
@@ -232,6 +234,18 @@ def test_without_curves_a_run_leaves_the_rest(capsys, logger, monkeypatch):
     assert steps(run) == [10, 20, 30]
 
 
+def test_a_csv_file_has_the_metrics_by_their_names():
+    options = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=lightning_logs", "--name=csv"]
+    main(["fit", "--config=given.yaml", *options])
+    with Path("lightning_logs/csv/version_0/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    last = json.loads(Path("lightning_logs/csv/version_0/metrics.jsonl").read_text().splitlines()[-1])
+    value = last["metrics"]["explained_variance"]["trained"]["0"]
+    assert [float(row["val/explained_variance/trained/0"]) for row in rows if row["val/fvu/trained/0"]][-1] == (
+        pytest.approx(value)
+    )
+
+
 @pytest.mark.parametrize("name", ["../..", "..", "/elsewhere", "a/../../b", "", "a" * 300])
 @pytest.mark.parametrize("option", ["--name", "--trainer.logger.version"])
 def test_a_name_stays_inside_the_folder_of_all_runs(capsys, option, name):
@@ -249,7 +263,7 @@ def test_a_fit_that_trains_nothing_is_refused(capsys, option):
 
 def test_only_what_is_there_is_printed(capsys):
     main(["fit", "--config=given.yaml", "--trainer.enable_checkpointing=false"])
-    assert "checkpoints:" not in capsys.readouterr().out
+    assert "checkpoints" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("checkpoints", ["true", "false"])

@@ -12,6 +12,7 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 from sae_lightning.cli import main
 from sae_lightning.commands.fit import SAECLI
 from sae_lightning.commands.rehearsal import choose_machine, say_unused_devices
+from sae_lightning.saes import TopK
 
 VARIANTS = ("TopK", "BatchTopK", "JumpReLU", "ReLU", "Gated", "MatryoshkaBatchTopK")
 
@@ -92,3 +93,11 @@ def test_a_device_without_float64_is_left_aside_and_refused_where_it_was_asked_f
     assert settings.accelerator == "cpu"
     with pytest.raises(ValueError, match="trainer.accelerator=mps: metrics are sums in float64"):
         choose_machine(Settings(accelerator="mps", devices=1))
+
+
+def test_an_sae_in_a_trainer_of_ones_own_refuses_a_device_without_float64(monkeypatch):
+    trainer, sae = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), TopK(4, d_sae=8, k=2)
+    monkeypatch.setattr(type(trainer.strategy), "root_device", torch.device("mps"))
+    sae.trainer = trainer
+    with pytest.raises(ValueError, match="trainer.accelerator=mps: metrics are sums in float64"):
+        sae.setup("fit")

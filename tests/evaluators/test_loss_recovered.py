@@ -1,17 +1,16 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from sae_lightning.datamodules import ActivationDataModule
-from sae_lightning.evaluators import LossRecovered
+from sae_lightning.evaluators import LossRecovered, loss_recovered
 from sae_lightning.evaluators.edits import mean_activation
 from sae_lightning.members import Member
 from sae_lightning.saes import SAEModule, TopK
 from sae_lightning.sources import ActivationSource
 from sae_lightning.sources.replacing import replace_valid
+from sae_lightning.sources.tokens import TokenBatch
 
 D_IN, VOCAB = 8, 20
 
@@ -19,7 +18,7 @@ D_IN, VOCAB = 8, 20
 class TinyLlama(ActivationSource):
     """A source over the first block of a random two-layer Llama that is sure of its predictions."""
 
-    d_in, is_language_model, no_next_token = D_IN, True, ""
+    d_in, is_language_model, no_next_token, vocabulary = D_IN, True, "", VOCAB
 
     def __init__(self):
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -59,7 +58,7 @@ class Text(ActivationDataModule):
         while ids.shape[1] < 10:
             ids = torch.cat([ids, self.source.model(ids).logits[:, -1:].argmax(-1)], 1)
         mask = torch.arange(10).expand(6, 10) >= 2
-        self.inputs = [SimpleNamespace(input_ids=i, mask=m) for i, m in zip(ids.split(4), mask.split(4), strict=True)]
+        self.inputs = TokenBatch(ids, mask).split(4)
 
     def validation_inputs(self):
         return iter(self.inputs)
@@ -222,3 +221,51 @@ def test_saes_of_nulls_are_left_out(trainer):
     )
     assert {name.partition("/")[2] for name in values} == {"half/0", "floor"}
     assert not any("@" in name for name in values)
+
+
+def test_few_rows_at_a_time_give_the_same(trainer, text, monkeypatch):
+    at_once = evaluate(trainer, text, half=lambda x: x / 2)
+    n_forwards = text.source.n_forwards
+    monkeypatch.setattr(loss_recovered, "MOST_LOGITS", 2 * 10 * VOCAB)  # two rows of ten tokens
+    assert evaluate(trainer, text, half=lambda x: x / 2) == pytest.approx(at_once, nan_ok=True)
+    assert text.source.n_forwards - n_forwards == 2 + 3 * 4, "the mean of two batches, and four losses of three blocks"
+
+
+def test_memory_that_a_validation_lacks_is_missed_after_the_first_step(text):
+    def fail(x):
+        assert not sae.training, "a step of training would move thresholds"
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    sae, evaluator = Edit(fail).train(), LossRecovered()
+    evaluator._datamodule = text
+    with pytest.raises(ValueError, match="4 of the rows of 10 tokens, with 20 logits each, do not fit.*sae validate"):
+        evaluator.try_out(Edits(trained=sae))
+    assert sae.training
+    sae.edit = lambda x: x
+    evaluator.try_out(Edits(trained=sae))
+
+
+def test_memory_is_tried_out_once_and_not_on_a_cpu(trainer, monkeypatch):
+    tried, evaluator, module = [], LossRecovered(), Edits()
+    run = trainer(evaluator)
+
+    def try_out(module):
+        tried.append(module)
+        evaluator._is_tried_out = True
+
+    monkeypatch.setattr(evaluator, "try_out", try_out)
+    for device, step, n_tried in (("cpu", 1, 0), ("cuda", 0, 0), ("cuda", 1, 1), ("cuda", 2, 1)):
+        monkeypatch.setattr(Edits, "device", torch.device(device))
+        monkeypatch.setattr(type(run), "global_step", step)
+        evaluator.on_train_batch_end(run, module)
+        assert len(tried) == n_tried
+
+
+@pytest.mark.cuda
+def test_memory_is_tried_out_on_a_gpu():
+    text, evaluator = Text(), LossRecovered()
+    text.source.model.cuda()
+    text.inputs = [inputs.to("cuda") for inputs in text.inputs]
+    evaluator._datamodule = text
+    evaluator.try_out(Edits(trained=Edit(lambda x: x).cuda()).cuda())
+    assert evaluator._is_tried_out

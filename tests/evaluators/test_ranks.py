@@ -1,4 +1,7 @@
-"""Evaluators that read texts of their own share members between ranks: two ranks find what one process finds."""
+"""Evaluators find on two ranks what they find on one process, however these share the work.
+
+Under DDP ranks share held-out data and members; on a mesh each has members of its own, or some of the latents of each.
+"""
 
 import csv
 import json
@@ -13,6 +16,8 @@ from sae_lightning.members import Tag
 from sae_lightning.runs.items import read_items
 from sae_lightning.runs.metrics_lines import read_validations
 
+STRATEGIES = {"auto": (), "ddp": (), "members": ("SeedAgreement",), "latents": ("AutoInterp", "SeedAgreement")}
+"""And what they refuse."""
 DOCUMENTS = {"train": 60, "test": 30}
 
 
@@ -50,12 +55,14 @@ def runs(tmp_path_factory):
     (folder / "fit.yaml").write_text(yaml.safe_dump(config))
     assert fit(folder, "fit.yaml") == [0], (folder / "output-0.txt").read_text()
     checkpoint = "lightning_logs/fit/version_0/checkpoints/last.ckpt"
-    for ranks in (1, 2):
-        trainer = {**quiet, "devices": ranks, "strategy": "ddp" if ranks > 1 else "auto", "callbacks": evaluators()}
-        (folder / "validate.yaml").write_text(yaml.safe_dump({**config, "name": f"on_{ranks}", "trainer": trainer}))
+    for strategy, refused in STRATEGIES.items():
+        ranks = 1 if strategy == "auto" else 2
+        callbacks = [each for each in evaluators() if each["class_path"] not in refused]
+        trainer = {**quiet, "devices": ranks, "strategy": strategy, "callbacks": callbacks}
+        (folder / "validate.yaml").write_text(yaml.safe_dump({**config, "name": strategy, "trainer": trainer}))
         exits = run(folder, "validate", "--config", "validate.yaml", "--ckpt_path", checkpoint, ranks=ranks)
         assert exits == [0] * ranks, (folder / "output-0.txt").read_text()[-3000:]
-    return [folder / f"lightning_logs/on_{ranks}/version_0" for ranks in (1, 2)]
+    return {strategy: folder / f"lightning_logs/{strategy}/version_0" for strategy in STRATEGIES}
 
 
 def last_validation(folder):
@@ -67,7 +74,7 @@ def flat(validation):
 
 
 def test_two_ranks_find_what_one_process_finds(runs):
-    one, two = (last_validation(folder) for folder in runs)
+    one, two = (last_validation(runs[strategy]) for strategy in ("auto", "ddp"))
     for metric in ("probe_accuracy_k1", "interp_alive_fraction", "seed_pw_mcc", "explained_variance_beyond_gaussian"):
         assert Tag(metric) in one.values
     assert one.about == two.about
@@ -78,8 +85,18 @@ def test_two_ranks_find_what_one_process_finds(runs):
             assert values[name] == (None if value is None else pytest.approx(value, abs=1e-6)), name
 
 
+@pytest.mark.parametrize("strategy", ["members", "latents"])
+def test_ranks_with_other_members_or_latents_find_what_one_process_finds(runs, strategy):
+    one, two = (flat(last_validation(runs[name])) for name in ("auto", strategy))
+    left_out = tuple({"AutoInterp": "interp_", "SeedAgreement": "seed_"}[each] for each in STRATEGIES[strategy])
+    expected = {name: value for name, value in one.items() if not name[0].startswith(left_out)}
+    assert expected.keys() == two.keys()
+    for name, value in expected.items():
+        assert two[name] == (None if value is None else pytest.approx(value, rel=1e-3, abs=1e-4)), name
+
+
 def test_items_make_the_metrics(runs):
-    for folder in runs:
+    for folder in runs.values():
         validation = last_validation(folder)
         items = read_items(folder, validation.step)
         assert {Tag("explained_variance"), Tag("kl_recovered_mean"), Tag("probe_accuracy_k1")} <= set(items)
@@ -91,7 +108,7 @@ def test_items_make_the_metrics(runs):
 
 
 def test_a_verdict_is_written(runs):
-    for folder in runs:
+    for folder in runs.values():
         verdict = json.loads((folder / "verdict.json").read_text())
         baselines = verdict["metrics"]["explained_variance"]["baselines"]
         assert baselines["frozen_decoder"]["n_seeds"] == 2

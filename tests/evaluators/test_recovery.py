@@ -5,10 +5,15 @@ import pytest
 import torch
 
 from sae_lightning.code import Code
+from sae_lightning.datamodules import SyntheticDataModule
 from sae_lightning.evaluators import Recovery
+from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze
 from sae_lightning.members import Member
+from sae_lightning.panel import SanityPanel
+from sae_lightning.saes import TopK, TrueFeatures
+from sae_lightning.sources import ConstantProbability
 
-D_SAE = 24  # of conftest.py
+D_IN, D_SAE = 6, 24  # of conftest.py
 
 
 def test_the_true_dictionary_recovers_all_and_a_random_one_is_at_chance(panel, data, trainer):
@@ -36,6 +41,41 @@ def test_the_true_dictionary_recovers_all_and_a_random_one_is_at_chance(panel, d
     floor = logged["val/mean_best_cosine/floor"]
     assert 0.6 < floor < 0.9  # 24 directions in 6 dimensions
     assert 0 <= logged["val/recovery_at_0.97/floor"] < 0.5
+
+
+def test_a_transcoder_is_compared_with_what_it_reads_and_what_it_writes(trainer):
+    data = SyntheticDataModule(
+        ConstantProbability(0.2), D_IN, 10, batch_size=16, train_samples=160, val_samples=160, d_answer=5
+    )
+    x, _ = data.source.sample(4)
+    assert (data.widths, x.shape) == ({"read": D_IN, "answer": 5}, (4, D_IN + 5))
+    for part in data.source.features.split([D_IN, 5], 1):
+        torch.testing.assert_close(part.norm(dim=1), torch.ones(10))
+    panel = SanityPanel(
+        data.d_in,
+        lambda d_in, d_out: TopK(d_in, d_sae=D_SAE, k=3, d_out=d_out),
+        {"oracle": FrozenDecoder(), "frozen_encoder": FrozenEncoder(), "shuffled": NoFreeze()},
+        {"oracle": TrueFeatures(), "shuffled": TrueFeatures()},
+        widths=data.widths,
+        targets={"read": "answer"},
+    )
+    evaluator = Recovery()
+    run = trainer(evaluator, max_steps=1)
+    run.fit(panel, data)
+    panel.members[Member("shuffled", 0, "read")].W_dec.data[:10] = data.source.features[:, D_IN:].roll(1, 0)
+    run.validate(panel, data, verbose=False)
+
+    def logged(metric, policy):
+        return run.callback_metrics[f"val/{metric}@read/{policy}/0"].item()
+
+    for metric in ("mean_best_cosine", "matched_cosine", "recovery_at_0.8"):
+        assert logged(metric, "oracle") == logged(metric, "shuffled") == pytest.approx(1, abs=1e-5)
+    assert logged("same_latent_reads_and_writes", "oracle") == 1
+    assert logged("same_latent_reads_and_writes", "shuffled") == 0
+    assert logged("mean_best_cosine_read", "oracle") > 0.99
+    assert logged("mean_best_cosine_read", "frozen_encoder") < 0.95
+    floors = {scores.metric.name: scores.floor for scores in evaluator.scores(run, panel, "val")}
+    assert floors["same_latent_reads_and_writes"][Member("oracle", 0, "read")] == 1 / D_SAE
 
 
 def floor_of(evaluator, run, panel):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from sae_lightning.datamodules import SyntheticDataModule
 from sae_lightning.evaluators import SeedAgreement
 from sae_lightning.evaluators.agreement import (
     MATCHED_COSINE,
@@ -19,6 +20,7 @@ from sae_lightning.freeze import FrozenDecoder, NoFreeze
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import CovarianceMatched, Isotropic, TopK
+from sae_lightning.sources import ConstantProbability
 
 D_IN, D_SAE, K = 6, 24, 3  # of conftest.py
 ALL = {PW_MCC, MATCHED_COSINE, MATCHED_COSINE_ENCODER, SHARED_FRACTION, MMCS, MMCS_ABSOLUTE}
@@ -182,3 +184,26 @@ def test_a_seed_of_which_no_latent_fires_leaves_the_others_their_value(data, tra
     assert values["seed_mmcs/trained/0"] == values["seed_mmcs/trained/0"]
     assert values["seed_mmcs/trained/2"] != values["seed_mmcs/trained/2"]
     assert values["seed_mmcs/floor"] == values["seed_mmcs/floor"]
+
+
+def test_seeds_of_transcoders_agree_on_both_sides(trainer):
+    data = SyntheticDataModule(
+        ConstantProbability(0.2), D_IN, 10, batch_size=16, train_samples=160, val_samples=160, d_answer=5
+    )
+    panel = SanityPanel(
+        data.d_in,
+        lambda d_in, d_out: TopK(d_in, k=K, d_sae=D_SAE, d_out=d_out),
+        {"trained": NoFreeze()},
+        seeds=[0, 1],
+        widths=data.widths,
+        targets={"read": "answer"},
+    )
+    one, other = panel.members.values()
+    other.load_state_dict(one.state_dict())
+    other.W_enc.data = one.W_enc.data.roll(1, 0)  # what is written is the same, what is read is not
+    run = trainer(SeedAgreement())
+    run.validate(panel, data, verbose=False)
+    logged = {name: value.item() for name, value in run.callback_metrics.items()}
+    decoder, encoder = (logged[f"val/seed_matched_cosine{side}@read/trained/0"] for side in ("", "_encoder"))
+    assert decoder > 0.8 > encoder, "of latents that fire, which are not the same, since they read other directions"
+    assert 0 < logged["val/seed_matched_cosine_encoder@read/floor"] < 0.9

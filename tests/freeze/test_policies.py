@@ -6,7 +6,15 @@ import pytest
 import torch
 from training import D_IN, VARIANTS, SaveAt, fit
 
-from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder, Untrained
+from sae_lightning.freeze import (
+    FreezePolicy,
+    FrozenDecoder,
+    FrozenEncoder,
+    NoFreeze,
+    SoftFrozenDecoder,
+    SoftFrozenEncoder,
+    Untrained,
+)
 from sae_lightning.members import Member
 from sae_lightning.saes import TopK
 
@@ -14,6 +22,7 @@ POLICIES = FreezePolicy.__subclasses__()
 FROZEN = {
     NoFreeze: [],
     SoftFrozenDecoder: [],
+    SoftFrozenEncoder: [],
     FrozenDecoder: ["W_dec"],
     FrozenEncoder: ["W_enc"],
     Untrained: ["W_enc", "W_dec"],
@@ -66,6 +75,21 @@ def test_soft_freeze_equals_its_limits(limit, equal, tmp_path):
     train(other, equal(), tmp_path, **arguments)
     for name, tensor in tensors(soft).items():
         assert torch.equal(tensor, tensors(other)[name]), name
+
+
+def test_a_softly_frozen_encoder_keeps_its_directions_and_not_their_norms(tmp_path):
+    def transcoder():
+        return TopK(4, d_sae=64, k=4, d_out=4, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.1))
+
+    free, soft = transcoder(), transcoder()
+    train(free, NoFreeze(), tmp_path)
+    train(soft, SoftFrozenEncoder(0.9), tmp_path)
+    cosines = [torch.cosine_similarity(sae.W_enc.T, sae.W_enc_start) for sae in (free, soft)]
+    assert cosines[0].min() < 0.9
+    assert 0.9 - 1e-6 < cosines[1].min() < 0.9 + 1e-6
+    assert (soft.W_enc.norm(dim=0) - 1).abs().max() > 0.1
+    with pytest.raises(ValueError, match="tied_init=false does not keep"):
+        SoftFrozenEncoder().hold(make(TopK, k=4, tied_init=False))
 
 
 def test_soft_freeze_holds_directions_that_would_leave(tmp_path):

@@ -318,6 +318,14 @@ def test_what_is_chosen_works_here(monkeypatch):
             assert top_k_per_row(PreActs(x, W_enc, b_enc), 4).nnz == 4 * BATCH
 
 
+@pytest.mark.parametrize(("batch", "d_sae"), [(4096, 73_728), (4096, 131_072), (100, 2**29), (1, 8), (7, 2**26)])
+def test_blocks_on_a_gpu_are_equal_and_bounded(batch, d_sae):
+    n_rows = pre_acts.rows_of_blocks(batch, d_sae, "cuda")
+    assert n_rows == 1 or n_rows * d_sae <= pre_acts.DEVICE_ENTRIES
+    n_blocks = max(1, -(-batch // n_rows))
+    assert n_blocks * n_rows - batch < n_blocks, "no block has more than a row less than another"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="beside a GPU nothing is packed")
 def test_without_bfloat16_products_float32_ones_are_packed_and_nothing_is_screened(monkeypatch):
     monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", refuse_bfloat16)

@@ -68,8 +68,78 @@ def test_values_keep_the_precision_of_the_input(dtype):
     assert sparse_decode(values, code, torch.randn(D_SAE, D_IN)).dtype == torch.float32
 
 
-def test_dense_products_stay_in_float32_under_autocast(monkeypatch):
+@pytest.mark.parametrize("is_mixed", [True, False])
+def test_dense_products_are_in_the_number_format_of_the_trainer(is_mixed, monkeypatch):
+    multiply, formats = sparse._multiplied, []
     monkeypatch.setattr(sparse, "DENSE_SHARE", 0.0)
+    monkeypatch.setattr(sparse, "_multiplied", lambda *args: formats.append(args[-1]) or multiply(*args))
+    torch.manual_seed(0)
     code = Code.from_dense(torch.rand(BATCH, D_SAE))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert sparse_decode(code.values, code, torch.randn(D_SAE, D_IN)).dtype == torch.float32
+    x, W_enc, W_dec = torch.randn(BATCH, D_IN), torch.randn(D_IN, D_SAE), torch.randn(D_SAE, D_IN)
+
+    def gradients(enabled):
+        leaves = [tensor.clone().requires_grad_() for tensor in (x, W_enc, W_dec)]
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            values = sparse_encode(leaves[0], leaves[1], torch.zeros(D_SAE), None, code)
+            x_hat = sparse_decode(values, code, leaves[2])
+        x_hat.square().sum().backward()  # outside autocast, as Lightning does it
+        return [x_hat.detach(), *(leaf.grad for leaf in leaves)]
+
+    mixed = gradients(is_mixed)
+    assert formats == [torch.bfloat16 if is_mixed else torch.float32] * 5
+    for got, wanted in zip(mixed, gradients(False), strict=True):
+        assert got.dtype == torch.float32
+        assert (got - wanted).abs().max() <= (2**-6 if is_mixed else 0) * wanted.abs().max()
+
+
+def test_from_where_dense_products_are_quicker_depends_on_device_and_number_format():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert sparse.dense_share(cpu, torch.float32) == sparse.dense_share(cpu, torch.bfloat16) == 0.1
+    assert sparse.dense_share(gpu, torch.float32) == sparse.dense_share(gpu, torch.float64) == 0.05
+    assert sparse.dense_share(gpu, torch.bfloat16) == sparse.dense_share(gpu, torch.float16) == 0.005
+    torch.set_float32_matmul_precision("high")
+    assert sparse.dense_share(gpu, torch.float32) == 0.005
+
+
+@pytest.fixture
+def untried():
+    sparse._kernels_that_run.cache_clear()
+    yield
+    sparse._kernels_that_run.cache_clear()
+
+
+@pytest.mark.usefixtures("untried")
+def test_where_triton_cannot_compile_it_is_said_once(monkeypatch):
+    def fail():
+        raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.")
+
+    monkeypatch.setattr(triton_bag, "try_out", fail)
+    with pytest.warns(UserWarning, match=r"torch's own, which are slower.*Failed to find C compiler.*such as gcc"):
+        assert sparse._kernels_that_run() is None
+    assert sparse._kernels_that_run() is None  # warnings are errors here
+
+
+@pytest.mark.usefixtures("untried")
+def test_kernels_that_were_tried_are_used(monkeypatch):
+    monkeypatch.setattr(triton_bag, "try_out", lambda: None)
+    assert sparse._kernels_that_run() is triton_bag
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("way", ["triton", "torch", "dense"])
+def test_gradients_on_a_gpu_equal_those_on_a_cpu(way, monkeypatch):
+    monkeypatch.setattr(sparse, "GPU_DENSE_SHARE", 0.0 if way == "dense" else 1.1)
+    if way == "torch":
+        monkeypatch.setattr(sparse, "_gpu_kernels", lambda tensor: None)
+    code = Code.from_dense(torch.rand(BATCH, D_SAE) * (torch.rand(BATCH, D_SAE) < 0.3))
+    tensors = torch.randn(BATCH, D_IN), torch.randn(D_IN, D_SAE), torch.randn(D_SAE, D_IN)
+    results = []
+    for device in ("cpu", "cuda"):
+        here = Code(code.values.to(device), code.indices.to(device), code.offsets.to(device), D_SAE)
+        x, W_enc, W_dec = (tensor.to(device).requires_grad_() for tensor in tensors)
+        b_enc = torch.zeros(D_SAE, device=device, requires_grad=True)
+        values = sparse_encode(x, W_enc, b_enc, None, here)
+        sparse_decode(values, here, W_dec).square().sum().backward()
+        results.append([leaf.grad.cpu() for leaf in (x, W_enc, b_enc, W_dec)])
+    for got, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)

@@ -161,10 +161,11 @@ def test_a_matrix_larger_than_the_cache_is_taken_in_narrower_slices(monkeypatch)
     weights, matrix, left = rand(45), rand(6, 130), rand(3, 130)
     wide = bag_sum(indices, offsets, weights, matrix), sampled_dot(left, matrix, indices, offsets)
     assert triton_bag._plan(torch.float32, matrix)[1] == 2
-    monkeypatch.setattr(triton_bag, "L2_BYTES", 0)
-    assert triton_bag._plan(torch.float32, matrix)[1] == 3
-    narrow = bag_sum(indices, offsets, weights, matrix), sampled_dot(left, matrix, indices, offsets)
-    torch.testing.assert_close(narrow, wide)
+    for cache, n_slices in ((6 * 256, 3), (0, 5)):
+        monkeypatch.setattr(triton_bag, "L2_BYTES", cache)
+        assert triton_bag._plan(torch.float32, matrix)[1] == n_slices
+        narrow = bag_sum(indices, offsets, weights, matrix), sampled_dot(left, matrix, indices, offsets)
+        torch.testing.assert_close(narrow, wide)
 
 
 @needs_triton
@@ -209,24 +210,44 @@ def test_without_triton_the_module_can_be_imported_but_not_used(monkeypatch):
         module.sampled_dot(rand(1, 1), rand(1, 1), indices, offsets)
 
 
+@needs_triton
+def test_trying_out_runs_a_kernel(monkeypatch):
+    runs = []
+    monkeypatch.setattr(triton_bag, "bag_sum", lambda *args: runs.append(bag_sum(*args)))
+    triton_bag.try_out(DEVICE)
+    assert [run.item() for run in runs] == [1.0]
+
+
 COMPILE = """
-import triton, triton.language as tl
+import torch, triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from sae_lightning.kernels import triton_bag
 
 bag, chunk, dot = triton_bag._bag_sum_kernel, triton_bag._chunk_sum_kernel, triton_bag._sampled_dot_kernel
-options = {"num_warps": 1, "enable_fp_fusion": True}
-for dtype, acc, order in [("bf16", tl.float32, "*i64"), ("fp64", tl.float64, "constexpr")]:
+fp32, widths = torch.float32, set()
+for rows, d, matrix_dtype, order in [
+    (4096, 2304, fp32, "*i64"),  # gradients of the weights
+    (73_728, 2304, fp32, "constexpr"),  # decode and the gradient of the latents, Gemma
+    (131_072, 4096, fp32, "constexpr"),  # the same, Llama
+    (73_728, 2304, torch.bfloat16, "*i64"),
+    (64, 100, torch.float64, "constexpr"),
+]:
+    _, _, options = triton_bag._plan(fp32, torch.empty(rows, d, dtype=matrix_dtype, device="meta"))
+    acc, block_n, block_d = (options.pop(name) for name in ("ACC", "BLOCK_N", "BLOCK_D"))
+    widths.add(block_d * matrix_dtype.itemsize)
+    dtype = {fp32: "fp32", torch.bfloat16: "bf16", torch.float64: "fp64"}[matrix_dtype]
     types = {"indices": "*i64", "offsets": "*i64", "order": order, "bag_end": "*i64", "weights": "*fp32"}
     types |= {"matrix": f"*{dtype}", "left": f"*{dtype}", "right": f"*{dtype}", "chunk_sums": f"*{acc}"}
     types |= {"stride": "i64", "left_stride": "i64", "right_stride": "i64", "d": "i32", "n": "i32"}
-    constants = {"ACC": acc, "CHUNK": 256, "BLOCK_N": 8, "BLOCK_D": 64} | ({} if "i64" in order else {"order": None})
+    constants = {"ACC": acc, "CHUNK": 256, "BLOCK_N": block_n, "BLOCK_D": block_d}
+    constants |= {} if "i64" in order else {"order": None}
     for kernel, out in [(bag, f"*{dtype}"), (chunk, ""), (dot, f"*{acc}")]:
         signature = {name: (types | {"out": out}).get(name, "constexpr") for name in kernel.arg_names}
         values = {name: constants[name] for name in kernel.arg_names if name in constants}
         source = ASTSource(kernel, signature, values)
         assert triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["cubin"]
+assert widths == {512, 256, 128}, "all widths of a slice"
 """
 
 

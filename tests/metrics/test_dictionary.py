@@ -3,6 +3,7 @@ from itertools import permutations
 
 import pytest
 import torch
+from temporaries import Temporaries
 from torch.nn.functional import cosine_similarity, normalize
 
 from sae_lightning.metrics import (
@@ -71,6 +72,22 @@ def test_uniqueness_counts_features_that_some_latent_prefers():
 
 def test_recovery_is_strictly_above_the_threshold():
     assert recovered_fraction(torch.tensor([0.5, 0.500001, 0.4]), 0.5).item() == pytest.approx(1 / 3)
+
+
+def test_drift_of_the_dictionaries_of_gemma_takes_a_fraction_of_one():
+    W_dec, start = (torch.empty(73_728, 2304, device="meta") for _ in range(2))
+    with Temporaries() as made:
+        assert cosine_to_start(W_dec, start).shape == (73_728,)
+    assert max(made.sizes) <= dictionary._BLOCK_ENTRIES
+
+
+def test_cosines_take_no_copy_of_a_dictionary(monkeypatch):
+    monkeypatch.setattr(dictionary, "_BLOCK_ENTRIES", 3000)
+    features, W_dec = random_rows(500, 20, 0), random_rows(500, 20, 1)
+    with Temporaries() as made:
+        best_cosine(features, W_dec)
+        dictionary.nearest_other(W_dec)
+    assert max(made.sizes) <= 3000
 
 
 def test_blocks_give_the_same_as_all_at_once(monkeypatch):

@@ -4,7 +4,7 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from sae_lightning.probing.probe import mean_difference, probe, top_columns
+from sae_lightning.probing.probe import LinearProbe, mean_difference, probe, top_columns
 from sae_lightning.probing.problems import Problem, balanced_rows, control, one_vs_rest
 
 N = 240
@@ -122,3 +122,20 @@ def test_labels_out_of_balance_are_weighed():
     x = random.standard_normal((1100, 1))
     x[:, 0] += np.concatenate([positive["train"], positive["test"]])
     assert probe([Problem(rows, positive)], [x])["test"].accuracy == pytest.approx(0.69, abs=0.04)
+
+
+def test_flags_of_a_product_are_silent_and_weights_that_are_not_finite_are_refused(noise, monkeypatch, recwarn):
+    positive, bad, fit = np.arange(N) % 2 == 0, [np.inf], LogisticRegression.fit
+
+    def flagged(self, x, y):
+        np.array(bad) - np.array(bad)  # invalid value
+        return fit(self, x, y)
+
+    monkeypatch.setattr(LogisticRegression, "fit", flagged)
+    assert np.isfinite(LinearProbe.fit(noise, positive).direction).all()
+    assert not recwarn.list
+    monkeypatch.setattr(
+        LogisticRegression, "fit", lambda self, x, y: setattr(self, "coef_", np.full((1, 30), np.nan)) or self
+    )
+    with pytest.raises(ValueError, match="weights that are not finite"):
+        LinearProbe.fit(noise, positive)

@@ -136,6 +136,6 @@ def test_tensorboard_names_published_saes(tmp_path: Path):
     into_tensorboard(tmp_path / "run")
     events = EventAccumulator(str(tmp_path / "run" / "verdict"))
     events.Reload()
-    names = set(events.Tags()["scalars"])
-    assert {"a/m0@a", "b/m0@b", "beats/a_random_encoder", "loses/b_random_decoder_tied"} <= names
-    assert not any(name.startswith("trained/") for name in names)
+    names = {name.removeprefix("verdict/") for name in events.Tags()["scalars"]}
+    assert {"a_m0@a", "b_m0@b", "beats_a_random_encoder", "loses_b_random_decoder_tied"} <= names
+    assert not any(name.startswith("trained_") for name in names)

@@ -266,7 +266,9 @@ def test_tensorboard_gets_the_verdict_once(run):
     (image,) = events.Images("verdict")
     assert image.step == 300
     assert min(image.width, image.height) > 200
-    (wins,), (unclear,) = events.Scalars("beats/frozen_decoder"), events.Scalars("unclear/soft_frozen_decoder")
+    (wins,), (unclear,) = (
+        events.Scalars(f"verdict/{name}") for name in ("beats_frozen_decoder", "unclear_soft_frozen_decoder")
+    )
     assert wins.value == unclear.value == 2
     assert "_hparams_/session_start_info" in events.summary_metadata
 

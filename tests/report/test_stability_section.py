@@ -11,7 +11,6 @@ from sae_lightning.members import Member
 from sae_lightning.report.sections.stability import stability
 from sae_lightning.runs import Run
 from sae_lightning.runs.latents import write_latents
-from sae_lightning.tables import MAX_WIDTH
 from sae_lightning.verdict.stable_latents import QUESTION
 
 N = 100
@@ -68,4 +67,4 @@ def test_compare_prints_it(folder, capsys):
     assert f"\n\n{QUESTION}\n" in printed
     assert "\ninterp_accuracy, 75 latents of an SAE: stable latents have more +0." in printed
     assert " ".join(printed.split()).endswith("where the interval leaves out 0")
-    assert max(map(len, printed[printed.index(QUESTION) :].splitlines())) <= MAX_WIDTH
+    assert max(map(len, printed[printed.index(QUESTION) :].splitlines())) <= 80

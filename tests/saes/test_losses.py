@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from temporaries import Temporaries
 
 from sae_lightning.kernels import PreActs
 from sae_lightning.saes import BatchTopK, Gated, JumpReLU, LinearL0, MatryoshkaBatchTopK, ReLU, TargetL0, TopK
-from sae_lightning.saes.aux_k import aux_k_loss
+from sae_lightning.saes.aux_k import aux_k_loss, with_dead_latents
 
 pytestmark = pytest.mark.usefixtures("plain_or_fast")
 
@@ -177,7 +178,8 @@ def test_aux_k_alone_trains_the_encoder_even_where_pre_acts_are_negative():
         torch.randn(D_SAE, D_IN),
     )
     x, dead = torch.randn(BATCH, D_IN), torch.arange(D_SAE) < 3
-    loss = aux_k_loss(x, torch.randn(BATCH, D_IN), dead, W_enc, b_enc, None, W_dec)
+    *_, dead_latents = with_dead_latents(dead, W_enc, b_enc, W_dec)
+    loss = aux_k_loss(x, torch.randn(BATCH, D_IN), dead_latents, None)
     loss.backward()
     assert (W_enc.grad[:, :3].abs().sum(0) > 0).all()
     assert (W_enc.grad[:, 3:] == 0).all()
@@ -193,8 +195,27 @@ def test_aux_k_multiplies_matrices_of_few_sizes(monkeypatch):
     for n_dead in range(1, 200):
         dead = torch.arange(256) < n_dead
         x, W = torch.randn(BATCH, D_IN), torch.randn(256, D_IN)
-        aux_k_loss(x, x, dead, W.T, torch.randn(256), None, W)
+        *_, dead_latents = with_dead_latents(dead, W.T, torch.randn(256), W)
+        aux_k_loss(x, x, dead_latents, None)
     assert sizes == {64, 128, 192, 256}
+
+
+def large_tensors_of_a_step(sae, x):
+    with Temporaries() as made:
+        sae.loss_terms(x, 0)["loss"].backward()
+    return sum(size >= sae.W_dec.numel() for size in made.sizes)
+
+
+@pytest.mark.parametrize("variant", [TopK, MatryoshkaBatchTopK])
+def test_the_gradient_of_aux_k_takes_no_matrix_of_all_latents(variant):
+    x = torch.randn(BATCH, D_IN)
+    settings = {"d_sae": 512, "k": 3, "aux_coefficient": 0.4, "dead_after_samples": 10}
+    without, some = variant(D_IN, **settings), variant(D_IN, **settings)
+    some.samples_since_fired[5:40] = 10
+    expected = large_tensors_of_a_step(without, x)
+    assert expected >= 2, "the gradients of both matrices are made"
+    assert large_tensors_of_a_step(some, x) == expected
+    assert some.W_dec.grad[5:40].abs().sum() > 0
 
 
 def test_aux_k_is_zero_where_the_dead_latents_explain_what_is_missing():

@@ -10,8 +10,10 @@ from sae_lightning.sources import (
     LanguageModelSource,
     NullSource,
     RandomRotation,
+    RedrawnModules,
     Reinitialised,
     ShuffledDimensions,
+    ShuffledHooks,
     SyntheticSource,
     TokenBatch,
 )
@@ -212,3 +214,39 @@ def test_several_hooks_are_refused(tiny_lm):
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_nulls_of_several_hooks_are_of_all_of_them_together(tiny_lm):
+    hooks = {"read": "model.layers.1.post_attention_layernorm", "answer": "model.layers.1.mlp"}
+    model = LanguageModelSource(tiny_lm, hooks)
+    nulls = {
+        "gaussian": GaussianMatched(),
+        "shuffled": ShuffledHooks(),
+        "redrawn": RedrawnModules([hooks["answer"]], 1),
+    }
+    x = torch.randn(4000, 2 * model.widths["read"], generator=torch.Generator().manual_seed(0))
+    x[:, 16:] = x[:, :16].roll(1, 1) + 0.1 * x[:, 16:]
+    source = NullSource(model, nulls, lambda n: x[:n])
+    assert list(source.widths) == ["read", "answer", *(f"{null}_{hook}" for null in nulls for hook in hooks)]
+    assert source.noise_parts == ("gaussian_read", "gaussian_answer", "shuffled_read", "shuffled_answer")
+    activations, valid = source.capture(INPUTS)
+    parts = dict(zip(source.widths, activations[valid].split(list(source.widths.values()), 1), strict=True))
+
+    noise = source.nulls["gaussian"].draw(x, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(noise.T.cov(), x.T.cov(), atol=0.15, rtol=0)
+    assert torch.equal(parts["shuffled_read"], parts["read"])
+    assert not torch.equal(parts["shuffled_answer"], parts["answer"])
+    assert torch.equal(parts["shuffled_answer"].sort(0).values, parts["answer"].sort(0).values)
+    redrawn = source.nulls["redrawn"]._source.model
+    assert torch.equal(parts["redrawn_read"], parts["read"])
+    mlp = redrawn.get_submodule(hooks["answer"])
+    torch.testing.assert_close(parts["redrawn_answer"], mlp(parts["read"]))
+    assert not torch.equal(mlp.up_proj.weight, model.model.get_submodule(hooks["answer"]).up_proj.weight)
+    assert redrawn.lm_head.weight.data_ptr() == model.model.lm_head.weight.data_ptr(), "shared, not copied"
+
+    with pytest.raises(ValueError, match="no hook is edited alone"):
+        source.replace(INPUTS, torch.zeros_like, "redrawn_answer")
+    with pytest.raises(ValueError, match="RedrawnModules: .* has no submodule model.layers.9.mlp with weights"):
+        NullSource(model, {"redrawn": RedrawnModules(["model.layers.9.mlp"])}, lambda n: x[:n])
+    with pytest.raises(ValueError, match="ShuffledHooks shuffles several hooks"):
+        beside(ShuffledHooks())

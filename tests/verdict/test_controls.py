@@ -261,7 +261,7 @@ def test_no_text_speaks_of_seeds_or_of_a_trained_sae():
     items = {AT: drawn(rng, 1, 30), "random_encoder": drawn(rng, 3, 30), "principal_components": drawn(rng, 1, 30)}
     run = of_items(items, floor=-1.0)
     comparisons = decide([run])
-    text = control_table(comparisons, run.controls)
+    text = " ".join(control_table(comparisons, run.controls).split())
     assert "the published SAE against" in text
     assert "(controls for: what random_encoder does)" in text
     assert "for the 2 controls of a metric at once" in text

@@ -31,7 +31,10 @@ def nulls(run: Run) -> Iterator[Section]:
 
 
 def _chart(run: Run, tag: Tag) -> Chart | None:
-    real, noise = (metric_chart(run.measurements, own) for own in (Tag(tag.metric), tag))
+    nulls = run.measurements.nulls
+    parts = {own.part for own in run.measurements.values if own.part and own.part not in nulls}
+    hook = next((part for part in parts if tag.part.endswith(f"_{part}")), "")  # nulls of several hooks name theirs
+    real, noise = (metric_chart(run.measurements, own) for own in (Tag(tag.metric, hook), tag))
     if real is None or noise is None:
         return None
     saes, on_noise = sae_policies(run, tag.part), {row.policy: replace(row, noise=tag.part) for row in noise.rows}
