@@ -59,20 +59,17 @@ def _inspect(settings: Namespace) -> "Inspection":
 
 
 def _activations(path: Path, key: str | None, d_in: int) -> "Tensor":
-    """Read activations [n, d_in] from a safetensors, torch or npz file.
+    """Read activations [n, d_in] from a safetensors, npy, npz or torch file.
 
     Raises:
         ValueError: if it has no such tensor, or several.
     """
-    from torch import Tensor
+    from sae_lightning.formats.weight_files import read_tensors
 
-    from sae_lightning.formats.weight_files import read_weights
-
-    content = read_weights(path)
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    tensors = read_tensors(path)
     fitting = {name: x for name, x in tensors.items() if x.shape[-1:] == (d_in,) and key in (None, name)}
     if len(fitting) != 1:
-        shapes = ", ".join(f"{name} {list(x.shape)}" for name, x in tensors.items())
+        shapes = ", ".join(f"{name} {list(x.shape)}".strip() for name, x in tensors.items())
         raise ValueError(
             f"--activations {path} holds {shapes or 'no tensors'}: expected one of shape [..., d_in={d_in}]"
             + (f" named {key}" if key else ", or --key to name it")

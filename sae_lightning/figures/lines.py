@@ -17,6 +17,8 @@ from sae_lightning.members import Style, policy_label
 
 Numbers: TypeAlias = Sequence[float | int]
 _MOST_X_NAMES = 12
+_NAME = 18
+"""Points of height that the name of a series needs."""
 _FEW_DECADES = 100
 """Of so many times the least value and more, an axis of powers of ten needs no numbers between these."""
 
@@ -89,6 +91,7 @@ class Lines(Chart):
         log_x: logarithmic x.
         log_y: logarithmic y, with a gap where there is no positive value.
         percent: y are shares, shown in percent and from 0.
+        names_beside: name each series at its end, and not in a legend.
         x_includes: values that the x axis reaches, whatever the series.
         y_includes: the same of the y axis.
     """
@@ -106,6 +109,7 @@ class Lines(Chart):
     log_x: bool = field(default=False, kw_only=True)
     log_y: bool = field(default=False, kw_only=True)
     percent: bool = field(default=False, kw_only=True)
+    names_beside: bool = field(default=False, kw_only=True)
     x_includes: Numbers = field(default=(), kw_only=True)
     y_includes: Numbers = field(default=(), kw_only=True)
 
@@ -146,6 +150,8 @@ class Lines(Chart):
             style = series.style or styles[series.name]
             if self.has_bars:
                 series = replace(series, x=_aside(series.x, place - (len(self.series) - 1) / 2))
+            if self.names_beside:
+                series = replace(series, is_listed=False)
             self.draw_series(axes, series, style)
         axes.set(xlabel=self.x, ylabel=self.y)
         self._format_x(axes)
@@ -160,6 +166,18 @@ class Lines(Chart):
             if not self.log_y:
                 top = max(axes.dataLim.y1, 0.001)  # where all are 0, too
                 axes.set_ylim(-0.05 * top, 1.07 * top)
+        if self.names_beside:
+            self._name_series(axes, styles)
+
+    def _name_series(self, axes: Axes, styles: Mapping[str, Style]) -> None:
+        """Name series to the right of their last points, one above the other where these are close."""
+        low, high = axes.get_ylim()
+        place = -1.0
+        for series in sorted((one for one in self.series if one.is_listed), key=lambda one: one.y[-1]):
+            style, end = series.style or styles[series.name], (series.x[-1], series.y[-1])
+            place = max((end[1] - low) / (high - low), place + _NAME / self.height)
+            line = {"arrowstyle": "-", "color": style.colour, "linewidth": 0.6}
+            axes.annotate(series.text, end, (1.03, place), textcoords="axes fraction", va="center", arrowprops=line)
 
     def draw_series(self, axes: Axes, series: Series, style: Style) -> None:
         """Draw one of the series."""

@@ -71,7 +71,7 @@ def novel_chart(comparisons: Sequence[Mapping[str, Any]]) -> Lines:
     ]
     series.append(replace(_by_size("chance", chance, "latents of another sample"), style=CHANCE))
     title, x, y = "Novel latents by size", "latents of the larger SAE", "latents that are novel"
-    return Lines(title, x, y, series, log_x=True, percent=True)
+    return Lines(title, x, y, series, log_x=True, percent=True, names_beside=True)
 
 
 def _by_size(name: str, shares: Mapping[int, Sequence[float]], label: str) -> Series:

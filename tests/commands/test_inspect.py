@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import tiny
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
@@ -61,6 +62,11 @@ def test_on_activations_from_a_file(folder, capsys):
     assert found["measured"]["l0"] <= 3
     assert f"{found['measured']['explained_variance']:.5f}" in out
     assert found["imported"]["assumed"]["k"] == 3
+
+
+def test_on_an_array(folder, capsys, tmp_path):
+    np.save(tmp_path / "part_0.npy", load_file(folder / "x.safetensors")["x"].view(100, 3, 16).numpy())
+    assert "300" in run(capsys, folder / "ours", "--activations", tmp_path / "part_0.npy")
 
 
 def test_on_a_model_and_text(folder, capsys):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.text import Text
 from PIL import Image
 
 from sae_lightning.figures.bars import Bars
@@ -47,3 +48,15 @@ def test_titles_stay_within_the_figure():
     for axes in figure.axes:
         ends = [text.get_window_extent().x1 for text in (axes.title, axes._left_title)]
         assert max(ends) < figure.bbox.x1
+
+
+def test_names_beside_series_are_in_no_legend_and_not_on_each_other():
+    series = [Series("trained", [1, 2], [0.1, 0.5]), Series("frozen_decoder", [1, 2], [0.2, 0.5])]
+    figure = figure_of([Lines("title", "x", "y", series, names_beside=True)], "title")
+    first, second = figure.axes[0].texts
+    assert {first.get_text(), second.get_text()} == {"Trained SAE", "Frozen Decoder"}
+    assert not figure.legends
+    figure.draw_without_rendering()
+    below, above = sorted((Text.get_window_extent(name) for name in (first, second)), key=lambda box: box.y0)
+    assert below.y1 <= above.y0
+    assert max(below.x1, above.x1) <= figure.bbox.x1
