@@ -9,12 +9,14 @@ of its tensor, an all-gather (n - 1) times the share of this rank.
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import socket
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,8 @@ def train(rank: int, ranks: int, strategy: str, port: int, folder: str, sizes: d
         os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
         os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning").setLevel(logging.ERROR)
     panel = SanityPanel(sizes["d_in"], lambda d_in: BatchTopK(d_in, d_sae=sizes["d_sae"], k=32))
     data = ActivationFiles(
         f"{folder}/rows.npy", batch_size=sizes["batch"] // ranks, train_samples=sizes["batch"] * sizes["steps"]
@@ -144,7 +148,8 @@ def main() -> None:
     to_plot, measured = sizes.pop("plot"), []
     print("| ranks | strategy | ms a step | MB sent by a rank |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        rows = np.random.default_rng(0).standard_normal((8 * sizes["batch"], sizes["d_in"]), dtype=np.float32)
+        n_rows = 16 * sizes["batch"]  # of which a tenth is held out, and that must be a batch
+        rows = np.random.default_rng(0).standard_normal((n_rows, sizes["d_in"]), dtype=np.float32)
         np.save(f"{folder}/rows.npy", rows)
         for ranks in sizes.pop("ranks"):
             for strategy in ("ddp", "members") if ranks > 1 else ("one process",):

@@ -166,6 +166,8 @@ def work(connection: Connection, task: Task, job: Job) -> None:
         if task.settings:
             cpu_settings.choose_products()
             cpu_settings.separate_large_tensors()
+        if task.device == "cpu":  # beside an installed Triton sparsify would look for a GPU, when it is imported
+            os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
         for module in task.modules:
             importlib.import_module(module)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

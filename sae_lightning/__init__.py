@@ -6,7 +6,7 @@ sae_lightning` and the command line stay quick.
 
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, no_type_check
 
 from sae_lightning import _torchvision
 
@@ -41,20 +41,13 @@ _ROOMS = {name: room for room, names in _PUBLIC.items() for name in names}
 __all__ = [*_ROOMS, "__version__"]  # noqa: PLE0604
 
 
+@no_type_check  # else the tests' type checks would be the caller
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS or _is_asked_for_a_path():
+    # jsonargparse looks for the shortest path of each class, and has no other way to be told that configurations keep
+    # the paths of the rooms.
+    if name not in _ROOMS or sys._getframe(1).f_code.co_name == "get_import_path":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
-
-
-def _is_asked_for_a_path() -> bool:
-    """Tell whether jsonargparse looks for the shortest path of a class: configurations keep those of the rooms."""
-    frame = sys._getframe(1)
-    for _ in range(8):  # type checks of the tests stand in between
-        if frame is None or frame.f_code.co_name == "get_import_path":
-            break
-        frame = frame.f_back  # type: ignore[assignment]
-    return frame is not None and frame.f_code.co_name == "get_import_path"
 
 
 def __dir__() -> list[str]:

@@ -135,7 +135,12 @@ def _check_parts(settings: Any) -> None:
     if not (isinstance(kind, type) and issubclass(kind, SparseAutoencoder)):
         return
     is_transcoder = _arguments(settings.model).get("source") is not None
-    hooks, nulls = (_arguments(settings.data).get(name) for name in ("hook", "nulls"))
+    hooks, nulls, answer = (_arguments(settings.data).get(name) for name in ("hook", "nulls", "d_answer"))
+    if answer is not None and not is_transcoder:
+        raise ValueError(
+            f"data.d_answer={answer}: a lone {kind.__name__} would read both sides as one; a transcoder has "
+            "model.source=read and model.target=answer, and a SanityPanel reads each side by itself"
+        )
     for name, parts in (("hook", hooks if isinstance(hooks, Mapping) and len(hooks) > 1 else {}), ("nulls", nulls)):
         if parts and not (is_transcoder and name == "hook"):
             raise ValueError(

@@ -8,6 +8,9 @@ Of each run:
 - training: explained variance, recovery and the cosine to the start, over the samples of the training.
 - recovery_by_frequency: which features are recovered, and how often do those fire?
 - best_cosines: how near is the nearest decoder direction to each feature?
+- meta_latents: of a meta-SAE, which meta-latents is a latent made of, and which others are made of them?
+- novel_by_size: how many latents of a larger SAE lower the error of a smaller one? Of what sae stitch compared in it,
+  which draws its other figures itself.
 
 Of all runs:
 
@@ -17,7 +20,7 @@ Of all runs:
 - explained_variance_vs_recovery: does an SAE that explains more recover more?
 
 Each is written as PNG and into TensorBoard, and a line says what is missing for the others. What speaks of features
-needs data whose features are known. sae stitch draws its own.
+needs data whose features are known.
 """
 
 import sys
@@ -36,11 +39,14 @@ def main(args: list[str]) -> None:
     options = parse(parser, args[1:])
     from sae_lightning.figures.runs import FOLDER, draw
     from sae_lightning.runs import read_runs
+    from sae_lightning.stitching.figures import draw_sizes
 
     out = options.out or options.RUN[0] / FOLDER
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder, which is made if needed")
-    written, skipped = draw(read_runs(options.RUN), out)
+    runs = read_runs(options.RUN)
+    written, skipped = draw(runs, out)
+    written += [path for run in runs for path in draw_sizes(run.folder, run.folder / FOLDER)]
     if not written:
         raise ValueError("nothing to draw: " + "; ".join(skipped))
     for line in skipped:

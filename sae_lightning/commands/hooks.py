@@ -5,44 +5,28 @@ model is loaded and reads a few tokens (or a blank image), since only that shows
 """
 
 from jsonargparse import ArgumentParser
-from typing_extensions import override
 
-from sae_lightning import cpu_settings
 from sae_lightning.commands.parser import make_parser, parse
-from sae_lightning.sources import ClipSource, HookedModel, LanguageModelSource
 
 
 def main(args: list[str]) -> None:
     """Print the submodules of one model."""
-    cpu_settings.silence_known_noise()
     settings = parse(_parser(), args[1:])
-    sources: list[HookedModel]
+    if settings.pretrained and not settings.clip:
+        raise ValueError(f"--pretrained {settings.pretrained} is for models of open_clip: add --clip")
+    from sae_lightning import cpu_settings
+    from sae_lightning.sources.whole_model import WholeClip, WholeLanguageModel
+
+    cpu_settings.silence_known_noise()
+    sources: list[WholeClip] | list[WholeLanguageModel]
     if settings.clip:
         towers = ("visual", "text")  # any name decides which tower is read
-        sources = [_WholeClip(settings.MODEL, tower, settings.pretrained, settings.hook_input) for tower in towers]
-    elif settings.pretrained:
-        raise ValueError(f"--pretrained {settings.pretrained} is for models of open_clip: add --clip")
+        sources = [WholeClip(settings.MODEL, tower, settings.pretrained, settings.hook_input) for tower in towers]
     else:
-        sources = [_WholeLanguageModel(settings.MODEL, "", settings.hook_input, settings.revision)]
+        sources = [WholeLanguageModel(settings.MODEL, "", settings.hook_input, settings.revision)]
     widths = {name: width for source in sources for name, width in source.usable_hooks().items()}
     longest = max(map(len, widths))
     print(*(f"{name:<{longest}}  {width}" for name, width in widths.items()), sep="\n")
-
-
-class _Unhooked(HookedModel):
-    """A model of which no submodule has been chosen."""
-
-    @override
-    def _read_at(self, hook: str | dict[str, str], hook_input: bool) -> None:
-        self.hook, self.hook_input = hook, hook_input
-
-
-class _WholeLanguageModel(_Unhooked, LanguageModelSource):
-    pass
-
-
-class _WholeClip(_Unhooked, ClipSource):
-    pass
 
 
 def _parser() -> ArgumentParser:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
@@ -289,7 +290,12 @@ class _Histogram:
         """Give it to the loggers."""
         for logger in trainer.loggers:
             experiment = getattr(logger, "experiment", None)
-            if hasattr(logger, "log_histogram"):
+            if isinstance(logger, WandbLogger):
+                from wandb import Histogram
+
+                values = self.values[self.values.isfinite()].tolist()
+                logger.log_metrics({str(self.name): Histogram(values)}, trainer.global_step)
+            elif hasattr(logger, "log_histogram"):
                 logger.log_histogram(self.name, self.values, trainer.global_step)
             elif experiment is not None and hasattr(experiment, "add_histogram"):
                 experiment.add_histogram(str(self.name), self.values, trainer.global_step)
@@ -307,12 +313,14 @@ class _Image:
     def draw(self, trainer: Trainer) -> None:
         """Give it to the loggers."""
         chart = f"{self.stage}/{self.tag}"
+        name = chart if self.member is None else str(LoggedName(self.stage, self.tag, self.member))
         for logger in trainer.loggers:
             experiment = getattr(logger, "experiment", None)
-            if hasattr(logger, "log_image"):
+            if isinstance(logger, WandbLogger):
+                logger.log_image(name, [self.image], trainer.global_step)
+            elif hasattr(logger, "log_image"):
                 logger.log_image(chart, self.member, self.image, trainer.global_step)
             elif experiment is not None and hasattr(experiment, "add_image"):
-                name = chart if self.member is None else str(LoggedName(self.stage, self.tag, self.member))
                 experiment.add_image(name, self.image, trainer.global_step, dataformats="HWC")
 
 

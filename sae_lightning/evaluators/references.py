@@ -68,6 +68,8 @@ class References(Evaluator):
         self._datamodule, self._features = data_with_truth(self, trainer, "codes")
         if sum(isinstance(callback, References) for callback in callbacks_of(trainer)) > 1:
             raise ValueError("References: expected one in a run, since those of two would have the same names")
+        if self._datamodule.hook_widths:
+            raise ValueError("References are of activations with one part: leave out data.d_answer, or References")
         n_features, d_in = self._features.shape
         if self.k > min(n_features, d_in):
             raise ValueError(

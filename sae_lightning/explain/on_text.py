@@ -128,7 +128,7 @@ def _strongest(run: Run, member: Member, texts: Sequence[Sequence[TokenLatents]]
     frequencies: Any = run.of_latents("firing_frequency", member)
     latents = []
     for latent, values in fired.items():
-        peak, token = max(values)
+        peak, word = max(values)
         frequency = None if frequencies is None else float(frequencies[latent])
-        latents.append(TextLatent(latent, peak, token, len(values), frequency, explanations.get(latent)))
+        latents.append(TextLatent(latent, peak, word, len(values), frequency, explanations.get(latent)))
     return sorted(latents, key=lambda one: (-one.peak, one.latent))

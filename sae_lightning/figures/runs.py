@@ -4,6 +4,7 @@
 - best_cosines: how near is the nearest decoder direction to each feature?
 - training: explained variance, recovery and the cosine to the start, over the samples of the training.
 - cosine_to_start: how far did the directions of decoder and encoder move?
+- meta_latents: of a meta-SAE, which meta-latents is a latent made of, and which others are made of them?
 - headlines: the headline metric of each question, the trained SAE and every baseline from the floor up.
 - explained_variance_vs_recovery: does an SAE that explains more recover more? All runs in one figure.
 - metrics_vs_l0, soft_freeze, training_length: the headline metrics over what runs differ in.
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from sae_lightning.figures.chart import FigureSkipped
 from sae_lightning.figures.drift import cosine_charts
 from sae_lightning.figures.experiments import SWEEPS, headlines
+from sae_lightning.figures.meta_latents import is_of_meta_sae, meta_graph
 from sae_lightning.figures.png import figure_of, show_in_tensorboard, write
 from sae_lightning.figures.recovery import (
     RECOVERY,
@@ -91,6 +93,8 @@ def _of_parts(folders: Mapping[tuple[Run, str], Path]) -> Iterator[_Job]:
     for (run, part), folder in folders.items():
         for draw_one in (recovery_by_frequency, best_cosines, cosine_to_start, training):
             yield _Job(draw_one.__name__, partial(draw_one, run, part), folder, [(run, part)])
+        if not part and is_of_meta_sae(run):
+            yield _Job(meta_latents.__name__, partial(meta_latents, run), folder, [(run, part)])
 
 
 def _of_experiments(runs: Sequence[Run], out: Path) -> Iterator[_Job]:
@@ -140,6 +144,13 @@ def cosine_to_start(run: Run, part: str = "") -> Figure:
     charts = cosine_charts(run, part)
     title = "How far did the directions of latents move from their random start?"
     return figure_of(charts, f"{title}\n{_subtitle(run, part)}", share_x=True)
+
+
+def meta_latents(run: Run) -> Figure:
+    """Draw the meta-latents of one latent, and other latents that have them."""
+    graph = meta_graph(run)
+    told = f"{run.title}: cosine {graph.cosine:.2f} of latent {graph.latent} to the sum of its meta-latents"
+    return figure_of([graph], f"{graph.title}\n{told}, of which the largest are shown")
 
 
 def training(run: Run, part: str = "") -> Figure:

@@ -12,7 +12,7 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _CUTS = (r"\n\s*\n(?=\S)", r"\n[^\S\n]*\n", r"\n", r"(?<=[ ,])")
 _MIN_CHARACTERS, _MAX_CHARACTERS = 200, 2000  # of a document
 _WINDOW = 400  # documents that are shuffled together
+_FILES_KEPT = 256  # of which documents stay in memory, a few MB
 
 
 @cache
@@ -60,8 +61,17 @@ def _is_heldout(name: str) -> bool:
     return hashlib.sha256(name.encode()).digest()[0] % _HELDOUT_EVERY == 0
 
 
-def _file_documents(name: str, path: Path, split: Split) -> Iterator[str]:
-    """Yield the pieces and docstrings of one file; a file that cannot be decoded or parsed has none."""
+@lru_cache(_FILES_KEPT)
+def _file_documents(name: str, path: Path, split: Split) -> tuple[str, ...]:
+    """Return the pieces and docstrings of one file; a file that cannot be decoded or parsed has none.
+
+    The beginning of the text is read several times before training (norms, calibration, the first batch), and parsing
+    the files is most of that.
+    """
+    return tuple(_read_documents(name, path, split))
+
+
+def _read_documents(name: str, path: Path, split: Split) -> Iterator[str]:
     try:
         source = path.read_text(encoding="utf-8")
         with warnings.catch_warnings():

@@ -97,7 +97,8 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
     word = words[0]
     if len(words) > 1:
         word = "; ".join(f"{_first_large(name)}: {own}" for name, own in zip(subjects, words, strict=True))
-        reasons = [f"{_first_large(name)} is {why}" for name, why in zip(subjects, reasons, strict=True) if why]
+        reasons = [f"{_first_large(name)} is {why}" if why else "" for name, why in zip(subjects, reasons, strict=True)]
+    reasons = [why for why in reasons if why]
     return Answer(word, reasons, points, sentences, counts, *charts, any(groups), "" in groups)
 
 

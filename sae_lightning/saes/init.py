@@ -13,13 +13,20 @@ from torch.nn.functional import normalize
 
 from sae_lightning.checks import check_whole
 from sae_lightning.metrics.random_dictionary import isotropic_directions
+from sae_lightning.saes.module import columns_by_part
 
 
 class DecoderInit(ABC):
     """Start of the decoder directions."""
 
-    def prepare(self, datamodule: Any) -> None:  # noqa: B027
-        """Take from the datamodule what else is needed, before `directions`; called only where samples are needed."""
+    def prepare(self, datamodule: Any, part: str = "", target: str = "") -> None:  # noqa: B027
+        """Take from the datamodule what else is needed, before `directions`; called only where samples are needed.
+
+        Args:
+            datamodule: of the run.
+            part: name of what the SAE reads; empty where activations have one part.
+            target: name of the hook at which a transcoder answers; empty for an SAE.
+        """
 
     def n_samples(self, d_in: int) -> int:
         """Return the number of raw activations that are needed; 0 if the start does not depend on the data."""
@@ -120,7 +127,7 @@ class TrueFeatures(DecoderInit):
         """Return 1: no sample is read, but only starts that need samples are shown the datamodule."""
         return 1
 
-    def prepare(self, datamodule: Any) -> None:
+    def prepare(self, datamodule: Any, part: str = "", target: str = "") -> None:
         """Take the features of a synthetic source, most frequent first.
 
         Raises:
@@ -133,14 +140,15 @@ class TrueFeatures(DecoderInit):
                 f"data={type(datamodule).__name__} has none: take SyntheticDataModule, or another start"
             )
         by_frequency = source.firing_probabilities.argsort(descending=True, stable=True)
-        self.features = source.features[by_frequency]
-        if source.widths:
-            self._read, self.features = self.features.split(list(source.widths.values()), 1)
+        rows = source.features[by_frequency]
+        columns = columns_by_part(getattr(datamodule, "hook_widths", {}))
+        self._read = rows[:, columns[part]] if part in columns else rows
+        self.features = rows[:, columns[target]] if target else self._read
 
     def of_encoder(self) -> "TrueFeatures":
         """Return the directions of the same features in what is read."""
         own = TrueFeatures()
-        own.features = self.features if self._read is None else self._read
+        own.features = self._read
         return own
 
     def directions(
@@ -149,10 +157,5 @@ class TrueFeatures(DecoderInit):
         """Return true features, and isotropic rows after them where there are more latents."""
         if self.features is None:
             raise ValueError("TrueFeatures needs the data: train with SyntheticDataModule")
-        if self.features.shape[1] != d_in:
-            raise ValueError(
-                f"TrueFeatures are {self.features.shape[1]} wide, and the directions {d_in}: of data with an answer "
-                "they are for a transcoder from read to answer"
-            )
         others = Isotropic().directions(max(0, d_sae - len(self.features)), d_in, generator)
         return torch.cat([self.features[:d_sae].cpu(), others])

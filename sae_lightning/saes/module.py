@@ -262,8 +262,8 @@ class SAEModule(LightningModule, ABC):
     def draw_calibration_sample(self, n: int) -> Tensor:
         """Return n activations, those of rank 0: a start from each rank's own data would differ between ranks."""
         data = any_datamodule_of(self.trainer)
-        for sae in self.trained_members.values():
-            sae.init.prepare(data)
+        for member, sae in self.trained_members.items():
+            sae.init.prepare(data, member.part, self.targets.get(member.part, ""))
         if isinstance(data, CalibrationData):
             sample = data.calibration_sample(n)
         else:

@@ -1,18 +1,21 @@
 """Charts of ``sae stitch``: told apart by marker where colour does not help."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor
 
 from sae_lightning.figures.lines import Guide, Lines, Series
-from sae_lightning.figures.look import INK, MUTED
+from sae_lightning.figures.look import CHANCE, INK, MUTED
 from sae_lightning.figures.png import figure_of, write
 from sae_lightning.figures.scatter import Scatter
 from sae_lightning.members import Style
 from sae_lightning.stitching.curve import INSERT, REST, START, SWAP
-from sae_lightning.stitching.insertion import CLASSES, DEAD
+from sae_lightning.stitching.insertion import CLASSES, DEAD, NOVEL
+from sae_lightning.stitching.results import read_comparisons
 
 _PHASES = {
     START: Style(INK, "*", "none"),
@@ -34,6 +37,49 @@ def draw(comparison: Mapping[str, Any], latents: Mapping[str, Tensor], out: Path
     title = f"Each latent of {comparison['large']} inserted alone into {comparison['small']}"
     cosine = figure_of([cosine_chart(comparison, latents)], title)
     return [write(curve, out / "curve.png"), write(cosine, out / "cosine.png")]
+
+
+def draw_sizes(run: Path, out: Path) -> list[Path]:
+    """Draw the share of novel latents over the size of the SAE, of the comparisons of a run; nothing without any.
+
+    Args:
+        run: the run folder.
+        out: folder of the file.
+
+    Returns:
+        The file, if it is written.
+    """
+    comparisons = read_comparisons(run)
+    if not comparisons:
+        return []
+    title = "How many latents of a larger SAE are new to a smaller one?\n"
+    title += "novel: inserted alone, the latent lowers the squared error, by its 95% interval"
+    return [write(figure_of([novel_chart(comparisons)], title), out / "novel_by_size.png")]
+
+
+def novel_chart(comparisons: Sequence[Mapping[str, Any]]) -> Lines:
+    """Draw the share of novel latents over the number of latents, a line for each size of the smaller SAE."""
+    by_small: dict[int, dict[int, list[float]]] = {}
+    chance: dict[int, list[float]] = {}
+    for one in comparisons:
+        novel = one["classes"][CLASSES[NOVEL]]
+        by_small.setdefault(one["d_small"], {}).setdefault(one["d_large"], []).append(novel["share"])
+        chance.setdefault(one["d_large"], []).append(novel["shuffled"])
+    series = [
+        _by_size(f"{d_small:,}", by_large, f"into {d_small:,} latents")
+        for d_small, by_large in sorted(by_small.items())
+    ]
+    series.append(replace(_by_size("chance", chance, "latents of another sample"), style=CHANCE))
+    title, x, y = "Novel latents by size", "latents of the larger SAE", "latents that are novel"
+    return Lines(title, x, y, series, log_x=True, percent=True)
+
+
+def _by_size(name: str, shares: Mapping[int, Sequence[float]], label: str) -> Series:
+    """Join means over seeds, from the smallest SAE to the largest; a band is from the least to the greatest."""
+    sizes = sorted(shares)
+    own = [shares[size] for size in sizes]
+    band = ([min(values) for values in own], [max(values) for values in own]) if max(map(len, own)) > 1 else ()
+    return Series(name, sizes, [fmean(values) for values in own], *band, label=label)
 
 
 def curve_charts(comparison: Mapping[str, Any]) -> list[Lines]:

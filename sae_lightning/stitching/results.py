@@ -40,6 +40,12 @@ def write(comparison: Mapping[str, Any], latents: Mapping[str, Tensor], folder: 
     return [folder / COMPARISON_FILE, folder / LATENTS_FILE]
 
 
+def read_comparisons(run: Path) -> list[dict[str, Any]]:
+    """Return the comparisons in the folder of a run, in the order of their names."""
+    paths = sorted((run / "stitch").glob(f"*_to_*/{COMPARISON_FILE}"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
 def read_insertions(run: Path, member: str, latents: Sequence[int]) -> list[list[dict[str, Any]]]:
     """Return, for each latent of a member, its class against each smaller SAE that the member was compared with.
 

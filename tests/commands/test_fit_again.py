@@ -1,5 +1,6 @@
 """Resuming with other settings, starting into a folder that is taken, and files that are no checkpoint."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -231,6 +232,18 @@ def test_without_curves_a_run_leaves_the_rest(capsys, logger, monkeypatch):
     assert "tensorboard" not in told
     main(["fit", f"--config={run}/config.yaml", f"--ckpt_path={run}/checkpoints/last.ckpt", "--data.train_samples=480"])
     assert steps(run) == [10, 20, 30]
+
+
+def test_a_csv_file_has_the_metrics_by_their_names():
+    options = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=lightning_logs", "--name=csv"]
+    main(["fit", "--config=given.yaml", *options])
+    with Path("lightning_logs/csv/version_0/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    last = json.loads(Path("lightning_logs/csv/version_0/metrics.jsonl").read_text().splitlines()[-1])
+    value = last["metrics"]["explained_variance"]["trained"]["0"]
+    assert [float(row["val/explained_variance/trained/0"]) for row in rows if row["val/fvu/trained/0"]][-1] == (
+        pytest.approx(value)
+    )
 
 
 @pytest.mark.parametrize("name", ["../..", "..", "/elsewhere", "a/../../b", "", "a" * 300])

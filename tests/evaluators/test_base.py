@@ -1,6 +1,11 @@
+import sys
+import types
+
+import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
 
 from sae_lightning.evaluators import (
     Drift,
@@ -13,7 +18,8 @@ from sae_lightning.evaluators import (
     evaluate_across_ranks,
     log_histogram,
 )
-from sae_lightning.members import LoggedName, Member
+from sae_lightning.evaluators.base import log_image
+from sae_lightning.members import LoggedName, Member, Tag
 from sae_lightning.metric import undescribed
 
 ANSWER = undescribed("answer")
@@ -169,3 +175,32 @@ def test_histograms_go_to_every_logger_that_can_draw_them(trainer):
         ("panel", LoggedName.of("val", "what", member), 0)
     ]
     assert [entry[:2] for entry in drawn if entry[0] == "plain"] == [("plain", "val/what/trained/0")]
+
+
+def test_weights_and_biases_gets_the_same_names_and_what_it_can_draw(monkeypatch):
+    wandb = types.ModuleType("wandb")
+    wandb.Histogram, wandb.Image = (lambda values: ("histogram", values)), (lambda image: ("image", image))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    logged = {}
+
+    class Fake(WandbLogger):
+        experiment = None
+
+        def __init__(self):
+            """Needs no installed library."""
+
+        def log_metrics(self, metrics, step=None):
+            logged.update(metrics, step=step)
+
+    run = Trainer(logger=Fake(), accelerator="cpu", enable_checkpointing=False)
+    member = Member("trained", 0)
+    log_histogram(run, "val", "cosine_to_start", member, torch.tensor([1.0, torch.nan, 2.0]))
+    image = np.zeros((2, 3, 3), np.uint8)
+    log_image(run, "val", Tag("latent_images"), member, image)
+    log_image(run, "val", Tag("latent_images"), None, image)
+    assert logged == {
+        "val/cosine_to_start/trained/0": ("histogram", [1.0, 2.0]),
+        "val/latent_images/trained/0": [("image", image)],
+        "val/latent_images": [("image", image)],
+        "step": 0,
+    }

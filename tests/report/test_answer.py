@@ -49,7 +49,7 @@ def test_an_answer_says_by_how_much(tmp_path: Path):
     given = answer_of(tmp_path, m0=BETTER | {"frozen_encoder": (0.7, 0.9, 0.8)}, m1=UNSURE)
     assert given.reasons == ["better than some random baselines on m0"]  # the headline of the one question
     ((_, text),) = given.points
-    assert text == "M0 0.85: 1.8 times the Frozen Decoder (0.47); no clear difference from the Frozen Encoder (0.8)."
+    assert text == "m0 0.85: 1.8 times the Frozen Decoder (0.47); no clear difference from the Frozen Encoder (0.8)."
     low = answer_of(tmp_path / "low", m0=BETTER | {"frozen_decoder": (-0.5, -0.45, -0.46)})
     assert "better than the Frozen Decoder (-0.47), which is not above the floor." in low.points[0][1]
 

