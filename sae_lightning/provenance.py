@@ -8,7 +8,6 @@ the argument. A file that has moved is the same file, and a model is known by it
 
 import hashlib
 import inspect
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from sae_lightning.moving_line import LINE
 
 _VALUES_A_TENSOR = 256
 _LONGEST_LIST = 32
@@ -188,7 +189,7 @@ def refuse_other_activations(
     if own is None or given is None:
         if what not in _UNKNOWN_REPORTED:
             _UNKNOWN_REPORTED.add(what)
-            sys.stderr.write(f"{what}: {_what_it_states(saved)}, so that cannot be checked\n")
+            LINE.say(f"{what}: {_what_it_states(saved)}, so that cannot be checked")
         return
     refuse(what, differences(own, given, name), "An SAE means something on its own activations only")
 

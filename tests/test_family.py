@@ -103,7 +103,7 @@ def test_command(tmp_path, capsys):
         assert SparseAutoencoder.load(run / "saes" / name / "0").d_sae == d_sae
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert set(last["metrics"]["explained_variance"]) == set(members)
-    assert "explained_variance@x2" in capsys.readouterr().out
+    assert "x2_" in capsys.readouterr().out
     assert last["sizes"] == {name: [name[:2], name[3:] or "trained"] for name in members}
     verdict = json.loads((run / "verdict.json").read_text())["metrics"]
     assert list(verdict)[:2] == ["explained_variance@x1", "explained_variance@x2"]

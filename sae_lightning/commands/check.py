@@ -25,6 +25,7 @@ from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.commands.assumed import add_assume, assumed_from
 from sae_lightning.commands.model_and_text import add_model_and_text
 from sae_lightning.commands.parser import make_parser, parse
+from sae_lightning.moving_line import LINE
 
 if TYPE_CHECKING:
     from sae_lightning.checking.check_config import CheckConfig
@@ -72,7 +73,7 @@ def _check_group(
 
     begin, options = time.monotonic(), _options(settings, list(saes))
     begun = None if settings.print_config is not None else folder.begun_with(options)
-    plan = plan_of(request, saes, str(folder.path), begun, lambda text: print(text, file=sys.stderr, flush=True))
+    plan = plan_of(request, saes, str(folder.path), begun, LINE.say)
     if settings.print_config is not None:
         print(yaml_of(plan.configuration), end="")
         return
@@ -126,6 +127,7 @@ def _finish(plan: "Plan", folder: "CheckFolder", begin: float, n_latents: int) -
     write_check(path, check_as_json(plan, Run(folder.path), time.monotonic() - begin))
     page = folder.path / FILE_NAME
     write_page([Run(folder.path)], page, n_latents)
+    LINE.clear()
     print(screen(read_check(path)))
     print(f"\n{path}\n{page}")
 

@@ -5,7 +5,6 @@ that was trained on the same rows.
 """
 
 import hashlib
-import sys
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import partial
@@ -21,6 +20,7 @@ from sae_lightning.datamodules.base import ActivationDataModule, check_batches
 from sae_lightning.datamodules.row_files import Rows
 from sae_lightning.datamodules.row_split import HELDOUT_FRACTION, RowSplit, take
 from sae_lightning.datamodules.rows import RowSource, RowStream, endless_order
+from sae_lightning.moving_line import LINE
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.sources import ActivationSource, Null, NullSource
@@ -116,8 +116,8 @@ class ActivationRows(ActivationDataModule):
             super().refuse_sae_of_others(sae, name, part)
         elif "control" not in sae.provenance and (known := fingerprint(sae.state_dict())) not in _SAID:
             _SAID.add(known)
-            sys.stderr.write(
-                f"{name} was not trained on {self.title}: whether it is of the same model and hook cannot be checked\n"
+            LINE.say(
+                f"{name} was not trained on {self.title}: whether it is of the same model and hook cannot be checked"
             )
 
     def _read(self, source: ActivationSource, numbers: Int64[Tensor, " n"]) -> Float[Tensor, "n d_in"]:

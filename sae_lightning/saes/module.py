@@ -1,7 +1,6 @@
 """What training one SAE and training many side by side have in common: the LightningModule around `members`."""
 
 import math
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -476,7 +475,7 @@ class SAEModule(LightningModule, ABC):
         if not is_resumed:
             if changes and self.trainer.is_global_zero:
                 differing = "; ".join(str(one) for one in changes)
-                sys.stderr.write(f"measured on other data than the checkpoint was trained on: {differing}\n")
+                LINE.say(f"measured on other data than the checkpoint was trained on: {differing}")
             return
         saved = checkpoint.get(KEY, {})
         self.resumed = Resumed(checkpoint["global_step"], saved.get("optimizer"), changes, saved.get("changed", []))
