@@ -105,7 +105,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "log_every_n_steps": 1}
 SIZES = {
-    "context_length": 32, "llm_batch_size": 8, "batch_size": 128, "train_samples": 512, "val_samples": 256,
+    "context_length": 32, "llm_batch_size": 8, "batch_size": 128, "train_samples": 512, "val_samples": 512,
     "loss_samples": 256, "buffer_samples": 1024,
 }  # fmt: skip
 NULLS = {
@@ -113,7 +113,7 @@ NULLS = {
 }
 PAIRS = {f"{null}mlp_in": f"{null}mlp_out" for null in ("", "gaussian_")}
 EVALUATORS = [
-    {"class_path": "LinearMaps", "init_args": {"rank": 8, "samples_per_dimension": 10}},
+    {"class_path": "LinearMaps", "init_args": {"rank": 8, "samples_per_dimension": 20}},
     {"class_path": "LossRecovered", "init_args": {"min_gap_nats": 1e-6}},
 ]
 

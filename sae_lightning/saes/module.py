@@ -252,11 +252,12 @@ class SAEModule(LightningModule, ABC):
         for member, sae in self.trained_members.items():
             own = None if samples is None else self.activations_for(member, samples)
             target = None if samples is None else self.target_for(member, samples)
+            answers: tuple[Tensor, ...] = () if target is None else (target,)  # an SAE of the user's may know of no target
             if not sae.is_initialised:
                 if own is not None or sae.can_start_without_data:
-                    sae.initialise(sae.seed, own, target)
+                    sae.initialise(sae.seed, own, *answers)
             elif sae.b_dec_awaits_data and own is not None:  # its directions may have been changed since: they stay
-                sae.start_b_dec(own, target)
+                sae.start_b_dec(own, *answers)
 
     def draw_calibration_sample(self, n: int) -> Tensor:
         """Return n activations, those of rank 0: a start from each rank's own data would differ between ranks."""
