@@ -252,7 +252,9 @@ class SAEModule(LightningModule, ABC):
         for member, sae in self.trained_members.items():
             own = None if samples is None else self.activations_for(member, samples)
             target = None if samples is None else self.target_for(member, samples)
-            answers: tuple[Tensor, ...] = () if target is None else (target,)  # an SAE of the user's may know of no target
+            answers: tuple[Tensor, ...] = (
+                () if target is None else (target,)
+            )  # an SAE of the user's may know of no target
             if not sae.is_initialised:
                 if own is not None or sae.can_start_without_data:
                     sae.initialise(sae.seed, own, *answers)
