@@ -157,7 +157,7 @@ def test_a_schedule_spans_the_longer_run(capsys):
     main(["fit", f"--config={run / 'config.yaml'}", f"--ckpt_path={last}", "--data.train_samples=640"])
     told = " ".join(capsys.readouterr().err.split())
     assert "model.lr_scheduler.total_steps 20 -> 40" in told
-    assert "the learning rate of the next step is 0.001, and was to be 0 " in told
+    assert "the learning rate of the next step is 0.001, and was to be 0" in told
     state = torch.load(last, weights_only=True)
     assert state["lr_schedulers"][0]["total_steps"] == state["global_step"] == 40
 
