@@ -342,14 +342,26 @@ def to_time(args: argparse.Namespace, kind: str, dtype: str, folder: Path) -> St
     """Return the task of the forward alone, with the model to be timed."""
     reading, sae = MODELS[args.case], CASES[args.case]
     corpus = corpus_of(folder, reading, dtype, args.model, args.hook, args.text)
-    return StreamTask(args.case, kind, FORWARD, args.device, str(folder), LR, corpus, reading, sae, dtype)
+    return StreamTask(
+        args.case, kind, FORWARD, args.device, str(folder), LR, corpus=corpus, reading=reading, sae=sae, dtype=dtype
+    )
 
 
 def to_mark(args: argparse.Namespace, folder: Path) -> StreamTask:
     """Return the task of the forward alone, with a small model in float32, which holds the numbers of rows exactly."""
     reading = replace(MODELS[args.case], width=8, layers=1, heads=1, hook="transformer.h.0")
     corpus = corpus_of(folder, reading, "float32")
-    return StreamTask(args.case, "shuffle", FORWARD, args.device, str(folder), LR, corpus, reading, CASES[args.case])
+    return StreamTask(
+        args.case,
+        "shuffle",
+        FORWARD,
+        args.device,
+        str(folder),
+        LR,
+        corpus=corpus,
+        reading=reading,
+        sae=CASES[args.case],
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

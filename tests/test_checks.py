@@ -28,6 +28,8 @@ GIVEN = {  # what a class needs besides the number; no model and no file is read
     "ActivationFiles": {"paths": "none"},
     "ActivationTensors": {"activations": "none"},
     "References": {"k": 2},
+    "LinearMaps": {"rank": 2},
+    "RedrawnModules": {"modules": ["none"]},
     "FileText": {"paths": "none"},
     "HubText": {"dataset": "none"},
     "ImageFolder": {"folder": "none"},

@@ -65,7 +65,7 @@ def explain(
         "stability": _stability(run, member, latent),
     }
     part = member.part
-    if part in run.measurements.nulls:
+    if part in run.nulls:
         raise ValueError(
             f"MEMBER {member}: this SAE was trained on {part}, a null version of the activations, of which there is "
             "nothing to explain; give one of the activations themselves, such as trained/0"

@@ -106,7 +106,7 @@ def _how_much(one: Comparison) -> str:
 def times(ratio: float) -> str:
     """Say a ratio above 1 in words.
 
-    >>> times(1.08), times(1.97), times(3.26), times(40)
+    >>> times(1.08), times(1.97), times(3.26), times(40.0)
     ('8 % more than', 'twice', '3.3 times', 'over 10 times')
     """
     if ratio < 1.5:

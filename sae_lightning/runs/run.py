@@ -151,6 +151,13 @@ class Run:
         """The last validation or test."""
         return self.validations[-1]
 
+    @property
+    def nulls(self) -> tuple[str, ...]:
+        """Parts that are null versions of the activations: as measured, or before that as the data are configured."""
+        path = self.folder / METRICS_FILE
+        measured = self.last.nulls if path.is_file() and path.stat().st_size else ()
+        return measured or tuple(self.data["init_args"].get("nulls") or ())
+
     @cached_property
     def measurements(self) -> Measurements:
         """What the last validation or test measured."""
@@ -160,13 +167,12 @@ class Run:
             metrics |= validation.about
         for tag, better in last.better.items():  # format 1
             metrics.setdefault(tag.metric, undescribed(tag.metric, better))
-        nulls = last.nulls or tuple(self.data["init_args"].get("nulls") or ())
         return Measurements(
             last.values,
             last.floors,
             metrics,
             self._items(),
-            nulls,
+            self.nulls,
             last.sizes,
             last.member_floors,
             last.repeats,
@@ -274,7 +280,7 @@ class Run:
 
     def first_seeds(self) -> list[Member]:
         """Return the first seed of each policy of each part that is no null."""
-        nulls = self.measurements.nulls
+        nulls = self.nulls
         first: dict[tuple[str, str], Member] = {}
         for member in self.saes:
             if member.part not in nulls:

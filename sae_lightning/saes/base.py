@@ -507,7 +507,7 @@ class SparseAutoencoder(SAEModule):
                 raise ValueError(f"{len(x)} activations and {len(target)} targets: expected as many of both")
         check_device(x, self.W_dec)
         self._check_constrained()
-        losses = self.loss_terms(x, step, target)
+        losses = self.loss_terms(x, step) if target is None else self.loss_terms(x, step, target)
         if x.device.type == "cpu" and not torch.isfinite(losses["loss"]):
             raise ValueError(why_not_finite(self, x, losses["loss"]))
         return losses

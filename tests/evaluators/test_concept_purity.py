@@ -62,7 +62,7 @@ class Members(SAEModule):
         return self.validation_step(batch, batch_idx)
 
     def validation_step(self, batch, batch_idx):
-        return {member: Step(batch, sae.encode(batch), batch) for member, sae in self.members.items()}
+        return {member: Step(batch, sae.encode(batch), batch, batch) for member, sae in self.members.items()}
 
 
 @pytest.fixture

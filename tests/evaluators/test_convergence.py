@@ -40,6 +40,8 @@ def test_a_run_says_it_and_so_does_its_checkpoint(tmp_path, capsys):
     [members] = falls.values()
     assert len(members) == 4
     assert all(value is not None for value in members.values())
+    capsys.readouterr()
+    main(["compare", str(run), "--all"])
     assert "loss_fall" in capsys.readouterr().out
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss_fall" in line["metrics"]] == [20, 40]

@@ -35,7 +35,9 @@ def test_a_folder_given_twice_counts_once_and_says_so(first: Path, tmp_path: Pat
         f"{first} is the folder {first} again, which counts once",
         f"{link} is the folder {first} again, which counts once",
     ]
-    assert f"{link} is the folder {first} again, which counts once" in next(experiment_texts([experiment]))
+    assert f"{link} is the folder {first} again, which counts once" in " ".join(
+        "\n".join(experiment_texts([experiment])).split()
+    )
 
 
 def test_a_copy_counts_once(first: Path, tmp_path: Path):

@@ -16,7 +16,7 @@ from sae_lightning.saes import (
     SparseAutoencoder,
     TopK,
 )  # fmt: skip
-from sae_lightning.saes.aux_k import aux_k_loss
+from sae_lightning.saes.aux_k import aux_k_loss, with_dead_latents
 
 D_IN, D_OUT, D_SAE, BATCH = 6, 5, 24, 16
 SETTINGS = {
@@ -100,7 +100,8 @@ def test_dead_latents_learn_from_what_is_left_of_the_target():
     kept = torch.zeros_like(pre).scatter(1, pre.topk(D_OUT // 2).indices, 1.0)
     wanted = (residual - (pre * kept) @ sae.W_dec[:10]).square().sum(1).mean()
     torch.testing.assert_close(losses["aux"], wanted)
-    assert aux_k_loss(inputs, residual, dead, sae.W_enc, sae.b_enc, None, sae.W_dec) == losses["aux"]
+    *_, dead_latents = with_dead_latents(dead, sae.W_enc, sae.b_enc, sae.W_dec)
+    assert aux_k_loss(inputs, residual, dead_latents, None) == losses["aux"]
     torch.testing.assert_close(losses["loss"], losses["mse"] + 0.5 * losses["aux"])
 
 
