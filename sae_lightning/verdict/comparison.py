@@ -101,6 +101,15 @@ class Comparison:
         return (self.value - self.baseline_floor) / gain if (gain if self.is_better_higher else -gain) > 0 else None
 
     @property
+    def share_in_percent(self) -> str:
+        """The share in percent, empty where there is none; of a trained SAE hardly above its floor the limit alone."""
+        if self.share is None:
+            return ""
+        if abs(self.share) >= 10:
+            return ">999%" if self.share > 0 else "<-999%"
+        return f"{self.share:.0%}"
+
+    @property
     def notes(self) -> list[str]:
         """What limits the comparison, in short."""
         notes = [self.inactive] if self.inactive else []

@@ -53,7 +53,7 @@ def _row(comparison: Comparison, show: str) -> list[str]:
         comparison.verdict,
         f"{difference.mean:+{show}}",
         interval,
-        "" if comparison.share is None else f"{comparison.share:.0%}",
+        comparison.share_in_percent,
     ]
 
 

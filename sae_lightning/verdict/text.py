@@ -199,8 +199,7 @@ def _cell(comparison: Comparison | None, show: str) -> str:
     interval = "" if comparison.verdict == UNKNOWN else " [no variation]"
     if comparison.has_interval:
         interval = f" [{difference.low:+{show}}, {difference.high:+{show}}]"
-    share = "" if comparison.share is None else f" {comparison.share:4.0%}"
-    return f"{comparison.verdict} {difference.mean:+{show}}{interval}{share}"
+    return f"{comparison.verdict} {difference.mean:+{show}}{interval} {comparison.share_in_percent:>4}".rstrip()
 
 
 def _is_reference(baseline: str, comparisons: Sequence[Comparison]) -> bool:

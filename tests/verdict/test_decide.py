@@ -108,6 +108,16 @@ def test_values_that_are_missing_are_left_out():
     assert only([run({"ev": {"trained": [0.5, None, 0.6], "b": [0.1, 0.2, 0.21]}})]).n_seeds == 2
 
 
+def test_a_share_of_next_to_nothing_is_no_number_of_six_digits():
+    def share(trained, baseline):
+        return only([run({"ev": {"trained": [trained] * 2, "b": [baseline] * 2}}, {"ev": 0.2})]).share_in_percent
+
+    assert share(0.2001, 0.9) == ">999%"
+    assert share(0.2001, -0.9) == "<-999%"
+    assert share(0.3, 0.25) == "50%"
+    assert share(0.1, 0.3) == ""
+
+
 def test_the_share_needs_a_trained_sae_above_the_floor():
     assert only([run({"ev": {"trained": [0.1, 0.1], "b": [0.3, 0.3]}}, {"ev": 0.2})]).share is None
     dead = only([run({"dead": {"trained": [0.2, 0.2], "b": [0.6, 0.6]}}, {"dead": 1.0}, {"dead": "lower"})])
