@@ -92,6 +92,15 @@ def test_dense_products_are_in_the_number_format_of_the_trainer(is_mixed, monkey
         assert (got - wanted).abs().max() <= (2**-6 if is_mixed else 0) * wanted.abs().max()
 
 
+@pytest.fixture
+def matmul_precision():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("matmul_precision")
 def test_from_where_dense_products_are_quicker_depends_on_device_and_number_format():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert sparse.dense_share(cpu, torch.float32) == sparse.dense_share(cpu, torch.bfloat16) == 0.1
