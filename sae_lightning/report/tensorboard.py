@@ -71,10 +71,10 @@ def _sorted_by(measurements: Measurements) -> dict[str, float]:
 def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings by which runs are compared: those of an SAE first, alike alone and in a panel."""
     chosen = {name: settings[name] for name in ("model", "data", "freeze") if settings.get(name)}
-    found = dict(plain(chosen))
-    sae = "model.sae" if "model.sae" in found else "model"
-    own = {name: value for name, value in found.items() if name.rpartition(".")[2] in _SETTINGS or name in chosen}
-    named = {"SAE": found.get(sae)} | {
+    by_name = dict(plain(chosen))
+    sae = "model.sae" if "model.sae" in by_name else "model"
+    own = {name: value for name, value in by_name.items() if name.rpartition(".")[2] in _SETTINGS or name in chosen}
+    named = {"SAE": by_name.get(sae)} | {
         re.sub(rf"^{sae}\.(optimizer\.)?", "SAE.", name): one for name, one in own.items()
     }
     return {name: value for name, value in named.items() if name != "model" and value is not None}

@@ -253,7 +253,39 @@ class RandomRotation(Null):
         return x.float() @ self._rotation
 
 
-class Reinitialised(Null):
+class _OtherModel(Null):
+    """Activations of another model than that of the source, which `prepare` makes."""
+
+    _source: HookedModel
+
+    @abstractmethod
+    def prepare(self, source: ActivationSource) -> None:
+        """Make the other model."""
+
+    def _hooked(self, source: ActivationSource) -> HookedModel:
+        if not isinstance(source, HookedModel):
+            raise ValueError(
+                f"nulls: {type(self).__name__} needs a model, and these data have none: take "
+                "LanguageModelDataModule, or another null"
+            )
+        return source
+
+    @override
+    def to(self, device: torch.device | str) -> None:
+        self._source.to(device)
+
+    @override
+    def capture(
+        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], valid: Bool[Tensor, "*batch"]
+    ) -> Float[Tensor, "*batch d_in"]:
+        return self._source.capture(inputs)[0]
+
+    @override
+    def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
+        return self._source.replace(inputs, edit)
+
+
+class Reinitialised(_OtherModel):
     """Activations of a model of the same architecture on the same text, with weights as before its training.
 
     Weights are drawn from the architecture's initialisation; their scale need not be that of trained weights. A second
@@ -271,29 +303,10 @@ class Reinitialised(Null):
 
     @override
     def prepare(self, source: ActivationSource) -> None:
-        if not isinstance(source, HookedModel):
-            raise ValueError(
-                "nulls: Reinitialised needs a model, and these data have none: take LanguageModelDataModule, "
-                "or another null"
-            )
-        self._source = source.redrawn(self.seed, self.embeddings)
-
-    @override
-    def to(self, device: torch.device | str) -> None:
-        self._source.to(device)
-
-    @override
-    def capture(
-        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], valid: Bool[Tensor, "*batch"]
-    ) -> Float[Tensor, "*batch d_in"]:
-        return self._source.capture(inputs)[0]
-
-    @override
-    def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
-        return self._source.replace(inputs, edit)
+        self._source = self._hooked(source).redrawn(self.seed, self.embeddings)
 
 
-class RedrawnModules(Null):
+class RedrawnModules(_OtherModel):
     """Activations of the model with some of its submodules drawn anew; what is below them is as it was.
 
     Args:
@@ -313,11 +326,7 @@ class RedrawnModules(Null):
 
     @override
     def prepare(self, source: ActivationSource) -> None:
-        if not isinstance(source, HookedModel):
-            raise ValueError(
-                "nulls: RedrawnModules needs a model, and these data have none: take LanguageModelDataModule, or "
-                "another null"
-            )
+        source = self._hooked(source)
         redrawn = source.redrawn(self.seed, embeddings=False)
         trained, own = source.model.state_dict(), redrawn.model.state_dict()
         for module in self.modules:
@@ -326,17 +335,3 @@ class RedrawnModules(Null):
         kept = {name: trained[name] for name in own if not name.startswith(tuple(f"{one}." for one in self.modules))}
         redrawn.model.load_state_dict(kept, strict=False, assign=True)  # shared with the model, not copied
         self._source = redrawn
-
-    @override
-    def to(self, device: torch.device | str) -> None:
-        self._source.to(device)
-
-    @override
-    def capture(
-        self, inputs: Any, activations: Float[Tensor, "*batch d_in"], valid: Bool[Tensor, "*batch"]
-    ) -> Float[Tensor, "*batch d_in"]:
-        return self._source.capture(inputs)[0]
-
-    @override
-    def replace(self, source: ActivationSource, inputs: Any, edit: Callable[[Tensor], Tensor]) -> Any:
-        return self._source.replace(inputs, edit)
