@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 
 
 def say_not_finite(runs: "Iterable[Run]") -> None:
-    """Write a line to stderr for every member of a run with values that are not finite."""
+    """Write a line to stderr for each set of members of a run that lack finite values of the same metrics."""
     for run in runs:
         metrics: dict[Member, list[str]] = {}
         for tag, values in run.measurements.values.items():
             for member, value in values.items():
                 if value is None:
                     metrics.setdefault(member, []).append(tag.metric)
+        members: dict[str, list[Member]] = {}
         for member, names in metrics.items():
+            members.setdefault(", ".join(names), []).append(member)
+        for names, lacking in members.items():
             sys.stderr.write(
-                f"{run.folder}: {member} has no finite value of {', '.join(names)}: shown as - and left out of the "
-                "verdict\n"
+                f"{run.folder}: no finite value of {names} for {', '.join(map(str, lacking))}: shown as - and left out "
+                "of the verdict\n"
             )

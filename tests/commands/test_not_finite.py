@@ -1,8 +1,7 @@
 from types import SimpleNamespace
 
 from sae_lightning.commands.not_finite import say_not_finite
-from sae_lightning.members import Member
-from sae_lightning.runs.measurements import Tag
+from sae_lightning.members import Member, Tag
 
 
 def test_members_that_lack_the_same_metrics_are_one_line(capsys):
