@@ -51,6 +51,16 @@ def test_dimensions_of_the_caller_are_not_those_of_what_it_calls():
     checked(source)["outer"](ROWS)
 
 
+def test_generators_have_the_dimensions_of_their_arguments_and_not_of_who_takes_what_they_yield():
+    names = checked(
+        'def f(x: Float[Tensor, "a b"], y: Float[Tensor, " b"]) -> Iterator[Float[Tensor, " b"]]: yield from x\n'
+        'def g(x: Float[Tensor, "b a"]) -> int: return len(list(f(x, x[0])))\n'
+    )
+    assert names["g"](ROWS) == 3
+    with refused():
+        names["f"](ROWS, ROWS[:, 0])
+
+
 def test_what_is_returned_is_looked_at():
     names = checked(
         'def f(x: Float[Tensor, "a b"]) -> Float[Tensor, " a"]: return x[0]\n'

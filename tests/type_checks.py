@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 
 import jaxtyping
 from beartype import beartype
+from beartype.door import die_if_unbearable
 
 PACKAGE = "sae_lightning"
 
@@ -46,15 +47,28 @@ def compiled(function):
     copy.__kwdefaults__, copy.__module__ = function.__kwdefaults__, function.__module__
     copy.__qualname__ = function.__qualname__
     copy.__annotations__ = {name: resolved(hint, names) for name, hint in function.__annotations__.items()}
-    checking = beartype(copy)
     if not any(map(names_shapes, copy.__annotations__.values())):
-        return checking
+        return beartype(copy)
+    checking = looks_at_arguments(copy) if inspect.isgeneratorfunction(copy) else beartype(copy)
 
     def with_one_size_of_each_dimension(*args, **kwargs):
         with jaxtyping.jaxtyped("context"):
             return checking(*args, **kwargs)
 
     return with_one_size_of_each_dimension
+
+
+def looks_at_arguments(function):
+    """A generator function that checks when it is called, since it runs between the dimensions of its callers."""
+    signature, hints = inspect.signature(function), function.__annotations__
+
+    def looking(*args, **kwargs):
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if name in hints:
+                die_if_unbearable(value, hints[name])
+        return function(*args, **kwargs)
+
+    return looking
 
 
 def check_types(what):
