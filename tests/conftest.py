@@ -1,7 +1,9 @@
 import os
 import re
 
-import torch
+import type_checks  # noqa: F401  (before the package, and so before torch, which imports some of it)
+
+import torch  # isort: skip
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported: kernels/test_triton_bag.py

@@ -7,6 +7,7 @@ from importlib import metadata
 
 import pytest
 import torch
+from fit_in_server import call
 
 import sae_lightning
 from sae_lightning import cpu_settings
@@ -16,37 +17,38 @@ def test_version_is_that_of_the_distribution():
     assert metadata.version("sae-lightning") == sae_lightning.__version__
 
 
-ORDERS = {
-    "torch first": "import torch, torchvision",
-    "torchvision first": "import torchvision, sae_lightning",
-}
-"""Orders in which torchvision is imported, as all libraries that use it do, without the package or before it.
+def run(code):
+    """What a new process prints that runs some code."""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
-In all other tests, and below, the package comes first.
+
+needs_entry_point = pytest.mark.skipif(
+    not any(point.module == "sae_lightning._torchvision" for point in metadata.entry_points(group="torch.backends")),
+    reason="this environment was installed before the package had an entry point: pip install -e .",
+)
+"""For imports of torchvision, as by all libraries that use it, without the package or before it.
+
+In all other tests the package comes first.
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", ORDERS.values(), ids=ORDERS)
-def test_what_needs_torchvision_can_be_imported_in_any_order(code):
-    if not any(point.module == "sae_lightning._torchvision" for point in metadata.entry_points(group="torch.backends")):
-        pytest.skip("this environment was installed before the package had an entry point: pip install -e .")
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+@needs_entry_point
+def test_torchvision_can_be_imported_after_torch_without_the_package():
+    run("import torch, torchvision")
+
+
+@pytest.mark.slow
+@needs_entry_point
+def test_training_can_be_imported_after_torchvision_and_imports_no_library_that_it_does_not_use():
+    unused = {"sklearn", "pandas", "pyarrow", "datasets", "open_clip", "tensorboard"}
+    assert not run(f"import sys, torchvision, sae_lightning.commands.fit; print(*{unused} & {{*sys.modules}})")
 
 
 def test_importing_the_package_imports_neither_torch_nor_torchvision():
     code = "import sys, sae_lightning, sae_lightning.cli; print({'torch', 'torchvision', 'lightning'} & {*sys.modules})"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
-
-
-@pytest.mark.slow
-def test_training_imports_no_library_that_it_does_not_use():
-    code = (
-        "import sys, sae_lightning.commands.fit, torchvision; "
-        "print(*{'sklearn', 'pandas', 'pyarrow', 'datasets', 'open_clip', 'tensorboard'} & {*sys.modules})"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    assert not subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert run(code) == "set()"
 
 
 def test_fast_products_stay_float32():
@@ -76,31 +78,31 @@ def test_inexact_products_are_refused():
     assert torch.get_float32_matmul_precision() == before
 
 
-MAPPED = """
-import ctypes, torch
-from sae_lightning import cpu_settings
+class MemoryInfo(ctypes.Structure):
+    """What `mallinfo2` of glibc returns."""
 
-class Info(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks mapped usmblks fsmblks used".split()]
-    _fields_ += [("free", ctypes.c_size_t), ("top", ctypes.c_size_t)]
+    NAMES = ("arena", "ordblks", "smblks", "hblks", "mapped", "usmblks", "fsmblks", "used", "free", "top")
+    _fields_ = [(name, ctypes.c_size_t) for name in NAMES]
 
-mallinfo = ctypes.CDLL(None).mallinfo2
-mallinfo.restype = Info
-cpu_settings.separate_large_tensors()
-before, mapped = mallinfo().mapped, []
-keep = lambda size: cpu_settings.keep_freed_memory()
-for what, size in ((torch.empty, 2**22), (torch.empty, 2**21), (keep, 0), (torch.empty, 2**21)):
-    kept = None
-    kept = what(size)
-    mapped.append((mallinfo().mapped - before) // 2**23)
-print(*mapped)
-"""
+
+def print_what_is_mapped():
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = MemoryInfo
+    cpu_settings.separate_large_tensors()
+    before = mallinfo().mapped
+    keep = lambda size: cpu_settings.keep_freed_memory()  # noqa: E731
+    for what, size in ((torch.empty, 2**22), (torch.empty, 2**21), (keep, 0), (torch.empty, 2**21)):
+        kept = None
+        kept = what(size)
+        print((mallinfo().mapped - before) // 2**23, flush=True)
+    assert kept is not None
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="settings of glibc")
-def test_large_tensors_are_mapped_by_themselves_until_memory_is_kept():
-    done = subprocess.run([sys.executable, "-c", MAPPED], check=True, capture_output=True, text=True)
-    assert done.stdout.split() == ["2", "1", "0", "0"]  # the second, too: from what is freed glibc would learn
+def test_large_tensors_are_mapped_by_themselves_until_memory_is_kept(tmp_path):
+    assert call(print_what_is_mapped, tmp_path) == [0]
+    # The second, too: from what is freed glibc would learn.
+    assert (tmp_path / "output-0.txt").read_text().split() == ["2", "1", "0", "0"]
 
 
 def test_how_slow_a_number_format_is_is_tried():

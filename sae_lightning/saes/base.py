@@ -507,7 +507,7 @@ class SparseAutoencoder(SAEModule):
                 raise ValueError(f"{len(x)} activations and {len(target)} targets: expected as many of both")
         check_device(x, self.W_dec)
         self._check_constrained()
-        losses = self.loss_terms(x, step) if target is None else self.loss_terms(x, step, target)
+        losses = self.loss_terms_for(target, x, step)
         if x.device.type == "cpu" and not torch.isfinite(losses["loss"]):
             raise ValueError(why_not_finite(self, x, losses["loss"]))
         return losses
@@ -549,6 +549,10 @@ class SparseAutoencoder(SAEModule):
             if self.unit_norm_decoder and self.W_dec.requires_grad:
                 refuse_other_norms(self.W_dec)
         self._is_constrained, self._at_losses = False, tuple(bias.clone() for bias in biases)
+
+    def loss_terms_for(self, target: Tensor | None, x: Tensor, step: int) -> dict[str, Tensor]:
+        """Call `loss_terms`, without a target where there is none: a user's variant may know of no such thing."""
+        return self.loss_terms(x, step) if target is None else self.loss_terms(x, step, target)
 
     def loss_terms(
         self, x: Float[Tensor, "batch d_in"], step: int, target: Float[Tensor, "batch d_out"] | None = None

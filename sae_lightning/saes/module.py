@@ -282,8 +282,7 @@ class SAEModule(LightningModule, ABC):
         named: dict[str, Tensor] = {}
         for member, sae in self.trained_members.items():
             x, target = self.activations_for(member, batch), self.target_for(member, batch)
-            # A variant of the user's may know of no target.
-            losses = sae.loss_terms(x, self.global_step, *(() if target is None else (target,)))
+            losses = sae.loss_terms_for(target, x, self.global_step)
             of_members.append(losses["loss"])
             # Elsewhere than on a CPU looking would mean waiting. A loss that has become NaN stays so: weights are, too.
             if (to_log or batch.device.type == "cpu") and not torch.isfinite(losses["loss"]):

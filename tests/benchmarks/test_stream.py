@@ -3,8 +3,6 @@
 import importlib.util
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -29,15 +27,11 @@ def task(corpus):
     return StreamTask("tiny", "stream", "ours", corpus=corpus, reading=TINY, sae=CASES["tiny"])
 
 
-def test_one_line_a_measurement():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.stream", "--case", "tiny", "--kind", "train", "--device", "cpu", "--json"]
-        + ["--impl", "ours", "--steps", "2", "--rounds", "2"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    ours, forward = (json.loads(line) for line in done.stdout.splitlines())
+def test_one_line_a_measurement(monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # which it sets, too
+    case = ["--case", "tiny", "--kind", "train", "--device", "cpu", "--impl", "ours", "--json"]
+    assert stream.main([*case, "--steps", "2", "--rounds", "2"]) == 0, capsys.readouterr().err
+    ours, forward = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert [r["impl"] for r in (ours, forward)] == ["ours", "forward+settings"]
     for record in (ours, forward):
         low, high = record["spread"]

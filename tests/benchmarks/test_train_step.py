@@ -15,19 +15,10 @@ from benchmarks.worker import job
 KEYS = {"case", "kind", "impl", "samples_per_s", "ms", "spread", "peak_mb", "import_mb", "floor_ratio", "stages"}
 
 
-def run(*args):
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.train_step", "--device", "cpu", *args], capture_output=True, text=True
-    )
-
-
-def test_one_line_a_measurement():
-    done = run(
-        *("--case", "tiny", "--kind", "topk", "--impl", "ours", "dense"),
-        *("--steps", "2", "--rounds", "2", "--json"),
-    )
-    assert done.returncode == 0, done.stderr
-    records = [json.loads(line) for line in done.stdout.splitlines()]
+def test_one_line_a_measurement(capsys):
+    case = ["--case", "tiny", "--kind", "topk", "--impl", "ours", "dense", "--device", "cpu", "--json"]
+    assert train_step.main([*case, "--steps", "2", "--rounds", "2"]) == 0, capsys.readouterr().err
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(r["kind"], r["impl"]) for r in records] == [("topk", impl) for impl in ("ours", "dense", "floor")]
     for record in records:
         assert set(record) == KEYS

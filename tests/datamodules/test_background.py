@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from sae_lightning.datamodules import background
 from sae_lightning.datamodules.background import Background
 
 
@@ -50,10 +51,11 @@ def test_the_thread_ends_with_its_object():
 
 
 def test_a_process_ends_well_while_a_thread_is_in_compiled_code():
-    program = """if True:
+    program = f"""if True:
+        import runpy
         import torch
-        from sae_lightning.datamodules.background import Background
 
+        Background = runpy.run_path({background.__file__!r})["Background"]  # without the rest of its room
         items = iter(lambda: torch.linalg.svdvals(torch.eye(400)).sum(), None)
         ready = Background(items, ahead=2)
         next(ready)

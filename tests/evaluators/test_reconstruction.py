@@ -1,9 +1,12 @@
+from functools import partial
+
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
 from sae_lightning.datamodules import SyntheticDataModule
 from sae_lightning.evaluators import Reconstruction
+from sae_lightning.freeze import FrozenDecoder, NoFreeze
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import TopK
 from sae_lightning.sources import ConstantProbability, GaussianMatched, RandomRotation
@@ -56,18 +59,20 @@ def test_a_lone_sae_is_a_member(data, trainer):
 @pytest.fixture
 def with_nulls():
     nulls = {"gaussian": GaussianMatched(), "rotated": RandomRotation()}
-    sizes = {"batch_size": 16, "train_samples": 160, "val_samples": 160}
+    sizes = {"batch_size": 16, "train_samples": 32, "val_samples": 160}
     return SyntheticDataModule(ConstantProbability(0.2), 6, 10, **sizes, nulls=nulls)
 
 
 def test_what_is_explained_beyond_a_null_is_the_difference_of_the_same_policy_and_seed(with_nulls, trainer):
-    panel = SanityPanel(with_nulls.d_in, lambda d_in: TopK(d_in, k=3, d_sae=24), seeds=[0, 1], widths=with_nulls.widths)
+    policies = {"trained": NoFreeze(), "frozen_decoder": FrozenDecoder()}
+    small = partial(TopK, k=3, d_sae=24)
+    panel = SanityPanel(with_nulls.d_in, small, policies, seeds=[0, 1], widths=with_nulls.widths)
     evaluator = Reconstruction()
     run = trainer(evaluator)
     run.fit(panel, with_nulls)
     values = {name.removeprefix("val/"): value.item() for name, value in run.callback_metrics.items()}
     real = [member for member in panel.members if not member.part]
-    assert len(panel.members) == 3 * len(real) == 24
+    assert len(panel.members) == 3 * len(real) == 12
     for null in ("gaussian", "rotated"):
         metric = f"explained_variance_beyond_{null}"
         for member in real:

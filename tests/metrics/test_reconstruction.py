@@ -1,7 +1,9 @@
+import os
+
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
+from fit_in_server import call
 from sklearn.metrics import r2_score
 
 from sae_lightning.metrics import CosineSimilarity, ExplainedVariance, MeanPrediction, RelativeNorm
@@ -165,7 +167,8 @@ def test_mean_prediction_of_centred_data_is_zero():
     assert {name: value.item() for name, value in floor.compute().items()} == {"cosine": 0, "relative_norm": 0}
 
 
-def _rank(rank, path, shards):
+def _rank(path, shards):
+    rank = int(os.environ["LOCAL_RANK"])
     torch.distributed.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2)
     x, x_hat = data(offset=1e3)
     metrics = [ExplainedVariance(6), CosineSimilarity(), MeanPrediction(6)]
@@ -179,7 +182,7 @@ def _rank(rank, path, shards):
 
 
 def test_two_processes_measure_what_one_does(tmp_path):
-    mp.spawn(_rank, args=(str(tmp_path / "store"), 77), nprocs=2)
+    assert call(_rank, tmp_path, str(tmp_path / "store"), 77, ranks=2) == [0, 0]
     x, x_hat = data(offset=1e3)
     metrics = [ExplainedVariance(6), CosineSimilarity(), MeanPrediction(6)]
     metrics[0].update(x, x_hat)
