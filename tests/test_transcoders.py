@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
+import yaml
 from safetensors.torch import save_file
 from training import D_IN, SaveAt, fit
 
@@ -230,3 +232,37 @@ def test_inspect_measures_a_transcoder_on_two_files(run, capsys, tmp_path):
         with pytest.raises(SystemExit):
             main(["inspect", str(where), *options])
         assert message in capsys.readouterr().err
+
+
+def test_a_lone_transcoder_reads_both_hooks_from_a_cache(tmp_path, capsys):
+    """Matryoshka with AuxK by the command; what it exports is measured again at the hooks that it names."""
+    sizes = {"batch_size": 64, "train_samples": 1024, "val_samples": 128, "loss_samples": 128, "buffer_samples": 256}
+    data = tiny.save_lm_data(tmp_path, 200, context_length=16, llm_batch_size=4, **sizes)
+    hooks = {"mlp_in": "model.layers.1.post_attention_layernorm", "mlp_out": "model.layers.1.mlp"}
+    data["init_args"]["hook"] = hooks
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"data": data}))
+    main(["cache", f"--config={tmp_path / 'data.yaml'}", f"--out={tmp_path / 'cache'}"])
+    sae = {"d_sae": 48, "k": 3, "aux_coefficient": 0.1, "dead_after_samples": 128, "scale_input": True, "skip": True}
+    options = {f"model.{name}": value for name, value in sae.items()}
+    options |= {"model.source": "mlp_in", "model.target": "mlp_out", "data.path": str(tmp_path / "cache")}
+    options |= {f"data.{name}": sizes[name] for name in ("batch_size", "train_samples", "val_samples")}
+    options |= {f"trainer.{name}": value for name, value in QUIET.items()}
+    options |= {"trainer.callbacks": [{"class_path": "LossRecovered", "init_args": {"min_gap_nats": 1e-6}}]}
+    options |= {"name": "lone", "trainer.logger.save_dir": str(tmp_path / "runs")}
+    typed = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
+    main(["fit", "--model=MatryoshkaBatchTopK", "--data=CachedActivations",
+          *(f"--{name}={value}" for name, value in typed.items())])  # fmt: skip
+    run = Run(tmp_path / "runs/lone/version_0")
+    member = Member("trained", 0, "mlp_in")
+    values = {str(tag): members for tag, members in run.measurements.values.items()}
+    assert "ce_recovered_linear@mlp_in" in values
+    own = run.load(member)
+    assert own.threshold > 0
+    assert [own.provenance[side]["hook"] for side in ("activations", "target")] == list(hooks.values())
+    capsys.readouterr()
+    main(["inspect", str(run.sae_folder(member)), f"--config={tmp_path / 'data.yaml'}", "--n_tokens=128",
+          f"--out={tmp_path / 'found.json'}"])  # fmt: skip
+    measured = json.loads((tmp_path / "found.json").read_text())["measured"]
+    assert measured["explained_variance"] == pytest.approx(
+        float(values["explained_variance@mlp_in"][member]), abs=0.01
+    ), "of the model and of the cache, which rounds"

@@ -179,9 +179,12 @@ WRITTEN = [
 @pytest.mark.parametrize(("variant", "settings", "architecture"), WRITTEN)
 def test_saelens_there_and_back(tmp_path, variant, settings, architecture):
     sae = ours(variant, **settings)
+    sae.provenance = {"activations": {"hook": "layers.3.norm"}, "target": {"hook": "layers.3.mlp"}}
     saelens_format.write(to_stored(sae), tmp_path)
     config = json.loads((tmp_path / "cfg.json").read_text())
     assert (config["architecture"], config["d_out"]) == (architecture, D_OUT)
+    assert config["metadata"]["hook_name_out"] == "layers.3.mlp"
+    assert formats.read(tmp_path).stated["target"] == "layers.3.mlp"
     assert_computes(tmp_path, X, sae.encode(X).to_dense() * float(1 / sae.target_scale), sae(X))
 
 
