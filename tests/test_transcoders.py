@@ -199,6 +199,15 @@ def test_exported_transcoders_say_what_they_read_and_answer(run, capsys):
     assert dict(provenance(run))["Transcoders"] == ends, "of the nulls nothing"
 
 
+def test_a_transcoder_is_written_for_another_library_and_compared(run, capsys, tmp_path):
+    where = run.folder / "saes/mlp_in/trained/0"
+    main(["export", str(where), "--format=saelens", f"--out={tmp_path / 'out'}"])
+    said = capsys.readouterr().out
+    assert "a BatchTopK is a JumpReLU in the files" in said
+    assert "read back: the same latents and reconstructions" in said
+    assert json.loads((tmp_path / "out/cfg.json").read_text())["architecture"] == "jumprelu_skip_transcoder"
+
+
 def test_inspect_measures_a_transcoder_at_two_hooks(run, capsys, tmp_path):
     where, config = str(run.folder / "saes/mlp_in/trained/0"), f"--config={run.folder / 'config.yaml'}"
     main(["inspect", where, config, "--n_tokens=512", f"--out={tmp_path / 'found.json'}"])
