@@ -23,7 +23,7 @@ def panel(**kwargs):
     return SanityPanel(D_IN, lambda d_in: BatchTopK(d_in, **settings), **kwargs)
 
 
-KINDS = ("four", "rates", "sizes")
+KINDS = ("four", "rates", "sizes", "transcoders")
 
 
 def make(kind):
@@ -37,6 +37,12 @@ def make(kind):
         case "sizes":
             sae = partial(JumpReLU, penalty=TargetL0(3.0), bandwidth=0.1, initial_threshold=0.2)
             return SAEFamily(D_IN, sae, (1, 2, 8), references={"published": "published", "other": "other"})
+        case "transcoders":
+            ends = {"widths": {"read": 5, "answer": D_IN - 5}, "targets": {"read": "answer"}}
+            settings = {"d_sae": 64, "k": 2, "scale_input": True, "dead_after_samples": 400, "aux_coefficient": 0.5}
+            return SanityPanel(
+                D_IN, lambda d_in, d_out: BatchTopK(d_in, d_out=d_out, skip=True, **settings), policies=two, **ends
+            )
         case "one":
             return panel(policies={"trained": NoFreeze()})
 

@@ -51,10 +51,12 @@ def test_shards_of_two_ranks_are_read_by_any_number(results, name, ranks):
 CONFIG = """
 model:
   class_path: BatchTopK
-  init_args: {{d_sae: 90, k: 4, dead_after_samples: 100, lr_scheduler: WarmupDecay}}
+  init_args:
+    {{d_sae: 90, k: 4, dead_after_samples: 100, lr_scheduler: WarmupDecay, scale_input: true, skip: true,
+      source: read, target: answer}}
 data:
   class_path: SyntheticDataModule
-  init_args: {{d_in: 12, n_features: 40, batch_size: 32, train_samples: 960, val_samples: 128}}
+  init_args: {{d_in: 12, d_answer: 9, n_features: 40, batch_size: 32, train_samples: 960, val_samples: 128}}
 freeze: SoftFrozenDecoder
 trainer: {{accelerator: cpu, enable_progress_bar: false, gradient_clip_val: 1.0, logger: false{callbacks}}}
 """
@@ -64,7 +66,7 @@ SPLIT = ("--trainer.strategy", "latents", "--trainer.devices")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run on one process, and one on two ranks that is stopped and resumed on one process and on four ranks."""
+    """A transcoder on one process, and on two ranks, stopped and resumed on one process and on four ranks."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "whole.yaml").write_text(CONFIG.format(callbacks=""))
     (folder / "stopped.yaml").write_text(CONFIG.format(callbacks=STOPPING))
@@ -84,7 +86,7 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["on_one", "on_four"])
 def test_a_split_run_goes_on_with_another_number_of_ranks(runs, name):
-    saes = [SparseAutoencoder.load(runs[each].folder / "saes/soft_frozen_decoder/0") for each in ("whole", name)]
+    saes = [SparseAutoencoder.load(runs[each].folder / "saes/read/soft_frozen_decoder/0") for each in ("whole", name)]
     (whole, resumed), (expected, found) = saes, [sae.state_dict() for sae in saes]
     assert whole.settings() == resumed.settings()
     for key in expected:

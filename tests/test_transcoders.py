@@ -1,10 +1,14 @@
 """Transcoders in lone runs, panels and families, and a panel of an MLP of the pocket language model by command."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
+import yaml
+from safetensors.torch import save_file
 from training import D_IN, SaveAt, fit
 
 from sae_lightning.cli import main
@@ -14,6 +18,7 @@ from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFro
 from sae_lightning.members import Member
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.panel import SanityPanel
+from sae_lightning.report.provenance import provenance
 from sae_lightning.runs import Run
 from sae_lightning.saes import BatchTopK, SparseAutoencoder, TopK
 
@@ -106,7 +111,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu", "log_every_n_steps": 1}
 SIZES = {
     "context_length": 32, "llm_batch_size": 8, "batch_size": 128, "train_samples": 512, "val_samples": 512,
-    "loss_samples": 256, "buffer_samples": 1024,
+    "loss_samples": 512, "buffer_samples": 1024,
 }  # fmt: skip
 NULLS = {
     "gaussian": {"class_path": "GaussianMatched", "init_args": {"samples_per_dimension": 4}},
@@ -190,6 +195,83 @@ def test_exported_transcoders_say_what_they_read_and_answer(run, capsys):
     main(["explain", str(run.folder), "mlp_in/trained/0", "3", "--n_tokens=256"])
     said = capsys.readouterr().out
     assert "A transcoder: reads model.layers.2.post_attention_layernorm, answers at model.layers.2.mlp" in said
-    with pytest.raises(SystemExit):
-        main(["inspect", str(run.folder / "saes/mlp_in/trained/0")])
-    assert "a transcoder answers at another place" in capsys.readouterr().err
+    ends = "read mlp_in (model.layers.2.post_attention_layernorm), answer at mlp_out (model.layers.2.mlp)"
+    assert dict(provenance(run))["Transcoders"] == ends, "of the nulls nothing"
+
+
+def test_a_transcoder_is_written_for_another_library_and_compared(run, capsys, tmp_path):
+    where = run.folder / "saes/mlp_in/trained/0"
+    main(["export", str(where), "--format=saelens", f"--out={tmp_path / 'out'}"])
+    said = capsys.readouterr().out
+    assert "a BatchTopK is a JumpReLU in the files" in said
+    assert "read back: the same latents and reconstructions" in said
+    assert json.loads((tmp_path / "out/cfg.json").read_text())["architecture"] == "jumprelu_skip_transcoder"
+
+
+def test_inspect_measures_a_transcoder_at_two_hooks(run, capsys, tmp_path):
+    where, config = str(run.folder / "saes/mlp_in/trained/0"), f"--config={run.folder / 'config.yaml'}"
+    main(["inspect", where, config, "--n_tokens=512", f"--out={tmp_path / 'found.json'}"])
+    said, found = capsys.readouterr().out, json.loads((tmp_path / "found.json").read_text())
+    assert re.search(r"reads +model.layers.2.post_attention_layernorm\n", said)
+    assert re.search(r"answers at +model.layers.2.mlp\n", said)
+    values = {str(tag): members for tag, members in run.measurements.values.items()}
+    measured, member = found["measured"], Member("trained", 0, "mlp_in")
+    assert measured["explained_variance"] == pytest.approx(float(values["explained_variance@mlp_in"][member]), abs=1e-4)
+    assert measured["l0"] == pytest.approx(float(values["l0@mlp_in"][member]), abs=0.01)
+    recovered = float(values["ce_recovered_mean@mlp_in"][member])
+    assert measured["loss_recovered"] == pytest.approx(recovered, abs=1e-4)
+    assert found["target"] == "model.layers.2.mlp"
+
+
+def test_inspect_measures_a_transcoder_on_two_files(run, capsys, tmp_path):
+    where = run.folder / "saes/mlp_in/trained/0"
+    sae = SparseAutoencoder.load(where)
+    x = torch.randn(300, sae.d_in)
+    save_file({"x": x, "other": x + 1}, tmp_path / "x.safetensors")
+    save_file({"y": sae(x)}, tmp_path / "y.safetensors")
+    sides = [f"--activations={tmp_path / 'x.safetensors'}", "--key=x"]
+    main(["inspect", str(where), *sides, f"--target_activations={tmp_path / 'y.safetensors'}"])
+    assert re.search(r"explained variance of the target +1\.00000", capsys.readouterr().out)
+    save_file({"y": sae(x)[1:]}, tmp_path / "y.safetensors")
+    for options, message in (
+        ([*sides, f"--target_activations={tmp_path / 'y.safetensors'}"], "has 300 and --target_activations 299"),
+        (sides, "is a transcoder: give what it is to answer with"),
+        (["--model=m", "--text=t", "--hook=h"], "say what it reads with --hook, and where it answers with --target"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["inspect", str(where), *options])
+        assert message in capsys.readouterr().err
+
+
+def test_a_lone_transcoder_reads_both_hooks_from_a_cache(tmp_path, capsys):
+    """Matryoshka with AuxK by the command; what it exports is measured again at the hooks that it names."""
+    sizes = {"batch_size": 64, "train_samples": 1024, "val_samples": 128, "loss_samples": 128, "buffer_samples": 256}
+    data = tiny.save_lm_data(tmp_path, 200, context_length=16, llm_batch_size=4, **sizes)
+    hooks = {"mlp_in": "model.layers.1.post_attention_layernorm", "mlp_out": "model.layers.1.mlp"}
+    data["init_args"]["hook"] = hooks
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"data": data}))
+    main(["cache", f"--config={tmp_path / 'data.yaml'}", f"--out={tmp_path / 'cache'}"])
+    sae = {"d_sae": 48, "k": 3, "aux_coefficient": 0.1, "dead_after_samples": 128, "scale_input": True, "skip": True}
+    options = {f"model.{name}": value for name, value in sae.items()}
+    options |= {"model.source": "mlp_in", "model.target": "mlp_out", "data.path": str(tmp_path / "cache")}
+    options |= {f"data.{name}": sizes[name] for name in ("batch_size", "train_samples", "val_samples")}
+    options |= {f"trainer.{name}": value for name, value in QUIET.items()}
+    options |= {"trainer.callbacks": [{"class_path": "LossRecovered", "init_args": {"min_gap_nats": 1e-6}}]}
+    options |= {"name": "lone", "trainer.logger.save_dir": str(tmp_path / "runs")}
+    typed = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
+    main(["fit", "--model=MatryoshkaBatchTopK", "--data=CachedActivations",
+          *(f"--{name}={value}" for name, value in typed.items())])  # fmt: skip
+    run = Run(tmp_path / "runs/lone/version_0")
+    member = Member("trained", 0, "mlp_in")
+    values = {str(tag): members for tag, members in run.measurements.values.items()}
+    assert "ce_recovered_linear@mlp_in" in values
+    own = run.load(member)
+    assert own.threshold > 0
+    assert [own.provenance[side]["hook"] for side in ("activations", "target")] == list(hooks.values())
+    capsys.readouterr()
+    main(["inspect", str(run.sae_folder(member)), f"--config={tmp_path / 'data.yaml'}", "--n_tokens=128",
+          f"--out={tmp_path / 'found.json'}"])  # fmt: skip
+    measured = json.loads((tmp_path / "found.json").read_text())["measured"]
+    assert measured["explained_variance"] == pytest.approx(
+        float(values["explained_variance@mlp_in"][member]), abs=0.01
+    ), "of the model and of the cache, which rounds"

@@ -27,6 +27,11 @@ def modules():
     yield "gated", Gated(D_IN, **shared)
     yield "matryoshka", MatryoshkaBatchTopK(D_IN, k=2, **shared)
     yield "panel", SanityPanel(D_IN, lambda d_in: BatchTopK(d_in, k=2, **shared))
+    ends = {"widths": {"read": 5, "answer": D_IN - 5}, "targets": {"read": "answer"}}
+    yield (
+        "transcoders",
+        SanityPanel(D_IN, lambda d_in, d_out: TopK(d_in, k=2, d_out=d_out, skip=True, **shared), **ends),
+    )
 
 
 def train_all(folder, devices):

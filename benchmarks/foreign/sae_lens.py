@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from sae_lens import SAE, TrainingSAE
 from sae_lens.config import SAETrainerConfig
-from sae_lens.registry import get_sae_training_class
+from sae_lens.registry import get_sae_class, get_sae_training_class
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
 from sae_lens.training.activation_scaler import ActivationScaler
@@ -58,6 +58,8 @@ CHECKPOINTS = {
         {"l1_coefficient": 0.1, "apply_b_dec_to_input": False, "normalize_activations": "covariance_whitening"},
     ),
 }
+TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
+D_OUT = 4
 METADATA = {"model_name": "a/model", "model_class_name": "AutoModelForCausalLM", "hook_name": "model.layers.3"}
 METADATA |= {"context_size": 64, "prepend_bos": True, "dataset_path": "a/dataset", "model_from_pretrained_kwargs": {}}
 
@@ -119,8 +121,24 @@ def write_rescaled(folder: Path) -> None:
     write_expected(sae, folder)
 
 
+@torch.no_grad()
+def write_transcoder(architecture: str, folder: Path) -> None:
+    """Write a transcoder with random weights, which SAELens does not train, and what its own forward computes."""
+    sae_class, config_class = get_sae_class(architecture)
+    metadata = SAEMetadata(**METADATA | {"hook_name": "model.layers.3.mlp.input", "hook_name_out": "model.layers.3"})
+    transcoder = sae_class(
+        config_class(d_in=D_IN, d_out=D_OUT, d_sae=D_SAE, apply_b_dec_to_input=False, metadata=metadata)
+    )
+    for name, parameter in transcoder.named_parameters():
+        torch.nn.init.uniform_(parameter, 0.1, 1.0) if name == "threshold" else torch.nn.init.normal_(parameter)
+    transcoder.save_model(folder)
+    x = activations(SAMPLES)
+    answer, latents = SAE.load_from_disk(folder).forward_with_activations(x)
+    save_file({"x": x, "latents": latents, "reconstruction": answer}, folder / "expected.safetensors")
+
+
 def main(root: Path) -> None:
-    """Write a folder for each entry of EXPORTS and CHECKPOINTS."""
+    """Write a folder for each entry of EXPORTS, CHECKPOINTS and TRANSCODERS."""
     torch.manual_seed(0)
     for name, (architecture, settings) in (EXPORTS | CHECKPOINTS).items():
         with tempfile.TemporaryDirectory() as scratch:
@@ -133,6 +151,8 @@ def main(root: Path) -> None:
                 shutil.copytree(checkpoint, root / name, dirs_exist_ok=True)
                 write_expected(exported(checkpoint, Path(scratch) / "export"), root / name)
     write_rescaled(root / "topk_rescaled")
+    for architecture in TRANSCODERS:
+        write_transcoder(architecture, root / architecture)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python -m benchmarks.foreign.sparsify [FOLDER]
 
 needs the extra `bench`; the files that are kept were written with eai-sparsify 1.3.3 and torch 2.13 on a CPU. Encode
-and decode are called by themselves, in float32, since `forward` is in bfloat16 on a GPU. The decoder is the eager one,
-since that of Triton needs a GPU.
+and decode are called by themselves, in float32, since `forward` is in bfloat16 on a GPU; of transcoders that is called,
+since it alone has the skip path. The decoder is the eager one, since that of Triton needs a GPU.
 """
 
 import os
@@ -26,6 +26,10 @@ CODERS = {
     "h.0.attn/seed1": {"num_latents": 0, "expansion_factor": 3},
 }
 """Arguments of SparseCoderConfig by folder."""
+TRANSCODERS = {
+    "layers.5.mlp": {"num_latents": D_SAE, "transcode": True},
+    "layers.6.mlp": {"num_latents": D_SAE, "transcode": True, "skip_connection": True},
+}
 
 
 def train(coder: SparseCoder, x: Tensor) -> None:
@@ -48,6 +52,19 @@ def compute(coder: SparseCoder, x: Tensor) -> dict[str, Tensor]:
     return {"x": x, "latents": latents, "reconstruction": coder.decode(code.top_acts, code.top_indices)}
 
 
+@torch.no_grad()
+def write_transcoder(settings: dict, folder: Path) -> None:
+    """Write a transcoder with random weights, and what the library's forward computes."""
+    coder = SparseCoder(D_IN, SparseCoderConfig(k=K, **settings))
+    for parameter in coder.parameters():
+        torch.nn.init.normal_(parameter)
+    coder.save_to_disk(folder)
+    x = torch.randn(16, D_IN)
+    answer = coder(x)
+    latents = torch.zeros(len(x), coder.num_latents).scatter(1, answer.latent_indices, answer.latent_acts)
+    save_file({"x": x, "latents": latents, "reconstruction": answer.sae_out}, folder / "expected.safetensors")
+
+
 def main(root: Path) -> None:
     """Write a run with a folder a hookpoint."""
     torch.manual_seed(0)
@@ -61,6 +78,8 @@ def main(root: Path) -> None:
     run = RunConfig(SparseCoderConfig(num_latents=D_SAE, k=K), model="a/model", dataset="a/dataset", ctx_len=64)
     run.hookpoints = [name.partition("/")[0] for name in CODERS]
     run.save_json(root / "config.json")
+    for name, settings in TRANSCODERS.items():
+        write_transcoder(settings, root / name)
 
 
 if __name__ == "__main__":

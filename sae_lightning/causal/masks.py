@@ -27,17 +27,17 @@ class Coordinates:
 
     Args:
         code: [n, d] what the activations are in these coordinates.
-        directions: [d, d_in] what one unit of each coordinate adds to an activation.
-        unswapped: [n, d_in] what stands at the hook where nothing is swapped.
-        scale: what sums of directions are divided by, `input_scale` of an SAE; where an SAE normalises each activation
+        directions: [d, d_out] what one unit of each coordinate adds to an activation.
+        unswapped: [n, d_out] what stands at the hook where nothing is swapped.
+        scale: what sums of directions are divided by, `output_scale` of an SAE; where an SAE normalises each activation
             they are multiplied by the scale of the activation that is edited.
     """
 
     def __init__(
         self,
         code: Code,
-        directions: Float[Tensor, "d d_in"],
-        unswapped: Float[Tensor, "n d_in"],
+        directions: Float[Tensor, "d d_out"],
+        unswapped: Float[Tensor, "n d_out"],
         scale: Tensor | float = 1.0,
     ) -> None:
         self.code, self.directions, self.unswapped, self.scale = code, directions, unswapped, scale
@@ -50,7 +50,7 @@ class Coordinates:
             code = sae.encode(part)
             codes.append(code.where(code.values != 0))  # an SAE may name all of its latents
             x_hats.append(sae.decode(code))
-        return cls(Code.join(codes), sae.W_dec.detach(), torch.cat(x_hats), sae.input_scale)
+        return cls(Code.join(codes), sae.W_dec.detach(), torch.cat(x_hats), sae.output_scale)
 
     @classmethod
     def of_rotation(cls, rotation: Float[Tensor, "d_in d_in"], x: Float[Tensor, "n d_in"]) -> "Coordinates":
@@ -59,7 +59,7 @@ class Coordinates:
 
     def swapped(
         self, base: Int64[Tensor, "*batch"], source: Int64[Tensor, "*batch"], mask: Float[Tensor, " d"]
-    ) -> Float[Tensor, "*batch d_in"]:
+    ) -> Float[Tensor, "*batch d_out"]:
         """Return the activations `base` with the masked coordinates of `source`; differentiable in the mask.
 
         Args:

@@ -246,7 +246,8 @@ def _measured(request: CheckRequest, saes: Mapping[str, SparseAutoencoder], say:
             datamodule.refuse_sae_of_others(one, where)
         one.to(device)
         hook = section["init_args"].get("hook")
-        inspections[where] = inspect_on_model(one, where, datamodule, hook, _at_hook(section, device))
+        hooks = (hook,) if isinstance(hook, str) else ()
+        inspections[where] = inspect_on_model(one, where, datamodule, hooks, _at_hook(section, device))
         for sentence in inspections[where].verdict():
             say(f"{where}: {sentence}")
     return _Measured(section, datamodule, inspections)

@@ -147,14 +147,22 @@ def _names(settings: Namespace, config: "CheckConfig") -> dict[str, str]:
 
 
 def _loaded(settings: Namespace, places: list[str]) -> "dict[str, SparseAutoencoder]":
-    """Load the SAEs, all of one width, model and hook, by the places that they are from."""
+    """Load the SAEs, all of one width, model and hook, by the places that they are from.
+
+    Raises:
+        ValueError: if they are not, or one is a transcoder.
+    """
     from sae_lightning.checking.data import refuse_others
     from sae_lightning.saes import SparseAutoencoder
-    from sae_lightning.saes.transcoder import refuse_transcoders
 
     assumed = assumed_from(settings)
     saes = {place: SparseAutoencoder.load(place, assumed or None) for place in places}
-    refuse_transcoders(saes.values(), "sae check")
+    if transcoders := [place for place, sae in saes.items() if sae.is_transcoder]:
+        raise ValueError(
+            f"{transcoders[0]} is a transcoder, and the controls of a check are of SAEs: measure it with `sae inspect "
+            "SAE --model MODEL --hook SOURCE --target TARGET --text FILES`; baselines for its size are trained beside "
+            "it by a SanityPanel with targets, as in configs/experiment/transcoder_pocket_lm.yaml"
+        )
     refuse_others(saes)
     return saes
 

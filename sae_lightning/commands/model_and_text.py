@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sae_lightning.saes import SparseAutoencoder
 
 
+SOURCE, TARGET = "source", "target"
+"""Names of the two hooks of a transcoder, where a command gives them."""
+
+
 def add_model_and_text(parser: ArgumentParser) -> None:
     """Add ``--model``, ``--hook``, ``--text`` and what goes with them, or ``--config``."""
     parser.add_argument(
@@ -79,7 +83,11 @@ def parse_with_data(parser: ArgumentParser, args: list[str], has_own_text: bool 
 
 
 def activations_for(
-    settings: Namespace, sae: "SparseAutoencoder", where: Path | str, hook: str | None = None
+    settings: Namespace,
+    sae: "SparseAutoencoder",
+    where: Path | str,
+    hook: str | None = None,
+    target: str | None = None,
 ) -> "ActivationDataModule":
     """Return the held-out activations that the options name, on the device that there is; the SAE goes there, too.
 
@@ -88,6 +96,7 @@ def activations_for(
         sae: whose file states context length and beginning token, where the options do not.
         where: it is from, for messages.
         hook: in place of that of the options.
+        target: hook at which a transcoder answers; the activations are then those of both, side by side.
 
     Raises:
         ValueError: if the hook is missing, or the SAE is of other activations.
@@ -99,20 +108,26 @@ def activations_for(
         raise ValueError(f"--model {settings.model}: say where the SAE reads it with --hook{_stated_hook(stated)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     hook = hook or settings.hook
-    datamodule = _of_model(settings, stated, hook) if settings.model else _of_config(settings, hook)
-    if datamodule.d_in != sae.d_in:
+    hooks = hook if target is None else {SOURCE: hook, TARGET: target}
+    datamodule = _of_model(settings, stated, hooks) if settings.model else _of_config(settings, hooks)
+    if target is not None and (widths := tuple(datamodule.widths.values())) != (sae.d_in, sae.d_out):
+        raise ValueError(
+            f"{where} reads d_in={sae.d_in} and answers with d_out={sae.d_out}, and the activations at {hook} have "
+            f"{widths[0]}, those at {target} {widths[1]}: give the model and the hooks that it was trained on"
+        )
+    if target is None and datamodule.d_in != sae.d_in:
         raise ValueError(
             f"{where} has d_in={sae.d_in}, and the activations at {hook or 'its hook'} have "
             f"{datamodule.d_in}: give the model and hook that it was trained on"
         )
     if "imported" not in sae.provenance:
-        datamodule.refuse_sae_of_others(sae, str(where))
+        datamodule.refuse_sae_of_others(sae, str(where), "" if target is None else next(iter(datamodule.widths)))
     sae.to(device)
     datamodule.source.to(device)
     return datamodule
 
 
-def _of_config(settings: Namespace, hook: str | None) -> "ActivationDataModule":
+def _of_config(settings: Namespace, hook: str | dict[str, str] | None) -> "ActivationDataModule":
     import sae_lightning.pocket  # noqa: F401 - its classes are found by name
     from sae_lightning.datamodules.from_settings import make_datamodule
     from sae_lightning.datamodules.norms import read_norms
@@ -123,7 +138,7 @@ def _of_config(settings: Namespace, hook: str | None) -> "ActivationDataModule":
     norms = read_norms(settings.config.parent)
     arguments: dict[str, Any] = {"val_samples": settings.n_tokens, "loss_samples": settings.n_tokens}
     if hook is not None:
-        arguments["hook"] = hook
+        arguments["hook"] = _by_names_of(data, hook) if isinstance(hook, dict) else hook
     datamodule = make_datamodule(data, arguments=arguments, is_of_run=norms is not None)
     assert datamodule is not None  # any kind will do
     if norms is not None:
@@ -131,7 +146,14 @@ def _of_config(settings: Namespace, hook: str | None) -> "ActivationDataModule":
     return datamodule
 
 
-def _of_model(settings: Namespace, stated: Mapping[str, Any], hook: str) -> "ActivationDataModule":
+def _by_names_of(data: Mapping[str, Any], hooks: Mapping[str, str]) -> dict[str, str]:
+    """Return hooks by the names that a configuration has for them, by which norms of activations are kept."""
+    own = data.get("init_args", {}).get("hook")
+    names = {hook: name for name, hook in own.items()} if isinstance(own, dict) else {}
+    return {names.get(hook, name): hook for name, hook in hooks.items()}
+
+
+def _of_model(settings: Namespace, stated: Mapping[str, Any], hook: str | dict[str, str]) -> "ActivationDataModule":
     from sae_lightning.datamodules import FileText, LanguageModelDataModule
 
     length = settings.context_length or min(int(stated.get("context_length") or 128), 1024)

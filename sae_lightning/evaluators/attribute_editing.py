@@ -151,11 +151,11 @@ class AttributeEditing(Editing):
             self._images, *(torch.cat([known.numbers for known in of_draw]) for of_draw in self._known)
         )
 
-        def loss(swaps: Swaps, pairs: Tensor, edited: Tensor, part: str) -> Tensor:
-            return images.ask([swaps.questions[i] for i in pairs], edited, part)[0].mean()
+        def loss(swaps: Swaps, pairs: Tensor, edited: Tensor, hook: str) -> Tensor:
+            return images.ask([swaps.questions[i] for i in pairs], edited, hook)[0].mean()
 
-        def is_pair_correct(swaps: Swaps, edited: Callable[[Tensor], Tensor], part: str) -> Tensor:
-            return images.is_correct(swaps.questions, edited, part)
+        def is_pair_correct(swaps: Swaps, edited: Callable[[Tensor], Tensor], hook: str) -> Tensor:
+            return images.is_correct(swaps.questions, edited, hook)
 
         scores = []
         for repeat, known in enumerate(self._known):

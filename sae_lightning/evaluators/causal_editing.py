@@ -227,11 +227,11 @@ class CausalEditing(TextEvaluator, Editing):
                 captured.update({known.prompts[i]: row for i, row in zip(new, rows, strict=True)})
             return torch.stack([captured[prompt] for prompt in known.prompts]).to(module.device)
 
-        def loss(swaps: Swaps, pairs: Tensor, edited: Tensor, part: str) -> Tensor:
-            return ask(reader.source, [swaps.questions[i] for i in pairs], edited, part)[0].mean()
+        def loss(swaps: Swaps, pairs: Tensor, edited: Tensor, hook: str) -> Tensor:
+            return ask(reader.source, [swaps.questions[i] for i in pairs], edited, hook)[0].mean()
 
-        def is_pair_correct(swaps: Swaps, edited: Callable[[Tensor], Tensor], part: str) -> Tensor:
-            return is_correct(reader.source, swaps.questions, reader.batch_size, edited, part)
+        def is_pair_correct(swaps: Swaps, edited: Callable[[Tensor], Tensor], hook: str) -> Tensor:
+            return is_correct(reader.source, swaps.questions, reader.batch_size, edited, hook)
 
         scores = []
         for repeat, (train, test) in enumerate(self._known):

@@ -2,6 +2,9 @@
 
 What `CausalEditing` and `AttributeEditing` have in common: whose coordinates are swapped, how masks are trained and
 tested, and what the answers come to. They differ in what the model reads and how it is asked.
+
+A transcoder stands in for the MLP at the positions that are edited: its latents are those of what it reads there, and
+its answer stands at its target. Coordinates that are no SAE's are those of its target.
 """
 
 import time
@@ -36,10 +39,10 @@ _LONG_SECONDS = 60
 _DO_NOTHING, _FULL_SWAP = "do_nothing", "full_swap"
 
 PairLoss: TypeAlias = Callable[[Swaps, Tensor, Tensor, str], Tensor]
-"""Mean loss over some pairs: their numbers, their edited activations, the part of the activations."""
+"""Mean loss over some pairs: their numbers, their edited activations, the hook where these stand."""
 
 IsCorrect: TypeAlias = Callable[[Swaps, Callable[[Tensor], Tensor], str], Tensor]
-"""Whether each pair has the answer that is looked for: what gives the edited activations of pairs by number; the part.
+"""Whether each pair has the answer that is looked for: what gives the edited activations of pairs by number; the hook.
 """
 
 EditAccuracy: TypeAlias = Mapping[Member, Mapping[str, Tensor]]
@@ -59,6 +62,7 @@ class Editing(Repeated):
         every_n_validations: 0 for the last validation alone, and `sae validate` and `sae test`.
     """
 
+    takes_transcoders = True
     metrics: ClassVar[tuple[Metric, Metric, Metric]]
     """Cause, isolation and their mean."""
 
@@ -104,18 +108,21 @@ class Editing(Repeated):
         edits: dict[Member, _Edit] = {}
         members = evaluated_members(trainer, module)
         for part, members_of_part in by_part(members).items():
-            train, test = (module.activations_for(members_of_part[0], x) for x in (x_train, x_test))
+            hook = module.targets.get(part, part)
+            sides = [_sides(module, members_of_part[0], x) for x in (x_train, x_test)]
+            train, test = (read for read, _ in sides)
             for member in members_of_part:
-                edits[member] = _Edit(partial(Coordinates.of_sae, members[member]), train, test)
+                edits[member] = _Edit(partial(Coordinates.of_sae, members[member]), train, test, hook)
+            train, test = (written for _, written in sides)
             neurons = torch.eye(train.shape[1], device=train.device)
             for name, rotation in (
                 ("neurons", neurons),
                 ("pca", principal_components(train)),
                 ("random_rotation", random_rotation(train.shape[1], repeat).to(train)),
             ):
-                edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, rotation), train, test)
+                edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, rotation), train, test, hook)
             for name, mask in ((_FULL_SWAP, torch.ones_like(neurons[0])), (_DO_NOTHING, torch.zeros_like(neurons[0]))):
-                edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, neurons), train, test, mask)
+                edits[Member(name, 0, part)] = _Edit(partial(Coordinates.of_rotation, neurons), train, test, hook, mask)
         measure = partial(self._train_and_test, repeat, loss, is_correct)
         n_measured = -(-len(edits) // world_size())
         tested = evaluate_across_ranks(edits, said_how_long(type(self).__name__, n_measured, measure))
@@ -134,13 +141,13 @@ class Editing(Repeated):
             if mask is None:
 
                 def mean_loss(pairs: Tensor, edited: Tensor, swaps: Swaps = swaps) -> Tensor:
-                    return loss(swaps, pairs, edited, member.part)
+                    return loss(swaps, pairs, edited, edit.hook)
 
                 batches = swaps.batches(self.n_epochs, self.batch_size, seed_of(_SEED, repeat))
                 mask = train_mask(train, swaps, mean_loss, batches, self.learning_rate).float()
             masks.append(mask)
             test_swaps = self._swaps[repeat].test[attribute]
-            correct[attribute] = is_correct(test_swaps, partial(_swapped, test, test_swaps, mask), member.part)
+            correct[attribute] = is_correct(test_swaps, partial(_swapped, test, test_swaps, mask), edit.hook)
         fires = train.code.firing_counts() > 0
         return _Tested(correct, torch.stack(masks).mean(0).where(fires, torch.nan).cpu())
 
@@ -197,11 +204,15 @@ class SwapsOfDraw:
 
 @dataclass(frozen=True)
 class _Edit:
-    """What is edited: in which coordinates, the activations of the training and of the test pairs, by which mask."""
+    """What is edited: in which coordinates, activations of the training and of the test pairs, where, by which mask.
+
+    The mask is trained where there is none.
+    """
 
     coordinates: Callable[[Tensor], Coordinates]
     train: Tensor
     test: Tensor
+    hook: str
     mask: Tensor | None = None
 
 
@@ -242,6 +253,12 @@ class _Tested:
 
     correct: Mapping[str, Tensor]
     share_of_masks: Tensor
+
+
+def _sides(module: SAEModule, member: Member, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a member reads of activations, and what stands where it writes."""
+    read, target = module.activations_for(member, x), module.target_for(member, x)
+    return read, read if target is None else target
 
 
 def _swapped(coordinates: Coordinates, swaps: Swaps, mask: Tensor, pairs: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from sae_lightning.runs import Run
 from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents
+from sae_lightning.saes.stated import stated_of
 from sae_lightning.saes.transcoder import refuse_transcoders
 from sae_lightning.stitching.results import read_insertions
 
@@ -123,15 +124,15 @@ def _of_weights(
     """Return what is known of a latent without activations, and None for what is not."""
     if not 0 <= latent < sae.d_sae:
         raise ValueError(f"LATENT {latent}: {name} has {sae.d_sae} latents; expected 0 to {sae.d_sae - 1}")
-    dead = dead_latents(where)
+    dead, stated = dead_latents(where), stated_of(sae.provenance) if sae.is_transcoder else {}
     return {
         "run": str(where),
         "member": name,
         "latent": latent,
         "d_sae": sae.d_sae,
         "dead": None if dead is None else latent in dead,
-        "answers_at": sae.provenance.get("target", {}).get("hook"),
-        "reads": sae.provenance.get("activations", {}).get("hook") if sae.is_transcoder else None,
+        "reads": stated.get("hook"),
+        "answers_at": stated.get("target"),
         "neighbours": [asdict(neighbour) for neighbour in neighbours(sae.W_dec.detach(), [latent], n)[0]],
         "meta": None,
         "smaller": None if smaller is None else _smaller(smaller, sae, latent, n),

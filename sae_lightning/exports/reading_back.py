@@ -2,6 +2,8 @@
 
     x = b_dec + s g,    g of mean squared norm 1,    s such that about as many latents fire as the SAE was made for
 
+and without b_dec for a transcoder, whose b_dec lies where it answers.
+
 A format that expresses the SAE otherwise rounds, so that a latent which lies within rounding of its threshold can fire
 in one of the two alone. Few activations may have such a latent; values are compared on the others.
 """
@@ -57,9 +59,10 @@ def compare(sae: SparseAutoencoder, other: SparseAutoencoder) -> Comparison:
     Raises:
         ValueError: if they have other sizes.
     """
-    if (sae.d_in, sae.d_sae) != (other.d_in, other.d_sae):
+    if (sae.d_in, sae.d_sae, sae.d_out) != (other.d_in, other.d_sae, other.d_out):
         raise ValueError(
-            f"what was written has d_in={other.d_in} and d_sae={other.d_sae}, and the SAE {sae.d_in} and {sae.d_sae}"
+            f"what was written has d_in={other.d_in}, d_sae={other.d_sae} and d_out={other.d_out}, and the SAE "
+            f"{sae.d_in}, {sae.d_sae} and {sae.d_out}"
         )
     x = fitting_activations(sae, N_ACTIVATIONS)
     differences, largest, n_at_threshold, n_firing = [0.0, 0.0], [0.0, 0.0], 0, 0
@@ -82,9 +85,9 @@ def compare(sae: SparseAutoencoder, other: SparseAutoencoder) -> Comparison:
 
 @torch.no_grad()
 def fitting_activations(sae: SparseAutoencoder, n: int) -> Float[Tensor, "n d_in"]:
-    """Return random activations around b_dec, on which about as many latents fire as the SAE was made for."""
+    """Return random activations around b_dec of an SAE, on which about as many latents fire as the SAE was made for."""
     noise = torch.randn(n, sae.d_in, generator=torch.Generator().manual_seed(_SEED)) / sae.d_in**0.5
-    centre = sae.b_dec.detach().cpu() / sae.input_scale.cpu()
+    centre = torch.zeros(sae.d_in) if sae.is_transcoder else sae.b_dec.detach().cpu() / sae.input_scale.cpu()
     stated = stated_of(sae.provenance)
     aim = float(getattr(sae, "k", None) or stated.get("l0") or sae.d_sae**0.5)
     few = [centre + scale * noise[:_N_FOR_SCALE] for scale in _SCALES]

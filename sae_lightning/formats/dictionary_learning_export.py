@@ -10,7 +10,7 @@ from torch import Tensor
 from sae_lightning.formats.b_dec import with_b_dec_subtracted
 from sae_lightning.formats.dictionary_learning_classes import CLASSES, STATED
 from sae_lightning.formats.stored import StoredSAE
-from sae_lightning.formats.taking import OURS
+from sae_lightning.formats.taking import is_ours
 from sae_lightning.whole_files import whole_file, write_whole
 
 
@@ -22,6 +22,8 @@ def writable(stored: StoredSAE) -> StoredSAE:
     Raises:
         ValueError: if dictionary_learning cannot express it.
     """
+    if stored.is_transcoder:
+        raise ValueError("dictionary_learning has no class for a transcoder: write it in the format of SAELens")
     if input_norm := stored.settings.get("input_norm"):
         raise ValueError(
             f"dictionary_learning does not normalise single activations, and this SAE has input_norm={input_norm}"
@@ -42,7 +44,7 @@ def write(stored: StoredSAE, folder: Path) -> list[Path]:
     name, stored = _class_of(stored), writable(stored)
     kind, tensors = CLASSES[name], stored.tensors
     weights = {
-        theirs: (tensors[ours] if letters == OURS.get(ours, letters) else tensors[ours].T).contiguous()
+        theirs: (tensors[ours] if is_ours(ours, letters) else tensors[ours].T).contiguous()
         for ours, (theirs, letters) in kind.layout.items()
     }
     numbers = _numbers(stored) if kind.numbers else {}

@@ -4,7 +4,8 @@
 
 `b_dec` is not subtracted from the input, and activations are not normalised. Names are in upper case in the first and
 in lower case in the second; both are read. What a params.npz is of, only the names of its folders and its repository
-say: gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71. Transcoders have the same tensors as SAEs.
+say: gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71. Transcoders have the same tensors as SAEs, those of the
+second perhaps a linear path x affine_skip_connection, [d_in, d_out], beside the latents.
 """
 
 import re
@@ -18,19 +19,30 @@ from torch import Tensor
 
 from sae_lightning.formats.b_dec import with_b_dec_subtracted
 from sae_lightning.formats.place import Place
-from sae_lightning.formats.stored import StoredSAE
-from sae_lightning.formats.taking import take
+from sae_lightning.formats.stored import StoredSAE, transcoder_settings
+from sae_lightning.formats.taking import of_transcoder, take
 from sae_lightning.whole_files import whole_file
 
 NAME, TITLE = "gemma_scope", "Gemma Scope"
 FIRST, SECOND, CONFIG = "params.npz", "params.safetensors", "config.json"
-_SHAPES = {"W_enc": "d m", "W_dec": "m d", "b_enc": "m", "b_dec": "d", "threshold": "m"}
+_LAYOUT = {
+    name: (name, shape)
+    for name, shape in {"W_enc": "d m", "W_dec": "m d", "b_enc": "m", "b_dec": "d", "threshold": "m"}.items()
+}
 _AFFINE = "affine_skip_connection"
-_HOOKS_1 = {"res": "blocks.{}.hook_resid_post", "mlp": "blocks.{}.hook_mlp_out", "att": "blocks.{}.attn.hook_z"}
+_HOOKS_1 = {
+    "res": {"hook": "blocks.{}.hook_resid_post"},
+    "mlp": {"hook": "blocks.{}.hook_mlp_out"},
+    "att": {"hook": "blocks.{}.attn.hook_z"},
+    "transcoders": {"hook": "blocks.{}.ln2.hook_normalized", "target": "blocks.{}.hook_mlp_out"},
+}
+_MLP_IN = "model.layers.{}.pre_feedforward_layernorm.output"
+_MLP_OUT = "model.layers.{}.post_feedforward_layernorm.output"
 _HOOKS_2 = {
-    "resid_post": "model.layers.{}.output",
-    "attn_out": "model.layers.{}.self_attn.o_proj.input",
-    "mlp_out": "model.layers.{}.post_feedforward_layernorm.output",
+    "resid_post": {"hook": "model.layers.{}.output"},
+    "attn_out": {"hook": "model.layers.{}.self_attn.o_proj.input"},
+    "mlp_out": {"hook": _MLP_OUT},
+    "transcoder": {"hook": _MLP_IN, "target": _MLP_OUT},
 }
 """By the folder above; only where there is no config.json."""
 _WRITTEN = ("JumpReLU", "BatchTopK", "MatryoshkaBatchTopK")
@@ -42,10 +54,10 @@ def reads(place: Place) -> bool:
 
 
 def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
-    """Read an SAE of either release.
+    """Read an SAE or a transcoder of either release.
 
     Raises:
-        ValueError: if it is no SAE, or cannot be told from a transcoder, or its files are damaged.
+        ValueError: if it is neither, or cannot be told which, or its files are damaged.
     """
     path, *others = _files(place)
     if others:
@@ -69,6 +81,8 @@ def writable(stored: StoredSAE) -> StoredSAE:
             f"this SAE has input_norm={stored.settings['input_norm']}, and Gemma Scope does not normalise activations: "
             "write it in the format of SAELens"
         )
+    if stored.is_transcoder:
+        raise ValueError("a params.npz does not say whether it is a transcoder: write it in the format of SAELens")
     threshold = stored.tensors["threshold"]
     if threshold.isnan().any():
         raise ValueError(f"this {stored.variant} has no threshold yet: train it for a step before it is written")
@@ -87,7 +101,7 @@ def write(stored: StoredSAE, folder: Path) -> list[Path]:
     """
     stored = writable(stored)
     path = folder / FIRST
-    arrays: dict[str, Any] = {name: stored.tensors[name].numpy() for name in _SHAPES}
+    arrays: dict[str, Any] = {name: stored.tensors[name].numpy() for name in _LAYOUT}
     with whole_file(path) as part, part.open("wb") as file:  # a name without .npz would get it
         np.savez(file, **arrays)
     return [path]
@@ -100,12 +114,8 @@ def _files(place: Place) -> list[Path]:
 def _read_first(place: Place, path: Path) -> StoredSAE:
     where = place.folder.absolute().as_posix()
     release = _last(r"gemma-scope-(\d+b)-(pt|it)-(res|mlp|att|transcoders)", where)
-    if release and release[3] == "transcoders":
-        raise ValueError(
-            f"{place} is of the transcoders of Gemma Scope, which reconstruct the output of an MLP from its input: "
-            "this library has no variant for them"
-        )
-    tensors, dtype, folds = _take(place, path, {})
+    layout = of_transcoder(_LAYOUT) if release and release[3] == "transcoders" else _LAYOUT
+    tensors, dtype, folds = _take(place, path, layout, {})
     numbers = {"layer": _last(r"/layer_(\d+)(?=/|$)", where), "l0": _last(r"/average_l0_(\d+)(?=/|$)", where)}
     stated: dict[str, Any] = {name: int(match[1]) for name, match in numbers.items() if match}
     notes = []
@@ -116,13 +126,13 @@ def _read_first(place: Place, path: Path) -> StoredSAE:
         stated["model"] = f"google/gemma-2-{release[1]}" + "-it" * (release[2] == "it")
         notes.append("model and hook are those of the repository's name")
         if "layer" in stated:
-            stated["hook"] = _HOOKS_1[release[3]].format(stated["layer"])
+            stated |= {name: hook.format(stated["layer"]) for name, hook in _HOOKS_1[release[3]].items()}
     if "/embedding/" in f"{where}/":
         notes.append(
             "it is of rows of the embedding matrix as they are stored; the model multiplies them by sqrt(d_in), and "
             "SAELens scales W_enc and W_dec for that"
         )
-    return _stored(tensors, dtype, folds, stated, notes=tuple(notes))
+    return _stored(tensors, dtype, folds, stated, layout is not _LAYOUT, notes=tuple(notes))
 
 
 def _read_second(place: Place, path: Path, assumed: Mapping[str, Any]) -> StoredSAE:
@@ -131,13 +141,15 @@ def _read_second(place: Place, path: Path, assumed: Mapping[str, Any]) -> Stored
     stated: dict[str, Any] = {"layer": int(layer[1])} if layer else {}
     used, notes = {}, ["l0 is what its training aimed at"] if "l0" in config else []
     kind = folder.parent.name.removesuffix("_all")
+    is_transcoder = _is_transcoder(config) if config else kind == "transcoder"
     if config:
-        _refuse_others(place, config)
+        _refuse_others(place, config, is_transcoder)
         names = {"model": "model_name", "hook": "hf_hook_point_in", "l0": "l0"}
+        names |= {"target": "hf_hook_point_out"} if is_transcoder else {}
         stated.update({ours: config[theirs] for ours, theirs in names.items() if config.get(theirs) is not None})
     elif kind in _HOOKS_2:
         notes.append(f"there is no {CONFIG}; what it is of is told by its folder {folder.parent.name}")
-        stated.update({"hook": _HOOKS_2[kind].format(layer[1])} if layer else {})
+        stated.update({name: hook.format(layer[1]) for name, hook in _HOOKS_2[kind].items()} if layer else {})
     elif assumed.get("variant") == "JumpReLU":
         used["variant"] = "JumpReLU"
     else:
@@ -145,40 +157,48 @@ def _read_second(place: Place, path: Path, assumed: Mapping[str, Any]) -> Stored
             f"{place} has no {CONFIG}, and a transcoder has the same tensors as an SAE: fetch the file, or assume "
             "variant=JumpReLU if this is an SAE"
         )
-    _refuse_tensors(place, path)
-    tensors, dtype, folds = _take(place, path, config)
-    return _stored(tensors, dtype, folds, stated, notes=tuple(notes), assumed=used, config=config)
+    _refuse_tensors(place, path, is_transcoder)
+    layout = of_transcoder(_LAYOUT) if is_transcoder else _LAYOUT
+    if config.get("affine_connection", _AFFINE in place.tensors(path)):
+        layout |= {"W_skip": (_AFFINE, "d o")}
+    tensors, dtype, folds = _take(place, path, layout, config)
+    return _stored(tensors, dtype, folds, stated, is_transcoder, notes=tuple(notes), assumed=used, config=config)
 
 
-def _refuse_others(place: Place, config: Mapping[str, Any]) -> None:
-    """Refuse what is no SAE, by the configuration of Gemma Scope 2.
+def _is_transcoder(config: Mapping[str, Any]) -> bool:
+    """Return whether the configuration of Gemma Scope 2 is of a transcoder."""
+    hooks = config.get("hf_hook_point_in"), config.get("hf_hook_point_out")
+    return config.get("type") == "transcoder" or (None not in hooks and hooks[0] != hooks[1])
+
+
+def _refuse_others(place: Place, config: Mapping[str, Any], is_transcoder: bool) -> None:
+    """Refuse what is neither SAE nor transcoder, by the configuration of Gemma Scope 2.
 
     Raises:
         ValueError: says what it is.
     """
-    hooks = config.get("hf_hook_point_in"), config.get("hf_hook_point_out")
     what = None
-    if config.get("type", "sae") != "sae":
+    if config.get("type", "sae") not in ("sae", "transcoder"):
         what = f"of the type {config['type']}"
-    elif None not in hooks and hooks[0] != hooks[1]:
-        what = f"a transcoder from {hooks[0]} to {hooks[1]}"
-    elif config.get("affine_connection"):
+    elif config.get("affine_connection") and not is_transcoder:
         what = "an SAE with an affine connection from input to output"
     elif config.get("architecture") != "jump_relu":
         what = f"of the architecture {config.get('architecture')}"
     if what:
-        raise ValueError(f"{place} is {what}: this library has no variant for it, of Gemma Scope 2 type sae, jump_relu")
+        raise ValueError(
+            f"{place} is {what}: this library has no variant for it, of Gemma Scope 2 type sae or transcoder, jump_relu"
+        )
 
 
-def _refuse_tensors(place: Place, path: Path) -> None:
-    """Refuse what is no SAE, by tensors.
+def _refuse_tensors(place: Place, path: Path, is_transcoder: bool) -> None:
+    """Refuse what is neither SAE nor transcoder, by tensors.
 
     Raises:
         ValueError: says what it is.
     """
     tensors = place.tensors(path)
-    if _AFFINE in tensors:
-        raise ValueError(f"{place} has {_AFFINE} from input to output: this library has no variant for it")
+    if _AFFINE in tensors and not is_transcoder:
+        raise ValueError(f"{place} is an SAE with {_AFFINE} from input to output: this library has no variant for it")
     if any(tensor.dim() > 2 for tensor in tensors.values()):
         raise ValueError(
             f"{place} is a cross-layer transcoder or crosscoder, whose weights have an axis of layers: this library "
@@ -186,10 +206,12 @@ def _refuse_tensors(place: Place, path: Path) -> None:
         )
 
 
-def _take(place: Place, path: Path, config: Mapping[str, Any]) -> tuple[dict[str, Tensor], str, tuple[str, ...]]:
+def _take(
+    place: Place, path: Path, layout: Mapping[str, tuple[str, str]], config: Mapping[str, Any]
+) -> tuple[dict[str, Tensor], str, tuple[str, ...]]:
     """Return tensors whose thresholds are 0 or more, the number format, and whether that changed any."""
     by_name = {name.lower(): name for name in place.tensors(path)}
-    layout = {ours: (by_name.get(ours.lower(), ours), shape) for ours, shape in _SHAPES.items()}
+    layout = {ours: (by_name.get(theirs.lower(), theirs), shape) for ours, (theirs, shape) in layout.items()}
     tensors, dtype = take(path, place.read(path), layout, d_sae=config.get("width"))
     n_negative = int((tensors["threshold"] < 0).sum())
     tensors["threshold"] = tensors["threshold"].clamp_min(0)
@@ -202,9 +224,10 @@ def _stored(
     dtype: str,
     folds: tuple[str, ...],
     stated: dict[str, Any],
+    is_transcoder: bool,
     **said: Any,  # noqa: ANN401
 ) -> StoredSAE:
-    settings = {"apply_b_dec_to_input": False}
+    settings = transcoder_settings(tensors) if is_transcoder else {"apply_b_dec_to_input": False}
     return StoredSAE(NAME, "JumpReLU", tensors, settings, dtype=dtype, stated=stated, folds=folds, **said)
 
 

@@ -3,7 +3,8 @@
     x' = a x        pre = x' W_enc + b_enc        latents = pre where pre n > threshold        x_hat = x_hat' / c
 
 with a and c the root of d_in over the mean norm of the data at the input and the output, and n the decoder norms. There
-is one threshold, in the units of raw outputs: it is c times as large where it is compared.
+is one threshold, in the units of raw outputs: it is c times as large where it is compared. Of a transcoder input and
+output are two hooks of one width.
 """
 
 import math
@@ -14,8 +15,8 @@ from typing import Any
 
 from sae_lightning.formats.norms import fold_data_norms, fold_decoder_norms
 from sae_lightning.formats.place import Place
-from sae_lightning.formats.stored import StoredSAE
-from sae_lightning.formats.taking import take
+from sae_lightning.formats.stored import StoredSAE, transcoder_settings
+from sae_lightning.formats.taking import of_transcoder, take
 
 NAME, TITLE = "llama_scope", "Llama Scope"
 _CONFIG, _WEIGHTS, _CHECKPOINTS = "hyperparams.json", "final.safetensors", "checkpoints"
@@ -60,28 +61,27 @@ def config_of_run(place: Place, name: str) -> dict[str, Any]:
 
 
 def refuse_foreign(where: Path, config: Mapping[str, Any]) -> None:
-    """Refuse what is trained by the same program and is no SAE that this library has, and a damaged size.
+    """Refuse what is trained by the same program and is nothing that this library has, and a damaged size.
 
     Raises:
         ValueError: says what it is.
     """
-    hook_in, hook_out = config.get("hook_point_in"), config.get("hook_point_out")
     if not isinstance(config["d_model"], int):
         raise ValueError(f"{where}: its configuration has d_model={config['d_model']!r}, expected a whole number")
-    if hook_out is not None and hook_in != hook_out:
-        raise ValueError(
-            f"{where} is a transcoder, which reads {hook_in} and writes {hook_out}: this library has SAEs, which "
-            "reconstruct what they read"
-        )
     if config.get("use_glu_encoder"):
         raise ValueError(f"{where} has a GLU encoder, which multiplies pre-activations by a gate: no variant does that")
 
 
+def is_transcoder(config: Mapping[str, Any]) -> bool:
+    """Return whether a configuration names two hooks."""
+    return config.get("hook_point_out") not in (None, config.get("hook_point_in"))
+
+
 def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:  # noqa: ARG001 - such a file says everything
-    """Read an SAE, its scales folded in.
+    """Read an SAE or a transcoder, its scales folded in.
 
     Raises:
-        ValueError: if it is a transcoder, has a GLU encoder, or does not fit its hyperparameters.
+        ValueError: if it has a GLU encoder, or does not fit its hyperparameters.
     """
     path, config = weights_of_run(place, _WEIGHTS), config_of_run(place, _CONFIG)
     assert path is not None
@@ -92,8 +92,9 @@ def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:  # noqa: ARG001
     without_bias = [] if config.get("use_decoder_bias", True) else ["b_dec"]
     if variant == "TopK" and not isinstance(config.get("top_k"), int):
         raise ValueError(f"{path}: its hyperparameters have top_k={config.get('top_k')!r}, expected a whole number")
+    layout = of_transcoder(_LAYOUT) if is_transcoder(config) else _LAYOUT
     tensors, dtype = take(
-        path, place.tensors(path), _LAYOUT, d_in=config["d_model"], d_sae=config["d_sae"], optional=without_bias
+        path, place.tensors(path), layout, d_in=config["d_model"], d_sae=config["d_sae"], optional=without_bias
     )
     tensors.setdefault("b_dec", tensors["W_dec"].new_zeros(tensors["W_dec"].shape[1]))
     scales = _scales(path, config)
@@ -105,14 +106,15 @@ def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:  # noqa: ARG001
         tensors, folds = fold_decoder_norms(variant, tensors)
     tensors = fold_data_norms(tensors, *scales)
     is_centred = bool(config.get("apply_decoder_bias_to_pre_encoder", False))
-    if is_centred and scales[0] != scales[1]:
+    if is_centred and (scales[0] != scales[1] or is_transcoder(config)):
         raise ValueError(f"{path} subtracts its decoder bias and has other norms at its input than at its output")
+    settings = transcoder_settings(tensors) if is_transcoder(config) else {"apply_b_dec_to_input": is_centred}
     model = Place(place.folder).config("lm_config.json").get("model_name")
     return StoredSAE(
         NAME,
         variant,
         tensors,
-        {"apply_b_dec_to_input": is_centred, **({"k": config["top_k"]} if variant == "TopK" else {})},
+        settings | ({"k": config["top_k"]} if variant == "TopK" else {}),
         dtype=dtype,
         stated=_stated(config) | ({"input_scale": scales[0]} if scales[0] != 1 else {}) | _named(model=model),
         folds=folds + ((data_norm_folded(scales[0]),) if scales != (1.0, 1.0) else ()),
@@ -169,10 +171,11 @@ def _stated(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hook_stated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hook and its block, where its name has one."""
+    """Return the hook, of a transcoder both, and its block, where its name has one."""
     hook = config.get("hook_point_in")
     layer = re.search(r"\bblocks\.(\d+)\.", str(hook))
-    return _named(hook=hook, layer=int(layer[1]) if layer else None)
+    target = config["hook_point_out"] if is_transcoder(config) else None
+    return _named(hook=hook, target=target, layer=int(layer[1]) if layer else None)
 
 
 def _named(**values: Any) -> dict[str, Any]:  # noqa: ANN401

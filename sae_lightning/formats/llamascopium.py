@@ -19,13 +19,14 @@ from sae_lightning.formats.llama_scope import (
     config_of_run,
     data_norm_folded,
     hook_stated,
+    is_transcoder,
     refuse_foreign,
     weights_of_run,
 )
 from sae_lightning.formats.norms import fold_data_norms, fold_decoder_norms
 from sae_lightning.formats.place import Place
-from sae_lightning.formats.stored import StoredSAE
-from sae_lightning.formats.taking import take
+from sae_lightning.formats.stored import StoredSAE, transcoder_settings
+from sae_lightning.formats.taking import of_transcoder, take
 
 NAME, TITLE = "llamascopium", "Llamascopium"
 _CONFIG = "config.json"
@@ -82,6 +83,7 @@ def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
     if scales != (1.0, 1.0):
         tensors, folds = fold_data_norms(tensors, *scales), (*folds, data_norm_folded(scales[0]))
     variant, settings = _settings(path, variant, config, tensors["b_enc"].numel())
+    settings |= transcoder_settings(tensors) if is_transcoder(config) else {}
     stated = hook_stated(config) | ({"input_scale": scales[0]} if scales[0] != 1 else {})
     stated |= {"k": config["top_k"]} if "k" in settings else {}
     if config.get("sae_type") == "matryoshka_sae" and variant != "MatryoshkaBatchTopK":
@@ -114,6 +116,7 @@ def _take(
     path: Path, state: Mapping[str, Any], config: Mapping[str, Any], variant: str
 ) -> tuple[dict[str, Tensor], str]:
     layout = dict(_OLD_LAYOUT if "encoder.weight" in state else _LAYOUT)
+    layout = of_transcoder(layout) if is_transcoder(config) else layout
     if variant == "JumpReLU":
         names = [name for name in state if name.split(".")[-1] == _LOG_THRESHOLD]
         layout["threshold"] = (names[0] if names else f"activation_function.{_LOG_THRESHOLD}", "m")
@@ -154,19 +157,25 @@ def _scales(path: Path, state: Mapping[str, Any], config: Mapping[str, Any]) -> 
         ValueError: if that differs from batch to batch, or is not in the file.
     """
     kind = config.get("norm_activation", "dataset-wise")
+    if kind == "token-wise" and is_transcoder(config):
+        raise ValueError(f"{path} is a transcoder with norm_activation token-wise, whose answer has norms of its own")
     if kind in ("inference", "token-wise"):
         return 1.0, 1.0
     if kind != "dataset-wise":
         raise ValueError(f"{path} has norm_activation {kind}: expected dataset-wise, token-wise or inference")
-    name = f"{_NORM}{config['hook_point_in']}"
+    hooks = config["hook_point_in"], config["hook_point_out"] if is_transcoder(config) else config["hook_point_in"]
+    scale_in, scale_out = (_scale(path, state, f"{_NORM}{hook}", config["d_model"]) for hook in hooks)
+    return scale_in, scale_out
+
+
+def _scale(path: Path, state: Mapping[str, Any], name: str, d_in: int) -> float:
     norm = float(state[name]) if isinstance(state.get(name), Tensor) and state[name].numel() == 1 else math.nan
     if not 0 < norm < math.inf:
         raise ValueError(
             f"{path} normalises by the whole data and has {name}={norm if name in state else None}, expected the mean "
             "norm of an activation: save it anew with fold_activation_scale=True"
         )
-    scale = math.sqrt(config["d_model"]) / norm
-    return scale, scale
+    return math.sqrt(d_in) / norm
 
 
 def _settings(path: Path, variant: str, config: Mapping[str, Any], d_sae: int) -> tuple[str, dict[str, Any]]:

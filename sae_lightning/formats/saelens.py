@@ -9,7 +9,8 @@
     gated         relu(x' (W_enc exp(r_mag)) + b_mag) where x' W_enc + b_gate > 0
 
 A training checkpoint of batchtopk has `topk_threshold`, one number. Before version 6 the configuration was flat and had
-other names.
+other names. Transcoders are standard or jumprelu, answer in the width d_out, and never subtract b_dec; a skip path is
+`W_skip` [d_out, d_in].
 """
 
 import json
@@ -25,10 +26,18 @@ from torch import Tensor
 from sae_lightning.formats.b_dec import encoding_with
 from sae_lightning.formats.norms import fold_data_norms
 from sae_lightning.formats.place import Place
-from sae_lightning.formats.saelens_config import BATCH, CONFIG, INPUT_NORMS, VARIANTS, WHITENED, SAELensConfig
+from sae_lightning.formats.saelens_config import (
+    BATCH,
+    CONFIG,
+    INPUT_NORMS,
+    TRANSCODERS,
+    VARIANTS,
+    WHITENED,
+    SAELensConfig,
+)
 from sae_lightning.formats.saelens_stated import STATED, stated
-from sae_lightning.formats.stored import StoredSAE
-from sae_lightning.formats.taking import take
+from sae_lightning.formats.stored import StoredSAE, transcoder_settings
+from sae_lightning.formats.taking import of_transcoder, take
 from sae_lightning.whole_files import whole_file, write_whole
 
 NAME, TITLE = "saelens", "SAELens"
@@ -40,7 +49,7 @@ _ARCHITECTURES = {ours: theirs for theirs, ours in VARIANTS.items()} | dict.from
 _FINETUNING = ("finetuning_scaling_factor", "scaling_factor")
 """Names of factors on latents before decoding, which SAELens had before version 6, mostly ones."""
 _UNIT_WITHIN = 1e-6
-_KEPT = ("model", "hook", "context_length", "prepend_bos", "dataset", "l0", "dead")
+_KEPT = ("model", "hook", "target", "context_length", "prepend_bos", "dataset", "l0", "dead")
 
 
 def reads(place: Place) -> bool:
@@ -66,6 +75,10 @@ def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
         )
     settings = {"apply_b_dec_to_input": config.subtracts_b_dec, "input_norm": input_norm, **config.settings()}
     said = stated(place, config.said)
+    if config.is_transcoder:
+        settings |= transcoder_settings(tensors)
+    else:
+        said.pop("target", None)  # the hook itself
     if config.variant == "TopK":
         said["k"] = config.k()
     if (trained_as := config.trained_as()) is not None:
@@ -103,8 +116,11 @@ def _take(place: Place, config: SAELensConfig) -> tuple[dict[str, Tensor], str]:
         layout |= {"b_enc": ("b_gate", "m"), "r_mag": ("r_mag", "m"), "b_mag": ("b_mag", "m")}
     elif config.variant in BATCH:
         layout["threshold"] = ("topk_threshold", "")
+    if config.is_transcoder:
+        layout = of_transcoder(layout) | ({"W_skip": ("W_skip", "o d")} if config.skip else {})
     ignored = ["topk_threshold"] if "variant" in config.used else []
     sizes = {name: config.said[name] for name in ("d_in", "d_sae")}
+    sizes |= {"d_out": config.config["d_out"]} if config.is_transcoder else {}
     tensors, dtype = take(path, held, layout, **sizes, optional=["finetuning"], ignored=ignored)
     if layout.get("threshold", ("",))[0] == "log_threshold":
         tensors["threshold"] = tensors["threshold"].exp()
@@ -190,6 +206,11 @@ def writable(stored: StoredSAE) -> StoredSAE:
     if stored.variant not in VARIANTS.values():
         names = ", ".join(VARIANTS.values())
         raise ValueError(f"SAELens has no class for a {stored.variant}: expected one of {names}")
+    if stored.is_transcoder and stored.variant not in ("ReLU", "JumpReLU", *BATCH):
+        raise ValueError(
+            f"SAELens has transcoders of ReLU and JumpReLU, as which a BatchTopK is written, and this is a "
+            f"{stored.variant}"
+        )
     _normalization_for(stored.settings.get("input_norm"))
     if stored.variant not in BATCH:
         return stored
@@ -211,7 +232,10 @@ def write(stored: StoredSAE, folder: Path) -> list[Path]:
     stored = writable(stored)
     tensors = dict(stored.tensors)
     config = {"apply_b_dec_to_input": stored.settings.get("apply_b_dec_to_input", True)}
-    config["architecture"] = _ARCHITECTURES[stored.variant]
+    config["architecture"] = _architecture_for(stored)
+    if stored.is_transcoder:
+        config["d_out"] = stored.settings["d_out"]
+        tensors |= {"W_skip": tensors["W_skip"].T} if stored.settings["skip"] else {}
     if stored.variant == "TopK":
         config |= {"k": stored.settings["k"], "rescale_acts_by_decoder_norm": False}
     elif stored.variant in BATCH:
@@ -226,6 +250,13 @@ def write(stored: StoredSAE, folder: Path) -> list[Path]:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
     write_whole(cfg, json.dumps(config, indent=2) + "\n")
     return [weights, cfg]
+
+
+def _architecture_for(stored: StoredSAE) -> str:
+    if not stored.is_transcoder:
+        return _ARCHITECTURES[stored.variant]
+    kind = ("ReLU" if stored.variant == "ReLU" else "JumpReLU", stored.settings["skip"])
+    return next(theirs for theirs, ours in TRANSCODERS.items() if ours == kind)
 
 
 def _normalization_for(input_norm: str | None) -> str:

@@ -24,11 +24,14 @@ BATCH = ("BatchTopK", "MatryoshkaBatchTopK")
 INPUT_NORMS = {"none": None, "layer_norm": "layer_norm", "constant_norm_rescale": "unit_norm"}
 SCALED, WHITENED = "expected_average_only_in", "covariance_whitening"
 """Normalizations of the whole data, which are folded into the weights at the end of training."""
+TRANSCODERS = {
+    "transcoder": ("ReLU", False),
+    "skip_transcoder": ("ReLU", True),
+    "jumprelu_transcoder": ("JumpReLU", False),
+    "jumprelu_skip_transcoder": ("JumpReLU", True),
+}
+"""The variant of each, and whether it has a skip path."""
 _NO_VARIANT = {
-    "transcoder": "a transcoder, which predicts one activation from another",
-    "skip_transcoder": "a transcoder with a linear path, which predicts one activation from another",
-    "jumprelu_transcoder": "a transcoder, which predicts one activation from another",
-    "jumprelu_skip_transcoder": "a transcoder with a linear path, which predicts one activation from another",
     "clt": "a cross-layer transcoder, which predicts the activations of many layers",
     "crosscoder": "a crosscoder, which reconstructs activations of several layers or models at once",
     "temporal": "a temporal SAE, whose latents depend on the tokens before",
@@ -66,7 +69,9 @@ class SAELensConfig:
         version = metadata.get("sae_lens_version") or self.said.get("sae_lens_training_version")
         self.version = None if version is None else str(version)
         self.architecture = self._architecture()
-        self.variant = VARIANTS.get(self.architecture, "")
+        self.is_transcoder = self.architecture in TRANSCODERS
+        of_transcoder, self.skip = TRANSCODERS.get(self.architecture, ("", False))
+        self.variant = VARIANTS.get(self.architecture, of_transcoder)
         self.ranks_by_norm = bool(self.config.get("rescale_acts_by_decoder_norm"))
         self.subtracts_b_dec = bool(self.config.get("apply_b_dec_to_input", True))
         self.normalization = self._normalization()
@@ -100,22 +105,29 @@ class SAELensConfig:
         return said
 
     def _check_sizes(self) -> None:
-        for name in ("d_in", "d_sae"):
-            if not isinstance(size := self.config[name], int) or size < 1:
+        for name in ("d_in", "d_sae", *(["d_out"] if self.is_transcoder else [])):
+            if not isinstance(size := self.config.get(name), int) or size < 1:
                 raise ValueError(f"{self.place}: {CONFIG} says {name}={size}: expected a whole number, 1 or more")
 
     def _refuse_other_kinds(self) -> None:
         hook, out = self.said.get("hook_name"), self.said.get("hook_name_out")
         d_in, d_out = self.config["d_in"], self.config.get("d_out", self.config["d_in"])
-        kind = _NO_VARIANT.get(self.architecture)
-        if kind is None and (out not in (None, hook) or d_out != d_in):
-            kind = f"{_NO_VARIANT['transcoder']}, {out} from {hook}"
-        if kind is not None:
+        if (kind := _NO_VARIANT.get(self.architecture)) is not None:
             raise ValueError(f"{self.place} is {kind}: this library has no variant for it")
         if not self.variant:
             raise ValueError(
                 f"{self.place}: architecture is {self.architecture}, and this library has no variant for it: expected "
-                f"one of {', '.join(VARIANTS)}"
+                f"one of {', '.join((*VARIANTS, *TRANSCODERS))}"
+            )
+        if not self.is_transcoder and (out not in (None, hook) or d_out != d_in):
+            raise ValueError(
+                f"{self.place} reads {hook} and answers at {out}, d_in={d_in} and d_out={d_out}, and its architecture "
+                f"is {self.architecture}, that of an SAE: expected one of {', '.join(TRANSCODERS)}"
+            )
+        if self.is_transcoder and self.normalization != "none":
+            raise ValueError(
+                f"{self.place} is a transcoder with normalize_activations {self.normalization}, which has no way back "
+                "for an answer at another place: expected none"
             )
 
     def scale(self) -> float | None:
@@ -163,6 +175,8 @@ class SAELensConfig:
             ValueError: if it takes two norms, one after the other.
         """
         norm = INPUT_NORMS.get(self.normalization)
+        if self.is_transcoder:
+            return None, self._processed_weights()
         if norm is None and "input_norm" in self.assumed:
             self.used.add("input_norm")
             return self.assumed["input_norm"], []
@@ -184,6 +198,17 @@ class SAELensConfig:
             f"trained on activations of {model} with centred writing weights, an option of TransformerLens: those of "
             "transformers differ by the mean over d_in, which this SAE subtracts; to centred ones that does nothing. "
             "If it was trained on activations as they are, assume input_norm=null"
+        ]
+
+    def _processed_weights(self) -> list[str]:
+        """Say that the activations of a transcoder are of weights that TransformerLens has changed, where they are."""
+        written = {**self.said, "hook_name": self.said.get("hook_name_out")}
+        if not any(is_centred(said, self._loaded_with_defaults()) for said in (self.said, written)):
+            return []
+        return [
+            f"trained on activations of {self.said.get('model_name')} with centred writing weights, an option of "
+            "TransformerLens: those of transformers differ by the mean over d_in, for which a transcoder has no "
+            "correction: measure it before relying on it"
         ]
 
     def _loaded_with_defaults(self) -> bool:

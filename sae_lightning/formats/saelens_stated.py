@@ -9,6 +9,7 @@ from sae_lightning.formats.place import Place
 STATED = {
     "model": ("model_name",),
     "hook": ("hook_name",),
+    "target": ("hook_name_out",),
     "layer": ("hook_layer",),
     "context_length": ("context_size",),
     "prepend_bos": ("prepend_bos",),

@@ -3,13 +3,17 @@
     latents = the k largest of relu((x - b_dec) encoder.weight^T + encoder.bias)      x_hat = latents W_dec + b_dec
 
 `encoder.weight` lies as `nn.Linear` has it, [d_sae, d_in], and so does `W_dec`, which is therefore not transposed. The
-config.json of the run lies above the hookpoints. Older releases have folders `layer_N`, the key `signed`, and
-transcoders of which only the run's configuration says that they are.
+config.json of the run lies above the hookpoints. Older releases have folders `layer_N` and the key `signed`.
+
+A transcoder (`transcode`) reads the input of its hookpoint and answers with the output, of the same width; it does not
+subtract b_dec, and a skip path (`skip_connection`) adds x W_skip^T. Of those of older releases only the run's
+configuration says what they are; these subtract b_dec as SAEs do, which goes into the bias of the encoder.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,8 @@ from safetensors.torch import save_file
 
 from sae_lightning.formats.b_dec import with_b_dec_subtracted
 from sae_lightning.formats.place import Place, read_json
-from sae_lightning.formats.stored import StoredSAE
-from sae_lightning.formats.taking import take
+from sae_lightning.formats.stored import StoredSAE, transcoder_settings
+from sae_lightning.formats.taking import of_transcoder, take
 from sae_lightning.whole_files import whole_file, write_whole
 
 NAME, TITLE = "sparsify", "sparsify"
@@ -29,11 +33,7 @@ _LAYOUT = {
     "W_dec": ("W_dec", "m d"),
     "b_dec": ("b_dec", "d"),
 }
-_REFUSED = {
-    "transcode": "a transcoder, which reconstructs the output of a module from its input",
-    "skip_connection": "an SAE with a linear skip connection",
-    "signed": "a signed SAE, which keeps the latents with the largest magnitudes whatever their sign",
-}
+_SIGNED = "a signed SAE, which keeps the latents with the largest magnitudes whatever their sign"
 _LEARNING_RATES = {"adam": 2e-4, "signum": 5e-3, "muon": 2e-3}
 """What the library takes for null, but for muon divided by sqrt(d_sae / 2^14). Older releases have Adam alone."""
 
@@ -49,10 +49,10 @@ def reads(place: Place) -> bool:
 
 
 def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
-    """Read the SAE of one hookpoint.
+    """Read the SAE or transcoder of one hookpoint.
 
     Raises:
-        ValueError: if it is no TopK autoencoder, or its files are damaged or do not belong together.
+        ValueError: if it is no TopK, or its files are damaged or do not belong together.
     """
     path, config = place.weights(WEIGHTS), place.config(CONFIG)
     assert path is not None
@@ -61,25 +61,40 @@ def read(place: Place, assumed: Mapping[str, Any]) -> StoredSAE:
             f"{place} has {WEIGHTS} of sparsify and no {CONFIG}, which says k: fetch it from where the weights come"
         )
     run, run_notes = _run_config(place.folder)
-    _refuse_others(place, config, run)
+    of_run = run.get("sae")
+    configs = [config, run, of_run if isinstance(of_run, dict) else {}]
+    is_transcoder, skip = (any(one.get(key) for one in configs) for key in ("transcode", "skip_connection"))
+    _refuse_others(place, configs, skip and not is_transcoder)
     d_in = _whole(place, config, "d_in")
     d_sae = _whole(place, config, "num_latents") if config.get("num_latents") else None
     d_sae = d_sae or d_in * _whole(place, config, "expansion_factor")
-    tensors, dtype = take(path, place.read(path), _LAYOUT, d_in=d_in, d_sae=d_sae)
+    layout = of_transcoder(_LAYOUT) if is_transcoder else _LAYOUT
+    layout = layout | ({"W_skip": ("W_skip", "o d")} if skip else {})
+    tensors, dtype = take(path, place.read(path), layout, d_in=d_in, d_sae=d_sae)
     k = _whole(place, config, "k")
     if k > d_sae:
         raise ValueError(f"{place.folder / CONFIG} has k={k}: expected 1 to {d_sae}, the number of latents")
     stated, notes = _stated(place.folder, run, d_sae)
-    return StoredSAE(
+    stored = StoredSAE(
         NAME,
         "TopK",
         tensors,
-        {"k": k, "apply_b_dec_to_input": True},
+        {"k": k, "apply_b_dec_to_input": not config.get("transcode")},
         dtype=dtype,
         stated={**stated, "k": k},
         notes=(*run_notes, *notes),
         config=config,
     )
+    return _transcoder(stored) if is_transcoder else stored
+
+
+def _transcoder(stored: StoredSAE) -> StoredSAE:
+    """Return what was read as the transcoder that it is, from the input of its hookpoint to the output."""
+    stored = with_b_dec_subtracted(stored, False)
+    hook = stored.stated.get("hook")
+    ends = {} if hook is None else {"hook": f"{hook}.input", "target": hook}
+    settings = {**stored.settings, **transcoder_settings(stored.tensors)}
+    return replace(stored, settings=settings, stated={**stored.stated, **ends})
 
 
 def writable(stored: StoredSAE) -> StoredSAE:
@@ -95,7 +110,14 @@ def writable(stored: StoredSAE) -> StoredSAE:
             f"this SAE has input_norm={stored.settings['input_norm']}, and sparsify does not normalise activations: "
             "write it in the format of SAELens"
         )
-    return with_b_dec_subtracted(stored, True)
+    if not stored.is_transcoder:
+        return with_b_dec_subtracted(stored, True)
+    if stored.d_in != stored.settings["d_out"]:
+        raise ValueError(
+            f"sparsify has transcoders between places of one width, and this one has d_in={stored.d_in} and "
+            f"d_out={stored.settings['d_out']}"
+        )
+    return stored
 
 
 def write(stored: StoredSAE, folder: Path) -> list[Path]:
@@ -110,9 +132,11 @@ def write(stored: StoredSAE, folder: Path) -> list[Path]:
         raise ValueError(
             f"{folder} holds an SAE of sae_lightning, whose {WEIGHTS} would be overwritten: give another folder"
         )
+    skip = stored.settings.get("skip", False)
+    layout = _LAYOUT | ({"W_skip": ("W_skip", "o d")} if skip else {})
     tensors = {
-        theirs: (stored.tensors[ours].T if ours == "W_enc" else stored.tensors[ours]).contiguous()
-        for ours, (theirs, _) in _LAYOUT.items()
+        theirs: (stored.tensors[ours].T if ours in ("W_enc", "W_skip") else stored.tensors[ours]).contiguous()
+        for ours, (theirs, _) in layout.items()
     }
     with whole_file(weights) as part:
         save_file(tensors, part)
@@ -123,8 +147,8 @@ def write(stored: StoredSAE, folder: Path) -> list[Path]:
         "num_latents": stored.d_sae,
         "k": stored.settings["k"],
         "multi_topk": False,
-        "skip_connection": False,
-        "transcode": False,
+        "skip_connection": skip,
+        "transcode": stored.is_transcoder,
         "d_in": stored.d_in,
     }
     write_whole(config, json.dumps(settings))
@@ -136,16 +160,20 @@ def _is_ours(folder: Path) -> bool:
     return (folder / "sae.json").is_file()
 
 
-def _refuse_others(place: Place, config: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-    """Refuse what is no TopK autoencoder.
+def _refuse_others(place: Place, configs: Sequence[Mapping[str, Any]], is_skip_sae: bool) -> None:
+    """Refuse what is no TopK.
+
+    Args:
+        place: for messages.
+        configs: of the hookpoint, of its run, and of the SAEs of the run.
+        is_skip_sae: whether it is an SAE that has what only transcoders have here.
 
     Raises:
         ValueError: says what it is.
     """
-    of_run = run.get("sae")
-    configs = [config, run, of_run if isinstance(of_run, dict) else {}]
-    refused = [what for key, what in _REFUSED.items() if any(one.get(key) for one in configs)]
-    activation = config.get("activation", "topk")
+    refused = ["an SAE with a linear skip connection"] if is_skip_sae else []
+    refused += [_SIGNED] if any(one.get("signed") for one in configs) else []
+    activation = configs[0].get("activation", "topk")
     if activation == "groupmax":
         refused.append("a groupmax SAE, which keeps the largest latent of each of k groups")
     elif activation != "topk":

@@ -22,10 +22,10 @@ class StoredSAE:
     Args:
         format: of the file, the `NAME` of an adapter.
         variant: name of the class, such as TopK.
-        tensors: W_enc [d_in, d_sae], W_dec [d_sae, d_in], b_enc [d_sae], b_dec [d_in], and what the variant has beside
-            these (threshold, r_mag, b_mag), float32.
+        tensors: W_enc [d_in, d_sae], W_dec [d_sae, d_out], b_enc [d_sae], b_dec [d_out], W_skip [d_in, d_out] of a
+            transcoder with a skip path, and what the variant has beside these (threshold, r_mag, b_mag), float32.
         settings: arguments of the class that decide what it computes, without d_in, d_sae and unit_norm_decoder, which
-            follow from the tensors.
+            follow from the tensors; those of a transcoder have d_out, see `transcoder_settings`.
         version: of the library that wrote it, where it says so.
         dtype: number format of the file, such as bfloat16.
         stated: what the file says of its training, by the names of `STATED`; only what it says.
@@ -50,7 +50,12 @@ class StoredSAE:
     @property
     def d_in(self) -> int:
         """Width of an activation."""
-        return self.tensors["W_dec"].shape[1]
+        return self.tensors["W_enc"].shape[0]
+
+    @property
+    def is_transcoder(self) -> bool:
+        """Whether it answers at another place than it reads."""
+        return "d_out" in self.settings
 
     @property
     def d_sae(self) -> int:
@@ -69,9 +74,16 @@ class StoredSAE:
         return {"from": where, **{name: _plain(value) for name in names if (value := getattr(self, name))}}
 
 
+def transcoder_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments that make a class the transcoder of these tensors."""
+    d_out = tensors["W_dec"].shape[1]
+    return {"apply_b_dec_to_input": False, "d_out": d_out, "skip": "W_skip" in tensors}
+
+
 STATED = {
     "model": "name of the model",
-    "hook": "place in the model, in the words of the file",
+    "hook": "place in the model, in the words of the file; of a transcoder that which it reads",
+    "target": "place in the model at which a transcoder answers",
     "layer": "number of the block",
     "context_length": "tokens in a row",
     "prepend_bos": "whether rows begin with a beginning token",

@@ -7,9 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-OURS = {"W_enc": "d m", "W_dec": "m d"}
+_OURS = {"W_enc": ("d m",), "W_dec": ("m d", "m o"), "W_skip": ("d o",)}
 """Our orientation of the matrices."""
-_SIZES = {"d": "d_in", "m": "d_sae"}
+_SIZES = {"d": "d_in", "m": "d_sae", "o": "d_out"}
+
+
+def is_ours(ours: str, letters: str) -> bool:
+    """Return whether a file has a tensor of ours in our orientation."""
+    return letters in _OURS.get(ours, (letters,))
+
+
+def of_transcoder(layout: Mapping[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Return the layout of a transcoder, whose decoder is as wide as its target, from that of an SAE."""
+    return {
+        ours: (theirs, shape.replace("d", "o") if ours in ("W_dec", "b_dec") else shape)
+        for ours, (theirs, shape) in layout.items()
+    }
 
 
 def take(
@@ -19,6 +32,7 @@ def take(
     *,
     d_in: int | None = None,
     d_sae: int | None = None,
+    d_out: int | None = None,
     optional: Collection[str] = (),
     ignored: Collection[str] = (),
 ) -> tuple[dict[str, Tensor], str]:
@@ -27,10 +41,11 @@ def take(
     Args:
         where: for messages.
         tensors: what the file holds.
-        layout: by our name the name in the file and its shape there: letters d (d_in) and m (d_sae) in order, such as
-            "m d" for a matrix [d_sae, d_in]; "" for a single number.
+        layout: by our name the name in the file and its shape there: letters d (d_in), m (d_sae) and o (d_out) in
+            order, such as "m d" for a matrix [d_sae, d_in]; "" for a single number.
         d_in: that the configuration states; checked.
         d_sae: that the configuration states; checked.
+        d_out: that the configuration of a transcoder states; checked.
         optional: our names of what may be missing.
         ignored: names in the file that are known and not needed.
 
@@ -48,7 +63,7 @@ def take(
     for _, (theirs, _) in present.items():
         if not isinstance(tensors[theirs], Tensor):
             raise ValueError(f"{where}: {theirs} is a {type(tensors[theirs]).__name__}, expected a tensor")
-    sizes = _sizes(where, tensors, present, {"d": d_in, "m": d_sae})
+    sizes = _sizes(where, tensors, present, {"d": d_in, "m": d_sae, "o": d_out})
     taken: dict[str, Tensor] = {}
     for ours, (theirs, letters) in present.items():
         tensor = tensors[theirs]
@@ -69,7 +84,7 @@ def take(
                 f"{where}: {theirs} has {n} of {number.numel()} numbers that are NaN or infinite: the training "
                 "diverged, or the file is damaged"
             )
-        taken[ours] = (number if letters == OURS.get(ours, letters) else number.T).contiguous()
+        taken[ours] = (number if is_ours(ours, letters) else number.T).contiguous()
     return taken, str(tensors[layout["W_enc"][0]].dtype).removeprefix("torch.")
 
 
@@ -79,7 +94,7 @@ def _sizes(
     layout: Mapping[str, tuple[str, str]],
     stated: Mapping[str, int | None],
 ) -> dict[str, int]:
-    """Return d_in and d_sae from the vectors where there are any, else from the matrices; checked against what is said.
+    """Return the sizes from the vectors where there are any, else from the matrices; checked against what is said.
 
     Raises:
         ValueError: if the configuration says something else.

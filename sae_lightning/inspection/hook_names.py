@@ -16,6 +16,12 @@ _PATTERNS = (
         "output of the MLP of block {0}",
         0,
     ),
+    (
+        r"(?:model\.|transformer\.|gpt_neox\.)?(?:layers|h)\.(\d+)\."
+        r"(?:mlp\.input|(?:post_attention_layernorm|pre_feedforward_layernorm|ln_2)(?:\.output)?)",
+        "input of the MLP of block {0}",
+        0,
+    ),
     (r"resid_post_layer_(\d+)", "output of block {0}", 0),
     (r"layer_(\d+)", "output of block {0}", 0),
 )
@@ -64,6 +70,7 @@ _SUBMODULES: dict[str, tuple[tuple[str, ...], bool]] = {
     "output of block": (("",), False),
     "input of block": (("",), True),
     "output of the MLP of block": ((".mlp", ".feed_forward"), False),
+    "input of the MLP of block": ((".mlp", ".feed_forward"), True),
     "output of the attention of block": (tuple(f".{name}" for name in _ATTENTIONS), False),
     "input of the attention's output projection in block": (
         tuple(f".{name}.{last}" for name in _ATTENTIONS for last in ("o_proj", "c_proj", "out_proj", "dense")),

@@ -35,13 +35,13 @@ def inspect_weights(sae: SparseAutoencoder, where: str) -> Inspection:
     return Inspection(sae, where, check_weights(sae))
 
 
-def inspect_on_tensor(sae: SparseAutoencoder, where: str, x: Float[Tensor, "n d_in"]) -> Inspection:
+def inspect_on_tensor(sae: SparseAutoencoder, where: str, x: Float[Tensor, "n width"]) -> Inspection:
     """Inspect an SAE on activations that are there.
 
     Args:
         sae: in evaluation mode.
         where: it was read from.
-        x: raw activations.
+        x: raw activations; of a transcoder those that it reads and, after them, those that it answers with.
     """
     inspection = replace(inspect_weights(sae, where), measured=measure(sae, x.split(_N_TRIED)))
     return _with_readings(replace(inspection, on=f"{len(x):,} activations"), x)
@@ -51,29 +51,30 @@ def inspect_on_model(
     sae: SparseAutoencoder,
     where: str,
     datamodule: ActivationDataModule,
-    hook: str | None = None,
-    at_hook: Callable[[str], ActivationDataModule] | None = None,
+    hooks: tuple[str, ...] = (),
+    at_hooks: Callable[..., ActivationDataModule] | None = None,
 ) -> Inspection:
     """Inspect an SAE on held-out activations of a model.
 
     Args:
         sae: in evaluation mode, on the device of the model.
         where: it was read from.
-        datamodule: the activations.
-        hook: that they are of; where it is known one block before and after are tried, if need be.
-        at_hook: returns the activations at another hook; a ValueError says that there are none.
+        datamodule: the activations; for a transcoder those that it reads and those that it answers with.
+        hooks: that they are of, one or, of a transcoder, two; where they are known one block before and after are
+            tried, if need be.
+        at_hooks: returns the activations at other hooks; a ValueError says that there are none.
     """
     source = datamodule.source
     measured = measure(sae, datamodule.val_dataloader())
     if source.is_language_model and not source.no_next_token:
         measured = replace(measured, loss_recovered=_loss_recovered(datamodule, sae))
     inspection = replace(
-        inspect_weights(sae, where), measured=measured, on=f"{measured.n:,} held-out activations", hook=hook
+        inspect_weights(sae, where), measured=measured, on=f"{measured.n:,} held-out activations", hooks=hooks
     )
     x = torch.cat(list(_first(datamodule.val_dataloader(), _N_TRIED))).float()
     inspection = _with_readings(inspection, x.to(sae.W_dec.device))
-    if hook is not None and at_hook is not None and inspection.disagreements() and not inspection.better:
-        inspection = replace(inspection, other_hooks=_other_hooks(sae, hook, at_hook))
+    if at_hooks is not None and inspection.disagreements() and not inspection.better:
+        inspection = replace(inspection, other_hooks=_other_hooks(sae, hooks, at_hooks))
     return inspection
 
 
@@ -82,22 +83,23 @@ def _with_readings(inspection: Inspection, x: Tensor) -> Inspection:
 
 
 def _other_hooks(
-    sae: SparseAutoencoder, hook: str, at_hook: Callable[[str], ActivationDataModule]
+    sae: SparseAutoencoder, hooks: tuple[str, ...], at_hooks: Callable[..., ActivationDataModule]
 ) -> dict[str, Measured]:
     """Measure one block before and one after, where the model has them and they have this width."""
     measured: dict[str, Measured] = {}
-    for other in neighbours_of(hook):
+    for others in zip(*map(neighbours_of, hooks), strict=False):
         try:
-            datamodule = at_hook(other)
+            datamodule = at_hooks(*others)
         except ValueError:  # there is no such block, or it has another width
             continue
-        measured[other] = measure(sae, _first(datamodule.val_dataloader(), _N_TRIED))
+        measured[" -> ".join(others)] = measure(sae, _first(datamodule.val_dataloader(), _N_TRIED))
     return measured
 
 
 def _loss_recovered(datamodule: ActivationDataModule, sae: SparseAutoencoder) -> float | None:
-    member = Member(TRAINED, sae.seed)
-    module = ExportedSAEs({member: sae}, datamodule.widths)
+    parts = tuple(datamodule.widths) if sae.is_transcoder else ("",)
+    member = Member(TRAINED, sae.seed, parts[0])
+    module = ExportedSAEs({member: sae}, datamodule.widths, dict([parts]) if sae.is_transcoder else {})
     [losses] = token_losses(datamodule, module.to(sae.W_dec.device)).values()
     cross_entropy = {name: loss.compute()["ce"] for name, loss in losses.items()}
     recovered = recovered_compute(cross_entropy[member], cross_entropy["mean"], cross_entropy["clean"], _LEAST_GAP)

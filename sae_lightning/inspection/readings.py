@@ -13,12 +13,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_lightning.inspection.activations import Measured, measure
+from sae_lightning.inspection.activations import Measured, measure, sides
 from sae_lightning.saes import ReLU, SparseAutoencoder
 from sae_lightning.saes.input_norm import INPUT_NORMS
 
 _TRIED_L0 = (16, 64, 256)
 """Of a plain ReLU whose threshold may be lost, where the file states no l0."""
+_SCALES = (
+    "on activations scaled to a mean norm of sqrt(d_in)",
+    "on activations divided by what scales them to a norm of sqrt(d_in)",
+    "on activations scaled to a mean squared norm of 1",
+    "on activations multiplied by the root of their mean squared norm",
+)
+"""Of a transcoder each side has its own."""
 BETTER = 0.7
 """A reading is better if what it leaves unexplained is below this share."""
 
@@ -40,13 +47,13 @@ class Reading:
 
 @torch.no_grad()
 def better_readings(
-    sae: SparseAutoencoder, x: Float[Tensor, "n d_in"], stated_l0: float | None
+    sae: SparseAutoencoder, x: Float[Tensor, "n width"], stated_l0: float | None
 ) -> list[tuple[str, Measured]]:
     """Return the readings that explain clearly more of these activations, the best first.
 
     Args:
         sae: in evaluation mode; the same afterwards.
-        x: raw activations.
+        x: raw activations, of a transcoder those of both sides.
         stated_l0: where the file states it a better reading has to be nearer to it.
     """
     own = measure(sae, [x])
@@ -70,28 +77,30 @@ def _measured(sae: SparseAutoencoder, x: Tensor, reading: Reading) -> Measured:
 
 def _readings(sae: SparseAutoencoder, x: Tensor, stated_l0: float | None) -> Iterator[Reading]:
     words = "without subtracting b_dec" if sae.apply_b_dec_to_input else "with b_dec subtracted"
-    yield Reading(
-        f"{words} from the input", partial(_attribute, name="apply_b_dec_to_input", value=not sae.apply_b_dec_to_input)
-    )
-    for norm in (*INPUT_NORMS, None):
+    if sae.d_in == sae.d_out:  # b_dec of a transcoder may lie in another space than what is read
+        change = partial(_attribute, name="apply_b_dec_to_input", value=not sae.apply_b_dec_to_input)
+        yield Reading(f"{words} from the input", change)
+    for norm in () if sae.is_transcoder else (*INPUT_NORMS, None):
         if norm != sae.input_norm:
             words = f"with each activation normalised ({norm})" if norm else "without normalising each activation"
             yield Reading(words, partial(_attribute, name="input_norm", value=norm))
-    norms = torch.linalg.vector_norm(x.double(), dim=1)
-    for scale, words in (
-        (sae.d_in**0.5 / float(norms.mean()), "on activations scaled to a mean norm of sqrt(d_in)"),
-        (float(norms.mean()) / sae.d_in**0.5, "on activations divided by what scales them to a norm of sqrt(d_in)"),
-        (float(norms.square().mean().rsqrt()), "on activations scaled to a mean squared norm of 1"),
-        (float(norms.square().mean().sqrt()), "on activations multiplied by the root of their mean squared norm"),
-    ):
-        yield Reading(words, partial(_scaled, scale=scale))
+    scales = zip(*(_scales(side) for side in sides(sae, x)), strict=True)
+    for words, (scale_in, scale_out) in zip(_SCALES, scales, strict=True):
+        yield Reading(words, partial(_scaled, scale_in=scale_in, scale_out=scale_out))
     if isinstance(sae, ReLU) or not getattr(sae, "threshold", torch.ones(())).any():
         for l0 in _TRIED_L0 if stated_l0 is None else (stated_l0,):
-            least = _least_for(sae, x, l0)
+            least = _least_for(sae, sides(sae, x)[0], l0)
             yield Reading(f"with a threshold of {least:.3g} on its latents", _unchanged, least)
-    if sae.d_in == sae.d_sae:
-        for name in ("W_enc", "W_dec"):
+    for name in ("W_enc", "W_dec", "W_skip"):
+        if (weight := getattr(sae, name)) is not None and weight.shape[0] == weight.shape[1]:
             yield Reading(f"with {name} transposed", partial(_transposed, name=name))
+
+
+def _scales(x: Float[Tensor, "n d"]) -> tuple[float, ...]:
+    """Return what activations may be multiplied by, in the order of `_SCALES`."""
+    norms = torch.linalg.vector_norm(x.double(), dim=1)
+    to_root, to_one = x.shape[1] ** 0.5 / float(norms.mean()), float(norms.square().mean().rsqrt())
+    return to_root, 1 / to_root, to_one, 1 / to_one
 
 
 def _least_for(sae: SparseAutoencoder, x: Tensor, l0: float) -> float:
@@ -114,13 +123,16 @@ def _attribute(sae: SparseAutoencoder, name: str, value: object) -> Iterator[Non
         setattr(sae, name, before)
 
 
-def _scaled(sae: SparseAutoencoder, scale: float) -> Iterator[None]:
-    before = sae.input_scale.clone()
-    sae.input_scale.mul_(scale)
+def _scaled(sae: SparseAutoencoder, scale_in: float, scale_out: float) -> Iterator[None]:
+    scales = {sae.input_scale: scale_in} | ({sae.target_scale: scale_out} if sae.is_transcoder else {})
+    before = {own: own.clone() for own in scales}
+    for own, scale in scales.items():
+        own.mul_(scale)
     try:
         yield
     finally:
-        sae.input_scale.copy_(before)
+        for own, value in before.items():
+            own.copy_(value)
 
 
 def _transposed(sae: SparseAutoencoder, name: str) -> Iterator[None]:

@@ -28,7 +28,7 @@ class Inspection:
         weights: what they say by themselves.
         measured: on activations; None without them.
         on: what activations those are, in words.
-        hook: that they are of.
+        hooks: that they are of, of a transcoder the one that it reads and the one at which it answers.
         better: other readings that explain clearly more.
         other_hooks: what was measured one block before and after, by hook.
     """
@@ -38,7 +38,7 @@ class Inspection:
     weights: WeightCheck
     measured: Measured | None = None
     on: str = ""
-    hook: str | None = None
+    hooks: tuple[str, ...] = ()
     better: Sequence[tuple[str, Measured]] = ()
     other_hooks: Mapping[str, Measured] = field(default_factory=dict)
 
@@ -85,10 +85,9 @@ class Inspection:
         """Return whether it was read right, in plain sentences."""
         sentences = [f"In the weights: {finding}." for finding in self.weights.findings]
         if self.measured is None:
-            return [
-                *sentences,
-                "Not measured on activations: give --model, --hook and --text, --config or --activations.",
-            ]
+            sides = ", of a transcoder with --target or --target_activations" * self.sae.is_transcoder
+            ways = f"give --model, --hook and --text, --config or --activations{sides}"
+            return [*sentences, f"Not measured on activations: {ways}."]
         disagreements = self.disagreements()
         if disagreements:
             sentences.append("It does not do what it states: " + "; ".join(disagreements) + ".")
@@ -104,9 +103,7 @@ class Inspection:
             sentences.append("The file states neither l0 nor explained variance, so there is nothing to compare with.")
         else:
             sentences.append("It does what it states.")
-        if (place := self._other_place()) is not None:
-            sentences.append(place)
-        return sentences
+        return sentences + self._other_places()
 
     def _causes(self) -> list[str]:
         if self.better:
@@ -130,20 +127,15 @@ class Inspection:
             f"No other reading does better ({tried}): a threshold may be lost, or the model or its text be another."
         ]
 
-    def _other_place(self) -> str | None:
-        """Say where the activations are of another model or place than the file states, as far as names tell."""
-        stated, given = self.stated.get("hook"), self.hook
-        if not isinstance(stated, str) or given is None or stated == given:
-            return None
-        places = place_of(stated), place_of(given)
-        if places[0] is not None and places[0] == places[1]:
-            return None
-        if None not in places:
-            return f"The file states the hook {stated}, the {places[0]}; this was measured at {given}, the {places[1]}."
-        return f"The file states the hook {stated}, and this was measured at {given}; are these one place?"
+    def _other_places(self) -> list[str]:
+        """Say where the activations are of another place than the file states, as far as names tell."""
+        pairs = zip(("hook", "target"), self.hooks, strict=False)
+        said = (_other_place(name, self.stated.get(name), given) for name, given in pairs)
+        return [sentence for sentence in said if sentence is not None]
 
     def plain(self) -> dict[str, Any]:
         """Return everything as JSON has it."""
+        hook, target = (*self.hooks, None, None)[:2]
         return {
             "sae": self.where,
             "format": self.imported.get("format", "sae_lightning"),
@@ -154,7 +146,8 @@ class Inspection:
             "weights": self.weights.values,
             "findings": self.weights.findings,
             "on": self.on,
-            "hook": self.hook,
+            "hook": hook,
+            "target": target,
             "measured": None if self.measured is None else self.measured.plain(),
             "better_readings": [{"read": words} | other.plain() for words, other in self.better],
             "other_hooks": {hook: other.plain() for hook, other in self.other_hooks.items()},
@@ -170,15 +163,19 @@ class Inspection:
         own = f"sae_lightning {self.sae.provenance.get('sae_lightning', '')}".strip()
         rows = [
             ["format", " ".join(str(imported[name]) for name in ("format", "version") if name in imported) or own],
-            ["variant", type(self.sae).__name__],
+            ["variant", type(self.sae).__name__ + ", a transcoder" * self.sae.is_transcoder],
             *[[name, _text(value)] for name, value in settings.items() if name != "seed" and value is not None],
             *[["number format of the file", imported["dtype"]] for _ in range("dtype" in imported)],
-            *[[f"states {name}", _text(value)] for name, value in self.stated.items()],
+            *[[self._stated_name(name), _text(value)] for name, value in self.stated.items()],
             *[[f"assumed {name}", _text(value)] for name, value in imported.get("assumed", {}).items()],
         ]
         folds = [f"folded: {fold}" for fold in imported.get("folds", [])]
         notes = [f"note: {note}" for note in imported.get("notes", [])]
         return "\n".join([_two_columns([["", self.where], *rows]), *folds, *notes])
+
+    def _stated_name(self, name: str) -> str:
+        own = {"hook": "reads", "target": "answers at"} if self.sae.is_transcoder else {}
+        return own.get(name, f"states {name}")
 
     def _weights(self) -> str:
         values = self.weights.values
@@ -197,7 +194,11 @@ class Inspection:
         l0 = self.stated_l0
         rows.append(["l0", f"{measured.l0:.2f}", "-" if l0 is None else f"{l0:.4g}"])
         rows.append(
-            ["explained variance", f"{measured.explained_variance:.5f}", _number(stated.get("explained_variance"))]
+            [
+                "explained variance" + " of the target" * self.sae.is_transcoder,
+                f"{measured.explained_variance:.5f}",
+                _number(stated.get("explained_variance")),
+            ]
         )
         dead = f"{measured.never_active} of {self.sae.d_sae}"
         rows.append(["latents that never fire", dead, _text(stated["dead"]) if "dead" in stated else "-"])
@@ -207,6 +208,17 @@ class Inspection:
 
     def _sentences(self) -> str:
         return "\n".join(self.verdict())
+
+
+def _other_place(name: str, stated: object, given: str) -> str | None:
+    if not isinstance(stated, str) or stated == given:
+        return None
+    places = place_of(stated), place_of(given)
+    if places[0] is not None and places[0] == places[1]:
+        return None
+    if None not in places:
+        return f"The file states the {name} {stated}, the {places[0]}; this was measured at {given}, the {places[1]}."
+    return f"The file states the {name} {stated}, and this was measured at {given}; are these one place?"
 
 
 def _two_columns(rows: Sequence[Sequence[str]]) -> str:

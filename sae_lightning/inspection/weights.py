@@ -35,26 +35,29 @@ def check_weights(sae: SparseAutoencoder) -> WeightCheck:
     """Measure norms, the likeness of encoder and decoder, dead and duplicated directions, and thresholds."""
     W_enc, W_dec = sae.W_enc.detach().T, sae.W_dec.detach()  # noqa: N806
     decoder, encoder = (torch.linalg.vector_norm(matrix, dim=1) for matrix in (W_dec, W_enc))
-    cosines = (normalize(W_enc, dim=1) * normalize(W_dec, dim=1)).sum(1)
-    chance = 1 / (sae.d_in * sae.d_sae) ** 0.5  # standard error of the mean over random pairs
     values: dict[str, Any] = {
         "decoder_norm": _spread(decoder),
         "encoder_norm": _spread(encoder),
         "b_dec_norm": float(sae.b_dec.norm()),
         "b_enc": _spread(sae.b_enc.detach()),
         "unit_norm_decoder": bool((decoder - 1).abs().max() < UNIT_NORM_WITHIN),
-        "encoder_decoder_cosine": float(cosines.mean()),
         "zero_decoder_rows": int((decoder < _ZERO).sum()),
         "zero_encoder_columns": int((encoder < _ZERO).sum()),
         "duplicated_decoder_rows": _duplicated(W_dec[decoder >= _ZERO]),
     }
     findings = []
-    if sae.d_sae > 1 and cosines.mean() < _UNALIGNED * chance:
-        findings.append(
-            f"encoder and decoder directions of one latent are no more alike than random ones (mean cosine "
-            f"{cosines.mean():.3f}), which training does not leave: the latents of one matrix may be in another order, "
-            "or a matrix lies the wrong way"
-        )
+    if sae.is_transcoder:  # its directions are of two spaces
+        values |= {} if sae.W_skip is None else {"skip_norm": float(sae.W_skip.norm())}
+    else:
+        cosine = float((normalize(W_enc, dim=1) * normalize(W_dec, dim=1)).sum(1).mean())
+        values["encoder_decoder_cosine"] = cosine
+        chance = 1 / (sae.d_in * sae.d_sae) ** 0.5  # standard error of the mean over random pairs
+        if sae.d_sae > 1 and cosine < _UNALIGNED * chance:
+            findings.append(
+                f"encoder and decoder directions of one latent are no more alike than random ones (mean cosine "
+                f"{cosine:.3f}), which training does not leave: the latents of one matrix may be in another order, or "
+                "a matrix lies the wrong way"
+            )
     for name, what in (
         ("zero_decoder_rows", "decoder directions are zero"),
         ("zero_encoder_columns", "encoder directions are zero, so these latents say nothing of the input"),

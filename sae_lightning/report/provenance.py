@@ -21,6 +21,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     facts: dict[str, Any] = {
         "Run": run.title,
         "SAE": _sae(run),
+        "Transcoders": "; ".join(_ends(run)),
         "Policies": ", ".join(map(policy_label, run.model["init_args"].get("policies") or ())),
         "Seeds": ", ".join(map(str, run.seeds)) if run.config else None,
         "Data": _in_words(run.data, _DATA),
@@ -43,6 +44,17 @@ def _sae(run: Run) -> str:
     text = _in_words(run.sae, _SAE if sizes else (*_SAE, "d_sae", "expansion_factor"))
     shown = [f"d_sae {d_sae:,} ({_short(d_sae / d_in)} × d_in {d_in:,})" for d_in, d_sae in sizes]
     return ", ".join([text, *shown])
+
+
+def _ends(run: Run) -> list[str]:
+    """Return what transcoders read and where they answer, by the names of the hooks and where these are known."""
+    hooks = run.data["init_args"].get("hook")
+    named = {name: f"{name} ({hook})" for name, hook in hooks.items()} if isinstance(hooks, Mapping) else {}
+    return [
+        f"read {named.get(source, source)}, answer at {named.get(target, target)}"
+        for source, target in run.targets.items()
+        if source not in run.nulls
+    ]
 
 
 def _size(folder: Path) -> tuple[int, int]:

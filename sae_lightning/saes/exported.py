@@ -17,11 +17,17 @@ class ExportedSAEs(SAEModule):
     Args:
         saes: one or more.
         widths: widths of the parts of an activation, by name; empty where it has none.
+        targets: of transcoders, the part with which they answer by the part that they read.
     """
 
-    def __init__(self, saes: Mapping[Member, SparseAutoencoder], widths: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        saes: Mapping[Member, SparseAutoencoder],
+        widths: Mapping[str, int],
+        targets: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
-        self._members = tuple(saes)
+        self._members, self.targets = tuple(saes), dict(targets or {})
         self._columns = columns_by_part(widths)
         self.saes = nn.ModuleList(saes.values())
 
@@ -33,3 +39,7 @@ class ExportedSAEs(SAEModule):
     @override
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
         return activations[..., self._columns[member.part]] if self._columns else activations
+
+    @override
+    def target_for(self, member: Member, activations: Tensor) -> Tensor | None:
+        return activations[..., self._columns[self.targets[member.part]]] if self.targets else None

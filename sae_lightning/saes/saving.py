@@ -25,7 +25,6 @@ from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.finite import refuse_non_finite
 from sae_lightning.saes.inputs import non_finite
 from sae_lightning.saes.stated import stated_of
-from sae_lightning.saes.transcoder import refuse_transcoders
 from sae_lightning.whole_files import whole_file, write_whole
 
 FORMAT, FORMAT_VERSION, SAE_FORMAT_VERSION = "sae_lightning", 4, 3
@@ -34,6 +33,8 @@ _EXPECTED = "expected the sae.json and sae.safetensors that `sae fit` or SparseA
 
 TRAINING_ONLY = ("samples_since_fired", "last_smallest", "log_factor")
 """Buffers that only training reads; they are not saved."""
+_OF_TRAINING = ("W_dec_start", "W_enc_start", "input_scale", "target_scale")
+"""What no other library keeps: where directions started, and scales, which are folded in."""
 
 
 def save(sae: SparseAutoencoder, folder: Path) -> None:
@@ -147,26 +148,23 @@ def from_stored(stored: StoredSAE, where: str) -> SparseAutoencoder:
     variant: type[SparseAutoencoder] = getattr(sae_lightning.saes, stored.variant)
     settings = {"unit_norm_decoder": stored.has_unit_norm_decoder, **stored.settings}
     sae = variant(stored.d_in, d_sae=stored.d_sae, **settings)
-    expected = {name for name in sae.state_dict() if _is_kept(name)} - {"W_dec_start", "input_scale"}
+    expected = {name for name in sae.state_dict() if _is_kept(name)} - set(_OF_TRAINING)
     if set(stored.tensors) != expected:
         raise ValueError(f"{where}: has the tensors {sorted(stored.tensors)}, expected {sorted(expected)}")
-    ones = torch.ones(())
-    sae.load_state_dict({**stored.tensors, "W_dec_start": stored.tensors["W_dec"], "input_scale": ones}, strict=False)
+    starts = {"W_dec_start": stored.tensors["W_dec"], "input_scale": torch.ones(())}
+    if sae.is_transcoder:
+        starts |= {"W_enc_start": stored.tensors["W_enc"].T, "target_scale": torch.ones(())}
+    sae.load_state_dict({**stored.tensors, **starts}, strict=False)
     sae.provenance = {"imported": stored.provenance(where)}
     return sae.eval()
 
 
 def to_stored(sae: SparseAutoencoder) -> StoredSAE:
-    """Return an SAE as an adapter writes it, its scale folded in, with what is known of its training.
-
-    Raises:
-        ValueError: if it is a transcoder, which no adapter writes yet.
-    """
-    refuse_transcoders([sae], "the format of another library")
+    """Return an SAE as an adapter writes it, its scale folded in, with what is known of its training."""
     tensors = tensors_to_save(sae)
     computed = {name: value for name, value in sae.settings().items() if name not in ("d_in", "d_sae", "seed")}
-    del tensors["W_dec_start"], tensors["input_scale"], computed["unit_norm_decoder"]
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    del computed["unit_norm_decoder"]
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items() if name not in _OF_TRAINING}
     version, stated = sae_lightning.__version__, stated_of(sae.provenance)
     return StoredSAE(FORMAT, type(sae).__name__, tensors, computed, version=version, stated=stated)
 

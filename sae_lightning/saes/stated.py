@@ -24,6 +24,7 @@ def stated_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     stated = {
         "model": activations.get("model"),
         "hook": hook,
+        "target": (provenance.get("target") or {}).get("hook"),
         "layer": _layer(hook) if isinstance(hook, str) else None,
         "context_length": data.get("context_length"),
         "prepend_bos": data.get("bos_in_every_row"),

@@ -74,17 +74,21 @@ def test_an_edit_reaches_the_entity_alone_and_has_a_gradient(data):
     assert gradient[0, 2] < 0 < gradient[0, 0]
 
 
-@pytest.mark.parametrize("sae", [TopK(6, k=3, d_sae=8), ReLU(6, d_sae=8)])
+@pytest.mark.parametrize("sae", [TopK(6, k=3, d_sae=8), ReLU(6, d_sae=8), TopK(6, k=3, d_sae=8, d_out=4, skip=True)])
 def test_swapped_is_the_decoded_mixture(sae):
     sae.initialise(0)
     sae.input_scale.fill_(2.0)
+    if sae.is_transcoder:
+        sae.target_scale.fill_(5.0)
+        torch.nn.init.normal_(sae.W_skip)
     sae.eval()
     x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
     coordinates = Coordinates.of_sae(sae, x)
     base, source, mask = torch.tensor([0, 1, 1]), torch.tensor([4, 2, 3]), torch.rand(8)
     latents = sae.encode(x).to_dense()
     mixture = latents[base] + mask * (latents[source] - latents[base])
-    expected = (mixture @ sae.W_dec + sae.b_dec) / sae.input_scale
+    skipped = 2 * x[base] @ sae.W_skip if sae.is_transcoder else 0
+    expected = (mixture @ sae.W_dec + sae.b_dec + skipped) / sae.output_scale
     torch.testing.assert_close(coordinates.swapped(base, source, mask), expected.detach())
 
 

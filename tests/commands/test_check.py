@@ -104,7 +104,8 @@ def test_a_transcoder_is_no_sae(folder, capsys, tmp_path):
 
     shapes = {"encoder.weight": (40, 16), "encoder.bias": (40,), "W_dec": (40, 16), "b_dec": (16,)}
     save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "layers.0/sae.safetensors")
-    assert "transcoder" in refused(capsys, tmp_path / "layers.0", *on_text(folder))
+    said = refused(capsys, tmp_path / "layers.0", *on_text(folder))
+    assert "is a transcoder, and the controls of a check are of SAEs: measure it with `sae inspect" in said
 
 
 def test_an_sae_of_another_width_than_the_activations_is_refused(folder, capsys):

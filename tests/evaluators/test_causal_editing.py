@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from causal.toy import D_IN, N_ENTITIES, VALUES, ToyData, ToyPrompts
+from causal.toy import D_IN, N_ENTITIES, VALUES, ToyData, ToyPrompts, ToySource
 from repeated import check_repeats
 from torch.utils.data import DataLoader
 
@@ -124,6 +124,42 @@ def test_the_latents_that_edits_swap_are_known(trainer):
     assert set(map(str, scores.members)) == {"aligned/0", "dead/0"}
     assert scores.members[Member("aligned", 0)].tolist() == pytest.approx([0.5] * 6 + [torch.nan], nan_ok=True)
     assert scores.members[Member("dead", 0)].isnan().all()
+
+
+class TwoHooks(ToySource):
+    """Beside what answers, at another hook, the same of an entity in other coordinates and another order."""
+
+    def __init__(self):
+        super().__init__()
+        self.d_in, self.widths = 2 * D_IN, {"read": D_IN, "answer": D_IN}
+
+    def capture(self, inputs):
+        answer, mask = super().capture(inputs)
+        return torch.cat([3 * answer.flip(-1), answer], -1), mask
+
+
+class Transcoders(Members):
+    targets = {"read": "answer"}
+
+    def target_for(self, member, activations):
+        return activations[:, D_IN:]
+
+
+def test_a_transcoder_stands_in_where_it_answers(trainer):
+    """Its latents are those of what it reads, its answer stands at its target, and so do other coordinates."""
+    sae = TopK(D_IN, k=2, d_sae=D_IN, d_out=D_IN, skip=True).requires_grad_(False)
+    sae.initialise(0)
+    sae.W_dec.copy_(torch.eye(D_IN))
+    sae.W_enc.copy_(torch.eye(D_IN).flip(0) / 3)
+    data = Data()
+    data.source = TwoHooks()
+    run = trainer(CausalEditing(ToyPrompts(), **SETTINGS))
+    run.validate(Transcoders({"read/aligned/0": sae}), data, verbose=False)
+    logged = {name: float(value) for name, value in run.callback_metrics.items()}
+    for policy in ("aligned/0", "neurons/0"):
+        assert [logged[f"val/causal_{kind}@read/{policy}"] for kind in ("cause", "isolation")] == [1, 1], policy
+    assert logged["val/causal_cause@read/full_swap/0"] == 1
+    assert set(data.source.hooks) == {"read", "answer"}, "the first where nothing is edited"
 
 
 def test_items_make_up_the_scores(trainer):

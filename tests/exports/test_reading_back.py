@@ -56,5 +56,5 @@ def test_a_latent_within_rounding_of_its_threshold_is_no_difference(tmp_path):
 
 
 def test_another_size_is_refused():
-    with pytest.raises(ValueError, match=f"d_in={D_IN} and d_sae=10, and the SAE {D_IN} and 24"):
+    with pytest.raises(ValueError, match=f"d_sae=10 and d_out={D_IN}, and the SAE {D_IN}, 24 and {D_IN}"):
         compare(random_sae(24, 1, TopK, k=3), random_sae(10, 1, TopK, k=3))

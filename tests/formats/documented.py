@@ -21,6 +21,7 @@ from formats import test_llamascopium as llamascopium  # noqa: E402
 from formats import test_openai as openai  # noqa: E402
 from formats import test_qwen_scope as qwen_scope  # noqa: E402
 from formats import test_saev as saev  # noqa: E402
+from formats import test_transcoders as transcoders  # noqa: E402
 from formats.damages import DAMAGES  # noqa: E402
 
 from sae_lightning.formats import ADAPTERS  # noqa: E402
@@ -43,6 +44,10 @@ def by_equation() -> Iterator[tuple[str, str, Writer]]:
     """Format, architecture, and what writes one into a folder."""
     yield "gemma_scope", "1, params.npz", gemma_scope.first
     yield "gemma_scope", "2, params.safetensors", gemma_scope.second
+    repository = "gemma-scope-2b-pt-transcoders/layer_20"
+    yield "gemma_scope", "1, transcoder", lambda folder: gemma_scope.first(folder / repository)
+    yield "gemma_scope", "2, transcoder", lambda folder: transcoders.gemma(folder, affine=False)
+    yield "gemma_scope", "2, transcoder with affine path", lambda folder: transcoders.gemma(folder, affine=True)
     yield "goodfire", "ReLU", lambda folder: goodfire.saved(folder / goodfire.NAME)
     yield "openai", "TopK", lambda folder: openai.saved(folder / "8.pt", **openai.TOP_K)
     relu = {"activation": "ReLU", "activation_state_dict": {}}
@@ -57,6 +62,8 @@ def by_equation() -> Iterator[tuple[str, str, Writer]]:
             ),
         )
     yield "llama_scope", "jumprelu", llama_scope.saved
+    yield "llama_scope", "jumprelu, transcoder", transcoders.llama
+    yield "llamascopium", "jumprelu, transcoder", transcoders.scopium
     for kind in ("jumprelu", "topk", "relu"):
         yield "llamascopium", kind, lambda folder, kind=kind: llamascopium.saved(folder, act_fn=kind)
     for name, parameters in (("Relu", {}), ("TopK", {"top_k": 3})):
@@ -74,16 +81,21 @@ def reading_table() -> str:
         name = path.relative_to(FILES).parts[0]
         architecture = path.parent.relative_to(FILES / name).as_posix()
         sae = SparseAutoencoder.load(path.parent)
-        rows[name, architecture] = (type(sae).__name__, f"{PEERS[name]} itself")
+        rows[name, architecture] = (_kind(sae), f"{PEERS[name]} itself")
     with tempfile.TemporaryDirectory() as temporary:
         for number, (name, architecture, write) in enumerate(by_equation()):
             folder = Path(temporary) / str(number)
             folder.mkdir()
             sae = SparseAutoencoder.load(write(folder) or folder)
-            rows[name, architecture] = (type(sae).__name__, "its equation")
+            rows[name, architecture] = (_kind(sae), "its equation")
     assert {name for name, _ in rows} == set(titles), "a format without an example"
     lines = [f"| {titles[name]} | {what} | {kind} | {by} |" for (name, what), (kind, by) in sorted(rows.items())]
     return "\n".join(["| format | architecture or file | read as | checked by |", "|---|---|---|---|", *lines])
+
+
+def _kind(sae: SparseAutoencoder) -> str:
+    path = " with a skip path" if sae.skip else ""
+    return type(sae).__name__ + (f" transcoder{path}" if sae.is_transcoder else "")
 
 
 def writing_table() -> str:
@@ -93,6 +105,10 @@ def writing_table() -> str:
     for variant in VARIANTS:
         cells = [_written(variant, adapter) for adapter in writers]
         lines.append(f"| {variant.__name__} | " + " | ".join(cells) + " |")
+    for variant in VARIANTS:
+        cells = [_written_transcoder(variant, adapter) for adapter in writers]
+        if any(cell != "no" for cell in cells):
+            lines.append(f"| {variant.__name__} transcoder | " + " | ".join(cells) + " |")
     return "\n".join(head + lines)
 
 
@@ -118,6 +134,20 @@ def _written(variant: type[SparseAutoencoder], adapter) -> str:
             folded = again.apply_b_dec_to_input != sae.apply_b_dec_to_input
             said[subtracted] = f"yes{kind}" + (", b_dec folded" if folded else "")
     return said[True] if said[True] == said[False] else f"{said[True]}; b_dec not subtracted: {said[False]}"
+
+
+def _written_transcoder(variant: type[SparseAutoencoder], adapter) -> str:
+    """Say whether a format takes a transcoder of one width, with a skip path, and what it is read back as."""
+    sae = transcoders.ours(variant.__name__, d_out=5, **({"k": 3} if issubclass(variant, TopK | BatchTopK) else {}))
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            adapter.write(to_stored(sae), Path(temporary) / "out")
+        except ValueError:
+            return "no"
+        again = SparseAutoencoder.load(Path(temporary) / "out")
+        x = torch.randn(64, sae.d_in)
+        torch.testing.assert_close(again(x), sae(x), atol=1e-5, rtol=1e-5)
+        return "yes" if type(again) is variant else f"yes as {type(again).__name__}"
 
 
 def damage_table() -> str:

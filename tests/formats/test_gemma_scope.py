@@ -122,9 +122,8 @@ def test_without_a_configuration_the_folder_tells(tmp_path, kind, hook):
     assert f"told by its folder {kind}" in str(stored.notes)
 
 
-@pytest.mark.parametrize("kind", ["transcoder", "transcoder_all", "downloads"])
-def test_without_a_configuration_it_may_be_a_transcoder(tmp_path, kind):
-    folder = second(tmp_path / kind / "layer_22_width_16k_l0_small", None)
+def test_without_a_configuration_it_may_be_a_transcoder(tmp_path):
+    folder = second(tmp_path / "downloads/layer_22_width_16k_l0_small", None)
     with pytest.raises(ValueError, match=r"no config.json, and a transcoder has the same.*assume variant=JumpReLU"):
         formats.read(folder)
     with pytest.raises(ValueError, match="assume variant=JumpReLU"):
@@ -140,9 +139,7 @@ def test_nothing_is_to_be_assumed_where_the_file_says_it(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"type": "transcoder"}, "of the type transcoder: this library has no variant"),
         ({"type": "crosscoder"}, "of the type crosscoder"),
-        ({"hf_hook_point_out": "model.layers.22.mlp"}, f"a transcoder from {HOOK} to model.layers.22.mlp"),
         ({"affine_connection": True}, "affine connection"),
         ({"architecture": "topk"}, "of the architecture topk"),
         ({"width": 16384}, "says d_sae=16384 and the weights 12"),
@@ -154,15 +151,10 @@ def test_what_the_configuration_calls_no_sae_is_refused(tmp_path, changed, expec
 
 
 def test_what_its_tensors_call_no_sae_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="has affine_skip_connection from input to output"):
+    with pytest.raises(ValueError, match="an SAE with affine_skip_connection from input to output"):
         formats.read(second(tmp_path / "a", affine_skip_connection=torch.zeros(D_IN, D_IN)))
     with pytest.raises(ValueError, match="cross-layer transcoder or crosscoder"):
         formats.read(second(tmp_path / "b", W_dec=torch.zeros(D_SAE, 2, D_IN)))
-
-
-def test_transcoders_of_the_first_are_told_by_their_repository(tmp_path):
-    with pytest.raises(ValueError, match="is of the transcoders of Gemma Scope"):
-        formats.read(first(tmp_path / "gemma-scope-2b-pt-transcoders/layer_20"))
 
 
 @pytest.mark.parametrize(

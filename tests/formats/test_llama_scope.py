@@ -135,7 +135,6 @@ def test_no_decoder_bias(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"hook_point_out": "blocks.15.hook_mlp_out"}, r"transcoder, which reads blocks.15.hook_resid_post"),
         ({"use_glu_encoder": True}, "GLU encoder"),
         ({"act_fn": "topk", "top_k": None}, "top_k=None, expected a whole number"),
         ({"act_fn": "gelu"}, "act_fn gelu: expected one of jumprelu"),

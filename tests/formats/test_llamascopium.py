@@ -170,7 +170,6 @@ def test_what_is_stated_and_named(tmp_path):
         ({"sae_type": "crosscoder"}, "is a crosscoder"),
         ({"sae_type": "lorsa"}, "is a Lorsa"),
         ({"sae_type": "molt"}, "is a MOLT"),
-        ({"hook_point_out": "blocks.3.hook_mlp_out"}, "is a transcoder"),
         ({"use_glu_encoder": True}, "GLU encoder"),
         ({"act_fn": "layertopk"}, "act_fn layertopk"),
         ({"norm_activation": "batch-wise"}, "norm_activation batch-wise: expected dataset-wise, token-wise"),

@@ -65,7 +65,8 @@ def test_what_saelens_wrote_computes_what_it_computed(path):
     assert expected["latents"].count_nonzero() > 16
     says = sae.provenance["imported"]
     assert says["version"] == "6.54.12"
-    assert says["stated"]["hook"] == "model.layers.3"
+    assert says["stated"]["hook"] == ("model.layers.3.mlp.input" if sae.is_transcoder else "model.layers.3")
+    assert says["stated"].get("target") == ("model.layers.3" if sae.is_transcoder else None)
     assert says["stated"]["layer"] == 3
     assert ("input_scale" in says["stated"]) == (path.name.startswith("checkpoint") and "whitened" not in path.name)
 
@@ -316,8 +317,6 @@ REFUSED = {
     "no whitening": ({"normalize_activations": "covariance_whitening"}, "activation_whitening.safetensors"),
     "k of no size": ({"architecture": "topk", "k": float("inf")}, "k=inf"),
     "unknown norm": ({"normalize_activations": "new"}, "normalize_activations is new"),
-    "transcoder": ({"architecture": "transcoder"}, "is a transcoder"),
-    "transcoder by hooks": ({"metadata": {**GPT2, "hook_name_out": "blocks.8.hook_mlp_out"}}, "is a transcoder"),
     "temporal": ({"architecture": "temporal"}, "a temporal SAE"),
     "matching pursuit": ({"architecture": "matching_pursuit"}, "a matching-pursuit SAE"),
     "abstopk": ({"architecture": "abstopk", "k": K}, "an AbsTopK"),

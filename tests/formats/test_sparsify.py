@@ -126,7 +126,6 @@ def test_a_run_is_no_sae_and_its_hookpoints_are_named(tmp_path):
     [
         ({"activation": "groupmax"}, "groupmax SAE.*no variant"),
         ({"activation": "batchtopk"}, "with the activation 'batchtopk'"),
-        ({"transcode": True}, "a transcoder"),
         ({"skip_connection": True}, "linear skip connection"),
         ({"signed": True}, "a signed SAE"),
         ({"k": 13}, "k=13: expected 1 to 12"),
@@ -139,13 +138,6 @@ def test_a_run_is_no_sae_and_its_hookpoints_are_named(tmp_path):
 def test_what_is_no_topk_autoencoder_is_refused(tmp_path, changed, expected):
     with pytest.raises(ValueError, match=expected):
         formats.read(coder(tmp_path / "layers.1", CONFIG | changed))
-
-
-@pytest.mark.parametrize("where", [{"transcode": True}, {"sae": CONFIG | {"transcode": True}}])
-def test_a_transcoder_of_which_only_the_run_says_it_is_refused(tmp_path, where):
-    run(tmp_path, **where)
-    with pytest.raises(ValueError, match="a transcoder"):
-        formats.read(coder(tmp_path / "layers.1.mlp"))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,18 @@ def x():
 
 
 @pytest.fixture
+def transcoder(x):
+    """A transcoder to another space that knows what answers to these directions, on top of a linear map."""
+    draw = torch.Generator().manual_seed(1)
+    sae = TopK(D_IN, d_sae=D_SAE, k=3, d_out=32, skip=True)
+    sae.initialise(0, x, torch.randn(len(x), 32))
+    with torch.no_grad():
+        sae.W_skip.copy_(0.2 * torch.randn(D_IN, 32, generator=draw))
+        sae.b_dec.fill_(1.0)
+    return sae.eval()
+
+
+@pytest.fixture
 def sae(x):
     """An SAE that has these directions."""
     draw = torch.Generator().manual_seed(0)
@@ -51,6 +63,35 @@ def test_measured_is_what_the_sae_does(sae, x):
     assert measured.l0 == pytest.approx(float(sae.encode(x).l0().double().mean()))
     assert measured.explained_variance == pytest.approx(1 - float(error), abs=1e-5)
     assert measured.never_active == int((sae.encode(x).firing_counts() == 0).sum())
+
+
+def test_a_transcoder_is_measured_against_its_target(transcoder, x):
+    target = transcoder(x) + torch.randn(len(x), 32, generator=torch.Generator().manual_seed(2))
+    both = torch.cat([x, target], 1)
+    measured = measure(transcoder, both.split(1000))
+    error = (transcoder(x) - target).square().sum() / (target - target.mean(0)).square().sum()
+    assert 0.5 < measured.explained_variance == pytest.approx(1 - float(error), abs=1e-5)
+    assert measured.l0 == pytest.approx(float(transcoder.encode(x).l0().double().mean()))
+    found = inspection(transcoder, both, l0=3.0)
+    assert found.verdict() == ["It does what it states."]
+    assert "explained variance of the target" in found.text()
+    assert "encoder_decoder_cosine" not in found.weights.values, "directions of two spaces"
+
+
+def test_a_transcoder_whose_scales_were_never_folded_in(transcoder, x):
+    """Weights for both sides at a mean norm of the root of their width."""
+    target = 9 * transcoder(x)
+    scales = [side.shape[1] ** 0.5 / float(side.norm(dim=1).mean()) for side in (x, target)]
+    with torch.no_grad():
+        transcoder.b_enc.mul_(scales[0])
+        transcoder.W_enc.mul_(scales[1] * 9 / scales[0])
+        transcoder.b_enc.mul_(scales[1] * 9 / scales[0])
+        transcoder.W_skip.mul_(scales[1] * 9 / scales[0])
+        transcoder.b_dec.mul_(scales[1] * 9)
+    readings = better_readings(transcoder, torch.cat([x, target], 1), 3.0)
+    assert readings[0][0] == "on activations scaled to a mean norm of sqrt(d_in)"
+    assert readings[0][1].explained_variance > 0.99
+    assert float(transcoder.target_scale) == float(transcoder.input_scale) == 1.0, "as it was"
 
 
 def test_a_right_reading_does_what_it_states(sae, x):
@@ -152,5 +193,5 @@ def test_other_hooks_are_named_where_nothing_else_helps(sae, x):
 )
 def test_the_place_that_is_stated_and_the_one_that_was_measured(sae, x, stated, given, says):
     sae.provenance = {"imported": {"stated": {"hook": stated, "l0": 3.0}}}
-    found = Inspection(sae, "sae", check_weights(sae), measure(sae, [x]), "x", hook=given)
+    found = Inspection(sae, "sae", check_weights(sae), measure(sae, [x]), "x", hooks=(given,))
     assert (says is None and found.verdict() == ["It does what it states."]) or says in found.verdict()[-1]
