@@ -41,6 +41,7 @@ def cost(arguments: tuple[str, ...]) -> tuple[float, float]:
     """
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, **silent)
         _, status, usage = os.wait4(process.pid, 0)

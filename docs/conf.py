@@ -14,6 +14,7 @@ import offline  # noqa: E402
 from sae_lightning import __version__  # noqa: E402
 
 project, author, release = "sae_lightning", "sae_lightning contributors", __version__
+project_copyright = author
 html_title = f"sae_lightning {__version__}"
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb"]

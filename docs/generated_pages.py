@@ -100,7 +100,8 @@ def as_restructured_text(app: Any, what: str, name: str, thing: Any, options: An
     text = re.sub(r"(?<![`:\w])`([^`\n]+(?:\n[^`\n]+)?)`(?!`)", r"``\1``", text)
     text = re.sub(r"(?<![`*\\])\*(?![`*])", r"\\*", text)
     text = re.sub(r"(?<=[a-z])_(?=[\s.,;])(?=(?:[^`]*``[^`]*``)*[^`]*$)", r"\\_", text)
-    first = [""] if what in ("attribute", "property") else []  # napoleon takes "word: ..." in a first line for a type
+    # Napoleon takes "word: ..." in the first line for a type; here that is an empty comment.
+    first = ["..", ""] if what in ("attribute", "property") else []
     lines[:] = [*first, *_literal_blocks(text.split("\n"))]
 
 
@@ -133,11 +134,11 @@ def commands() -> str:
 
 
 def help_of(word: str) -> str:
-    """Return what `sae WORD --help` prints, for a terminal of 100 columns."""
+    """Return what `sae WORD --help` prints, for a terminal as wide as a page."""
     from sae_lightning.cli import main
 
     printed, columns = io.StringIO(), os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "92"
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             main([word, "--help"])
@@ -145,15 +146,15 @@ def help_of(word: str) -> str:
         os.environ.pop("COLUMNS")
         if columns is not None:
             os.environ["COLUMNS"] = columns
-    return printed.getvalue()
+    return printed.getvalue().replace(" \b", "")  # jsonargparse takes a space back, which a terminal shows
 
 
 def metrics() -> str:
     """Return the page of all metrics, by the question that they answer."""
-    by_question: dict[Any, list[tuple[Any, type]]] = {}
+    by_question: dict[Any, dict[Any, list[type]]] = {}
     for evaluator in _evaluators():
         for metric in evaluator.declares:
-            by_question.setdefault(metric.question, []).append((metric, evaluator))
+            by_question.setdefault(metric.question, {}).setdefault(metric, []).append(evaluator)
     lines = [
         "# Metrics",
         "",
@@ -166,19 +167,21 @@ def metrics() -> str:
     for question in sorted(by_question, key=lambda question: question.order):
         lines += [f"## {question.text}", ""]
         lines += [_markdown(question.lead), ""] if question.lead else []
-        for metric, evaluator in by_question[question]:
-            lines += [f"### {metric.name}", "", *_described(metric, evaluator), ""]
+        # First what several measure: explained variance before what only transcoders have.
+        for metric, measured_by in sorted(by_question[question].items(), key=lambda item: -len(item[1])):
+            lines += [f"### {metric.name}", "", *_described(metric, measured_by), ""]
     return "\n".join(lines)
 
 
-def _described(metric: Any, evaluator: type) -> Iterator[str]:  # noqa: ANN401
+def _described(metric: Any, measured_by: list[type]) -> Iterator[str]:  # noqa: ANN401
     headline = " The headline of its question." if metric.is_headline else ""
     yield f"**{metric.label}**{f', in {metric.unit}' if metric.unit else ''}.{headline}"
     yield ""
     yield f"- better: {metric.better or 'neither'}"
     yield f"- floor: {_markdown(metric.floor) or 'none'}"
     yield f"- computed: {_markdown(metric.computed) or 'see the evaluator'}"
-    yield f"- evaluator: {{py:class}}`~sae_lightning.evaluators.{evaluator.__name__}`"
+    classes = (f"{{py:class}}`~sae_lightning.evaluators.{evaluator.__name__}`" for evaluator in measured_by)
+    yield f"- measured by: {', '.join(classes)}"
 
 
 def _evaluators() -> list[Any]:

@@ -88,6 +88,27 @@ def check_share(hint: str = "", **numbers: Any) -> None:
             raise _error(name, value, "a number above 0 and up to 1", hint)
 
 
+def check_kind(kind: type | tuple[type, ...], expected: str, /, **values: Any) -> None:
+    """Check what values are: a caller in Python may pass anything.
+
+    Args:
+        kind: class, or classes, of which one is accepted.
+        expected: what that is, in words, with an example.
+        values: by the name that the user gave them.
+
+    Raises:
+        ValueError: names the first that is something else.
+
+    >>> check_kind(list, "a list of seeds, such as [0, 1]", seeds=3)
+    Traceback (most recent call last):
+    ValueError: seeds is of type int: expected a list of seeds, such as [0, 1]
+    """
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            what = f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
+            raise ValueError(f"{name} is {what}: expected {expected}")
+
+
 def is_finite(value: Any) -> TypeGuard[float]:
     """Return whether this is a number that float32 can hold."""
     return _is_number(value) and not _is_beyond(value, LARGEST_NUMBER)

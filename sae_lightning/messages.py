@@ -17,7 +17,7 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
-from sae_lightning.moving_line import LINE, wrapped
+from sae_lightning.moving_line import LINE, without_bars, wrapped
 
 _OWN, _LIGHTNING = Path(__file__).parent, Path(lightning.__file__).parent
 _LOGGERS = (
@@ -58,7 +58,7 @@ def own_messages() -> Iterator[None]:
         if not os.environ.get("SAE_DEBUG"):
             stack.enter_context(_own_records())
             stack.enter_context(_own_warnings())
-            stack.enter_context(_without_bars())
+            stack.enter_context(without_bars())
         yield
 
 
@@ -95,21 +95,3 @@ def _own_warnings() -> Iterator[None]:
             yield
         finally:
             warnings.formatwarning = before
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Leave out the bars of loading weights, which takes seconds; those of downloads, which take minutes, stay."""
-    import huggingface_hub.utils as hub
-    import transformers.utils.logging as transformers
-
-    downloads_are_shown = not hub.are_progress_bars_disabled()
-    bars_are_shown = transformers.is_progress_bar_enabled()
-    transformers.disable_progress_bar()
-    if downloads_are_shown:
-        hub.enable_progress_bars()
-    try:
-        yield
-    finally:
-        if bars_are_shown:
-            transformers.enable_progress_bar()

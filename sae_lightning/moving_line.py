@@ -140,3 +140,21 @@ def _is_notebook() -> bool:
 
 LINE = MovingLine()
 """The line of this process."""
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Leave out the bars of loading weights, which takes seconds; those of downloads, which take minutes, stay."""
+    import huggingface_hub.utils as hub
+    import transformers.utils.logging as transformers
+
+    downloads_are_shown = not hub.are_progress_bars_disabled()
+    bars_are_shown = transformers.is_progress_bar_enabled()
+    transformers.disable_progress_bar()
+    if downloads_are_shown:
+        hub.enable_progress_bars()
+    try:
+        yield
+    finally:
+        if bars_are_shown:
+            transformers.enable_progress_bar()

@@ -24,7 +24,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from sae_lightning.checks import check_above, check_seed
+from sae_lightning.checks import check_above, check_kind, check_seed
 from sae_lightning.controls import Control
 from sae_lightning.controls.beside import ReferencesAndControls
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
@@ -95,8 +95,17 @@ class SanityPanel(SAEModule):
         super().__init__()
         self.targets = dict(targets or {})
         check_targets(self.targets, widths or {}, "targets")
+        if isinstance(sae, SparseAutoencoder):
+            raise ValueError(
+                f"sae is one {type(sae).__name__} that is made already: expected what makes one for each member, such "
+                "as lambda d_in: TopK(d_in, k=32, d_sae=4096)"
+            )
+        check_kind(Sequence, "a list of whole numbers, such as [0, 1, 2]", seeds=seeds)
         if policies is None:
             policies = {policy.name: policy() for policy in DEFAULT_POLICIES}
+        check_kind(Mapping, "policies by name, such as {'trained': NoFreeze()}", policies=policies)
+        given = {f"policies[{name!r}]": policy for name, policy in policies.items()}
+        check_kind(FreezePolicy, "a policy, such as FrozenDecoder()", **given)
         inits = {**default_inits(policies, bool(targets)), **(inits or {})}
         if bad := [name for name in policies if not re.fullmatch(r"\w+", name)]:
             raise ValueError(f"policies: the name {bad[0]!r} becomes a folder and a chart; use letters, digits and _")
@@ -242,7 +251,8 @@ class SanityPanel(SAEModule):
             if not sae.is_initialised:
                 continue
             start = Member(member.policy if member.policy in self.inits else "", sae.seed, member.part)
-            if starts.setdefault(start, parameter_hash(sae)) != parameter_hash(sae):
+            own = parameter_hash(sae)
+            if starts.setdefault(start, own) != own:
                 raise RuntimeError(
                     f"{member} does not start from the parameters of the other members with seed {member.seed}"
                 )

@@ -102,7 +102,7 @@ def fits(tensor: Tensor, positions: tuple[int, ...]) -> bool:
 
 @contextmanager
 def edited(
-    module: nn.Module, hook: str, edits_input: bool, edit: Callable[[Tensor], Tensor], positions: tuple[int, ...]
+    module: nn.Module, hook: str, edits_input: bool, edit: Callable[[Tensor], Tensor], positions: tuple[int, ...] | None
 ) -> Iterator[None]:
     """Replace the first tensor that goes into a submodule, or comes out of it, in forwards within this context.
 
@@ -111,14 +111,14 @@ def edited(
         hook: its name, for messages.
         edits_input: whether it is the input.
         edit: returns the new tensor.
-        positions: of the inputs, see `fits`: activations of others would be taken for theirs.
+        positions: of the inputs, see `fits`: activations of others would be taken for theirs; None takes any shape.
 
     Raises:
-        ValueError: in a forward, if there is no such tensor, or it is not [batch, seq, d].
+        ValueError: in a forward, if there is no such tensor, or it is not [batch, seq, d] where positions are given.
     """
 
     def checked(tensor: Tensor) -> Tensor:
-        if not fits(tensor, positions):
+        if positions is not None and not fits(tensor, positions):
             raise ValueError(
                 f"hook={hook}: it has shape {list(tensor.shape)} where the inputs are {list(positions)}, expected "
                 "[batch, seq, d]; choose another submodule"

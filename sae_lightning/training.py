@@ -20,6 +20,7 @@ from sae_lightning.callbacks import (
     ThroughputBar,
     WholeFiles,
 )
+from sae_lightning.checks import check_kind
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.datamodules.norms import write_norms
 from sae_lightning.evaluators import Convergence, Drift, Reconstruction, Sparsity
@@ -63,7 +64,12 @@ def train(
     Raises:
         ValueError: if model and data do not fit together, or the arguments cannot work.
     """
-    if isinstance(data, ActivationDataModule) and data.d_in != model.width:
+    check_kind(SAEModule, "an SAE or a SanityPanel", model=model)
+    check_kind(ActivationDataModule, "a datamodule, such as ActivationTensors(activations)", data=data)
+    check_kind(Sequence, "a list of callbacks, such as [SeedAgreement()]", callbacks=callbacks)
+    given = {f"callbacks[{number}]": callback for number, callback in enumerate(callbacks)}
+    check_kind(Callback, "a callback, such as SeedAgreement()", **given)
+    if data.d_in != model.width:
         raise ValueError(f"the data have d_in={data.d_in} and the model d_in={model.width}: make it with data.d_in")
     cpu_settings.silence_known_noise()
     arguments = {**TRAINER_DEFAULTS, "logger": MemberTensorBoardLogger(name=name), "plugins": [WholeFiles()], **trainer}

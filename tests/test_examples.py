@@ -18,7 +18,7 @@ SMALLER = {
     "max_epochs=4": "max_epochs=1",
     "d_sae=1024": "d_sae=256",
     "batch_size=512": "batch_size=128",
-    '"--nulls", "[]"': '"--nulls", "[]", "--controls", "[permuted_decoder]"',
+    "[random_encoder, permuted_decoder, principal_components]": "[permuted_decoder]",
 }
 """What a notebook does at a size for which a test has no time, and what it does here."""
 

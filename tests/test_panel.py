@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -136,6 +138,21 @@ def test_resume_goes_on_to_the_bit(tmp_path):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         SanityPanel(D_IN, factory(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sae": TopK(D_IN, d_sae=64, k=4)}, "sae is one TopK that is made already: expected what makes one"),
+        ({"seeds": 3}, r"seeds is of type int: expected a list of whole numbers, such as \[0, 1, 2\]"),
+        ({"policies": [NoFreeze()]}, "policies is of type list: expected policies by name"),
+        ({"policies": {"trained": NoFreeze}}, r"policies\['trained'\] is the class NoFreeze: expected a policy"),
+    ],
+)
+def test_arguments_of_another_kind(arguments, message):
+    make = inspect.unwrap(SanityPanel.__init__)  # without the type checks of the tests
+    with pytest.raises(ValueError, match=message):
+        make(SanityPanel.__new__(SanityPanel), D_IN, **{"sae": factory(), **arguments})
 
 
 def test_a_diverged_member_is_named(tmp_path):

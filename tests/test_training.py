@@ -1,5 +1,6 @@
 """A panel trained from Python on a tensor, and what it found as pandas frames."""
 
+import inspect
 import os
 
 import numpy as np
@@ -102,6 +103,18 @@ def test_a_plain_trainer_and_a_lone_sae(tmp_path):
 def test_what_does_not_fit_is_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="the data have d_in=8 and the model d_in=4"):
         train(topk(4), data(), logger=RunFolder(str(tmp_path)))
+    plain = inspect.unwrap(train)  # without the type checks of the tests
+    for arguments, message in (
+        ((data(), SanityPanel(D_IN, topk)), "model is of type ActivationTensors: expected an SAE or a SanityPanel"),
+        ((SanityPanel(D_IN, topk), torch.zeros(8, D_IN)), "data is of type Tensor: expected a datamodule"),
+        (
+            (SanityPanel(D_IN, topk), data(), "x", SeedAgreement()),
+            "callbacks is of type SeedAgreement: expected",
+        ),
+        ((SanityPanel(D_IN, topk), data(), "x", [SeedAgreement]), r"callbacks\[0\] is the class SeedAgreement"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plain(*arguments)
     with pytest.raises(ValueError, match="this run has no folder"):
         train(topk(D_IN), data(), logger=False, **QUIET)
     assert not os.listdir(tmp_path)

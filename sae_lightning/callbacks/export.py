@@ -9,7 +9,7 @@ from typing_extensions import override
 from sae_lightning.distributed import is_first_of_members
 from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SAEModule
-from sae_lightning.saes.record import provenance_of
+from sae_lightning.saes.record import provenance_of, record_of
 from sae_lightning.saes.splitting import whole
 from sae_lightning.trainer import run_folder
 
@@ -28,6 +28,7 @@ class ExportSAEs(Callback):
         if run is None or not isinstance(pl_module, SAEModule):
             return
         resumed = pl_module.resumed
+        record = record_of(pl_module) if is_first_of_members() else {}
         is_unchanged = resumed is not None and resumed.step == trainer.global_step
         for member, own in pl_module.trained_members.items():
             sae = whole(own)
@@ -35,7 +36,7 @@ class ExportSAEs(Callback):
                 continue
             if is_unchanged and (run / SAES_FOLDER / str(member) / "sae.json").is_file():
                 continue  # nothing was trained: what the file says of its training stays true
-            sae.provenance = provenance_of(pl_module, member)
+            sae.provenance = provenance_of(pl_module, member, record)
             sae.save(run / SAES_FOLDER / str(member))
         if is_first_of_members():
             _export_beside(run, pl_module)

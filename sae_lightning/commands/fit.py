@@ -96,6 +96,7 @@ class SAECLI(LightningCLI):
         cpu_settings.choose_products()
         cpu_settings.separate_large_tensors()
         accept_old_class_paths()
+        self._command = args[0]
         super().__init__(
             SAEModule,
             ActivationDataModule,
@@ -113,11 +114,10 @@ class SAECLI(LightningCLI):
             args=args,
         )
 
-    @staticmethod
     @override
-    def subcommands() -> dict[str, set[str]]:
-        """Return the commands of the trainer; an SAE has no ``predict``."""
-        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static
+        """Return the command that runs: a parser for each of the others would be built for nothing."""
+        return {self._command: LightningCLI.subcommands()[self._command]}
 
     @override
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:

@@ -23,10 +23,17 @@ _WIDTH = 80
 
 
 def main(args: list[str]) -> None:
-    """Print one of the lists."""
+    """Print one of the lists.
+
+    Raises:
+        ValueError: if none is named.
+    """
     parser = make_parser("list", __doc__)
-    parser.add_argument("WHAT", choices=list(LISTS), help="Which list.")
-    lines = list(LISTS[parse(parser, args[1:]).WHAT]())
+    parser.add_argument("WHAT", nargs="?", choices=list(LISTS), help="Which list.")
+    what = parse(parser, args[1:]).WHAT
+    if what is None:
+        raise ValueError(f"sae list: say what to list, {', '.join(LISTS)}")
+    lines = list(LISTS[what]())
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         print(textwrap.fill(f"{name:<{width}}  {text}", _WIDTH, subsequent_indent=" " * (width + 2)).rstrip())
@@ -35,7 +42,7 @@ def main(args: list[str]) -> None:
 def configs() -> Iterator[Line]:
     """List the configurations by their first line, which says what they are for."""
     for name, path in shipped.configurations().items():
-        yield name, path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
+        yield name, path.read_text(encoding="utf-8").partition("\n")[0].strip("#: ")
 
 
 def metrics() -> Iterator[Line]:

@@ -76,11 +76,13 @@ def parse(parser: ArgumentParser, args: Sequence[str], bases: Sequence[type] = (
         return parser.parse_args(with_config_files(args))
     except ArgumentError as error:
         known = [kind for base in bases for kind in subclasses_of(base)]
-        raise ValueError(readable(str(error), known) + _nearest_option(parser, str(error))) from error
+        raise ValueError(readable(str(error), known) + _hint(parser, str(error))) from error
 
 
-def _nearest_option(parser: ArgumentParser, message: str) -> str:
-    """Propose an option where the message is that there is none such."""
+def _hint(parser: ArgumentParser, message: str) -> str:
+    """Propose an option where there is none such, or another order where a word was left over between options."""
+    if re.match(r"unrecognized arguments: [^-]", message):
+        return ": words without an option stand together, before all options or after them"
     unknown = re.match(r"unrecognized arguments: --([\w.]+)", message)
     if unknown is None:
         return ""

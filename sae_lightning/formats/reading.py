@@ -110,13 +110,13 @@ def is_own(path: Path) -> bool:
 
 
 def saes_inside(path: Path) -> list[Path]:
-    """Return the folders below a folder that hold weight files, a few levels deep."""
+    """Return the folders below a folder that hold weight files, a few levels deep; first trained SAEs of a run."""
     inside: list[Path] = []
     level = [path]
     for _ in range(_DEEPEST):
         level = sorted(one for folder in level for one in folder.iterdir() if one.is_dir() and one.name[:1] != ".")
         inside += [one for one in level if is_own(one) or Place(one).weight_files]
-    return inside
+    return sorted(inside, key=lambda one: (not is_own(one), one.parent.name != "trained"))
 
 
 def _nothing(place: Place) -> str:

@@ -13,12 +13,13 @@ arXiv 2403.19647).
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from operator import index
+from typing import TYPE_CHECKING, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
-from sae_lightning.checks import check_above, is_finite
+from sae_lightning.checks import check_above, check_kind, is_finite
 from sae_lightning.code import Code
 from sae_lightning.saes.transcoder import refuse_transcoders
 from sae_lightning.submodules import edited
@@ -40,7 +41,7 @@ class Attached:
 
     @property
     def latents(self) -> Code:
-        """The latents of the last forward, before they were edited; `leading` is [batch, seq].
+        """The latents of the last forward, before they were edited; `leading` is [batch, seq] or [batch].
 
         Raises:
             ValueError: if the model has not run yet.
@@ -73,9 +74,9 @@ def attach(
     hook: str,
     *,
     hook_input: bool = False,
-    ablate: Iterable[int] = (),
-    scale: Mapping[int, float] | None = None,
-    steer: Mapping[int, float] | None = None,
+    ablate: Iterable[SupportsIndex] = (),
+    scale: Mapping[SupportsIndex, float] | None = None,
+    steer: Mapping[SupportsIndex, float] | None = None,
     keep_error: bool = True,
     gradient: bool = False,
     max_norm: float | None = None,
@@ -85,7 +86,7 @@ def attach(
     Args:
         sae: in evaluation mode, on the device of the model.
         model: any module of torch, such as a model of transformers or open_clip.
-        hook: dotted name of a submodule with activations [batch, seq, d_in], as in `named_modules()`.
+        hook: dotted name of a submodule with activations [batch, d_in] or [batch, seq, d_in], as in `named_modules()`.
         hook_input: the activations are what goes into the submodule, not what comes out.
         ablate: latents that are set to zero.
         scale: factors of latents, by latent.
@@ -100,8 +101,12 @@ def attach(
             forward, if the submodule has no activations of the SAE's width.
     """
     refuse_transcoders([sae], "attach")
-    ablated, scaled, steered = list(ablate), dict(scale or {}), dict(steer or {})
-    _check_latents(sae, ablated, scaled, steered)
+    check_kind(nn.Module, "a module of torch, such as a model of transformers", model=model)
+    check_kind(Iterable, "latents, such as [17]", ablate=ablate)
+    ablated = [_latent(sae, "ablate", latent) for latent in ablate]
+    scaled, steered = _amounts(sae, "scale", scale), _amounts(sae, "steer", steer)
+    if both := sorted({*ablated} & {*scaled}):
+        raise ValueError(f"latent {both[0]} is ablated and scaled; expected one of both")
     if max_norm is not None:
         check_above(0, max_norm=max_norm)
     if sae.training:
@@ -117,7 +122,7 @@ def attach(
     attached = Attached(hook)
 
     def read_and_edit(tensor: Tensor) -> Tensor:
-        x = tensor.flatten(2)
+        x = tensor.flatten(2) if tensor.dim() > 2 else tensor
         if x.shape[-1] != sae.d_in:
             raise ValueError(
                 f"hook={hook} has activations of width {x.shape[-1]}, and the SAE has d_in={sae.d_in}: take the "
@@ -140,7 +145,7 @@ def attach(
         x_hat = x_hat.to(x)
         return (x_hat if keeps is None else x_hat.where(keeps[..., None], x)).view_as(tensor)
 
-    with edited(_submodule(model, hook), hook, hook_input, read_and_edit, ()):
+    with edited(_submodule(model, hook), hook, hook_input, read_and_edit, None):
         yield attached
 
 
@@ -151,20 +156,29 @@ def _differentiable(code: Code) -> Code:
     return code
 
 
-def _check_latents(
-    sae: "SparseAutoencoder", ablated: list[int], scaled: Mapping[int, float], steered: Mapping[int, float]
-) -> None:
-    """Refuse latents that the SAE does not have, amounts that are not finite, and a latent with two factors."""
-    for name, latents in (("ablate", ablated), ("scale", scaled), ("steer", steered)):
-        for latent in latents:
-            if not isinstance(latent, int) or not 0 <= latent < sae.d_sae:
-                raise ValueError(f"{name}: there is no latent {latent!r}; expected 0 to {sae.d_sae - 1}")
-    for name, amounts in (("scale", scaled), ("steer", steered)):
-        for latent, amount in amounts.items():
-            if not is_finite(amount):
-                raise ValueError(f"{name}: latent {latent} has {amount}; expected a finite number")
-    if both := sorted({*ablated} & {*scaled}):
-        raise ValueError(f"latent {both[0]} is ablated and scaled; expected one of both")
+def _latent(sae: "SparseAutoencoder", option: str, latent: SupportsIndex) -> int:
+    """Return the number of a latent, which may be that of an array or tensor.
+
+    Raises:
+        ValueError: if the SAE has no such latent.
+    """
+    try:
+        number = index(latent)
+    except TypeError:  # no whole number
+        number = -1
+    if not 0 <= number < sae.d_sae:
+        raise ValueError(f"{option}: there is no latent {latent!r}; expected 0 to {sae.d_sae - 1}")
+    return number
+
+
+def _amounts(sae: "SparseAutoencoder", option: str, amounts: Mapping[SupportsIndex, float] | None) -> dict[int, float]:
+    """Return finite amounts by the number of the latent."""
+    check_kind(Mapping, "an amount by latent, such as {17: 2.0}", **{option: amounts or {}})
+    by_number = {_latent(sae, option, latent): amount for latent, amount in (amounts or {}).items()}
+    for latent, amount in by_number.items():
+        if not is_finite(amount):
+            raise ValueError(f"{option}: latent {latent} has {amount}; expected a finite number")
+    return by_number
 
 
 def _submodule(model: nn.Module, hook: str) -> nn.Module:

@@ -448,7 +448,8 @@ class SparseAutoencoder(SAEModule):
 
         Args:
             model: any module of torch, such as a model of transformers or open_clip.
-            hook: dotted name of a submodule with activations [batch, seq, d_in], as in `named_modules()`.
+            hook: dotted name of a submodule with activations [batch, d_in] or [batch, seq, d_in], as in
+                `named_modules()`.
             options: see `saes.attached.attach`.
         """
         return attach(self, model, hook, **options)

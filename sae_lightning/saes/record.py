@@ -36,6 +36,8 @@ _TRAINER = (
     "limit_val_batches",
     "precision",
 )
+_OF_CHECKPOINTS = ("format_version", "activations", "members", "references")
+"""What a record says of all SAEs of a run; the file of one says these of itself."""
 _FROM_RUN = "Take config.yaml of the run folder that the checkpoint lies in"
 
 
@@ -72,9 +74,14 @@ def record_of(module: "SAEModule") -> dict[str, Any]:
     }
 
 
-def provenance_of(module: "SAEModule", member: Member) -> dict[str, Any]:
-    """Return what the file of one exported SAE says that it is of."""
-    record = record_of(module)
+def provenance_of(module: "SAEModule", member: Member, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the file of one exported SAE says that it is of.
+
+    Args:
+        module: the SAEs.
+        member: the SAE.
+        record: of the module, which is the same for all of its members.
+    """
     measured = {
         name: float(value)
         for name in ("l0", "explained_variance")
@@ -83,13 +90,12 @@ def provenance_of(module: "SAEModule", member: Member) -> dict[str, Any]:
     provenance = module.members[member].provenance
     before = provenance.get("imported", provenance.get("started_from"))
     started_from = {} if before is None else {"started_from": before}
-    activations, members = record.pop("activations"), record.pop("members")
-    del record["references"]
+    activations, members = record["activations"], record["members"]
     own = None if activations is None else activations.get(member.part, activations[""])
     answers_at = module.targets.get(member.part)
     target = {"target": activations[answers_at]} if activations is not None and answers_at is not None else {}
-    del record["format_version"]
-    own_record = {"activations": own, **target, "member": str(member), "sae": members[str(member)], **record}
+    of_all = {name: value for name, value in record.items() if name not in _OF_CHECKPOINTS}
+    own_record = {"activations": own, **target, "member": str(member), "sae": members[str(member)], **of_all}
     return own_record | {"measured": measured} | started_from
 
 

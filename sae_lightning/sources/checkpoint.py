@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sae_lightning import shipped
-from sae_lightning.moving_line import LINE
+from sae_lightning.moving_line import LINE, without_bars
 from sae_lightning.provenance import sampled_fingerprint
 from sae_lightning.sources import gguf
 from sae_lightning.sources.model_kind import ModelKind, kind_of
@@ -43,7 +43,8 @@ def load_model(model: str, revision: str | None, dtype: str) -> tuple[torch.nn.M
     LINE.show(f"loading {model}")
     config = _load_config(model, revision)
     kind = kind_of(config)
-    loaded = _load(getattr(transformers, kind.loader), model, revision, config)
+    with without_bars():
+        loaded = _load(getattr(transformers, kind.loader), model, revision, config)
     loaded.fingerprint = sampled_fingerprint(loaded.state_dict())
     # Set after loading: the argument of from_pretrained was renamed between versions of transformers.
     torch_dtype = _stored_dtype(config) if dtype == "auto" else getattr(torch, dtype)

@@ -27,6 +27,12 @@ def test_a_list_has_a_name_and_a_line_each(what, capsys):
     assert all(len(line) <= 80 for line in lines)
 
 
+def test_without_a_word_it_says_which_there_are(capsys):
+    with pytest.raises(SystemExit):
+        main(["list"])
+    assert "say what to list, configs, variants," in capsys.readouterr().err
+
+
 def test_bases_and_private_classes_are_not_offered(capsys):
     main(["list", "variants"])
     main(["list", "evaluators"])

@@ -57,6 +57,10 @@ def test_a_path_is_taken_as_it_is(parser, name):
         (["a", "--n", "few"], "n: expected int, got few"),
         (["a", "--nn", "1"], r"unrecognized arguments: --nn 1; did you mean --n\?"),
         (["a", "--n"], "argument --n: expected one argument"),
+        (
+            ["a", "--n", "1", "b"],
+            "unrecognized arguments: b: words without an option stand together, .*",
+        ),
     ],
 )
 def test_a_mistake_is_a_value_error(parser, args, expected):

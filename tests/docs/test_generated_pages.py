@@ -92,7 +92,7 @@ def test_code_in_docstrings_is_that_of_restructured_text(written, expected):
 def test_a_colon_in_what_is_said_of_an_attribute_ends_no_type():
     lines = ["Tensors that scale: saving divides them."]
     pages.as_restructured_text(None, "attribute", "X.y", None, None, lines)
-    assert lines == ["", "Tensors that scale: saving divides them."]
+    assert lines == ["..", "", "Tensors that scale: saving divides them."]
 
 
 @pytest.mark.parametrize(

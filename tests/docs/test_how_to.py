@@ -1,16 +1,12 @@
-"""The how-to pages: complete files run, and commands name what there is."""
+"""The how-to pages: complete files run; commands are in test_commands.py."""
 
 import re
 import runpy
-import shlex
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-
-from sae_lightning import shipped
-from sae_lightning.cli import COMMANDS
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [DOCS / "start.md", *sorted((DOCS / "how_to").glob("*.md")), *sorted((DOCS / "concepts").glob("*.md"))]
@@ -19,15 +15,6 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 def blocks(page, language):
     return [text for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
-
-
-def commands(page):
-    """Yield the arguments of each `sae` command of a page."""
-    for text in blocks(page, "text"):
-        for line in text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if "sae" in words[:2]:
-                yield words[words.index("sae") + 1 :]
 
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python")]
@@ -50,15 +37,6 @@ def test_the_files_of_a_page_run(page, tmp_path, monkeypatch):
 
 def test_each_page_that_adds_something_has_files():
     assert {page.stem for page in WITH_CODE} >= {f"add_a_{what}" for what in ("variant", "format", "freeze_policy")}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
-def test_commands_name_what_there_is(page):
-    for words in commands(page):
-        assert words[0] in COMMANDS, words
-        for option, value in zip(words, words[1:], strict=False):
-            if option in ("-c", "--config") and not re.match(r"RUN|mine\.yaml|FILE", value):
-                assert Path(shipped.configuration(value)).is_file(), f"{page.name}: --config {value}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])

@@ -9,7 +9,7 @@ from sae_lightning.datamodules import DecoderDirections
 from sae_lightning.evaluators.meta_latents import _read
 from sae_lightning.members import Member
 from sae_lightning.saes import SparseAutoencoder, TopK
-from sae_lightning.saes.record import provenance_of
+from sae_lightning.saes.record import provenance_of, record_of
 from sae_lightning.saes.saving import dead_latents, knows_its_activations
 
 ASSUMED = {"variant": "TopK", "k": 3, "apply_b_dec_to_input": True}
@@ -53,7 +53,7 @@ def test_an_sae_that_is_trained_on_keeps_what_it_started_from(foreign, tmp_path)
     b_dec = sae.b_dec.detach().clone()
     trainer = Trainer(max_steps=1, default_root_dir=tmp_path, **quiet)
     trainer.fit(sae, loader, loader)
-    provenance = provenance_of(sae, Member("trained", 0))
+    provenance = provenance_of(sae, Member("trained", 0), record_of(sae))
     assert provenance["started_from"]["format"] == "plain"
     assert "imported" not in provenance
     torch.testing.assert_close(sae.b_dec, b_dec, atol=0.01, rtol=0)  # one step from where it was, and no new start

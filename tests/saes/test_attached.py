@@ -163,6 +163,20 @@ def test_both_towers_of_a_clip_model(tower, tmp_path):
     assert attached.latents.leading[0] == 2
 
 
+def test_a_module_with_one_activation_a_row(sae):
+    """And latents whose numbers are those of a tensor."""
+    width = sae.d_in
+    network = torch.nn.Sequential(torch.nn.Linear(3, width), torch.nn.ReLU()).eval()
+    x = torch.randn(5, 3)
+    strongest = sae.encode(network[0](x)).to_dense()[0].argmax()
+    with sae.attach(network, "0", ablate=[strongest], keep_error=False) as attached:
+        changed = network(x)
+    assert attached.latents.leading == (5,)
+    dense = attached.latents.to_dense()
+    dense[:, strongest] = 0.0
+    torch.testing.assert_close(changed, sae.decode(dense).relu())
+
+
 def test_wrong_ways_to_attach(model, sae):
     def refused(message, hook=HOOK, own=sae, **options):
         with pytest.raises(ValueError, match=message), own.attach(model, hook, **options):
@@ -172,6 +186,7 @@ def test_wrong_ways_to_attach(model, sae):
     refused(r"hook=lm_head has activations of width \d+, and the SAE has d_in=", hook="lm_head")
     refused("ablate: there is no latent 64; expected 0 to 63", ablate=[64])
     refused("steer: there is no latent -1", steer={-1: 1.0})
+    refused("ablate: there is no latent tensor", ablate=[torch.tensor([1, 2])])
     refused("scale: latent 3 has nan", scale={3: float("nan")})
     refused("latent 3 is ablated and scaled", ablate=[3], scale={3: 2.0})
     refused("max_norm=0", max_norm=0.0)
