@@ -150,11 +150,11 @@ def _loaded(settings: Namespace, places: list[str]) -> "dict[str, SparseAutoenco
     """Load the SAEs, all of one width, model and hook, by the places that they are from."""
     from sae_lightning.checking.data import refuse_others
     from sae_lightning.saes import SparseAutoencoder
-    from sae_lightning.saes.transcoder import refuse_transcoders
+    from sae_lightning.saes.transcoder import refuse_several_hooks
 
     assumed = assumed_from(settings)
     saes = {place: SparseAutoencoder.load(place, assumed or None) for place in places}
-    refuse_transcoders(saes.values(), "sae check")
+    refuse_several_hooks(saes.values(), "sae check")
     refuse_others(saes)
     return saes
 

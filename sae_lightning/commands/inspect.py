@@ -42,11 +42,11 @@ def main(args: list[str]) -> None:
 def _inspect(settings: Namespace) -> "Inspection":
     from sae_lightning.inspection.inspecting import inspect_on_model, inspect_on_tensor, inspect_weights
     from sae_lightning.saes import SparseAutoencoder
-    from sae_lightning.saes.transcoder import refuse_transcoders
+    from sae_lightning.saes.transcoder import refuse_several_hooks
 
     where = settings.SAE
     sae = SparseAutoencoder.load(where, assumed_from(settings) or None)
-    refuse_transcoders([sae], "sae inspect")
+    refuse_several_hooks([sae], "sae inspect")
     if settings.activations:
         x = _activations(settings.activations, settings.key, sae.d_in)[: settings.n_tokens]
         return inspect_on_tensor(sae, where, x)

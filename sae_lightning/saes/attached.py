@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sae_lightning.checks import check_above, is_finite
 from sae_lightning.code import Code
-from sae_lightning.saes.transcoder import refuse_transcoders
+from sae_lightning.saes.transcoder import refuse_several_hooks
 from sae_lightning.submodules import edited
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def attach(
         ValueError: if there is no such submodule or latent, or the SAE is in training mode or a transcoder; in a
             forward, if the submodule has no activations of the SAE's width.
     """
-    refuse_transcoders([sae], "attach")
+    refuse_several_hooks([sae], "attach")
     ablated, scaled, steered = list(ablate), dict(scale or {}), dict(steer or {})
     _check_latents(sae, ablated, scaled, steered)
     if max_norm is not None:
