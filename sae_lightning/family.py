@@ -5,7 +5,7 @@ and the batches, and each starts from a draw of its own. Beside a size stand fre
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -46,6 +46,7 @@ class SAEFamily(SanityPanel):
             size is beside them; the others have that of the sae's optimizer.
         references: SAEs that are measured beside every size and not trained, see SanityPanel.
         targets: makes members transcoders, see SanityPanel.
+        crosscoder: makes members crosscoders, see SanityPanel.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class SAEFamily(SanityPanel):
         learning_rates: dict[str, float] | None = None,
         references: dict[str, str] | None = None,
         targets: dict[str, str] | None = None,
+        crosscoder: bool = False,
     ) -> None:
         factors, policies, inits = list(expansion_factors), policies or {}, inits or {}
         for factor in factors:
@@ -92,14 +94,15 @@ class SAEFamily(SanityPanel):
                     if name in inits:
                         starts[member] = inits[name]
         rates = {kind: own_rates[name] for kind, (_, name) in sizes.items() if name in own_rates}
-        super().__init__(d_in, sae, kinds, starts, seeds, widths, rates, references, targets=targets)  # type: ignore[arg-type]
+        of_hooks: dict[str, Any] = {"widths": widths, "targets": targets, "crosscoder": crosscoder}
+        super().__init__(d_in, sae, kinds, starts, seeds, learning_rates=rates, references=references, **of_hooks)  # type: ignore[arg-type]
         self.sizes = sizes
 
     def new_sae(  # type: ignore[override]
-        self, sae: SizedSAEFactory, policy: str, d_in: int, **transcoder: int
+        self, sae: SizedSAEFactory, policy: str, d_in: int, **kind: Any
     ) -> SparseAutoencoder:
         """Make an SAE of the size that the policy belongs to."""
-        return sae(d_in, expansion_factor=float(self.factors[policy]), **transcoder)
+        return sae(d_in, expansion_factor=float(self.factors[policy]), **kind)
 
     def initialise_members(self, samples: Tensor | None = None) -> None:
         """Start all members: those of one seed and size are equal, and sizes have no direction in common."""

@@ -194,6 +194,8 @@ _POLICIES = {
     "frozen_encoder": _Policy("Frozen Encoder", Style("#CC79A7", "D", ":")),
     "soft_frozen_encoder": _Policy("Soft-Frozen Encoder", Style("#56B4E9", "<", (0, (3, 1, 1, 1)))),
     "untrained": _Policy("untrained", Style("#E69F00", "v", (0, (5, 1, 1, 1, 1, 1)))),
+    "tied_at_random": _Policy("Tied at random", None),
+    "separate_parts": _Policy("One SAE for each part", None),
     "linear_map": _Policy("linear map", None),
     "linear_map_of_rank": _Policy("linear map of rank k", None),
     "from_truth": _Policy("from truth", None),

@@ -8,6 +8,9 @@ Where the data have several hooks, members may be transcoders (`saes/transcoder.
 another. Frozen directions are then random in the space that they are of: decoder rows have the covariance of the
 target, encoder rows that of the source.
 
+Or they may be crosscoders (`saes/crosscoder.py`), which have one code for all hooks. Frozen directions then have the
+covariance of all parts together, each scaled by itself.
+
 Beside them may stand references, SAEs that are measured and not trained, such as published ones, and controls of each:
 SAEs with random or plain parts at the same l0, for which nothing is trained by gradient.
 """
@@ -18,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from lightning.pytorch import Callback
@@ -36,7 +39,8 @@ from sae_lightning.saes.transcoder import check_targets
 
 DEFAULT_POLICIES: tuple[type[FreezePolicy], ...] = (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)
 SAEFactory: TypeAlias = Callable[[int], SparseAutoencoder]
-"""Makes an SAE of a width; for transcoders it is called with `d_out` beside it."""
+"""Makes an SAE of a width; for transcoders it is called with `d_out` beside it, for crosscoders with `crosscoder` and
+`widths`."""
 _waits_for_place: ContextVar[bool] = ContextVar("waits_for_place", default=False)
 
 
@@ -70,6 +74,7 @@ class SanityPanel(SAEModule):
         control_samples: activations of the training data from which controls are made, 2 or more.
         targets: makes members transcoders: the hook at which they answer by the hook that they read, such as {mlp_in:
             mlp_out}. Hooks that are in neither place are not used.
+        crosscoder: makes each member a crosscoder of all hooks, see SparseAutoencoder.
 
     Raises:
         ValueError: if there is nothing to measure, or names, seeds or rates do not fit together.
@@ -91,10 +96,14 @@ class SanityPanel(SAEModule):
         draws: int = 3,
         control_samples: int = 65_536,
         targets: dict[str, str] | None = None,
+        crosscoder: bool = False,
     ) -> None:
         super().__init__()
         self.targets = dict(targets or {})
         check_targets(self.targets, widths or {}, "targets")
+        self.crosscoder = crosscoder
+        if crosscoder and targets:
+            raise ValueError(f"crosscoder=true and targets={targets}: members are crosscoders or transcoders")
         if isinstance(sae, SparseAutoencoder):
             raise ValueError(
                 f"sae is one {type(sae).__name__} that is made already: expected what makes one for each member, such "
@@ -106,7 +115,7 @@ class SanityPanel(SAEModule):
         check_kind(Mapping, "policies by name, such as {'trained': NoFreeze()}", policies=policies)
         given = {f"policies[{name!r}]": policy for name, policy in policies.items()}
         check_kind(FreezePolicy, "a policy, such as FrozenDecoder()", **given)
-        inits = {**default_inits(policies, bool(targets)), **(inits or {})}
+        inits = {**default_inits(policies, bool(targets) or crosscoder), **(inits or {})}
         if bad := [name for name in policies if not re.fullmatch(r"\w+", name)]:
             raise ValueError(f"policies: the name {bad[0]!r} becomes a folder and a chart; use letters, digits and _")
         if unknown := set(inits) - set(policies):
@@ -129,16 +138,16 @@ class SanityPanel(SAEModule):
         self.policies, self.inits, self.seeds = policies, inits, list(seeds)
         self.learning_rates = dict(learning_rates or {})
         self._factory = sae
-        self.parts = columns_by_part(widths or {"": d_in})
+        self.widths = dict(widths or {})
+        self.parts = columns_by_part({"": d_in} if crosscoder else widths or {"": d_in})
         read = self.targets or self.parts
         members = [Member(policy, seed, part) for part in read for policy, seed in product(policies, seeds)]
         with torch.device("meta") if _waits_for_place.get() else nullcontext():
             self._all = {member: self._new_member(member) for member in members}
         self.saes = nn.ModuleDict({str(member): sae for member, sae in self._all.items() if not sae.W_dec.is_meta})
-        if self.targets and (references or controls):
-            raise ValueError(
-                "references and controls are SAEs, and with targets members are transcoders: leave them out"
-            )
+        if (self.targets or crosscoder) and (references or controls):
+            members_are = "with targets members are transcoders" if self.targets else "members are crosscoders"
+            raise ValueError(f"references and controls are SAEs, and {members_are}: leave them out")
         self._beside = ReferencesAndControls(references or {}, controls or {}, draws, control_samples, self.parts)
         self.references, self.controls_for = self._beside.where, self._beside.controls_for
         self.reference_fingerprints = self._beside.fingerprints
@@ -152,25 +161,30 @@ class SanityPanel(SAEModule):
             break
         self.initialise_members()
 
-    def new_sae(self, sae: SAEFactory, policy: str, d_in: int, **transcoder: int) -> SparseAutoencoder:
+    def new_sae(self, sae: SAEFactory, policy: str, d_in: int, **kind: Any) -> SparseAutoencoder:  # noqa: ANN401
         """Make an SAE for the policy of this name: they are all made alike.
 
         Args:
             sae: the variant.
             policy: not used here.
             d_in: width of what it reads.
-            transcoder: `d_out`, width of the answer of a transcoder; empty for an SAE.
+            kind: `d_out`, width of the answer of a transcoder; `crosscoder` and `widths` of a crosscoder; empty for an
+                SAE.
         """
-        return sae(d_in, **transcoder)
+        return sae(d_in, **kind)
 
     def _new_member(self, member: Member) -> SparseAutoencoder:
         """Make an SAE that has no start yet."""
         assert self._factory is not None
         widths = {part: columns.stop - columns.start for part, columns in self.parts.items()}
-        transcoder = {"d_out": widths[self.targets[member.part]]} if self.targets else {}
-        own = self.new_sae(self._factory, member.policy, widths[member.part], **transcoder)
+        kind: dict[str, Any] = {"d_out": widths[self.targets[member.part]]} if self.targets else {}
+        if self.crosscoder:
+            kind = {"crosscoder": True, "widths": self.widths}
+        own = self.new_sae(self._factory, member.policy, widths[member.part], **kind)
         if own.is_transcoder and not self.targets:
             raise ValueError("sae: a transcoder in a panel without targets: say what it reads and where it answers")
+        if own.crosscoder and not self.crosscoder:
+            raise ValueError("sae: a crosscoder in a panel without crosscoder=true, which is an option of the panel")
         own.seed, own.policy_name, own.init = member.seed, member.policy, self.inits.get(member.policy, own.init)
         own.is_initialised = False
         return own
@@ -262,9 +276,14 @@ class SanityPanel(SAEModule):
         return [self.policies[member.policy].bind(member) for member in self._all]
 
 
-def default_inits(policies: Mapping[str, FreezePolicy], are_transcoders: bool = False) -> dict[str, DecoderInit]:
-    """Return the starts that the paper gives its baselines, for those policies that have one of their own."""
-    inits = {name: policy.default_init(are_transcoders) for name, policy in policies.items()}
+def default_inits(policies: Mapping[str, FreezePolicy], are_ours: bool = False) -> dict[str, DecoderInit]:
+    """Return the starts that the paper gives its baselines, for those policies that have one of their own.
+
+    Args:
+        policies: by name.
+        are_ours: whether they are baselines of transcoders or crosscoders, see `FreezePolicy.default_init`.
+    """
+    inits = {name: policy.default_init(are_ours) for name, policy in policies.items()}
     return {name: init for name, init in inits.items() if init is not None}
 
 

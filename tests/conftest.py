@@ -109,7 +109,7 @@ def _metrics_are_declared(monkeypatch):
             assert not undeclared, f"{type(self).__name__} does not declare {undeclared}"
 
     def is_example(name, declared):
-        parts = re.split(r"ATTRIBUTE|NULL|M$|(?<=_k)\d+$|(?<=recovery_at_)0\.8", declared.name)
+        parts = re.split(r"ATTRIBUTE|NULL|PART|OTHER|M$|(?<=_k)\d+$|(?<=recovery_at_)0\.8", declared.name)
         return re.fullmatch(".+".join(map(re.escape, parts)), name) is not None
 
     monkeypatch.setattr(Evaluator, "_log", checked)

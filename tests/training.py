@@ -5,7 +5,17 @@ from inspect import isabstract
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 
-from sae_lightning.saes import Pursuit, SparseAutoencoder, Stitched
+from sae_lightning.saes import (
+    BatchTopK,
+    Gated,
+    JumpReLU,
+    MatryoshkaBatchTopK,
+    Pursuit,
+    ReLU,
+    SparseAutoencoder,
+    Stitched,
+    TopK,
+)  # fmt: skip
 
 D_IN = 8
 
@@ -18,6 +28,15 @@ def subclasses(base):
 
 VARIANTS = [variant for variant in subclasses(SparseAutoencoder) if variant not in (Pursuit, Stitched)]
 """Those that can be trained."""
+SETTINGS = {
+    TopK: {"k": 5},
+    BatchTopK: {"k": 5},
+    MatryoshkaBatchTopK: {"k": 5},
+    ReLU: {"l1_coefficient": 0.07},
+    Gated: {"l1_coefficient": 0.07},
+    JumpReLU: {"initial_threshold": 0.5, "bandwidth": 0.6, "scale_input": False},
+}
+"""What makes each of them sparse, at sizes where its loss can be written out."""
 
 
 class Batches:
@@ -96,3 +115,12 @@ def fit(module, folder, ckpt_path=None, n=8, callbacks=(), columns=slice(None), 
     )
     trainer.fit(module, datamodule=Stream(n, columns=columns), ckpt_path=ckpt_path)
     return trainer
+
+
+def steps(sae, x, *target):
+    """Takes six steps on one batch in a loop of its own."""
+    optimizer = torch.optim.Adam(sae.parameters(), lr=1e-2)
+    for step in range(6):
+        sae.losses(x, step, *target)["loss"].backward()
+        sae.step(optimizer)
+    return sae

@@ -134,19 +134,25 @@ def _check_parts(settings: Any) -> None:
     kind = pkgutil.resolve_name(settings.model.class_path)
     if not (isinstance(kind, type) and issubclass(kind, SparseAutoencoder)):
         return
-    is_transcoder = _arguments(settings.model).get("source") is not None
+    arguments = _arguments(settings.model)
+    reads_hooks = arguments.get("source") is not None or arguments.get("crosscoder")
     hooks, nulls, answer = (_arguments(settings.data).get(name) for name in ("hook", "nulls", "d_answer"))
-    if answer is not None and not is_transcoder:
+    if answer is not None and not reads_hooks:
         raise ValueError(
             f"data.d_answer={answer}: a lone {kind.__name__} would read both sides as one; a transcoder has "
-            "model.source=read and model.target=answer, and a SanityPanel reads each side by itself"
+            "model.source=read and model.target=answer, a crosscoder model.crosscoder=true, and a SanityPanel reads "
+            "each side by itself"
         )
     for name, parts in (("hook", hooks if isinstance(hooks, Mapping) and len(hooks) > 1 else {}), ("nulls", nulls)):
-        if parts and not (is_transcoder and name == "hook"):
+        if parts and not (reads_hooks and name == "hook"):
             raise ValueError(
                 f"data.{name}={', '.join(parts)}: a lone {kind.__name__} would read several activations side by side, "
                 "as one; take model=SanityPanel, which trains SAEs for each, or "
-                + ("name one hook, or model.source and model.target" if name == "hook" else "leave out data.nulls")
+                + (
+                    "name one hook, or model.source and model.target, or model.crosscoder=true"
+                    if name == "hook"
+                    else "leave out data.nulls"
+                )
             )
 
 

@@ -154,6 +154,7 @@ def _loaded(settings: Namespace, places: list[str]) -> "dict[str, SparseAutoenco
     """
     from sae_lightning.checking.data import refuse_others
     from sae_lightning.saes import SparseAutoencoder
+    from sae_lightning.saes.transcoder import refuse_crosscoders
 
     assumed = assumed_from(settings)
     saes = {place: SparseAutoencoder.load(place, assumed or None) for place in places}
@@ -163,6 +164,7 @@ def _loaded(settings: Namespace, places: list[str]) -> "dict[str, SparseAutoenco
             "SAE --model MODEL --hook SOURCE --target TARGET --text FILES`; baselines for its size are trained beside "
             "it by a SanityPanel with targets, as in configs/experiment/transcoder_pocket_lm.yaml"
         )
+    refuse_crosscoders(saes.values(), "sae check")
     refuse_others(saes)
     return saes
 

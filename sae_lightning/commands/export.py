@@ -25,7 +25,7 @@ from sae_lightning.exports.reading_back import MOST_AT_THRESHOLD, N_ACTIVATIONS,
 from sae_lightning.formats import StoredSAE, reading
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import FORMAT, from_stored, to_stored
-from sae_lightning.saes.transcoder import refuse_transcoders
+from sae_lightning.saes.transcoder import refuse_several_hooks
 
 _OPTIONS = {
     "latents": (neuronpedia.NAME,),
@@ -52,7 +52,7 @@ def main(args: list[str]) -> None:
         config = [f"--config={config_of(settings.SAE)}"] if settings.data is None else []
         settings = parse_data(parser, [*config, *args[1:]])
         sae = SparseAutoencoder.load(settings.SAE, assumed)
-        refuse_transcoders([sae], f"sae export --format {settings.format}")
+        refuse_several_hooks([sae], f"sae export --format {settings.format}")
         files, said = _written(lambda: write_on_text(parser, settings, sae), settings.out)
         print(*_listed(files), *said, sep="\n")
     else:

@@ -43,9 +43,11 @@ def main(args: list[str]) -> None:
 def _inspect(settings: Namespace) -> "Inspection":
     from sae_lightning.inspection.inspecting import inspect_on_model, inspect_on_tensor, inspect_weights
     from sae_lightning.saes import SparseAutoencoder
+    from sae_lightning.saes.transcoder import refuse_crosscoders
 
     where = settings.SAE
     sae = SparseAutoencoder.load(where, assumed_from(settings) or None)
+    refuse_crosscoders([sae], "sae inspect")
     hooks = _hooks(settings, sae)
     if settings.activations:
         return inspect_on_tensor(sae, where, _activations_of_sides(settings, sae)[: settings.n_tokens])

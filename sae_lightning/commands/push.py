@@ -23,7 +23,7 @@ from sae_lightning.formats.hub import Address, address_of, local
 from sae_lightning.formats.weight_files import WEIGHT_FILES
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import to_stored
-from sae_lightning.saes.transcoder import refuse_transcoders
+from sae_lightning.saes.transcoder import refuse_several_hooks
 from sae_lightning.whole_files import write_whole
 
 _OWN_FILES = ("sae.json", "sae.safetensors")
@@ -43,7 +43,7 @@ def main(args: list[str]) -> None:
         _refuse_content(out)
         where = local(settings.SAE)
         sae = SparseAutoencoder.load(settings.SAE, assumed_from(settings) or None)
-        refuse_transcoders([sae], "the card of sae push")
+        refuse_several_hooks([sae], "the card of sae push")
         title = _write(sae, where, settings.format, out)
         write_whole(out / "README.md", model_card(sae, where, str(address), title, settings.base_model))
         if settings.out:

@@ -22,7 +22,7 @@ from sae_lightning.provenance import describe
 from sae_lightning.runs.run import CONFIG_FILE, run_of_sae
 from sae_lightning.saes import SparseAutoencoder, Stitched
 from sae_lightning.saes.saving import knows_its_activations
-from sae_lightning.saes.transcoder import refuse_transcoders
+from sae_lightning.saes.transcoder import refuse_several_hooks
 from sae_lightning.stitching.comparison import Settings, compare_saes
 from sae_lightning.stitching.figures import draw
 from sae_lightning.stitching.insertion import BLOCK, NOVEL
@@ -43,7 +43,7 @@ def main(args: list[str]) -> None:
     _check(settings)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     small, large = (SparseAutoencoder.load(folder).to(device) for folder in (settings.small, settings.large))
-    refuse_transcoders([small, large], "sae stitch")
+    refuse_several_hooks([small, large], "sae stitch")
     if small.d_in != large.d_in:
         raise ValueError(f"--small has d_in={small.d_in} and --large d_in={large.d_in}: give SAEs of the same hook")
     if small.d_sae > large.d_sae:

@@ -17,7 +17,7 @@ from sae_lightning.provenance import describe
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.module import ActivationData, SAEModule
-from sae_lightning.saes.transcoder import refuse_transcoders
+from sae_lightning.saes.transcoder import refuse_several_hooks
 from sae_lightning.trainer import any_datamodule_of
 
 _DIGITS_OF_A_SEED = 8
@@ -87,7 +87,7 @@ class ReferencesAndControls:
             part, _, name = key.rpartition("/")
             check_name("references", name)
             sae = SparseAutoencoder.load(where)
-            refuse_transcoders([sae], f"references.{key}={where}")
+            refuse_several_hooks([sae], f"references.{key}={where}")
             own_fingerprint = fingerprint(sae.state_dict())
             same = known.setdefault((part, own_fingerprint), key)
             if same != key:

@@ -9,6 +9,7 @@ from sae_lightning.evaluators.base import Evaluator, evaluate_across_ranks, log_
 from sae_lightning.evaluators.causal_editing import CausalEditing
 from sae_lightning.evaluators.concept_purity import ConceptPurity
 from sae_lightning.evaluators.convergence import Convergence
+from sae_lightning.evaluators.crosscoder_parts import CrosscoderParts
 from sae_lightning.evaluators.drift import Drift
 from sae_lightning.evaluators.latent_images import LatentImages
 from sae_lightning.evaluators.linear_maps import LinearMaps
@@ -33,6 +34,7 @@ __all__ = [
     "CausalEditing",
     "ConceptPurity",
     "Convergence",
+    "CrosscoderParts",
     "Drift",
     "Evaluator",
     "Items",

@@ -32,7 +32,7 @@ from sae_lightning.metric import Metric
 from sae_lightning.moving_line import LINE
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule, Step
-from sae_lightning.saes.transcoder import refuse_transcoders
+from sae_lightning.saes.transcoder import refuse_crosscoders, refuse_transcoders
 from sae_lightning.trainer import any_datamodule_of
 
 T = TypeVar("T")
@@ -73,6 +73,8 @@ class Evaluator(Callback, ABC):
     """Whether it can measure SAEs whose latents lie on several ranks: of weights it sees those of one rank."""
     takes_transcoders: ClassVar[bool] = False
     """Whether it knows that a transcoder answers at another place than it reads."""
+    takes_crosscoders: ClassVar[bool] = False
+    """Whether it knows that a crosscoder reads and answers several parts side by side."""
 
     # For subclasses
     # ----------------------------------------------------------------------------------------------------
@@ -94,8 +96,11 @@ class Evaluator(Callback, ABC):
         """Check that there is something to evaluate."""
         if not isinstance(pl_module, SAEModule):
             raise ValueError(f"{type(self).__name__}: expected an SAE or a SanityPanel, got {type(pl_module).__name__}")
+        saes = pl_module.all_members.values()
         if not self.takes_transcoders:
-            refuse_transcoders(pl_module.all_members.values(), type(self).__name__)
+            refuse_transcoders(saes, type(self).__name__)
+        if not self.takes_crosscoders:
+            refuse_crosscoders(saes, type(self).__name__)
         if self.compares_members and world_size(OTHERS) > 1:
             raise ValueError(
                 f"{type(self).__name__} compares members with each other, and with trainer.strategy=members they are "

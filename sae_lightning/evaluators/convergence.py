@@ -38,6 +38,7 @@ class Convergence(Evaluator):
     declares = (LOSS_FALL,)
     takes_split = True
     takes_transcoders = True
+    takes_crosscoders = True
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Read the losses of training; those of the first rank speak for all."""

@@ -38,6 +38,7 @@ class Drift(Evaluator):
     declares = tuple(map(cosine_metric, _LABELS))
     takes_split = True
     takes_transcoders = True
+    takes_crosscoders = True
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Read the parameters."""

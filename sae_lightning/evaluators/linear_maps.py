@@ -117,8 +117,8 @@ class LinearMaps(Evaluator):
 
     def scores(self, trainer: Trainer, module: SAEModule, stage: str) -> Iterator[Scores]:
         """Compute the scores; the differences are made of batches, whose activations follow one another in the text."""
-        errors = {member: _of_all_ranks(own) for member, own in self._errors.items()}
-        deviations = {part: _deviations(_of_all_ranks(own)) for part, own in self._moments.items()}
+        errors = {member: of_all_ranks(own) for member, own in self._errors.items()}
+        deviations = {part: squared_deviations(of_all_ranks(own)) for part, own in self._moments.items()}
         explained = {member: float(1 - own.sum() / deviations[member.part].sum()) for member, own in errors.items()}
         maps = {member: value for member, value in explained.items() if member.policy in (LINEAR, LOW_RANK)}
         yield Scores(EXPLAINED_VARIANCE, maps, floor=None)
@@ -132,7 +132,7 @@ class LinearMaps(Evaluator):
             Items(beyond, denominators),
         )
         if self._left_by_skip:
-            left = {member: _deviations(_of_all_ranks(own)).sum() for member, own in self._left_by_skip.items()}
+            left = {member: squared_deviations(of_all_ranks(own)).sum() for member, own in self._left_by_skip.items()}
             by_skip = {member: float(1 - own / deviations[member.part].sum()) for member, own in left.items()}
             yield Scores(BY_SKIP, by_skip, 0.0)
 
@@ -167,12 +167,12 @@ def fit_by_part(
     return maps
 
 
-def _of_all_ranks(own: list[Tensor]) -> Tensor:
+def of_all_ranks(own: list[Tensor]) -> Tensor:
     """Return what batches of all ranks have, stacked; a collective call."""
     return torch.cat(all_gather_object(torch.stack(own).cpu()))
 
 
-def _deviations(moments: Tensor) -> Tensor:
+def squared_deviations(moments: Tensor) -> Tensor:
     """Return for each batch the summed squared deviation from the mean of all."""
     mean = moments_merge(moments)[2:]
     return moments[:, 1] + moments[:, 0] * (moments[:, 2:] - mean).square().sum(1)

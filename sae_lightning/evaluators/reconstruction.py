@@ -85,7 +85,8 @@ class Reconstruction(Evaluator):
     Where massive activations were left out of the held-out data, massive_fraction says how many. Where they were kept,
     with max_norm_ratio null, explained_variance_without_massive is that of all others.
 
-    Of a transcoder all this is said of its target, beside which the best linear map has to be seen (`LinearMaps`).
+    Of a transcoder all this is said of its target, beside which the best linear map has to be seen (`LinearMaps`); of a
+    crosscoder of its parts together, each scaled by itself as in training.
 
     Args:
         every_n_validations: 1 or more; the last validation always counts.
@@ -97,6 +98,7 @@ class Reconstruction(Evaluator):
 
     takes_split = True
     takes_transcoders = True
+    takes_crosscoders = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the datamodule, which knows what is massive."""

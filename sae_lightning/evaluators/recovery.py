@@ -166,6 +166,7 @@ class Recovery(Evaluator):
         BOTH_SIDES,
     )
     takes_transcoders = True
+    takes_crosscoders = True
 
     def __init__(self, threshold: float = 0.8, every_n_validations: int = 1) -> None:
         super().__init__(every_n_validations)
@@ -186,9 +187,10 @@ class Recovery(Evaluator):
         widths = self._datamodule.hook_widths
         return self._features[:, columns_by_part(widths)[part]] if part in widths else self._features
 
-    def _written(self, part: str) -> Tensor:
-        """Return the true features in what members that read a part reconstruct."""
-        return self._features_of(self._targets.get(part, part))
+    def _written(self, part: str, sae: SparseAutoencoder | None = None) -> Tensor:
+        """Return the true features in what members that read a part reconstruct, scaled as a crosscoder scales it."""
+        features = self._features_of(self._targets.get(part, part))
+        return features if sae is None or not sae.crosscoder else features.to(sae.input_scale) * sae.input_scale
 
     def start(self, module: SAEModule) -> None:
         """Find the best match of each latent, where the data have true codes to compare firings with."""
@@ -199,7 +201,7 @@ class Recovery(Evaluator):
         self._firings = {
             member: FiringMatch(len(features), best_match(sae.W_dec.detach(), features))
             for member, sae in module.members.items()
-            for features in [self._written(member.part).to(module.device)]
+            for features in [self._written(member.part, sae).to(module.device)]
         }
 
     def update(self, steps: Mapping[Member, Step]) -> None:
@@ -230,7 +232,7 @@ class Recovery(Evaluator):
 
     def _compare(self, sae: SparseAutoencoder, part: str) -> dict[Metric, Tensor]:
         """Compare what an SAE writes with the true features, and what a transcoder reads."""
-        features = self._written(part).to(sae.W_dec.device)
+        features = self._written(part, sae).to(sae.W_dec.device)
         values = self._compare_directions(features, sae.W_dec.detach())
         if sae.is_transcoder:
             read, rows = self._features_of(part).to(sae.W_dec.device), sae.W_enc.detach().T.nan_to_num()

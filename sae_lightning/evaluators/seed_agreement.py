@@ -99,6 +99,7 @@ class SeedAgreement(Evaluator):
     declares = (*AGREEMENT, STABILITY, STABLE_FRACTION)
     compares_members = True
     takes_transcoders = True
+    takes_crosscoders = True
 
     def __init__(self, every_n_validations: int = 0) -> None:
         super().__init__(every_n_validations)
@@ -186,6 +187,8 @@ class SeedAgreement(Evaluator):
                 sample = datamodule.calibration_sample(covariance.n_samples(max(sae.d_in, sae.d_out)))
                 samples, targets = (own(size.members[0], sample) for own in (module.activations_for, module.target_for))
                 assert samples is not None
+                if sae.crosscoder:
+                    samples = samples * sae.input_scale.to(samples)
                 self._random[key] = {
                     "isotropic": random_pairs(Isotropic(), sae, samples, targets),
                     "covariance": random_pairs(covariance, sae, samples, targets),

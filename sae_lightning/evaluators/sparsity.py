@@ -44,6 +44,7 @@ class Sparsity(Evaluator):
     declares = (L0, DEAD_FRACTION)
     takes_split = True
     takes_transcoders = True
+    takes_crosscoders = True
 
     def start(self, module: SAEModule) -> None:
         """Make fresh metrics."""

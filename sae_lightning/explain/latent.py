@@ -23,7 +23,7 @@ from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.saes.stated import stated_of
-from sae_lightning.saes.transcoder import refuse_transcoders
+from sae_lightning.saes.transcoder import refuse_several_hooks
 from sae_lightning.stitching.results import read_insertions
 
 _EXCERPT_LENGTH = 32
@@ -207,7 +207,7 @@ def _meta(
 
 def _smaller(folder: Path, sae: SparseAutoencoder, latent: int, n: int) -> dict[str, Any]:
     smaller = SparseAutoencoder.load(folder)
-    refuse_transcoders([sae, smaller], "--smaller")
+    refuse_several_hooks([sae, smaller], "--smaller")
     _check_width("--smaller", folder, smaller, sae.d_in)
     refuse_other_activations(f"--smaller {folder}", smaller.provenance, sae.provenance.get("activations"))
     return {

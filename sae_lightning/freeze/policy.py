@@ -14,7 +14,8 @@ there), and after each optimizer step it may project. The baselines are those of
 A transcoder has directions in two spaces. What is frozen is random in its own: a decoder has the covariance of what is
 answered, an encoder that of what is read. Of an encoder that the paper draws isotropic this departs: where few
 dimensions have most of the variance isotropic directions read little of it, and a baseline is to be as good as chance
-can make it.
+can make it. A crosscoder has one space, that of its scaled parts side by side, and frozen directions have the
+covariance there: in each part that of the part, and between parts what a linear map knows of one from the other.
 """
 
 import copy
@@ -57,11 +58,11 @@ class FreezePolicy(Callback):
         self.freeze(sae)
         sae.after_constraint = self.project
 
-    def default_init(self, is_transcoder: bool = False) -> DecoderInit | None:
+    def default_init(self, is_ours: bool = False) -> DecoderInit | None:
         """Return the start that the paper gives this baseline in a panel; None for that of the trained SAE.
 
         Args:
-            is_transcoder: whether it is a baseline of transcoders, whose encoder and decoder have a draw each.
+            is_ours: whether it is a baseline of transcoders or crosscoders, which the paper leaves open.
         """
         return None
 
@@ -113,30 +114,61 @@ class FrozenDecoder(FreezePolicy):
     """`W_dec` stays at its start; encoder, biases and thresholds are trained.
 
     In a panel that start is covariance-matched unless `inits` says otherwise; a lone SAE has the start of its `init`.
+
+    Args:
+        part: of a crosscoder, the one part whose decoder is frozen; its share of each row's norm is that of the start,
+            too, and the rest of the row is trained at the norm that is left. Default: none, the whole decoder.
     """
 
     name = "frozen_decoder"
 
-    def default_init(self, is_transcoder: bool = False) -> DecoderInit | None:
+    def __init__(self, part: str | None = None) -> None:
+        super().__init__()
+        self.part = part
+
+    def default_init(self, is_ours: bool = False) -> DecoderInit | None:
         """Return the covariance-matched start."""
         return CovarianceMatched()
 
     def freeze(self, sae: SparseAutoencoder) -> None:
-        """Take the gradient from `W_dec`."""
-        sae.W_dec.requires_grad_(False)
+        """Take the gradient from `W_dec`; where one part is frozen `project` does it.
+
+        Raises:
+            ValueError: if there is no such part.
+        """
+        if self.part is None:
+            sae.W_dec.requires_grad_(False)
+        elif self.part not in sae.columns or len(sae.columns) == 1:
+            raise ValueError(
+                f"FrozenDecoder.part={self.part}: expected one of several parts of a crosscoder, "
+                f"{', '.join(sae.columns) or 'and this is none'}"
+            )
+
+    @torch.no_grad()
+    def project(self, sae: SparseAutoencoder) -> None:
+        """Give one part of each row its start again, and the rest of the row the norm that is left."""
+        if self.part is None:
+            return
+        own = sae.columns[self.part]
+        sae.W_dec[:, own] = 0
+        kept = sae.W_dec_start[:, own]
+        left = (1 - kept.square().sum(1, keepdim=True)).clamp_min(0).sqrt()
+        sae.W_dec.mul_(left / torch.linalg.vector_norm(sae.W_dec, dim=1, keepdim=True).clamp_min(1e-12))
+        sae.W_dec[:, own] = kept
 
 
 class FrozenEncoder(FreezePolicy):
     """`W_enc` stays at its start; decoder, biases and thresholds are trained.
 
-    In a panel of transcoders that start has the covariance of what is read unless `inits` says otherwise.
+    In a panel of transcoders or crosscoders that start has the covariance of what is read unless `inits` says
+    otherwise.
     """
 
     name = "frozen_encoder"
 
-    def default_init(self, is_transcoder: bool = False) -> DecoderInit | None:
-        """Return the covariance-matched start of a transcoder."""
-        return CovarianceMatched() if is_transcoder else None
+    def default_init(self, is_ours: bool = False) -> DecoderInit | None:
+        """Return the covariance-matched start of a transcoder or crosscoder."""
+        return CovarianceMatched() if is_ours else None
 
     def freeze(self, sae: SparseAutoencoder) -> None:
         """Take the gradient from `W_enc`."""

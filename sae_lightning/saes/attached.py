@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sae_lightning.checks import check_above, check_kind, is_finite
 from sae_lightning.code import Code
-from sae_lightning.saes.transcoder import refuse_transcoders
+from sae_lightning.saes.transcoder import refuse_several_hooks
 from sae_lightning.submodules import edited
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def attach(
         ValueError: if there is no such submodule or latent, or the SAE is in training mode or a transcoder; in a
             forward, if the submodule has no activations of the SAE's width.
     """
-    refuse_transcoders([sae], "attach")
+    refuse_several_hooks([sae], "attach")
     check_kind(nn.Module, "a module of torch, such as a model of transformers", model=model)
     check_kind(Iterable, "latents, such as [17]", ablate=ablate)
     ablated = [_latent(sae, "ablate", latent) for latent in ablate]

@@ -13,6 +13,9 @@ width `d_out`, such as the input and the output of an MLP; with a skip path (Pau
 
 Here `b_dec` lies where the answer is, so it is not subtracted from what is read, and t is a scale of the answer. An SAE
 is the case y = x. What a variant adds to the loss is the same for both: it is told what the latents are to reconstruct.
+
+A crosscoder (Lindsey et al. 2024) has one code for several parts: it is the SAE of their activations side by side, each
+part scaled by itself, see `crosscoder.py`.
 """
 
 from abc import abstractmethod
@@ -38,6 +41,7 @@ from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.attached import Attached, attach
 from sae_lightning.saes.aux_k import aux_k_loss, with_dead_latents
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
+from sae_lightning.saes.crosscoder import columns_of_crosscoder, norms_by_part, refuse_with_crosscoder, scales_by_part
 from sae_lightning.saes.decoder_norm import normalise_, refuse_other_norms, remove_radial_
 from sae_lightning.saes.finite import why_not_finite
 from sae_lightning.saes.held_l0 import settle
@@ -74,7 +78,8 @@ class SparseAutoencoder(SAEModule):
         apply_b_dec_to_input: subtract b_dec from the activation before encoding; never done by a transcoder.
         scale_input: train on activations divided by the root of their mean squared norm, E||x||^2 = 1; coefficients,
             thresholds and bandwidths are then relative to that scale, and saving folds it into the biases. Of a
-            transcoder the activations of each side are scaled by their own.
+            transcoder the activations of each side are scaled by their own. A crosscoder always does, each part by its
+            own, and keeps the scales when it is saved.
         input_norm: how each activation is normalised by itself, see `input_norm.py`; not at all by default.
         unit_norm_decoder: keep decoder directions at unit norm; SAEs of other libraries may have other norms.
         seed: of the random start; it also names the SAE in tables.
@@ -88,9 +93,11 @@ class SparseAutoencoder(SAEModule):
             `targets`.
         target: name of the hook at which it answers.
         widths: widths of the hooks by name; linked to the data.
+        crosscoder: make it a crosscoder of all hooks of the data, with one code and a decoder for each.
 
     Raises:
-        ValueError: if a size, coefficient or window is out of range, or options of a transcoder do not fit together.
+        ValueError: if a size, coefficient or window is out of range, or options of a transcoder or crosscoder do not
+            fit together.
     """
 
     in_scaled_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
@@ -109,11 +116,14 @@ class SparseAutoencoder(SAEModule):
     """What it is of: activations, data and training, from the file it was read from or the run that exports it."""
     freeze_policy: Mapping[str, Any] = {"class": "NoFreeze"}
     """Class and arguments of the policy that it is trained under."""
+    columns: Mapping[str, slice]
+    """Columns of each part of a crosscoder by name; empty of any other SAE."""
     W_skip: nn.Parameter | None
     W_dec_start: Tensor
     W_enc_start: Tensor
     """Start of the encoder directions; only transcoders have it."""
     input_scale: Tensor
+    """Of a crosscoder [d_in], of others one number."""
     target_scale: Tensor
     """Scale of the answer; only transcoders have it."""
     samples_since_fired: Tensor
@@ -140,8 +150,13 @@ class SparseAutoencoder(SAEModule):
         source: str | None = None,
         target: str | None = None,
         widths: dict[str, int] | None = None,
+        crosscoder: bool = False,
     ) -> None:
         super().__init__()
+        self.crosscoder = crosscoder
+        self.columns = columns_of_crosscoder(d_in, widths) if crosscoder else {}
+        if crosscoder:
+            refuse_with_crosscoder(d_out=d_out, source=source, target=target, input_norm=input_norm)
         self.ends = ends_of(d_in, d_out, source, target, widths)
         if self.ends is not None:
             d_in, d_out = self.ends.d_in, self.ends.d_out
@@ -164,7 +179,7 @@ class SparseAutoencoder(SAEModule):
         self.d_in, self.d_out, self.d_sae = d_in, d_in if d_out is None else d_out, d_sae
         self.seed, self.policy_name = seed, TRAINED
         self.mesh = LatentMesh([d_sae])
-        self.init, self.scale_input = init or Isotropic(), scale_input
+        self.init, self.scale_input = init or Isotropic(), scale_input or crosscoder
         self.tied_init = tied_init and not self.is_transcoder
         self.b_dec_init = b_dec_init or GeometricMedian()
         self.apply_b_dec_to_input = apply_b_dec_to_input and not self.is_transcoder
@@ -178,7 +193,7 @@ class SparseAutoencoder(SAEModule):
         self.b_dec = nn.Parameter(torch.empty(self.d_out))
         self.register_parameter("W_skip", nn.Parameter(torch.empty(d_in, self.d_out)) if skip else None)
         self.register_buffer("W_dec_start", torch.empty(d_sae, self.d_out))
-        self.register_buffer("input_scale", torch.ones(()))
+        self.register_buffer("input_scale", torch.ones(d_in) if crosscoder else torch.ones(()))
         if self.is_transcoder:  # buffers that no SAE has, whose files so stay as they were
             self.register_buffer("target_scale", torch.ones(()))
             self.register_buffer("W_enc_start", torch.empty(d_sae, d_in))
@@ -252,13 +267,16 @@ class SparseAutoencoder(SAEModule):
         if self.scale_input:
             if samples is None or answers is None:
                 raise ValueError("scale_input=True needs activations: call initialise(seed, samples)")
-            self.input_scale.copy_(samples.double().square().sum(1).mean().rsqrt())
-        directions = self.init.directions(self.d_sae, self.d_out, generator, answers)
+            self.input_scale.copy_(scales_by_part(samples, self.columns or {"": slice(None)}))
+        read, written = samples, answers
+        if self.columns and samples is not None:  # directions are of scaled parts; one part alone keeps its bits
+            read = written = samples * (self.input_scale / self.input_scale[0]).to(samples)
+        directions = self.init.directions(self.d_sae, self.d_out, generator, written)
         if self.tied_init:
             encoder = directions
         else:
             encoder_init = self.init.of_encoder() if self.is_transcoder else self.init
-            encoder = encoder_init.directions(self.d_sae, self.d_in, generator, samples)
+            encoder = encoder_init.directions(self.d_sae, self.d_in, generator, read)
         if self.is_transcoder:
             self.target_scale.fill_(1.0)
             if self.scale_input and answers is not None:
@@ -315,7 +333,9 @@ class SparseAutoencoder(SAEModule):
         self.b_dec_awaits_data = False
 
     def _location(self, samples: Tensor) -> Float[Tensor, " d"]:
-        return self.b_dec_init.location(samples[: self.b_dec_init.n_samples()]).cpu()
+        samples = samples[: self.b_dec_init.n_samples()]
+        columns = self.columns or {"": slice(None)}
+        return torch.cat([self.b_dec_init.location(samples[:, own]).cpu() for own in columns.values()])
 
     # Encode and decode
     # ----------------------------------------------------------------------------------------------------------------
@@ -337,7 +357,7 @@ class SparseAutoencoder(SAEModule):
         return x * self.input_scale, norm
 
     @property
-    def output_scale(self) -> Float[Tensor, ""]:
+    def output_scale(self) -> Float[Tensor, "..."]:
         """Scale of what is reconstructed: that of the input, of a transcoder that of its target."""
         return self.target_scale if self.is_transcoder else self.input_scale
 
@@ -607,7 +627,12 @@ class SparseAutoencoder(SAEModule):
         return x_hat, {"loss": mse, "mse": mse}
 
     def weighted_by_norms(self, values: Float[Tensor, " nnz"], code: Code) -> Float[Tensor, " nnz"]:
-        """Return latents as a penalty counts them: times the norms of their directions, unless these are 1."""
+        """Return latents as a penalty counts them: times the norms of their directions, unless these are 1.
+
+        Those of a crosscoder count by the sum of the norms over parts.
+        """
+        if len(self.columns) > 1:
+            return values * code.of_latents(norms_by_part(self.W_dec, self.columns).sum(0))
         if self.unit_norm_decoder:
             return values
         return values * code.of_latents(torch.linalg.vector_norm(self.W_dec, dim=1))
@@ -700,7 +725,10 @@ class SparseAutoencoder(SAEModule):
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments that decide what the SAE computes; together with the tensors they are the SAE."""
-        own = {"d_out": self.d_out, "skip": self.skip} if self.is_transcoder else {}
+        own: dict[str, Any] = {"d_out": self.d_out, "skip": self.skip} if self.is_transcoder else {}
+        if self.columns:
+            widths = {part: columns.stop - columns.start for part, columns in self.columns.items()}
+            own = {"crosscoder": True, "widths": widths}
         return {
             "d_in": self.d_in,
             **own,

@@ -116,7 +116,8 @@ class TrueFeatures(DecoderInit):
     """The true features of synthetic data: the start of an oracle.
 
     With fewer latents than features, the features that fire most often; with more, the other latents are isotropic. Of
-    a transcoder the decoder has the directions of the answer, the encoder those of what is read.
+    a transcoder the decoder has the directions of the answer, the encoder those of what is read; of a crosscoder both
+    have those of all parts side by side, whose activations should be of one scale.
     """
 
     def __init__(self) -> None:
@@ -142,7 +143,7 @@ class TrueFeatures(DecoderInit):
         by_frequency = source.firing_probabilities.argsort(descending=True, stable=True)
         rows = source.features[by_frequency]
         columns = columns_by_part(getattr(datamodule, "hook_widths", {}))
-        self._read = rows[:, columns[part]] if part in columns else rows
+        self._read = rows[:, columns[part]] if part in columns else normalize(rows, dim=1) if columns else rows
         self.features = rows[:, columns[target]] if target else self._read
 
     def of_encoder(self) -> "TrueFeatures":

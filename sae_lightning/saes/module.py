@@ -73,7 +73,7 @@ class Step:
         code: their latents.
         x_hat: [batch, d_out] reconstruction in the units of the target.
         target: [batch, d_out] raw activations that are reconstructed: those that were read, unless the member is a
-            transcoder.
+            transcoder; of a crosscoder scaled, since otherwise the part with the largest norms would stand for all.
     """
 
     x: Tensor
@@ -230,6 +230,8 @@ class SAEModule(LightningModule, ABC):
             why = (
                 "model.targets has no pair for each; name both sides, such as gaussian_mlp_in: gaussian_mlp_out"
                 if self.targets
+                else "a crosscoder would take them for more parts of one code"
+                if any(sae.crosscoder for sae in self.all_members.values())
                 else "a lone SAE would read activations and nulls side by side, as one; take a SanityPanel, which "
                 "trains SAEs for each"
             )
@@ -345,7 +347,10 @@ class SAEModule(LightningModule, ABC):
         for member, sae in self.members.items():
             x = self.activations_for(member, batch)
             target, code = self.target_for(member, batch), sae.encode(x)
-            steps[member] = Step(x, code, sae.decode(code), x if target is None else target)
+            x_hat, target = sae.decode(code), x if target is None else target
+            if sae.crosscoder:
+                x_hat, target = x_hat * sae.input_scale, target * sae.input_scale
+            steps[member] = Step(x, code, x_hat, target)
         return steps
 
     test_step = validation_step  # type: ignore[assignment]

@@ -17,7 +17,7 @@ from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs
 from sae_lightning.metrics.nonnegative_pursuit import ROUNDS, Pursued, add_entries, pursue_nonnegative
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.transcoder import refuse_transcoders
+from sae_lightning.saes.transcoder import refuse_several_hooks
 
 _NOT_TRAINED = "the latents of a Pursuit are found by matching pursuit and not learned: train another variant"
 _SHARE_FOUND = 0.98
@@ -44,7 +44,7 @@ class Pursuit(SparseAutoencoder):
 
     def __init__(self, d_in: int, l0: float = 32.0, rounds: int = ROUNDS, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(d_in, **kwargs)
-        refuse_transcoders([self], "a Pursuit")
+        refuse_several_hooks([self], "a Pursuit")
         check_whole(1, rounds=rounds)
         for name in ("apply_b_dec_to_input", "unit_norm_decoder"):
             if not getattr(self, name):

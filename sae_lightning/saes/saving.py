@@ -3,7 +3,8 @@
 Under `dead` `sae.json` lists the latents that were dead when the SAE was saved; under `provenance` it says what the SAE
 is of: activations (model, a fingerprint of its weights, hook), data, training, and what was measured of it last.
 Format 1 has no provenance, format 2 no `input_norm` and no `unit_norm_decoder`; format 4, which transcoders have, is
-format 3 with `d_out`, `skip` and the scale of the target beside that of the input.
+format 3 with `d_out`, `skip` and the scale of the target beside that of the input; format 5, which crosscoders have, is
+format 3 with the widths of the parts, and the scale of each column in `input_scale`, which is not folded in.
 """
 
 import json
@@ -25,10 +26,13 @@ from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.finite import refuse_non_finite
 from sae_lightning.saes.inputs import non_finite
 from sae_lightning.saes.stated import stated_of
+from sae_lightning.saes.transcoder import refuse_crosscoders
 from sae_lightning.whole_files import whole_file, write_whole
 
-FORMAT, FORMAT_VERSION, SAE_FORMAT_VERSION = "sae_lightning", 4, 3
-"""The newest version of the format, and the one that SAEs are written in: an older version still reads them."""
+FORMAT, FORMAT_VERSION = "sae_lightning", 5
+"""The newest version of the format, in which crosscoders are written."""
+SAE_FORMAT_VERSION, TRANSCODER_FORMAT_VERSION = 3, 4
+"""Those that SAEs and transcoders are written in: older versions still read them."""
 _EXPECTED = "expected the sae.json and sae.safetensors that `sae fit` or SparseAutoencoder.save left there"
 
 TRAINING_ONLY = ("samples_since_fired", "last_smallest", "log_factor")
@@ -43,7 +47,8 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
     With s x the scaled input, biases and thresholds are divided by s. The function stays the same, decoder directions
     stay unit vectors, and latents are in the units of the activations (the convention of dictionary_learning). Of a
     transcoder whose answer is scaled by t, the encoder and the skip path are multiplied by s / t and biases and
-    thresholds divided by t, so that directions stay unit vectors and latents are in the units of the answer.
+    thresholds divided by t, so that directions stay unit vectors and latents are in the units of the answer. The scales
+    of a crosscoder are kept: folded in, they would weigh the norms of its parts by those of the activations.
 
     Args:
         sae: not changed.
@@ -57,14 +62,13 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
             "nothing to save: this SAE takes its start from data, call initialise(seed, samples) or train it"
         )
     refuse_non_finite(sae, f"the SAE for {folder}")
-    target_scale = {"target_scale": float(sae.target_scale)} if sae.is_transcoder else {}
     manifest = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION if sae.is_transcoder else SAE_FORMAT_VERSION,
+        "format_version": _format_version(sae),
         "class": type(sae).__name__,
         "policy": sae.policy_name,
         "settings": sae.settings(),
-        "fold": {"convention": "E||x||^2 = 1, into the biases", "scale": float(sae.input_scale)} | target_scale,
+        "fold": _fold(sae),
         "dead": sae.dead.nonzero()[:, 0].tolist(),
         "provenance": dict(sae.provenance),
     }
@@ -72,6 +76,18 @@ def save(sae: SparseAutoencoder, folder: Path) -> None:
     with whole_file(folder / "sae.safetensors") as part:
         save_file(_apart(tensors_to_save(sae)), part)
     write_whole(folder / "sae.json", text)
+
+
+def _format_version(sae: SparseAutoencoder) -> int:
+    return FORMAT_VERSION if sae.columns else TRANSCODER_FORMAT_VERSION if sae.is_transcoder else SAE_FORMAT_VERSION
+
+
+def _fold(sae: SparseAutoencoder) -> dict[str, Any]:
+    """Say which scale the tensors are without."""
+    if sae.columns:
+        return {"convention": "none: input_scale has the scale of each column", "scale": 1.0}
+    target_scale = {"target_scale": float(sae.target_scale)} if sae.is_transcoder else {}
+    return {"convention": "E||x||^2 = 1, into the biases", "scale": float(sae.input_scale)} | target_scale
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,7 +101,7 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def tensors_to_save(sae: SparseAutoencoder) -> dict[str, Tensor]:
-    """Return the tensors of `sae.safetensors`, the scale of the input folded in, where they are.
+    """Return the tensors of `sae.safetensors`, the scale of the input folded in unless it has parts, where they are.
 
     Raises:
         ValueError: if the SAE is split over ranks.
@@ -96,6 +112,8 @@ def tensors_to_save(sae: SparseAutoencoder) -> dict[str, Tensor]:
             "all ranks, and save what it returns on the first"
         )
     tensors = {name: tensor for name, tensor in sae.state_dict().items() if _is_kept(name)}
+    if sae.columns:
+        return tensors
     one = torch.ones_like(sae.input_scale)
     tensors.update({name: tensors[name] / sae.output_scale for name in sae.in_scaled_units}, input_scale=one)
     if sae.is_transcoder:
@@ -160,7 +178,12 @@ def from_stored(stored: StoredSAE, where: str) -> SparseAutoencoder:
 
 
 def to_stored(sae: SparseAutoencoder) -> StoredSAE:
-    """Return an SAE as an adapter writes it, its scale folded in, with what is known of its training."""
+    """Return an SAE as an adapter writes it, its scale folded in, with what is known of its training.
+
+    Raises:
+        ValueError: if it is a crosscoder, which no adapter writes.
+    """
+    refuse_crosscoders([sae], "the format of another library")
     tensors = tensors_to_save(sae)
     computed = {name: value for name, value in sae.settings().items() if name not in ("d_in", "d_sae", "seed")}
     del computed["unit_norm_decoder"]

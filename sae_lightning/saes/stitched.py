@@ -19,7 +19,7 @@ from sae_lightning.kernels import PreActs
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.bias_init import Zero
 from sae_lightning.saes.gated import Gated
-from sae_lightning.saes.transcoder import refuse_transcoders
+from sae_lightning.saes.transcoder import refuse_several_hooks
 
 _NOT_TRAINED = "a Stitched SAE is put together by `sae stitch --save` and not trained: take another variant"
 
@@ -44,7 +44,7 @@ class Stitched(SparseAutoencoder):
             raise ValueError(
                 f"small has d_in={small.d_in} and large d_in={large.d_in}: expected SAEs of the same activations"
             )
-        refuse_transcoders([small, large], "a Stitched SAE")
+        refuse_several_hooks([small, large], "a Stitched SAE")
         refuse_input_norm(small, "small")
         refuse_input_norm(large, "large")
         super().__init__(

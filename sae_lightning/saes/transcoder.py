@@ -127,3 +127,19 @@ def refuse_transcoders(saes: Iterable["SparseAutoencoder"], what: str) -> None:
             f"{what} takes what an SAE answers for what it read, and a transcoder answers at another place of the "
             "model: leave it out, or give an SAE"
         )
+
+
+def refuse_crosscoders(saes: Iterable["SparseAutoencoder"], what: str) -> None:
+    """Refuse crosscoders where it is not known yet what a question means for them, see `refuse_transcoders`."""
+    if any(sae.crosscoder for sae in saes):
+        raise ValueError(
+            f"{what} takes an SAE of one place of a model, and a crosscoder reads and answers at several: leave it "
+            "out, or give an SAE"
+        )
+
+
+def refuse_several_hooks(saes: Iterable["SparseAutoencoder"], what: str) -> None:
+    """Refuse transcoders and crosscoders."""
+    saes = list(saes)
+    refuse_transcoders(saes, what)
+    refuse_crosscoders(saes, what)

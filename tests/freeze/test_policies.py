@@ -11,14 +11,17 @@ from sae_lightning.freeze import (
     FrozenDecoder,
     FrozenEncoder,
     NoFreeze,
+    SeparateParts,
     SoftFrozenDecoder,
     SoftFrozenEncoder,
+    TiedAtRandom,
     Untrained,
 )
 from sae_lightning.members import Member
 from sae_lightning.saes import TopK
 
-POLICIES = FreezePolicy.__subclasses__()
+POLICIES = [one for one in FreezePolicy.__subclasses__() if one not in (SeparateParts, TiedAtRandom)]
+"""All but those of crosscoders alone."""
 FROZEN = {
     NoFreeze: [],
     SoftFrozenDecoder: [],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch.nn.functional import normalize
-from training import VARIANTS
+from training import SETTINGS, VARIANTS, steps
 
 from sae_lightning.saes import (
     BatchTopK,
@@ -19,14 +19,6 @@ from sae_lightning.saes import (
 from sae_lightning.saes.aux_k import aux_k_loss, with_dead_latents
 
 D_IN, D_OUT, D_SAE, BATCH = 6, 5, 24, 16
-SETTINGS = {
-    TopK: {"k": 5},
-    BatchTopK: {"k": 5},
-    MatryoshkaBatchTopK: {"k": 5},
-    ReLU: {"l1_coefficient": 0.07},
-    Gated: {"l1_coefficient": 0.07},
-    JumpReLU: {"initial_threshold": 0.5, "bandwidth": 0.6, "scale_input": False},
-}
 
 
 def dense_loss(sae, x, y):
@@ -103,14 +95,6 @@ def test_dead_latents_learn_from_what_is_left_of_the_target():
     *_, dead_latents = with_dead_latents(dead, sae.W_enc, sae.b_enc, sae.W_dec)
     assert aux_k_loss(inputs, residual, dead_latents, None) == losses["aux"]
     torch.testing.assert_close(losses["loss"], losses["mse"] + 0.5 * losses["aux"])
-
-
-def steps(sae, x, *target):
-    optimizer = torch.optim.Adam(sae.parameters(), lr=1e-2)
-    for step in range(6):
-        sae.losses(x, step, *target)["loss"].backward()
-        sae.step(optimizer)
-    return sae
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.__name__)
