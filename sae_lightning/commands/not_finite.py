@@ -21,8 +21,8 @@ def say_not_finite(runs: "Iterable[Run]") -> None:
         members: dict[str, list[Member]] = {}
         for member, names in metrics.items():
             members.setdefault(", ".join(names), []).append(member)
-        for names, lacking in members.items():
+        for lacked, lacking in members.items():
             sys.stderr.write(
-                f"{run.folder}: no finite value of {names} for {', '.join(map(str, lacking))}: shown as - and left out "
+                f"{run.folder}: no finite value of {lacked} for {', '.join(map(str, lacking))}: shown as - and left out "
                 "of the verdict\n"
             )
