@@ -268,6 +268,8 @@ def test_a_lone_transcoder_reads_both_hooks_from_a_cache(tmp_path, capsys):
     own = run.load(member)
     assert own.threshold > 0
     assert [own.provenance[side]["hook"] for side in ("activations", "target")] == list(hooks.values())
+    ends = f"read mlp_in ({hooks['mlp_in']}), answer at mlp_out ({hooks['mlp_out']})"
+    assert dict(provenance(run))["Transcoders"] == ends
     capsys.readouterr()
     main(["inspect", str(run.sae_folder(member)), f"--config={tmp_path / 'data.yaml'}", "--n_tokens=128",
           f"--out={tmp_path / 'found.json'}"])  # fmt: skip

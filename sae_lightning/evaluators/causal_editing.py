@@ -29,8 +29,7 @@ from sae_lightning.causal.prompts import EntityPrompt, EntityPrompts
 from sae_lightning.causal.questions import ask, entity_activations, is_correct
 from sae_lightning.causal.swaps import KnownPrompts, Swaps, known_prompts
 from sae_lightning.checks import check_whole
-from sae_lightning.evaluators.base import evaluated_members
-from sae_lightning.evaluators.editing import EditAccuracy, Editing, SwapsOfDraw
+from sae_lightning.evaluators.editing import EditAccuracy, Editing, SwapsOfDraw, edited_members
 from sae_lightning.evaluators.edits import check_one_hook
 from sae_lightning.evaluators.repeats import seed_of
 from sae_lightning.evaluators.scores import Scores
@@ -240,7 +239,7 @@ class CausalEditing(TextEvaluator, Editing):
             with reader.source.same_inputs():
                 accuracy = self.edit_accuracy(repeat, trainer, module, x_train, x_test, loss, is_pair_correct)
             scores.append([*self.editing_scores(repeat, accuracy), *self._scores_of_attributes(repeat, accuracy)])
-            scores[-1] += self._scores_of_model(repeat, list(evaluated_members(trainer, module)))
+            scores[-1] += self._scores_of_model(repeat, list(edited_members(trainer, module)))
         return scores
 
     def _scores_of_attributes(self, repeat: int, accuracy: EditAccuracy) -> Iterator[Scores]:

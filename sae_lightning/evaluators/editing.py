@@ -23,12 +23,13 @@ from sae_lightning.causal.masks import Coordinates, train_mask
 from sae_lightning.causal.swaps import Swaps
 from sae_lightning.checks import check_above, check_whole
 from sae_lightning.distributed import world_size
-from sae_lightning.evaluators.base import evaluate_across_ranks, evaluated_members
+from sae_lightning.evaluators.base import datamodule_of, evaluate_across_ranks, evaluated_members
 from sae_lightning.evaluators.latent_scores import LatentScores
 from sae_lightning.evaluators.repeats import Repeated, seed_of
 from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member, by_part
 from sae_lightning.metric import Metric
+from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule
 
 M = TypeVar("M")
@@ -106,7 +107,7 @@ class Editing(Repeated):
             is_correct: of test pairs.
         """
         edits: dict[Member, _Edit] = {}
-        members = evaluated_members(trainer, module)
+        members = edited_members(trainer, module)
         for part, members_of_part in by_part(members).items():
             hook = module.targets.get(part, part)
             sides = [_sides(module, members_of_part[0], x) for x in (x_train, x_test)]
@@ -214,6 +215,13 @@ class _Edit:
     test: Tensor
     hook: str
     mask: Tensor | None = None
+
+
+def edited_members(trainer: Trainer, module: SAEModule) -> dict[Member, SparseAutoencoder]:
+    """Return the members whose latents are edited: nulls of several hooks together have no hook to be edited alone."""
+    datamodule = datamodule_of(trainer)
+    joint = datamodule.null_parts if datamodule is not None and datamodule.hook_widths else ()
+    return {member: sae for member, sae in evaluated_members(trainer, module).items() if member.part not in joint}
 
 
 def said_how_long(name: str, n: int, measure: Callable[[Member, M], T]) -> Callable[[Member, M], T]:

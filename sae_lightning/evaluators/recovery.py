@@ -185,7 +185,8 @@ class Recovery(Evaluator):
     def _features_of(self, part: str) -> Tensor:
         """Return the true features in a part of the activations; null versions are compared with those of the data."""
         widths = self._datamodule.hook_widths
-        return self._features[:, columns_by_part(widths)[part]] if part in widths else self._features
+        _, hook = self._datamodule.nulls_of_parts.get(part, ("", part))
+        return self._features[:, columns_by_part(widths)[hook]] if hook in widths else self._features
 
     def _written(self, part: str, sae: SparseAutoencoder | None = None) -> Tensor:
         """Return the true features in what members that read a part reconstruct, scaled as a crosscoder scales it."""

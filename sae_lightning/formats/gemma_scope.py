@@ -160,7 +160,7 @@ def _read_second(place: Place, path: Path, assumed: Mapping[str, Any]) -> Stored
     _refuse_tensors(place, path, is_transcoder)
     layout = of_transcoder(_LAYOUT) if is_transcoder else _LAYOUT
     if config.get("affine_connection", _AFFINE in place.tensors(path)):
-        layout |= {"W_skip": (_AFFINE, "d o")}
+        layout = layout | {"W_skip": (_AFFINE, "d o")}
     tensors, dtype, folds = _take(place, path, layout, config)
     return _stored(tensors, dtype, folds, stated, is_transcoder, notes=tuple(notes), assumed=used, config=config)
 

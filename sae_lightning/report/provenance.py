@@ -47,9 +47,17 @@ def _sae(run: Run) -> str:
 
 
 def _ends(run: Run) -> list[str]:
-    """Return what transcoders read and where they answer, by the names of the hooks and where these are known."""
+    """Return what transcoders read and where they answer, names and, where they are known, hooks.
+
+    Data from a cache do not name the hooks, and the exported transcoders do.
+    """
     hooks = run.data["init_args"].get("hook")
-    named = {name: f"{name} ({hook})" for name, hook in hooks.items()} if isinstance(hooks, Mapping) else {}
+    hooks = dict(hooks) if isinstance(hooks, Mapping) else {}
+    for member, folder in run.saes.items() if run.targets else ():
+        said = _manifest(folder).get("provenance", {})
+        sides = {member.part: said.get("activations"), run.targets.get(member.part): said.get("target")}
+        hooks |= {name: side["hook"] for name, side in sides.items() if side and "hook" in side}
+    named = {name: f"{name} ({hook})" for name, hook in hooks.items()}
     return [
         f"read {named.get(source, source)}, answer at {named.get(target, target)}"
         for source, target in run.targets.items()
@@ -58,8 +66,13 @@ def _ends(run: Run) -> list[str]:
 
 
 def _size(folder: Path) -> tuple[int, int]:
-    settings = json.loads((folder / "sae.json").read_text(encoding="utf-8"))["settings"]
+    settings = _manifest(folder)["settings"]
     return settings["d_in"], settings["d_sae"]
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / "sae.json").read_text(encoding="utf-8"))
+    return manifest
 
 
 def _training(run: Run) -> str:

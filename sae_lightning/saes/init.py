@@ -129,7 +129,7 @@ class TrueFeatures(DecoderInit):
         return 1
 
     def prepare(self, datamodule: Any, part: str = "", target: str = "") -> None:
-        """Take the features of a synthetic source, most frequent first.
+        """Take the features of a synthetic source, most frequent first; of a null those of the data.
 
         Raises:
             ValueError: if the data have no true features.
@@ -143,8 +143,10 @@ class TrueFeatures(DecoderInit):
         by_frequency = source.firing_probabilities.argsort(descending=True, stable=True)
         rows = source.features[by_frequency]
         columns = columns_by_part(getattr(datamodule, "hook_widths", {}))
-        self._read = rows[:, columns[part]] if part in columns else normalize(rows, dim=1) if columns else rows
-        self.features = rows[:, columns[target]] if target else self._read
+        nulls = getattr(datamodule, "nulls_of_parts", {})
+        read, written = (nulls.get(one, ("", one))[1] for one in (part, target))
+        self._read = rows[:, columns[read]] if read in columns else normalize(rows, dim=1) if columns else rows
+        self.features = rows[:, columns[written]] if target else self._read
 
     def of_encoder(self) -> "TrueFeatures":
         """Return the directions of the same features in what is read."""

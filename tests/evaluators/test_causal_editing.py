@@ -139,10 +139,16 @@ class TwoHooks(ToySource):
 
 
 class Transcoders(Members):
-    targets = {"read": "answer"}
+    targets = {"read": "answer", "null_read": "null_answer"}
 
     def target_for(self, member, activations):
         return activations[:, D_IN:]
+
+
+class NullsOfBothHooks(Data):
+    null_parts, noise_parts = ("null_read", "null_answer"), ()
+    hook_widths = {"read": D_IN, "answer": D_IN}
+    widths = hook_widths | {"null_read": D_IN, "null_answer": D_IN}
 
 
 def test_a_transcoder_stands_in_where_it_answers(trainer):
@@ -151,15 +157,16 @@ def test_a_transcoder_stands_in_where_it_answers(trainer):
     sae.initialise(0)
     sae.W_dec.copy_(torch.eye(D_IN))
     sae.W_enc.copy_(torch.eye(D_IN).flip(0) / 3)
-    data = Data()
+    data = NullsOfBothHooks()
     data.source = TwoHooks()
     run = trainer(CausalEditing(ToyPrompts(), **SETTINGS))
-    run.validate(Transcoders({"read/aligned/0": sae}), data, verbose=False)
+    run.validate(Transcoders({"read/aligned/0": sae, "null_read/aligned/0": sae}), data, verbose=False)
     logged = {name: float(value) for name, value in run.callback_metrics.items()}
     for policy in ("aligned/0", "neurons/0"):
         assert [logged[f"val/causal_{kind}@read/{policy}"] for kind in ("cause", "isolation")] == [1, 1], policy
     assert logged["val/causal_cause@read/full_swap/0"] == 1
     assert set(data.source.hooks) == {"read", "answer"}, "the first where nothing is edited"
+    assert not any("null_read/aligned" in name for name in logged), "a null of both hooks has none that is edited alone"
 
 
 def test_items_make_up_the_scores(trainer):

@@ -11,7 +11,7 @@ from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import TopK, TrueFeatures
-from sae_lightning.sources import ConstantProbability
+from sae_lightning.sources import ConstantProbability, ShuffledHooks
 
 D_IN, D_SAE = 6, 24  # of conftest.py
 
@@ -45,10 +45,11 @@ def test_the_true_dictionary_recovers_all_and_a_random_one_is_at_chance(panel, d
 
 def test_a_transcoder_is_compared_with_what_it_reads_and_what_it_writes(trainer):
     data = SyntheticDataModule(
-        ConstantProbability(0.2), D_IN, 10, batch_size=16, train_samples=160, val_samples=160, d_answer=5
-    )
+        ConstantProbability(0.2), D_IN, 10, batch_size=16, train_samples=160, val_samples=160, d_answer=5,
+        nulls={"noise": ShuffledHooks()},
+    )  # fmt: skip
     x, _ = data.source.sample(4)
-    assert (data.widths, x.shape) == ({"read": D_IN, "answer": 5}, (4, D_IN + 5))
+    assert (data.hook_widths, x.shape) == ({"read": D_IN, "answer": 5}, (4, D_IN + 5))
     for part in data.source.features.split([D_IN, 5], 1):
         torch.testing.assert_close(part.norm(dim=1), torch.ones(10))
     panel = SanityPanel(
@@ -57,7 +58,7 @@ def test_a_transcoder_is_compared_with_what_it_reads_and_what_it_writes(trainer)
         {"oracle": FrozenDecoder(), "frozen_encoder": FrozenEncoder(), "shuffled": NoFreeze()},
         {"oracle": TrueFeatures(), "shuffled": TrueFeatures()},
         widths=data.widths,
-        targets={"read": "answer"},
+        targets={"read": "answer", "noise_read": "noise_answer"},
     )
     evaluator = Recovery()
     run = trainer(evaluator, max_steps=1)
@@ -74,6 +75,8 @@ def test_a_transcoder_is_compared_with_what_it_reads_and_what_it_writes(trainer)
     assert logged("same_latent_reads_and_writes", "shuffled") == 0
     assert logged("mean_best_cosine_read", "oracle") > 0.99
     assert logged("mean_best_cosine_read", "frozen_encoder") < 0.95
+    of_null = run.callback_metrics["val/mean_best_cosine@noise_read/oracle/0"].item()
+    assert of_null == pytest.approx(1, abs=1e-5), "of a null the features are those of the data, side by side"
     floors = {scores.metric.name: scores.floor for scores in evaluator.scores(run, panel, "val")}
     assert floors["same_latent_reads_and_writes"][Member("oracle", 0, "read")] == 1 / D_SAE
 

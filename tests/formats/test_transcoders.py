@@ -51,10 +51,13 @@ def scopium(folder):
     return llamascopium.saved(folder, own, **LLAMA)
 
 
-def assert_is_transcoder(folder, latents, answer, hooks, x=X):
-    assert_computes(folder, x, latents, answer)
+def assert_is_transcoder(folder, latents, answer, hooks):
+    """It computes this, says what it reads and where it answers, and stays so when it is saved as one of ours."""
+    assert_computes(folder, X, latents, answer)
     sae = SparseAutoencoder.load(folder)
     assert sae.is_transcoder
+    sae.save(folder / "ours")
+    assert torch.equal(SparseAutoencoder.load(folder / "ours")(X), sae(X))
     stated = sae.provenance["imported"]["stated"]
     assert (stated.get("hook"), stated.get("target")) == hooks
 
