@@ -243,6 +243,7 @@ def test_inspect_measures_a_transcoder_on_two_files(run, capsys, tmp_path):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:.* is withheld")  # what a model of random weights does without its MLP
 def test_a_lone_transcoder_reads_both_hooks_from_a_cache(tmp_path, capsys):
     """Matryoshka with AuxK by the command; what it exports is measured again at the hooks that it names."""
     sizes = {"batch_size": 64, "train_samples": 1024, "val_samples": 128, "loss_samples": 128, "buffer_samples": 256}
