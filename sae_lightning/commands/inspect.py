@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sae_lightning.inspection.report import Inspection
+    from sae_lightning.saes import SparseAutoencoder
 
 
 def main(args: list[str]) -> None:
