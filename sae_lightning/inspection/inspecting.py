@@ -97,9 +97,9 @@ def _other_hooks(
 
 
 def _loss_recovered(datamodule: ActivationDataModule, sae: SparseAutoencoder) -> float | None:
-    parts = tuple(datamodule.widths) if sae.is_transcoder else ("",)
-    member = Member(TRAINED, sae.seed, parts[0])
-    module = ExportedSAEs({member: sae}, datamodule.widths, {parts[0]: parts[1]} if sae.is_transcoder else {})
+    source, target = datamodule.widths if sae.is_transcoder else ("", "")
+    member = Member(TRAINED, sae.seed, source)
+    module = ExportedSAEs({member: sae}, datamodule.widths, {source: target} if sae.is_transcoder else {})
     [losses] = token_losses(datamodule, module.to(sae.W_dec.device)).values()
     cross_entropy = {name: loss.compute()["ce"] for name, loss in losses.items()}
     recovered = recovered_compute(cross_entropy[member], cross_entropy["mean"], cross_entropy["clean"], _LEAST_GAP)

@@ -155,6 +155,14 @@ def test_what_contradicts_itself_is_refused(tmp_path, write, expected):
         formats.read(write(tmp_path / "sae"))
 
 
+def test_saelens_says_that_what_is_written_was_centred(tmp_path):
+    hooks = {"hook_name": "blocks.8.ln2.hook_normalized", "hook_name_out": "blocks.8.hook_mlp_out"}
+    loaded = {"model_name": "gpt2-small", "model_from_pretrained_kwargs": {"center_writing_weights": True}}
+    stored = formats.read(saelens.folder(tmp_path, "transcoder", d_out=D_IN, metadata=hooks | loaded))
+    assert "of gpt2-small with centred writing weights" in stored.notes[0]
+    assert formats.read(saelens.folder(tmp_path, "transcoder", d_out=D_IN, metadata=hooks)).notes == ()
+
+
 # What we write
 # --------------------------------------------------------------------------------------------------------------------
 
