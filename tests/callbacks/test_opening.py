@@ -1,0 +1,41 @@
+"""What a run says before its first step: the SAEs, the activations and how many of them."""
+
+from functools import partial
+
+from sae_lightning.callbacks.opening import activations_in_words, saes_in_words, samples_in_words
+from sae_lightning.datamodules import SyntheticDataModule
+from sae_lightning.freeze import FrozenDecoder, NoFreeze
+from sae_lightning.panel import SanityPanel
+from sae_lightning.saes import JumpReLU, ReLU, TargetL0, TopK
+from sae_lightning.sources import GaussianMatched
+
+SMALL = partial(TopK, k=2, d_sae=16)
+POLICIES = {"frozen_decoder": FrozenDecoder(), "trained": NoFreeze()}
+
+
+def test_a_lone_sae_and_the_l0_that_it_has_or_holds():
+    assert saes_in_words(SMALL(8)) == "TopK; 16 latents of width 8; l0 2"
+    assert saes_in_words(ReLU(8, d_sae=1024)) == "ReLU; 1,024 latents of width 8"
+    assert saes_in_words(JumpReLU(8, d_sae=16, penalty=TargetL0(3.5))).endswith("; l0 3.5")
+
+
+def test_a_panel_is_the_product_of_policies_seeds_and_parts():
+    panel = SanityPanel(8, SMALL, POLICIES, seeds=[0, 1])
+    product = "4 TopK (2 policies x 2 seeds): trained, frozen_decoder"
+    assert saes_in_words(panel) == f"{product}; 16 latents of width 8; l0 2"
+    with_null = SanityPanel(16, SMALL, {"trained": NoFreeze()}, seeds=[0, 1], widths={"": 8, "gaussian": 8})
+    assert saes_in_words(with_null).startswith("4 TopK (2 seeds x 2 hooks or nulls); 16 latents")
+
+
+def test_saes_that_are_measured_stand_beside(tmp_path):
+    SMALL(8).save(tmp_path)
+    panel = SanityPanel(8, policies={}, references={"published": str(tmp_path)}, control_samples=8)
+    assert saes_in_words(panel) == "measured: published"
+
+
+def test_where_activations_come_from_and_how_many_there_are():
+    sizes = {"d_in": 8, "n_features": 16, "batch_size": 16, "train_samples": 32_000, "val_samples": 64}
+    data = SyntheticDataModule(**sizes, nulls={"gaussian": GaussianMatched()})
+    assert activations_in_words(data) == "SyntheticDataModule, null data gaussian"
+    assert samples_in_words(data, trains=True) == f"32,000 {data.unit} in batches of 16; 64 held out"
+    assert samples_in_words(data, trains=False) == "64 held out"
