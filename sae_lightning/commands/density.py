@@ -27,6 +27,7 @@ from sae_lightning.runs import Run
 from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import knows_its_activations
+from sae_lightning.saes.transcoder import refuse_crosscoders
 from sae_lightning.whole_files import set_aside, write_whole
 
 _LEAST_TOKENS = 256
@@ -99,7 +100,7 @@ def _read_saes(run: Run) -> dict[Member, SparseAutoencoder]:
     """Read the exported SAEs of a run in evaluation mode; of a run with nulls the real ones.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none, or they are crosscoders.
     """
     # Random directions are drawn for one policy after another, so their order decides the numbers: it is that of names.
     members = sorted((member for member in run.saes if not member.part), key=str)
@@ -108,7 +109,9 @@ def _read_saes(run: Run) -> dict[Member, SparseAutoencoder]:
         raise ValueError(
             f"--run {run.folder}: no SAEs in {run.folder / SAES_FOLDER}, which a finished fit leaves{several}"
         )
-    return {member: run.load(member).eval() for member in members}
+    saes = {member: run.load(member).eval() for member in members}
+    refuse_crosscoders(saes.values(), "sae density --run")
+    return saes
 
 
 def _check(settings: Namespace) -> None:

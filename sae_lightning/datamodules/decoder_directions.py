@@ -29,6 +29,7 @@ from sae_lightning.members import Member
 from sae_lightning.provenance import refuse_other_activations, sampled_fingerprint
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.saving import dead_latents
+from sae_lightning.saes.transcoder import refuse_crosscoders
 from sae_lightning.sources import Null, NullSource
 
 _N_COMPARED, _SAME_COSINE = 8, 0.99
@@ -148,11 +149,12 @@ def _read(
     """Return unit rows, which of them are of dead latents, by folder the first directions of the start, provenance.
 
     Raises:
-        ValueError: if there is no folder, one comes twice, or they are of different activations.
+        ValueError: if there is no folder, one comes twice, they are of different activations, or crosscoders.
     """
     if not saes or len(set(saes)) != len(saes):
         raise ValueError(f"saes={list(saes)}: expected one folder or more, each once, such as [RUN/saes/trained/0]")
     loaded = {folder: SparseAutoencoder.load(folder) for folder in saes}
+    refuse_crosscoders(loaded.values(), "DecoderDirections")
     parts = {folder: _directions(Path(folder), sae, drop_dead) for folder, sae in loaded.items()}
     if len({sae.d_in for sae in loaded.values()}) > 1:
         different = ", ".join(f"{folder} has d_in={sae.d_in}" for folder, sae in loaded.items())

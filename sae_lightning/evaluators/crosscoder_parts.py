@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from sae_lightning.checks import check_whole
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.evaluators.base import Evaluator, datamodule_of, log_histogram
@@ -91,12 +92,18 @@ class CrosscoderParts(Evaluator):
     Floors of explained variance are 0, those of predicting the mean.
 
     Args:
+        samples_per_dimension: training activations for the linear maps, per dimension of the widest part, 5 or more.
         every_n_validations: 1 or more; the last validation always counts.
     """
 
     declares = (explained_of("PART"), explained_from("PART", "OTHER"), share_in("PART"), SHARED_LATENTS)
     takes_split = True
     takes_crosscoders = True
+
+    def __init__(self, samples_per_dimension: int = SAMPLES_PER_DIMENSION, every_n_validations: int = 1) -> None:
+        super().__init__(every_n_validations)
+        check_whole(5, samples_per_dimension=samples_per_dimension)
+        self.samples_per_dimension = samples_per_dimension
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there are crosscoders of several parts."""
@@ -126,7 +133,7 @@ class CrosscoderParts(Evaluator):
     def _fit_maps(self, datamodule: ActivationDataModule, module: SAEModule) -> None:
         """Fit the linear maps between parts, the same on every rank."""
         sae = next(iter(module.all_members.values()))
-        samples = datamodule.calibration_sample(SAMPLES_PER_DIMENSION * sae.d_in)
+        samples = datamodule.calibration_sample(self.samples_per_dimension * max(sae.widths.values()))
         for pair in permutations(sae.columns, 2):
             part, source = (samples[:, sae.columns[name]] for name in pair)
             [self._maps[pair]] = fit_linear_maps(source, part, (None,))

@@ -21,6 +21,7 @@ from sae_lightning.provenance import refuse_other_activations
 from sae_lightning.runs import Run
 from sae_lightning.runs.run import SAES_FOLDER
 from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.crosscoder import norm_shares
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.saes.stated import stated_of
 from sae_lightning.saes.transcoder import refuse_several_hooks
@@ -125,6 +126,8 @@ def _of_weights(
     if not 0 <= latent < sae.d_sae:
         raise ValueError(f"LATENT {latent}: {name} has {sae.d_sae} latents; expected 0 to {sae.d_sae - 1}")
     dead, stated = dead_latents(where), stated_of(sae.provenance) if sae.is_transcoder else {}
+    hook = sae.provenance.get("activations", {}).get("hook")
+    shares = norm_shares(sae.W_dec.detach()[latent][None], sae.columns)[:, 0].tolist() if sae.crosscoder else []
     return {
         "run": str(where),
         "member": name,
@@ -133,6 +136,10 @@ def _of_weights(
         "dead": None if dead is None else latent in dead,
         "reads": stated.get("hook"),
         "answers_at": stated.get("target"),
+        "parts": [
+            {"part": part, "hook": hook.get(part) if isinstance(hook, dict) else None, "norm_share": share}
+            for part, share in zip(sae.columns, shares, strict=True)
+        ],
         "neighbours": [asdict(neighbour) for neighbour in neighbours(sae.W_dec.detach(), [latent], n)[0]],
         "meta": None,
         "smaller": None if smaller is None else _smaller(smaller, sae, latent, n),

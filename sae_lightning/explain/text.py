@@ -14,6 +14,8 @@ def as_text(explanation: Mapping[str, Any]) -> str:
     paragraphs = [f"{who}{dead} ({explanation['run']})"]
     if explanation["answers_at"]:
         paragraphs.append(f"A transcoder: reads {explanation['reads']}, answers at {explanation['answers_at']}")
+    if explanation["parts"]:
+        paragraphs.append(_parts(explanation["parts"]))
     if explanation["text"]:
         paragraphs.append(_text(explanation["text"]))
     elif explanation["images"]:
@@ -24,7 +26,7 @@ def as_text(explanation: Mapping[str, Any]) -> str:
         for name in ("promoted", "suppressed"):
             tokens = _pairs(explanation["logits"][name])
             paragraphs.append(f"Tokens {name}, by what a unit of the latent adds to their logits\n  {tokens}")
-    elif explanation["text"]:
+    elif explanation["text"] and not explanation["parts"]:
         paragraphs.append("The hook is not in the residual stream, or the model has no head: no tokens promoted.")
     paragraphs.append(f"Neighbours in its own dictionary, by cosine\n  {_related(explanation['neighbours'])}")
     if stability := explanation["stability"]:
@@ -46,6 +48,12 @@ def as_text(explanation: Mapping[str, Any]) -> str:
         for insertion in explanation["stitched"]
     ]
     return "\n\n".join(paragraphs)
+
+
+def _parts(parts: Sequence[Mapping[str, Any]]) -> str:
+    names = (f"{one['part']} ({one['hook']})" if one["hook"] else one["part"] for one in parts)
+    shares = ", ".join(f"{one['norm_share']:.0%} in {one['part']}" for one in parts)
+    return f"A crosscoder of {', '.join(names)}; of the norm of this latent's decoder direction {shares}"
 
 
 def _text(text: Mapping[str, Any]) -> str:

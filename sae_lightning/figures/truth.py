@@ -62,8 +62,9 @@ def read_truth(run: Run, part: str = "") -> Truth:
     assert probabilities is not None
     best: dict[str, list[np.ndarray]] = {}
     for member in members:
-        W_dec = run.load(member).W_dec.detach()  # noqa: N806
-        best.setdefault(member.policy, []).append(_numpy(best_cosine(features, W_dec)))
+        sae = run.load(member)
+        scaled = features * sae.input_scale if sae.crosscoder else features
+        best.setdefault(member.policy, []).append(_numpy(best_cosine(scaled, sae.W_dec.detach())))
     chance = best_cosine(features, random_dictionary(*run.load(members[0]).W_dec.shape))
     stacked = {policy: np.stack(seeds) for policy, seeds in best.items()}
     return Truth(_numpy(probabilities), stacked, _numpy(chance))

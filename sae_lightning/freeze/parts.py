@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from sae_lightning.distributed import Ranks, world_size
 from sae_lightning.freeze.policy import FreezePolicy
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.base import SparseAutoencoder
@@ -53,41 +54,41 @@ class TiedAtRandom(FreezePolicy):
             self.hold(sae)
         sae.W_dec.requires_grad_(False)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tie the start: the decoder, and the encoder where nothing is trained yet.
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that the member that it follows is there, with all its latents.
 
         Raises:
-            ValueError: if there is no such member on this device, or latents lie on several.
+            ValueError: if it is not.
         """
-        sae = self._sae(pl_module)
-        if sae.W_dec.is_meta:
-            return
-        leader = self._leader(pl_module)
-        if leader is None or leader.W_dec.is_meta or sae.mesh.size > 1:
+        super().setup(trainer, pl_module, stage)
+        assert isinstance(pl_module, SAEModule)
+        split = world_size(Ranks.OTHER_MEMBERS) > 1 or pl_module.n_latent_ranks > 1
+        if split or self._followed not in pl_module.all_trained_members:
             raise ValueError(
-                f"TiedAtRandom follows {self.follows}, seed {sae.seed}, whose whole decoder has to be on the same "
-                "device: name that policy in model.policies, and use trainer.strategy=auto"
+                f"TiedAtRandom follows {self._followed}, whose whole decoder has to be on the same device: name that "
+                "policy in model.policies, and use no trainer.strategy that deals out members or latents"
             )
-        self._tie(sae, leader)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tie the start: the decoder, and the encoder where nothing is trained yet."""
+        sae = self._sae(pl_module)
         if trainer.global_step == 0:
             with torch.no_grad():
                 sae.W_enc.copy_(self._tied(sae, sae.W_enc.T).T)
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
-        """Follow the member after each step, where both live."""
-        sae, leader = self._sae(pl_module), self._leader(pl_module)
-        if leader is not None and not sae.W_dec.is_meta:
-            self._tie(sae, leader)
-
-    def _leader(self, pl_module: LightningModule) -> SparseAutoencoder | None:
-        assert isinstance(pl_module, SAEModule)
-        assert self.member is not None
-        return pl_module.all_trained_members.get(Member(self.follows, self.member.seed, self.member.part))
+        self.on_train_batch_end(trainer, pl_module)
 
     @torch.no_grad()
-    def _tie(self, sae: SparseAutoencoder, leader: SparseAutoencoder) -> None:
-        sae.W_dec.copy_(self._tied(sae, leader.W_dec))
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+        """Follow the member after each step."""
+        assert isinstance(pl_module, SAEModule)
+        sae = self._sae(pl_module)
+        sae.W_dec.copy_(self._tied(sae, pl_module.trained_members[self._followed].W_dec))
         normalise_(sae.W_dec)
+
+    @property
+    def _followed(self) -> Member:
+        assert self.member is not None
+        return Member(self.follows, self.member.seed, self.member.part)
 
     def _tied(self, sae: SparseAutoencoder, rows: Tensor) -> Tensor:
         """Return rows [d_sae, d_in] whose columns of every part but the first are those of another row."""

@@ -50,7 +50,7 @@ def max_activating_examples(
         The examples, the strongest first, fewer where it fires in fewer; and the latent's firing frequency over valid
         tokens.
     """
-    own = columns_by_part(datamodule.widths or {part: sae.d_in})[part]
+    own = columns_by_part(datamodule.widths).get(part, slice(None))
     activations, n_rows, n_valid = [], datamodule.llm_batch_size, 0
     for inputs in zip(excerpts.rows.input_ids.split(n_rows), excerpts.rows.mask.split(n_rows), strict=True):
         captured, mask = datamodule.source.capture(TokenBatch(*inputs))
@@ -82,7 +82,7 @@ def max_activating_images(
         Their numbers with the largest activation at any position, the strongest first, fewer where it fires on fewer;
         and the latent's firing frequency over valid positions.
     """
-    own = columns_by_part(datamodule.widths or {part: sae.d_in})[part]
+    own = columns_by_part(datamodule.widths).get(part, slice(None))
     column = torch.tensor([latent], device=sae.device)
     numbers = datamodule.first_rows("heldout", n_images * datamodule.positions)[:, 0]
     readers = {part: lambda x: sae.encode(x[:, own]).columns(column).float()}

@@ -16,6 +16,7 @@ from sae_lightning.members import Member
 from sae_lightning.metrics import best_match, cosine_to_start
 from sae_lightning.runs import Run
 from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.saes.crosscoder import norm_shares
 from sae_lightning.saes.module import columns_by_part
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.stitching.results import read_insertions
@@ -46,6 +47,7 @@ def direction_records(
     drift = cosine_to_start(W_dec[chosen], sae.W_dec_start[chosen])
     near, dead = neighbours(W_dec, chosen, _N_RELATED), dead_latents(folder)
     logits = direct_logit_effects(datamodule, W_dec[chosen], _N_TOKENS) if isinstance(datamodule, TEXT_DATA) else None
+    shares = norm_shares(W_dec[chosen], sae.columns) if sae.crosscoder else W_dec[:0]
     elsewhere = {name: _nearest(W_dec[chosen], rows) for name, rows in (others or {}).items()}
     records: list[dict[str, Any]] = []
     for i, (latent, classes) in enumerate(zip(chosen, read_insertions(run.folder, str(member), chosen), strict=True)):
@@ -60,6 +62,8 @@ def direction_records(
                 for row in classes
             ],
         }
+        if sae.crosscoder:
+            record["parts"] = [[part, short(share)] for part, share in zip(sae.columns, shares[:, i], strict=True)]
         if logits:
             for name in ("promoted", "suppressed"):
                 record[name] = [[token, short(value)] for token, value in logits[i][name]]
@@ -68,8 +72,9 @@ def direction_records(
         records.append(record)
     features = datamodule.source.features if datamodule is not None else None
     if features is not None and datamodule is not None and (widths := datamodule.hook_widths):
-        features = features[:, columns_by_part(widths)[run.targets.get(member.part, member.part)]]
+        features = features[:, columns_by_part(widths).get(run.targets.get(member.part, member.part), slice(None))]
     if features is not None:
+        features = features.to(W_dec) * sae.input_scale if sae.crosscoder else features
         nearest = best_match(W_dec[chosen], features.to(W_dec))
         cosines = cosine_to_start(W_dec[chosen], features.to(W_dec)[nearest])
         for record, number, cosine in zip(records, nearest.tolist(), cosines, strict=True):

@@ -155,6 +155,7 @@ class SparseAutoencoder(SAEModule):
         super().__init__()
         self.crosscoder = crosscoder
         self.columns = columns_of_crosscoder(d_in, widths) if crosscoder else {}
+        self.widths = dict(widths or {})
         if crosscoder:
             refuse_with_crosscoder(d_out=d_out, source=source, target=target, input_norm=input_norm)
         self.ends = ends_of(d_in, d_out, source, target, widths)
@@ -727,8 +728,7 @@ class SparseAutoencoder(SAEModule):
         """Return the arguments that decide what the SAE computes; together with the tensors they are the SAE."""
         own: dict[str, Any] = {"d_out": self.d_out, "skip": self.skip} if self.is_transcoder else {}
         if self.columns:
-            widths = {part: columns.stop - columns.start for part, columns in self.columns.items()}
-            own = {"crosscoder": True, "widths": widths}
+            own = {"crosscoder": True, "widths": self.widths}
         return {
             "d_in": self.d_in,
             **own,

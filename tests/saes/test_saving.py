@@ -42,7 +42,7 @@ def test_a_file_of_format_1_is_read(folder):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"format_version": 5}, "has format_version 5, written by sae_lightning .*reads up to 4: take a newer one"),
+        ({"format_version": 6}, "has format_version 6, written by sae_lightning .*reads up to 5: take a newer one"),
         ({"format_version": None}, "has format_version None"),
         ({"format": "saelens"}, r"is not of an SAE of sae_lightning \(format 'saelens'\)"),
         ({"class": "TopKK"}, "class 'TopKK' is not a variant"),

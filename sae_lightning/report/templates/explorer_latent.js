@@ -209,6 +209,7 @@ const saeLatent = (() => {
       rows.push(["stability over seeds", `${number(listed.stability)}, ${above}`]);
     }
     if (listed.cosine_to_start !== undefined) rows.push(["cosine to its start", number(listed.cosine_to_start)]);
+    if (rest.parts) rows.push(["share of decoder norm", rest.parts.map(([part, share]) => `${part} ${percent(share)}`).join(", ")]);
     if (listed.feature) rows.push(["nearest true feature", `${listed.feature[0]}, cosine ${number(listed.feature[1])}`]);
     for (const of of rest.stitched || []) {
       rows.push([`inserted into ${of.small}`, `${of.class}, nearest cosine there ${number(of.best_cosine)}`]);
