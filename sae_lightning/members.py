@@ -209,6 +209,7 @@ _POLICIES = {
     "principal_components": _Policy("principal components", None),
     "raw_dimensions": _Policy("raw dimensions", None),
 }
+_OF_FAMILY = re.compile(r"(x\d[\d_]*)_([a-z_]+)")
 _ABBREVIATIONS = {"omp": "OMP", "pca": "PCA"}
 _OTHER_STYLES = [
     Style(colour, marker, line)
@@ -231,9 +232,8 @@ def policy_order(policy: str) -> tuple[int, list[str | int], int]:
 
 def size_and_policy(policy: str) -> tuple[str, str]:
     """Part the name of a family's member, such as x8_frozen_decoder, into size and policy; empty for a trained one."""
-    known = [name for name in _POLICIES if policy.endswith(f"_{name}")]
-    longest = max(known, key=len, default="")
-    return (policy.removesuffix(f"_{longest}"), longest) if longest else (policy, "")
+    parts = _OF_FAMILY.fullmatch(policy)
+    return (parts[1], parts[2]) if parts and parts[2] in _POLICIES else (policy, "")
 
 
 def natural_order(text: str) -> list[str | int]:

@@ -53,6 +53,8 @@ def test_a_baseline_of_a_family_is_named_drawn_and_placed_as_what_it_is():
     styles = policy_styles(names)
     assert styles["x8_frozen_encoder"] == policy_styles(["frozen_encoder"])["frozen_encoder"]
     assert len({(style.colour, style.marker) for style in styles.values()}) == len(names)
+    mine = policy_styles(["frozen_decoder", "my_frozen_decoder"])  # which is no size
+    assert mine["my_frozen_decoder"] != mine["frozen_decoder"]
 
 
 def test_policies_differ_in_colour_and_in_marker_or_line():
