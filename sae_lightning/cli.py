@@ -163,5 +163,10 @@ def _message(error: Exception) -> str:
 
 
 def _stop(message: str, hint: str | None = None) -> None:
-    sys.stderr.write(f"error: {message}\n" + (f"({hint})\n" if hint else ""))
+    lines = f"error: {message}\n" + (f"({hint})\n" if hint else "")
+    if sys.stderr.isatty():  # what is written to a file is searched line by line
+        from sae_lightning.moving_line import wrapped
+
+        lines = wrapped(lines) + "\n"
+    sys.stderr.write(lines)
     sys.exit(USAGE_ERROR)

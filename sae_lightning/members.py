@@ -193,7 +193,7 @@ _POLICIES = {
     "soft_frozen_decoder": _Policy("Soft-Frozen Decoder", Style("#009E73", "^", "-.")),
     "frozen_encoder": _Policy("Frozen Encoder", Style("#CC79A7", "D", ":")),
     "soft_frozen_encoder": _Policy("Soft-Frozen Encoder", Style("#56B4E9", "<", (0, (3, 1, 1, 1)))),
-    "untrained": _Policy("untrained", Style("#E69F00", "v", (0, (5, 1, 1, 1, 1, 1)))),
+    "untrained": _Policy("untrained SAE", Style("#E69F00", "v", (0, (5, 1, 1, 1, 1, 1)))),
     "tied_at_random": _Policy("Tied at random", None),
     "separate_parts": _Policy("One SAE for each part", None),
     "linear_map": _Policy("linear map", None),
@@ -211,17 +211,31 @@ _POLICIES = {
     "principal_components": _Policy("principal components", None),
     "raw_dimensions": _Policy("raw dimensions", None),
 }
+_OF_FAMILY = re.compile(r"(x\d[\d_]*)_([a-z_]+)")
+_ABBREVIATIONS = {"omp": "OMP", "pca": "PCA"}
 _OTHER_STYLES = [
     Style(colour, marker, line)
     for marker, line in (("P", "-"), ("X", "--"), ("h", ":"))
-    for colour in ("#56B4E9", "#F0E442", "#999999")
+    for colour in ("#56B4E9", "#9A8700", "#999999")
 ]
 
 
-def policy_order(policy: str) -> tuple[int, list[str | int]]:
-    """Return what policies are sorted by: trained, the baselines, then others by name, x2 before x16."""
+def policy_order(policy: str) -> tuple[int, list[str | int], int]:
+    """Return what policies are sorted by: trained, the baselines, then others by name, x2 before x16.
+
+    Members of a family are sorted by size, and those of one size as policies are.
+    """
     names = list(_POLICIES)
-    return names.index(policy) if policy in _POLICIES else len(names), natural_order(policy)
+    if policy in _POLICIES:
+        return names.index(policy), [], 0
+    size, own = size_and_policy(policy)
+    return len(names), natural_order(size), names.index(own) if own else 0
+
+
+def size_and_policy(policy: str) -> tuple[str, str]:
+    """Part the name of a family's member, such as x8_frozen_decoder, into size and policy; empty for a trained one."""
+    parts = _OF_FAMILY.fullmatch(policy)
+    return (parts[1], parts[2]) if parts and parts[2] in _POLICIES else (policy, "")
 
 
 def natural_order(text: str) -> list[str | int]:
@@ -244,16 +258,40 @@ def in_order(policies: Iterable[str]) -> list[str]:
 
 
 def policy_label(policy: str) -> str:
-    """Name a policy or reference in plain words.
+    """Name a policy or reference in plain words, as it stands in a sentence.
 
-    >>> policy_label("soft_frozen_decoder"), policy_label("dense_probe")
-    ('Soft-Frozen Decoder', 'dense probe')
+    >>> policy_label("soft_frozen_decoder"), policy_label("x8_frozen_decoder"), policy_label("dense_probe")
+    ('Soft-Frozen Decoder', 'x8 Frozen Decoder', 'dense probe')
+    >>> policy_label("trained_at_0_003")
+    'trained at 0.003'
     """
-    return _POLICIES[policy].label if policy in _POLICIES else policy.replace("_", " ")
+    if policy in _POLICIES or policy in _ABBREVIATIONS:
+        return _ABBREVIATIONS.get(policy) or _POLICIES[policy].label
+    size, own = size_and_policy(policy)
+    plain = re.sub(r"(?<=\d)_(?=\d)", ".", size).replace("_", " ")  # names hold no points
+    return f"{plain} {_POLICIES[own].label}" if own else plain
+
+
+def policy_title(policy: str) -> str:
+    """Name a policy or reference where its name stands alone: in a legend, at an axis, as the head of a row.
+
+    >>> policy_title("untrained"), policy_title("dense_probe"), policy_title("x8_frozen_decoder")
+    ('Untrained SAE', 'Dense probe', 'x8 Frozen Decoder')
+    """
+    label = policy_label(policy)
+    return label if any(map(str.isdecimal, label.split(" ")[0])) else label[:1].upper() + label[1:]
 
 
 def policy_styles(policies: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each policy, in order; those without a style of their own take turns with a few others."""
-    others = cycle(_OTHER_STYLES)
-    known = {name: policy.style for name, policy in _POLICIES.items()}
-    return {name: known.get(name) or next(others) for name in in_order(policies)}
+    """Return a style for each policy, in order; those without a style of their own take turns with a few others.
+
+    The first size of a family that has a baseline has its style.
+    """
+    others, in_families = cycle(_OTHER_STYLES), set()
+    styles: dict[str, Style] = {}
+    for name in in_order(policies):
+        own = name if name in _POLICIES else size_and_policy(name)[1]
+        style = _POLICIES[own].style if own and own not in in_families else None
+        styles[name] = style or next(others)
+        in_families |= {own} - {name}
+    return styles

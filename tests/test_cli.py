@@ -41,6 +41,16 @@ def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture):
     assert "choose from fit" in error(capsys, "zzzzzz")
 
 
+def test_an_error_on_a_terminal_is_not_cut_within_a_word(capsys, monkeypatch):
+    names = " ".join(f"folder_number_{number}" for number in range(9))
+    whole = error(capsys, "report", names)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = error(capsys, "report", names)
+    assert max(map(len, whole.splitlines())) > 80 >= max(map(len, shown.splitlines()))
+    assert shown.split()[-len(whole.split()) :] == whole.split()  # after the moving line
+
+
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_a_reader_that_has_seen_enough_is_no_error(option):
     read, write = os.pipe()

@@ -1,6 +1,6 @@
 import pytest
 
-from sae_lightning.members import LoggedName, Member, Tag, by_part, in_order, policy_styles
+from sae_lightning.members import LoggedName, Member, Tag, by_part, in_order, policy_styles, size_and_policy
 
 MEMBERS = [Member("trained", 0), Member("soft_frozen_decoder", -3), Member("pca", 0, "early"), Member("x16", 12, "a.b")]
 
@@ -43,6 +43,18 @@ def test_members_are_grouped_by_what_they_read():
 def test_policies_have_one_order():
     policies = ["x16", "pca", "frozen_encoder", "x2", "untrained", "trained", "frozen_decoder", "trained"]
     assert in_order(policies) == ["trained", "frozen_decoder", "frozen_encoder", "untrained", "pca", "x2", "x16"]
+
+
+def test_a_baseline_of_a_family_is_named_drawn_and_placed_as_what_it_is():
+    names = ["x8_frozen_encoder", "x16", "x8", "x8_soft_frozen_decoder", "x16_frozen_encoder", "x2"]
+    sizes = ["x2", "x8", "x8_soft_frozen_decoder", "x8_frozen_encoder", "x16", "x16_frozen_encoder"]
+    assert in_order(names) == sizes
+    assert size_and_policy("x8_soft_frozen_decoder") == ("x8", "soft_frozen_decoder")
+    styles = policy_styles(names)
+    assert styles["x8_frozen_encoder"] == policy_styles(["frozen_encoder"])["frozen_encoder"]
+    assert len({(style.colour, style.marker) for style in styles.values()}) == len(names)
+    mine = policy_styles(["frozen_decoder", "my_frozen_decoder"])  # which is no size
+    assert mine["my_frozen_decoder"] != mine["frozen_decoder"]
 
 
 def test_policies_differ_in_colour_and_in_marker_or_line():

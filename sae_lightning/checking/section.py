@@ -6,6 +6,7 @@ from typing import Any
 from sae_lightning.checking.check_file import CHECK_FILE, read_check
 from sae_lightning.checking.screen import control_cells, headline_metrics
 from sae_lightning.figures.chart import Table
+from sae_lightning.members import policy_title
 from sae_lightning.report.section import Group, Section
 from sae_lightning.runs import Run
 
@@ -36,10 +37,10 @@ def _tables(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[Table]
         yield Table("Does it beat its controls?", ["", "", ""], answers, prose=True)
     if sae["controls"] and metrics:
         head = ["control, and what it controls for", "l0", *(metric["label"] for metric in metrics.values())]
-        own = ["the SAE", _number(sae["l0"]), *(_number(metric["value"]) for metric in metrics.values())]
+        own = ["The SAE", _number(sae["l0"]), *(_number(metric["value"]) for metric in metrics.values())]
         rows = [
             [
-                ": ".join(filter(None, (one["label"], one["controls_for"]))),
+                ": ".join(filter(None, (policy_title(name), one["controls_for"]))),
                 _number(one["l0"]),
                 *control_cells(metrics, name),
             ]

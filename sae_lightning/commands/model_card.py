@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from sae_lightning.formats import is_own
-from sae_lightning.members import TRAINED, Member, Tag, in_order, policy_label
+from sae_lightning.members import TRAINED, Member, Tag, in_order, policy_title
 from sae_lightning.runs.run import SAES_FOLDER, run_of_sae
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import folded_scale
@@ -189,7 +189,7 @@ def _verdict_text(member: Member, verdict: Mapping[str, Any], metrics: Mapping[s
             "## Does training beat random baselines?",
             f"Its run compared the trained SAE with baselines, metric by metric; this one is {role}. Numbers are "
             f"trained minus baseline, with the {verdict['level']:.0%} interval.",
-            _table([("", TRAINED, *map(policy_label, names))], rows),
+            _table([("", TRAINED, *map(policy_title, names))], rows),
             *([f"{verdict['rule'][:1].upper()}{verdict['rule'][1:]}."] if "rule" in verdict else []),
             *(["\n".join(f"- {note}" for note in notes)] if notes else []),
         ]

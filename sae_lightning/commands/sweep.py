@@ -28,6 +28,7 @@ from sae_lightning.checks import check_above
 from sae_lightning.commands.fit import SAECLI
 from sae_lightning.evaluators import Convergence, Evaluator, Reconstruction, Sparsity
 from sae_lightning.members import LoggedName, Member
+from sae_lightning.moving_line import wrapped
 from sae_lightning.panel import DEFAULT_POLICIES, SanityPanel
 from sae_lightning.tables import lay_out
 from sae_lightning.trainer import run_folder
@@ -40,7 +41,8 @@ _PANEL = "sae_lightning.panel.SanityPanel"
 def main(args: list[str]) -> None:
     """Train a panel at several learning rates, and print which is best for each policy."""
     if {"-h", "--help"} & {*args[1:]}:
-        print(f"usage: sae sweep --config CONFIG --lr RATES [options of sae fit]\n\n{__doc__.replace('``', '')}")
+        paragraphs = "\n\n".join(" ".join(part.split()) for part in __doc__.replace("``", "").split("\n\n"))
+        print(wrapped(f"usage: sae sweep --config CONFIG --lr RATES [options of sae fit]\n\n{paragraphs}"))
         return
     SweepCLI(["fit", *args[1:]])
 

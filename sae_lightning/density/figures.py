@@ -21,7 +21,7 @@ from sae_lightning.figures.lines import Lines, Series
 from sae_lightning.figures.look import CHANCE, MUTED
 from sae_lightning.figures.png import figure_of, show_in_tensorboard, write
 from sae_lightning.figures.scatter import Scatter
-from sae_lightning.members import Style, in_order, policy_label, policy_styles
+from sae_lightning.members import Style, in_order, policy_styles, policy_title
 
 _VIEWS = {
     (AXES, ALL_DIMENSIONS): Style("#0072B2", "o", "-"),
@@ -114,7 +114,7 @@ def direction_charts(results: Mapping[str, Any]) -> list[Chart]:
             rows = [row for row in shown if row["reading"] == reading]
             heights = [names.index(row["directions"]) for row in rows]
             series += [Series(reading, [row[measure] for row in rows], heights, style=style)] if rows else []
-        charts.append(Scatter(title, "", "", series, name=measure, y_names=[policy_label(name) for name in names]))
+        charts.append(Scatter(title, "", "", series, name=measure, y_names=[policy_title(name) for name in names]))
     return charts
 
 

@@ -50,7 +50,7 @@ CAN_BE_TOLD = Question(
 _GUESSES = "a judge that guesses"
 ACCURACY = Metric(
     "interp_accuracy",
-    "Explanations predict where latents fire, accuracy",
+    "Accuracy of explanations, predicting where latents fire",
     CAN_BE_TOLD,
     better="higher",
     floor=_GUESSES,

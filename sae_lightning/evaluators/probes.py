@@ -90,7 +90,7 @@ def auroc_metric(name: Probe, set_name: SetName) -> Metric:
         of_other_data = " of other data" if set_name == "ood" else ""
         return Metric(
             f"probe_reconstruction_auroc{suffix}",
-            f"Dense probe on the reconstruction{of_other_data}, auroc",
+            f"Dense probe on the reconstruction{of_other_data}, AUROC",
             HOLDS_CONCEPT,
             floor=_CONTROLS,
             computed=f"{computed}, of a logistic probe on all of the reconstruction",

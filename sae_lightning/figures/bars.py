@@ -11,6 +11,7 @@ from typing_extensions import override
 from sae_lightning.figures.dots import Dots, draw_row
 from sae_lightning.figures.look import MUTED, REFERENCE
 from sae_lightning.members import Style
+from sae_lightning.tables import number_format
 
 _MOST_BELOW = 0.5
 """The axis goes beyond the floor, or the best value, by this share of what lies between them at most."""
@@ -38,6 +39,11 @@ class Bars(Dots):
     @override
     def policies(self) -> list[str]:
         return [row.policy for row in self.rows if row.policy not in self.references]
+
+    @property
+    @override
+    def number_format(self) -> str:
+        return number_format([*(row.mean for row in self.rows), self.floor], is_short=True)
 
     @property
     @override

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.look import MUTED, PAPER
-from sae_lightning.members import TRAINED, Style, policy_label
+from sae_lightning.members import TRAINED, Style, policy_title
 from sae_lightning.tables import number_format
 
 MARKS = {"beats": "✓", "equivalent": "≈", "unclear": "~", "loses": "✗", "unknown": "?", "inactive": "–"}
@@ -44,7 +44,7 @@ class Row:
     @property
     def label(self) -> str:
         """Name in plain words."""
-        return policy_label(self.policy) + (f" on {self.noise}" if self.noise else "")
+        return policy_title(self.policy) + (f" on {self.noise}" if self.noise else "")
 
     @property
     def mean(self) -> float:
@@ -90,10 +90,13 @@ class Dots(Chart):
             interval = ["-", "-"] if row.interval is None else [f"{end:{show}}" for end in row.interval]
             seeds = ", ".join(f"{value:{show}}" for value in row.seeds)
             cells.append([row.label, f"{row.mean:{show}}", *interval, seeds, row.verdict or "-"])
-        cells.append(["floor", "-" if self.floor is None else f"{self.floor:{show}}", "-", "-", "-", "-"])
+        if self.floor is not None:
+            cells.append(["floor", f"{self.floor:{show}}", "-", "-", "-", "-"])
         repeated = "seeds" if self.compared == TRAINED else "draws"
         heads = ["", "mean", "interval from", "to", repeated, self.subject.removeprefix("the ")]
-        return Table(self.name or self.title, heads, cells)
+        told = [place for place in range(len(heads)) if any(row[place] != "-" for row in cells)]
+        kept = [[row[place] for place in told] for row in cells]
+        return Table(self.name or self.title, [heads[place] for place in told], kept)
 
     @property
     @override
@@ -117,7 +120,24 @@ class Dots(Chart):
         axes.margins(x=0.06)
         axes.update_datalim([(end, 0.0) for end in self.least_ends()], updatey=False)
         axes.autoscale_view()
+        self._cut(axes)
         self.draw_frame(axes)
+
+    def _cut(self, axes: Axes) -> None:
+        """End the axis where rows far below the floor would leave the others no room; these have their number."""
+        if self.floor is None or self.better not in _ARROWS:
+            return
+        sign = 1 if self.better == "higher" else -1
+        best = max(_LEAST_SPAN, *(sign * (row.mean - self.floor) for row in self.rows))
+        end = self.floor - sign * best
+        below = [(y, row) for y, row in enumerate(self.rows) if sign * (row.mean - end) < 0]
+        if not below:
+            return
+        left, right = axes.get_xlim()
+        axes.set_xlim((end, right) if sign > 0 else (left, end))
+        for y, row in below:
+            words = f"◂ {row.mean:{self.number_format}}" if sign > 0 else f"{row.mean:{self.number_format}} ▸"
+            axes.text(end, y, words, ha="left" if sign > 0 else "right", va="center_baseline")
 
     def draw_frame(self, axes: Axes) -> None:
         """Name the rows and the axis below them."""

@@ -31,7 +31,7 @@ def headlines(experiment: Experiment) -> Figure:
 def metrics_vs_l0(experiments: Sequence[Experiment]) -> Figure:
     """Draw the headline metrics against l0: what does a trained SAE score at each sparsity, and its baselines?"""
     variants = alike_but_for(experiments, SPARSITY)
-    title = "What do the SAE and its baselines score, however many latents may fire?"
+    title = "What do the SAE and its baselines score at each sparsity?"
     several = len(variants) > 1
     columns = len(variants) if several else 2
     return figure_of(l0_charts(variants), _over(title, experiments), columns, share_x=several, share_y=several)

@@ -36,4 +36,6 @@ def _chart(scores: dict[str, list[float]], part: str) -> Chart:
     series = share_series({policy: np.array(values) for policy, values in scores.items()}, edges)
     title = "Scores of single latents" + (f" ({part})" if part else "")
     note = f"{sum(map(len, scores.values())):,} latents of all seeds, in bins of {_BIN:g}; chance is 0.5."
-    return Histogram(title, "accuracy of a latent's explanation", "share of latents", series, edges, note=note)
+    return Histogram(
+        title, "accuracy of a latent's explanation", "share of latents", series, edges, note=note, percent=True
+    )

@@ -1,9 +1,10 @@
 """`Lines`: series of values over x, with bands where they have any."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import nan
+from math import log, nan
 from operator import mul
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -13,12 +14,16 @@ from typing_extensions import override
 
 from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.look import CHANCE, PAPER
-from sae_lightning.members import Style, policy_label
+from sae_lightning.members import Style, policy_title
 
 Numbers: TypeAlias = Sequence[float | int]
 _MOST_X_NAMES = 12
 _NAME = 18
 """Points of height that the name of a series needs."""
+_X_CHARACTERS, _Y_CHARACTERS = 48, 32
+"""Characters of the name of an axis on a line: what a chart of the page has room for."""
+_RIGHT = 0.9
+"""Share of the x axis beyond which a series has reached its end."""
 _FEW_DECADES = 100
 """Of so many times the least value and more, an axis of powers of ten needs no numbers between these."""
 
@@ -50,7 +55,7 @@ class Series:
     @property
     def text(self) -> str:
         """Name in plain words."""
-        return self.label or policy_label(self.name)
+        return self.label or policy_title(self.name)
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Lines(Chart):
         log_x: logarithmic x.
         log_y: logarithmic y, with a gap where there is no positive value.
         percent: y are shares, shown in percent and from 0.
-        names_beside: name each series at its end, and not in a legend.
+        names_beside: name each series at its end, and guides, and not in a legend.
         x_includes: values that the x axis reaches, whatever the series.
         y_includes: the same of the y axis.
     """
@@ -128,7 +133,7 @@ class Lines(Chart):
         for series in listed:
             for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
                 ends = [f"{band[i]:.4g}" if len(band) else "-" for band in (series.low, series.high)]
-                name = self.x_names[int(x)] if self.x_names else f"{x:.6g}"
+                name = self.x_names[int(x)] if self.x_names else _written(x)
                 rows.append([series.text, name, f"{y:.4g}", *(ends if has_bands else ())])
         return Table(self.title, ["", self.x, self.y, *(("from", "to") if has_bands else ())], rows)
 
@@ -150,10 +155,8 @@ class Lines(Chart):
             style = series.style or styles[series.name]
             if self.has_bars:
                 series = replace(series, x=_aside(series.x, place - (len(self.series) - 1) / 2))
-            if self.names_beside:
-                series = replace(series, is_listed=False)
             self.draw_series(axes, series, style)
-        axes.set(xlabel=self.x, ylabel=self.y)
+        axes.set(xlabel=textwrap.fill(self.x, _X_CHARACTERS), ylabel=textwrap.fill(self.y, _Y_CHARACTERS))
         self._format_x(axes)
         if self.log_y:
             axes.set_yscale("log")
@@ -164,20 +167,41 @@ class Lines(Chart):
         if self.percent:
             axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
             if not self.log_y:
-                top = max(axes.dataLim.y1, 0.001)  # where all are 0, too
+                beside = axes.get_shared_y_axes().get_siblings(axes)
+                top = max(0.001, *(own.dataLim.y1 for own in beside))  # where all are 0, too
                 axes.set_ylim(-0.05 * top, 1.07 * top)
         if self.names_beside:
             self._name_series(axes, styles)
 
+    @property
+    def beside(self) -> list[str]:
+        """What is named beside it, and not in a legend."""
+        guides = [guide.label for guide in self.guides if guide.axis == "y"]
+        return [*(series.text for series in self.series), *guides] if self.names_beside else []
+
+    @property
+    def ends_at_right(self) -> bool:
+        """Whether every series reaches the right end, where its name has room."""
+        ends = [series.x[-1] for series in self.series if series.is_listed]
+        begin, end = min(min(series.x) for series in self.series), max(ends)
+        scale = log if self.log_x and begin > 0 else float
+        return begin < end and scale(min(ends)) - scale(begin) > _RIGHT * (scale(end) - scale(begin))
+
     def _name_series(self, axes: Axes, styles: Mapping[str, Style]) -> None:
-        """Name series to the right of their last points, one above the other where these are close."""
-        low, high = axes.get_ylim()
-        place = -1.0
-        for series in sorted((one for one in self.series if one.is_listed), key=lambda one: one.y[-1]):
-            style, end = series.style or styles[series.name], (series.x[-1], series.y[-1])
-            place = max((end[1] - low) / (high - low), place + _NAME / self.height)
-            line = {"arrowstyle": "-", "color": style.colour, "linewidth": 0.6}
-            axes.annotate(series.text, end, (1.03, place), textcoords="axes fraction", va="center", arrowprops=line)
+        """Name series to the right of their last points, and guides, one above the other where these are close."""
+        right = axes.get_xlim()[1]
+        names = [
+            (one.text, (one.x[-1], one.y[-1]), one.style or styles[one.name]) for one in self.series if one.is_listed
+        ]
+        names += [(one.label, (right, one.value), one.style) for one in self.guides if one.label and one.axis == "y"]
+        in_axes = axes.transScale + axes.transLimits
+        heights = [in_axes.transform(end)[1] for _, end, _ in names]
+        order = sorted(range(len(names)), key=heights.__getitem__)
+        places = apart([heights[i] for i in order], _NAME / self.height)
+        for i, place in zip(order, places, strict=True):
+            text, end, style = names[i]
+            line = {"arrowstyle": "-", "color": style.colour, "linewidth": 0.6, "relpos": (0, 0.5)}
+            axes.annotate(text, end, (1.03, place), textcoords="axes fraction", va="center", arrowprops=line)
 
     def draw_series(self, axes: Axes, series: Series, style: Style) -> None:
         """Draw one of the series."""
@@ -218,12 +242,39 @@ class Lines(Chart):
 
 def look_of(series: Series, style: Style) -> dict[str, Any]:
     """Return what matplotlib draws a series with; an edge of the colour of the paper parts marks that overlap."""
-    edge = style.colour if style.marker in ("x", "*", "") else PAPER
+    edge = style.colour if style.marker in ("x", "*", "|", "") else PAPER
     look = {"color": style.colour, "marker": style.marker, "linestyle": style.line, "markeredgecolor": edge}
     return look | {"label": series.text if series.is_listed else "_"}
+
+
+def _written(x: float | int) -> str:
+    """Write a value of the x axis: a count as it is, anything else with four digits.
+
+    >>> _written(1024000), _written(33.4679), _written(0.000125)
+    ('1,024,000', '33.47', '0.000125')
+    """
+    return f"{x:,.0f}" if x == int(x) else f"{x:.4g}"
 
 
 def _aside(x: Numbers, places: float) -> list[float]:
     """Return values moved by a few hundredths of the step between them, so that bars do not hide each other."""
     step = x[1] / x[0] if len(x) > 1 else 1.0
     return [value * step ** (0.12 * places) for value in x]
+
+
+def apart(places: Sequence[float], least: float) -> list[float]:
+    """Move ascending places apart: upwards, and down again from 1 where they would leave the chart.
+
+    >>> apart([0.1, 0.11, 0.5], 0.1)
+    [0.1, 0.2, 0.5]
+    >>> apart([0.7, 1.0, 1.0], 0.25)
+    [0.5, 0.75, 1.0]
+    """
+    up: list[float] = []
+    for place in places:
+        up.append(max(place, up[-1] + least) if up else place)
+    moved, limit = [], 1.0
+    for place in reversed(up):
+        moved.append(min(place, limit))
+        limit = moved[-1] - least
+    return moved[::-1]

@@ -23,7 +23,7 @@ SHADE: Final = "#d9d9d9"
 _COLOURED = (TRAINED, "frozen_decoder", "soft_frozen_decoder", "frozen_encoder", "untrained")
 CSS_PROPERTIES = {INK: "ink", PAPER: "paper", MUTED: "muted", LINE: "line", SHADE: "line"}
 CSS_PROPERTIES |= {style.colour.lower(): name.replace("_", "-") for name, style in policy_styles(_COLOURED).items()}
-CSS_PROPERTIES |= {"#56b4e9": "sky", "#f0e442": "yellow", "#999999": "other"}
+CSS_PROPERTIES |= {"#56b4e9": "sky", "#9a8700": "yellow", "#999999": "other"}
 """Names of the custom properties by colour."""
 
 MARKER_CHARACTERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "p": "⬟", "*": "★", "P": "✚", "X": "✖", "h": "⬢"}

@@ -4,22 +4,30 @@ import io
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib import style as matplotlib_style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from PIL import Image
 
 from sae_lightning.figures.chart import Chart
+from sae_lightning.figures.dots import Dots
+from sae_lightning.figures.lines import Lines
 from sae_lightning.figures.look import LOOK, add_legend
 from sae_lightning.members import policy_styles
 
 WIDTH = 8.0
 """Inches of a figure."""
+_WIDE = 10.0
+"""Inches of one with names between its charts."""
+_NARROW = 3
+"""From so many charts side by side on there is no room for names or many numbers."""
 _LOOK = LOOK | {"figure.dpi": 150, "font.size": 9.5, "axes.titlesize": 9.5, "figure.titlesize": 11}  # 1200 pixels wide
 CHARACTERS = 90
 """Characters of a legend, marks included, or of a title that fit side by side in that width."""
@@ -48,6 +56,9 @@ def figure_of(
     scale = 1.3 if columns == 1 and len(charts) == 1 else 1.0
     heights = [scale * max(chart.height for chart in row) / 72 for row in grid]
     styles = policy_styles(policy for chart in charts for policy in chart.policies)
+    has_names = columns < _NARROW and all(type(chart) is Lines and chart.ends_at_right for chart in charts)
+    if has_names:  # a reader need not look for a line in a legend
+        charts = [replace(chart, names_beside=True) for chart in charts if isinstance(chart, Lines)]
     with _look():
         figure = Figure()
         axes = figure.subplots(
@@ -60,18 +71,33 @@ def figure_of(
         ).ravel()
         for place, (chart, own) in enumerate(zip(charts, axes, strict=False)):
             chart.draw(own, styles)
+            if columns >= _NARROW and own.get_xscale() == "linear":
+                own.locator_params(axis="x", nbins=3)
             if chart.title not in title:
                 own.set_title(textwrap.fill(chart.title, CHARACTERS // columns), loc=chart.title_at)
             if share_x and place + columns < len(charts):
                 own.set_xlabel("")
             if share_y and place % columns:
                 own.set_ylabel("")
+        for row, own in zip(grid, axes.reshape(len(grid), columns), strict=True):
+            _align_rows(row, own)
         for empty in axes[len(charts) :]:
             empty.remove()
-        figure.suptitle(title)
-        n_rows = add_legend(figure, axes[: len(charts)], 3, CHARACTERS, numbered)
-        figure.set_size_inches(WIDTH, 0.6 + sum(heights) + 0.2 * n_rows)
+        lines = [part for line in title.splitlines() for part in textwrap.wrap(line, CHARACTERS)]
+        figure.suptitle("\n".join(lines))
+        beside = [name for chart in charts if isinstance(chart, Lines) for name in chart.beside]
+        n_rows = add_legend(figure, axes[: len(charts)], 3, CHARACTERS, numbered, beside)
+        figure.set_size_inches(
+            _WIDE if has_names and columns > 1 else WIDTH, 0.2 + 0.2 * len(lines) + sum(heights) + 0.2 * n_rows
+        )
     return figure
+
+
+def _align_rows(charts: Sequence[Chart], axes: Iterable[Axes]) -> None:
+    """Give rows of dots the same height in charts side by side, however many each has."""
+    dots = [(len(chart.rows), own) for chart, own in zip(charts, axes, strict=False) if isinstance(chart, Dots)]
+    for _, own in dots:
+        own.set_ylim(max(n for n, _ in dots) - 0.5, -0.5)
 
 
 def write(figure: Figure, path: Path) -> Path:

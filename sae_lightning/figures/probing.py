@@ -15,6 +15,8 @@ _TITLES = {
     "probe_auroc_k": "AUROC of probes",
     "probe_auroc_ood_k": "AUROC on other data than they were fitted on",
 }
+_LEAST_SPAN = 0.2
+"""Above chance an axis shows this much at least: shares of a few hundred answers differ by noise below it."""
 _X = "latents or directions that it reads"
 
 
@@ -36,7 +38,8 @@ def probe_charts(run: Run, tags: Sequence[Tag]) -> tuple[list[Chart], list[Tag]]
                 suffix, y = f" ({part})" if part else "", "AUROC" if "auroc" in start else "accuracy"
                 floors = [floor for _, tag in by_k.items() if (floor := run.measurements.floor(tag)) is not None]
                 guides = [Guide(fmean(floors), "chance")] if floors else []
+                ends = [*floors, *(floor + _LEAST_SPAN for floor in floors)]
                 tag = Tag(f"{start}*", part)
-                charts.append(Lines(title + suffix, _X, y, series, name=str(tag), guides=guides, y_includes=floors))
+                charts.append(Lines(title + suffix, _X, y, series, name=str(tag), guides=guides, y_includes=ends))
         together += by_k.values()
     return charts, together

@@ -12,7 +12,7 @@ from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.look import CHANCE, INK, REFERENCE
 from sae_lightning.figures.scatter import Scatter
 from sae_lightning.figures.truth import THRESHOLD, Truth, by_frequency, frequency_bins
-from sae_lightning.members import Style, Tag, in_order, policy_label, policy_order
+from sae_lightning.members import Style, Tag, in_order, policy_order, policy_title
 from sae_lightning.runs import Run
 
 RECOVERY = f"recovery_at_{THRESHOLD:g}"
@@ -99,7 +99,7 @@ def explained_variance_vs_recovery_charts(runs: Sequence[Run]) -> list[Chart]:
     if names := in_order(name for points in others.values() for name, _ in points)[::-1]:
         rows = [([x for _, x in points], [names.index(name) for name, _ in points]) for points in others.values()]
         series = [Series("", *own, style=REFERENCE, is_listed=False) for own in rows]
-        title, labels = "For comparison: methods that learn no dictionary", [policy_label(name) for name in names]
+        title, labels = "For comparison: methods that learn no dictionary", [policy_title(name) for name in names]
         numbers = list(others) if len(runs) > 1 else []
         charts.append(Scatter(title, x, "", series, y_names=labels, numbers=numbers))
     return charts

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from matplotlib.axes import Axes
 from typing_extensions import override
 
+from sae_lightning.figures.chart import Table
 from sae_lightning.figures.lines import Lines, Series, look_of
 from sae_lightning.figures.look import PAPER
 from sae_lightning.members import Style
@@ -31,7 +32,26 @@ class Scatter(Lines):
     @property
     @override
     def height(self) -> int:
-        return 50 + 20 * len(self.y_names) if self.y_names else super().height
+        row = 14 * (1 + max((name.count("\n") for name in self.y_names), default=0)) + 6
+        return 50 + row * len(self.y_names) if self.y_names else super().height
+
+    @property
+    @override
+    def alt_text(self) -> str:
+        return super().alt_text if not self.y_names else "; ".join(map(" ".join, self.table.rows)) + "."
+
+    @property
+    @override
+    def table(self) -> Table:
+        if not self.y_names:
+            return super().table
+        rows = [
+            (y, [" ".join(self.y_names[y].split()), series.text, f"{x:.4g}"])
+            for series in self.series
+            for x, y in zip(series.x, map(int, series.y), strict=True)
+        ]
+        rows.sort(key=lambda row: -row[0])  # from the top
+        return Table(self.title, ["", "", self.x or "value"], [cells for _, cells in rows])
 
     @override
     def draw(self, axes: Axes, styles: Mapping[str, Style]) -> None:

@@ -50,7 +50,10 @@ def frequency_chart(run: Run, part: str) -> Histogram | None:
             values.setdefault(member.policy, []).append(np.log10(own[own > 0]))
     edges = np.arange(_LEAST_FREQUENCY, _FREQUENCY_BIN / 2, _FREQUENCY_BIN)
     if values:
-        series = share_series({policy: np.concatenate(own) for policy, own in values.items()}, edges)
+        together = {policy: np.concatenate(own) for policy, own in values.items()}
+        # Bins begin where a latent fires once. Else some would lie between one firing and two, and be empty.
+        edges = edges_from(min(own.min() for own in together.values()))
+        series = share_series(together, edges)
         note = "All seeds; latents that never fired are left out."
     else:
         series = read_histograms(run.folder, Tag(f"log10_{_FREQUENCY}", part), edges)
@@ -59,10 +62,17 @@ def frequency_chart(run: Run, part: str) -> Histogram | None:
         return None
     least = min(x for own in series for x, y in zip(own.x, own.y, strict=True) if y) - _FREQUENCY_BIN / 2
     title = "How often latents fire" + (f" ({part})" if part else "")
-    x, first = "firing frequency, as a power of ten", int(np.searchsorted(edges, least - 1e-9))
-    series = [replace(own, x=own.x[first:], y=own.y[first:]) for own in series]
+    first = int(np.searchsorted(edges, least - 1e-9))
+    series = [replace(own, x=[10**x for x in own.x[first:]], y=own.y[first:]) for own in series]
     about = f"latents in bins of a factor of {10**_FREQUENCY_BIN:.2g}"
-    return Histogram(title, x, "share of latents", series, edges[first:], note=note, about=about, percent=True)
+    x, edges = "firing frequency", 10 ** edges[first:]
+    return Histogram(title, x, "share of latents", series, edges, note=note, about=about, percent=True, log_x=True)
+
+
+def edges_from(least: float) -> Float[np.ndarray, " n_edges"]:
+    """Return edges of bins from a power of ten, or the least that has a bin of its own, to 1 or a little above."""
+    begin = max(least - 1e-6, _LEAST_FREQUENCY)  # a value on an edge is in the bin above it
+    return begin + _FREQUENCY_BIN * np.arange(max(1, np.ceil(-begin / _FREQUENCY_BIN)) + 1)
 
 
 def read_histograms(run: Path, tag: Tag, edges: Float[np.ndarray, " n_edges"]) -> list[Series]:

@@ -21,6 +21,7 @@ def stability_chart(run: Run, part: str) -> Histogram | None:
     least = min(own.min() for own in values.values()) // _BIN * _BIN
     edges = np.arange(least, 1 + _BIN, _BIN)
     title = "Stability of single latents" + (f" ({part})" if part else "")
-    x = "largest cosine to a latent of another seed, mean over seeds"
-    note = f"{sum(map(len, values.values())):,} latents that fire, of all seeds, in bins of {_BIN:g}."
-    return Histogram(title, x, "share of latents", share_series(values, edges), edges, note=note)
+    x = "largest cosine to a latent of another seed"
+    n = sum(map(len, values.values()))
+    note = f"The mean over other seeds, for {n:,} latents that fire, of all seeds, in bins of {_BIN:g}."
+    return Histogram(title, x, "share of latents", share_series(values, edges), edges, note=note, percent=True)

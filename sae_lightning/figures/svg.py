@@ -40,10 +40,17 @@ _REFERRED_TO = re.compile("[mp][0-9a-f]{10}|C[0-9a-f_]+")
 _NO_TURN = re.compile(r"rotate\(-?0 [^)]*\)")
 _FONTS = re.compile("font-family: [^;]*; ?")
 _COLOUR = re.compile("#[0-9a-f]{6}")
-_DIGITS = re.compile(r"(\.\d\d)\d+")
+_DIGITS = re.compile(r"(\.\d)\d+")
+_NO_DIGITS = re.compile(r"\.0(?=\D|$)")
 
 
-def svg_of(chart: Chart, chart_id: str, styles: Mapping[str, Style] | None = None, has_legend: bool = True) -> Markup:
+def svg_of(
+    chart: Chart,
+    chart_id: str,
+    styles: Mapping[str, Style] | None = None,
+    has_legend: bool = True,
+    classes: dict[str, str] | None = None,
+) -> Markup:
     """Draw a chart as an SVG element.
 
     Args:
@@ -51,6 +58,8 @@ def svg_of(chart: Chart, chart_id: str, styles: Mapping[str, Style] | None = Non
         chart_id: unique on the page; ids inside begin with it.
         styles: of its policies and others, so that all charts of a page agree; None for those of the chart alone.
         has_legend: name the policies in it; False where the page does, once for several charts.
+        classes: names of CSS classes by declarations, to which those of this chart are added: half of a chart would
+            be declarations that all charts repeat. None leaves them in the elements.
     """
     file = io.BytesIO()
     look: list[Any] = ["default", _LOOK]
@@ -71,6 +80,10 @@ def svg_of(chart: Chart, chart_id: str, styles: Mapping[str, Style] | None = Non
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
         element.attrib = dict(filter(None, (_attribute(*pair, chart_id) for pair in element.attrib.items())))
+    _slim(root)
+    for element in root.iter():
+        if classes is not None and (declarations := element.attrib.pop("style", "")):
+            element.attrib["class"] = classes.setdefault(declarations, f"s{len(classes)}")
     inside = "".join(ElementTree.tostring(child, encoding="unicode") for child in root)
     head = Markup(
         '<svg class="chart" viewBox="{}" role="img" aria-labelledby="{}-title" aria-describedby="{}-desc">'
@@ -79,6 +92,24 @@ def svg_of(chart: Chart, chart_id: str, styles: Mapping[str, Style] | None = Non
         chart_id, chart.title, chart_id, chart.alt_text
     )
     return head + about + Markup(inside) + Markup("</svg>")  # matplotlib and ElementTree have escaped what is inside
+
+
+def style_sheet(classes: Mapping[str, str]) -> str:
+    """Return the CSS of the classes that `svg_of` has named."""
+    return "\n".join(f"svg .{name} {{ {declarations} }}" for declarations, name in classes.items())
+
+
+def _slim(parent: ElementTree.Element) -> None:
+    """Take out what draws nothing: paths without a line or an area, empty groups, and groups that say nothing."""
+    kept: list[ElementTree.Element] = []
+    for child in parent:
+        _slim(child)
+        is_bare_group = child.tag == "g" and not child.attrib
+        if is_bare_group:
+            kept += list(child)
+        elif child.attrib.get("style") != "fill: none" and (len(child) or child.attrib or child.text):
+            kept.append(child)
+    parent[:] = kept
 
 
 def _attribute(key: str, value: str, chart_id: str) -> tuple[str, str] | None:
@@ -93,5 +124,6 @@ def _attribute(key: str, value: str, chart_id: str) -> tuple[str, str] | None:
     if key == "style":
         value = _COLOUR.sub(lambda match: f"var(--{CSS_PROPERTIES[match[0]]})", _FONTS.sub("", value))
     if key in ("d", "x", "y", "transform", "width", "height"):
-        value = _DIGITS.sub(r"\1", value).replace("  ", " ")
+        value = _DIGITS.sub(r"\1", value).replace("  ", " ").strip()
+        value = _NO_DIGITS.sub("", value)
     return key, value

@@ -13,7 +13,7 @@ from sae_lightning.figures.headlines import axis_ends, headline_tags, is_referen
 from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.look import CHANCE
 from sae_lightning.figures.verdict import by_question
-from sae_lightning.members import TRAINED, Style, Tag, in_order, policy_label, policy_styles
+from sae_lightning.members import TRAINED, Style, Tag, in_order, policy_styles, policy_title
 from sae_lightning.runs import Experiment, Measurements, describing
 from sae_lightning.runs.drift import NO_LIMIT, least_cosines
 from sae_lightning.verdict.decide import floor_of
@@ -60,7 +60,7 @@ def soft_freeze_charts(experiments: Sequence[Experiment]) -> list[Lines]:
                     free.append(mean.mean)
                 else:
                     soft.append((limit, mean))
-        guides = [Guide(fmean(free), f"{policy_label(TRAINED)}, no limit", style=_unmarked(TRAINED))] if free else []
+        guides = [Guide(fmean(free), f"{policy_title(TRAINED)}, no limit", style=_unmarked(TRAINED))] if free else []
         runs = _measured(experiments)
         if (floor := floor_of(runs, tag, TRAINED)) is not None:
             guides.append(Guide(floor, "floor"))
@@ -113,11 +113,11 @@ def _lines(
     log_x: bool = False,
 ) -> Lines:
     ends = [end for end in axis_ends(runs, tag) if end is not None]
-    describes, y = describing(runs, tag), tag.metric.replace("_", " ")
+    describes = describing(runs, tag)
     return Lines(
         describes.label(tag),
         x,
-        y,
+        describes.metric(tag).label,
         series,
         guides=guides,
         log_x=log_x,

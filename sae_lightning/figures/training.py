@@ -43,8 +43,8 @@ def training_charts(run: Run, part: str, metrics: Sequence[str]) -> list[Lines]:
         series = [curve for policy, curve in curves(run.validations, tag).items() if policy in saes]
         floors = [floor for validation in run.validations if (floor := validation.floors.get(tag)) is not None]
         guides = [Guide(floor, "floor") for floor in floors[-1:]]
-        title, y = f"{run.measurements.label(tag)}, over training", tag.metric.replace("_", " ")
-        about, is_share = run.measurements.metric(tag).computed, tag.metric == RECOVERY
+        metric, is_share = run.measurements.metric(tag), tag.metric == RECOVERY
+        title, y, about = f"{run.measurements.label(tag)}, over training", metric.label, metric.computed
         chart = Lines(title, "activations seen", y, series, name=str(tag), about=about, guides=guides, percent=is_share)
         charts += [chart] if series else []
     return charts

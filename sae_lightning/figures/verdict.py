@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sae_lightning.figures.dots import Dots, Row
-from sae_lightning.members import TRAINED, Tag, in_order, policy_label
+from sae_lightning.members import TRAINED, Tag, in_order, policy_title
 from sae_lightning.metric import Question
 from sae_lightning.runs import Measurements, describing
 from sae_lightning.verdict import Comparison
@@ -72,9 +72,9 @@ def _limits(by_baseline: Mapping[str, Comparison]) -> list[str]:
     """Say which baselines have no interval though there are seeds, and why."""
     reasons: dict[str, list[str]] = {}
     for name, comparison in by_baseline.items():
-        for note in comparison.notes:
-            if comparison.inactive or not (comparison.varies or comparison.verdict == UNKNOWN):
-                reasons.setdefault(note, []).append(policy_label(name))
+        if comparison.inactive or not (comparison.varies or comparison.verdict == UNKNOWN):
+            for note in comparison.limits:
+                reasons.setdefault(note, []).append(policy_title(name))
     return [f"{', '.join(names)}: {note}." for note, names in reasons.items()]
 
 

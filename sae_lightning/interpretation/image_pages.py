@@ -18,7 +18,7 @@ from sae_lightning.interpretation.image_examples import (
     ShownLatent,
     is_patch_strongest,
 )
-from sae_lightning.members import Member, policy_label
+from sae_lightning.members import Member, policy_title
 
 _UNITS_PER_INCH, _DPI = 96, 144
 _SIDE, _GAP, _BETWEEN, _MARGIN, _LABEL = 88, 4, 22, 28, 148
@@ -98,7 +98,7 @@ def compared_page(members: Sequence[Sequence[ShownLatent]], thumbnails: Thumbnai
             y = top + i * row
             page.rule(y - 14)
             member = latents[0].member
-            lines = _lines(policy_label(member.policy))
+            lines = _lines(policy_title(member.policy))
             for k, line in enumerate(lines):
                 page.text(_MARGIN, y + 14 + 17 * k, line, 10.5, weight="bold")
             page.text(_MARGIN, y + 20 + 17 * len(lines), f"seed {member.seed}", 8.0, _MUTED)
@@ -176,7 +176,7 @@ def _page(width: int, height: int) -> Iterator[_Page]:
 
 def _title(member: Member) -> str:
     part = f", {member.part}" if member.part else ""
-    return f"{policy_label(member.policy)}, seed {member.seed}{part}"
+    return f"{policy_title(member.policy)}, seed {member.seed}{part}"
 
 
 def _percentile(percentile: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from sae_lightning.figures.chart import Table
 from sae_lightning.figures.dots import MARKS
 from sae_lightning.figures.verdict import by_question
-from sae_lightning.members import Tag, in_order, policy_label
+from sae_lightning.members import Tag, in_order, policy_label, policy_title
 from sae_lightning.runs import Measurements
 from sae_lightning.verdict import Comparison
 from sae_lightning.verdict.comparison import BEATS, LOSES, UNKNOWN
@@ -75,7 +75,7 @@ def control_counts(runs: Sequence[Measurements], comparisons: Sequence[Compariso
     rows = []
     for name, own in _by_control(comparisons).items():
         cells = [_cell([one for one in own if one.tag in tags]) for tags in questions.values()]
-        rows.append([": ".join(filter(None, [policy_label(name), clauses.get(name)])), *cells])
+        rows.append([": ".join(filter(None, [policy_title(name), clauses.get(name)])), *cells])
     return Table(
         f"On how many metrics {comparisons[0].subject} beats (✓), equals (≈) or loses to (✗) each control, and on how "
         "many that cannot be told (~)",

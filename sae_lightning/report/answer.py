@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.dots import MARKS
 from sae_lightning.figures.verdict import by_question, headlines, verdict_chart
-from sae_lightning.members import RANDOM_BASELINES, Tag, in_order, policy_label
+from sae_lightning.members import RANDOM_BASELINES, Tag, in_order, policy_label, policy_title
 from sae_lightning.report.across_parts import across_parts
 from sae_lightning.report.against_controls import control_counts, limits_of_controls, sentences_on_controls
 from sae_lightning.report.points import best_and_rest, listed, points_of
@@ -159,7 +159,7 @@ def _counts(experiment: Experiment, comparisons: Sequence[Comparison]) -> Table:
     return Table(
         "On how many metrics the trained SAE beats (✓), equals (≈) or loses to (✗) each random baseline, and on how "
         "many that cannot be told (~)",
-        ["", *map(policy_label, baselines)],
+        ["", *map(policy_title, baselines)],
         rows,
     )
 

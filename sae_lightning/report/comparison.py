@@ -7,10 +7,11 @@ from typing import Any
 
 from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.lines import Guide, Lines, Series
-from sae_lightning.figures.look import CHANCE
+from sae_lightning.figures.look import MUTED
+from sae_lightning.figures.scatter import Scatter
 from sae_lightning.figures.training import curves
 from sae_lightning.figures.verdict import headlines
-from sae_lightning.members import RANDOM_BASELINES, TRAINED, Tag, in_order, policy_label
+from sae_lightning.members import RANDOM_BASELINES, TRAINED, Style, Tag, in_order, policy_title
 from sae_lightning.report.section import Group
 from sae_lightning.runs import Experiment, describing
 from sae_lightning.runs.settings import Settings
@@ -18,6 +19,9 @@ from sae_lightning.tables import number_format
 from sae_lightning.verdict.text import mean_and_deviation
 
 _SAME = "default"
+_MOST_NAME = 16
+"""Characters of a name beside a chart that stay on one line."""
+_FLOOR = Style(MUTED, "|", "none")
 
 
 def comparison(experiments: Sequence[Experiment]) -> list[Group]:
@@ -65,13 +69,15 @@ def _value(settings: Settings | None, option: str) -> str:
     if option in settings.shared:
         return _text(settings.shared[option])
     own = {policy: values[option] for policy, values in settings.policies.items() if option in values}
-    return "; ".join(f"{policy_label(policy)} {_text(value)}" for policy, value in own.items()) or _SAME
+    return "; ".join(f"{policy_title(policy)} {_text(value)}" for policy, value in own.items()) or _SAME
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     is_class = isinstance(value, str) and value.startswith(("sae_lightning.", "torch."))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return str(value).rpartition(".")[2] if is_class else "not set" if value is None else str(value)
 
 
@@ -83,8 +89,8 @@ def _glance(experiments: Sequence[Experiment]) -> Table:
         for policy in _policies(experiment):
             cells = [values.get(tag, {}).get(policy, []) for tag in shown]
             if any(value is not None for cell in cells for value in cell):
-                texts = [mean_and_deviation(cell, number_format(cell)) for cell in cells]
-                rows.append([title_of(experiment), policy_label(policy), *texts])
+                texts = [mean_and_deviation(cell, number_format(cell, is_short=True)) for cell in cells]
+                rows.append([title_of(experiment), policy_title(policy), *texts])
     runs = [run for experiment in experiments for run in experiment.measured]
     labels = [describing(runs, tag).label(tag) for tag in shown]
     caption = "Mean ± sample standard deviation over seeds, one metric for each question"
@@ -92,22 +98,34 @@ def _glance(experiments: Sequence[Experiment]) -> Table:
 
 
 def _ends(experiments: Sequence[Experiment]) -> Iterator[Chart]:
-    """Draw for each question the SAEs of all experiments at the end of training, experiment by experiment."""
+    """Draw for each question the SAEs at the end of training, a row for each experiment, where two or more asked it."""
     measured = [run for experiment in experiments for run in experiment.measured]
     values, floors = [one.values() for one in experiments], [one.floors() for one in experiments]
     policies = in_order(policy for experiment in experiments for policy in _policies(experiment))
     for tag in _headlines(experiments):
+        have = [place for place, own in enumerate(values) if any(own.get(tag, {}).get(policy) for policy in policies)]
+        have.reverse()  # the first at the top
         series = []
         for policy in policies:
-            ends = [[value for value in own.get(tag, {}).get(policy, []) if value is not None] for own in values]
-            places = [place for place, seeds in enumerate(ends) if seeds]
-            series += [Series(policy, places, [fmean(ends[place]) for place in places])] if places else []
-        known = [(place, floor) for place, own in enumerate(floors) if (floor := own.get(tag)) is not None]
-        if known and series:
-            series.append(Series("floor", [place for place, _ in known], [floor for _, floor in known], style=CHANCE))
-        if series:
-            y, names = tag.metric.replace("_", " "), [title_of(experiment) for experiment in experiments]
-            yield Lines(describing(measured, tag).label(tag), "", y, series, name=str(tag), x_names=names)
+            ends = [
+                [value for value in values[place].get(tag, {}).get(policy, []) if value is not None] for place in have
+            ]
+            rows = [row for row, seeds in enumerate(ends) if seeds]
+            series += [Series(policy, [fmean(ends[row]) for row in rows], rows)] if rows else []
+        known = [(floor, row) for row, place in enumerate(have) if (floor := floors[place].get(tag)) is not None]
+        if known:
+            series.append(Series("floor", [x for x, _ in known], [y for _, y in known], style=_FLOOR, label="floor"))
+        if len(have) > 1:
+            names, label = (
+                [_in_lines(title_of(experiments[place])) for place in have],
+                describing(measured, tag).label(tag),
+            )
+            yield Scatter(label, "", "", series, name=str(tag), y_names=names)
+
+
+def _in_lines(name: str) -> str:
+    """Break a long name of a run before its version, so that it leaves the chart some room."""
+    return name.replace("/", "/\n") if len(name) > _MOST_NAME else name
 
 
 def _curves(experiments: Sequence[Experiment]) -> Iterator[Chart]:
@@ -123,7 +141,7 @@ def _curves(experiments: Sequence[Experiment]) -> Iterator[Chart]:
             floors = {floor for run in measured if (floor := run.floor(tag)) is not None}
             guides = [Guide(floor, "floor") for floor in floors] if len(floors) == 1 else []
             y = describing(measured, tag).label(tag)
-            yield Lines(y, "activations seen", tag.metric.replace("_", " "), series, name=str(tag), guides=guides)
+            yield Lines(y, "activations seen", y, series, name=str(tag), guides=guides)
 
 
 def _trained(experiment: Experiment, tag: Tag) -> Iterator[tuple[str, Series]]:

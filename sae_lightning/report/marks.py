@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sae_lightning.figures.chart import Chart
 from sae_lightning.figures.look import CSS_PROPERTIES, MARKER_CHARACTERS
-from sae_lightning.members import Style, in_order, policy_label, policy_styles
+from sae_lightning.members import Style, in_order, policy_styles, policy_title
 from sae_lightning.runs import Run
 
 
@@ -40,7 +40,7 @@ def mark_of(policy: str, styles: Mapping[str, Style], label: str = "") -> Mark:
     """Return the mark of a policy."""
     style = styles[policy]
     colour = CSS_PROPERTIES[style.colour.lower()]
-    return Mark(label or policy_label(policy), MARKER_CHARACTERS.get(style.marker, "●"), colour)
+    return Mark(label or policy_title(policy), MARKER_CHARACTERS.get(style.marker, "●"), colour)
 
 
 def legend(charts: Sequence[Chart], styles: Mapping[str, Style]) -> list[Mark]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sae_lightning import __version__
 from sae_lightning.figures.chart import Chart, Table
-from sae_lightning.figures.svg import svg_of
+from sae_lightning.figures.svg import style_sheet, svg_of
 from sae_lightning.metric import MARGIN
 from sae_lightning.report.answer import Answer, answer
 from sae_lightning.report.comparison import comparison, title_of
@@ -27,6 +27,9 @@ from sae_lightning.verdict.statistics import LEVEL
 _ENVIRONMENT = Environment(
     loader=PackageLoader("sae_lightning.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
 )
+_ENVIRONMENT.filters["breakable"] = lambda text: Markup(str(escape(text)).replace("/", "/<wbr>"))  # names of runs
+_CHART_CSS = "/* of the charts */"
+"""Stands where their style sheet goes, which is known when all of them are drawn."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def page(
         margin: differences within this share of what the trained SAE has above the floor are equivalent.
         first_sections: returns what stands before the verdict of a run.
     """
-    numbers = count(1)
+    numbers, classes = count(1), dict[str, str]()
     runs = [run for experiment in experiments for run in experiment.runs]
     several = experiments if len(runs) > 1 else []
     run_pages = [_run_page(run, f"run{number}-", margin, first_sections(run)) for number, run in enumerate(runs, 1)]
@@ -105,10 +108,12 @@ def page(
         "version": __version__,
         "explorer": explorer,
         "inline": inline,
-        "svg": lambda chart, has_legend: svg_of(chart, f"c{next(numbers)}", styles, has_legend),
+        "svg": lambda chart, has_legend: svg_of(chart, f"c{next(numbers)}", styles, has_legend, classes),
+        "chart_css": Markup(_CHART_CSS),
         "legend": lambda charts: legend(charts, styles),
     }
-    return _ENVIRONMENT.get_template("page.html.j2").render(context)
+    html = _ENVIRONMENT.get_template("page.html.j2").render(context)
+    return html.replace(_CHART_CSS, style_sheet(classes), 1)
 
 
 def inline(name: str) -> Markup:

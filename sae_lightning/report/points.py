@@ -6,6 +6,7 @@ from sae_lightning.figures.verdict import headlines
 from sae_lightning.members import Tag, policy_label
 from sae_lightning.metric import Metric
 from sae_lightning.runs import Measurements, describing
+from sae_lightning.tables import number_format
 from sae_lightning.verdict import Comparison
 from sae_lightning.verdict.comparison import BEATS, EQUIVALENT, INACTIVE, LOSES, UNCLEAR, UNKNOWN
 
@@ -45,7 +46,7 @@ def best_and_rest(runs: Sequence[Measurements], comparisons: Sequence[Comparison
     for tag in tags:
         words = {one.verdict for one in comparisons if one.tag == tag} - {INACTIVE, UNKNOWN}
         if words:
-            groups[_group(words)].append(_in_text(_label(runs, tag, tags)))
+            groups[_group(words)].append(_in_text(_short_label(runs, tag, tags)))
     whom = "control" if comparisons[0].published else "random baseline"
     texts = {
         "better": f"better than every {whom} on {{}}",
@@ -62,6 +63,13 @@ def _label(runs: Sequence[Measurements], tag: Tag, tags: Sequence[Tag]) -> str:
     return describes.label(tag) if len({other.part for other in tags}) > 1 else describes.metric(tag).label
 
 
+def _short_label(runs: Sequence[Measurements], tag: Tag, tags: Sequence[Tag]) -> str:
+    """Name a metric without what stands behind a comma, which in a list would look like one more."""
+    metric = describing(runs, tag).metric(tag)
+    name, _, _ = metric.label.partition(", ")
+    return _label(runs, tag, tags).replace(metric.label, name)
+
+
 def _group(words: set[str]) -> str:
     if LOSES in words:
         return "worse"
@@ -72,35 +80,40 @@ def _group(words: set[str]) -> str:
 
 def _sentence(metric: Metric, label: str, comparisons: Sequence[Comparison]) -> str:
     """Say what the SAE has, and then how it stands to each baseline, those with the same word together."""
-    parts = [_beaten(own) for own in [_with(comparisons, BEATS)] if own]
+    trained = comparisons[0].trained
+    show = number_format([trained, *(one.value for one in comparisons)], is_short=True)
+    parts = [_beaten(own, show) for own in [_with(comparisons, BEATS)] if own]
     for word, text in _WORDS.items():
         if own := _with(comparisons, word):
-            parts.append(text.format(_names(own)))
+            parts.append(text.format(listed([_named(one, show) for one in own])))
     unit = f" {metric.unit}" if metric.unit else ""
-    return f"{label} {comparisons[0].trained:.3g}{unit}: {'; '.join(parts)}."
+    return f"{label} {trained:{show}}{unit}: {'; '.join(parts)}."
 
 
 def _with(comparisons: Sequence[Comparison], verdict: str) -> list[Comparison]:
     return [one for one in comparisons if one.verdict == verdict]
 
 
-def _beaten(comparisons: Sequence[Comparison]) -> str:
+def _beaten(comparisons: Sequence[Comparison], show: str) -> str:
+    """Say by how much baselines are beaten; where there is a floor, in multiples of what they have above that."""
     if len(comparisons) > _MOST_NAMED:
         values = {one.baseline: one for one in comparisons}
         nearest = max(values.values(), key=lambda one: one.value if one.is_better_higher else -one.value)
         name = policy_label(nearest.baseline)
-        return f"better than {len(comparisons)} of them, of which the {name} comes nearest ({nearest.value:.3g})"
-    return ", ".join(_how_much(one) for one in comparisons)
+        return f"better than {len(comparisons)} of them, of which the {name} comes nearest ({nearest.value:{show}})"
+    multiples = [one for one in comparisons if one.share is not None and one.share > 0 and one.is_better_higher]
+    floor = next((one.floor for one in multiples if one.floor), None)
+    above = "" if floor is None else f"above the floor of {floor:.3g}, "
+    return above + ", ".join(_how_much(one, show) for one in comparisons)
 
 
-def _how_much(one: Comparison) -> str:
-    """Say by how much a baseline is beaten; where there is a floor, as a multiple of what it has above that."""
-    name = f"the {policy_label(one.baseline)} ({one.value:.3g})"
+def _how_much(one: Comparison, show: str) -> str:
+    name = _named(one, show)
     if one.share is None or not one.is_better_higher:
         return f"better than {name}"
     if one.share <= 0:
         return f"better than {name}, which is not above the floor"
-    return f"{times(1 / one.share)} {name}" + ("" if not one.floor else f", counted from {one.floor:.3g}")
+    return f"{times(1 / one.share)} {name}"
 
 
 def times(ratio: float) -> str:
@@ -116,8 +129,8 @@ def times(ratio: float) -> str:
     return "twice" if 1.95 <= ratio <= 2.05 else f"{ratio:.1f} times"
 
 
-def _names(comparisons: Sequence[Comparison]) -> str:
-    return listed([f"the {policy_label(one.baseline)} ({one.value:.3g})" for one in comparisons])
+def _named(one: Comparison, show: str) -> str:
+    return f"the {policy_label(one.baseline)} ({one.value:{show}})"
 
 
 def _in_text(label: str) -> str:

@@ -1,11 +1,12 @@
 """Where the numbers come from: settings, seeds, data, versions, time."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sae_lightning.members import policy_label
+from sae_lightning.members import in_order, policy_title
 from sae_lightning.runs import Run
 from sae_lightning.runs.run import choice
 
@@ -22,17 +23,19 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         "Run": run.title,
         "SAE": _sae(run),
         "Transcoders": "; ".join(_ends(run)),
-        "Policies": ", ".join(map(policy_label, run.model["init_args"].get("policies") or ())),
+        "Policies": ", ".join(map(policy_title, run.model["init_args"].get("policies") or ())),
         "Seeds": ", ".join(map(str, run.seeds)) if run.config else None,
+        "Activations": _activations(run),
         "Data": _in_words(run.data, _DATA),
         "Training": _training(run),
     }
     if run.starts:
         first, latest = run.starts[0], run.starts[-1]
-        facts["Started"] = first.get("time", "") + (f", last again {latest.get('time')}" if len(run.starts) > 1 else "")
-        facts["Devices"] = latest.get("devices")
+        again = f", last again {_moment(latest.get('time', ''))}" if len(run.starts) > 1 else ""
+        facts["Started"] = _moment(first.get("time", "")) + again
+        facts["Devices"] = re.sub(r"^1 x cpu$", "the CPU", str(latest.get("devices") or ""))
         facts["Versions"] = ", ".join(f"{name} {version}" for name, version in latest.get("versions", {}).items())
-        facts["Commit"] = latest.get("commit")
+        facts["Commit"] = re.sub(r"\+$", ", with changes that were not committed", latest.get("commit") or "")
     elif run.config.startswith("#"):
         facts["Versions"] = run.config.splitlines()[0].lstrip("# ").replace("==", " ")
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", [])]
@@ -82,11 +85,39 @@ def _training(run: Run) -> str:
     clip = (run.settings.get("trainer") or {}).get("gradient_clip_val")
     parts = [
         _in_words(optimizer, ("lr", "weight_decay")) if optimizer["class_path"] else "",
+        _rates(run.model["init_args"].get("learning_rates") or {}),
         _in_words(schedule, ("warmup", "decay")) if schedule["class_path"] else "",
         f"gradient_clip_val {_short(clip)}" if clip else "",
         f"{last.step:,} steps, {last.samples:,} activations, {_duration(last.seconds)}",
     ]
     return "; ".join(filter(None, parts))
+
+
+def _rates(rates: Mapping[str, Any]) -> str:
+    """Return the learning rates that policies have of their own, those with the same one together."""
+    names: dict[str, list[str]] = {}
+    for policy in in_order(rates):
+        names.setdefault(_short(float(rates[policy])), []).append(policy_title(policy))
+    return ", ".join(f"lr {rate} of {' and '.join(own)}" for rate, own in names.items())
+
+
+def _activations(run: Run) -> str:
+    """Return the model and the hook where the configuration does not name them, as that of a cache does not."""
+    if run.data["init_args"].get("model") is not None:
+        return ""
+    folder = next(iter(run.saes.values()), None)
+    about = json.loads((folder / "sae.json").read_text(encoding="utf-8")).get("provenance") or {} if folder else {}
+    activations = about.get("activations") or {}
+    return ", ".join(f"{name} {activations[name]}" for name in ("model", "hook") if activations.get(name))
+
+
+def _moment(time: str) -> str:
+    """Return a time to the minute, as people write it.
+
+    >>> _moment("2026-11-29T00:38:26+00:00")
+    '2026-11-29 00:38 UTC'
+    """
+    return re.sub(r"T(\d\d:\d\d):\d\d(\.\d+)?\+00:00$", r" \1 UTC", time)
 
 
 def _in_words(selected: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -86,7 +86,7 @@ class JoinedRun(Run):
             before = {tag: earlier for earlier in self.runs[:number] for tag in earlier.last.values}
             new = [str(tag) for tag in run.last.values if tag not in before]
             what = "has the same SAEs as" if run.is_fit else "measured again the SAEs of"
-            text = f"{run.folder} {what} {self.folder}, which count once; it adds "
+            text = f"{run.title} {what} {self.runs[0].title}, which count once; it adds "
             text += f"{len(new)} metric{'' if len(new) == 1 else 's'}" if new else "no metric"
             other = [str(tag) for tag in run.last.values if tag in before and _differ(run, before[tag], tag)]
             if other:

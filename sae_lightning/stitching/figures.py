@@ -12,7 +12,7 @@ from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.look import CHANCE, INK, MUTED
 from sae_lightning.figures.png import figure_of, write
 from sae_lightning.figures.scatter import Scatter
-from sae_lightning.members import Style
+from sae_lightning.members import Style, policy_label, policy_styles, size_and_policy
 from sae_lightning.stitching.curve import INSERT, REST, START, SWAP
 from sae_lightning.stitching.insertion import CLASSES, DEAD, NOVEL
 from sae_lightning.stitching.results import read_comparisons
@@ -58,18 +58,24 @@ def draw_sizes(run: Path, out: Path) -> list[Path]:
 
 
 def novel_chart(comparisons: Sequence[Mapping[str, Any]]) -> Lines:
-    """Draw the share of novel latents over the number of latents, a line for each size of the smaller SAE."""
-    by_small: dict[int, dict[int, list[float]]] = {}
+    """Draw the share of novel latents over the number of latents, a line for each size of the smaller SAE.
+
+    Larger SAEs that are baselines have lines of their own.
+    """
+    shares: dict[tuple[int, str], dict[int, list[float]]] = {}
     chance: dict[int, list[float]] = {}
     for one in comparisons:
         novel = one["classes"][CLASSES[NOVEL]]
-        by_small.setdefault(one["d_small"], {}).setdefault(one["d_large"], []).append(novel["share"])
+        kind = one["d_small"], size_and_policy(str(one["large"]).rpartition("/")[0])[1]
+        shares.setdefault(kind, {}).setdefault(one["d_large"], []).append(novel["share"])
         chance.setdefault(one["d_large"], []).append(novel["shuffled"])
-    series = [
-        _by_size(f"{d_small:,}", by_large, f"into {d_small:,} latents")
-        for d_small, by_large in sorted(by_small.items())
-    ]
-    series.append(replace(_by_size("chance", chance, "latents of another sample"), style=CHANCE))
+    series = []
+    for (d_small, policy), by_large in sorted(shares.items()):
+        whose = f"{policy_label(policy)} into" if policy else "into"
+        style = policy_styles([policy])[policy] if policy else None
+        name = f"{d_small:,} {policy}".rstrip()
+        series.append(replace(_by_size(name, by_large, f"{whose} {d_small:,}"), style=style))
+    series.append(replace(_by_size("chance", chance, "shuffled latents"), style=CHANCE))
     title, x, y = "Novel latents by size", "latents of the larger SAE", "latents that are novel"
     return Lines(title, x, y, series, log_x=True, percent=True, names_beside=True)
 

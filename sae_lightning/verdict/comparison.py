@@ -112,16 +112,20 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What limits the comparison, in short."""
+        names = [f"not converged: {', '.join(self.not_converged)}"] if self.not_converged else []
+        return [*self.limits, *names]
+
+    @property
+    def limits(self) -> list[str]:
+        """What limits the comparison by itself, whether or not its SAEs had converged."""
         notes = [self.inactive] if self.inactive else []
         if not math.isnan(self.difference.half):
             if not (self.varies or self.inactive):
-                notes.append(f"no variation between {self._repeated}: nothing says how sure it is")
+                notes.append(f"no variation between {self._repeated}, so nothing says how sure it is")
             if self.has_one_degree:
                 two = {"draws": self.n_draws, "seeds": self.n_seeds}.get(self._repeated) == 2
                 notes.append(f"two {self._repeated if two else 'items or evaluator seeds'}: one degree of freedom")
             notes += self._over()
-        if self.not_converged:
-            notes.append(f"not converged: {', '.join(self.not_converged)}")
         return notes
 
     @property

@@ -135,7 +135,8 @@ def _cell(correlation: Correlation | None) -> str:
 
 
 def _number(correlation: Correlation) -> str:
-    return f"{correlation.rho:+.2f} [{correlation.low:+.2f}, {correlation.high:+.2f}]"
+    rho, low, high = (round(value, 2) + 0.0 for value in (correlation.rho, correlation.low, correlation.high))
+    return f"{rho:+.2f} [{low:+.2f}, {high:+.2f}]"  # + 0.0 makes a zero of -0.0
 
 
 def in_words(results: Sequence[StableLatents]) -> Iterator[tuple[str, str, str]]:
@@ -167,9 +168,9 @@ def _said(result: StableLatents) -> str:
 def legend() -> str:
     """Say what the numbers and words mean."""
     return (
-        f"Rank correlation (Spearman) over latents, the mean over seeds [{LEVEL:.0%} interval over latents and seeds, "
-        "one by one]; 0 where stability has nothing to do with it; more, less: what stable latents have, where the "
-        "interval leaves out 0"
+        f"Rank correlation (Spearman) over latents, mean over seeds [{LEVEL:.0%} interval over latents and seeds]; "
+        "0: stability has nothing to do with it; more or less: what stable latents have, where the interval does not "
+        "hold 0"
     )
 
 

@@ -37,5 +37,9 @@ def test_speed_without_the_first_step_and_validations(monkeypatch: pytest.Monkey
     speed.on_validation_end(trainer, sae)
     assert speed.per_second == 2.0
     assert speed.seconds_left(trainer) == 5 * 2.0 + 30.0, "one validation of five batches is left"
+    now[0] += 2.0
+    trainer.global_step = 6
+    speed.on_train_batch_end(trainer, sae, None, None, 5)
+    assert speed.per_second == 2.0, "the validation is no part of a step"
     trainer.estimated_stepping_batches = float("inf")
     assert speed.seconds_left(trainer) is None

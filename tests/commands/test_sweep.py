@@ -133,8 +133,10 @@ def test_what_cannot_be_swept_is_refused(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_help_is_that_of_the_command(capsys):
+def test_help_is_that_of_the_command(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     main(["sweep", "--help"])
     printed = capsys.readouterr().out
     assert printed.startswith("usage: sae sweep --config CONFIG --lr RATES")
     assert "best_lr.yaml" in printed
+    assert max(map(len, printed.splitlines())) <= 80

@@ -11,7 +11,7 @@ from sae_lightning.figures.png import figure_of
 from sae_lightning.figures.recovery import best_cosines_chart, by_frequency_charts
 from sae_lightning.figures.runs import best_cosines, explained_variance_vs_recovery, recovery_by_frequency, training
 from sae_lightning.figures.truth import by_frequency, frequency_bins, read_truth
-from sae_lightning.members import Tag, policy_label
+from sae_lightning.members import Tag, policy_title
 from sae_lightning.runs import Run
 
 POLICIES = {"trained", "frozen_decoder", "oracle"}
@@ -46,14 +46,14 @@ def test_the_histogram_figure(finished: Path):
     truth = read_truth(run)
     (axis,) = best_cosines(run).axes
     sums = {label.split(":")[0]: np.nansum(heights) for label, (_, heights) in drawn(axis).items()}
-    assert {policy: sums[policy_label(policy)] for policy in POLICIES} == pytest.approx(dict.fromkeys(POLICIES, 1.0))
+    assert {policy: sums[policy_title(policy)] for policy in POLICIES} == pytest.approx(dict.fromkeys(POLICIES, 1.0))
     right = {
         label.split(":")[0]: np.nansum([height for x, height in zip(*points, strict=True) if x > 0.8])
         for label, points in drawn(axis).items()
     }
-    assert right["oracle"] == pytest.approx((truth.best["oracle"] > 0.8).mean())
-    assert any("oracle: 37.50% recovered" in label for label in drawn(axis))
-    assert [row[2] for row in best_cosines_chart(truth).table.rows if row[0].startswith("oracle")][-1] == "0.375"
+    assert right["Oracle"] == pytest.approx((truth.best["oracle"] > 0.8).mean())
+    assert any("Oracle: 37.50% recovered" in label for label in drawn(axis))
+    assert [row[2] for row in best_cosines_chart(truth).table.rows if row[0].startswith("Oracle")][-1] == "0.375"
 
 
 def test_the_training_figure(finished: Path):
@@ -65,7 +65,7 @@ def test_the_training_figure(finished: Path):
         for policy in POLICIES:
             values = [validation.values[Tag(metric)].items() for validation in run.validations]
             means = [np.mean([value for member, value in own if member.policy == policy]) for own in values]
-            assert shown[policy_label(policy)] == ([256, 512], pytest.approx(means))
+            assert shown[policy_title(policy)] == ([256, 512], pytest.approx(means))
         assert shown["floor"][1][0] == run.last.floors[Tag(metric)]
         assert len(axis.collections) == len(POLICIES)  # the bands
 
@@ -83,7 +83,7 @@ def test_the_figure_of_all_runs(finished: Path, tmp_path: Path):
     ends = [tuple(map(float, end)) for line in marks for end in zip(line.get_xdata(), line.get_ydata(), strict=True)]
     assert ends == [(0.5, 0.25), (0.6, 0.5)]
     assert upper.get_ylim() == pytest.approx((-0.05 * 0.5, 1.07 * 0.5))
-    assert [text.get_text() for text in lower.get_yticklabels()] == ["omp"]
+    assert [text.get_text() for text in lower.get_yticklabels()] == ["OMP"]
     assert [list(line.get_xdata()) for line in lower.get_lines()] == [[0.9]]
     assert not upper.texts  # one run needs no number
 

@@ -1,10 +1,15 @@
 """Charts as SVG, on values made by hand."""
 
 import re
+from xml.etree import ElementTree
+
+import pytest
+from matplotlib.figure import Figure
 
 from sae_lightning.figures.dots import Dots, Row
 from sae_lightning.figures.lines import Guide, Lines, Series
-from sae_lightning.figures.svg import svg_of
+from sae_lightning.figures.svg import _slim, style_sheet, svg_of
+from sae_lightning.members import policy_styles
 
 
 def test_intervals_of_baselines_and_marks():
@@ -41,3 +46,45 @@ def test_an_axis_of_powers_of_ten_has_numbers():
     svg = svg_of(Lines("title", "x", "y", series, log_x=True), "c1")
     assert re.findall(r">([^<]*)</text>", svg)[:3] == ["0.001", "0.01", "0.1"]
     assert "$" not in svg
+
+
+def test_a_table_leaves_out_what_no_row_has():
+    plain = Dots("fall", [Row("trained", [0.1, 0.2]), Row("untrained", [0.3])]).table
+    assert plain.head == ["", "mean", "seeds"]
+    assert [row[0] for row in plain.rows] == ["Trained SAE", "Untrained SAE"]
+
+
+def test_declarations_that_charts_repeat_become_classes():
+    chart = Lines("t", "x", "y", [Series("trained", [1, 2, 3], [2, 3, 4])])
+    plain, classes = svg_of(chart, "c1"), dict[str, str]()
+    classed = svg_of(chart, "c1", classes=classes) + svg_of(chart, "c2", classes=classes)
+    assert "style=" not in classed
+    assert len(classed) < 1.4 * len(plain)
+    for declarations in set(re.findall('style="([^"]*)"', plain)):
+        assert f"svg .{classes[declarations]} {{ {declarations} }}" in style_sheet(classes)
+    used = set(re.findall('class="(s[0-9]+)"', classed))
+    assert used == set(classes.values())
+
+
+def test_a_drawing_keeps_what_is_seen_and_drops_the_rest():
+    drawn = ElementTree.fromstring(
+        '<svg><g><g><path d="M 0 0" style="fill: none"/></g><g clip-path="url(#a)"><use href="#b"/></g></g><g/>'
+        "<text>1</text></svg>"
+    )
+    _slim(drawn)
+    assert ElementTree.tostring(drawn, encoding="unicode") == (
+        '<svg><g clip-path="url(#a)"><use href="#b" /></g></svg>'.replace("</svg>", "<text>1</text></svg>")
+    )
+
+
+@pytest.mark.parametrize(("better", "sign"), [("higher", 1), ("lower", -1)])
+def test_a_row_far_below_the_floor_leaves_the_others_room(better, sign):
+    rows = [Row("trained", [0.8 * sign]), Row("untrained", [0.5 * sign]), Row("permuted_decoder", [-9.0 * sign])]
+    axes = Figure().subplots()
+    chart = Dots("ev", rows, 0.0, better)
+    chart.draw(axes, policy_styles(chart.policies))
+    ends = sorted(sign * end for end in axes.get_xlim())
+    assert ends[0] == pytest.approx(-0.8)
+    assert 0.8 < ends[1] < 1.7
+    (told,) = axes.texts
+    assert told.get_text() == ("◂ -9.000" if sign > 0 else "9.000 ▸")

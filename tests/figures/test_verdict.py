@@ -56,7 +56,7 @@ def test_a_published_sae_stands_where_the_trained_one_would():
     assert [row.policy for row in chart.rows] == ["published", "random_encoder", "principal_components"]
     assert [row.verdict for row in chart.rows] == ["", "beats", "unknown"]
     assert (chart.compared, chart.table.head[-2:]) == ("published", ["draws", "published SAE"])
-    assert "random encoder 0.5100, the published SAE beats" in chart.alt_text
+    assert "Random encoder 0.5100, the published SAE beats" in chart.alt_text
 
 
 def test_what_does_not_vary_has_no_bar_and_says_why():
@@ -70,7 +70,7 @@ def test_what_does_not_vary_has_no_bar_and_says_why():
         True,
         False,
     ]
-    assert "Frozen Decoder: no variation between seeds: nothing says how sure it is." in note
+    assert "Frozen Decoder: no variation between seeds, so nothing says how sure it is." in note
     assert "Soft-Frozen Decoder: its constraint never acted: equal to the trained SAE to the bit." in note
     assert "Soft-Frozen Decoder 100%" not in note
 

@@ -49,9 +49,11 @@ def test_an_answer_says_by_how_much(tmp_path: Path):
     given = answer_of(tmp_path, m0=BETTER | {"frozen_encoder": (0.7, 0.9, 0.8)}, m1=UNSURE)
     assert given.reasons == ["better than some random baselines on m0"]  # the headline of the one question
     ((_, text),) = given.points
-    assert text == "m0 0.85: 1.8 times the Frozen Decoder (0.47); no clear difference from the Frozen Encoder (0.8)."
+    assert text == (
+        "m0 0.850: 1.8 times the Frozen Decoder (0.470); no clear difference from the Frozen Encoder (0.800)."
+    )
     low = answer_of(tmp_path / "low", m0=BETTER | {"frozen_decoder": (-0.5, -0.45, -0.46)})
-    assert "better than the Frozen Decoder (-0.47), which is not above the floor." in low.points[0][1]
+    assert "better than the Frozen Decoder (-0.470), which is not above the floor." in low.points[0][1]
 
 
 def test_an_answer_says_what_had_not_converged(tmp_path: Path):
@@ -97,7 +99,7 @@ def test_a_published_sae_is_answered_for_against_its_controls(tmp_path: Path):
     assert better == f"Better than it on some question: {tied} (m0)."
     assert limits.startswith("Intervals are over 3 draws of a control and evaluation items")
     (counts,) = given.counts
-    assert counts.rows[0] == ["random encoder: whether random_encoder does", "✓ 2"]
+    assert counts.rows[0] == ["Random encoder: whether random_encoder does", "✓ 2"]
     assert (given.has_controls, given.has_baselines) == (True, False)
 
 

@@ -202,7 +202,7 @@ def test_two_draws_are_said_to_have_one_degree_of_freedom():
 def test_draws_that_do_not_vary_say_nothing():
     comparison = only(measured({AT: [0.9], "random_encoder": [0.4, 0.4, 0.4]}))
     assert comparison.verdict == "unclear"
-    assert comparison.notes == ["no variation between draws: nothing says how sure it is"]
+    assert comparison.notes == ["no variation between draws, so nothing says how sure it is"]
 
 
 def test_a_control_measured_by_several_runs_has_the_draws_of_all():

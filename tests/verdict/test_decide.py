@@ -178,7 +178,7 @@ def test_an_interval_of_no_width_is_no_certainty():
     comparison = only([run({"dead": one_latent}, {"dead": 1.0}, {"dead": "lower"})])
     assert comparison.difference.half == pytest.approx(0, abs=1e-12)
     assert (comparison.verdict, comparison.varies) == ("unclear", False)
-    assert comparison.notes == ["no variation between seeds: nothing says how sure it is"]
+    assert comparison.notes == ["no variation between seeds, so nothing says how sure it is"]
     equal = {"trained": [0.25, 0.25], "frozen_decoder": [0.25, 0.25], "frozen_encoder": [0.3, 0.4]}
     assert against([run({"dead": equal, "other": NOISE})], "frozen_decoder", "dead").verdict == "unclear"
     assert "unclear +0.0000 [no variation]" in verdict_table(decide([run({"dead": equal, "other": NOISE})]))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sae_lightning.figures.chart import Table
 from sae_lightning.figures.verdict import by_question
-from sae_lightning.members import in_order, policy_label
+from sae_lightning.members import in_order, policy_title
 from sae_lightning.report.section import Group, Section
 from sae_lightning.runs import Experiment, Run, describing
 from sae_lightning.tables import number_format
@@ -33,5 +33,5 @@ def number_tables(experiment: Experiment) -> list[Table]:
             cells = [mean_and_deviation(values[tag].get(policy, ()), show) for policy in policies]
             label, floor = describing(runs, tag).label(tag), floor_text(experiment, tag, show)
             rows.append([str(tag), label, floor, *cells])
-        tables.append(Table(question.text, ["metric", "", "floor", *map(policy_label, policies)], rows))
+        tables.append(Table(question.text, ["metric", "", "floor", *map(policy_title, policies)], rows))
     return tables

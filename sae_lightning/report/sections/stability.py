@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from sae_lightning.figures.chart import Table
 from sae_lightning.figures.stability import stability_chart
-from sae_lightning.members import TRAINED, policy_label
+from sae_lightning.members import TRAINED, policy_title
 from sae_lightning.report.section import Group, Section
 from sae_lightning.runs import Run
 from sae_lightning.verdict.stable_latents import (
@@ -36,11 +36,11 @@ def _better(run: Run) -> Iterator[Group]:
 
 
 def _in_words(results: Sequence[StableLatents]) -> Table:
-    head = ["", policy_label(TRAINED), f"{policy_label(CHANCE)}, whose stability is chance"]
+    head = ["", policy_title(TRAINED), f"{policy_title(CHANCE)}, whose stability is chance"]
     rows = [[label, said, chance or "-"] for label, said, chance in in_words(results)]
     return Table("Do stable latents have more of what was measured?", head, rows, prose=True)
 
 
 def _numbers(results: Sequence[StableLatents]) -> Table:
     head, *rows = table(results)
-    return Table("The same of every policy", ["", *map(policy_label, head[1:])], rows)
+    return Table("The same for every policy", ["", *map(policy_title, head[1:])], rows)

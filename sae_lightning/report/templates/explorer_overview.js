@@ -34,7 +34,8 @@ const saeOverview = (() => {
       drawing.append(svg("line", { x1: at, x2: at, y1: TOP, y2: HEIGHT - BOTTOM, class: "lx-grid" }));
       if (power % 2) drawing.append(svg("text", { x: at, y: HEIGHT - BOTTOM + 14, "text-anchor": "middle" }, percent(10 ** power)));
     }
-    for (const value of [low, (low + 1) / 2, 1]) {
+    const step = [0.1, 0.25, 0.5].find((width) => (1 - low) / width < 4) || 1;
+    for (let value = 1; value > low - 1e-9; value -= step) {
       drawing.append(svg("line", { x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value), class: "lx-grid" }));
       drawing.append(svg("text", { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, String(Number(value.toFixed(2)))));
     }
