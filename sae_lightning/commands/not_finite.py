@@ -22,7 +22,7 @@ def say_not_finite(runs: "Iterable[Run]") -> None:
         for member, names in metrics.items():
             members.setdefault(", ".join(names), []).append(member)
         for lacked, lacking in members.items():
+            who = ", ".join(map(str, lacking))
             sys.stderr.write(
-                f"{run.folder}: no finite value of {lacked} for {', '.join(map(str, lacking))}: shown as - and left out "
-                "of the verdict\n"
+                f"{run.folder}: no finite value of {lacked} for {who}: shown as - and left out of the verdict\n"
             )
