@@ -257,7 +257,8 @@ def test_a_lone_transcoder_reads_both_hooks_from_a_cache(tmp_path, capsys):
     options |= {"model.source": "mlp_in", "model.target": "mlp_out", "data.path": str(tmp_path / "cache")}
     options |= {f"data.{name}": sizes[name] for name in ("batch_size", "train_samples", "val_samples")}
     options |= {f"trainer.{name}": value for name, value in QUIET.items()}
-    options |= {"trainer.callbacks": [{"class_path": "LossRecovered", "init_args": {"min_gap_nats": 1e-6}}]}
+    maps = {"class_path": "LinearMaps", "init_args": {"rank": 2, "samples_per_dimension": 20}}
+    options |= {"trainer.callbacks": [maps]}
     options |= {"name": "lone", "trainer.logger.save_dir": str(tmp_path / "runs")}
     typed = {name: value if isinstance(value, str) else json.dumps(value) for name, value in options.items()}
     main(["fit", "--model=MatryoshkaBatchTopK", "--data=CachedActivations",
@@ -265,7 +266,7 @@ def test_a_lone_transcoder_reads_both_hooks_from_a_cache(tmp_path, capsys):
     run = Run(tmp_path / "runs/lone/version_0")
     member = Member("trained", 0, "mlp_in")
     values = {str(tag): members for tag, members in run.measurements.values.items()}
-    assert "ce_recovered_linear@mlp_in" in values
+    assert "explained_variance_by_skip@mlp_in" in values
     own = run.load(member)
     assert own.threshold > 0
     assert [own.provenance[side]["hook"] for side in ("activations", "target")] == list(hooks.values())
