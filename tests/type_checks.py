@@ -126,6 +126,6 @@ class _Finder(PathFinder):
         return spec
 
 
-assert PACKAGE not in sys.modules
+assert PACKAGE not in sys.modules, "it was imported before its functions could be given checks"
 setattr(builtins, check_types.__name__, check_types)
 sys.meta_path.insert(0, _Finder)
