@@ -106,7 +106,11 @@ def test_where_it_does_not_fit_the_blocks_beside_are_tried(folder, capsys, tmp_p
         (["{f}/ours", "--activations", "{f}/x.safetensors", "--model", "m", "--text", "t"], "give one of them"),
         (["{f}/ours", "--activations", "{f}/x.safetensors", "--out", "{f}/text.jsonl"], "is not overwritten"),
         (["{f}/ours", "--n_tokens", "1"], "expected 2 or more"),
-        (["{f}/ours", "--target", "model.layers.0.mlp"], "is an SAE, which gives back what it reads"),
+        (["{f}/ours", "--target", "model.layers.0.mlp"], "--target model.layers.0.mlp: say of which model"),
+        (
+            ["{f}/ours", "--activations", "{f}/x.safetensors", "--target_activations", "{f}/x.safetensors"],
+            "is an SAE, which gives back what it reads",
+        ),
         (["{f}/ours", "--config", "{f}/nowhere.yaml"], "nowhere.yaml"),
         (["{f}/ours", "--assume", "k=3"], "nothing is to be assumed"),
     ],
