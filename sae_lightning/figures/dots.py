@@ -135,9 +135,10 @@ class Dots(Chart):
             return
         left, right = axes.get_xlim()
         axes.set_xlim((end, right) if sign > 0 else (left, end))
+        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # over the interval
         for y, row in below:
             words = f"◂ {row.mean:{self.number_format}}" if sign > 0 else f"{row.mean:{self.number_format}} ▸"
-            axes.text(end, y, words, ha="left" if sign > 0 else "right", va="center_baseline")
+            axes.text(end, y, words, ha="left" if sign > 0 else "right", va="center_baseline", bbox=box)
 
     def draw_frame(self, axes: Axes) -> None:
         """Name the rows and the axis below them."""

@@ -34,7 +34,7 @@ def comparison(experiments: Sequence[Experiment]) -> list[Group]:
         return []
     tables = [_glance(experiments)]
     if rows := list(_settings(experiments)):
-        tables.insert(0, Table("Settings that differ", ["option", *map(title_of, experiments)], rows))
+        tables.insert(0, Table("Settings that differ", ["option", *map(title_of, experiments)], rows, prose=True))
     groups = [Group(tables=tables), Group("At the end", "The mean over seeds.", list(_ends(experiments)))]
     lead = "The trained SAE of each, at each validation: the mean over seeds; bands from the least to the greatest."
     groups.append(Group("Over training", lead, list(_curves(experiments))))
