@@ -16,6 +16,9 @@ from sae_lightning.cpu_settings import PLAIN  # noqa: E402
 from sae_lightning.kernels import pre_acts  # noqa: E402
 
 
+collect_ignore = ["type_checks.py"]  # it is imported above, and once
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--products",

@@ -122,7 +122,7 @@ def test_command(tmp_path, capsys):
     at_a_glance = (
         (run / "report.html").read_text().partition("one metric for each question")[2].partition("</table>")[0]
     )
-    assert "x2 frozen decoder" in at_a_glance
+    assert "x2 Frozen Decoder" in at_a_glance
     events = EventAccumulator(str(run / "verdict"))
     events.Reload()
     assert events.Tags()["images"] == ["verdict"]

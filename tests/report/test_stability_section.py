@@ -37,7 +37,7 @@ def test_the_section_shows_how_stable_latents_are_and_what_they_have(folder):
     (chart,) = shown.charts
     assert list(chart.policies) == ["trained", "frozen_decoder"]
     assert all(sum(series.y) == pytest.approx(1) for series in chart.series)
-    assert chart.note.startswith("350 latents that fire")
+    assert chart.note.startswith("The mean over other seeds, for 350 latents that fire")
     (words,) = better.tables
     _, (label, said, chance) = words.rows
     assert label == "interp_accuracy, 75 latents of an SAE"
@@ -66,5 +66,5 @@ def test_compare_prints_it(folder, capsys):
     printed = capsys.readouterr().out
     assert f"\n\n{QUESTION}\n" in printed
     assert "\ninterp_accuracy, 75 latents of an SAE: stable latents have more +0." in printed
-    assert " ".join(printed.split()).endswith("where the interval leaves out 0")
+    assert " ".join(printed.split()).endswith("where the interval does not hold 0")
     assert max(map(len, printed[printed.index(QUESTION) :].splitlines())) <= 80
