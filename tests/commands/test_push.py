@@ -137,7 +137,7 @@ def test_to_the_root_and_the_card_is_the_page(hub, run, capsys):
         "| Active latents (l0) | 2.988 |",
         "| Explained variance | 0.8 |",
         'sae = SparseAutoencoder.load("hf://owner/name")',
-        "|  | trained | Frozen Decoder | pca |",
+        "|  | trained | Frozen Decoder | PCA |",
         "| Explained \\| variance | 0.8 | beats +0.25 [+0.2, +0.3] | unknown +0.25 |",
         "Beats: the interval leaves out 0.",
         "- one seed: over items",
