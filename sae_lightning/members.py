@@ -213,10 +213,12 @@ _POLICIES = {
 }
 _OF_FAMILY = re.compile(r"(x\d[\d_]*)_([a-z_]+)")
 _ABBREVIATIONS = {"omp": "OMP", "pca": "PCA"}
-_OTHER_STYLES = [
-    Style(colour, marker, line)
-    for marker, line in (("P", "-"), ("X", "--"), ("h", ":"))
-    for colour in ("#56B4E9", "#9A8700", "#999999")
+_OTHER_COLOURS = ("#56B4E9", "#9A8700", "#999999")
+_OTHER_MARKS = (("P", "-"), ("X", "--"), ("h", ":"))
+_OTHER_STYLES = [  # those that follow each other differ in colour, marker and line
+    Style(colour, *_OTHER_MARKS[(place + turn) % len(_OTHER_MARKS)])
+    for turn in range(len(_OTHER_MARKS))
+    for place, colour in enumerate(_OTHER_COLOURS)
 ]
 
 

@@ -121,12 +121,26 @@ def activations_in_words(data: ActivationDataModule) -> str:
     own, described = data.describe_activations(), data.describe()
     first: Mapping[str, Any] = next(iter(own.values()))
     words = [str(first.get("model") or described["class"])]
-    words += dict.fromkeys(str(each["hook"]) for each in own.values() if each.get("hook"))
+    words += _hooks(own.values())
     read = next((described[name] for name in ("text", "images", "paths", "path") if described.get(name)), None)
     if read is not None:
         words.append(str(read["class"]) if isinstance(read, Mapping) else _listed(read))
     words += [f"null data {name}" for name in data.null_parts]
     return ", ".join(words)
+
+
+def _hooks(described: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the hooks of parts of an activation, each once, and after its name where it has one.
+
+    >>> _hooks([{"hook": {"early": "layers.1", "late": "layers.2"}}, {"hook": "layers.1"}, {"hook": "layers.2"}])
+    ['early = layers.1', 'late = layers.2']
+    >>> _hooks([{"hook": "layers.1"}, {"hook": "layers.1", "null": "gaussian"}])
+    ['layers.1']
+    """
+    hooks = [each["hook"] for each in described if each.get("hook")]
+    if named := next((hook for hook in hooks if isinstance(hook, Mapping)), None):
+        return [f"{name} = {hook}" for name, hook in named.items()]
+    return list(dict.fromkeys(map(str, hooks)))
 
 
 def samples_in_words(data: ActivationDataModule, trains: bool) -> str:

@@ -1,5 +1,6 @@
 """`Bars`: a row for each policy, from the floor to the mean over its seeds."""
 
+import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -15,6 +16,8 @@ from sae_lightning.tables import number_format
 
 _MOST_BELOW = 0.5
 """The axis goes beyond the floor, or the best value, by this share of what lies between them at most."""
+_METRIC_CHARACTERS = 40
+"""A longer name goes on in a second line: beside another chart it would be cut."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Bars(Dots):
     @property
     @override
     def axis_name(self) -> str:
-        return f"{self.metric}\n{super().axis_name}".strip()
+        return f"{textwrap.fill(self.metric, _METRIC_CHARACTERS)}\n{super().axis_name}".strip()
 
     @property
     def start(self) -> float | int:

@@ -39,7 +39,7 @@ def metrics_vs_l0(experiments: Sequence[Experiment]) -> Figure:
 
 def soft_freeze(experiments: Sequence[Experiment]) -> Figure:
     """Draw the headline metrics against the least cosine that a soft freeze allows."""
-    title = "How much must directions be free to move for it?"
+    title = "How free must directions be to move from their start?"
     return figure_of(soft_freeze_charts(experiments), _over(title, experiments), columns=2)
 
 
@@ -51,17 +51,25 @@ def training_length(experiments: Sequence[Experiment]) -> Figure:
 
 def _over(title: str, experiments: Sequence[Experiment]) -> str:
     """Add to a title what is drawn."""
-    names = ", ".join(experiment.name for experiment in experiments)
+    names = ", ".join(one.name if len(experiments) > 1 else _name_of(one) for one in experiments)
     shown = names if len(names) < _MOST_NAMES else f"{len(experiments)} experiments"
-    return f"{title}\n{shown}; bands: 95% interval of the mean over seeds"
+    has_bands = max(map(_n_seeds, experiments)) > 1
+    return f"{title}\n{shown}{'; bands: 95% interval of the mean over seeds' if has_bands else ': 1 seed'}"
 
 
 def _of_experiment(experiment: Experiment) -> str:
-    run = experiment.runs[0]
-    shown = run.title if len(experiment.runs) == 1 else experiment.name
-    n_seeds = max(len(values) for by_policy in experiment.values().values() for values in by_policy.values())
+    n_seeds = _n_seeds(experiment)
     repeated = "draws" if any(run.references for run in experiment.runs) else "seeds"
-    return f"{shown}: " + ("1 seed" if n_seeds == 1 else f"mean over {n_seeds} {repeated} and its 95% interval")
+    told = "1 seed" if n_seeds == 1 else f"mean over {n_seeds} {repeated} and its 95% interval"
+    return f"{_name_of(experiment)}: {told}"
+
+
+def _name_of(experiment: Experiment) -> str:
+    return experiment.runs[0].title if len(experiment.runs) == 1 else experiment.name
+
+
+def _n_seeds(experiment: Experiment) -> int:
+    return max(len(values) for by_policy in experiment.values().values() for values in by_policy.values())
 
 
 @dataclass(frozen=True)

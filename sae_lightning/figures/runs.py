@@ -158,6 +158,8 @@ def training(run: Run, part: str = "") -> Figure:
     charts = training_charts(run, part, _TRAINING)
     if not charts:
         raise FigureSkipped(f"none of {', '.join(_TRAINING)} was measured")
+    if all(len(series.x) < 2 for chart in charts for series in chart.series):
+        raise FigureSkipped("it needs two validations: set trainer.val_check_interval below 1")
     title, subtitle = "What an SAE learns, and how far its dictionary moves for it", _subtitle(run, part)
     bands = "" if subtitle.endswith("1 seed") else "; bands: least to greatest"
     return figure_of(charts, f"{title}\n{subtitle}{bands}", columns=2)

@@ -47,14 +47,25 @@ def best_and_rest(runs: Sequence[Measurements], comparisons: Sequence[Comparison
         words = {one.verdict for one in comparisons if one.tag == tag} - {INACTIVE, UNKNOWN}
         if words:
             groups[_group(words)].append(_in_text(_short_label(runs, tag, tags)))
+    if set(filter(groups.get, groups)) == {"better"} and not comparisons[0].published:  # all metrics decide the word
+        groups["others"] = _not_all_beaten(runs, [one for one in comparisons if one.tag not in tags])
     whom = "control" if comparisons[0].published else "random baseline"
     texts = {
         "better": f"better than every {whom} on {{}}",
         "some": f"better than some {whom}s on {{}}",
         "worse": f"worse than a {whom} on {{}}",
         "unclear": f"no clear difference from any {whom} on {{}}",
+        "others": "but not on {}",
     }
-    return "; ".join(text.format(listed(groups[name])) for name, text in texts.items() if groups[name])
+    return "; ".join(text.format(listed(groups[name])) for name, text in texts.items() if groups.get(name))
+
+
+def _not_all_beaten(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> list[str]:
+    """Name the metrics on which some baseline is not beaten, or count them where they are many."""
+    left = [one for one in comparisons if one.verdict not in {BEATS, INACTIVE, UNKNOWN}]
+    tags = list(dict.fromkeys(one.tag for one in left))
+    labels = [_in_text(_short_label(runs, tag, tags)) for tag in tags]
+    return labels if len(labels) < _MOST_NAMED else [f"{len(labels)} other metrics"]
 
 
 def _label(runs: Sequence[Measurements], tag: Tag, tags: Sequence[Tag]) -> str:

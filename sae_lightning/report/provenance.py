@@ -23,7 +23,7 @@ def provenance(run: Run) -> list[tuple[str, str]]:
         "Run": run.title,
         "SAE": _sae(run),
         "Transcoders": "; ".join(_ends(run)),
-        "Policies": ", ".join(map(policy_title, run.model["init_args"].get("policies") or ())),
+        "Policies": ", ".join(map(policy_title, in_order(run.model["init_args"].get("policies") or ()))),
         "Seeds": ", ".join(map(str, run.seeds)) if run.config else None,
         "Activations": _activations(run),
         "Data": _in_words(run.data, _DATA),

@@ -2,8 +2,10 @@
 
 from functools import partial
 
+import tiny
+
 from sae_lightning.callbacks.opening import activations_in_words, saes_in_words, samples_in_words
-from sae_lightning.datamodules import SyntheticDataModule
+from sae_lightning.datamodules import FileText, LanguageModelDataModule, SyntheticDataModule
 from sae_lightning.freeze import FrozenDecoder, NoFreeze
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import JumpReLU, ReLU, TargetL0, TopK
@@ -39,3 +41,19 @@ def test_where_activations_come_from_and_how_many_there_are():
     assert activations_in_words(data) == "SyntheticDataModule, null data gaussian"
     assert samples_in_words(data, trains=True) == f"32,000 {data.unit} in batches of 16; 64 held out"
     assert samples_in_words(data, trains=False) == "64 held out"
+
+
+def test_each_of_several_hooks_is_said_once_after_its_name(tmp_path):
+    tiny.save_tiny_lm(tmp_path / "lm")
+    tiny.save_text(tmp_path / "text.jsonl", 400)
+    sizes = {"context_length": 16, "batch_size": 64, "train_samples": 128, "val_samples": 64, "llm_batch_size": 4}
+    data = LanguageModelDataModule(
+        str(tmp_path / "lm"),
+        hook={"early": "model.layers.0", "late": "model.layers.1"},
+        text=FileText(str(tmp_path / "text.jsonl")),
+        buffer_samples=256,
+        **sizes,
+    )
+    model, early, late, text = activations_in_words(data).split(", ")
+    assert model.startswith(str(tmp_path / "lm"))
+    assert (early, late, text) == ("early = model.layers.0", "late = model.layers.1", "FileText")

@@ -46,3 +46,10 @@ def test_the_axis_goes_from_the_floor_to_the_best(floor, best, values, expected)
     assert chart.limits() == pytest.approx((low - margin, high + margin))
     texts = [text.get_text() for text in drawn(chart).texts]
     assert [text.startswith("beyond: ") for text in texts] == [value < low for value in values]
+
+
+def test_a_long_name_of_a_metric_is_not_cut_beside_another_chart():
+    name = "Explained variance beyond the best linear map (mlp_in)"
+    lines = Bars("title", ROWS, 0.0, "higher", best=1.0, metric=name).axis_name.splitlines()
+    assert " ".join(lines[:-1]) == name
+    assert max(map(len, lines)) <= 43, "characters for which there is room"

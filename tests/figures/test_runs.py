@@ -11,6 +11,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sae_lightning.cli import main
+from sae_lightning.figures.chart import FigureSkipped
 from sae_lightning.figures.runs import FOLDER, explained_variance_vs_recovery, parts_of, training
 from sae_lightning.figures.training import sae_policies, training_charts
 from sae_lightning.runs import Run
@@ -62,12 +63,13 @@ def test_a_run_gets_its_figures(variable: Path, capsys: pytest.CaptureFixture):
 def test_parts_of_activations_have_figures_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture):
     measured = {"explained_variance": {"trained": {"0": 0.5}}, "cosine_to_start_mean": {"trained": {"0": 0.9}}}
     parts = {f"{name}@{part}": values for name, values in measured.items() for part in ("early", "late")}
-    folder = write_run(tmp_path / "hooks", LAST | {"metrics": parts, "floors": {}})
+    last = LAST | {"metrics": parts, "floors": {}}
+    folder = write_run(tmp_path / "hooks", last | {"step": 5, "samples": 50}, last)
     run = Run(folder)
     assert parts_of(run) == ["early", "late"]
     charts = training_charts(run, "early", list(measured))
     shown = {chart.name: [(series.name, series.y) for series in chart.series] for chart in charts}
-    assert shown == {f"{name}@early": [("trained", [values["trained"]["0"]])] for name, values in measured.items()}
+    assert shown == {f"{name}@early": [("trained", 2 * [values["trained"]["0"]])] for name, values in measured.items()}
     written, _ = figures(capsys, folder)
     assert {path.parent for path in written} >= {folder / FOLDER / "early", folder / FOLDER / "late"}
 
@@ -111,7 +113,7 @@ def test_an_unfinished_run_shows_its_training(variable: Path, capsys: pytest.Cap
 
 
 def test_a_language_model_is_not_loaded(tmp_path: Path, capsys: pytest.CaptureFixture):
-    folder = write_run(tmp_path / "lm", LAST)
+    folder = write_run(tmp_path / "lm", LAST | {"step": 5, "samples": 50}, LAST)
     settings = {"model": "no/such/model", "hook": "h", "text": {"class_path": "PocketText"}}
     config = {"data": {"class_path": "LanguageModelDataModule", "init_args": settings}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -131,13 +133,18 @@ def test_a_language_model_is_not_loaded(tmp_path: Path, capsys: pytest.CaptureFi
     ],
 )
 def test_a_run_whose_data_are_not_known(config: dict | None, expected: str, tmp_path, capsys: pytest.CaptureFixture):
-    folder = write_run(tmp_path / "run", LAST)
+    folder = write_run(tmp_path / "run", LAST | {"step": 5, "samples": 50}, LAST)
     (folder / "config.yaml").unlink()
     if config is not None:
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
     written, told = figures(capsys, folder)
     assert [path.stem for path in written] == ["training"]
     assert expected in told
+
+
+def test_one_validation_is_no_course_of_training(tmp_path: Path):
+    with pytest.raises(FigureSkipped, match="two validations: set trainer.val_check_interval"):
+        training(Run(write_run(tmp_path / "short", LAST)))
 
 
 def test_references_are_no_curves(variable: Path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from runs.folders import changed, panel, write
 
-from sae_lightning.figures.experiments import SWEEPS, metrics_vs_l0
+from sae_lightning.figures.experiments import SWEEPS, metrics_vs_l0, soft_freeze
 from sae_lightning.figures.sweeps import l0_charts, length_charts, soft_freeze_charts
 from sae_lightning.runs import Experiment, experiments_of, read_runs
 
@@ -111,6 +111,8 @@ def test_metrics_over_the_limit_of_a_soft_freeze(tmp_path: Path):
     (chart,) = soft_freeze_charts(experiments)
     assert [(own.name, own.x, own.y) for own in chart.series] == [("soft_frozen_decoder", [0.5, 1.0], [0.8, 0.5])]
     assert [(guide.value, guide.label) for guide in chart.guides] == [(0.9, "Trained SAE, no limit"), (0.0, "floor")]
+    title = soft_freeze(experiments).get_suptitle()
+    assert title.splitlines()[1] == f"{folder.parent.name}/tau: 1 seed", "of one seed there is no band"
 
 
 def test_one_limit_is_no_sweep(tmp_path: Path):

@@ -56,6 +56,14 @@ def test_an_answer_says_by_how_much(tmp_path: Path):
     assert "better than the Frozen Decoder (-0.470), which is not above the floor." in low.points[0][1]
 
 
+def test_an_answer_says_what_keeps_it_from_a_yes(tmp_path: Path):
+    given = answer_of(tmp_path, m0=BETTER, m1=UNSURE, m2=BETTER, m3=ALIKE)
+    assert given.word == "In part"
+    assert given.reasons == ["better than every random baseline on m0; but not on m1 and m3"]
+    many = answer_of(tmp_path / "many", m0=BETTER, **{f"m{number}": UNSURE for number in range(1, 5)})
+    assert many.reasons == ["better than every random baseline on m0; but not on 4 other metrics"]
+
+
 def test_an_answer_says_what_had_not_converged(tmp_path: Path):
     falls = {"trained": (0.001, 0.001, 0.002), "frozen_decoder": (0.05, 0.04, 0.06)}
     given = answer_of(tmp_path, m0=BETTER, m1=BETTER, loss_fall=falls)
