@@ -8,7 +8,14 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from sae_lightning.distributed import Ranks, all_gather_int, cpu_group_of, gather_on_first, of_first_rank, use_mesh
-from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder, SoftFrozenEncoder
+from sae_lightning.freeze import (
+    FrozenDecoder,
+    FrozenEncoder,
+    NoFreeze,
+    SeparateParts,
+    SoftFrozenDecoder,
+    SoftFrozenEncoder,
+)
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.saes import BatchTopK, Gated, JumpReLU, MatryoshkaBatchTopK, ReLU, TargetL0, TopK
 from sae_lightning.saes.optimizers import clip_by_norm, speed_up
@@ -33,6 +40,9 @@ def cases():
     yield "jump_relu", JumpReLU(D_IN, scale_input=True, **jumping, **shared), NoFreeze()
     transcoder = {"d_out": 5, "skip": True, "scale_input": True}
     yield "transcoder", TopK(D_IN, k=3, **transcoder, **shared), SoftFrozenEncoder(0.999)
+    crosscoder = {"crosscoder": True, "widths": {"early": 5, "late": 3}}
+    yield "separate_parts", BatchTopK(D_IN, k=3, **crosscoder, **shared), SeparateParts()
+    yield "frozen_part", ReLU(D_IN, l1_coefficient=0.1, **crosscoder, **shared), FrozenDecoder("late")
 
 
 def activations(seed, n=BATCH):

@@ -1,6 +1,7 @@
 """Crosscoders in lone runs and panels, their baselines, and a panel of two layers of the pocket model by command."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,9 @@ def factory(d_in, **kwargs):
     return BatchTopK(d_in, d_sae=24, k=4, **kwargs)
 
 
-def panel(names=tuple(POLICIES), **kwargs):
+def panel(names=tuple(POLICIES), sae=factory):
     policies = {name: POLICIES[name]() for name in names}
-    return SanityPanel(D_IN, factory, policies, widths=WIDTHS, crosscoder=True, **kwargs)
+    return SanityPanel(D_IN, sae, policies, widths=WIDTHS, crosscoder=True)
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +186,10 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
             policy.hold(crosscoder(D_IN))
     with pytest.raises(ValueError, match="SeparateParts is about what parts have to do with each other"):
         SeparateParts().hold(TopK(D_IN, d_sae=16, k=2))
+    for policy in ("frozen_in_late", "separate_parts", "tied_at_random"):
+        module = panel(("trained", policy), sae=partial(factory, unit_norm_decoder=False))
+        with pytest.raises(ValueError, match="has unit_norm_decoder=false: train it with unit_norm_decoder=true"):
+            fit(module, tmp_path)
     with pytest.raises(ValueError, match="TiedAtRandom follows trained/0, whose whole decoder"):
         fit(panel(("tied_at_random",)), tmp_path)
 

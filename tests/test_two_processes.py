@@ -8,7 +8,7 @@ from two_processes import train_all
 
 import sae_lightning
 
-NAMES = ["topk", "batch_topk", "relu", "jump_relu", "gated", "matryoshka", "panel", "transcoders"]
+NAMES = ["topk", "batch_topk", "relu", "jump_relu", "gated", "matryoshka", "panel", "transcoders", "crosscoders"]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_the_package_under_test_trains_every_variant(folder):
 def test_two_ranks_train_what_one_process_trains(folder, name):
     one, two = (torch.load(folder / f"{name}-{devices}.pt", weights_only=True) for devices in (1, 2))
     assert one["dead"] == two["dead"]
-    if name in ("topk", "batch_topk", "panel", "transcoders"):
+    if name in ("topk", "batch_topk", "panel", "transcoders", "crosscoders"):
         assert one["dead"] > 0, "AuxK must have had something to do"
     for key, tensor in one["state"].items():
         if key.endswith("samples_since_fired"):

@@ -3,6 +3,7 @@
 import torch
 
 import sae_lightning
+from sae_lightning.freeze import FrozenDecoder, NoFreeze, TiedAtRandom
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import (
     BatchTopK,
@@ -31,6 +32,12 @@ def modules():
     yield (
         "transcoders",
         SanityPanel(D_IN, lambda d_in, d_out: TopK(d_in, k=2, d_out=d_out, skip=True, **shared), **ends),
+    )
+    policies = {"trained": NoFreeze(), "frozen_in_late": FrozenDecoder("late"), "tied_at_random": TiedAtRandom()}
+    parts = {"widths": {"early": 5, "late": D_IN - 5}, "crosscoder": True}
+    yield (
+        "crosscoders",
+        SanityPanel(D_IN, lambda d_in, **kind: BatchTopK(d_in, k=2, **shared, **kind), policies, **parts),
     )
 
 

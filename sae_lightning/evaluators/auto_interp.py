@@ -123,6 +123,7 @@ class AutoInterp(Repeated, TextEvaluator):
 
     declares = (ACCURACY, ACCURACY_WEIGHTED, SHARE_ABOVE, DENSE_FRACTION, ALIVE_FRACTION)
     takes_transcoders = True
+    takes_crosscoders = True
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from sae_lightning.evaluators.sizes import same_sizes
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics.random_dictionary import random_dictionary
-from sae_lightning.probing.features import Tokens, activation_features, random_features, sae_features
+from sae_lightning.probing.features import Tokens, activation_features, random_features, sae_features, scaled_by_part
 from sae_lightning.probing.probe import Columns, Score, probe, top_columns
 from sae_lightning.probing.problems import Problem
 from sae_lightning.saes.base import SparseAutoencoder
@@ -151,6 +151,7 @@ class Probing(Repeated):
 
     takes_split = True
     takes_transcoders = True
+    takes_crosscoders = True
     declares = tuple(
         describe(probe, set_name)
         for describe in (accuracy_metric, auroc_metric)
@@ -210,10 +211,11 @@ class Probing(Repeated):
         scores = evaluate_across_ranks(members, lambda member, sae: self._probe_sae(task, sae, tokens_for(member)))
         references: dict[Member, ProbeScores] = {}
         for size in same_sizes(module, members):
-            tokens = tokens_for(size.members[0])
+            own = next(sae for member, sae in members.items() if member.part == size.part)
+            tokens = scaled_by_part(own, tokens_for(size.members[0]))
             if Member("dense_probe", 0, size.part) not in references:
-                for name, own in self._probe_activations(task, tokens).items():
-                    references[Member(name, 0, size.part)] = own
+                for name, scored in self._probe_activations(task, tokens).items():
+                    references[Member(name, 0, size.part)] = scored
             blocks = random_features(
                 random_dictionary(size.d_sae, tokens.activations.shape[1]).to(module.device), tokens
             )

@@ -25,7 +25,8 @@ class SparseProbing(TextEvaluator, Probing):
     Each class of a task is classified against the rest, with as many positive as negative examples; values are means
     over classes, then over tasks. Those with _ood are on examples of another kind, for the tasks that have them.
     probe_reconstruction_accuracy and probe_reconstruction_auroc are of a probe on the whole reconstruction, of a
-    transcoder on its answer, while what stands beside it is of what it reads.
+    transcoder on its answer, while what stands beside it is of what it reads. Of a crosscoder all is of its parts side
+    by side, for what stands beside it scaled as the crosscoder scales them.
 
     Beside the SAEs stand dense_probe, a probe on all of the activation; top_dimensions, the k best dimensions of the
     activation; random_directions, the k best of as many random directions as there are latents, after a ReLU. Floors

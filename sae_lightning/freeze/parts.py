@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from sae_lightning.distributed import Ranks, world_size
-from sae_lightning.freeze.policy import FreezePolicy
+from sae_lightning.freeze.policy import FreezePolicy, check_unit_norm
 from sae_lightning.members import TRAINED, Member
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.decoder_norm import normalise_
@@ -131,3 +131,4 @@ def _check_parts(policy: FreezePolicy, sae: SparseAutoencoder) -> None:
             f"{type(policy).__name__} is about what parts have to do with each other: expected a crosscoder of several "
             "hooks, with crosscoder=true"
         )
+    check_unit_norm(f"{type(policy).__name__} gives decoder directions unit norm", sae)

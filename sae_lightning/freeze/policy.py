@@ -104,6 +104,23 @@ class FreezePolicy(Callback):
             self.project(sae)
 
 
+def check_unit_norm(what: str, sae: SparseAutoencoder) -> None:
+    """Check that decoder directions are kept at unit norm.
+
+    Args:
+        what: what a policy does with unit vectors, for the message.
+        sae: which the policy is given.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if not sae.unit_norm_decoder:
+        raise ValueError(
+            f"{what}, and this SAE has unit_norm_decoder=false: train it with unit_norm_decoder=true, or take another "
+            "policy"
+        )
+
+
 class NoFreeze(FreezePolicy):
     """Everything is trained."""
 
@@ -134,7 +151,7 @@ class FrozenDecoder(FreezePolicy):
         """Take the gradient from `W_dec`; where one part is frozen `project` does it.
 
         Raises:
-            ValueError: if there is no such part.
+            ValueError: if there is no such part, or directions have no unit norm.
         """
         if self.part is None:
             sae.W_dec.requires_grad_(False)
@@ -143,6 +160,8 @@ class FrozenDecoder(FreezePolicy):
                 f"FrozenDecoder.part={self.part}: expected one of several parts of a crosscoder, "
                 f"{', '.join(sae.columns) or 'and this is none'}"
             )
+        else:
+            check_unit_norm(f"FrozenDecoder.part={self.part} shares out the norm of unit vectors", sae)
 
     @torch.no_grad()
     def project(self, sae: SparseAutoencoder) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sae_lightning.checks import check_between
-from sae_lightning.freeze.policy import FreezePolicy, FrozenEncoder
+from sae_lightning.freeze.policy import FreezePolicy, FrozenEncoder, check_unit_norm
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import DecoderInit
 
@@ -44,11 +44,8 @@ class SoftFrozenDecoder(FreezePolicy):
         Raises:
             ValueError: if directions have no unit norm.
         """
-        if not sae.unit_norm_decoder and self.min_cosine > -1:
-            raise ValueError(
-                "SoftFrozenDecoder turns unit vectors, and this SAE has unit_norm_decoder=false: train it with "
-                "unit_norm_decoder=true, or take another policy"
-            )
+        if self.min_cosine > -1:
+            check_unit_norm("SoftFrozenDecoder turns unit vectors", sae)
         if self.min_cosine == 1:
             sae.W_dec.requires_grad_(False)
 

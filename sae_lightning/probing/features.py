@@ -4,7 +4,7 @@ Latents stay sparse. A text's tokens are pooled for each latent (or dimension) b
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -74,6 +74,13 @@ class Tokens:
         # The mean as a sparse product: row i has 1 / n_i at the tokens of example i.
         shares = np.repeat(1 / np.maximum(np.diff(starts), 1), np.diff(starts)).astype(np.float32)
         return csr_matrix(csr_matrix((shares, np.arange(starts[-1]), starts), (n, int(starts[-1]))) @ values)
+
+
+def scaled_by_part(sae: SparseAutoencoder, tokens: Tokens) -> Tokens:
+    """Return activations as a crosscoder scales its parts, so that none outweighs another; of any other SAE as is."""
+    if not sae.crosscoder:
+        return tokens
+    return replace(tokens, activations=tokens.activations * sae.input_scale.to(tokens.activations.device))
 
 
 def activation_features(tokens: Tokens) -> Float[np.ndarray, "n_examples d_in"]:

@@ -8,6 +8,7 @@ from sae_lightning.datamodules.labelled_images import LabelledImages
 from sae_lightning.evaluators import AttributeProbing
 from sae_lightning.members import Member
 from sae_lightning.probing.prepared_images import PreparedImages
+from sae_lightning.saes import TopK
 
 SMALL = {"train_images": 60, "test_images": 60}
 
@@ -32,6 +33,17 @@ def test_a_latent_for_each_value_tells_it_and_a_dead_sae_nothing(trainer):
     dead = Member("dead", 0)
     value = items.numerators[dead].sum() / items.denominators[dead].sum()
     assert float(value) == pytest.approx(measured["probe_accuracy_k1"].members[dead])
+
+
+def test_what_stands_beside_a_crosscoder_has_the_scales_of_its_parts(trainer):
+    """Where the second part, which shows the shape, is scaled down, the best latent and dimension are of the first."""
+    crosscoder = TopK(D_IN, k=2, d_sae=D_IN, crosscoder=True, widths={"colour": 3, "shape": 3})
+    scales = torch.tensor([1.0, 1, 1, 1e-3, 1e-3, 1e-3])
+    crosscoder.load_state_dict(planted(torch.eye(D_IN), k=2).state_dict() | {"input_scale": scales})
+    measured, _ = evaluate(trainer, {"trained/0": crosscoder}, ks=(1,))
+    for name in ("trained", "top_dimensions"):
+        assert 0.65 < measured["probe_accuracy_k1"].members[Member(name, 0)] < 0.85, name
+    assert measured["probe_accuracy_k1"].members[Member("dense_probe", 0)] == pytest.approx(1)
 
 
 def test_problems_are_values_among_the_images_that_the_attribute_applies_to():

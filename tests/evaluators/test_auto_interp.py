@@ -4,6 +4,7 @@ import pytest
 import torch
 from repeated import check_repeats
 from tiny import WORDS, save_text, save_tiny_lm
+from torch.nn.functional import normalize
 
 from sae_lightning.cli import main
 from sae_lightning.code import Code
@@ -114,6 +115,24 @@ def test_latents_of_one_word_are_interpreted_and_dead_ones_are_not(trainer, tmp_
     assert planted[sampled].tolist() == [1.0] * 6
     assert (len(dead), bool(dead.isfinite().any())) == (len(WORDS), False)
     assert not items.paired
+
+
+def test_a_crosscoder_of_two_hooks_is_interpreted(trainer, tmp_path):
+    """Latents fire for the embedding of one word each, which is the second part."""
+    hooks = {"late": "model.layers.0", "embedding": "model.embed_tokens"}
+    text = LanguageModelDataModule(
+        save_tiny_lm(tmp_path), hooks, FileText(save_text(tmp_path / "text.jsonl"), heldout_every=2),
+        context_length=32, batch_size=64, llm_batch_size=4, train_samples=64, val_samples=64, buffer_samples=256,
+    )  # fmt: skip
+    words = normalize(text.source.model.get_input_embeddings().weight[4 : 4 + len(WORDS)].detach(), dim=1)
+    crosscoder = TopK(32, k=1, d_sae=len(WORDS), crosscoder=True, widths=text.widths)
+    crosscoder.initialise(0, torch.randn(64, 32))
+    with torch.no_grad():
+        crosscoder.b_dec.zero_()
+        crosscoder.W_enc.zero_()[16:] = words.T
+    values = validate(trainer, Members(planted=crosscoder), text, AutoInterp(**SETTINGS))
+    assert values["interp_accuracy/planted/0"] > 0.9
+    assert values["interp_alive_fraction/planted/0"] > 0.7
 
 
 def test_counts_and_firings_are_those_of_all_codes_at_once(panel, text):

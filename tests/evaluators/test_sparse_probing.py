@@ -208,6 +208,24 @@ def test_a_real_sae_on_whole_texts(trainer, text, pooling):
     assert 0.4 <= evaluator.measured["probe_accuracy_k5"].members[TRAINED] <= 1
 
 
+def test_a_crosscoder_tells_what_either_of_its_hooks_does(trainer, text, members, tmp_path):
+    """Its latent reads the animal from the second hook alone, the embedding; the first has none of it."""
+    hooks = {"late": "model.layers.0", "embedding": "model.embed_tokens"}
+    both = LanguageModelDataModule(
+        save_tiny_lm(tmp_path), hooks, FileText(save_text(tmp_path / "text.jsonl")),
+        context_length=8, batch_size=16, train_samples=64, val_samples=32, buffer_samples=600, llm_batch_size=8,
+    )  # fmt: skip
+    planted = members[TRAINED]
+    sae = TopK(2 * D_IN, k=1, d_sae=D_SAE, crosscoder=True, widths=both.widths)
+    sae.initialise(0, torch.randn(64, 2 * D_IN))
+    with torch.no_grad():
+        for tensor, value in ((sae.W_enc, 0), (sae.b_dec, 0), (sae.input_scale, 1)):
+            tensor.fill_(value)
+        sae.W_enc[D_IN:, 7], sae.b_enc[7] = planted.direction, -planted.middle
+    measured, _ = evaluate(trainer, both, {TRAINED: sae}, Animal(), ks=(1,))
+    assert measured["probe_accuracy_k1"].members[TRAINED] == pytest.approx(1)
+
+
 def test_bad_arguments(trainer, text):
     for ks in ((), (0,), (1, 1)):
         with pytest.raises(ValueError, match="ks="):

@@ -88,7 +88,7 @@ def test_gradients_are_those_of_dense_autograd(variant):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.__name__)
 def test_of_one_part_it_is_the_sae_to_the_bit(variant):
-    x, shared = samples(), {"d_sae": D_SAE, "init": CovarianceMatched(), "dead_after_samples": 300}
+    x, shared = samples(512), {"d_sae": D_SAE, "init": CovarianceMatched(), "dead_after_samples": 300}
     shared = SETTINGS[variant] | {"aux_coefficient": 0.1} | shared | {"scale_input": True}
     sae, one = variant(D_IN, **shared), variant(D_IN, crosscoder=True, widths={"only": D_IN}, **shared)
     for own in (sae, one):
