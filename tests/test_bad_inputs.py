@@ -41,6 +41,7 @@ COMMON = {
     "B": f"{LONE} {LM}",
     "IMAGES": "--model TopK --data ClipImages --data.model none --data.hook visual --data.images ImageFolder "
     "--data.images.folder",
+    "P": "$plain --assume variant=TopK --assume k=4 --assume apply_b_dec_to_input=true",
     "LETTERS": 300 * "a",
 }
 TABLE = Path(__file__).with_name("bad_inputs.txt").read_text(encoding="utf-8")
@@ -53,7 +54,7 @@ def cases(text: str) -> dict[str, tuple[str, list[str]]]:
     return {name: (command, needles.split(" | ")) for name, command, needles in found}
 
 
-BEFORE, WHILE_RUNNING = map(cases, TABLE.split("\n# found while running"))
+BEFORE, IN_A_MODEL, WHILE_RUNNING = map(cases, re.split("\n# found in a model|\n# found while running", TABLE))
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,7 @@ def places(tmp_path_factory):
     for name, content in {
         "empty.yaml": "", "list.yaml": "- a\n", "syntax.yaml": "model: {class_path: TopK\n", "lone.yaml": "name: a\n",
         "tabs.yaml": "model:\n\tclass_path: TopK\n", "empty.ckpt": "", "empty.txt": "",
+        "evaluators.yaml": "trainer: {callbacks+: [LossRecoverd]}\n",
     }.items():  # fmt: skip
         (folder / name).write_text(content)
     (folder / "binary.yaml").write_bytes(b"\x00\xff\xfe\x01")
@@ -128,8 +130,29 @@ def message_of(command: str, places: dict[str, Path], capsys: pytest.CaptureFixt
     return told[told.index("error: ") :]
 
 
+@pytest.fixture
+def _no_weights(monkeypatch: pytest.MonkeyPatch):
+    """Let no model of transformers read its weights, which may take minutes."""
+    from transformers import PreTrainedModel
+
+    def refuse(*args: object, **settings: object) -> None:
+        raise AssertionError("a model is loaded for a mistake that can be seen before")
+
+    monkeypatch.setattr(PreTrainedModel, "from_pretrained", refuse)
+
+
+@pytest.mark.usefixtures("_no_weights")
 @pytest.mark.parametrize(("command", "needles"), BEFORE.values(), ids=BEFORE.keys())
-def test_a_mistake_is_one_message(command, needles, places, tmp_path, capsys):
+def test_a_mistake_that_needs_no_model_is_one_message(command, needles, places, tmp_path, capsys):
+    check_message(command, needles, places, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(("command", "needles"), IN_A_MODEL.values(), ids=IN_A_MODEL.keys())
+def test_a_mistake_that_needs_the_model_is_one_message(command, needles, places, tmp_path, capsys):
+    check_message(command, needles, places, tmp_path, capsys)
+
+
+def check_message(command, needles, places, tmp_path, capsys):
     before = everything_in(tmp_path, places["folder"])
     message = message_of(command, places, capsys)
     for needle in needles:

@@ -219,7 +219,16 @@ def _changed(section: dict[str, Any], request: DataRequest) -> dict[str, Any]:
         "skip_first_positions": request.skip_first_positions,
         "dtype": request.dtype,
     }
-    arguments = {**section["init_args"], **{name: value for name, value in given.items() if value is not None}}
+    given = {name: value for name, value in given.items() if value is not None}
+    name = section["class_path"].rpartition(".")[2]
+    kind = getattr(datamodules, name, None)
+    known = given if kind is None else inspect.signature(kind).parameters
+    if unknown := [f"--{option}" for option in given if option not in known]:
+        raise ValueError(
+            f"the data are those of its run, of {name}, which takes no {', '.join(unknown)}: leave out what is of a "
+            "model"
+        )
+    arguments = {**section["init_args"], **given}
     if request.model and "tokenizer" not in section["init_args"]:
         arguments.pop("tokenizer", None)
     return {**section, "init_args": arguments}

@@ -14,7 +14,7 @@ from sae_lightning import cpu_settings
 from sae_lightning.commands.data_options import add_data, parse_data
 from sae_lightning.commands.parser import make_parser
 from sae_lightning.datamodules.cache.process import Process
-from sae_lightning.datamodules.cache.writer import CacheWriter
+from sae_lightning.datamodules.cache.writer import CacheWriter, check_request
 from sae_lightning.datamodules.model_activations import ModelActivations
 
 
@@ -30,6 +30,7 @@ def main(args: list[str]) -> None:
             f"data={kind.__name__}: sae cache needs the activations of a model, LanguageModelDataModule, ClipImages or "
             "ClipText; other data are made as fast as they are read"
         )
+    check_request(settings.data.init_args.get("nulls") or {}, settings.out, settings.shard_samples)
     process = Process.from_environment()
     datamodule = parser.instantiate_classes(settings).data
     datamodule.check_parts()

@@ -11,10 +11,11 @@ cost is told before it starts. It prints one screen, and leaves check.json and r
 The same command with the same --out goes on where it was interrupted.
 """
 
+import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from typing_extensions import override
 
 from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.commands.assumed import add_assume, assumed_from
-from sae_lightning.commands.model_and_text import add_model_and_text
+from sae_lightning.commands.model_and_text import add_model_and_text, check_rows
 from sae_lightning.commands.parser import make_parser, parse
 from sae_lightning.moving_line import LINE
 
@@ -183,9 +184,10 @@ def _folders(settings: Namespace, names: list[str]) -> "list[CheckFolder]":
 def _request(settings: Namespace, config: "CheckConfig", names: Mapping[str, str], command: str) -> "CheckRequest":
     """Return what the options ask for, and where they say nothing the configuration."""
     from sae_lightning.checking.budget import Budget
-    from sae_lightning.checking.configuration import controls_named, evaluators_of
+    from sae_lightning.checking.configuration import controls_named, evaluators_of, new_control
     from sae_lightning.checking.data import NULLS, DataRequest
     from sae_lightning.checking.preparing import CheckRequest
+    from sae_lightning.controls.beside import check_draws
 
     of_data = ("model", "hook", "hook_input", "config", "cache", "activations", "key")
     data = DataRequest(
@@ -198,19 +200,39 @@ def _request(settings: Namespace, config: "CheckConfig", names: Mapping[str, str
         **{name: settings[name] for name in of_data},
     )
     has_controls = settings.controls is None and config.controls is not None
+    controls = config.controls or {} if has_controls else controls_named(settings.controls)
+    draws = settings.draws or config.draws or DRAWS
+    check_draws(draws, {name: new_control(control) for name, control in controls.items()})
+    evaluators = evaluators_of(settings.evaluation) if settings.evaluation else config.evaluators
+    _check_evaluators(evaluators or ())
     return CheckRequest(
         data,
         Budget.parse(settings.budget),
         command,
         names,
-        config.controls or {} if has_controls else controls_named(settings.controls),
-        settings.draws or config.draws or DRAWS,
+        controls,
+        draws,
         settings.control_samples or config.control_samples or CONTROL_SAMPLES,
-        evaluators_of(settings.evaluation) if settings.evaluation else config.evaluators,
+        evaluators,
         _first(settings.nulls, config.nulls, NULLS),
         settings.seeds,
         assumed_from(settings),
     )
+
+
+def _check_evaluators(evaluators: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse evaluators and arguments that there are none of, which the run would find after the model is loaded.
+
+    Raises:
+        ValueError: names the class.
+    """
+    from lightning.pytorch import Callback
+
+    from sae_lightning.evaluators import Evaluator
+
+    parser = make_parser("check", None)
+    parser.add_argument("--callbacks", type=list[Callback])
+    parse(parser, [f"--callbacks={json.dumps(evaluators)}"], [Evaluator])
 
 
 def _first(*values: Any) -> Any:  # noqa: ANN401
@@ -237,6 +259,7 @@ def _check(settings: Namespace) -> None:
 
     Budget.parse(settings.budget)
     controls_named(settings.controls)
+    check_rows(settings)
     for name, least in (("n_tokens", 2), ("control_samples", 2), ("draws", 1), ("latents", 0)):
         if settings[name] is not None:
             check_whole(least, **{f"--{name}": settings[name]})
@@ -246,6 +269,8 @@ def _check(settings: Namespace) -> None:
         raise ValueError(f"--seeds {settings.seeds}: expected one seed or more, each once")
     if unknown := [name for name in settings.nulls or () if name not in NULLS]:
         raise ValueError(f"--nulls {unknown[0]}: expected some of {', '.join(NULLS)}, or [] for none")
+    if settings.out is not None and settings.out.exists() and not settings.out.is_dir():
+        raise ValueError(f"--out {settings.out} is a file; give a folder, which is made if needed")
     if settings.key and not settings.activations:
         raise ValueError(f"--key {settings.key}: of which file? give --activations, too")
 

@@ -120,6 +120,8 @@ def _check(settings: Namespace) -> None:
         raise ValueError(
             f"n_tokens={settings.n_tokens}: expected at least {_LEAST_TOKENS}, as means are taken over them"
         )
+    if settings.hooks == []:
+        raise ValueError("--hooks []: expected one submodule or more; leave it out to measure every block")
     kind = pkgutil.resolve_name(settings.data.class_path)
     if not issubclass(kind, LanguageModelDataModule):
         raise ValueError(f"data={kind.__name__}: sae density needs a LanguageModelDataModule, whose layers it measures")

@@ -9,6 +9,7 @@ upload, with their strongest texts and logits, or a latent cache, from which del
 run that the SAE is from, or of a configuration, of which only ``data`` counts.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -49,7 +50,8 @@ def main(args: list[str]) -> None:
     _check(settings, has_data=settings.data is not None or len(without) < len(args) - 1)
     assumed = assumed_from(settings)
     if settings.format in ON_TEXT:
-        config = [f"--config={config_of(settings.SAE)}"] if settings.data is None else []
+        has_own = settings.data is not None or any(re.match("--data(=|$)", arg) for arg in args)
+        config = [] if has_own else [f"--config={config_of(settings.SAE)}"]
         settings = parse_data(parser, [*config, *args[1:]])
         sae = SparseAutoencoder.load(settings.SAE, assumed)
         refuse_several_hooks([sae], f"sae export --format {settings.format}")
@@ -60,10 +62,10 @@ def main(args: list[str]) -> None:
 
 
 def _without_arguments_of_data(args: Sequence[str]) -> list[str]:
-    """Return the arguments without ``--data.hook`` and the like, which change what a configuration says before them."""
+    """Return the arguments without ``--data`` and ``--data.hook``, which may change a configuration before them."""
     kept, rest = [], iter(args)
     for arg in rest:
-        if not arg.startswith("--data."):
+        if not re.match(r"--data(\.|=|$)", arg):
             kept.append(arg)
         elif "=" not in arg:
             next(rest, None)
@@ -131,6 +133,10 @@ def _check(settings: Namespace, has_data: bool) -> None:
             raise ValueError(f"--{name} is for --format {' and '.join(formats)}, and this is {settings.format}")
         if name in DEFAULTS and settings[name] is not None and settings[name] < 1:
             raise ValueError(f"--{name} {settings[name]}: expected 1 or more")
+    if settings.latents is not None:
+        neuronpedia.latent_numbers(settings.latents)
+    if settings.source is not None:
+        neuronpedia.check_source(settings.source)
     if has_data and settings.format not in ON_TEXT:
         raise ValueError(
             f"data are for --format {' and '.join(ON_TEXT)}: {settings.format} is the SAE alone, leave out --config "

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from sae_lightning.checks import check_whole
 from sae_lightning.commands.parser import parse
 
 if TYPE_CHECKING:
@@ -56,7 +57,23 @@ def add_model_and_text(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--skip_first_positions", type=int, default=0, metavar="N", help="Positions left out at the start of each row."
     )
-    parser.add_argument("--dtype", type=str, default="auto", help="Number format of the model, such as float32.")
+    parser.add_argument(
+        "--dtype",
+        type=Literal["auto", "float32", "bfloat16", "float16"],
+        default="auto",
+        help="Number format of the model, such as float32.",
+    )
+
+
+def check_rows(settings: Namespace) -> None:
+    """Refuse rows of text that no model reads, before it is loaded.
+
+    Raises:
+        ValueError: names the option.
+    """
+    if settings.context_length is not None:
+        check_whole(2, **{"--context_length": settings.context_length})
+    check_whole(0, **{"--skip_first_positions": settings.skip_first_positions})
 
 
 def parse_with_data(parser: ArgumentParser, args: list[str], has_own_text: bool = False) -> Namespace:
@@ -71,6 +88,7 @@ def parse_with_data(parser: ArgumentParser, args: list[str], has_own_text: bool 
         ValueError: if they cannot be parsed, or do not go together.
     """
     settings = parse(parser, args)
+    check_rows(settings)
     if settings.model and settings.config:
         raise ValueError(f"--model {settings.model} and --config {settings.config}: give one of them")
     if settings.model and not settings.text:

@@ -153,6 +153,8 @@ def _check(settings: Namespace) -> None:
     for name in ("out", "save"):
         if settings[name] and settings[name].exists() and not settings[name].is_dir():
             raise ValueError(f"--{name} {settings[name]} is a file; give a folder, which is made if needed")
+    if batch_size := settings.data.init_args.get("batch_size"):
+        _check_tokens(settings.n_tokens, -(-settings.n_tokens // batch_size), batch_size)
     for name in ("small", "large"):
         run = run_of_sae(settings[name])
         trained = run.data["init_args"] if run else {}
@@ -191,7 +193,11 @@ def _check_activations(datamodule: ActivationDataModule, d_in: int, n_tokens: in
             f"the SAEs have d_in={d_in} and the activations {datamodule.d_in}{several}: give the configuration "
             "that they were trained with, and of several hooks their own with --data.hook"
         )
-    n_batches, batch_size = len(datamodule.val_dataloader()), datamodule.batch_size
+    _check_tokens(n_tokens, len(datamodule.val_dataloader()), datamodule.batch_size)
+
+
+def _check_tokens(n_tokens: int, n_batches: int, batch_size: int) -> None:
+    """Refuse fewer batches of held-out samples than intervals need."""
     if n_batches // 2 * -(-batch_size // BLOCK) < 2:  # the first half says what latents do, by blocks of every batch
         raise ValueError(
             f"--n_tokens {n_tokens}: {n_batches} batches of {batch_size} held-out samples are too few for "

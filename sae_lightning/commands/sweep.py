@@ -70,6 +70,11 @@ class SweepCLI(SAECLI):
                 f"model={model.class_path.split('.')[-1]}: sae sweep compares the policies of a SanityPanel; give "
                 "--model SanityPanel --model.sae CLASS, also for a single SAE (--model.policies.trained NoFreeze)"
             )
+        if trainer.max_epochs == trainer.max_steps == -1:
+            raise ValueError(
+                "trainer.max_epochs=-1 without an end: the last tenth of a run decides; give trainer.max_steps or "
+                "trainer.max_epochs"
+            )
         arguments = model.init_args
         self.place = spread(arguments, self.rates)
         arguments.seeds = arguments.seeds[:1]

@@ -34,6 +34,23 @@ class RefusingData(Protocol):
         ...
 
 
+def check_draws(draws: int, controls: Mapping[str, Control]) -> None:
+    """Refuse fewer draws than the controls need.
+
+    Args:
+        draws: of each control that is random.
+        controls: by name.
+
+    Raises:
+        ValueError: if it is none, or one of a random control.
+    """
+    check_whole(1, draws=draws)
+    if draws == 1 and (random := [name for name, control in controls.items() if control.is_random]):
+        raise ValueError(
+            f"draws=1: nothing would say how much draws of {random[0]} differ; expected 2 or more, such as 3"
+        )
+
+
 class ReferencesAndControls:
     """SAEs that are measured and not trained.
 
@@ -65,12 +82,8 @@ class ReferencesAndControls:
         n_samples: int,
         parts: Mapping[str, slice],
     ) -> None:
-        check_whole(1, draws=draws)
+        check_draws(draws, controls)
         check_whole(2, control_samples=n_samples)
-        if draws == 1 and (random := [name for name, control in controls.items() if control.is_random]):
-            raise ValueError(
-                f"draws=1: nothing would say how much draws of {random[0]} differ; expected 2 or more, such as 3"
-            )
         if controls and not references:
             raise ValueError(
                 f"controls={list(controls)} without references: say of which SAEs, references: {{NAME: PATH}}"

@@ -60,6 +60,8 @@ def place_of(datamodule: Any, part: str, model_id: str | None, source: str | Non
     Raises:
         ValueError: if the hook does not say which block it is in, or what is given cannot be a name there.
     """
+    if source is not None:
+        check_source(source)
     described = datamodule.describe_activations()[part]
     model = model_id or str(described["model"]).rstrip("/").split("/")[-1].lower()
     if source is None:
@@ -70,16 +72,38 @@ def place_of(datamodule: Any, part: str, model_id: str | None, source: str | Non
                 "6-sae-lightning"
             )
         source = f"{numbers[0]}-sae-lightning"
+    return Place(model.lower(), source.lower())
+
+
+def check_source(source: str) -> None:
+    """Raise a `ValueError` if this cannot be the name of an SAE there."""
     if not re.fullmatch(r"\d+-.+", source):
         raise ValueError(f"--source {source}: expected LAYER-SET, such as 6-sae-lightning")
-    return Place(model.lower(), source.lower())
+
+
+def latent_numbers(text: str) -> tuple[list[int], bool]:
+    """Read which latents to write: a number for the first so many, a list such as 3,17 for these.
+
+    Returns:
+        The numbers, each once; and whether it is one for the first so many.
+
+    Raises:
+        ValueError: if the text is neither.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts if part) or not any(parts):
+        raise ValueError(f"--latents {text}: expected how many, such as 200, or which, such as 3,17")
+    numbers = list(dict.fromkeys(int(part) for part in parts if part))
+    if len(parts) == 1 and numbers[0] < 1:
+        raise ValueError(f"--latents {text}: expected 1 or more; for latent {text} alone write {text},")
+    return numbers, len(parts) == 1
 
 
 def choose(text: str | None, live: Sequence[int], d_sae: int) -> tuple[list[int], list[int]]:
     """Return which latents to write, and which of those that were asked for never fire.
 
     Args:
-        text: a number for the first so many, a list such as 3,17 for these; None for all.
+        text: as `latent_numbers` reads it; None for all.
         live: those that fire.
         d_sae: number of latents.
 
@@ -88,13 +112,8 @@ def choose(text: str | None, live: Sequence[int], d_sae: int) -> tuple[list[int]
     """
     if text is None:
         return list(live), []
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts if part) or not any(parts):
-        raise ValueError(f"--latents {text}: expected how many, such as 200, or which, such as 3,17")
-    numbers = list(dict.fromkeys(int(part) for part in parts if part))
-    if len(parts) == 1:
-        if numbers[0] < 1:
-            raise ValueError(f"--latents {text}: expected 1 or more; for latent {text} alone write {text},")
+    numbers, is_count = latent_numbers(text)
+    if is_count:
         return list(live[: numbers[0]]), []
     if unknown := [number for number in numbers if number >= d_sae]:
         raise ValueError(f"--latents: the SAE has {d_sae} latents, from 0 to {d_sae - 1}, and no {unknown[0]}")

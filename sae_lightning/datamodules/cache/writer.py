@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
@@ -42,6 +42,27 @@ _SHARD_BYTES = 256e6
 _SECONDS_BETWEEN_REPORTS = 10
 
 
+def check_request(nulls: Collection[str], out: str, shard_samples: int | None) -> None:
+    """Refuse what no cache can be made of, which needs no model to see.
+
+    Args:
+        nulls: names of null versions of the activations.
+        out: folder or URL of the cache.
+        shard_samples: tokens in a shard; None for the default.
+
+    Raises:
+        ValueError: if there are nulls, the folder is a file, or a shard would be empty.
+    """
+    if nulls:
+        raise ValueError(
+            f"data.nulls={', '.join(nulls)}: a cache holds the activations of the model alone; "
+            "leave out data.nulls, or train on the stream"
+        )
+    Folder(out)
+    if shard_samples is not None and shard_samples < 1:
+        raise ValueError(f"shard_samples={shard_samples}: expected at least 1")
+
+
 class CacheWriter:
     """Writes the activations of a datamodule.
 
@@ -72,11 +93,8 @@ class CacheWriter:
         command: str = "sae cache",
         process: Process | None = None,
     ) -> None:
-        if isinstance(datamodule.source, NullSource):
-            raise ValueError(
-                f"data.nulls={', '.join(datamodule.null_parts)}: a cache holds the activations of the model alone; "
-                "leave out data.nulls, or train on the stream"
-            )
+        check_request(datamodule.null_parts, out, shard_samples)
+        assert not isinstance(datamodule.source, NullSource)
         self.process = process or Process()
         self.datamodule, self.folder = datamodule, Folder(out)
         self.source = datamodule.source.to(self.process.device)
@@ -86,8 +104,6 @@ class CacheWriter:
         self.n_heldout = max(datamodule.val_samples, datamodule.loss_samples) + datamodule.positions
         self.dtype = getattr(torch, dtype) if dtype else self.source.dtype
         token_bytes = self.source.d_in * self.dtype.itemsize
-        if shard_samples is not None and shard_samples < 1:
-            raise ValueError(f"shard_samples={shard_samples}: expected at least 1")
         self.blocks_per_shard = max(1, round((shard_samples or _SHARD_BYTES / token_bytes) / self.block_tokens))
         self.settings: dict[str, Any] = {
             "class_path": type(datamodule).__name__,
