@@ -15,7 +15,6 @@ import sae_lightning  # noqa: E402, F401  (before anything that imports torchvis
 from sae_lightning.cpu_settings import PLAIN  # noqa: E402
 from sae_lightning.kernels import pre_acts  # noqa: E402
 
-
 collect_ignore = ["type_checks.py"]  # it is imported above, and once
 
 

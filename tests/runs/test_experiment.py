@@ -44,7 +44,8 @@ def test_a_copy_counts_once(first: Path, tmp_path: Path):
     copy = Path(shutil.copytree(first, tmp_path / "copy"))
     experiment = only(first, copy)
     assert [comparison.n_seeds for comparison in decide(experiment.measurements)] == [2]
-    assert list(experiment.notes) == [f"{Run(copy).title} has the same SAEs as {Run(first).title}, which count once; it adds no metric"]
+    said = f"{Run(copy).title} has the same SAEs as {Run(first).title}, which count once; it adds no metric"
+    assert list(experiment.notes) == [said]
 
 
 def test_a_validation_adds_its_metrics_to_the_run_that_it_measured(first: Path, tmp_path: Path):
@@ -63,8 +64,8 @@ def test_a_validation_adds_its_metrics_to_the_run_that_it_measured(first: Path, 
         assert experiment.values()[F1]["frozen_decoder"] == pytest.approx([0.4, 0.41])
         assert {comparison.tag for comparison in decide(experiment.measurements)} == {EV, F1}
         assert list(experiment.notes) == [
-            f"{Run(validated).title} measured again the SAEs of {Run(first).title}, which count once; it adds 1 metric, "
-            "and its later values are shown of ev"
+            f"{Run(validated).title} measured again the SAEs of {Run(first).title}, which count once; "
+            "it adds 1 metric, and its later values are shown of ev"
         ]
 
 
