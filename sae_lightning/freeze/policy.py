@@ -58,11 +58,11 @@ class FreezePolicy(Callback):
         self.freeze(sae)
         sae.after_constraint = self.project
 
-    def default_init(self, is_ours: bool = False) -> DecoderInit | None:
+    def default_init(self, of_several_hooks: bool = False) -> DecoderInit | None:
         """Return the start that the paper gives this baseline in a panel; None for that of the trained SAE.
 
         Args:
-            is_ours: whether it is a baseline of transcoders or crosscoders, which the paper leaves open.
+            of_several_hooks: whether it is a baseline of transcoders or crosscoders, which the paper leaves open.
         """
         return None
 
@@ -143,7 +143,7 @@ class FrozenDecoder(FreezePolicy):
         super().__init__()
         self.part = part
 
-    def default_init(self, is_ours: bool = False) -> DecoderInit | None:
+    def default_init(self, of_several_hooks: bool = False) -> DecoderInit | None:
         """Return the covariance-matched start."""
         return CovarianceMatched()
 
@@ -185,9 +185,9 @@ class FrozenEncoder(FreezePolicy):
 
     name = "frozen_encoder"
 
-    def default_init(self, is_ours: bool = False) -> DecoderInit | None:
+    def default_init(self, of_several_hooks: bool = False) -> DecoderInit | None:
         """Return the covariance-matched start of a transcoder or crosscoder."""
-        return CovarianceMatched() if is_ours else None
+        return CovarianceMatched() if of_several_hooks else None
 
     def freeze(self, sae: SparseAutoencoder) -> None:
         """Take the gradient from `W_enc`."""

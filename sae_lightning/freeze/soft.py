@@ -69,9 +69,9 @@ class SoftFrozenEncoder(FreezePolicy):
         check_between(-1, 1, min_cosine=min_cosine, hint="a cosine, such as 0.8")
         self.min_cosine = min_cosine
 
-    def default_init(self, is_ours: bool = False) -> DecoderInit | None:
+    def default_init(self, of_several_hooks: bool = False) -> DecoderInit | None:
         """Return that of a frozen encoder, which it is at `min_cosine` 1."""
-        return FrozenEncoder().default_init(is_ours)
+        return FrozenEncoder().default_init(of_several_hooks)
 
     def freeze(self, sae: SparseAutoencoder) -> None:
         """Take the gradient from `W_enc` at `min_cosine` 1, where no direction may move.
