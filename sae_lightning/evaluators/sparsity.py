@@ -12,7 +12,7 @@ from sae_lightning.members import Member
 from sae_lightning.metric import Metric
 from sae_lightning.saes.module import SAEModule, Step
 
-_FLOOR = "an SAE of which no latent fires"
+_FLOOR = "no latent fires"
 L0 = Metric(
     "l0",
     "Active latents a sample",
