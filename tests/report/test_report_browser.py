@@ -33,6 +33,7 @@ def test_by_keyboard(opened):
 
 
 def test_charts_have_a_name_and_tables_have_heads(opened):
+    opened.evaluate("document.querySelectorAll('details').forEach(of => { of.open = true; })")
     charts = opened.get_by_role("img")
     assert charts.count() == opened.locator("svg").count() > 5
     assert opened.get_by_role("img", name="Explained variance", exact=True).count() == 1
