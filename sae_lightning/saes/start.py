@@ -10,11 +10,62 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_lightning.distributed import Ranks, all_gather_int, of_first_rank
 from sae_lightning.saes.crosscoder import scales_by_part
+from sae_lightning.saes.data import CalibrationData, where_not_finite
+from sae_lightning.saes.inputs import first_activations, non_finite
 from sae_lightning.saes.transcoder import refuse_wrong_target
+from sae_lightning.trainer import any_datamodule_of, train_batches_of
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
+    from sae_lightning.saes.module import SAEModule
+
+
+# Of members that a fit trains
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def start_members(module: "SAEModule") -> None:
+    """Start the members that still lack something of it, with a sample of the data where that is needed.
+
+    A collective call: all ranks draw the sample together.
+    """
+    awaits_data = any(not sae.is_initialised or sae.b_dec_awaits_data for sae in module.trained_members.values())
+    if any(all_gather_int(int(awaits_data), ranks=Ranks.ALL)):
+        n = max(sae.n_calibration_samples for sae in module.all_trained_members.values())
+        module.initialise_members(module.draw_calibration_sample(n) if n else None)
+
+
+def initialise_members(module: "SAEModule", samples: Tensor | None) -> None:
+    """Give every member that is trained its start, or what it still lacks, see `SAEModule.initialise_members`."""
+    for member, sae in module.trained_members.items():
+        own = None if samples is None else module.activations_for(member, samples)
+        target = None if samples is None else module.target_for(member, samples)
+        answers: tuple[Tensor, ...] = () if target is None else (target,)  # a user's SAE may know of no target
+        if not sae.is_initialised:
+            if own is not None or sae.can_start_without_data:
+                sae.initialise(sae.seed, own, *answers)
+        elif sae.b_dec_awaits_data and own is not None:  # its directions may have been changed since: they stay
+            sae.start_b_dec(own, *answers)
+
+
+def draw_calibration_sample(module: "SAEModule", n: int) -> Tensor:
+    """Return n activations of the training data, see `SAEModule.draw_calibration_sample`."""
+    data = any_datamodule_of(module.trainer)
+    for member, sae in module.trained_members.items():
+        sae.init.prepare(data, member.part, module.targets.get(member.part, ""))
+    if isinstance(data, CalibrationData):
+        sample = data.calibration_sample(n)
+    else:
+        sample = first_activations(train_batches_of(module.trainer), n, module.width)
+    if problem := non_finite(sample):
+        raise ValueError(f"the sample that an SAE starts from {problem}{where_not_finite(data)}")
+    return of_first_rank(sample)
+
+
+# Of one SAE
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()

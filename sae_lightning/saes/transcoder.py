@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from torch import Tensor
 
 from sae_lightning.checks import check_whole
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.saes.data import columns_by_part
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
