@@ -105,6 +105,8 @@ class SparseAutoencoder(Losses, SAEModule):
     """What it is of: activations, data and training, from the file it was read from or the run that exports it."""
     freeze_policy: Mapping[str, Any] = {"class": "NoFreeze"}
     """Class and arguments of the policy that it is trained under."""
+    drawn_by_policy: Mapping[str, Any] = {}
+    """What that policy drew at random beside the start, plain values; `provenance` of its file has it, too."""
     W_dec_start: Tensor
     W_enc_start: Tensor
     """Start of the encoder directions; only transcoders have it."""
