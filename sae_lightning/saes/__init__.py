@@ -8,10 +8,11 @@ from sae_lightning.saes.gated import Gated
 from sae_lightning.saes.init import CovarianceMatched, DataPoints, DecoderInit, Isotropic, TrueFeatures
 from sae_lightning.saes.jump_relu import JumpReLU, L0Penalty, LinearL0, TargetL0
 from sae_lightning.saes.matryoshka import MatryoshkaBatchTopK
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.pursuit import Pursuit
 from sae_lightning.saes.relu import ReLU
 from sae_lightning.saes.schedule import WarmupDecay
+from sae_lightning.saes.step import Step
 from sae_lightning.saes.stitched import Stitched
 from sae_lightning.saes.topk import TopK
 
