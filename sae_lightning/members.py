@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any, Final
 
+from sae_lightning.nouns import noun
+
 TRAINED: Final = "trained"
-RANDOM_BASELINES: Final = ("frozen_decoder", "soft_frozen_decoder", "frozen_encoder")
-"""The random baselines of Korznikov et al. 2026 (arXiv 2602.14111)."""
+RANDOM_BASELINES: Final = ("frozen_decoder", "soft_frozen_decoder", "frozen_encoder", "tied_at_random")
+"""The random baselines of Korznikov et al. 2026 (arXiv 2602.14111), and the one that crosscoders have beside them."""
+LINEAR_MAP: Final = "linear_map"
+"""The reference that answers without latents, beside transcoders and crosscoders."""
 REMAKE: Final = "remake"
 """Where references have controls, the group of the SAEs that were trained beside them."""
 FLOOR: Final = "floor"
@@ -184,23 +188,27 @@ class _Policy:
     label: str
     style: Style | None
 
+    @property
+    def text(self) -> str:
+        return self.label.format(noun=noun())
+
 
 # In the order of every table and chart. The colours are from the palette of Okabe and Ito (2008), which colour-blind
 # readers can tell apart.
 _POLICIES = {
-    TRAINED: _Policy("Trained SAE", Style("#0072B2", "o", "-")),
+    TRAINED: _Policy("Trained {noun}", Style("#0072B2", "o", "-")),
     "frozen_decoder": _Policy("Frozen Decoder", Style("#D55E00", "s", "--")),
     "soft_frozen_decoder": _Policy("Soft-Frozen Decoder", Style("#009E73", "^", "-.")),
     "frozen_encoder": _Policy("Frozen Encoder", Style("#CC79A7", "D", ":")),
     "soft_frozen_encoder": _Policy("Soft-Frozen Encoder", Style("#56B4E9", "<", (0, (3, 1, 1, 1)))),
-    "untrained": _Policy("untrained SAE", Style("#E69F00", "v", (0, (5, 1, 1, 1, 1, 1)))),
-    "tied_at_random": _Policy("Tied at random", None),
+    "untrained": _Policy("untrained {noun}", Style("#E69F00", "v", (0, (5, 1, 1, 1, 1, 1)))),
+    "tied_at_random": _Policy("{noun} tied at random", None),
     "separate_parts": _Policy("One SAE for each part", None),
-    "linear_map": _Policy("linear map", None),
+    LINEAR_MAP: _Policy("linear map", None),
     "linear_map_of_rank": _Policy("linear map of rank k", None),
     "from_truth": _Policy("from truth", None),
     "oracle": _Policy("oracle", Style("#000000", "p", (0, (1, 1)))),
-    "published": _Policy("published SAE", Style("#000000", "*", "-")),
+    "published": _Policy("published {noun}", Style("#000000", "*", "-")),
     "random_encoder": _Policy("random encoder", None),
     "random_encoder_covariance": _Policy("random encoder (covariance)", None),
     "random_decoder_pursuit": _Policy("random decoder, best codes", None),
@@ -268,10 +276,10 @@ def policy_label(policy: str) -> str:
     'trained at 0.003'
     """
     if policy in _POLICIES or policy in _ABBREVIATIONS:
-        return _ABBREVIATIONS.get(policy) or _POLICIES[policy].label
+        return _ABBREVIATIONS.get(policy) or _POLICIES[policy].text
     size, own = size_and_policy(policy)
     plain = re.sub(r"(?<=\d)_(?=\d)", ".", size).replace("_", " ")  # names hold no points
-    return f"{plain} {_POLICIES[own].label}" if own else plain
+    return f"{plain} {_POLICIES[own].text}" if own else plain
 
 
 def policy_title(policy: str) -> str:

@@ -13,7 +13,7 @@ ROOMS = [
     # ground
     ["_torchvision", "cores"],
     ["__init__"],
-    ["moving_line", "colours"],
+    ["moving_line", "colours", "nouns"],
     ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],
     ["provenance", "whole_files", "trainer", "messages", "shipped", "checkpoint_parts", "latent_mesh", "submodules"],
     # core

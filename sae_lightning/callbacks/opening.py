@@ -18,6 +18,7 @@ from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators.base import datamodule_of
 from sae_lightning.members import TRAINED, Member, in_order
 from sae_lightning.moving_line import LINE, duration, in_bytes, wrapped
+from sae_lightning.nouns import CROSSCODER, TRANSCODER
 from sae_lightning.provenance import arguments_of
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule
@@ -82,9 +83,11 @@ def saes_in_words(module: SAEModule) -> str:
     if saes := list(trained.values()):
         names = in_order(member.policy for member in trained)
         policies = f": {', '.join(names)}" if names != [TRAINED] else ""
-        words.append(_numbers(list(trained), [type(sae).__name__ for sae in saes]) + policies)
-        sizes = {f"{sae.d_in:,}": _each(f"{one.d_sae:,}" for one in saes if one.d_in == sae.d_in) for sae in saes}
-        words.append(_each(f"{n} latents of width {d_in}" for d_in, n in sizes.items()))
+        words.append(_numbers(list(trained), [_variant(sae, len(saes)) for sae in saes]) + policies)
+        sizes: dict[str, list[str]] = {}
+        for sae in saes:
+            sizes.setdefault(_width(sae), []).append(f"{sae.d_sae:,}")
+        words.append(_each(f"{_each(n)} latents {width}" for width, n in sizes.items()))
         if aims := _each(f"{l0:g}" for sae in saes if (l0 := _l0_of(sae)) is not None):
             words.append(f"l0 {aims}")
     if references := in_order(member.policy for member in members if member.policy in module.references):
@@ -109,6 +112,20 @@ def _numbers(members: Sequence[Member], variants: Sequence[str]) -> str:
     several = [f"{n} {name}" for name, n in counts.items() if n > 1]
     product = f" ({' x '.join(several)})" if len(several) > 1 else ""
     return f"{len(members)} " * (len(members) > 1) + _each(variants) + product
+
+
+def _variant(sae: SparseAutoencoder, n: int) -> str:
+    """Name the variant, and say what it is where it is no plain SAE."""
+    noun = TRANSCODER if sae.is_transcoder else CROSSCODER if sae.crosscoder else ""
+    return f"{type(sae).__name__} {noun}{'s' if noun and n > 1 else ''}".rstrip()
+
+
+def _width(sae: SparseAutoencoder) -> str:
+    """Say how wide the activations are that it reads, and answers with."""
+    if sae.is_transcoder:
+        return f"from width {sae.d_in:,} to {sae.d_out:,}"
+    parts = ", ".join(f"{name} {columns.stop - columns.start:,}" for name, columns in sae.columns.items())
+    return f"of width {sae.d_in:,}" + (f" ({parts})" if parts else "")
 
 
 def _each(texts: Iterable[str]) -> str:

@@ -78,7 +78,7 @@ DENSE_FRACTION = Metric(
     "interp_dense_fraction",
     "Latents that fire on over 10 % of tokens",
     CAN_BE_TOLD,
-    floor="an SAE of which no latent fires",
+    floor="no latent fires",
     computed="share of all latents that fire on over 10 % of the held-out tokens",
 )
 ALIVE_FRACTION = Metric(
@@ -86,7 +86,7 @@ ALIVE_FRACTION = Metric(
     "Latents that could be sampled",
     CAN_BE_TOLD,
     better="higher",
-    floor="an SAE of which no latent fires",
+    floor="no latent fires",
     computed="share of all latents that fire on more than min_frequency of the tokens, and in min_excerpts texts to "
     "show and as many to judge",
 )

@@ -24,10 +24,10 @@ from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.distributed import all_reduce_sum
 from sae_lightning.evaluators.base import Evaluator, datamodule_of, log_histogram
 from sae_lightning.evaluators.latent_scores import LatentScores
-from sae_lightning.evaluators.linear_maps import LINEAR, SAMPLES_PER_DIMENSION, of_all_ranks, squared_deviations
+from sae_lightning.evaluators.linear_maps import SAMPLES_PER_DIMENSION, of_all_ranks, squared_deviations
 from sae_lightning.evaluators.reconstruction import EXPLAINS
 from sae_lightning.evaluators.scores import Items, Scores
-from sae_lightning.members import Member
+from sae_lightning.members import LINEAR_MAP, Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics.functional import moments_update, squared_error_update
 from sae_lightning.metrics.linear_map import LinearMap, fit_linear_maps
@@ -37,7 +37,7 @@ from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.step import Step
 
 SHARES = Question("parts", "Do the parts share a code?", order=20)
-_FLOOR = "an SAE that predicts the mean of the data"
+_FLOOR = "predicting the mean of the data"
 SHARED_LATENTS = Metric(
     "shared_latents",
     "Latents that write to all parts",
@@ -147,7 +147,7 @@ class CrosscoderParts(Evaluator):
             self._moments.setdefault(part, []).append(moments_update(steps[first].target[:, own]))
         for (part, source), linear in self._maps.items():
             answer = linear(steps[first].x[:, columns[source]]) * scale[columns[part]]
-            self._add(part, source, Member(LINEAR, 0), steps[first].target[:, columns[part]], answer)
+            self._add(part, source, Member(LINEAR_MAP, 0), steps[first].target[:, columns[part]], answer)
         for member, step in steps.items():
             sae = self._saes[member]
             self._fired[member] += step.code.firing_counts()

@@ -21,7 +21,7 @@ def cosine_metric(statistic: str) -> Metric:
         f"cosine_to_start_{statistic}",
         f"Cosine of directions to their start, {_LABELS[statistic]}",
         MOVED,
-        floor="an SAE whose directions did not move",
+        floor="directions that did not move",
         computed=f"{_LABELS[statistic]} over latents of the cosine of a decoder direction to its start",
     )
 

@@ -18,14 +18,14 @@ from sae_lightning.distributed import all_gather_object
 from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of
 from sae_lightning.evaluators.reconstruction import EXPLAINED_VARIANCE, EXPLAINS, FVU
 from sae_lightning.evaluators.scores import Items, Scores
-from sae_lightning.members import Member
+from sae_lightning.members import LINEAR_MAP, Member
 from sae_lightning.metric import Metric
 from sae_lightning.metrics.functional import moments_merge, moments_update, squared_error_update
 from sae_lightning.metrics.linear_map import LinearMap, fit_linear_maps
 from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.step import Step
 
-LINEAR, LOW_RANK = "linear_map", "linear_map_of_rank"
+LOW_RANK = "linear_map_of_rank"
 BEYOND_LINEAR = Metric(
     "explained_variance_beyond_linear_map",
     "Explained variance beyond the best linear map",
@@ -89,7 +89,7 @@ class LinearMaps(Evaluator):
     def start(self, module: SAEModule) -> None:
         """Fit the maps the first time, and make fresh sums."""
         self.maps = self.maps or fit_by_part(
-            self._datamodule, module, {LINEAR: None, LOW_RANK: self.rank}, self.samples_per_dimension
+            self._datamodule, module, {LINEAR_MAP: None, LOW_RANK: self.rank}, self.samples_per_dimension
         )
         self._errors: dict[Member, list[Tensor]] = {}
         self._moments: dict[str, list[Tensor]] = {}
@@ -121,10 +121,10 @@ class LinearMaps(Evaluator):
         errors = {member: of_all_ranks(own) for member, own in self._errors.items()}
         deviations = {part: squared_deviations(of_all_ranks(own)) for part, own in self._moments.items()}
         explained = {member: float(1 - own.sum() / deviations[member.part].sum()) for member, own in errors.items()}
-        maps = {member: value for member, value in explained.items() if member.policy in (LINEAR, LOW_RANK)}
+        maps = {member: value for member, value in explained.items() if member.policy in (LINEAR_MAP, LOW_RANK)}
         yield Scores(EXPLAINED_VARIANCE, maps, floor=None)
         yield Scores(FVU, {member: 1 - value for member, value in maps.items()}, floor=None)
-        beyond = {member: errors[Member(LINEAR, 0, member.part)] - errors[member] for member in module.members}
+        beyond = {member: errors[Member(LINEAR_MAP, 0, member.part)] - errors[member] for member in module.members}
         denominators = {member: deviations[member.part] for member in beyond}
         yield Scores(
             BEYOND_LINEAR,

@@ -20,9 +20,9 @@ from sae_lightning.checks import check_above
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of
 from sae_lightning.evaluators.edits import ABLATIONS, check_one_hook, edits_by_part, reconstruction
-from sae_lightning.evaluators.linear_maps import LINEAR, LinearMaps, fit_by_part
+from sae_lightning.evaluators.linear_maps import LinearMaps, fit_by_part
 from sae_lightning.evaluators.scores import Items, Scores
-from sae_lightning.members import Member
+from sae_lightning.members import LINEAR_MAP, Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
@@ -170,8 +170,8 @@ class LossRecovered(Evaluator):
         """Run the model over the held-out text, once for each thing that can stand at the hook."""
         if module.targets and not self._linear:
             beside = (own.maps for own in callbacks_of(trainer) if isinstance(own, LinearMaps))
-            self._linear = next(beside, {}) or fit_by_part(self._datamodule, module, {LINEAR: None})
-        linear = {part: maps[LINEAR] for part, maps in self._linear.items()}
+            self._linear = next(beside, {}) or fit_by_part(self._datamodule, module, {LINEAR_MAP: None})
+        linear = {part: maps[LINEAR_MAP] for part, maps in self._linear.items()}
         by_part = {
             part: list(self._scores_of_part({name: loss.compute() for name, loss in losses.items()}))
             for part, losses in token_losses(self._datamodule, module, linear).items()

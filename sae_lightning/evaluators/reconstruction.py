@@ -20,7 +20,7 @@ from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.step import Step
 
 EXPLAINS = Question("explain", "Does it explain the activations, sparsely?", order=10)
-_FLOOR = "an SAE that predicts the mean of the data"
+_FLOOR = "predicting the mean of the data"
 EXPLAINED_VARIANCE = Metric(
     "explained_variance",
     "Explained variance",
@@ -57,7 +57,7 @@ MASSIVE_FRACTION = Metric(
     "massive_fraction",
     "Share of activations left out as massive",
     EXPLAINS,
-    floor="any SAE: none takes part",
+    floor="the same: none takes part",
     computed="held-out activations whose norm is above max_norm_ratio times the median norm, over all held-out ones",
 )
 
@@ -70,7 +70,7 @@ def beyond(null: str) -> Metric:
         f"Explained variance beyond {noise}",
         EXPLAINS,
         better="higher",
-        floor="an SAE that explains as much of the noise",
+        floor="explaining as much of the noise",
         computed=f"explained variance minus that of the same policy and seed trained on {null} noise",
     )
 

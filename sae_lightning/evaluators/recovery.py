@@ -29,7 +29,7 @@ LARGEST_MATCHING = 16384
 
 FINDS_FEATURES = Question("recovery", "Does it find the true features?", order=30)
 _CHANCE = "a random isotropic dictionary of equal size"
-_NO_FIRING = "an SAE of which no latent fires"
+_NO_FIRING = "no latent fires"
 _HEADLINE_THRESHOLD = 0.8
 
 

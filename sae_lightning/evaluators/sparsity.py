@@ -13,7 +13,7 @@ from sae_lightning.metric import Metric
 from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.step import Step
 
-_FLOOR = "an SAE of which no latent fires"
+_FLOOR = "no latent fires"
 L0 = Metric(
     "l0",
     "Active latents a sample",

@@ -1,13 +1,28 @@
 """`Chart`: plain data, their words and numbers, and how they are drawn on axes."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import copysign
 from typing import ClassVar, Literal
 
 from matplotlib.axes import Axes
 
 from sae_lightning.members import Style
+
+LEAST_SPAN = 0.1
+"""An axis shows this much at least. Shares, cosines and what is recovered differ by noise below it."""
+
+
+def least_ends(values: Iterable[float | int], floor: float | int | None) -> tuple[float, float]:
+    """Return what an axis holds at least: the floor, or else 0, and so much that noise does not fill it.
+
+    >>> least_ends([0.7, 0.5], None), least_ends([0.351, 0.352], 0.347)
+    ((0.0, 0.7), (0.347, 0.447))
+    """
+    start = 0.0 if floor is None else float(floor)
+    span = max((value - start for value in values), key=abs, default=0.0)
+    return start, start + (span if abs(span) >= LEAST_SPAN else copysign(LEAST_SPAN, span or -start or 1.0))
 
 
 class FigureSkipped(Exception):
@@ -68,6 +83,11 @@ class Chart(ABC):
     @property
     def legend(self) -> Mapping[str, str]:
         """Policies by what the legend calls them, where they are drawn in their own styles."""
+        return {}
+
+    @property
+    def marks(self) -> Mapping[str, Style]:
+        """Styles of what else the legend names, such as a floor."""
         return {}
 
     @property

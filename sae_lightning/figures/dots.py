@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import copysign
 from statistics import fmean
 from typing import Any
 
@@ -10,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from typing_extensions import override
 
-from sae_lightning.figures.chart import Chart, Table
+from sae_lightning.figures.chart import LEAST_SPAN, Chart, Table, least_ends
 from sae_lightning.figures.look import MUTED, PAPER
 from sae_lightning.members import TRAINED, Style, policy_title
 from sae_lightning.tables import number_format
@@ -18,8 +17,6 @@ from sae_lightning.tables import number_format
 MARKS = {"beats": "✓", "equivalent": "≈", "unclear": "~", "loses": "✗", "unknown": "?", "inactive": "–"}
 """What stands beside each verdict, for whom its colour or word is not enough."""
 _ROW, _FRAME = 24, 46
-_LEAST_SPAN = 0.1
-"""An axis shows this much at least. Shares, cosines and what is recovered differ by noise below it."""
 _ARROWS = {"higher": "higher is better →", "lower": "← lower is better"}
 
 
@@ -118,7 +115,9 @@ class Dots(Chart):
         for y, row in enumerate(self.rows):
             draw_row(axes, y, row, styles[row.policy])
         axes.margins(x=0.06)
-        axes.update_datalim([(end, 0.0) for end in self.least_ends()], updatey=False)
+        axes.update_datalim(
+            [(end, 0.0) for end in least_ends((row.mean for row in self.rows), self.floor)], updatey=False
+        )
         axes.autoscale_view()
         self._cut(axes)
         self.draw_frame(axes)
@@ -128,7 +127,7 @@ class Dots(Chart):
         if self.floor is None or self.better not in _ARROWS:
             return
         sign = 1 if self.better == "higher" else -1
-        best = max(_LEAST_SPAN, *(sign * (row.mean - self.floor) for row in self.rows))
+        best = max(LEAST_SPAN, *(sign * (row.mean - self.floor) for row in self.rows))
         end = self.floor - sign * best
         below = [(y, row) for y, row in enumerate(self.rows) if sign * (row.mean - end) < 0]
         if not below:
@@ -149,14 +148,6 @@ class Dots(Chart):
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(self.axis_name)
-
-    def least_ends(self) -> tuple[float, float]:
-        """Return what the axis holds at least: the floor, or else 0, and so much that noise does not fill it."""
-        floor = 0.0 if self.floor is None else float(self.floor)
-        means = [row.mean for row in self.rows]
-        farthest = max(means, key=lambda mean: abs(mean - floor))
-        span = farthest - floor
-        return floor, floor + (span if abs(span) >= _LEAST_SPAN else copysign(_LEAST_SPAN, span or -floor or 1.0))
 
     @property
     def axis_name(self) -> str:

@@ -9,6 +9,7 @@ from sae_lightning.figures.chart import FigureSkipped
 from sae_lightning.figures.headlines import headline_charts
 from sae_lightning.figures.png import figure_of
 from sae_lightning.figures.sweeps import l0_charts, length_charts, soft_freeze_charts, soft_limits
+from sae_lightning.nouns import noun
 from sae_lightning.runs import Experiment
 from sae_lightning.runs.drift import NO_LIMIT
 from sae_lightning.runs.series import FREEDOM, LENGTH, SPARSITY, VARIANT, Axis, alike_but_for, differ_along
@@ -23,7 +24,7 @@ def headlines(experiment: Experiment) -> Figure:
     """Draw the headline metric of each question: what does a trained SAE score that its baselines do not?"""
     if not (charts := headline_charts(experiment.measurements)):
         raise FigureSkipped("no metric says which way is better, as those of older versions do not")
-    title = "What does the SAE score, and what do its baselines?"
+    title = f"What does the {noun()} score, and what do its baselines?"
     is_wide = max(len(row.label) for chart in charts for row in chart.rows) > _MOST_LABEL
     return figure_of(charts, f"{title}\n{_of_experiment(experiment)}", columns=1 if is_wide else 2)
 
@@ -31,7 +32,7 @@ def headlines(experiment: Experiment) -> Figure:
 def metrics_vs_l0(experiments: Sequence[Experiment]) -> Figure:
     """Draw the headline metrics against l0: what does a trained SAE score at each sparsity, and its baselines?"""
     variants = alike_but_for(experiments, SPARSITY)
-    title = "What do the SAE and its baselines score at each sparsity?"
+    title = f"What do the {noun()} and its baselines score at each sparsity?"
     several = len(variants) > 1
     columns = len(variants) if several else 2
     return figure_of(l0_charts(variants), _over(title, experiments), columns, share_x=several, share_y=several)
@@ -45,7 +46,7 @@ def soft_freeze(experiments: Sequence[Experiment]) -> Figure:
 
 def training_length(experiments: Sequence[Experiment]) -> Figure:
     """Draw the headline metrics, and how far seeds agree, against the length of training."""
-    title = "Does longer training part the SAE from its baselines?"
+    title = f"Does longer training part the {noun()} from its baselines?"
     return figure_of(length_charts(experiments), _over(title, experiments), columns=2)
 
 

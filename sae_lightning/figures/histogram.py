@@ -25,6 +25,7 @@ class Histogram(Lines):
     """
 
     most_marks: ClassVar[int] = 1000  # a value between empty bins is its mark alone
+    least_share: ClassVar[float] = 0.001  # many bins share the values, and none need have many
 
     edges: Float[np.ndarray, " n_edges"]
     behind: Float[np.ndarray, " n_bins"] | None = field(default=None, kw_only=True)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from typing_extensions import override
 
-from sae_lightning.figures.chart import Chart, Table
+from sae_lightning.figures.chart import LEAST_SPAN, Chart, Table
 from sae_lightning.figures.look import CHANCE, PAPER
 from sae_lightning.members import Style, policy_title
 
@@ -103,6 +103,8 @@ class Lines(Chart):
 
     most_marks: ClassVar[int] = 20
     """Where a series is longer, not every value has a mark, so that they do not hide the line."""
+    least_share: ClassVar[float] = LEAST_SPAN
+    """An axis in percent shows this share at least."""
 
     x: str
     y: str
@@ -147,6 +149,12 @@ class Lines(Chart):
     def legend(self) -> dict[str, str]:
         return {series.text: series.name for series in self.series if series.style is None and series.is_listed}
 
+    @property
+    @override
+    def marks(self) -> dict[str, Style]:
+        own = {series.text: series.style for series in self.series if series.style is not None and series.is_listed}
+        return own | {guide.label: guide.style for guide in self.guides if guide.label}
+
     @override
     def draw(self, axes: Axes, styles: Mapping[str, Style]) -> None:
         for guide in self.guides:
@@ -168,7 +176,7 @@ class Lines(Chart):
             axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
             if not self.log_y:
                 beside = axes.get_shared_y_axes().get_siblings(axes)
-                top = max(0.001, *(own.dataLim.y1 for own in beside))  # where all are 0, too
+                top = max(self.least_share, *(own.dataLim.y1 for own in beside))
                 axes.set_ylim(-0.05 * top, 1.07 * top)
         if self.names_beside:
             self._name_series(axes, styles)

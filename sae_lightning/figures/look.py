@@ -26,7 +26,10 @@ CSS_PROPERTIES |= {style.colour.lower(): name.replace("_", "-") for name, style 
 CSS_PROPERTIES |= {"#56b4e9": "sky", "#9a8700": "yellow", "#999999": "other"}
 """Names of the custom properties by colour."""
 
-MARKER_CHARACTERS = {"o": "●", "s": "■", "^": "▲", "D": "◆", "v": "▼", "p": "⬟", "*": "★", "P": "✚", "X": "✖", "h": "⬢"}
+MARKER_CHARACTERS = {
+    "o": "●", "s": "■", "^": "▲", "D": "◆", "<": "◀", "v": "▼", "p": "⬟", "*": "★", "P": "✚", "X": "✖", "h": "⬢",
+    "x": "×", "|": "❘", "": "╌",
+}  # fmt: skip
 """Characters that look like the markers, for legends and lists in text."""
 
 CHANCE = Style(MUTED, "", (0, (6, 3)))

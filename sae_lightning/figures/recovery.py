@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sae_lightning.figures.chart import Chart, FigureSkipped
+from sae_lightning.figures.chart import Chart, FigureSkipped, least_ends
 from sae_lightning.figures.histogram import Histogram, share_series, shares
 from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.look import CHANCE, INK, REFERENCE
@@ -48,7 +48,8 @@ def by_frequency_charts(truth: Truth, samples: int) -> list[Lines]:
     x, share = "firing probability of the feature", f"share with a cosine above {THRESHOLD:g}"
     firings = (f"firings expected in {samples:,} samples of training", samples)
     first = Lines("Features recovered", x, share, recovered, log_x=True, percent=True, has_bars=True, x_on_top=firings)
-    return [first, Lines("Nearest decoder direction", x, "mean best cosine", nearest, log_x=True)]
+    ends = least_ends((cosine for own in nearest for cosine in own.y), chance.cosine.min())
+    return [first, Lines("Nearest decoder direction", x, "mean best cosine", nearest, log_x=True, y_includes=ends)]
 
 
 def best_cosines_chart(truth: Truth) -> Histogram:

@@ -31,6 +31,7 @@ from sae_lightning.figures.recovery import (
 from sae_lightning.figures.training import training_charts
 from sae_lightning.figures.truth import THRESHOLD, read_truth
 from sae_lightning.members import Tag
+from sae_lightning.nouns import a_noun, speaking_of
 from sae_lightning.runs import Experiment, Run, experiments_of
 from sae_lightning.runs.run import short_names
 
@@ -54,7 +55,8 @@ def draw(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[str]]:
     skipped = []
     for job in [*_of_parts(folders), *_of_experiments(runs, out)]:
         try:
-            path = write(job.draw(), job.folder / f"{job.name}.png")
+            with speaking_of(run.noun for run, _ in job.shown):
+                path = write(job.draw(), job.folder / f"{job.name}.png")
         except FigureSkipped as reason:
             skipped.append(f"{job.name} of {_listed(job.shown)}: {reason}")
         else:
@@ -160,7 +162,7 @@ def training(run: Run, part: str = "") -> Figure:
         raise FigureSkipped(f"none of {', '.join(_TRAINING)} was measured")
     if all(len(series.x) < 2 for chart in charts for series in chart.series):
         raise FigureSkipped("it needs two validations: set trainer.val_check_interval below 1")
-    title, subtitle = "What an SAE learns, and how far its dictionary moves for it", _subtitle(run, part)
+    title, subtitle = f"What {a_noun()} learns, and how far its dictionary moves for it", _subtitle(run, part)
     bands = "" if subtitle.endswith("1 seed") else "; bands: least to greatest"
     return figure_of(charts, f"{title}\n{subtitle}{bands}", columns=2)
 
@@ -176,7 +178,7 @@ def explained_variance_vs_recovery(runs: Sequence[Run]) -> Figure:
     charts = explained_variance_vs_recovery_charts(runs)
     names = short_names([run.folder for run in runs]).values() if len(runs) > 1 else ()
     shown = f"{len(runs)} runs, numbered" if len(runs) > 1 else runs[0].title
-    title = f"Does an SAE that explains more recover more?\n{shown}: a point for each policy and seed"
+    title = f"Does {a_noun()} that explains more recover more?\n{shown}: a point for each policy and seed"
     return figure_of(charts, title, numbered=names, share_x=True)
 
 

@@ -67,7 +67,9 @@ def svg_of(
         figure = Figure()
         axes = figure.subplots()
         chart.draw(axes, policy_styles(chart.policies) if styles is None else styles)
-        n_rows = add_legend(figure, [axes], 2, _CHARACTERS, left_out=() if has_legend else chart.legend)
+        n_rows = add_legend(
+            figure, [axes], 2, _CHARACTERS, left_out=() if has_legend else {*chart.legend, *chart.marks}
+        )
         figure.set_size_inches(WIDTH / 72, (chart.height + 17 * n_rows) / 72)
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(file.getvalue())

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from sae_lightning.figures.chart import least_ends
 from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.recovery import RECOVERY
 from sae_lightning.members import Tag, in_order
@@ -45,6 +46,17 @@ def training_charts(run: Run, part: str, metrics: Sequence[str]) -> list[Lines]:
         guides = [Guide(floor, "floor") for floor in floors[-1:]]
         metric, is_share = run.measurements.metric(tag), tag.metric == RECOVERY
         title, y, about = f"{run.measurements.label(tag)}, over training", metric.label, metric.computed
-        chart = Lines(title, "activations seen", y, series, name=str(tag), about=about, guides=guides, percent=is_share)
+        ends = least_ends((value for curve in series for value in curve.y), floors[-1] if floors else None)
+        chart = Lines(
+            title,
+            "activations seen",
+            y,
+            series,
+            name=str(tag),
+            about=about,
+            guides=guides,
+            percent=is_share,
+            y_includes=ends,
+        )
         charts += [chart] if series else []
     return charts

@@ -6,6 +6,7 @@ from dataclasses import replace
 from sae_lightning.figures.dots import Dots, Row
 from sae_lightning.members import TRAINED, Tag, in_order, policy_title
 from sae_lightning.metric import Question
+from sae_lightning.nouns import noun
 from sae_lightning.runs import Measurements, describing
 from sae_lightning.verdict import Comparison
 from sae_lightning.verdict.comparison import UNKNOWN
@@ -63,7 +64,7 @@ def verdict_chart(runs: Sequence[Measurements], comparisons: Sequence[Comparison
         )
     notes = _limits(by_baseline)
     if (noise := evaluator_noise(runs, tag)) is not None:
-        notes.append(f"Two measurements of one SAE, with an evaluator seed each, may differ by {noise:.2g}.")
+        notes.append(f"Two measurements of one {noun()}, with an evaluator seed each, may differ by {noise:.2g}.")
     chart = _dots(runs, tag, rows, floor_of(runs, tag, TRAINED), " ".join(notes))
     return replace(chart, compared=compared, subject=some.subject)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from sae_lightning.figures.chart import least_ends
 from sae_lightning.figures.lines import Lines, Series
 from sae_lightning.figures.look import CHANCE
 from sae_lightning.members import Tag, in_order, natural_order
@@ -39,4 +40,5 @@ def across_parts(runs: Sequence[Measurements], tags: Sequence[Tag]) -> Lines | N
         series.append(Series("floor", list(floors), list(floors.values()), style=CHANCE))
     metric, names = describing(runs, tags[0]).metric(tags[0]), [tag.part for tag in tags]
     y = metric.name.replace("_", " ")
-    return Lines(metric.label, "", y, series, name=metric.name, about=metric.computed, x_names=names)
+    ends = least_ends((value for own in series for value in own.y), min(floors.values(), default=None))
+    return Lines(metric.label, "", y, series, name=metric.name, about=metric.computed, x_names=names, y_includes=ends)

@@ -7,6 +7,7 @@ from sae_lightning.figures.chart import Table
 from sae_lightning.figures.dots import MARKS
 from sae_lightning.figures.verdict import by_question
 from sae_lightning.members import Tag, in_order, policy_label, policy_title
+from sae_lightning.nouns import noun
 from sae_lightning.runs import Measurements
 from sae_lightning.verdict import Comparison
 from sae_lightning.verdict.comparison import BEATS, LOSES, UNKNOWN
@@ -58,7 +59,7 @@ def limits_of_controls(comparisons: Sequence[Comparison]) -> Iterator[str]:
     else:
         over = "over evaluation items"
     if shown:
-        yield f"Intervals are {over}: they are about a published SAE, and not about another one trained like it."
+        yield (f"Intervals are {over}: they are about a published {noun()}, and not about another one trained like it.")
     if any(comparison.has_one_degree and comparison.n_draws == 2 for comparison in shown):
         yield "Intervals from two draws have one degree of freedom: they are many times wider than from three."
 

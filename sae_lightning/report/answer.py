@@ -8,12 +8,13 @@ from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.dots import MARKS
 from sae_lightning.figures.verdict import by_question, headlines, verdict_chart
 from sae_lightning.members import RANDOM_BASELINES, Tag, in_order, policy_label, policy_title
+from sae_lightning.nouns import a_noun, noun, nouns
 from sae_lightning.report.across_parts import across_parts
 from sae_lightning.report.against_controls import control_counts, limits_of_controls, sentences_on_controls
-from sae_lightning.report.points import best_and_rest, listed, points_of
+from sae_lightning.report.points import best_and_rest, points_of
 from sae_lightning.runs import Experiment, Measurements
 from sae_lightning.verdict import Comparison
-from sae_lightning.verdict.words import answer_word
+from sae_lightning.verdict.words import answer_word, listed, worse_than_linear_map
 
 _WORDS = {
     "beats": "does better on {}",
@@ -22,7 +23,7 @@ _WORDS = {
     "loses": "does worse on {}",
     "unknown": "has no interval on {}",
 }
-_ALONE = "No random baseline was trained beside it: a SanityPanel trains an SAE together with its baselines."
+_ALONE = "No random baseline was trained beside it: a SanityPanel trains {} together with its baselines."
 _OLDER = (
     "Its metrics.jsonl does not say of which metrics more is better, as older versions do not: measure it again "
     "with sae validate --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt, and make the report of that run."
@@ -72,7 +73,8 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
     }
     if not groups:
         says_better = any(run.better(tag) for run in runs for tag in run.values)
-        return Answer("There is nothing to compare it with", [], [], [_ALONE if says_better else _OLDER], [], *charts)
+        why = _ALONE.format(a_noun()) if says_better else _OLDER
+        return Answer("There is nothing to compare it with", [], [], [why], [], *charts)
     words: list[str] = []
     reasons: list[str] = []
     points: list[tuple[str, str]] = []
@@ -83,9 +85,10 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
         # matter of how a control is made: nearly all latents of a random encoder fire.
         deciding = _headlines_among(runs, own) if published else own
         words.append(answer_word([comparison for comparison in deciding if not comparison.inactive]))
-        reasons.append(best_and_rest(runs, own))
+        references = [one for one in comparisons if one.is_reference and one.published == published]
+        reasons.append("; ".join(filter(None, [best_and_rest(runs, own), *worse_than_linear_map(runs, references)])))
         named = f" ({own[0].subject})" if len(groups) > 1 else ""
-        points += [(question + named, text) for question, text in points_of(runs, own)]
+        points += [(question + named, text) for question, text in points_of(runs, own, references)]
         if published:
             sentences += sentences_on_controls(runs, deciding, _against)
             counts.append(control_counts(runs, own))
@@ -116,18 +119,18 @@ def _on_baselines(experiment: Experiment, comparisons: Sequence[Comparison]) -> 
     baselines = [name for name in RANDOM_BASELINES if any(one.baseline == name for one in comparisons)]
     against = "; ".join(_against(name, [one for one in comparisons if one.baseline == name]) for name in baselines)
     if any(run.measurements.references for run in experiment.runs):
-        yield f"The SAE that this run trained: {against}."
+        yield f"The {noun()} that this run trained: {against}."
     else:
         yield _first_large(against) + "."
         if any(run.measurements.sizes for run in experiment.runs):
-            yield "Each SAE is compared with the baselines of its own size."
+            yield f"Each {noun()} is compared with the baselines of its own size."
     yield from _limits([comparison for comparison in comparisons if not comparison.inactive])
 
 
 def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
     with_interval = [comparison for comparison in comparisons if comparison.verdict != "unknown"]
     if any(comparison.n_seeds == 1 for comparison in with_interval):
-        yield "Some intervals are from one seed: they are about these SAEs and not about training them again."
+        yield f"Some intervals are from one seed: they are about these {nouns()} and not about training them again."
     if any(comparison.has_one_degree and comparison.n_seeds == 2 for comparison in with_interval):
         yield "Intervals from two seeds have one degree of freedom: they are many times wider than from three."
     if names := in_order(name for comparison in comparisons for name in comparison.not_converged):
@@ -157,8 +160,8 @@ def _counts(experiment: Experiment, comparisons: Sequence[Comparison]) -> Table:
             row.append(" · ".join(cells) or "-")
         rows.append(row)
     return Table(
-        "On how many metrics the trained SAE beats (✓), equals (≈) or loses to (✗) each random baseline, and on how "
-        "many that cannot be told (~)",
+        f"On how many metrics {comparisons[0].subject} beats (✓), equals (≈) or loses to (✗) each random baseline, and "
+        "on how many that cannot be told (~)",
         ["", *map(policy_title, baselines)],
         rows,
     )

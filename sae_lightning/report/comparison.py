@@ -5,13 +5,14 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from sae_lightning.figures.chart import Chart, Table
+from sae_lightning.figures.chart import Chart, Table, least_ends
 from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.look import MUTED
 from sae_lightning.figures.scatter import Scatter
 from sae_lightning.figures.training import curves
 from sae_lightning.figures.verdict import headlines
 from sae_lightning.members import RANDOM_BASELINES, TRAINED, Style, Tag, in_order, policy_title
+from sae_lightning.nouns import noun
 from sae_lightning.report.section import Group
 from sae_lightning.runs import Experiment, describing
 from sae_lightning.runs.settings import Settings
@@ -36,7 +37,9 @@ def comparison(experiments: Sequence[Experiment]) -> list[Group]:
     if rows := list(_settings(experiments)):
         tables.insert(0, Table("Settings that differ", ["option", *map(title_of, experiments)], rows, prose=True))
     groups = [Group(tables=tables), Group("At the end", "The mean over seeds.", list(_ends(experiments)))]
-    lead = "The trained SAE of each, at each validation: the mean over seeds; bands from the least to the greatest."
+    lead = (
+        f"The trained {noun()} of each, at each validation: the mean over seeds; bands from the least to the greatest."
+    )
     groups.append(Group("Over training", lead, list(_curves(experiments))))
     return [group for group in groups if group.tables or group.charts]
 
@@ -94,7 +97,7 @@ def _glance(experiments: Sequence[Experiment]) -> Table:
     runs = [run for experiment in experiments for run in experiment.measured]
     labels = [describing(runs, tag).label(tag) for tag in shown]
     caption = "Mean ± sample standard deviation over seeds, one metric for each question"
-    return Table(caption, ["experiment", "SAE", *labels], rows)
+    return Table(caption, ["experiment", noun(), *labels], rows)
 
 
 def _ends(experiments: Sequence[Experiment]) -> Iterator[Chart]:
@@ -141,7 +144,8 @@ def _curves(experiments: Sequence[Experiment]) -> Iterator[Chart]:
             floors = {floor for run in measured if (floor := run.floor(tag)) is not None}
             guides = [Guide(floor, "floor") for floor in floors] if len(floors) == 1 else []
             y = describing(measured, tag).label(tag)
-            yield Lines(y, "activations seen", y, series, name=str(tag), guides=guides)
+            ends = least_ends((value for one in series for value in one.y), next(iter(floors), None))
+            yield Lines(y, "activations seen", y, series, name=str(tag), guides=guides, y_includes=ends)
 
 
 def _trained(experiment: Experiment, tag: Tag) -> Iterator[tuple[str, Series]]:

@@ -38,12 +38,18 @@ def with_others(styles: Mapping[str, Style], charts: Iterable[Chart]) -> dict[st
 
 def mark_of(policy: str, styles: Mapping[str, Style], label: str = "") -> Mark:
     """Return the mark of a policy."""
-    style = styles[policy]
-    colour = CSS_PROPERTIES[style.colour.lower()]
-    return Mark(label or policy_title(policy), MARKER_CHARACTERS.get(style.marker, "●"), colour)
+    return _mark(label or policy_title(policy), styles[policy])
+
+
+def _mark(label: str, style: Style) -> Mark:
+    return Mark(label, MARKER_CHARACTERS.get(style.marker, "●"), CSS_PROPERTIES[style.colour.lower()])
 
 
 def legend(charts: Sequence[Chart], styles: Mapping[str, Style]) -> list[Mark]:
-    """Return the marks of all policies that several charts name in their legends, each once."""
+    """Return the marks of all that several charts name in their legends, each once: policies, and then the rest."""
     labels = {policy: label for chart in charts for label, policy in chart.legend.items()}
-    return [mark_of(policy, styles, labels[policy]) for policy in in_order(labels)]
+    others = {label: style for chart in charts for label, style in chart.marks.items()}
+    return [
+        *(mark_of(policy, styles, labels[policy]) for policy in in_order(labels)),
+        *(_mark(label, style) for label, style in others.items()),
+    ]

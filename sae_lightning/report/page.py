@@ -13,6 +13,7 @@ from sae_lightning import __version__
 from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.svg import style_sheet, svg_of
 from sae_lightning.metric import MARGIN
+from sae_lightning.nouns import noun, nouns, speaking_of
 from sae_lightning.report.answer import Answer, answer
 from sae_lightning.report.comparison import comparison, title_of
 from sae_lightning.report.marks import legend, styles_of, with_others
@@ -86,6 +87,16 @@ def page(
         margin: differences within this share of what the trained SAE has above the floor are equivalent.
         first_sections: returns what stands before the verdict of a run.
     """
+    with speaking_of(run.noun for experiment in experiments for run in experiment.runs):
+        return _page(experiments, explorer, margin, first_sections)
+
+
+def _page(
+    experiments: Sequence[Experiment],
+    explorer: dict[str, Any] | None,
+    margin: float,
+    first_sections: Callable[[Run], Sequence[Section]],
+) -> str:
     numbers, classes = count(1), dict[str, str]()
     runs = [run for experiment in experiments for run in experiment.runs]
     several = experiments if len(runs) > 1 else []
@@ -106,6 +117,9 @@ def page(
         "level": f"{LEVEL:.0%}",
         "margin": f"{margin * 100:g} %",
         "version": __version__,
+        "noun": noun(),
+        "nouns": nouns(),
+        "noun_title": noun()[:1].upper() + noun()[1:],
         "explorer": explorer,
         "inline": inline,
         "svg": lambda chart, has_legend: svg_of(chart, f"c{next(numbers)}", styles, has_legend, classes),

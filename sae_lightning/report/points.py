@@ -9,6 +9,7 @@ from sae_lightning.runs import Measurements, describing
 from sae_lightning.tables import number_format
 from sae_lightning.verdict import Comparison
 from sae_lightning.verdict.comparison import BEATS, EQUIVALENT, INACTIVE, LOSES, UNCLEAR, UNKNOWN
+from sae_lightning.verdict.words import in_text, listed
 
 _MOST_NAMED = 4
 _WORDS = {
@@ -19,17 +20,22 @@ _WORDS = {
 }
 
 
-def points_of(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str]]:
+def points_of(
+    runs: Sequence[Measurements], comparisons: Sequence[Comparison], references: Sequence[Comparison] = ()
+) -> Iterator[tuple[str, str]]:
     """Yield each question with a sentence on its headline metric, of every part that has it.
 
     Args:
         runs: of one experiment.
         comparisons: of one SAE with its random baselines or controls.
+        references: with what is no SAE; where that does better, it is said.
     """
     tags = headlines(runs, dict.fromkeys(comparison.tag for comparison in comparisons))
+    better = [one for one in references if one.verdict == LOSES]
     for tag in tags:
         own = [one for one in comparisons if one.tag == tag and one.verdict != INACTIVE]
         if own:
+            own += [one for one in better if one.tag == tag]
             metric = describing(runs, tag).metric(tag)
             yield metric.question.text, _sentence(metric, _label(runs, tag, tags), own)
 
@@ -46,7 +52,7 @@ def best_and_rest(runs: Sequence[Measurements], comparisons: Sequence[Comparison
     for tag in tags:
         words = {one.verdict for one in comparisons if one.tag == tag} - {INACTIVE, UNKNOWN}
         if words:
-            groups[_group(words)].append(_in_text(_short_label(runs, tag, tags)))
+            groups[_group(words)].append(in_text(_short_label(runs, tag, tags)))
     if set(filter(groups.get, groups)) == {"better"} and not comparisons[0].published:  # all metrics decide the word
         groups["others"] = _not_all_beaten(runs, [one for one in comparisons if one.tag not in tags])
     whom = "control" if comparisons[0].published else "random baseline"
@@ -64,7 +70,7 @@ def _not_all_beaten(runs: Sequence[Measurements], comparisons: Sequence[Comparis
     """Name the metrics on which some baseline is not beaten, or count them where they are many."""
     left = [one for one in comparisons if one.verdict not in {BEATS, INACTIVE, UNKNOWN}]
     tags = list(dict.fromkeys(one.tag for one in left))
-    labels = [_in_text(_short_label(runs, tag, tags)) for tag in tags]
+    labels = [in_text(_short_label(runs, tag, tags)) for tag in tags]
     return labels if len(labels) < _MOST_NAMED else [f"{len(labels)} other metrics"]
 
 
@@ -142,17 +148,3 @@ def times(ratio: float) -> str:
 
 def _named(one: Comparison, show: str) -> str:
     return f"the {policy_label(one.baseline)} ({one.value:{show}})"
-
-
-def _in_text(label: str) -> str:
-    """Write the first letter small, unless it begins an abbreviation."""
-    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
-
-
-def listed(words: Sequence[str]) -> str:
-    """Join words as a list in a sentence.
-
-    >>> listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

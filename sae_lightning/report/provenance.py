@@ -21,8 +21,8 @@ def provenance(run: Run) -> list[tuple[str, str]]:
     """Return names and values, in the order in which they are read; what a run does not say is left out."""
     facts: dict[str, Any] = {
         "Run": run.title,
-        "SAE": _sae(run),
-        "Transcoders": "; ".join(_ends(run)),
+        run.noun[:1].upper() + run.noun[1:]: _sae(run),
+        "Hooks": "; ".join(_ends(run)),
         "Policies": ", ".join(map(policy_title, in_order(run.model["init_args"].get("policies") or ()))),
         "Seeds": ", ".join(map(str, run.seeds)) if run.config else None,
         "Activations": _activations(run),

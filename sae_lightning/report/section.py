@@ -30,6 +30,7 @@ class Group:
         tables: under the charts.
         folded: tables that are shown when asked for.
         images: one under the other.
+        is_folded: whether all of it is shown when asked for, under its title.
     """
 
     title: str = ""
@@ -38,6 +39,7 @@ class Group:
     tables: Sequence[Table] = ()
     folded: Sequence[Table] = ()
     images: Sequence[Image] = ()
+    is_folded: bool = False
 
 
 @dataclass(frozen=True)

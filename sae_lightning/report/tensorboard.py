@@ -13,6 +13,7 @@ from sae_lightning.evaluators.sparsity import DEAD_FRACTION, L0
 from sae_lightning.figures.png import figure_of, pixels
 from sae_lightning.figures.verdict import headlines, verdict_chart
 from sae_lightning.members import TRAINED
+from sae_lightning.nouns import noun, speaking_of
 from sae_lightning.runs import Measurements, Run
 from sae_lightning.runs.measurements import in_order
 from sae_lightning.verdict import WORDS, decide
@@ -50,7 +51,8 @@ def into_tensorboard(folder: Path) -> None:
         if comparisons:
             tags = headlines([measurements], dict.fromkeys(comparison.tag for comparison in comparisons))
             charts = [verdict_chart([measurements], comparisons, tag) for tag in tags]
-            figure = figure_of(charts, f"Does this SAE beat random? {run.title}")
+            with speaking_of([run.noun]):
+                figure = figure_of(charts, f"Does this {noun()} beat random? {run.title}")
             writer.add_image("verdict", pixels(figure), step, dataformats="HWC")
         writer.add_hparams(_chosen(run.settings), results, run_name=".", global_step=step)
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sae_lightning.members import TRAINED, Member, Tag
 from sae_lightning.metric import Metric, undescribed
+from sae_lightning.nouns import SAE
 from sae_lightning.runs.items import MetricItems
 from sae_lightning.runs.latents import LatentValues
 
@@ -33,6 +34,7 @@ class Measurements:
         controls: by policy what a control of a reference controls for, a clause.
         reference_parts: of `by_size`: by part the reference that is called `trained` there, beside its controls.
         latents: what was measured of single latents, by name.
+        noun: what the SAEs are called.
     """
 
     values: Mapping[Tag, Mapping[Member, float | None]]
@@ -49,6 +51,7 @@ class Measurements:
     controls: Mapping[str, str] = field(default_factory=dict)
     reference_parts: Mapping[str, str] = field(default_factory=dict)
     latents: Mapping[str, LatentValues] = field(default_factory=dict)
+    noun: str = SAE
 
     def metric(self, tag: Tag) -> Metric:
         """Return what is said of a metric; little, where the run does not describe it."""
@@ -151,6 +154,7 @@ class Measurements:
             controls={self.sizes.get(policy, ("", policy))[1]: text for policy, text in self.controls.items()},
             reference_parts=self._reference_parts(),
             latents=self._latents(*(self._names_within(size) for size in sizes)),
+            noun=self.noun,
         )
 
     def _latents(self, *names: Callable[[Member], Member | None]) -> dict[str, LatentValues]:

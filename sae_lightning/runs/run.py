@@ -1,5 +1,6 @@
 """`Run`: a run folder, and the one way to read what is in it."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ import yaml
 
 from sae_lightning.members import Member, Tag, natural_order, policy_order
 from sae_lightning.metric import Metric, undescribed
+from sae_lightning.nouns import CROSSCODER, SAE, TRANSCODER
 from sae_lightning.runs import frames
 from sae_lightning.runs.drift import inactive_members
 from sae_lightning.runs.items import MetricItems, read_items
@@ -109,6 +111,17 @@ class Run:
             return {arguments["source"]: arguments["target"]}
         return dict(arguments.get("targets") or {})
 
+    @cached_property
+    def noun(self) -> str:
+        """What its SAEs are called: SAE, transcoder or crosscoder."""
+        arguments = self.model["init_args"]
+        if not self.config and self.saes:  # of a run from Python the files of the SAEs say it
+            path = next(iter(self.saes.values())) / "sae.json"
+            arguments = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        if self.targets or arguments.get("d_out") is not None:
+            return TRANSCODER
+        return CROSSCODER if arguments.get("crosscoder") else SAE
+
     @property
     def data(self) -> dict[str, Any]:
         """Class and arguments of the datamodule."""
@@ -181,6 +194,7 @@ class Run:
             last.references,
             last.controls,
             latents=self._latents(),
+            noun=self.noun,
         )
 
     def _items(self) -> dict[Tag, MetricItems]:

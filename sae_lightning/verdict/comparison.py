@@ -12,7 +12,6 @@ UNKNOWN, INACTIVE = "unknown", "inactive"
 WORDS = (BEATS, EQUIVALENT, UNCLEAR, LOSES, UNKNOWN, INACTIVE)
 """What the trained or published SAE does to a baseline, in the order of tables; `unknown` where there is no interval,
 `inactive` where the baseline is no other SAE."""
-SUBJECT = "the trained SAE"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Comparison:
     inactive: str = ""
     not_converged: tuple[str, ...] = ()
     published: str = ""
-    subject: str = SUBJECT
+    subject: str = "the trained SAE"
     n_draws: int = 0
 
     @property

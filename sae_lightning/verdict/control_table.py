@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from sae_lightning.members import Tag, in_order
 from sae_lightning.metric import MARGIN
 from sae_lightning.moving_line import wrapped
+from sae_lightning.nouns import noun
 from sae_lightning.tables import lay_out, number_format
 from sae_lightning.verdict.comparison import INACTIVE, UNKNOWN, Comparison
 from sae_lightning.verdict.statistics import LEVEL
@@ -71,8 +72,8 @@ def _legend(comparisons: Sequence[Comparison], margin: float) -> Iterator[str]:
     others = "; for others one by one" if n > 1 and any(not comparison.is_random for comparison in comparisons) else ""
     yield f"difference: {subject} minus the mean over draws of a control [{LEVEL:.0%} interval{several}{others}]"
     yield (
-        "the interval of a control with several draws is a prediction interval: it holds 0 where the SAE could be one "
-        "more draw"
+        f"the interval of a control with several draws is a prediction interval: it holds 0 where {subject} could "
+        "be one more draw"
     )
     yield f"share: the control's value above its floor as a share of that of {subject}"
     yield words_legend(subject, margin)
@@ -86,10 +87,10 @@ def _limits(comparisons: Sequence[Comparison]) -> Iterator[str]:
         counts = f"{draws[0]}" if len(draws) == 1 else f"{draws[0]} to {draws[-1]}"
         yield (
             f"intervals are over {counts} draws of a control and evaluation items, and of a control of one draw over "
-            "items alone: they say nothing of how another SAE would come out that was trained like this one"
+            f"items alone: they say nothing of how another {noun()} would come out that was trained like this one"
         )
     elif with_interval:
-        yield "intervals are over evaluation items: they say nothing of how another SAE would come out"
+        yield f"intervals are over evaluation items: they say nothing of how another {noun()} would come out"
     if any(one.has_one_degree and one.n_draws == 2 for one in with_interval):
         yield "two draws: one degree of freedom, so that intervals are many times wider than with three"
     if any(not one.varies for one in with_interval):

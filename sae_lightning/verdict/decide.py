@@ -24,7 +24,7 @@ from sae_lightning import members
 from sae_lightning.members import RANDOM_BASELINES, TRAINED, Tag
 from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE
 from sae_lightning.runs.measurements import Measurements, in_order
-from sae_lightning.verdict.comparison import SUBJECT, Comparison
+from sae_lightning.verdict.comparison import Comparison
 from sae_lightning.verdict.differences import Pairing, between, difference_of, values_of
 from sae_lightning.verdict.inactive import why_inactive, why_unseen
 from sae_lightning.verdict.statistics import crossed, linearised
@@ -105,9 +105,9 @@ def published_of(runs: Sequence[Measurements], part: str) -> str:
 def _subject(runs: Sequence[Measurements], published: str) -> str:
     """Name the SAE that is compared; a published one by its name where there are several."""
     if not published:
-        return SUBJECT
+        return f"the trained {runs[0].noun}"
     has_several = len({name for run in runs for name in run.reference_parts.values()}) > 1
-    return members.policy_label(published) if has_several else "the published SAE"
+    return members.policy_label(published) if has_several else f"the published {runs[0].noun}"
 
 
 def _margin(

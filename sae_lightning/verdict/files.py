@@ -16,14 +16,14 @@ from sae_lightning.verdict.statistics import LEVEL, smallest_difference
 from sae_lightning.whole_files import write_whole
 
 RULE = (
-    "beats, loses: the interval leaves out 0; equivalent: it lies within the margin, a share of what the trained SAE "
+    "beats, loses: the interval leaves out 0; equivalent: it lies within the margin, a share of what the trained one "
     "has above the floor; unclear: these data cannot tell; intervals hold for all random baselines of a metric at once "
     "(Bonferroni)"
 )
 CONTROL_RULE = (
-    "beats, loses: the interval leaves out 0; equivalent: it lies within the margin, a share of what the published SAE "
-    "has above the floor; unclear: these data cannot tell; the published SAE is compared with the mean over draws of a "
-    "control, by a prediction interval: it holds 0 where the SAE could be one more draw; intervals hold for all "
+    "beats, loses: the interval leaves out 0; equivalent: it lies within the margin, a share of what the published one "
+    "has above the floor; unclear: these data cannot tell; the published one is compared with the mean over draws of a "
+    "control, by a prediction interval: it holds 0 where that could be one more draw; intervals hold for all "
     "controls of a metric at once (Bonferroni)"
 )
 

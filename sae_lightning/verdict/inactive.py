@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from sae_lightning.members import TRAINED, Member, Tag
 from sae_lightning.runs.measurements import Measurements
 
-_SAME = "its constraint never acted: equal to the trained SAE to the bit"
+_SAME = "its constraint never acted: equal to the trained {} to the bit"
 _WITHIN = "its constraint never acted: no direction reached the least cosine that it allows"
 _LEAST_METRICS = 2
 """Without fingerprints: one metric may agree by chance, as a count does."""
-_EQUAL = "equal to the published SAE to the bit"
-_SAME_LATENTS = "it has the latents of the published SAE, and this metric sees nothing else"
+_EQUAL = "equal to the published {} to the bit"
+_SAME_LATENTS = "it has the latents of the published {}, and this metric sees nothing else"
 _L0, _DEAD = "l0", "dead_fraction"
 _LEAST_TELLING = 3
 """Metrics that have to agree to the bit where l0 is the same to all SAEs, as with a TopK."""
@@ -24,7 +24,7 @@ def why_inactive(runs: Sequence[Measurements], part: str, baseline: str) -> str:
     """Say why a baseline is no other SAE than the trained one; empty where it is, in at least one seed."""
     members = _of_policy(runs, part, baseline)
     if members and all(_is_trained(runs, run, member) for run, member in members):
-        return _SAME
+        return _SAME.format(runs[0].noun)
     return _WITHIN if members and all(member in run.inactive for run, member in members) else ""
 
 
@@ -41,8 +41,8 @@ def why_unseen(runs: Sequence[Measurements], tag: Tag, control: str) -> str:
     draws = _of_policy(runs, tag.part, control)
     prints = [run.fingerprints.get(member) for run, member in (published, *draws)]
     if None not in prints and len(set(prints)) == 1:
-        return _EQUAL
-    return _SAME_LATENTS if all(_has_its_latents(published, draw) for draw in draws) else ""
+        return _EQUAL.format(runs[0].noun)
+    return _SAME_LATENTS.format(runs[0].noun) if all(_has_its_latents(published, draw) for draw in draws) else ""
 
 
 def _of_policy(runs: Sequence[Measurements], part: str, policy: str) -> list[tuple[Measurements, Member]]:

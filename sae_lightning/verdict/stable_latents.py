@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_lightning.members import TRAINED, Member, in_order, natural_order, policy_label
+from sae_lightning.nouns import a_noun
 from sae_lightning.runs import Measurements
 from sae_lightning.runs.latents import LatentValues
 from sae_lightning.verdict.comparison import UNCLEAR
@@ -147,7 +148,7 @@ def in_words(results: Sequence[StableLatents]) -> Iterator[tuple[str, str, str]]
     by_place = {(result.part, result.name, result.policy): result for result in results}
     for (part, name, policy), result in by_place.items():
         if policy == TRAINED:
-            label = f"{result.label}{f' ({part})' if part else ''}, {result.n_latents} latents of an SAE"
+            label = f"{result.label}{f' ({part})' if part else ''}, {result.n_latents} latents of {a_noun()}"
             chance = by_place.get((part, name, CHANCE))
             yield label, _said(result), _said(chance) if chance else ""
 

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from sae_lightning.members import Tag, in_order, is_known_policy
 from sae_lightning.metric import MARGIN, NOT_CONVERGED_ABOVE, OTHER
 from sae_lightning.moving_line import wrapped
-from sae_lightning.runs import describing
+from sae_lightning.nouns import a_noun, noun, nouns, speaking_of
+from sae_lightning.runs import Measurements, describing
 from sae_lightning.runs.experiment import Experiment
 from sae_lightning.tables import heads, lay_out, number_format
 from sae_lightning.verdict import stable_latents
-from sae_lightning.verdict.comparison import INACTIVE, SUBJECT, UNKNOWN, Comparison
+from sae_lightning.verdict.comparison import INACTIVE, UNKNOWN, Comparison
 from sae_lightning.verdict.control_table import control_table
 from sae_lightning.verdict.decide import LOSS_FALL, decide, floor_of
 from sae_lightning.verdict.files import evaluator_noise
 from sae_lightning.verdict.stable_latents import StableLatents
 from sae_lightning.verdict.statistics import LEVEL
-from sae_lightning.verdict.words import CAN_TELL, answer_word, summary, words_legend
+from sae_lightning.verdict.words import CAN_TELL, answer_word, summary, words_legend, worse_than_linear_map
 
 _ALWAYS = ("l0", "cosine_to_start_mean")
 """Metrics of which neither way is better, and which short tables have nevertheless."""
@@ -36,25 +37,37 @@ def experiment_texts(
         is_short: leave out metrics that repeat others, the ends of intervals, and shares.
     """
     for experiment in experiments:
-        runs = experiment.measurements
-        comparisons = decide(runs, margin)
-        if judged := [one for one in comparisons if one.is_random and not (one.published or one.inactive)]:
-            yield f"Does the trained SAE beat random? {answer_word(judged)}."
         label = f" ({experiment.name})" if len(experiments) > 1 else ""
-        yield "\n".join([metric_table(experiment, label, is_short), *map(wrapped, experiment.notes)])
-        if comparisons:
-            noise = {comparison.tag: evaluator_noise(runs, comparison.tag) for comparison in comparisons}
-            controls = {name: clause for run in runs for name, clause in run.controls.items()}
-            for published in dict.fromkeys(comparison.published for comparison in comparisons):
-                own = [comparison for comparison in comparisons if comparison.published == published]
-                if published:
-                    yield control_table(own, controls, margin, noise)
-                else:
-                    yield verdict_table(own, margin, noise, is_short) + _about_sizes(experiment)
-        elif names := _still_falling(experiment):
-            yield wrapped(_not_converged(names), 2)
-        if results := stable_latents.stable_latents(runs):
-            yield stable_latents_text(results)
+        with speaking_of(run.noun for run in experiment.runs):
+            texts = list(_texts(experiment, label, margin, is_short))
+        yield from texts
+
+
+def _texts(experiment: Experiment, label: str, margin: float, is_short: bool) -> Iterator[str]:
+    runs = experiment.measurements
+    comparisons = decide(runs, margin)
+    own = [one for one in comparisons if not one.published]
+    if judged := [one for one in own if one.is_random and not one.inactive]:
+        yield "\n".join([f"Does {judged[0].subject} beat random? {answer_word(judged)}.", *_behind(runs, own)])
+    yield "\n".join([metric_table(experiment, label, is_short), *map(wrapped, experiment.notes)])
+    if comparisons:
+        noise = {comparison.tag: evaluator_noise(runs, comparison.tag) for comparison in comparisons}
+        controls = {name: clause for run in runs for name, clause in run.controls.items()}
+        for published in dict.fromkeys(comparison.published for comparison in comparisons):
+            own = [comparison for comparison in comparisons if comparison.published == published]
+            if published:
+                yield control_table(own, controls, margin, noise)
+            else:
+                yield verdict_table(own, margin, noise, is_short) + _about_sizes(experiment)
+    elif names := _still_falling(experiment):
+        yield wrapped(_not_converged(names), 2)
+    if results := stable_latents.stable_latents(runs):
+        yield stable_latents_text(results)
+
+
+def _behind(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> list[str]:
+    """Say where the linear map does better, which needs no latents."""
+    return [wrapped(f"It is {text}.") for text in worse_than_linear_map(runs, comparisons)]
 
 
 def stable_latents_text(results: Sequence[StableLatents]) -> str:
@@ -69,8 +82,8 @@ def _about_sizes(experiment: Experiment) -> str:
     if not (size := experiment.first_size_with_baselines):
         return ""
     if any(run.references for run in experiment.measured):
-        return f"\n@{size}: SAEs that this run trained, beside the published ones"
-    return f"\n@{size}: the trained SAE of size {size} against the baselines of its size"
+        return f"\n@{size}: {nouns()} that this run trained, beside the published ones"
+    return f"\n@{size}: the trained {noun()} of size {size} against the baselines of its size"
 
 
 def metric_table(experiment: Experiment, label: str = "", is_short: bool = False) -> str:
@@ -101,7 +114,7 @@ def metric_table(experiment: Experiment, label: str = "", is_short: bool = False
         texts = [mean_and_deviation(cell, show) for cell in cells]
         rows.append([str(tag), *(text.replace(" ± ", "±") if is_short else text for text in texts)])
         rows[-1].insert(1 + n_first, floor_text(experiment, tag, show))
-    note = f"mean ± sample standard deviation over {repeated}; floor: an SAE that does nothing"
+    note = f"mean ± sample standard deviation over {repeated}; floor: {a_noun()} that does nothing"
     return f"{lay_out(rows, n_head)}\n{note}"
 
 
@@ -157,7 +170,8 @@ def verdict_table(
     known = {tag: own for tag in tags if (own := (noise or {}).get(tag)) is not None}
     names = [*baselines, *(["can tell"] if known else [])]
     first, *others = heads(names) if is_short else [names]
-    rows = [["trained SAE against", *first], *(["", *line] for line in others)]
+    subject = comparisons[0].subject
+    rows = [[f"{subject.removeprefix('the ')} against", *first], *(["", *line] for line in others)]
     n_head = len(rows)
     for tag in tags:
         row = [by_place.get((tag, baseline)) for baseline in baselines]
@@ -216,10 +230,10 @@ def _legend(comparisons: Sequence[Comparison], margin: float, is_short: bool) ->
         yield f"trained minus baseline ± {interval}"
     else:
         yield (
-            f"trained minus baseline [{interval}], and the baseline's value above the floor as a share of the trained "
-            "SAE's"
+            f"trained minus baseline [{interval}], and the baseline's value above the floor as a share of that of "
+            f"{comparisons[0].subject}"
         )
-    yield words_legend(SUBJECT, margin)
+    yield words_legend(comparisons[0].subject, margin)
 
 
 def _limits(comparisons: Sequence[Comparison], is_short: bool) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from sae_lightning.members import LINEAR_MAP, policy_label
+from sae_lightning.nouns import noun
+from sae_lightning.runs import Measurements, describing
+from sae_lightning.tables import number_format
 from sae_lightning.verdict.comparison import BEATS, EQUIVALENT, INACTIVE, LOSES, UNCLEAR, UNKNOWN, Comparison
 
-CAN_TELL = (
-    "can tell: two single measurements of one SAE, with an evaluator seed each, differ by less in 95 of 100 cases"
-)
+CAN_TELL = "can tell: two measurements of the same, with an evaluator seed each, differ by less in 95 of 100 cases"
 _SAID = {BEATS: "beats it on", EQUIVALENT: "is equivalent on", UNCLEAR: "is unclear on", LOSES: "loses on"}
 
 
@@ -37,7 +39,7 @@ def answer_word(comparisons: Sequence[Comparison]) -> str:
     """
     counts = Counter(comparison.verdict for comparison in comparisons)
     if not comparisons:
-        return "There is no other SAE to compare it with"
+        return f"There is no other {noun()} to compare it with"
     decided = len(comparisons) - counts[UNKNOWN]
     if decided <= counts[UNKNOWN]:
         return "Too few draws or items to tell" if comparisons[0].published else "Too few seeds to tell"
@@ -63,3 +65,39 @@ def words_legend(subject: str, margin: float) -> str:
         "beats, loses: the interval leaves out 0; unclear: it holds 0, and these data cannot tell; "
         f"equivalent: it lies within {margin * 100:g}% of what {subject} has above the floor"
     )
+
+
+def worse_than_linear_map(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> list[str]:
+    """Say on which metrics the linear map does better, which needs no latents; nothing where it does not.
+
+    Args:
+        runs: of one experiment.
+        comparisons: of the trained or published one with all that stands beside it.
+    """
+    lost = [one for one in comparisons if one.baseline == LINEAR_MAP and one.verdict == LOSES]
+    show = number_format([value for one in lost for value in (one.trained, one.value)], is_short=True)
+    several = len({one.tag.part for one in comparisons}) > 1
+    metrics = []
+    for one in lost:
+        describes = describing(runs, one.tag)
+        label = describes.label(one.tag) if several else describes.metric(one.tag).label
+        metrics.append(f"{in_text(label)} ({one.trained:{show}} against {one.value:{show}})")
+    return [f"worse than the {policy_label(LINEAR_MAP)} on {listed(metrics)}"] if metrics else []
+
+
+def in_text(label: str) -> str:
+    """Write the first letter small, unless it begins an abbreviation.
+
+    >>> in_text("Explained variance"), in_text("F1 of firing")
+    ('explained variance', 'F1 of firing')
+    """
+    return label if label[1:2].isupper() or label[1:2].isdigit() else label[:1].lower() + label[1:]
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words as a list in a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

@@ -6,10 +6,12 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.figure import Figure
 
+from sae_lightning.figures.chart import least_ends
 from sae_lightning.figures.dots import Dots, Row
 from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.figures.svg import _slim, style_sheet, svg_of
 from sae_lightning.members import policy_styles
+from sae_lightning.report.marks import legend
 
 
 def test_intervals_of_baselines_and_marks():
@@ -24,12 +26,22 @@ def test_intervals_of_baselines_and_marks():
 
 
 def test_an_axis_begins_at_the_floor_and_does_not_zoom_into_noise():
-    assert Dots("ev", [Row("trained", [0.7]), Row("untrained", [0.9])], 0.0).least_ends() == (0.0, 0.9)
-    assert Dots("letters", [Row("trained", [25.0]), Row("untrained", [25.0])]).least_ends() == (0.0, 25.0)
-    alike = [Row("trained", [0.5001]), Row("untrained", [0.5002])]
-    assert Dots("accuracy", alike, 0.5).least_ends() == (0.5, 0.6)
-    assert Dots("nothing", [Row("trained", [0.0])], 0.0).least_ends() == (0.0, 0.1)
-    assert Dots("cosine", [Row("trained", [1.0])], 1.0).least_ends() == (1.0, 0.9)
+    assert least_ends([0.7, 0.9], 0.0) == (0.0, 0.9)
+    assert least_ends([25.0, 25.0], None) == (0.0, 25.0)
+    assert least_ends([0.5001, 0.5002], 0.5) == (0.5, 0.6)
+    assert least_ends([0.0], 0.0) == (0.0, 0.1)
+    assert least_ends([1.0], 1.0) == (1.0, 0.9)
+    alike = Dots("accuracy", [Row("trained", [0.5001]), Row("untrained", [0.5002])], 0.5)
+    assert spans(alike)[0] >= 0.1
+    # One feature of 3200 that is recovered is no rise from the bottom of the chart to its top.
+    one = Lines("recovered", "x", "y", [Series("trained", [1, 2], [0.0, 1 / 3200])], percent=True)
+    assert spans(one)[1] >= 0.1
+
+
+def spans(chart):
+    axes = Figure().subplots()
+    chart.draw(axes, policy_styles(chart.policies))
+    return [high - low for low, high in (axes.get_xlim(), axes.get_ylim())]
 
 
 def test_the_page_names_policies_once_for_several_charts():
@@ -38,7 +50,8 @@ def test_the_page_names_policies_once_for_several_charts():
     assert ">Trained SAE<" in svg_of(lines, "c1")
     shared = svg_of(lines, "c1", has_legend=False)
     assert ">Trained SAE<" not in shared
-    assert ">floor<" in shared
+    assert ">floor<" not in shared
+    assert [mark.label for mark in legend([lines, lines], policy_styles(["trained"]))] == ["Trained SAE", "floor"]
 
 
 def test_an_axis_of_powers_of_ten_has_numbers():

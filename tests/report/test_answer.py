@@ -1,5 +1,6 @@
 """The first sentence of the page, which the words of the verdict decide."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from runs.folders import panel, write
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sae_lightning.members import policy_label
+from sae_lightning.nouns import speaking_of
 from sae_lightning.report.answer import answer
 from sae_lightning.report.page import page
 from sae_lightning.report.tensorboard import into_tensorboard
@@ -69,6 +71,68 @@ def test_an_answer_says_what_had_not_converged(tmp_path: Path):
     given = answer_of(tmp_path, m0=BETTER, m1=BETTER, loss_fall=falls)
     assert any(text.startswith("Not converged: Frozen Decoder.") for text in given.sentences)
     assert not any("Not converged" in text for text in answer_of(tmp_path / "b", m0=BETTER, m1=BETTER).sentences)
+
+
+CODES = {
+    "trained": (0.85, 0.86, 0.855),
+    "frozen_decoder": (0.58, 0.585, 0.58),
+    "tied_at_random": (0.57, 0.572, 0.571),
+    "separate_parts": (0.78, 0.785, 0.79),
+}
+FROM_OTHER = {"trained": (0.33, 0.34, 0.335), "frozen_decoder": (0.02, 0.03, 0.02), "tied_at_random": (-0.1, 0.0, -0.1)}
+KINDS = {"crosscoder": {"crosscoder": True}, "transcoder": {"targets": {"mlp_in": "mlp_out"}}}
+
+
+def beside_a_linear_map(folder: Path, kind: str):
+    """Read a run whose SAEs explain what they read, and less of one part from another than a linear map does."""
+    metrics = {"explained_variance": CODES, "early_from_late": FROM_OTHER}
+    plain = {
+        name: {policy: {str(seed): value for seed, value in enumerate(seeds)} for policy, seeds in own.items()}
+        for name, own in metrics.items()
+    }
+    prints = {f"{policy}/{seed}": f"{policy}{seed}" for policy in CODES for seed in range(3)}
+    plain["early_from_late"]["linear_map"] = {"0": 0.904}
+    settings, floors = panel((0, 1, 2), **KINDS.get(kind, {})), dict.fromkeys(metrics, 0.0)
+    folder = write(folder / "run", settings, plain, prints, floors=floors)
+    (experiment,) = experiments_of(read_runs([folder]))
+    return experiment
+
+
+def test_an_answer_says_where_a_linear_map_is_better(tmp_path: Path):
+    experiment = beside_a_linear_map(tmp_path, "crosscoder")
+    given = answer(experiment, decide(experiment.measurements))
+    assert given.word == "Yes"
+    worse = "worse than the linear map on early_from_late (0.335 against 0.904)"
+    assert given.reasons == [f"better than every random baseline on explained_variance; {worse}"]
+    first, *_ = experiment_texts([experiment])
+    assert " ".join(first.split()) == f"Does the trained crosscoder beat random? Yes. It is {worse}."
+
+
+def test_what_is_tied_at_random_is_a_random_baseline(tmp_path: Path):
+    experiment = beside_a_linear_map(tmp_path, "crosscoder")
+    comparisons = decide(experiment.measurements)
+    assert {one.baseline for one in comparisons if one.is_random} == {"frozen_decoder", "tied_at_random"}
+    with speaking_of(["crosscoder"]):
+        given = answer(experiment, comparisons)
+    assert "gainst the crosscoder tied at random it does better on 2 of 2 metrics" in given.sentences[0]
+    assert given.counts[0].head == ["", "Frozen Decoder", "Crosscoder tied at random"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pages_and_tables_call_things_what_they_are(tmp_path: Path, kind):
+    experiment = beside_a_linear_map(tmp_path, kind)
+    html = page([experiment])
+    assert f"Does this {kind} beat random?" in html
+    shown = re.sub("<style>.*?</style>|<[^>]*>", " ", html, flags=re.DOTALL)
+    texts = [shown, *re.findall('(?:aria-label|alt|title)="([^"]*)"', html), *experiment_texts([experiment])]
+    for text in texts:
+        for place in re.finditer(r"\bSAEs?\b", text):
+            around = text[max(0, place.start() - 60) : place.end() + 30]
+            assert "One SAE for each part" in around, around  # the baseline that is one
+    assert f"Trained {kind}" in shown
+    assert any(f"trained {kind} against" in text for text in texts)
+    several = page([experiment, beside_a_linear_map(tmp_path / "other", "SAE")])
+    assert "Do these SAEs beat random?" in several
 
 
 def published(folder: Path, names=("published",), **own):

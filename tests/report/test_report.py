@@ -138,6 +138,16 @@ def test_sections_are_there_where_their_data_are(page, tmp_path, capsys):
         assert words in text
 
 
+def test_training_on_null_data_is_folded_under_that_on_activations(run):
+    text = (run / "report.html").read_text()
+    training = text[text.index('<section id="run1-training"') :]
+    open_, folded = training[: training.index("</section>")].split('<details class="folded">')
+    assert "explained_variance" in open_
+    assert "@noise" not in open_
+    assert "The same on null data (noise): 1 chart" in folded
+    assert "explained_variance@noise" in folded
+
+
 def write_latents(run):
     """What `sae stitch`, `sae density` and AutoInterp leave."""
     of_class = {"n": 3, "share": 0.5, "firing_share": 0.25, "best_cosine": None, "change": -0.01, "shuffled": 0.0}

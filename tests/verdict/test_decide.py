@@ -256,7 +256,7 @@ def test_evaluator_seeds_enter_the_interval_and_stand_beside_the_metric():
     assert verdict_as_json([only([plain])], [plain])["metrics"]["ev"]["smallest_difference"] is None
     text = verdict_table([comparison], noise={Tag("ev"): entry["smallest_difference"]})
     assert f"{expected:.5f}" in text
-    assert "can tell: two single measurements of one SAE" in text
+    assert "can tell: two measurements of the same" in text
     one_side = {member: own for member, own in repeats.items() if member.policy == "trained"}
     assert only([replace(plain, repeats={Tag("ev"): one_side})]) == only([plain])
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from sae_lightning.figures.chart import Chart, FigureSkipped
 from sae_lightning.figures.drift import cosine_charts
 from sae_lightning.figures.sparsity import frequency_chart
+from sae_lightning.nouns import a_noun
 from sae_lightning.report.section import Group, Section
 from sae_lightning.runs import Run
 
@@ -18,8 +19,8 @@ def distributions(run: Run) -> Iterator[Section]:
     frequencies = [chart for part in run.parts if (chart := frequency_chart(run, part)) is not None]
     charts = [*frequencies, *(chart for part in run.parts for chart in _drift(run, part))]
     lead = (
-        "Shares of the latents of an SAE. A direction that stayed where it started has a cosine of 1, as all of a "
-        "frozen decoder have."
+        f"Shares of the latents of {a_noun()}. A direction that stayed where it started has a cosine of 1, as all of "
+        "a frozen decoder have."
     )
     if charts:
         yield Section("distributions", "Firing frequency and drift", lead, [Group(charts=charts)])

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sae_lightning.evaluators.latent_images import FOLDER
+from sae_lightning.nouns import noun
 from sae_lightning.report.section import Group, Image, Section
 from sae_lightning.runs import Run
 
@@ -18,7 +19,7 @@ def latent_images(run: Run) -> Iterator[Section]:
     files = [path for path in sorted(folder.glob("**/compared.png")) if path.stat().st_size < _MAX_BYTES]
     groups = [Group(str(path.parent.relative_to(folder)).strip("."), images=[_image(path)]) for path in files]
     lead = (
-        "Latents of the first seed of each SAE, drawn at random: the held-out images on which they are strongest "
+        f"Latents of the first seed of each {noun()}, drawn at random: the held-out images on which they are strongest "
         "and others from their weaker activations. A few images are an impression and no measurement."
     )
     if groups:
@@ -26,5 +27,7 @@ def latent_images(run: Run) -> Iterator[Section]:
 
 
 def _image(path: Path) -> Image:
-    alt_text = "A row for each SAE, a block for each latent: an image at percentiles 100, 75, 50, 25 of its activation."
+    alt_text = (
+        f"A row for each {noun()}, a block for each latent: an image at percentiles 100, 75, 50, 25 of its activation."
+    )
     return Image(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}", alt_text)

@@ -8,6 +8,7 @@ from sae_lightning.figures.dots import Dots
 from sae_lightning.figures.training import sae_policies
 from sae_lightning.figures.verdict import metric_chart
 from sae_lightning.members import Tag, in_order
+from sae_lightning.nouns import a_noun, nouns
 from sae_lightning.report.section import Group, Section
 from sae_lightning.runs import Run
 
@@ -23,8 +24,8 @@ def nulls(run: Run) -> Iterator[Section]:
         if tag.part in measured.nulls and tag.metric in _METRICS and (chart := _chart(run, tag)) is not None
     ]
     lead = (
-        "The same SAEs, trained on noise that keeps simple statistics of the activations. What an SAE scores on noise "
-        "as well says nothing of features."
+        f"The same {nouns()}, trained on noise that keeps simple statistics of the activations. What {a_noun()} scores "
+        "on noise as well says nothing of features."
     )
     if charts:
         yield Section("nulls", "On noise in place of activations", lead, [Group(charts=charts)])

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from sae_lightning.figures.chart import Table
 from sae_lightning.figures.verdict import by_question
 from sae_lightning.members import in_order, policy_title
+from sae_lightning.nouns import a_noun
 from sae_lightning.report.section import Group, Section
 from sae_lightning.runs import Experiment, Run, describing
 from sae_lightning.tables import number_format
@@ -14,8 +15,8 @@ from sae_lightning.verdict.text import floor_text, mean_and_deviation
 def numbers(run: Run) -> Iterator[Section]:
     """Show every metric of the last validation."""
     lead = (
-        "The last validation, as in metrics.jsonl: mean ± sample standard deviation over seeds; the floor is an SAE "
-        "that does nothing, or chance."
+        "The last validation, as in metrics.jsonl: mean ± sample standard deviation over seeds; the floor is "
+        f"{a_noun()} that does nothing, or chance."
     )
     yield Section("numbers", "Every number", lead, [Group(folded=number_tables(Experiment([run], run.title)))])
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from sae_lightning.figures.chart import Table
 from sae_lightning.figures.stability import stability_chart
 from sae_lightning.members import TRAINED, policy_title
+from sae_lightning.nouns import nouns
 from sae_lightning.report.section import Group, Section
 from sae_lightning.runs import Run
 from sae_lightning.verdict.stable_latents import (
@@ -22,8 +23,8 @@ def stability(run: Run) -> Iterator[Section]:
     """Show how stable single latents are, and how that goes with what else was measured of them."""
     charts = [chart for part in run.parts if (chart := stability_chart(run, part)) is not None]
     lead = (
-        "How near the nearest latent in SAEs of other seeds is to a latent of this one. A frozen decoder has random "
-        "directions, which are as stable as chance makes them."
+        f"How near the nearest latent in {nouns()} of other seeds is to a latent of this one. A frozen decoder has "
+        "random directions, which are as stable as chance makes them."
     )
     if charts:
         yield Section("stability", "Stable latents", lead, [Group(charts=charts), *_better(run)])

@@ -250,7 +250,7 @@ const saeLatent = (() => {
       if (rest.elsewhere) {
         const items = rest.elsewhere.map(([name, other, cosine]) =>
           el("li", {}, named(hrefIn(name, other), `${name} ${other}`), el("span", {}, ` ${number(cosine)}`)));
-        section("Nearest in the other SAEs, by cosine", el("ul", { class: "lx-chips" }, ...items));
+        section("Nearest in the others, by cosine", el("ul", { class: "lx-chips" }, ...items));
       }
       if (rest.together) section("Fires together with, of those here, by correlation", related(rest.together, own));
       if (rest.meta) {
