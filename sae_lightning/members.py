@@ -220,7 +220,7 @@ _POLICIES = {
     "raw_dimensions": _Policy("raw dimensions", None),
 }
 _OF_FAMILY = re.compile(r"(x\d[\d_]*)_([a-z_]+)")
-_ABBREVIATIONS = {"omp": "OMP", "pca": "PCA"}
+_ABBREVIATIONS = {"omp": "OMP", "omp_random": "OMP, random dictionary", "pca": "PCA"}
 _OTHER_COLOURS = ("#56B4E9", "#9A8700", "#999999")
 _OTHER_MARKS = (("P", "-"), ("X", "--"), ("h", ":"))
 _OTHER_STYLES = [  # those that follow each other differ in colour, marker and line

@@ -34,6 +34,11 @@ def speaking_of(nouns: Iterable[str]) -> Iterator[None]:
         _NOUN.reset(token)
 
 
+def noun_of(is_transcoder: bool, is_crosscoder: bool) -> str:
+    """Return what something is called that reads and answers at two places, or has one code for several, or neither."""
+    return TRANSCODER if is_transcoder else CROSSCODER if is_crosscoder else SAE
+
+
 def noun() -> str:
     """Return what one of them is called."""
     return _NOUN.get()

@@ -18,7 +18,7 @@ from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.evaluators.base import datamodule_of
 from sae_lightning.members import TRAINED, Member, in_order
 from sae_lightning.moving_line import LINE, duration, in_bytes, wrapped
-from sae_lightning.nouns import CROSSCODER, TRANSCODER
+from sae_lightning.nouns import SAE, noun_of
 from sae_lightning.provenance import arguments_of
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.module import SAEModule
@@ -116,8 +116,8 @@ def _numbers(members: Sequence[Member], variants: Sequence[str]) -> str:
 
 def _variant(sae: SparseAutoencoder, n: int) -> str:
     """Name the variant, and say what it is where it is no plain SAE."""
-    noun = TRANSCODER if sae.is_transcoder else CROSSCODER if sae.crosscoder else ""
-    return f"{type(sae).__name__} {noun}{'s' if noun and n > 1 else ''}".rstrip()
+    noun, variant = noun_of(sae.is_transcoder, sae.crosscoder), type(sae).__name__
+    return variant if noun == SAE else f"{variant} {noun}{'s' * (n > 1)}"
 
 
 def _width(sae: SparseAutoencoder) -> str:

@@ -22,6 +22,7 @@ from sae_lightning.density.figures import draw
 from sae_lightning.density.measure import measure
 from sae_lightning.density.report import tables
 from sae_lightning.members import Member
+from sae_lightning.moving_line import wrapped
 from sae_lightning.provenance import describe
 from sae_lightning.runs import Run
 from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER
@@ -51,7 +52,7 @@ def main(args: list[str]) -> None:
     results = measure(datamodule, settings.hooks, saes) | {"metrics": metrics}
     decided = verdicts(results)
     print("\n\n".join(tables(results)), end="\n\n")
-    print(*decided, sep="\n", end="\n\n")
+    print(*(wrapped(str(one), 3) for one in decided), sep="\n", end="\n\n")
     out = settings.out or (settings.run or Path("lightning_logs")) / "density"
     study = {"run": describe(settings.run), "hooks": settings.hooks, "n_tokens": settings.n_tokens}
     study |= {"data": datamodule.describe()}

@@ -59,8 +59,7 @@ def model_card(
     sections = [
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
         f"# {address.removeprefix('hf://')}",
-        f"A sparse autoencoder ({type(sae).__name__}) with {sae.d_sae:,} latents for activations of width "
-        f"{sae.d_in:,}, in the format of {format_title}.",
+        f"{_kind(sae)}, in the format of {format_title}.",
         _table([("", "")], _what_it_is(sae, where)),
         *_measured(sae.provenance),
         *_read(sae.provenance),
@@ -68,6 +67,14 @@ def model_card(
         *_verdict(where),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _kind(sae: SparseAutoencoder) -> str:
+    """Say what it is, of which variant and how large."""
+    latents = f"({type(sae).__name__}) with {sae.d_sae:,} latents"
+    if sae.is_transcoder:
+        return f"A transcoder {latents}, from activations of width {sae.d_in:,} to those of width {sae.d_out:,}"
+    return f"A sparse autoencoder {latents} for activations of width {sae.d_in:,}"
 
 
 def _base_model(provenance: Mapping[str, Any]) -> str | None:
@@ -163,14 +170,14 @@ def _verdict(where: Path) -> list[str]:
         member = Member.parse(where.resolve().relative_to((run.folder / SAES_FOLDER).resolve()).as_posix())
         verdict = json.loads(path.read_text(encoding="utf-8"))
         own = {tag: about for tag, about in verdict["metrics"].items() if Tag.parse(tag).part == member.part}
-        return [_verdict_text(member, verdict, own)] * bool(own)
+        return [_verdict_text(member, verdict, own, run.noun)] * bool(own)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is damaged ({error!r}): `sae compare` of the run shows what it should hold"
         ) from error
 
 
-def _verdict_text(member: Member, verdict: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+def _verdict_text(member: Member, verdict: Mapping[str, Any], metrics: Mapping[str, Any], noun: str) -> str:
     names = in_order(name for about in metrics.values() for name in about["baselines"])
     rows = [
         (
@@ -183,11 +190,11 @@ def _verdict_text(member: Member, verdict: Mapping[str, Any], metrics: Mapping[s
     notes = dict.fromkeys(
         note for about in metrics.values() for one in about["baselines"].values() for note in one.get("notes", ())
     )
-    role = "the trained SAE" if member.policy == TRAINED else f"no trained SAE, but the baseline {member.policy}"
+    role = f"the trained {noun}" if member.policy == TRAINED else f"no trained {noun}, but the baseline {member.policy}"
     return "\n\n".join(
         [
             "## Does training beat random baselines?",
-            f"Its run compared the trained SAE with baselines, metric by metric; this one is {role}. Numbers are "
+            f"Its run compared the trained {noun} with baselines, metric by metric; this one is {role}. Numbers are "
             f"trained minus baseline, with the {verdict['level']:.0%} interval.",
             _table([("", TRAINED, *map(policy_title, names))], rows),
             *([f"{verdict['rule'][:1].upper()}{verdict['rule'][1:]}."] if "rule" in verdict else []),

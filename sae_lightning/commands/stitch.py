@@ -18,6 +18,7 @@ from sae_lightning.commands.data_options import add_data, parse_data, with_confi
 from sae_lightning.commands.parser import make_parser
 from sae_lightning.datamodules import ActivationDataModule, CachedActivations
 from sae_lightning.datamodules.model_activations import ModelActivations
+from sae_lightning.moving_line import wrapped
 from sae_lightning.provenance import describe
 from sae_lightning.runs.run import CONFIG_FILE, run_of_sae
 from sae_lightning.saes import SparseAutoencoder, Stitched
@@ -59,7 +60,7 @@ def main(args: list[str]) -> None:
     if not isinstance(datamodule, ModelActivations | CachedActivations):
         n_loss_tokens = 0
     elif n_loss_tokens and (reason := datamodule.source.no_next_token):
-        print(f"The loss of the model is left out, since it predicts no next token: {reason}.\n")
+        print(wrapped(f"The loss of the model is left out, since it predicts no next token: {reason}.") + "\n")
         n_loss_tokens = 0
     choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, n_loss_tokens)
     results, latents = compare_saes(small, large, datamodule, choices)

@@ -109,7 +109,7 @@ class SweepCLI(SAECLI):
         if run is None:
             return
         write_whole(run / BEST_LR_FILE, best_lr_yaml(best))
-        print(f"\nbest rates: {run / BEST_LR_FILE}; to train with them, give it to sae fit as the last --config")
+        print(f"\nbest rates, to be given to sae fit as the last --config:\n{run / BEST_LR_FILE}")
 
     def _logged(self, metric: str, member: Member) -> float | None:
         value = self.trainer.callback_metrics.get(str(LoggedName.of("val", metric, member)))
@@ -195,7 +195,7 @@ def table_of(
         "training loss in the last tenth of the run, the geometric mean over batches, which decides (explained "
         "variance of held-out activations)"
     )
-    return f"{lay_out(rows)}\n{note}"
+    return f"{lay_out(rows)}\n{wrapped(note)}"
 
 
 def best_lr_yaml(best: Mapping[str, float]) -> str:

@@ -129,10 +129,11 @@ def _layers(layers: list[dict[str, Any]]) -> tuple[str, str]:
     used = {
         view: fmean(row["participation_ratio"] for row in chosen if row["view"] == view) for view in (AXES, GAUSSIAN)
     }
+    where = f"{len(near)} layer{'s' * (len(near) > 1)}"
     return _decide(
         max(near) < 0.5,
         min(near) >= 0.5,
-        f"Coordinates below 0.1: {min(near):.3f} to {max(near):.3f} over {len(near)} layers; participation ratio "
+        f"Coordinates below 0.1: {min(near):.3f} to {max(near):.3f} over {where}; participation ratio "
         f"{used[AXES]:.3f} on average, of Gaussian noise of equal mean and covariance {used[GAUSSIAN]:.3f}.",
     )
 

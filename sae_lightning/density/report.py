@@ -6,6 +6,8 @@ from typing import Any
 from sae_lightning.density.activations import ALL_DIMENSIONS, AXES, MASSIVE, NEAR_ZERO, WITHOUT_FIRST
 from sae_lightning.density.logits import MEASURES
 from sae_lightning.density.seeds import SUBSPACE
+from sae_lightning.moving_line import wrapped
+from sae_lightning.tables import lay_out
 
 _LAYER_MEASURES = {
     "participation_ratio": "PR",
@@ -22,51 +24,31 @@ _DIRECTION_MEASURES = dict(
 def tables(results: Mapping[str, Any]) -> Iterator[str]:
     """Yield each table under a heading that says what it shows."""
     first = f"{results['n_first']:,} first tokens (special, or at the beginning of a row)"
-    yield (
-        f"{results['model']}: activations of {results['n_tokens']:,} held-out tokens at norm sqrt(d), without {first}\n"
-        + _layers(results["layers"], WITHOUT_FIRST, ALL_DIMENSIONS)
+    tokens = f"activations of {results['n_tokens']:,} held-out tokens at norm sqrt(d), without {first}"
+    tokens += "; top 1%: share of energy of the largest coordinates"
+    yield _under(f"{results['model']}: {tokens}", _layers(results["layers"], WITHOUT_FIRST, ALL_DIMENSIONS))
+    head = (
+        f"Neuron axes by hook, tokens and dimensions, of which those above {MASSIVE:g} median mean squares are massive"
     )
-    yield (
-        f"Neuron axes with and without first tokens and massive dimensions (above {MASSIVE:g} median mean squares)\n"
-        + _variants(results["layers"])
-    )
+    yield _under(head, _variants(results["layers"]))
     norm = results["norm"]
-    yield (
-        "Density of directions: their coordinates, "
-        + (
-            "and no logits: the model has no head that reads these activations"
-            if norm is None
-            else f"and what they add to the logits (gain of {norm or 'no norm'} folded in; not its division, biases, "
-            "soft cap, nor the blocks between)"
-        )
-        + "\n"
-        + _directions(results["directions"])
+    logits = (
+        "no logits: the model has no head that reads these activations"
+        if norm is None
+        else f"what they add to the logits (gain of {norm or 'no norm'} folded in; not its division, biases, soft cap, "
+        "nor the blocks between)"
     )
+    yield _under(f"Density of directions: their coordinates, and {logits}", _directions(results["directions"]))
     if results["supports"]:
-        yield "Codes of K latents, by the encoder and by orthogonal matching pursuit (K entries of either sign)\n" + (
-            _supports(results["supports"])
-        )
+        head = "Codes of K latents, by the encoder and by orthogonal matching pursuit (K entries of either sign)"
+        yield _under(head, _supports(results["supports"]))
     if results["seeds"]:
-        yield (
-            "Decoder directions of different seeds, signed cosines; chance: random ones of equal mean and covariance\n"
-            + _seeds(results["seeds"])
-        )
+        head = "Decoder directions of different seeds, signed cosines; chance: random ones of equal mean and covariance"
+        yield _under(head, _seeds(results["seeds"]))
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Align cells in lines of text, the first of each to the left and the others to the right.
-
-    >>> print(columns([["", "PR"], ["neuron axes", "0.3"]]))
-                  PR
-    neuron axes  0.3
-    """
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    )
+def _under(head: str, table: str) -> str:
+    return f"{wrapped(head)}\n{table}"
 
 
 def _number(value: float | None) -> str:
@@ -77,22 +59,21 @@ def _layer_cells(row: Mapping[str, Any]) -> list[str]:
     return [*(_number(row[name]) for name in _LAYER_MEASURES), *(_number(row["energy"][share]) for share in _TOP)]
 
 
-_LAYER_HEADS = [*_LAYER_MEASURES.values(), *(f"energy of top {float(share):.0%}" for share in _TOP)]
+_LAYER_HEADS = [*_LAYER_MEASURES.values(), *(f"top {float(share):.0%}" for share in _TOP)]
 
 
 def _layers(layers: Sequence[Mapping[str, Any]], tokens: str, dimensions: str) -> str:
     chosen = [row for row in layers if (row["tokens"], row["dimensions"]) == (tokens, dimensions)]
-    return columns([["", *_LAYER_HEADS], *([f"{row['hook']}, {row['view']}", *_layer_cells(row)] for row in chosen)])
+    return lay_out([["", *_LAYER_HEADS], *([f"{row['hook']}, {row['view']}", *_layer_cells(row)] for row in chosen)])
 
 
 def _variants(layers: Sequence[Mapping[str, Any]]) -> str:
     rows = [["", "massive", *_LAYER_HEADS]]
     for row in layers:
         if row["view"] == AXES and (row["n_massive"] or row["dimensions"] == ALL_DIMENSIONS):
-            rows.append(
-                [f"{row['hook']}, {row['tokens']}, {row['dimensions']}", str(row["n_massive"]), *_layer_cells(row)]
-            )
-    return columns(rows)
+            which = [row["hook"], row["tokens"].removesuffix(" tokens"), row["dimensions"].removesuffix(" dimensions")]
+            rows.append([", ".join(which), str(row["n_massive"]), *_layer_cells(row)])
+    return lay_out(rows)
 
 
 def _directions(table: Sequence[Mapping[str, Any]]) -> str:
@@ -101,7 +82,7 @@ def _directions(table: Sequence[Mapping[str, Any]]) -> str:
         for row in table:
             if row["reading"] == reading:
                 rows.append([f"{reading}: {row['directions']}", *(_number(row[name]) for name in _DIRECTION_MEASURES)])
-    return columns(rows)
+    return lay_out(rows)
 
 
 def _supports(supports: Mapping[str, Mapping[str, Any]]) -> str:
@@ -126,7 +107,7 @@ def _supports(supports: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append(
             [member, _number(codes["coherence"]), str(codes["unique_up_to"]), str(codes["k"]), *map(_number, values)]
         )
-    return columns(list(zip(*rows, strict=True)))
+    return lay_out(list(zip(*rows, strict=True)))
 
 
 def _seeds(seeds: Mapping[str, Any]) -> str:
@@ -136,7 +117,7 @@ def _seeds(seeds: Mapping[str, Any]) -> str:
     agreements = {"isotropic directions": seeds["isotropic"]}
     for policy, agreement in seeds["policies"].items():
         agreements |= {policy: agreement, f"chance for {policy}": agreement["chance"]}
-    return columns(
+    return lay_out(
         [["", *heads]]
         + [
             [policy, *(_number(agreement.get(name)) for name in names), _number(starts.get(policy))]

@@ -14,7 +14,9 @@ LEAST_SPAN = 0.1
 """An axis shows this much at least. Shares, cosines and what is recovered differ by noise below it."""
 
 
-def least_ends(values: Iterable[float | int], floor: float | int | None) -> tuple[float, float]:
+def least_ends(
+    values: Iterable[float | int], floor: float | int | None, least_span: float = LEAST_SPAN
+) -> tuple[float, float]:
     """Return what an axis holds at least: the floor, or else 0, and so much that noise does not fill it.
 
     >>> least_ends([0.7, 0.5], None), least_ends([0.351, 0.352], 0.347)
@@ -22,7 +24,7 @@ def least_ends(values: Iterable[float | int], floor: float | int | None) -> tupl
     """
     start = 0.0 if floor is None else float(floor)
     span = max((value - start for value in values), key=abs, default=0.0)
-    return start, start + (span if abs(span) >= LEAST_SPAN else copysign(LEAST_SPAN, span or -start or 1.0))
+    return start, start + (span if abs(span) >= least_span else copysign(least_span, span or -start or 1.0))
 
 
 class FigureSkipped(Exception):

@@ -12,6 +12,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 
 from sae_lightning.members import TRAINED, Style, policy_styles
 
@@ -86,10 +88,17 @@ def add_legend(
     for own in axes:
         handles |= {label: handle for handle, label in zip(*own.get_legend_handles_labels(), strict=True)}
     for number, name in enumerate(numbered, 1):
-        handles[name] = Line2D([], [], linestyle="none", marker=f"${number}$", color=INK)
+        handles[name] = Line2D([], [], linestyle="none", marker=_written(number), color=INK)
     handles = {label: handle for label, handle in handles.items() if label not in left_out}
     if not handles:
         return 0
     columns = max(1, min(columns, characters // (max(map(len, handles)) + 6)))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
     return math.ceil(len(handles) / columns)
+
+
+def _written(number: int) -> Path:
+    """Return a number as a marker; one between dollars would be mathematics, which `LOOK` takes for text."""
+    path = TextPath((0, 0), str(number), size=10)
+    centre = path.get_extents().get_points().mean(0)
+    return Path(path.vertices - centre, path.codes)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from statistics import fmean
 
-from sae_lightning.figures.chart import Chart
+from sae_lightning.figures.chart import Chart, least_ends
 from sae_lightning.figures.lines import Guide, Lines, Series
 from sae_lightning.members import Tag, in_order
 from sae_lightning.runs import Run
@@ -37,8 +37,9 @@ def probe_charts(run: Run, tags: Sequence[Tag]) -> tuple[list[Chart], list[Tag]]
                 series = [Series(name, list(points[name]), list(points[name].values())) for name in in_order(points)]
                 suffix, y = f" ({part})" if part else "", "AUROC" if "auroc" in start else "accuracy"
                 floors = [floor for _, tag in by_k.items() if (floor := run.measurements.floor(tag)) is not None]
-                guides = [Guide(fmean(floors), "chance")] if floors else []
-                ends = [*floors, *(floor + _LEAST_SPAN for floor in floors)]
+                floor, values = fmean(floors) if floors else None, [value for own in series for value in own.y]
+                ends = least_ends(values, floor, _LEAST_SPAN)
+                guides = [] if floor is None else [Guide(floor, "chance")]
                 tag = Tag(f"{start}*", part)
                 charts.append(Lines(title + suffix, _X, y, series, name=str(tag), guides=guides, y_includes=ends))
         together += by_k.values()

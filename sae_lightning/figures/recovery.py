@@ -94,7 +94,7 @@ def explained_variance_vs_recovery_charts(runs: Sequence[Run]) -> list[Chart]:
     floors = dict.fromkeys(run.last.floors.get(Tag(RECOVERY)) for run in runs)
     guides = [Guide(floor, _RANDOM) for floor in floors if floor is not None]
     numbers = [number for _, number in keys] if len(runs) > 1 else []
-    x, y = "explained variance", f"features recovered (best cosine > {THRESHOLD:g})"
+    x, y = "explained variance", f"recovered (best cosine > {THRESHOLD:g})"
     title = "Features recovered against explained variance"
     charts: list[Chart] = [Scatter(title, x, y, series, guides=guides, percent=True, numbers=numbers)]
     if names := in_order(name for points in others.values() for name, _ in points)[::-1]:

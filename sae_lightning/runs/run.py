@@ -10,7 +10,7 @@ import yaml
 
 from sae_lightning.members import Member, Tag, natural_order, policy_order
 from sae_lightning.metric import Metric, undescribed
-from sae_lightning.nouns import CROSSCODER, SAE, TRANSCODER
+from sae_lightning.nouns import noun_of
 from sae_lightning.runs import frames
 from sae_lightning.runs.drift import inactive_members
 from sae_lightning.runs.items import MetricItems, read_items
@@ -118,9 +118,8 @@ class Run:
         if not self.config and self.saes:  # of a run from Python the files of the SAEs say it
             path = next(iter(self.saes.values())) / "sae.json"
             arguments = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        if self.targets or arguments.get("d_out") is not None:
-            return TRANSCODER
-        return CROSSCODER if arguments.get("crosscoder") else SAE
+        is_transcoder = bool(self.targets) or arguments.get("d_out") is not None
+        return noun_of(is_transcoder, bool(arguments.get("crosscoder")))
 
     @property
     def data(self) -> dict[str, Any]:

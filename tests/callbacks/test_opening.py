@@ -21,6 +21,14 @@ def test_a_lone_sae_and_the_l0_that_it_has_or_holds():
     assert saes_in_words(JumpReLU(8, d_sae=16, penalty=TargetL0(3.5))).endswith("; l0 3.5")
 
 
+def test_what_is_no_plain_sae_is_called_what_it_is():
+    assert saes_in_words(SMALL(8, d_out=4)) == "TopK transcoder; 16 latents from width 8 to 4; l0 2"
+    crosscoder = SMALL(8, crosscoder=True, widths={"early": 5, "late": 3})
+    assert saes_in_words(crosscoder) == "TopK crosscoder; 16 latents of width 8 (early 5, late 3); l0 2"
+    panel = SanityPanel(12, SMALL, POLICIES, seeds=[0], widths={"read": 8, "answer": 4}, targets={"read": "answer"})
+    assert saes_in_words(panel).startswith("2 TopK transcoders: trained, frozen_decoder; 16 latents from width 8 to 4")
+
+
 def test_a_panel_is_the_product_of_policies_seeds_and_parts():
     panel = SanityPanel(8, SMALL, POLICIES, seeds=[0, 1])
     product = "4 TopK (2 policies x 2 seeds): trained, frozen_decoder"

@@ -10,6 +10,7 @@ from transformers import AutoModel
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
+from sae_lightning.moving_line import width
 from sae_lightning.saes import TopK
 
 SIZES = {"context_length": 16, "batch_size": 64, "val_samples": 192, "buffer_samples": 200, "llm_batch_size": 4}
@@ -42,7 +43,7 @@ def folder(tmp_path_factory):
 def test_model_alone(folder, tmp_path, capsys):
     arguments = ["--config", str(folder / "config.yaml"), "--n_tokens", "300", "--out", str(tmp_path / "out")]
     main(["density", *arguments])
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     found = json.loads((tmp_path / "out/density.json").read_text())
     assert {row["hook"] for row in found["layers"]} == {"model.layers.0", "model.layers.1"}
     assert len(found["layers"]) == 2 * 2 * 2 * 3
@@ -63,7 +64,9 @@ def test_run_brings_its_configuration(folder, capsys):
     before = torch.get_rng_state()
     main(["density", "--run", str(folder / "run"), "--n_tokens", "300", "--hooks", "[model.layers.1.mlp]"])
     assert torch.equal(torch.get_rng_state(), before)
-    printed = capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if "/density" not in line) <= width()
+    printed = " ".join(" ".join(lines).split())
     found = json.loads((folder / "run/density/density.json").read_text())
     assert {row["hook"] for row in found["layers"]} == {"model.layers.1.mlp"}
     names = {row["directions"] for row in found["directions"]}
@@ -84,7 +87,7 @@ def test_model_without_a_head(folder, tmp_path, capsys):
         ["density", "-c", str(folder / "config.yaml"), f"--data.model={tmp_path / 'model'}", "--data.hook=layers.0"]
         + [f"--data.tokenizer={folder / 'model'}", "--n_tokens=300", f"--out={tmp_path / 'out'}"]
     )
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert "no head that reads these activations" in printed
     assert {row["reading"] for row in json.loads((tmp_path / "out/density.json").read_text())["directions"]} == {
         "coordinates"

@@ -13,6 +13,7 @@ import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning 
 from sae_lightning.cli import main
 from sae_lightning.datamodules import FileText, LanguageModelDataModule
 from sae_lightning.metrics.functional import token_losses_update
+from sae_lightning.moving_line import width
 from sae_lightning.saes import BatchTopK, SparseAutoencoder, TopK
 from sae_lightning.sources import LanguageModelSource
 from sae_lightning.sources.replacing import replace_valid
@@ -63,7 +64,9 @@ def test_pair_of_a_run(folder, capsys):
     arguments = ["stitch", "--small", small, "--large", large, "--n_tokens=1600", "--n_loss_tokens=100"]
     main([*arguments, "--n_loss_latents=3", "--n_steps=3", "--save", str(stitched)])
     assert torch.equal(torch.get_rng_state(), before)
-    printed = capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if "/stitch" not in line) <= width()
+    printed = " ".join(" ".join(lines).split())
     out = folder / "run/stitch/x1-0_to_x2-0"
     found, latents = json.loads((out / "stitch.json").read_text()), load_file(out / "latents.safetensors")
     assert "the end equals the large SAE up to b_dec" in printed
@@ -100,7 +103,8 @@ def test_the_loss_of_a_model_that_predicts_no_next_token_is_left_out(folder, cap
     main(
         ["stitch", "--small", small, "--large", large, "--n_tokens=1600", "--n_steps=2", "--out", str(folder / "bert")]
     )
-    assert "The loss of the model is left out, since it predicts no next token: a BertFor" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "The loss of the model is left out, since it predicts no next token: a BertFor" in printed
     assert json.loads((folder / "bert/stitch.json").read_text())["loss"] is None
 
 
@@ -114,7 +118,7 @@ def test_synthetic_data_and_latents_that_compete(tmp_path, capsys):
     assert found["loss"] is None
     assert found["n_samples"] == 256
     n_novel = found["classes"]["novel"]["n"]
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert "From a to b" in printed
     assert f"{saved}: a with {n_novel} novel latents of b" in printed
     assert SparseAutoencoder.load(saved).d_sae == 10 + n_novel > 10

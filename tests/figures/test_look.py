@@ -1,4 +1,5 @@
 from matplotlib.figure import Figure
+from matplotlib.path import Path
 
 from sae_lightning.figures.look import CSS_PROPERTIES, add_legend
 from sae_lightning.figures.png import CHARACTERS
@@ -30,3 +31,12 @@ def test_a_legend_of_long_names_has_fewer_columns():
             axis.plot([0], [0], label=f"{number}".ljust(length, "x"))
         add_legend(figure, [axis], 3, CHARACTERS)
         assert figure.legends[0]._ncols == columns
+
+
+def test_numbers_of_runs_are_drawn_and_not_read_as_mathematics():
+    figure = Figure()
+    add_legend(figure, [], 3, CHARACTERS, ["one run", "another"])
+    first, second = (handle.get_marker() for handle in figure.legends[0].legend_handles)
+    assert isinstance(first, Path)
+    assert len(first.vertices) != len(second.vertices)
+    assert abs(first.get_extents().get_points().sum(0)).max() < 1e-6  # around the place of the mark
