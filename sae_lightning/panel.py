@@ -33,8 +33,9 @@ from sae_lightning.controls.beside import ReferencesAndControls
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.members import REMAKE, Member
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.data import columns_by_part
 from sae_lightning.saes.init import DecoderInit
-from sae_lightning.saes.module import SAEModule, columns_by_part
+from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.transcoder import check_targets, part_read_by
 
 DEFAULT_POLICIES: tuple[type[FreezePolicy], ...] = (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)
@@ -230,7 +231,8 @@ class SanityPanel(SAEModule):
         """The SAEs of all policies, those on other ranks without data."""
         return self._all
 
-    def _all_tensors(self) -> Mapping[str, Tensor]:
+    def all_tensors(self) -> Mapping[str, Tensor]:
+        """Return the state of all members, without data where they live on other ranks."""
         return {
             f"saes.{member}.{name}": own for member, sae in self._all.items() for name, own in sae.state_dict().items()
         }

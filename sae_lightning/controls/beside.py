@@ -15,8 +15,9 @@ from sae_lightning.members import TRAINED, Member
 from sae_lightning.moving_line import LINE
 from sae_lightning.provenance import describe
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.data import ActivationData
 from sae_lightning.saes.fingerprint import fingerprint
-from sae_lightning.saes.module import ActivationData, SAEModule
+from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.transcoder import refuse_crosscoders
 from sae_lightning.trainer import any_datamodule_of
 

@@ -24,7 +24,7 @@ from sae_lightning.images import Images
 from sae_lightning.members import Member
 from sae_lightning.provenance import arguments_of, refuse_other_activations
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.saes.data import columns_by_part
 from sae_lightning.sources import ActivationSource, NullSource
 from sae_lightning.sources.massive import MassiveRule, row_norms
 

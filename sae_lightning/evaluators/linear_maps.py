@@ -22,7 +22,8 @@ from sae_lightning.members import Member
 from sae_lightning.metric import Metric
 from sae_lightning.metrics.functional import moments_merge, moments_update, squared_error_update
 from sae_lightning.metrics.linear_map import LinearMap, fit_linear_maps
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.step import Step
 
 LINEAR, LOW_RANK = "linear_map", "linear_map_of_rank"
 BEYOND_LINEAR = Metric(

@@ -27,7 +27,8 @@ from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
 from sae_lightning.metrics.linear_map import LinearMap
-from sae_lightning.saes.module import SAEModule, columns_by_part
+from sae_lightning.saes.data import columns_by_part
+from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.transcoder import part_read_by
 from sae_lightning.sources.replacing import Edit, answered_outputs, edited_outputs
 from sae_lightning.sources.tokens import TokenBatch, check_next_token

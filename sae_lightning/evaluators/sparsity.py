@@ -10,7 +10,8 @@ from sae_lightning.evaluators.reconstruction import EXPLAINS
 from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.step import Step
 
 _FLOOR = "an SAE of which no latent fires"
 L0 = Metric(

@@ -8,7 +8,8 @@ from typing_extensions import override
 
 from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import SAEModule, columns_by_part
+from sae_lightning.saes.data import columns_by_part
+from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.transcoder import part_read_by
 
 
