@@ -22,8 +22,6 @@ MODULES = {
     "members": "Members of a panel, and the names under which they are logged",
 }
 """Modules with public classes beside the rooms; a room is public as far as its `__all__`."""
-FACES = {"SparseAutoencoder": "SAEModule"}
-"""Classes whose page has the members of their base classes, too, up to one that has a page of its own."""
 KINDS = ("data", "evaluation", "experiment", "freeze", "sae", "check")
 
 
@@ -81,9 +79,7 @@ def _api_page(module: str, lead: str, names: list[str]) -> str:
     for name in names:
         value = _value(name)
         if inspect.isclass(value):
-            up_to = FACES.get(value.__name__)
-            inherited = [f"   :inherited-members: {up_to}"] if up_to else []
-            lines += [f".. autoclass:: {name}", "   :members:", *inherited, "   :show-inheritance:", ""]
+            lines += [f".. autoclass:: {name}", "   :members:", "   :show-inheritance:", ""]
         elif inspect.isfunction(value):
             lines += [f".. autofunction:: {name}", ""]
     return "\n".join([*lines, "```", ""])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from torch import Tensor
 
 from sae_lightning.checks import check_whole
+from sae_lightning.members import Member
 from sae_lightning.saes.data import columns_by_part
 
 if TYPE_CHECKING:
@@ -94,6 +95,19 @@ def check_targets(targets: Mapping[str, str], widths: Mapping[str, int], option:
             )
         if source == target:
             raise ValueError(f"{option}: {source} answers at itself, as an SAE does: leave it out")
+
+
+def part_read_by(member: Member, sae: "SparseAutoencoder", targets: Mapping[str, str]) -> str:
+    """Return the part of the activations that a member reads: that of its name, but for controls shown the target.
+
+    Among transcoders an SAE is one of the target, see `controls.base.Control.reads_target`.
+
+    Args:
+        member: of a module.
+        sae: the member itself.
+        targets: of the module, the hook at which transcoders answer by that which they read.
+    """
+    return member.part if sae.is_transcoder else targets.get(member.part, member.part)
 
 
 def refuse_options(d_out: int | None, skip: bool, input_norm: str | None) -> None:
