@@ -99,7 +99,7 @@ def _chart(experiments: Sequence[Experiment], tag: Tag, place: _Place, x: str) -
     levels = {floor for _, floor in floors}
     if len(levels) > 1:
         places, heights = zip(*sorted(floors), strict=True)
-        series.append(Series("floor", places, heights, style=CHANCE))
+        series.append(Series("floor", places, heights, style=CHANCE, label="floor"))
     guides = [Guide(floor, "floor") for floor in levels if len(levels) == 1]
     return _lines(_measured(experiments), tag, series, x, guides=guides, log_x=True)
 

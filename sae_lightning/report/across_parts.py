@@ -37,7 +37,7 @@ def across_parts(runs: Sequence[Measurements], tags: Sequence[Tag]) -> Lines | N
         floors |= {} if floor is None else {place: floor}
     series = [Series(policy, list(points[policy]), list(points[policy].values())) for policy in in_order(points)]
     if floors:
-        series.append(Series("floor", list(floors), list(floors.values()), style=CHANCE))
+        series.append(Series("floor", list(floors), list(floors.values()), style=CHANCE, label="floor"))
     metric, names = describing(runs, tags[0]).metric(tags[0]), [tag.part for tag in tags]
     y = metric.name.replace("_", " ")
     ends = least_ends((value for own in series for value in own.y), min(floors.values(), default=None))

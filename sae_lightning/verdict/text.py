@@ -115,7 +115,7 @@ def metric_table(experiment: Experiment, label: str = "", is_short: bool = False
         rows.append([str(tag), *(text.replace(" ± ", "±") if is_short else text for text in texts)])
         rows[-1].insert(1 + n_first, floor_text(experiment, tag, show))
     note = f"mean ± sample standard deviation over {repeated}; floor: {a_noun()} that does nothing"
-    return f"{lay_out(rows, n_head)}\n{note}"
+    return f"{lay_out(rows, n_head)}\n{wrapped(note)}"
 
 
 def _is_shown(experiment: Experiment, tag: Tag) -> bool:

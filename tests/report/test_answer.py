@@ -8,6 +8,7 @@ from runs.folders import panel, write
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sae_lightning.members import policy_label
+from sae_lightning.moving_line import width
 from sae_lightning.nouns import speaking_of
 from sae_lightning.report.answer import answer
 from sae_lightning.report.page import page
@@ -131,6 +132,8 @@ def test_pages_and_tables_call_things_what_they_are(tmp_path: Path, kind):
             assert "One SAE for each part" in around, around  # the baseline that is one
     assert f"Trained {kind}" in shown
     assert any(f"trained {kind} against" in text for text in texts)
+    short = "\n".join(experiment_texts([experiment], is_short=True))
+    assert max(map(len, short.splitlines())) <= width()
     several = page([experiment, beside_a_linear_map(tmp_path / "other", "SAE")])
     assert "Do these SAEs beat random?" in several
 
