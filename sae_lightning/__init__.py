@@ -8,11 +8,12 @@ import sys
 from importlib import import_module
 from typing import Any, no_type_check
 
-from sae_lightning import _torchvision
+from sae_lightning import _torchmetrics, _torchvision
 
 __version__ = "0.1.0"
 
 _torchvision.mend_when_imported()  # Lightning, torchmetrics and transformers import torchvision
+_torchmetrics.load_later()  # Lightning imports two classes of it
 
 _PUBLIC = {
     "code": ("Code",),

@@ -11,7 +11,7 @@ import sae_lightning
 PACKAGE = Path(sae_lightning.__file__).parent
 ROOMS = [
     # ground
-    ["_torchvision", "cores"],
+    ["_torchvision", "_torchmetrics", "cores"],
     ["__init__"],
     ["moving_line", "colours"],
     ["members", "metric", "code", "distributed", "tables", "error_messages", "class_paths", "checks"],

@@ -46,6 +46,38 @@ def test_training_can_be_imported_after_torchvision_and_imports_no_library_that_
     assert not run(f"import sys, torchvision, sae_lightning.commands.fit; print(*{unused} & {{*sys.modules}})")
 
 
+HEAVY = "{'torchvision', 'transformers', 'scipy', 'torchmetrics.functional'} & {*sys.modules}"
+WHOLE = """
+import torchmetrics, torchmetrics.classification
+from torchmetrics import Accuracy, Metric
+assert torchmetrics.classification.accuracy.Accuracy is torchmetrics.classification.Accuracy is Accuracy
+assert torchmetrics.Metric is torchmetrics.metric.Metric is Metric
+assert isinstance(Accuracy(task="binary"), Metric)
+assert torchmetrics.functional.mean_squared_error
+for module in (torchmetrics, torchmetrics.classification):
+    assert module.__spec__.loader is module.__loader__
+    assert type(module.__loader__).__name__ == "SourceFileLoader"
+"""
+
+
+@pytest.mark.slow
+def test_lightning_imports_no_metric_and_torchmetrics_is_whole_when_it_is_used():
+    assert run(f"import sys, sae_lightning, lightning.pytorch; print({HEAVY}){WHOLE}") == "set()"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["torchmetrics.regression", "torchmetrics.metric", "torchmetrics.utilities.data"])
+def test_a_part_of_torchmetrics_can_be_imported_first(first):
+    run(f"import sae_lightning, {first}{WHOLE}")
+
+
+@pytest.mark.slow
+def test_a_torchmetrics_whose_base_classes_need_the_rest_is_imported_whole():
+    fail = "def fail(name):\n    import torchmetrics.utilities, torchmetrics.metric\n    raise ImportError(name)\n"
+    code = f"{fail}_torchmetrics._light = fail\nfrom torchmetrics import Metric{WHOLE}"
+    run(f"from sae_lightning import _torchmetrics\n{code}")
+
+
 def test_importing_the_package_imports_neither_torch_nor_torchvision():
     code = "import sys, sae_lightning, sae_lightning.cli; print({'torch', 'torchvision', 'lightning'} & {*sys.modules})"
     assert run(code) == "set()"
