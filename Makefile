@@ -1,7 +1,7 @@
 # make demo    the sanity check on a small language model, from nothing to the table
 # make test    the tests, on every core
 # make fast    those that take under two minutes in all: no processes, no browser, no training by command
-# make docs    the documentation as a site that needs no network: docs/_build/html/index.html
+# make docs    the documentation as a site that needs no network: docs/_build/html/index.html; the notebooks are run
 # make check   what CI looks at beside the tests: lint, format, types
 # make clean   remove caches and build products; the environment in .venv and the runs stay
 

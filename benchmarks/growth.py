@@ -61,24 +61,33 @@ def plot(measured: Sequence[Mapping[str, Any]], path: str) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-    figure, axes = pyplot.subplots(2, len(SIZES), figsize=(3 * len(SIZES), 5), squeeze=False, sharex="col")
+    plain = FuncFormatter(lambda number, _: f"{number:,.0f}")
+    size = (3 * len(SIZES), 5)
+    figure, axes = pyplot.subplots(2, len(SIZES), figsize=size, squeeze=False, sharex="col", sharey="row")
     for column, name in enumerate(SIZES):
-        for row, (number, label) in enumerate((("ms", "ms a step"), ("peak_mb", "peak MB"))):
+        of_size = [each for each in measured if name in each["axes"]]
+        for row, number in enumerate(("ms", "peak_mb")):
             axis = axes[row, column]
             for impl, colour in COLOURS.items():
-                line = sorted(
-                    (each[name], each[number]) for each in measured if each["impl"] == impl and name in each["axes"]
-                )
+                line = sorted((each[name], each[number]) for each in of_size if each["impl"] == impl)
                 if line:
                     axis.plot(*zip(*line, strict=True), "o-", color=colour, label=impl, markersize=3)
             axis.set_xscale("log", base=2)
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(plain)
+            axis.yaxis.set_minor_formatter(plain if number == "peak_mb" else NullFormatter())
             axis.grid(alpha=0.3)
-            axis.set_ylabel(label if column == 0 else "")
-            axis.tick_params(labelsize=8)
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.tick_params(labelsize=8, which="both")
+            axis.set_xticks(sorted({each[name] for each in of_size}))
+            axis.xaxis.set_major_formatter(plain)
+            axis.xaxis.set_minor_locator(NullLocator())
         axes[1, column].set_xlabel(name)
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 0].set_ylabel("milliseconds a step")
+    axes[1, 0].set_ylabel("peak memory of the process, MB")
+    axes[0, 0].legend(fontsize=8, frameon=False)
     figure.tight_layout()
     figure.savefig(path)
 

@@ -8,8 +8,8 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import built_site  # noqa: E402
 import generated_pages  # noqa: E402
-import offline  # noqa: E402
 
 from sae_lightning import __version__  # noqa: E402
 
@@ -26,7 +26,13 @@ html_copy_source = html_show_sourcelink = False
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-nb_execution_mode = "off"  # notebooks are executed by a test
+nb_execution_mode = "cache"  # outputs are kept in no notebook, and belong to the package as it is now
+nb_execution_cache_path = str(HERE / "_build/notebooks" / built_site.fingerprint(HERE.parent / "sae_lightning"))
+nb_execution_in_temp = True  # the runs that they leave lie beside them
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds for a cell
+nb_output_stderr = "remove"
+nb_merge_streams = True
 nb_ipywidgets_js: dict[str, Any] = {}  # from a CDN
 
 autodoc_member_order = "bysource"
@@ -48,4 +54,4 @@ def setup(app: Any) -> None:  # noqa: ANN401
     generated_pages.write(HERE / "reference/generated")
     app.connect("source-read", only_what_is_there)
     app.connect("autodoc-process-docstring", generated_pages.as_restructured_text, priority=0)
-    app.connect("build-finished", offline.check_site)
+    app.connect("build-finished", built_site.check)

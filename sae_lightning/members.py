@@ -22,6 +22,9 @@ LINEAR_MAP: Final = "linear_map"
 """The reference that answers without latents, beside transcoders and crosscoders."""
 REMAKE: Final = "remake"
 """Where references have controls, the group of the SAEs that were trained beside them."""
+SOURCE: Final = "source"
+TARGET: Final = "target"
+"""Names of what a transcoder reads and of where it answers, where a command names them."""
 FLOOR: Final = "floor"
 STAGES: Final = ("train", "val", "test")
 
@@ -215,7 +218,15 @@ _POLICIES = {
     "random_decoder_tied": _Policy("random decoder, tied codes", None),
     "own_rows_pursuit": _Policy("own covariance, best codes", None),
     "own_rows_tied": _Policy("own covariance, tied codes", None),
+    "best_linear_map": _Policy("linear map of full rank", None),
+    "linear_map_of_rank_l0": _Policy("linear map of rank l0", None),
+    "skip_path_alone": _Policy("its skip path alone", None),
+    "own_encoder_covariance": _Policy("own encoder covariance", None),
+    "random_decoder_regressed": _Policy("random decoder, regressed codes", None),
+    "own_rows_regressed": _Policy("own covariance, regressed codes", None),
     "permuted_decoder": _Policy("permuted decoder", None),
+    "rotated_decoder": _Policy("rotated decoder", None),
+    "target_pursuit": _Policy("random decoder, codes of the target", None),
     "principal_components": _Policy("principal components", None),
     "raw_dimensions": _Policy("raw dimensions", None),
 }

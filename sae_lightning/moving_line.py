@@ -1,7 +1,8 @@
 """The line that says what the program is doing: it moves at the bottom of a terminal, and what stays stands above it.
 
 Whatever takes long calls `LINE.show`; nobody has to know who looks. Off a terminal, where no line can move, it is
-printed every half minute. Nothing is shown until a command, or `train`, asks for it, and then on the first rank alone.
+printed every half minute; in a notebook it is an output of its own, which is empty in the end. Nothing is shown until a
+command, or `train`, asks for it, and then on the first rank alone.
 """
 
 import shutil
@@ -58,12 +59,14 @@ class MovingLine:
         self._is_on = False
         self._length = 0
         self._moved_at = 0.0
+        self._output: Any = None  # of the cell of a notebook
 
     @contextmanager
     def on(self) -> Iterator[None]:
         """Show the line within."""
         before, self._is_on = self._is_on, True
         if not before:
+            self._output = None
             self._moved_at = 0.0 if self.moves else time.monotonic()
         try:
             yield
@@ -100,8 +103,7 @@ class MovingLine:
         self._moved_at = time.monotonic()
         if self.moves:
             line = _with_bar(what, done, total, text, width() - 1, "utf" in (self._stream.encoding or "").lower())
-            self._write("\r" + line.ljust(self._length))
-            self._length = len(line)
+            self._move(line)
         else:
             share = f" {min(done / total, 1.0):.0%}" if total else ""
             self._write(f"{what}{share} {text}".rstrip() + "\n")
@@ -109,13 +111,26 @@ class MovingLine:
     def clear(self) -> None:
         """Take the line away, so that other text can stand in its place."""
         if self._length:
-            self._write("\r" + " " * self._length + "\r")
-            self._length = 0
+            self._move("")
+            if not _is_notebook():
+                self._write("\r")
 
     def say(self, text: str) -> None:
         """Print lines that stay."""
         self.clear()
         self._write(text + "\n")
+
+    def _move(self, line: str) -> None:
+        """Put a line in the place of the one that is shown."""
+        if not _is_notebook():
+            self._write("\r" + line.ljust(self._length))
+        elif self._output is None:
+            from IPython.display import display
+
+            self._output = display({"text/plain": line}, raw=True, display_id=True)
+        else:
+            self._output.update({"text/plain": line}, raw=True)
+        self._length = len(line)
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

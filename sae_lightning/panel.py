@@ -11,8 +11,8 @@ target, encoder rows that of the source.
 Or they may be crosscoders (`saes/crosscoder.py`), which have one code for all hooks. Frozen directions then have the
 covariance of all parts together, each scaled by itself.
 
-Beside them may stand references, SAEs that are measured and not trained, such as published ones, and controls of each:
-SAEs with random or plain parts at the same l0, for which nothing is trained by gradient.
+Beside them may stand references, SAEs or transcoders that are measured and not trained, such as published ones, and
+controls of each: SAEs with random or plain parts at the same l0, for which nothing is trained by gradient.
 """
 
 import hashlib
@@ -33,9 +33,10 @@ from sae_lightning.controls.beside import ReferencesAndControls
 from sae_lightning.freeze import FreezePolicy, FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenDecoder
 from sae_lightning.members import REMAKE, Member
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.data import columns_by_part
 from sae_lightning.saes.init import DecoderInit
-from sae_lightning.saes.module import SAEModule, columns_by_part
-from sae_lightning.saes.transcoder import check_targets
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.transcoder import check_targets, part_read_by
 
 DEFAULT_POLICIES: tuple[type[FreezePolicy], ...] = (NoFreeze, FrozenDecoder, SoftFrozenDecoder, FrozenEncoder)
 SAEFactory: TypeAlias = Callable[[int], SparseAutoencoder]
@@ -67,7 +68,8 @@ class SanityPanel(SAEModule):
         widths: widths of the parts that members read, by name, where the data have several hooks; linked to the data.
         learning_rates: a learning rate of its own for policies named here; the others have that of the sae's optimizer.
         references: SAEs that are measured and not trained, of any variant and format, by name: a folder, a file,
-            hf://owner/name or RELEASE/ID; where the data have several hooks by HOOK/NAME.
+            hf://owner/name or RELEASE/ID; where the data have several hooks by HOOK/NAME. With targets transcoders, by
+            the hook that they read.
         controls: what each reference is compared with, by name; where there are several references they are called
             REFERENCE_NAME.
         draws: of each control that is random, 1 or more.
@@ -145,10 +147,11 @@ class SanityPanel(SAEModule):
         with torch.device("meta") if _waits_for_place.get() else nullcontext():
             self._all = {member: self._new_member(member) for member in members}
         self.saes = nn.ModuleDict({str(member): sae for member, sae in self._all.items() if not sae.W_dec.is_meta})
-        if (self.targets or crosscoder) and (references or controls):
-            members_are = "with targets members are transcoders" if self.targets else "members are crosscoders"
-            raise ValueError(f"references and controls are SAEs, and {members_are}: leave them out")
-        self._beside = ReferencesAndControls(references or {}, controls or {}, draws, control_samples, self.parts)
+        if crosscoder and (references or controls):
+            raise ValueError("references and controls are SAEs, and members are crosscoders: leave them out")
+        self._beside = ReferencesAndControls(
+            references or {}, controls or {}, draws, control_samples, self.parts, self.targets
+        )
         self.references, self.controls_for = self._beside.where, self._beside.controls_for
         self.reference_fingerprints = self._beside.fingerprints
         if taken := sorted({*policies} & {*self.references, *self.controls_for}):
@@ -228,7 +231,8 @@ class SanityPanel(SAEModule):
         """The SAEs of all policies, those on other ranks without data."""
         return self._all
 
-    def _all_tensors(self) -> Mapping[str, Tensor]:
+    def all_tensors(self) -> Mapping[str, Tensor]:
+        """Return the state of all members, without data where they live on other ranks."""
         return {
             f"saes.{member}.{name}": own for member, sae in self._all.items() for name, own in sae.state_dict().items()
         }
@@ -246,7 +250,10 @@ class SanityPanel(SAEModule):
 
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
         """Return what one member reads of activations [..., d_in]."""
-        return activations[..., self.parts[member.part]] if len(self.parts) > 1 else activations
+        if len(self.parts) == 1:
+            return activations
+        part = part_read_by(member, self.all_members[member], self.targets) if self.targets else member.part
+        return activations[..., self.parts[part]]
 
     def target_for(self, member: Member, activations: Tensor) -> Tensor | None:
         """Return what a transcoder is to answer with to activations [..., d_in]; None of an SAE."""

@@ -69,7 +69,7 @@ def image_folder(tmp_path_factory):
 
 SLOW = (
     "test_resume.py", "test_lost_rank.py", "test_two_processes.py", "test_train_step.py", "test_ranks.py",
-    "test_fit.py", "test_fit_again.py", "test_configs.py", "test_stream.py", "test_package.py", "report/test_images.py",
+    "test_fit.py", "test_fit_again.py", "test_configs.py", "test_stream.py", "report/test_images.py",
     "test_explorer.py", "evaluators/test_reconstruction.py", "metrics/test_reconstruction.py", "test_rank_watch.py",
     "test_datamodules.py", "test_report.py", "test_attribute_editing.py", "test_chat.py", "test_background.py",
     "test_concept_purity.py", "test_latent_images.py", "test_panel.py", "test_explain.py", "test_density.py",
@@ -83,7 +83,7 @@ SLOW = (
     "checking/test_published.py", "checking/test_scoreboard.py", "test_scoreboard_browser.py",
     "checking/test_training.py", "checking/test_remake.py", "commands/test_check.py", "test_examples.py",
     "tests/test_training.py", "saes/test_attached.py", "strategies/test_members.py",
-    "benchmarks/test_gpu.py", "tests/test_latents.py", "commands/test_list.py",
+    "test_cpu_settings.py", "benchmarks/test_gpu.py", "tests/test_latents.py", "commands/test_list.py",
 )  # fmt: skip
 """Files of two seconds or more: they start processes, train through the command line, or open a browser."""
 

@@ -21,6 +21,7 @@ from sae_lightning.report.directions import direction_records
 from sae_lightning.runs import Run
 from sae_lightning.saes import BatchTopK, DataPoints, SparseAutoencoder, TopK
 from sae_lightning.saes.crosscoder import norm_shares
+from sae_lightning.saes.record import provenance_of, record_of
 
 CONFIG = Path(__file__).parents[1] / "configs/experiment/crosscoder_pocket_lm.yaml"
 WIDTHS = {"early": 5, "late": 3}
@@ -93,6 +94,21 @@ def test_baselines_keep_what_they_keep_in_the_parts_that_they_are_of(trained):
         assert separate.W_dec[number::2, own].norm(dim=1).min() > 0.999
         assert not separate.W_dec[number::2, other].any()
         assert not separate.W_enc[other, number::2].any()
+
+
+def test_random_ties_are_drawn_once_and_kept(trained, tmp_path, monkeypatch):
+    module, checkpoint, _ = trained
+    tied = Member("tied_at_random", 0)
+    rows, of_leader = (normalize(module.members[one].W_dec[:, LATE], dim=1) for one in (tied, Member("trained", 0)))
+    partners = provenance_of(module, tied, record_of(module))["drawn_by_policy"]
+    assert partners == {"late": (rows @ of_leader.T).argmax(1).tolist()}
+    drawn = []
+    monkeypatch.setattr(torch, "randperm", lambda n, **_: drawn.append(n) or torch.arange(n))  # as another version may
+    resumed = panel()
+    fit(resumed, tmp_path, ckpt_path=checkpoint, callbacks=[CrosscoderParts(), Reconstruction()])
+    assert drawn == [24]
+    assert torch.equal(resumed.members[tied].W_dec, module.members[tied].W_dec)
+    assert resumed.members[tied].drawn_by_policy == partners
 
 
 def test_frozen_directions_have_the_covariance_of_scaled_parts():

@@ -1,6 +1,8 @@
 """The line at the bottom of a terminal, and what takes its place elsewhere."""
 
 import io
+import sys
+import types
 
 import pytest
 
@@ -52,6 +54,41 @@ def test_off_a_terminal_a_line_every_half_minute(monkeypatch: pytest.MonkeyPatch
             clock[0] = seconds
             line.show("filling the buffer", seconds, 70)
     assert stream.getvalue() == "filling the buffer 43%\nfilling the buffer 86%\n"
+
+
+class Cell:
+    """The output of a cell of a notebook: text, and displays that can be changed."""
+
+    def __init__(self) -> None:
+        self.outputs: list[dict[str, str]] = []
+
+    def display(self, data: dict[str, str], raw: bool, display_id: bool) -> "Cell":
+        assert raw
+        assert display_id
+        self.outputs.append(dict(data))
+        return self
+
+    def update(self, data: dict[str, str], raw: bool) -> None:
+        self.outputs[-1].update(data)
+
+
+def test_in_a_notebook_nothing_of_it_stays(monkeypatch: pytest.MonkeyPatch, clock: list[float]):
+    cell, shown = Cell(), []
+    monkeypatch.setattr(moving_line, "_is_notebook", lambda: True)
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=cell.display))
+    monkeypatch.setattr(moving_line.sys, "stdout", stream := Terminal())
+    line = MovingLine()
+    for number in range(2):
+        with line.on():
+            for done in range(3):
+                clock[0] += 1
+                line.show("training", done, 2)
+                shown.append(cell.outputs[-1]["text/plain"])
+                line.say("kept")
+        assert cell.outputs == [{"text/plain": ""}] * (number + 1), "an output for each cell, empty in the end"
+    assert [f"{share}% |" in text for share, text in zip((0, 50, 100) * 2, shown, strict=True)] == [True] * 6
+    assert stream.getvalue() == "kept\n" * 6
 
 
 def test_words_of_the_verdict_are_coloured_on_a_terminal_unless_nobody_wants_it(monkeypatch: pytest.MonkeyPatch):

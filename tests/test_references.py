@@ -31,7 +31,7 @@ class Shrunk(Control):
     def new(self, sae):
         return TopK(sae.d_in, d_sae=sae.d_sae, k=3, unit_norm_decoder=False)
 
-    def _fill(self, own, sae, x, l0, generator):
+    def _fill(self, own, sae, x, y, l0, generator):
         self.seen = len(x), l0
         own.load_state_dict(sae.state_dict(), strict=False)
         own.W_dec.data *= torch.rand((), generator=generator)
@@ -48,7 +48,7 @@ class Plain(Shrunk):
     def new(self, sae):
         return TopK(sae.d_in, d_sae=2 * sae.d_in, k=3)
 
-    def _fill(self, own, sae, x, l0, generator):
+    def _fill(self, own, sae, x, y, l0, generator):
         own.initialise(0)
 
 

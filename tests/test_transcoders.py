@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from training import D_IN, SaveAt, fit
 
 from sae_lightning.cli import main
+from sae_lightning.controls import RawDimensions
 from sae_lightning.evaluators import Absorption, LinearMaps, Reconstruction
 from sae_lightning.family import SAEFamily
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenEncoder
@@ -21,6 +22,7 @@ from sae_lightning.panel import SanityPanel
 from sae_lightning.report.provenance import provenance
 from sae_lightning.runs import Run
 from sae_lightning.saes import BatchTopK, SparseAutoencoder, TopK
+from sae_lightning.saes.bias_init import Zero
 
 CONFIG = Path(__file__).parents[1] / "configs/experiment/transcoder_pocket_lm.yaml"
 WIDTHS, TARGETS = {"read": 3, "other": 1, "answer": 4}, {"read": "answer"}
@@ -102,8 +104,22 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
         SanityPanel(D_IN, factory, widths=WIDTHS, targets={"read": "nowhere"})
     with pytest.raises(ValueError, match="targets: read answers at itself"):
         SanityPanel(D_IN, factory, widths=WIDTHS, targets={"read": "read"})
-    with pytest.raises(ValueError, match="references and controls are SAEs"):
-        panel(references={"published": str(tmp_path)})
+    TopK(3, d_sae=8, k=2).save(tmp_path / "sae")
+    TopK(3, d_sae=8, k=2, d_out=3, b_dec_init=Zero()).save(tmp_path / "narrow")
+    own = TopK(3, d_sae=8, k=2, d_out=4, b_dec_init=Zero())
+    own.save(tmp_path / "own")
+    for key, name, message in (
+        ("read/one", "sae", "is an SAE, which gives back what it reads, and with targets members are transcoders"),
+        ("read/one", "narrow", "has d_out=3, and the activations at the target have 4"),
+        ("one", "own", "one reads one hook, and the data have read: say which, read/one"),
+        ("answer/one", "own", "answer/one reads answer, and the data have read"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            panel(references={key: str(tmp_path / name)})
+    with pytest.raises(ValueError, match=r"is a transcoder: name the hook that it reads .* model.targets:"):
+        SanityPanel(3, policies={}, references={"one": str(tmp_path / "own")})
+    with pytest.raises(ValueError, match="RawDimensions is a control of SAEs, and this is a transcoder"):
+        panel(references={"read/one": str(tmp_path / "own")}, controls={"raw": RawDimensions()})
     with pytest.raises(ValueError, match="a transcoder in a panel without targets"):
         SanityPanel(D_IN, lambda d_in: TopK(d_in, d_sae=8, k=2, d_out=4))
 

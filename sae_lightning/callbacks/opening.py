@@ -73,7 +73,9 @@ class Opening(Callback):
             _say("", samples_in_words(data, verb == "train"))
         if folder is not None:
             disk = f" (about {in_bytes(_disk(module, data))}; {in_bytes(_free(folder))} are free)"
-            _say("into", str(folder) + disk * (verb == "train"))
+            place, here = folder.absolute(), Path.cwd()
+            shown = place.relative_to(here) if place.is_relative_to(here) else folder
+            _say("into", str(shown) + disk * (verb == "train"))
 
 
 def saes_in_words(module: SAEModule) -> str:

@@ -52,8 +52,9 @@ class CheckConfig:
             )
         data = _arguments(settings.get("data"))
         callbacks = (settings.get("trainer") or {}).get("callbacks")
+        named = {key.rpartition("/")[2]: where for key, where in panel["references"].items()}  # after the part
         return cls(
-            panel["references"],
+            named,
             panel.get("controls") or {},
             panel.get("draws"),
             panel.get("control_samples"),

@@ -4,7 +4,7 @@ With nothing to train `sae validate` runs it, with a training budget `sae fit`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sae_lightning import controls
 from sae_lightning.checking.remake import Remake
 from sae_lightning.controls import Control
 from sae_lightning.error_messages import did_you_mean
+from sae_lightning.saes import SparseAutoencoder
 
 PUBLISHED = "published"
 """Name of the reference where one SAE is checked."""
@@ -34,7 +35,31 @@ CONTROLS: dict[str, dict[str, Any]] = {
     "principal_components": {"class_path": "PrincipalComponents"},
     "raw_dimensions": {"class_path": "RawDimensions"},
 }
-"""Controls of a check by name, in the order of tables."""
+"""Controls of SAEs by name, in the order of tables."""
+TRANSCODER_CONTROLS: dict[str, dict[str, Any]] = {
+    "best_linear_map": {"class_path": "BestLinearMap", "init_args": {"rank": "full"}},
+    "linear_map_of_rank_l0": {"class_path": "BestLinearMap", "init_args": {"rank": "l0"}},
+    "skip_path_alone": {"class_path": "SkipPathAlone"},
+    "random_encoder": {"class_path": "RandomEncoder", "init_args": {"directions": "isotropic"}},
+    "random_encoder_covariance": {"class_path": "RandomEncoder", "init_args": {"directions": "covariance"}},
+    "own_encoder_covariance": {"class_path": "RandomEncoder", "init_args": {"directions": "own_directions"}},
+    "random_decoder_regressed": {
+        "class_path": "RandomDecoder",
+        "init_args": {"directions": "covariance", "codes": "regressed"},
+    },
+    "own_rows_regressed": {
+        "class_path": "RandomDecoder",
+        "init_args": {"directions": "own_rows", "codes": "regressed"},
+    },
+    "permuted_decoder": {"class_path": "PermutedDecoder"},
+    "rotated_decoder": {"class_path": "RotatedDecoder"},
+    "target_pursuit": {
+        "class_path": "RandomDecoder",
+        "init_args": {"directions": "covariance", "codes": "target_pursuit"},
+    },
+}
+"""Controls of transcoders by name."""
+_OF_A_SKIP_PATH = "skip_path_alone"
 _WIDTH = 120
 _POLICIES: dict[str, dict[str, Any]] = {
     "trained": {"class_path": "NoFreeze"},
@@ -44,19 +69,38 @@ _POLICIES: dict[str, dict[str, Any]] = {
 }
 
 
-def controls_named(names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """Return controls by name, all of them where none are named.
+def check_control_names(names: Sequence[str] | None) -> None:
+    """Check the names of controls before it is known what they are of.
 
     Raises:
         ValueError: if there is none of a name.
     """
+    known = {**CONTROLS, **TRANSCODER_CONTROLS}
+    for name in names or ():
+        if name not in known:
+            raise ValueError(f"--controls {name}: expected some of {', '.join(known)}{did_you_mean(name, known)}")
+
+
+def controls_named(names: Sequence[str] | None, saes: Collection[SparseAutoencoder]) -> dict[str, dict[str, Any]]:
+    """Return controls of SAEs, or of transcoders, by name; where none are named all that they can have.
+
+    Args:
+        names: that the user gave.
+        saes: of one kind.
+
+    Raises:
+        ValueError: if there is no such control of this kind.
+    """
+    are_transcoders = any(sae.is_transcoder for sae in saes)
+    known = TRANSCODER_CONTROLS if are_transcoders else CONTROLS
     if names is None:
-        return dict(CONTROLS)
+        have_skip = all(sae.skip for sae in saes)
+        return {name: known[name] for name in known if have_skip or name != _OF_A_SKIP_PATH}
     for name in names:
-        if name not in CONTROLS:
-            hint = did_you_mean(name, CONTROLS)
-            raise ValueError(f"--controls {name}: expected some of {', '.join(CONTROLS)}{hint}")
-    return {name: CONTROLS[name] for name in CONTROLS if name in names}
+        if name not in known:
+            of, these = ("SAEs", "a transcoder") if are_transcoders else ("transcoders", "an SAE")
+            raise ValueError(f"--controls {name}: is of {of}, and this is {these}: expected some of {', '.join(known)}")
+    return {name: known[name] for name in known if name in names}
 
 
 def new_control(settings: Mapping[str, Any]) -> Control:
@@ -68,7 +112,7 @@ def new_control(settings: Mapping[str, Any]) -> Control:
     name = str(settings.get("class_path")).rpartition(".")[2]
     kind = getattr(controls, name, None)
     if not (isinstance(kind, type) and issubclass(kind, Control)):
-        known = sorted({own["class_path"] for own in CONTROLS.values()})
+        known = sorted({own["class_path"] for own in (*CONTROLS.values(), *TRANSCODER_CONTROLS.values())})
         raise ValueError(f"controls: {settings.get('class_path')}: expected one of {', '.join(known)}")
     control: Control = kind(**(settings.get("init_args") or {}))
     return control
@@ -131,11 +175,12 @@ def configuration(
     control_samples: int,
     remake: Remake | None = None,
     seeds: Sequence[int] = (0,),
+    targets: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the configuration of a check, plain values.
 
     Args:
-        references: where each SAE is read from, by name.
+        references: where each SAE is read from, by name; transcoders by the part that they read and their name.
         data: section `data`, with the null data that are measured on.
         evaluators: beside the default ones.
         named_controls: controls by name.
@@ -143,8 +188,10 @@ def configuration(
         control_samples: activations that controls are made from.
         remake: what is trained beside the one reference; None trains nothing.
         seeds: of what is trained.
+        targets: of transcoders, the part at which they answer by that which they read.
     """
     arguments: dict[str, Any] = {
+        **({"targets": dict(targets)} if targets else {}),
         "references": dict(references),
         "controls": dict(named_controls),
         "draws": draws,

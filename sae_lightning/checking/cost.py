@@ -13,11 +13,12 @@ from sae_lightning.controls import Control
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.moving_line import in_bytes
 from sae_lightning.saes import SparseAutoencoder
+from sae_lightning.sources.replacing import edited_outputs
 
 _ROWS, _GATHERED = 1024, 65_536
 _FLOAT = 4
 _TENSORS = 3
-"""Of the size of the encoder, in an SAE: encoder, decoder and the start of the decoder."""
+"""Of one size in an SAE: encoder, decoder and the start of the decoder; a transcoder has the start of its encoder."""
 _LEAST_SAMPLES = 8192
 _SHARE_OF_MEMORY = 0.85
 _BACKWARD = 3.0
@@ -150,11 +151,11 @@ def fitted(sizes: Sizes, machine: Machine) -> tuple[Sizes, list[str]]:
 def summary(sizes: Sizes, cost: Estimate, machine: Machine, where: str) -> str:
     """Return the three lines that a user reads before it starts."""
     beside = f"{sizes.n_controls} controls from {sizes.control_samples:,} activations"
-    trained = f", {sizes.trained} SAEs trained on {sizes.train_tokens:,} tokens" if sizes.trained else ""
-    n = len(sizes.saes)
+    n, noun = len(sizes.saes), "transcoder" if sizes.saes[0][0].is_transcoder else "SAE"
+    trained = f", {sizes.trained} {noun}s trained on {sizes.train_tokens:,} tokens" if sizes.trained else ""
     return "\n".join(
         [
-            f"time    about {duration(cost.seconds)}: {n} SAE{'s' * (n > 1)} and {beside}{trained}, measured on "
+            f"time    about {duration(cost.seconds)}: {n} {noun}{'s' * (n > 1)} and {beside}{trained}, measured on "
             f"{sizes.n_tokens:,}",
             f"memory  about {in_bytes(cost.memory)} of {in_bytes(machine.memory)} that are free",
             f"disk    about {in_bytes(cost.disk)} in {where}",
@@ -174,12 +175,13 @@ def duration(seconds: float) -> str:
 
 
 @torch.no_grad()
-def measure(datamodule: ActivationDataModule, sae: SparseAutoencoder) -> Machine:
+def measure(datamodule: ActivationDataModule, sae: SparseAutoencoder, part: str = "") -> Machine:
     """Run one batch of the model, one product of the encoder and one gather from the decoder.
 
     Args:
         datamodule: of the check, its model on the device where it will run.
         sae: the largest one, on the same device.
+        part: of the activations that is edited; empty where there is one.
     """
     inputs = next(iter(datamodule.validation_inputs()), None)
     capture = replaced = 0.0
@@ -188,12 +190,12 @@ def measure(datamodule: ActivationDataModule, sae: SparseAutoencoder) -> Machine
         n_tokens = max(1, int(valid.sum()))
         capture = _seconds(lambda: datamodule.source.capture(inputs)) / n_tokens
         if datamodule.source.is_language_model:
-            replaced = _seconds(lambda: datamodule.source.replace(inputs, _unchanged)) / n_tokens
+            replaced = _seconds(lambda: edited_outputs(datamodule.source, inputs, _unchanged, part)) / n_tokens
     device = sae.W_dec.device
     x = torch.randn(_ROWS, sae.d_in, device=device)
-    rows = torch.randint(sae.d_sae, (_GATHERED // sae.d_in + 1,), device=device)
+    rows = torch.randint(sae.d_sae, (_GATHERED // sae.d_out + 1,), device=device)
     flops = _ROWS * _encoding(sae) / _seconds(lambda: sae.encode(x))
-    gathered = len(rows) * sae.d_in * _FLOAT / _seconds(lambda: sae.W_dec.index_select(0, rows))
+    gathered = len(rows) * sae.d_out * _FLOAT / _seconds(lambda: sae.W_dec.index_select(0, rows))
     return Machine(capture, replaced, flops, gathered, free_memory(device))
 
 
@@ -241,6 +243,8 @@ def _wait() -> None:
 
 
 def _bytes_of(sae: SparseAutoencoder) -> float:
+    if sae.is_transcoder:
+        return float(2 * (sae.d_in + sae.d_out) * sae.d_sae * _FLOAT)
     return float(_TENSORS * sae.d_in * sae.d_sae * _FLOAT)
 
 
@@ -254,7 +258,9 @@ def _memory(sizes: Sizes) -> float:
     )
     # Gradients and both moments of Adam, for encoder and decoder.
     trained = sizes.trained * max(_bytes_of(sae) for sae, _ in sizes.saes) * (1 + 3 * 2 / _TENSORS)
-    samples = 2 * sizes.control_samples * sizes.saes[0][0].d_in * _FLOAT
+    first, _ = sizes.saes[0]
+    width = first.d_in + first.d_out if first.is_transcoder else first.d_in
+    samples = 2 * sizes.control_samples * width * _FLOAT
     return own + controls + trained + samples + 2 * sizes.model_bytes
 
 

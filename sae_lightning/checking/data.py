@@ -13,6 +13,13 @@ from typing import Any
 import yaml
 
 from sae_lightning import datamodules
+from sae_lightning.checking.ends import (
+    hooks_in_data,
+    hooks_in_model,
+    redrawn_modules,
+    refuse_one_side,
+    refuse_other_cache,
+)
 from sae_lightning.class_paths import current_class_paths
 from sae_lightning.datamodules.activation_files import read_rows
 from sae_lightning.datamodules.cache.manifest import read_manifest
@@ -20,6 +27,7 @@ from sae_lightning.datamodules.cache.storage import Folder
 from sae_lightning.datamodules.row_files import RowFiles
 from sae_lightning.datamodules.row_split import HELDOUT_FRACTION
 from sae_lightning.inspection.hook_names import name_in_model, place_of
+from sae_lightning.members import SOURCE, TARGET
 from sae_lightning.runs.run import run_of_sae
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.stated import stated_of
@@ -45,6 +53,7 @@ class DataRequest:
         model: folder, or name on the hub.
         hook: submodule that the SAEs read.
         hook_input: they read its input.
+        target: submodule at which transcoders answer.
         text: files or folders.
         config: configuration of a run, for its data.
         cache: folder of activations that `sae cache` wrote.
@@ -60,6 +69,7 @@ class DataRequest:
     model: str | None = None
     hook: str | None = None
     hook_input: bool = False
+    target: str | None = None
     text: Sequence[str] = ()
     config: Path | None = None
     cache: str | None = None
@@ -84,12 +94,13 @@ def data_section(request: DataRequest, sae: SparseAutoencoder, where: str, train
     Raises:
         ValueError: if something is missing, by its name, or what is said does not go together.
     """
+    refuse_one_side(sae, where, request.target, request.activations, request.hook_input)
     if request.activations:
         return _sized(_of_files(request, sae, where, trains), request, trains)
     if request.cache:
         return _sized(_cached(request, sae, where), request, trains)
     known = _of_config(request.config) if request.config else _of_own_run(sae, where)
-    section = _changed(known, request) if known else _of_model(request, sae, where, trains)
+    section = _changed(known, request, sae, where) if known else _of_model(request, sae, where, trains)
     return _sized(section, request, trains)
 
 
@@ -103,20 +114,23 @@ def rows_of(section: Mapping[str, Any]) -> tuple[int, int] | None:
     return len(split.train), len(split.heldout)
 
 
-def nulls_of(names: Sequence[str], section: Mapping[str, Any], d_in: int) -> dict[str, Any]:
-    """Return argument `nulls` of a datamodule; empty where it has none."""
+def nulls_of(names: Sequence[str], section: Mapping[str, Any], sae: SparseAutoencoder) -> dict[str, Any]:
+    """Return argument `nulls` of a datamodule; empty where it has none. Those of a transcoder are of both its sides."""
     kind = getattr(datamodules, str(section["class_path"]).rpartition(".")[2], None)
     if kind is None or "nulls" not in inspect.signature(kind).parameters:
         return {}
+    arguments = section["init_args"]
     classes: dict[str, dict[str, Any]] = {
         "gaussian": {"class_path": "GaussianMatched"},
-        "shuffled": {"class_path": "ShuffledDimensions"},
-        "reinitialised": {"class_path": "Reinitialised"},
+        "shuffled": {"class_path": "ShuffledHooks" if sae.is_transcoder else "ShuffledDimensions"},
     }
-    if d_in >= _WIDE:
+    if sae.d_in + sae.is_transcoder * sae.d_out >= _WIDE:
         classes["gaussian"]["init_args"] = {"samples_per_dimension": 50}
-    if "model" not in section["init_args"]:
-        classes.pop("reinitialised")
+    if "model" in arguments and "reinitialised" in names:
+        classes["reinitialised"] = {"class_path": "Reinitialised"}
+        if sae.is_transcoder:
+            modules = redrawn_modules(str(arguments["model"]), arguments["hook"])
+            classes["reinitialised"] = {"class_path": "RedrawnModules", "init_args": {"modules": modules}}
     return {name: classes[name] for name in names if name in classes}
 
 
@@ -133,7 +147,9 @@ def refuse_others(saes: Mapping[str, SparseAutoencoder]) -> None:
     stated = stated_of(sae.provenance)
     for where, other in others:
         own = stated_of(other.provenance)
-        pairs = {"d_in": (sae.d_in, other.d_in), "hook": (_place(stated), _place(own))}
+        pairs: dict[str, tuple[Any, Any]] = {"kind": (_kind(sae), _kind(other)), "d_in": (sae.d_in, other.d_in)}
+        pairs |= {"d_out": (sae.d_out, other.d_out), "hook": (_place(stated), _place(own))}
+        pairs["target"] = (_place(stated, "target"), _place(own, "target"))
         pairs["model"] = (_model_name(sae, stated), _model_name(other, own))
         for name, (one, another) in pairs.items():
             if one is not None and another is not None and one != another:
@@ -143,8 +159,12 @@ def refuse_others(saes: Mapping[str, SparseAutoencoder]) -> None:
                 )
 
 
-def _place(stated: Mapping[str, Any]) -> str | None:
-    hook = stated.get("hook")
+def _kind(sae: SparseAutoencoder) -> str:
+    return "transcoder" if sae.is_transcoder else "SAE"
+
+
+def _place(stated: Mapping[str, Any], name: str = "hook") -> str | None:
+    hook = stated.get(name)
     return (place_of(hook) or hook) if isinstance(hook, str) else None
 
 
@@ -184,6 +204,8 @@ def section_of(provenance: Mapping[str, Any]) -> dict[str, Any] | None:
     said = {**data, **{name: activations[name] for name in known if name in activations}}
     arguments = {name: said[name] for name in inspect.signature(kind).parameters if name in said}
     restored = {name: _restored(value) for name, value in arguments.items() if name != "nulls"}
+    if target := provenance.get("target"):
+        restored["hook"] = {SOURCE: activations["hook"], TARGET: target["hook"]}
     return {"class_path": str(data["class"]), "init_args": restored} if _is_whole(restored) else None
 
 
@@ -207,11 +229,14 @@ def _section(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"class_path": str(current["class_path"]), "init_args": dict(current.get("init_args") or {})}
 
 
-def _changed(section: dict[str, Any], request: DataRequest) -> dict[str, Any]:
+def _changed(section: dict[str, Any], request: DataRequest, sae: SparseAutoencoder, where: str) -> dict[str, Any]:
     """Put what the user says in place of what the run says."""
+    hook: Any = request.hook
+    if sae.is_transcoder and section["init_args"].get("d_answer") is None:  # synthetic data have no hooks
+        hook = hooks_in_data(section["init_args"].get("hook"), request.hook, request.target, sae, where)
     given = {
         "model": request.model,
-        "hook": request.hook,
+        "hook": hook,
         "hook_input": request.hook_input or None,
         "text": _files(request.text, 2) if request.text else None,
         "context_length": request.context_length,
@@ -240,12 +265,18 @@ def _of_model(request: DataRequest, sae: SparseAutoencoder, where: str, trains: 
     missing = [] if model else ["--model, the language model that it reads"]
     if not request.hook and not stated.get("hook"):
         missing.append("--hook, the submodule that it reads (sae hooks MODEL lists them)")
+    if sae.is_transcoder and not request.target and not stated.get("target"):
+        missing.append("--target, the submodule at which it answers")
     if not request.text:
         said = f"; its file says it was trained on {stated['dataset']}" if stated.get("dataset") else ""
         missing.append(f"--text, files or folders of text such as it was trained on{said}")
     if missing:
         raise ValueError(f"{where} does not state all that a check needs; give {', and '.join(missing)}")
-    hook, is_input = (request.hook, request.hook_input) if request.hook else _hook(str(model), stated, where)
+    hook: Any
+    if sae.is_transcoder:
+        hook, is_input = hooks_in_model(str(model), request.hook, request.target, stated, where), False
+    else:
+        hook, is_input = (request.hook, request.hook_input) if request.hook else _hook(str(model), stated, where)
     length = request.context_length or min(int(stated.get("context_length") or _DEFAULT_CONTEXT), LONGEST_CONTEXT)
     begins = stated.get("prepend_bos", True) if request.bos_in_every_row is None else request.bos_in_every_row
     arguments = {
@@ -283,6 +314,10 @@ def _cached(request: DataRequest, sae: SparseAutoencoder, where: str) -> dict[st
     """Return the activations of a cache as data; they have a model, hook and text already."""
     if given := _said_of_a_model(request):
         raise ValueError(f"--cache {request.cache} has its own model, hook and text: leave out {', '.join(given)}")
+    section = {"class_path": "CachedActivations", "init_args": {"path": str(request.cache)}}
+    if sae.is_transcoder:
+        refuse_other_cache(str(request.cache), sae, where)
+        return section
     manifest = read_manifest(Folder(str(request.cache)))
     if manifest["d_in"] != sae.d_in:
         raise ValueError(
@@ -296,7 +331,7 @@ def _cached(request: DataRequest, sae: SparseAutoencoder, where: str) -> dict[st
             f"--cache {request.cache} has activations at {hook}, the {places[1]}, and {where} states the hook "
             f"{stated['hook']}, the {places[0]}: give a cache of that hook"
         )
-    return {"class_path": "CachedActivations", "init_args": {"path": str(request.cache)}}
+    return section
 
 
 def _of_files(request: DataRequest, sae: SparseAutoencoder, where: str, trains: bool) -> dict[str, Any]:
@@ -329,6 +364,7 @@ def _said_of_a_model(request: DataRequest) -> list[str]:
         "model": request.model,
         "hook": request.hook,
         "hook_input": request.hook_input,
+        "target": request.target,
         "text": request.text,
         "config": request.config,
         "context_length": request.context_length,

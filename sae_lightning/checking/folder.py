@@ -110,13 +110,17 @@ class CheckFolder:
 
 
 def _exported(panel: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the folders of the SAEs that a finished run has written."""
-    references = list(panel["references"])
-    yield from (f"{name}/0" for name in references)
-    for name in panel["controls"]:
-        yield from (f"{name}/0" if len(references) == 1 else f"{reference}_{name}/0" for reference in references)
+    """Yield the folders of the SAEs that a finished run has written; those that read nulls are written once."""
+    first: dict[str, str] = {}
+    for key in panel["references"]:
+        part, _, name = key.rpartition("/")
+        first.setdefault(name, f"{part}/" if part else "")
+    yield from (f"{part}{name}/0" for name, part in first.items())
+    for control in panel["controls"]:
+        for name, part in first.items():
+            yield f"{part}{control}/0" if len(first) == 1 else f"{part}{name}_{control}/0"
     for policy in panel["policies"]:
-        yield from (f"{policy}/{seed}" for seed in panel["seeds"])
+        yield from (f"{part}{policy}/{seed}" for part in dict.fromkeys(first.values()) for seed in panel["seeds"])
 
 
 def folder_name(text: str) -> str:

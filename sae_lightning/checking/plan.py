@@ -50,6 +50,7 @@ class Plan:
         max_norm_ratio: above which activations are left out; None keeps all.
         remake: what is trained beside the one SAE; None trains nothing.
         notes: what was left out or made smaller, and why.
+        part: of the activations that the SAEs read: empty where there is one, of transcoders the source.
     """
 
     saes: tuple[CheckedSAE, ...]
@@ -62,6 +63,7 @@ class Plan:
     max_norm_ratio: float | None
     remake: Remake | None = None
     notes: tuple[str, ...] = field(default=())
+    part: str = ""
 
     @property
     def panel(self) -> Mapping[str, Any]:

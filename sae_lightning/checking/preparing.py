@@ -11,11 +11,13 @@ from sae_lightning.checking import cost
 from sae_lightning.checking.budget import Budget
 from sae_lightning.checking.configuration import as_yaml, configuration, new_control, quick_evaluators
 from sae_lightning.checking.data import N_BATCHES, NULLS, DataRequest, data_section, nulls_of, rows_of
+from sae_lightning.checking.ends import ends_of, targets_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake
 from sae_lightning.checking.text_hash import text_of
 from sae_lightning.checking.training import POLICIES, Training, begun_training, training_of
 from sae_lightning.controls import Control
+from sae_lightning.controls.base import width_in_words
 from sae_lightning.datamodules import ActivationDataModule, ActivationFiles
 from sae_lightning.datamodules.from_settings import make_datamodule
 from sae_lightning.datamodules.row_files import RowFiles
@@ -62,13 +64,13 @@ class CheckRequest:
     seeds: Sequence[int] = (0, 1, 2)
     assumed: Mapping[str, Any] = field(default_factory=dict)
 
-    def nulls_on(self, section: Mapping[str, Any], d_in: int) -> dict[str, Any]:
+    def nulls_on(self, section: Mapping[str, Any], sae: SparseAutoencoder) -> dict[str, Any]:
         """Return argument `nulls` of these data; none where SAEs are trained, which would be on null data, too."""
         if self.budget.trains:
             return {}
         if isinstance(self.nulls, Mapping):
             return dict(self.nulls)
-        return nulls_of(self.nulls, section, d_in)
+        return nulls_of(self.nulls, section, sae)
 
 
 def fitted_to_rows(request: CheckRequest, saes: Mapping[str, SparseAutoencoder]) -> CheckRequest:
@@ -96,6 +98,7 @@ class _Measured:
     section: Mapping[str, Any]
     datamodule: ActivationDataModule
     inspections: Mapping[str, Inspection]
+    ends: tuple[str, str] | None
 
 
 def settings_of(
@@ -112,10 +115,12 @@ def settings_of(
     (where, sae), *_ = saes.items()
     section = data_section(request.data, sae, where, request.budget.trains)
     section["init_args"] |= _training_sizes(section, remake) if remake is not None else {}
-    if nulls := request.nulls_on(section, sae.d_in):
+    if nulls := request.nulls_on(section, sae):
         section["init_args"]["nulls"] = nulls
+    references = {request.names[place]: _readable(place, own, request.assumed) for place, own in saes.items()}
+    targets = targets_of(ends, list(nulls)) if (ends := ends_of(section, sae)) is not None else {}
     return configuration(
-        {request.names[place]: _readable(place, own, request.assumed) for place, own in saes.items()},
+        {f"{part}/{name}": place for part in targets for name, place in references.items()} or references,
         section,
         quick_evaluators(section) if request.evaluators is None else request.evaluators,
         request.controls,
@@ -123,6 +128,7 @@ def settings_of(
         request.control_samples,
         remake,
         request.seeds,
+        targets,
     )
 
 
@@ -151,7 +157,8 @@ def plan_of(
         CheckedSAE(request.names[place], place, sae, request.assumed, measured.inspections[place])
         for place, sae in saes.items()
     )
-    machine = cost.measure(measured.datamodule, max(saes.values(), key=lambda sae: sae.d_sae))
+    target = measured.ends[1] if measured.ends is not None else ""
+    machine = cost.measure(measured.datamodule, max(saes.values(), key=lambda sae: sae.d_sae), target)
     controls, notes = _possible(request.controls, checked)
     request = replace(request, controls={name: request.controls[name] for name in controls})
     sizes = _sizes(request, checked, measured, controls)
@@ -177,12 +184,19 @@ def plan_of(
         request.budget,
         request.command,
         text_of(datamodule, request.data.n_tokens),
-        datamodule.describe_activations()[""],
+        _described(datamodule, measured.ends),
         datamodule.describe(),
         datamodule.massive.max_norm_ratio if datamodule.massive is not None else None,
         remake,
         tuple(notes),
+        measured.ends[0] if measured.ends is not None else "",
     )
+
+
+def _described(datamodule: ActivationDataModule, ends: tuple[str, str] | None) -> dict[str, Any]:
+    """Return what decides the activations, of a transcoder those that it reads and the hook at which it answers."""
+    own = datamodule.describe_activations()
+    return own[""] if ends is None else own[ends[0]] | {"target": own[ends[1]].get("hook")}
 
 
 def _notes_on_rows(datamodule: ActivationDataModule, tokens: int | None) -> list[str]:
@@ -235,22 +249,34 @@ def _measured(request: CheckRequest, saes: Mapping[str, SparseAutoencoder], say:
     datamodule = _datamodule(section)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     datamodule.source.to(device)
+    ends = ends_of(section, sae)
     inspections = {}
     for where, one in saes.items():
-        if datamodule.d_in != one.d_in:
-            raise ValueError(
-                f"{where} has d_in={one.d_in}, and the activations at its hook have {datamodule.d_in}: give the model "
-                "and hook that it was trained on"
-            )
+        _check_widths(one, where, datamodule, ends)
         if "imported" not in one.provenance:
-            datamodule.refuse_sae_of_others(one, where)
+            datamodule.refuse_sae_of_others(one, where, *(ends or ()))
         one.to(device)
-        hook = section["init_args"].get("hook")
-        hooks = (hook,) if isinstance(hook, str) else ()
-        inspections[where] = inspect_on_model(one, where, datamodule, hooks, _at_hook(section, device))
+        inspections[where] = inspect_on_model(one, where, datamodule, _hooks_of(section), _at_hooks(section, device))
         for sentence in inspections[where].verdict():
             say(f"{where}: {sentence}")
-    return _Measured(section, datamodule, inspections)
+    return _Measured(section, datamodule, inspections, ends)
+
+
+def _check_widths(
+    sae: SparseAutoencoder, where: str, datamodule: ActivationDataModule, ends: tuple[str, str] | None
+) -> None:
+    """Refuse activations of other widths than an SAE, or either side of a transcoder, has."""
+    sides = [("d_in", sae.d_in, "its hook", datamodule.d_in)]
+    if ends is not None:
+        widths, hooks = datamodule.widths, ("its source", "its target")
+        own = zip(("d_in", "d_out"), (sae.d_in, sae.d_out), hooks, ends, strict=True)
+        sides = [(name, width, hook, widths[end]) for name, width, hook, end in own]
+    for name, width, hook, here in sides:
+        if here != width:
+            raise ValueError(
+                f"{where} has {name}={width}, and the activations at {hook} have {here}: give the model and hook that "
+                "it was trained on"
+            )
 
 
 def _datamodule(section: Mapping[str, Any], **arguments: Any) -> ActivationDataModule:  # noqa: ANN401
@@ -261,17 +287,25 @@ def _datamodule(section: Mapping[str, Any], **arguments: Any) -> ActivationDataM
     return datamodule
 
 
-def _at_hook(section: Mapping[str, Any], device: torch.device) -> Callable[[str], ActivationDataModule] | None:
-    """Return what makes the same data at another hook; None where they have none."""
-    if not isinstance(section["init_args"].get("hook"), str):
+def _hooks_of(section: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the hook of the data, or both; empty where they have none."""
+    hook = section["init_args"].get("hook")
+    return (hook,) if isinstance(hook, str) else tuple(hook.values()) if isinstance(hook, Mapping) else ()
+
+
+def _at_hooks(section: Mapping[str, Any], device: torch.device) -> Callable[..., ActivationDataModule] | None:
+    """Return what makes the same data at another hook, or two; None where they have none."""
+    if not _hooks_of(section):
         return None
 
-    def other(hook: str) -> ActivationDataModule:
+    def others(*hooks: str) -> ActivationDataModule:
+        known = section["init_args"]["hook"]
+        hook = dict(zip(known, hooks, strict=True)) if isinstance(known, Mapping) else hooks[0]
         datamodule = _datamodule(section, hook=hook)
         datamodule.source.to(device)
         return datamodule
 
-    return other
+    return others
 
 
 def _sizes(
@@ -283,7 +317,7 @@ def _sizes(
         request.draws,
         request.control_samples,
         request.data.n_tokens,
-        len(request.nulls_on(measured.section, measured.datamodule.d_in)),
+        len(request.nulls_on(measured.section, checked[0].sae)),
         cost.model_bytes(measured.datamodule.source),
         POLICIES * len(request.seeds) if request.budget.trains else 0,
     )
@@ -310,7 +344,7 @@ def _why_not(control: Control, one: CheckedSAE) -> str | None:
     """Return why there is no such control of an SAE; None where there is one."""
     most = control.most_l0(one.sae)
     if one.l0 > most:  # in words without the class, which several controls have in common
-        return f"of which at most {most} latents can be active, since d_in={one.sae.d_in}, and l0 is {one.l0:.4g}"
+        return f"of which at most {most} latents can be active, since {width_in_words(one.sae)}, and l0 is {one.l0:.4g}"
     try:
         control.check(one.sae, one.l0)
     except ValueError as error:

@@ -107,7 +107,11 @@ def remake_of(sae: SparseAutoencoder, l0: float, tokens: int) -> Remake:
 def _computed(sae: SparseAutoencoder) -> dict[str, Any]:
     """Return the arguments that decide what an SAE of this kind computes."""
     settings = sae.settings()
-    kept = {name: settings[name] for name in ("apply_b_dec_to_input", "input_norm", "unit_norm_decoder")}
+    kept: dict[str, Any] = {name: settings[name] for name in ("input_norm", "unit_norm_decoder")}
+    if not sae.is_transcoder:  # whose b_dec lies in another space than what it reads
+        kept["apply_b_dec_to_input"] = settings["apply_b_dec_to_input"]
+    if sae.skip:
+        kept["skip"] = True
     if "group_fractions" in settings:
         kept["group_fractions"] = list(settings["group_fractions"])
     return {**kept, "scale_input": sae.input_norm is None}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sae_lightning.callbacks.run_config import describe_start
+from sae_lightning.checking.configuration import new_control
 from sae_lightning.checking.limits import limits_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.words import questions_of
@@ -20,6 +21,8 @@ from sae_lightning.verdict import Comparison, decide
 from sae_lightning.verdict.files import verdict_as_json
 
 _NULL_METRICS = ("l0", "explained_variance")
+_OF_WHAT_IS_ANSWERED, _OF_TARGET = ("explained_variance",), " of the target"
+"""Metrics whose labels say of a transcoder whose variance it is."""
 
 
 def check_as_json(plan: Plan, run: Run, seconds: float) -> dict[str, Any]:
@@ -75,6 +78,7 @@ def _data(plan: Plan) -> dict[str, Any]:
         "weights": own.get("weights"),
         "hook": own.get("hook"),
         "hook_input": own.get("hook_input"),
+        **({"target": own["target"]} if "target" in own else {}),
         "dtype": arguments.get("dtype"),
         "text": dict(plan.text),
         "context_length": said.get("context_length"),
@@ -88,18 +92,22 @@ def _data(plan: Plan) -> dict[str, Any]:
 def _sae(
     plan: Plan, one: CheckedSAE, measured: Measurements, grouped: Measurements, comparisons: list[Comparison]
 ) -> dict[str, Any]:
-    policy, part = (TRAINED, one.name) if measured.controls else (one.name, "")
+    policy = TRAINED if measured.controls else one.name
+    part = f"{plan.part} {one.name}".strip() if measured.controls else plan.part
     own = [comparison for comparison in comparisons if comparison.tag.part == part] if measured.controls else []
-    metrics = _metrics(grouped, part, policy, own)
-    controls = _controls(grouped, part, measured)
+    metrics = _metrics(grouped, part, policy, own, plan)
+    controls = _controls(grouped, part, measured, plan)
     inspection = one.inspection
     return {
         "name": one.name,
         "where": one.where,
         "fingerprint": fingerprint(tensors_to_save(one.sae)),
         "format": inspection.imported.get("format", "sae_lightning"),
+        "kind": "transcoder" if one.sae.is_transcoder else "SAE",
         "variant": type(one.sae).__name__,
+        "skip": one.sae.skip,
         "d_in": one.sae.d_in,
+        "d_out": one.sae.d_out,
         "d_sae": one.sae.d_sae,
         "stated": dict(inspection.stated),
         "assumed": dict(one.assumed),
@@ -108,14 +116,16 @@ def _sae(
         "l0": grouped.values.get(Tag("l0", part), {}).get(Member(policy, 0, part)),
         "metrics": metrics,
         "controls": controls,
-        "null_data": _null_data(measured, one.name),
+        "null_data": _null_data(measured, one.name, plan.part),
         "questions": questions_of(metrics),
         "limits": limits_of(plan, one, controls),
         "remake": _remake(plan, grouped, comparisons),
     }
 
 
-def _metrics(grouped: Measurements, part: str, policy: str, comparisons: list[Comparison]) -> dict[str, dict[str, Any]]:
+def _metrics(
+    grouped: Measurements, part: str, policy: str, comparisons: list[Comparison], plan: Plan
+) -> dict[str, dict[str, Any]]:
     metrics: dict[str, dict[str, Any]] = {}
     for tag, members in grouped.values.items():
         if tag.part != part or Member(policy, 0, part) not in members:
@@ -124,7 +134,7 @@ def _metrics(grouped: Measurements, part: str, policy: str, comparisons: list[Co
         against = {one.baseline: one for one in comparisons if one.tag == tag}
         margins = [one.margin for one in against.values()]
         metrics[tag.metric] = {
-            "label": metric.label,
+            "label": metric.label + _OF_TARGET * (bool(plan.part) and metric.name in _OF_WHAT_IS_ANSWERED),
             "question": metric.question.text,
             "question_name": metric.question.name,
             "better": metric.better,
@@ -132,12 +142,12 @@ def _metrics(grouped: Measurements, part: str, policy: str, comparisons: list[Co
             "floor": grouped.floor(tag, policy),
             "margin": margins[0] if margins else None,
             "is_headline": metric.is_headline,
-            "controls": {name: _against(grouped, tag, one) for name, one in against.items()},
+            "controls": {name: _against(grouped, tag, one, plan) for name, one in against.items()},
         }
     return metrics
 
 
-def _against(grouped: Measurements, tag: Tag, comparison: Comparison) -> dict[str, Any]:
+def _against(grouped: Measurements, tag: Tag, comparison: Comparison, plan: Plan) -> dict[str, Any]:
     draws = grouped.by_policy(tag)[comparison.baseline]
     difference = comparison.difference
     return {
@@ -151,11 +161,18 @@ def _against(grouped: Measurements, tag: Tag, comparison: Comparison) -> dict[st
         "share_above_floor": comparison.share,
         "n_items": comparison.n_items,
         "notes": comparison.notes,
+        **({"is_bound": True} if _is_bound(plan, comparison.baseline) else {}),
     }
 
 
-def _controls(grouped: Measurements, part: str, measured: Measurements) -> dict[str, dict[str, Any]]:
-    """Return the l0 of each control, and by which share it is off that of the SAE."""
+def _is_bound(plan: Plan, name: str) -> bool:
+    """Return whether a control is shown what a transcoder is to answer with."""
+    settings = plan.panel["controls"].get(name)
+    return settings is not None and new_control(settings).reads_target(plan.saes[0].sae)
+
+
+def _controls(grouped: Measurements, part: str, measured: Measurements, plan: Plan) -> dict[str, dict[str, Any]]:
+    """Return the l0 of each control, and by which share it is off that of the SAE; None of one without latents."""
     if not measured.controls:
         return {}
     by_policy = grouped.by_policy(Tag("l0", part))
@@ -163,27 +180,31 @@ def _controls(grouped: Measurements, part: str, measured: Measurements) -> dict[
     controls = {}
     for name, draws in by_policy.items():
         l0 = statistics.fmean(values) if (values := [value for value in draws.values() if value is not None]) else None
-        off = None if l0 is None or not own else l0 / own - 1
+        settings = plan.panel["controls"].get(name)
+        has_latents = settings is None or new_control(settings).has_latents
+        off = l0 / own - 1 if l0 is not None and own and has_latents else None
         about = {"label": policy_label(name), "controls_for": grouped.controls.get(name, "")}
         controls[name] = {**about, "l0": l0, "l0_off": off}
     return controls
 
 
-def _null_data(measured: Measurements, name: str) -> dict[str, dict[str, float | None]]:
+def _null_data(measured: Measurements, name: str, part: str) -> dict[str, dict[str, float | None]]:
+    """Return what an SAE has on null data by their name; a transcoder reads the null version of its source."""
+    parts = {null: null.removesuffix(f"_{part}") for null in measured.nulls if null.endswith(part)}
     return {
-        null: {
+        name_of_null: {
             metric: measured.values.get(Tag(metric, null), {}).get(Member(name, 0, null)) for metric in _NULL_METRICS
         }
-        for null in measured.nulls
+        for null, name_of_null in parts.items()
     }
 
 
 def _remake(plan: Plan, grouped: Measurements, comparisons: list[Comparison]) -> dict[str, Any] | None:
     if plan.remake is None:
         return None
-    part = REMAKE if grouped.controls else ""
+    part = f"{plan.part} {REMAKE}".strip() if grouped.controls else plan.part
     own = [one for one in comparisons if one.tag.part == part and one.baseline in RANDOM_BASELINES]
-    metrics = _metrics(grouped, part, TRAINED, own)
+    metrics = _metrics(grouped, part, TRAINED, own, plan)
     return {
         **plan.remake.as_json(),
         "l0": {policy: dict(draws) for policy, draws in grouped.by_policy(Tag("l0", part)).items()},

@@ -14,9 +14,10 @@ from typing import Any
 
 from sae_lightning.checking.check_file import CHECK_FILE, read_check
 from sae_lightning.checking.configuration import PUBLISHED
+from sae_lightning.checking.words import noun_of_all
 
 _DATA_SETTINGS = ("n_tokens", "context_length", "bos_in_every_row", "skip_first_positions", "max_norm_ratio")
-_PLACE = ("model", "weights", "hook", "hook_input", "dtype")
+_PLACE = ("model", "weights", "hook", "hook_input", "target", "dtype")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class Board:
     settings: Mapping[str, str]
     rows: Sequence[Row]
     notes: Sequence[str]
+
+    @property
+    def noun(self) -> str:
+        """What its rows are called: transcoder, or SAE."""
+        return noun_of_all(row.sae for row in self.rows)
 
     @property
     def questions(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sae_lightning.checking.scoreboard import Board, Row, short_hash
+from sae_lightning.checking.words import place_in_words, variant_in_words
 from sae_lightning.figures.chart import Table
 from sae_lightning.tables import number_format
 from sae_lightning.verdict.statistics import LEVEL
@@ -28,16 +29,18 @@ _BUDGETS = {
 
 def tables(board: Board) -> Iterator[Table]:
     """Yield the words on each question, then for each headline metric the values and the cells of the controls."""
-    yield Table("Does each SAE beat its controls?", ["SAE", *_DESCRIBED, *board.questions], list(_word_rows(board)))
+    noun = board.noun
+    head = [noun, *_DESCRIBED, *board.questions]
+    yield Table(f"Does each {noun} beat its controls?", head, list(_word_rows(board)))
     for metric, label in board.metrics.items():
         controls = board.controls(metric)
         rows = [row for row in board.rows if metric in row.metrics]
         show = number_format(_values(rows, metric))
         cells = [[row.name, *_cells(row.metrics[metric], controls, show)] for row in rows]
-        yield Table(f"{label} ({metric})", ["SAE", "value", "floor", *controls.values()], cells)
+        yield Table(f"{label} ({metric})", [noun, "value", "floor", *controls.values()], cells)
     if remade := [row for row in board.rows if row.remake]:
         cells = [[row.name, *(row.remake_words.get(name, NOTHING) for name in board.questions)] for row in remade]
-        yield Table("Does a re-make of each beat its trained twins?", ["SAE", *board.questions], cells)
+        yield Table("Does a re-make of each beat its trained twins?", [noun, *board.questions], cells)
 
 
 def notes(board: Board) -> list[str]:
@@ -120,7 +123,8 @@ def _word_rows(board: Board) -> Iterator[list[str]]:
 
 def _described(row: Row) -> dict[str, Any]:
     data = row.check["data"]
-    return {name: row.sae[name] if name in row.sae else data[name] for name in _DESCRIBED}
+    known = {name: row.sae[name] if name in row.sae else data[name] for name in _DESCRIBED}
+    return known | {"variant": variant_in_words(row.sae), "hook": place_in_words(data["hook"], data.get("target"))}
 
 
 def _values(rows: Sequence[Row], metric: str) -> Iterator[float | None]:

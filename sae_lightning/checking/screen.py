@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+from sae_lightning.checking.words import noun_of, variant_in_words
+
 WIDTH = 80
-_GAP, _CORNER = "  ", "SAE minus control"
+_GAP = "  "
 _L0, _LEAST_LABEL, _MOST_COLUMNS = 4, 14, 3
 _WORDS = {"equivalent": "equal", "inactive": "same"}
 
@@ -54,9 +56,11 @@ def control_cells(metrics: Mapping[str, Mapping[str, Any]], name: str) -> list[s
 
 
 def _lines(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[str]:
-    title = f"{sae['variant']} with {sae['d_sae']:,} latents, width {sae['d_in']}, {sae['format']}"
     yield _end_of(sae["where"])
-    yield from _wrapped(title)
+    yield from _wrapped(_title(sae))
+    if noun_of(sae) == "transcoder" and check["data"].get("hook"):
+        yield from _wrapped(f"Reads        {check['data']['hook']}", indent=2)
+        yield from _wrapped(f"Answers at   {check['data'].get('target')}", indent=2)
     yield from _wrapped(f"Read right?  {sae['read_right']}", indent=2)
     yield from _wrapped(f"Scores       {_scores(check, sae)}", indent=2)
     if sae["metrics"] and sae["controls"]:
@@ -72,6 +76,13 @@ def _lines(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[str]:
     yield "What this cannot say"
     for limit in sae["limits"]:
         yield from _wrapped(f"- {limit}", indent=2)
+
+
+def _title(sae: Mapping[str, Any]) -> str:
+    width, has = f"width {sae['d_in']}", " with"
+    if noun_of(sae) == "transcoder":
+        width, has = f"from width {sae['d_in']} to {sae['d_out']}", " and" if sae["skip"] else " with"
+    return f"{variant_in_words(sae)}{has} {sae['d_sae']:,} latents, {width}, {sae['format']}"
 
 
 def _answers(title: str, questions: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -95,15 +106,15 @@ def _tables(sae: Mapping[str, Any]) -> Iterator[str]:
         while len(shown) > 1 and _left(shown) < _LEAST_LABEL:
             shown.pop()
         yield ""
-        yield from _table(sae["controls"], shown)
+        yield from _table(sae["controls"], shown, f"{noun_of(sae)} minus control")
         columns = columns[len(shown) :]
 
 
-def _table(controls: Mapping[str, Mapping[str, Any]], columns: Sequence[_Column]) -> Iterator[str]:
+def _table(controls: Mapping[str, Mapping[str, Any]], columns: Sequence[_Column], corner: str) -> Iterator[str]:
     """Lay out one table; heads and names of controls take several lines where one is too short."""
     longest = max(len(control["label"]) for control in controls.values())
-    width = min(max(longest, len(_CORNER)), max(_left(columns), _LEAST_LABEL))
-    heads = [textwrap.wrap(_CORNER, width), ["l0"], *(textwrap.wrap(one.label, one.width) for one in columns)]
+    width = min(max(longest, len(corner)), max(_left(columns), _LEAST_LABEL))
+    heads = [textwrap.wrap(corner, width), ["l0"], *(textwrap.wrap(one.label, one.width) for one in columns)]
     widths = [width, _L0, *(one.width for one in columns)]
     yield from _row(heads, widths)
     for number, control in enumerate(controls.values()):

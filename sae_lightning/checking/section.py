@@ -5,15 +5,20 @@ from typing import Any
 
 from sae_lightning.checking.check_file import CHECK_FILE, read_check
 from sae_lightning.checking.screen import control_cells, headline_metrics
+from sae_lightning.checking.words import noun_of, noun_of_all
 from sae_lightning.figures.chart import Table
 from sae_lightning.members import policy_title
 from sae_lightning.report.section import Group, Section
 from sae_lightning.runs import Run
 
 _LEAD = (
-    "Each SAE as it was published, beside controls for which nothing was trained, at its number of active latents. "
-    "A cell has the SAE minus the control, half the interval, and a word; the intervals of a metric hold for all "
+    "Each {noun} as it was published, beside controls for which nothing was trained, at its number of active latents. "
+    "A cell has the {noun} minus the control, half the interval, and a word; the intervals of a metric hold for all "
     "controls at once."
+)
+_OF_TRANSCODERS = (
+    " It reads {hook} and answers at {target}. What it explains is the variance of the target, and the loss of the "
+    "model is measured with its answer there."
 )
 
 
@@ -28,7 +33,10 @@ def check_sections(run: Run) -> list[Section]:
         return []
     check = read_check(path)
     groups = [Group(sae["where"], sae["read_right"], tables=list(_tables(check, sae))) for sae in check["saes"]]
-    return [Section("check", "The check", _LEAD, groups)]
+    lead = _LEAD.format(noun=noun_of_all(check["saes"]))
+    if check["data"].get("target"):
+        lead += _OF_TRANSCODERS.format(**check["data"])
+    return [Section("check", "The check", lead, groups)]
 
 
 def _tables(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[Table]:
@@ -37,7 +45,7 @@ def _tables(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[Table]
         yield Table("Does it beat its controls?", ["", "", ""], answers, prose=True)
     if sae["controls"] and metrics:
         head = ["control, and what it controls for", "l0", *(metric["label"] for metric in metrics.values())]
-        own = ["The SAE", _number(sae["l0"]), *(_number(metric["value"]) for metric in metrics.values())]
+        own = [f"The {noun_of(sae)}", _number(sae["l0"]), *(_number(metric["value"]) for metric in metrics.values())]
         rows = [
             [
                 ": ".join(filter(None, (policy_title(name), one["controls_for"]))),
@@ -46,10 +54,10 @@ def _tables(check: Mapping[str, Any], sae: Mapping[str, Any]) -> Iterator[Table]
             ]
             for name, one in sae["controls"].items()
         ]
-        yield Table("The SAE and its controls", head, [own, *rows])
+        yield Table(f"The {noun_of(sae)} and its controls", head, [own, *rows])
     if sae["null_data"]:
         rows = [[name, *(_number(value) for value in values.values())] for name, values in sae["null_data"].items()]
-        yield Table("The same SAE on null data", ["", *_labels(sae)], rows)
+        yield Table(f"The same {noun_of(sae)} on null data", ["", *_labels(sae)], rows)
     if remake := sae["remake"]:
         filled = "; ".join(f"{name} {value}" for name, value in remake["filled_in"].items())
         about = [

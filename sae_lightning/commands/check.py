@@ -9,6 +9,9 @@ Model, hook, context length and beginning token are those that its file states; 
 name. With --activations FILE there is no model: everything but its loss is measured on activations that are there. The
 cost is told before it starts. It prints one screen, and leaves check.json and report.html in a run folder.
 The same command with the same --out goes on where it was interrupted.
+
+A transcoder reads at --hook and answers at --target: its controls are linear maps without latents, random directions to
+read or to write, and its own decoder permuted or rotated.
 """
 
 import json
@@ -54,8 +57,9 @@ def main(args: list[str]) -> None:
     cpu_settings.speed_up_cpu()
     config = CheckConfig.read(settings.config)
     names = _names(settings, config)
-    request = _request(settings, config, names, shlex.join(["sae", *args]))
+    evaluators = _evaluators(settings, config)
     saes = _loaded(settings, list(names))
+    request = _request(settings, config, names, shlex.join(["sae", *args]), evaluators, saes)
     if settings.print_config is not None and not request.budget.trains:
         print(yaml_of(settings_of(request, saes)), end="")
         return
@@ -148,10 +152,10 @@ def _names(settings: Namespace, config: "CheckConfig") -> dict[str, str]:
 
 
 def _loaded(settings: Namespace, places: list[str]) -> "dict[str, SparseAutoencoder]":
-    """Load the SAEs, all of one width, model and hook, by the places that they are from.
+    """Load the SAEs, or transcoders, all of one width, model and hook, by the places that they are from.
 
     Raises:
-        ValueError: if they are not, or one is a transcoder.
+        ValueError: if they are not, or one is a crosscoder.
     """
     from sae_lightning.checking.data import refuse_others
     from sae_lightning.saes import SparseAutoencoder
@@ -159,12 +163,6 @@ def _loaded(settings: Namespace, places: list[str]) -> "dict[str, SparseAutoenco
 
     assumed = assumed_from(settings)
     saes = {place: SparseAutoencoder.load(place, assumed or None) for place in places}
-    if transcoders := [place for place, sae in saes.items() if sae.is_transcoder]:
-        raise ValueError(
-            f"{transcoders[0]} is a transcoder, and the controls of a check are of SAEs: measure it with `sae inspect "
-            "SAE --model MODEL --hook SOURCE --target TARGET --text FILES`; baselines for its size are trained beside "
-            "it by a SanityPanel with targets, as in configs/experiment/transcoder_pocket_lm.yaml"
-        )
     refuse_crosscoders(saes.values(), "sae check")
     refuse_others(saes)
     return saes
@@ -181,15 +179,35 @@ def _folders(settings: Namespace, names: list[str]) -> "list[CheckFolder]":
     return [CheckFolder(first.path.with_name(f"version_{number + i}")) for i in range(len(names))]
 
 
-def _request(settings: Namespace, config: "CheckConfig", names: Mapping[str, str], command: str) -> "CheckRequest":
+def _evaluators(settings: Namespace, config: "CheckConfig") -> Sequence[Mapping[str, Any]] | None:
+    """Return the evaluators that the user names; None for those of a quick check.
+
+    Raises:
+        ValueError: if there are none such, which shows before weights are read.
+    """
+    from sae_lightning.checking.configuration import evaluators_of
+
+    evaluators = evaluators_of(settings.evaluation) if settings.evaluation else config.evaluators
+    _check_evaluators(evaluators or ())
+    return evaluators
+
+
+def _request(
+    settings: Namespace,
+    config: "CheckConfig",
+    names: Mapping[str, str],
+    command: str,
+    evaluators: Sequence[Mapping[str, Any]] | None,
+    saes: "Mapping[str, SparseAutoencoder]",
+) -> "CheckRequest":
     """Return what the options ask for, and where they say nothing the configuration."""
     from sae_lightning.checking.budget import Budget
-    from sae_lightning.checking.configuration import controls_named, evaluators_of, new_control
+    from sae_lightning.checking.configuration import controls_named, new_control
     from sae_lightning.checking.data import NULLS, DataRequest
     from sae_lightning.checking.preparing import CheckRequest
     from sae_lightning.controls.beside import check_draws
 
-    of_data = ("model", "hook", "hook_input", "config", "cache", "activations", "key")
+    of_data = ("model", "hook", "hook_input", "target", "config", "cache", "activations", "key")
     data = DataRequest(
         text=[settings.text] if isinstance(settings.text, str) else settings.text,
         dtype=None if settings.dtype == "auto" else settings.dtype,
@@ -200,11 +218,9 @@ def _request(settings: Namespace, config: "CheckConfig", names: Mapping[str, str
         **{name: settings[name] for name in of_data},
     )
     has_controls = settings.controls is None and config.controls is not None
-    controls = config.controls or {} if has_controls else controls_named(settings.controls)
+    controls = config.controls or {} if has_controls else controls_named(settings.controls, saes.values())
     draws = settings.draws or config.draws or DRAWS
     check_draws(draws, {name: new_control(control) for name, control in controls.items()})
-    evaluators = evaluators_of(settings.evaluation) if settings.evaluation else config.evaluators
-    _check_evaluators(evaluators or ())
     return CheckRequest(
         data,
         Budget.parse(settings.budget),
@@ -254,11 +270,11 @@ def _check(settings: Namespace) -> None:
         ValueError: says what was given and what was expected.
     """
     from sae_lightning.checking.budget import Budget
-    from sae_lightning.checking.configuration import controls_named
+    from sae_lightning.checking.configuration import check_control_names
     from sae_lightning.checking.data import NULLS
 
     Budget.parse(settings.budget)
-    controls_named(settings.controls)
+    check_control_names(settings.controls)
     check_rows(settings)
     for name, least in (("n_tokens", 2), ("control_samples", 2), ("draws", 1), ("latents", 0)):
         if settings[name] is not None:
@@ -285,6 +301,9 @@ def _parser() -> ArgumentParser:
     )
     add_assume(parser)
     add_model_and_text(parser)
+    parser.add_argument(
+        "--target", type=str | None, default=None, help="Submodule at whose output a transcoder answers."
+    )
     parser.add_argument(
         "--cache", type=str | None, default=None, metavar="FOLDER", help="Activations that sae cache wrote, instead."
     )

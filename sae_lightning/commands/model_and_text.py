@@ -9,14 +9,11 @@ from jsonargparse import ArgumentParser, Namespace
 
 from sae_lightning.checks import check_whole
 from sae_lightning.commands.parser import parse
+from sae_lightning.members import SOURCE, TARGET
 
 if TYPE_CHECKING:
     from sae_lightning.datamodules import ActivationDataModule
     from sae_lightning.saes import SparseAutoencoder
-
-
-SOURCE, TARGET = "source", "target"
-"""Names of the two hooks of a transcoder, where a command gives them."""
 
 
 def add_model_and_text(parser: ArgumentParser) -> None:

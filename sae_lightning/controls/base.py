@@ -2,6 +2,9 @@
 
 Each control keeps one thing of an SAE and leaves the others to chance or to a formula, and says what it controls for.
 An SAE that does not beat it owes what it scores to that one thing.
+
+A transcoder has controls, too: what it reads and what it writes are directions of two spaces, and each control says of
+which. Where it has a skip path, that of a control is the best linear map, and its latents explain what that leaves.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from sae_lightning.checks import check_above, check_seed
 from sae_lightning.controls.cost import Cost
+from sae_lightning.metrics.linear_map import fit_linear_maps
 from sae_lightning.saes import BatchTopK, SparseAutoencoder, TopK
 from sae_lightning.saes.bias_init import Zero
 from sae_lightning.saes.init import CovarianceMatched
@@ -33,6 +37,12 @@ class Control(ABC):
     """What an SAE that does not beat it may owe its score to, in one clause."""
     is_random: ClassVar[bool]
     """Whether it differs from seed to seed; otherwise one is enough."""
+    of_saes: bool = True
+    """Whether there is such a control of an SAE."""
+    of_transcoders: bool = False
+    """Whether there is such a control of a transcoder."""
+    has_latents: ClassVar[bool] = True
+    """Whether it has the l0 of the SAE; otherwise it has no latents at all."""
 
     @abstractmethod
     def new(self, sae: SparseAutoencoder) -> SparseAutoencoder:
@@ -42,9 +52,25 @@ class Control(ABC):
             sae: of any variant.
         """
 
+    def reads_target(self, sae: SparseAutoencoder) -> bool:
+        """Return whether the control of a transcoder is shown the target: a bound, since no transcoder knows it."""
+        return False
+
     def most_l0(self, sae: SparseAutoencoder) -> int:
         """Return the largest l0 that a control of this SAE can have."""
         return sae.d_in
+
+    def check_kind(self, sae: SparseAutoencoder) -> None:
+        """Check that there is such a control of an SAE, or of a transcoder.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if not (self.of_transcoders if sae.is_transcoder else self.of_saes):
+            kind, other = ("a transcoder", "SAEs") if sae.is_transcoder else ("an SAE", "transcoders")
+            raise ValueError(
+                f"{type(self).__name__} is a control of {other}, and this is {kind}: leave this control out"
+            )
 
     def check(self, sae: SparseAutoencoder, l0: float) -> None:
         """Check that there is such a control of this SAE at this l0.
@@ -52,16 +78,23 @@ class Control(ABC):
         Raises:
             ValueError: says why there is none.
         """
+        self.check_kind(sae)
         check_above(0, l0=l0)
         if l0 > self.most_l0(sae):
             raise ValueError(
                 f"l0={l0:g}: {type(self).__name__} can have at most {self.most_l0(sae)} of its latents active, since "
-                f"d_in={sae.d_in} and d_sae={sae.d_sae}: leave this control out"
+                f"{width_in_words(sae)} and d_sae={sae.d_sae}: leave this control out"
             )
 
     @torch.no_grad()
     def start(
-        self, own: SparseAutoencoder, sae: SparseAutoencoder, samples: Float[Tensor, "n d_in"], l0: float, seed: int
+        self,
+        own: SparseAutoencoder,
+        sae: SparseAutoencoder,
+        samples: Float[Tensor, "n d_in"],
+        l0: float,
+        seed: int,
+        target_samples: Float[Tensor, "n d_out"] | None = None,
     ) -> None:
         """Make the control: fill what `new` returned.
 
@@ -71,19 +104,29 @@ class Control(ABC):
             samples: raw activations, two or more, not those that it is measured on.
             l0: latents per activation that the control is to have on them: the l0 of the SAE.
             seed: of all that is random; the same on every device.
+            target_samples: what a transcoder is to answer with to the samples, row by row; None for an SAE.
 
         Raises:
-            ValueError: if the samples are not finite or of another width, or there is no such control at this l0.
+            ValueError: if the samples are not finite or of another width, those of a target are missing or given for an
+                SAE, or there is no such control at this l0.
         """
         check_seed(seed=seed)
-        check_shape(samples, sae.d_in, "samples")
-        check_finite(samples, "samples")
-        if samples.dim() != 2 or len(samples) < 2:
-            raise ValueError(f"samples have the shape {list(samples.shape)}: expected [n, d_in], n 2 or more")
+        _check_samples(samples, sae.d_in, "samples", "d_in")
         self.check(sae, l0)
+        if (target_samples is None) == sae.is_transcoder:
+            wanted = "[n, d_out] of a transcoder" if sae.is_transcoder else "none of an SAE"
+            raise ValueError(f"target_samples: expected {wanted}, as in start(own, sae, samples, l0, seed, target)")
         x, _ = own.normalise(samples.to(own.W_dec.device, torch.float32))
-        self._fill(own, sae, x, l0, torch.Generator().manual_seed(_SEED + seed))
+        y = x
+        if target_samples is not None:
+            _check_samples(target_samples, sae.d_out, "target_samples", "d_out")
+            if len(target_samples) != len(samples):
+                raise ValueError(f"{len(samples)} samples and {len(target_samples)} target_samples: expected as many")
+            y = target_samples.to(x)
+        self._fill(own, sae, x, y, l0, torch.Generator().manual_seed(_SEED + seed))
         own.W_dec_start = own.W_dec.detach()
+        if own.is_transcoder:
+            own.W_enc_start = own.W_enc.detach().T
         own.seed, own.is_initialised, own.b_dec_awaits_data = seed, True, False
         own.requires_grad_(False).eval()
 
@@ -93,6 +136,7 @@ class Control(ABC):
         own: SparseAutoencoder,
         sae: SparseAutoencoder,
         x: Float[Tensor, "n d_in"],
+        y: Float[Tensor, "n d_out"],
         l0: float,
         generator: torch.Generator,
     ) -> None:
@@ -102,6 +146,7 @@ class Control(ABC):
             own: to be filled.
             sae: the SAE that it is a control of.
             x: samples as `input_norm` makes them, on the device of `own`.
+            y: what is to be answered to them; of an SAE the same.
             l0: latents per activation.
             generator: the only source of randomness, on the CPU.
         """
@@ -118,10 +163,16 @@ class Control(ABC):
         """
 
 
+def width_in_words(sae: SparseAutoencoder) -> str:
+    """Return the width of what an SAE answers, by the name of its argument."""
+    return f"d_out={sae.d_out}" if sae.is_transcoder else f"d_in={sae.d_in}"
+
+
 def new_with_encoder(sae: SparseAutoencoder, d_sae: int, unit_norm_decoder: bool = True) -> SparseAutoencoder:
     """Return a TopK as control of a TopK, and of others a BatchTopK, which has one threshold; not started.
 
-    k and threshold are those that `calibrate` sets.
+    k and threshold are those that `calibrate` sets. A control of a transcoder answers where that does, with a skip path
+    where that has one.
     """
     variant = TopK if isinstance(sae, TopK) else BatchTopK
     # A start that depends on data leaves it not started, until the control gives it one.
@@ -134,8 +185,46 @@ def new_with_encoder(sae: SparseAutoencoder, d_sae: int, unit_norm_decoder: bool
         init=CovarianceMatched(),
         b_dec_init=Zero(),
         aux_coefficient=0.0,
+        d_out=sae.d_out if sae.is_transcoder else None,
+        skip=sae.skip,
     )
     return own.requires_grad_(False).eval()
+
+
+def left_to_latents(own: SparseAutoencoder, x: Float[Tensor, "n d_in"], y: Tensor) -> Float[Tensor, "n d_out"]:
+    """Give `b_dec`, and a skip path, what explains most without latents; return what they leave of the answers.
+
+    Without a skip path that is the mean of the answers, with one the best linear map.
+    """
+    if own.W_skip is None:
+        assign(own, b_dec=y.mean(0))
+        return y - own.b_dec
+    [linear] = fit_linear_maps(x, y)
+    assign(own, W_skip=linear.weights, b_dec=linear.intercept)
+    return y - linear(x)
+
+
+def move_b_dec(own: SparseAutoencoder, change: Tensor) -> None:
+    """Change `b_dec`, and where it is subtracted from the input `b_enc` with it, so that latents stay the same."""
+    own.b_dec.add_(change)
+    if own.apply_b_dec_to_input:
+        own.b_enc.add_(change @ own.W_enc)
+
+
+def read_about(own: SparseAutoencoder, mean: Float[Tensor, " d_in"]) -> None:
+    """Let the latents of a transcoder, which were set up on centred samples, be those of raw ones.
+
+    An SAE subtracts its `b_dec`, which lies at that mean.
+    """
+    if own.is_transcoder:
+        own.b_enc.sub_(mean @ own.W_enc)
+
+
+def _check_samples(samples: Tensor, width: int, name: str, width_name: str) -> None:
+    check_shape(samples, width, name, width_name)
+    check_finite(samples, name)
+    if samples.dim() != 2 or len(samples) < 2:
+        raise ValueError(f"{name} have the shape {list(samples.shape)}: expected [n, {width_name}], n 2 or more")
 
 
 def assign(own: SparseAutoencoder, **tensors: Tensor) -> None:

@@ -15,9 +15,10 @@ from sae_lightning.members import TRAINED, Member
 from sae_lightning.moving_line import LINE
 from sae_lightning.provenance import describe
 from sae_lightning.saes.base import SparseAutoencoder
+from sae_lightning.saes.data import ActivationData
 from sae_lightning.saes.fingerprint import fingerprint
-from sae_lightning.saes.module import ActivationData, SAEModule
-from sae_lightning.saes.transcoder import refuse_several_hooks
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.transcoder import refuse_crosscoders
 from sae_lightning.trainer import any_datamodule_of
 
 _DIGITS_OF_A_SEED = 8
@@ -29,7 +30,7 @@ _HELD_OUT = 16_384
 class RefusingData(Protocol):
     """A datamodule that knows which SAEs are of its activations."""
 
-    def refuse_sae_of_others(self, sae: SparseAutoencoder, name: str, part: str = "") -> None:
+    def refuse_sae_of_others(self, sae: SparseAutoencoder, name: str, part: str = "", target: str = "") -> None:
         """Refuse an SAE that was trained on other activations than these."""
         ...
 
@@ -56,11 +57,13 @@ class ReferencesAndControls:
 
     Args:
         references: where each is read from, by name, or by PART/NAME where the activations have several parts that are
-            no nulls. A reference reads null versions of the activations, too.
-        controls: what each is compared with, on the activations themselves.
+            no nulls. A reference reads null versions of the activations, too; a transcoder those where it is named
+            again, such as gaussian_mlp_in/NAME.
+        controls: what each is compared with, on the activations themselves; a transcoder where it is named first.
         draws: of each control that is random.
         n_samples: activations that controls are made from.
         parts: columns of the activations that each part has.
+        targets: of transcoders, the part at which each answers by that which it reads; empty for SAEs.
 
     Attributes:
         saes: those of this rank by member; controls have no start before `start`.
@@ -71,7 +74,8 @@ class ReferencesAndControls:
         sizes: see `SAEModule.sizes`; empty without controls.
 
     Raises:
-        ValueError: if a reference cannot be read, is of another width, or is there twice; if names are none.
+        ValueError: if a reference cannot be read, is of another width or kind, or is there twice; if names are none; if
+            there is no such control of it.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class ReferencesAndControls:
         draws: int,
         n_samples: int,
         parts: Mapping[str, slice],
+        targets: Mapping[str, str] | None = None,
     ) -> None:
         check_draws(draws, controls)
         check_whole(2, control_samples=n_samples)
@@ -95,23 +100,29 @@ class ReferencesAndControls:
         self.controls_for: dict[str, str] = {}
         self.sizes: dict[str, tuple[str, str]] = {}
         self._controls: dict[Member, tuple[Control, Member]] = {}
+        self._targets = dict(targets or {})
         known: dict[tuple[str, str], str] = {}
+        loaded: dict[str, SparseAutoencoder] = {}  # a transcoder is named again for each null
         for key, where in references.items():
             part, _, name = key.rpartition("/")
             check_name("references", name)
-            sae = SparseAutoencoder.load(where)
-            refuse_several_hooks([sae], f"references.{key}={where}")
+            sae = loaded[where] = loaded[where] if where in loaded else SparseAutoencoder.load(where)
+            what = f"references.{key}={where}"
+            refuse_crosscoders([sae], what)
+            _check_kind(sae, what, self._targets)
             own_fingerprint = fingerprint(sae.state_dict())
             same = known.setdefault((part, own_fingerprint), key)
             if same != key:
                 raise ValueError(f"references: {same} and {key} are one SAE, by content: name it once")
-            for own_part in _parts_read("references", key, part, parts):
-                _check_width(sae, f"references.{key}={where}", own_part, parts[own_part])
+            for own_part in _parts_read("references", key, part, self._targets or parts):
+                target = self._targets.get(own_part)
+                _check_width(sae, what, own_part, parts[own_part], None if target is None else parts[target])
                 self.saes[Member(name, 0, own_part)] = sae
                 self.fingerprints[Member(name, 0, own_part)] = own_fingerprint
             self.where[name] = where
+        firsts = {member.policy: member for member in reversed(self.saes)}
         for member, sae in list(self.saes.items()):
-            if member.part in _real_parts(parts):
+            if member == firsts[member.policy] if self._targets else member.part in _real_parts(parts):
                 self._add_controls(member, sae, controls, draws)
         self.all_saes = dict(self.saes)
 
@@ -134,6 +145,7 @@ class ReferencesAndControls:
             policy = name if len(self.where) == 1 else f"{reference.policy}_{name}"
             if policy in self.where:
                 raise ValueError(f"controls: {policy} is a reference, too: give it another name")
+            control.check_kind(sae)
             for draw in range(draws if control.is_random else 1):
                 own = control.new(sae)
                 own.policy_name, own.seed, own.is_initialised = policy, draw, False
@@ -170,11 +182,13 @@ class ReferencesAndControls:
             LINE.show("making controls", number, len(waiting), str(member))
             sae = self.saes[reference]
             x = module.activations_for(reference, samples).to(sae.W_dec.device)
+            target = module.target_for(reference, samples)
             if reference not in l0s:
                 l0s[reference] = self._l0_of(module, reference, x)
                 seeds[reference] = int(fingerprint(sae.state_dict())[:_DIGITS_OF_A_SEED], 16)
             own = self.saes[member]
-            control.start(own, sae, x, l0s[reference], seeds[reference] + member.seed)
+            y = () if target is None else (target.to(sae.W_dec.device),)
+            control.start(own, sae, x, l0s[reference], seeds[reference] + member.seed, *y)
             own.seed = member.seed
 
     def _l0_of(self, module: SAEModule, reference: Member, samples: Tensor) -> float:
@@ -204,7 +218,8 @@ class ReferencesAndControls:
         nulls = data.null_parts if isinstance(data, ActivationData) else ()
         for member, sae in self.saes.items():
             if isinstance(data, RefusingData) and member not in self._controls and member.part not in nulls:
-                data.refuse_sae_of_others(sae, self.where[member.policy], member.part)
+                target = self._targets.get(member.part, "")
+                data.refuse_sae_of_others(sae, self.where[member.policy], member.part, *([target] if target else []))
 
 
 def check_name(what: str, name: str) -> None:
@@ -217,7 +232,7 @@ def check_name(what: str, name: str) -> None:
         raise ValueError(f"{what}: the name {name!r} becomes a folder and a chart; use letters, digits and _")
 
 
-def _parts_read(what: str, key: str, part: str, parts: Mapping[str, slice]) -> Iterator[str]:
+def _parts_read(what: str, key: str, part: str, parts: Collection[str]) -> Iterator[str]:
     """Return the parts that a reference reads: the one it names, or the activations and all null versions of them."""
     if part in parts:
         yield from [part] if part else parts
@@ -233,10 +248,27 @@ def _real_parts(parts: Mapping[str, slice]) -> list[str]:
     return [""] if "" in parts else list(parts)
 
 
-def _check_width(sae: SparseAutoencoder, what: str, part: str, columns: slice) -> None:
-    if sae.d_in != (width := columns.stop - columns.start):
-        at = f" ({part})" if part else ""
+def _check_kind(sae: SparseAutoencoder, what: str, targets: Mapping[str, str]) -> None:
+    """Refuse an SAE where members are transcoders, and a transcoder where nothing says at which hook it answers."""
+    if targets and not sae.is_transcoder:
         raise ValueError(
-            f"{what} has d_in={sae.d_in}, and the activations{at} have {width}: give the model and hook that it was "
-            "trained on"
+            f"{what} is an SAE, which gives back what it reads, and with targets members are transcoders: leave out "
+            "model.targets, or name a transcoder"
         )
+    if sae.is_transcoder and not targets:
+        raise ValueError(
+            f"{what} is a transcoder: name the hook that it reads and the one at which it answers under data.hook, "
+            "and say which is which, such as model.targets: {mlp_in: mlp_out}"
+        )
+
+
+def _check_width(sae: SparseAutoencoder, what: str, part: str, columns: slice, target: slice | None = None) -> None:
+    widths = {f"d_in={sae.d_in}": (sae.d_in, columns, f" ({part})" if part else "")}
+    if target is not None:
+        widths[f"d_out={sae.d_out}"] = (sae.d_out, target, " at the target")
+    for said, (own, here, at) in widths.items():
+        if own != (width := here.stop - here.start):
+            raise ValueError(
+                f"{what} has {said}, and the activations{at} have {width}: give the model and hook that it was trained "
+                "on"
+            )

@@ -30,7 +30,13 @@ class OrthonormalBasis(Control):
         """Return orthonormal rows."""
 
     def _fill(
-        self, own: SparseAutoencoder, sae: SparseAutoencoder, x: Tensor, l0: float, generator: torch.Generator
+        self,
+        own: SparseAutoencoder,
+        sae: SparseAutoencoder,
+        x: Tensor,
+        y: Tensor,
+        l0: float,
+        generator: torch.Generator,
     ) -> None:
         mean = x.mean(0)
         centred = x - mean

@@ -20,16 +20,11 @@ class PermutedDecoder(Control):
 
     controls_for = "which direction belongs to which latent"
     is_random: ClassVar[bool] = True
+    of_transcoders = True
 
     def new(self, sae: SparseAutoencoder) -> SparseAutoencoder:
         """Return an SAE of the same class and settings."""
-        memo: dict[int, object] = {}
-        for tensor in (*sae.parameters(), *sae.buffers()):
-            empty = torch.empty_like(tensor, device="cpu", requires_grad=False)
-            memo[id(tensor)] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
-        own = copy.deepcopy(sae, memo)  # which copies no tensor
-        own.is_initialised = False
-        return own.requires_grad_(False).eval()
+        return new_like(sae)
 
     def most_l0(self, sae: SparseAutoencoder) -> int:
         """Return the number of latents."""
@@ -46,15 +41,37 @@ class PermutedDecoder(Control):
             raise ValueError("fewer than two decoder rows are not zero: there is nothing to permute")
 
     def _fill(
-        self, own: SparseAutoencoder, sae: SparseAutoencoder, x: Tensor, l0: float, generator: torch.Generator
+        self,
+        own: SparseAutoencoder,
+        sae: SparseAutoencoder,
+        x: Tensor,
+        y: Tensor,
+        l0: float,
+        generator: torch.Generator,
     ) -> None:
-        device = own.W_dec.device
-        own.load_state_dict({name: tensor.to(device) for name, tensor in sae.state_dict().items()}, assign=True)
+        take_tensors(own, sae)
         own.W_dec.data = permuted_directions(own.W_dec.detach(), generator)
 
     def cost(self, sae: SparseAutoencoder, n_samples: int, n_held_out: int, l0: float) -> Cost:
         """Return the cost of encoding what it is measured on."""
         return of_encoding(n_held_out, sae.d_in, sae.d_sae, l0)
+
+
+def new_like(sae: SparseAutoencoder) -> SparseAutoencoder:
+    """Return an SAE of the same class and settings, with empty tensors on the CPU."""
+    memo: dict[int, object] = {}
+    for tensor in (*sae.parameters(), *sae.buffers()):
+        empty = torch.empty_like(tensor, device="cpu", requires_grad=False)
+        memo[id(tensor)] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+    own = copy.deepcopy(sae, memo)  # which copies no tensor
+    own.is_initialised = False
+    return own.requires_grad_(False).eval()
+
+
+def take_tensors(own: SparseAutoencoder, sae: SparseAutoencoder) -> None:
+    """Give an SAE the tensors of another of its class, not copied where they are on one device."""
+    device = own.W_dec.device
+    own.load_state_dict({name: tensor.to(device) for name, tensor in sae.state_dict().items()}, assign=True)
 
 
 def permuted_directions(

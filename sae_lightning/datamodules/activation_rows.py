@@ -100,20 +100,21 @@ class ActivationRows(ActivationDataModule):
         return self._sample(self.source, n)
 
     @override
-    def refuse_sae_of_others(self, sae: SparseAutoencoder, name: str, part: str = "") -> None:
+    def refuse_sae_of_others(self, sae: SparseAutoencoder, name: str, part: str = "", target: str = "") -> None:
         """Say of an SAE that was not trained on these rows that nothing tells whether it is of their model and hook.
 
         Args:
             sae: that is to read them.
             name: of the SAE, for the message.
             part: that it is to read.
+            target: part at which a transcoder is to answer.
 
         Raises:
             ValueError: if it was trained on another part of these rows.
         """
         own = sae.provenance.get("activations") or {}
         if own.get("activations") == self.source.describe(part)["activations"]:
-            super().refuse_sae_of_others(sae, name, part)
+            super().refuse_sae_of_others(sae, name, part, target)
         elif "control" not in sae.provenance and (known := fingerprint(sae.state_dict())) not in _SAID:
             _SAID.add(known)
             LINE.say(

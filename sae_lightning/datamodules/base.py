@@ -24,7 +24,7 @@ from sae_lightning.images import Images
 from sae_lightning.members import Member
 from sae_lightning.provenance import arguments_of, refuse_other_activations
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.saes.data import columns_by_part
 from sae_lightning.sources import ActivationSource, NullSource
 from sae_lightning.sources.massive import MassiveRule, row_norms
 
@@ -82,18 +82,23 @@ class ActivationDataModule(LightningDataModule, ABC):
         """Return what decides the activations of each part, by its name; a single part is called ""."""
         return {part: {"null": None} | self.source.describe(part) for part in {"": 0, **self.widths}}
 
-    def refuse_sae_of_others(self, sae: SparseAutoencoder, name: str, part: str = "") -> None:
+    def refuse_sae_of_others(self, sae: SparseAutoencoder, name: str, part: str = "", target: str = "") -> None:
         """Refuse an SAE that was trained on other activations than these.
 
         Args:
             sae: that is to read them.
             name: of the SAE, for the message.
             part: that it is to read.
+            target: part at which a transcoder is to answer.
 
         Raises:
             ValueError: names what differs.
         """
-        refuse_other_activations(name, sae.provenance, self.describe_activations().get(part))
+        described = self.describe_activations()
+        refuse_other_activations(name, sae.provenance, described.get(part))
+        if target and "target" in sae.provenance:
+            own = {"activations": sae.provenance["target"]}
+            refuse_other_activations(f"the target of {name}", own, described.get(target))
 
     @property
     def d_in(self) -> int:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sae_lightning.moving_line import LINE
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.saes.data import columns_by_part
 from sae_lightning.sources import HookedModel
 from sae_lightning.sources.massive import HookNorms, MassiveRule, norms_of_sample
 from sae_lightning.whole_files import write_whole

@@ -31,7 +31,8 @@ from sae_lightning.members import LoggedName, Member, Tag, by_part
 from sae_lightning.metric import Metric
 from sae_lightning.moving_line import LINE
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.step import Step
 from sae_lightning.saes.transcoder import refuse_crosscoders, refuse_transcoders
 from sae_lightning.trainer import any_datamodule_of
 

@@ -33,7 +33,8 @@ from sae_lightning.metrics.functional import moments_update, squared_error_updat
 from sae_lightning.metrics.linear_map import LinearMap, fit_linear_maps
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.crosscoder import norm_shares
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.step import Step
 
 SHARES = Question("parts", "Do the parts share a code?", order=20)
 _FLOOR = "predicting the mean of the data"

@@ -110,11 +110,10 @@ class Editing(Repeated):
         members = edited_members(trainer, module)
         for part, members_of_part in by_part(members).items():
             hook = module.targets.get(part, part)
-            sides = [_sides(module, members_of_part[0], x) for x in (x_train, x_test)]
-            train, test = (read for read, _ in sides)
             for member in members_of_part:
+                train, test = (module.activations_for(member, x) for x in (x_train, x_test))
                 edits[member] = _Edit(partial(Coordinates.of_sae, members[member]), train, test, hook)
-            train, test = (written for _, written in sides)
+            train, test = (_written(module, members_of_part[0], x) for x in (x_train, x_test))
             neurons = torch.eye(train.shape[1], device=train.device)
             for name, rotation in (
                 ("neurons", neurons),
@@ -263,10 +262,10 @@ class _Tested:
     share_of_masks: Tensor
 
 
-def _sides(module: SAEModule, member: Member, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what a member reads of activations, and what stands where it writes."""
-    read, target = module.activations_for(member, x), module.target_for(member, x)
-    return read, read if target is None else target
+def _written(module: SAEModule, member: Member, x: Tensor) -> Tensor:
+    """Return the activations where a member writes."""
+    target = module.target_for(member, x)
+    return module.activations_for(member, x) if target is None else target
 
 
 def _swapped(coordinates: Coordinates, swaps: Swaps, mask: Tensor, pairs: Tensor) -> Tensor:

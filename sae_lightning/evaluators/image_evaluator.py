@@ -14,7 +14,8 @@ from sae_lightning.evaluators.base import Evaluator, data_name, datamodule_of, e
 from sae_lightning.evaluators.repeats import seed_of
 from sae_lightning.interpretation.latents_on_images import ReadLatents
 from sae_lightning.members import Member
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.step import Step
 
 # Not a seed that somebody gives to data or SAEs.
 _SEED = 0x91C7_04E5

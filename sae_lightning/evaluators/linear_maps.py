@@ -22,7 +22,8 @@ from sae_lightning.members import LINEAR_MAP, Member
 from sae_lightning.metric import Metric
 from sae_lightning.metrics.functional import moments_merge, moments_update, squared_error_update
 from sae_lightning.metrics.linear_map import LinearMap, fit_linear_maps
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.step import Step
 
 LOW_RANK = "linear_map_of_rank"
 BEYOND_LINEAR = Metric(
@@ -75,7 +76,8 @@ class LinearMaps(Evaluator):
         """Check that there are transcoders, and data to fit to."""
         super().setup(trainer, pl_module, stage)
         assert isinstance(pl_module, SAEModule)
-        if not all(sae.is_transcoder for sae in pl_module.all_members.values()):
+        saes = pl_module.all_members.values()
+        if not (any if pl_module.targets else all)(sae.is_transcoder for sae in saes):  # some are shown the target
             raise ValueError(
                 "LinearMaps: what an SAE reads is what it answers, and the best linear map is the identity: expected "
                 "transcoders, with model.targets, or source and target; or leave it out"
@@ -102,7 +104,7 @@ class LinearMaps(Evaluator):
         """Add up the squared errors of one batch."""
         parts: set[str] = set()
         for member, step in steps.items():
-            if member.part not in parts:
+            if member.part not in parts and member in self._scales:
                 parts.add(member.part)
                 self._moments.setdefault(member.part, []).append(moments_update(step.target))
                 for name, linear in self.maps[member.part].items():
@@ -155,8 +157,9 @@ def fit_by_part(
         Maps by the part that is read and by name.
     """
     firsts: dict[str, Member] = {}
-    for member in module.all_members:
-        firsts.setdefault(member.part, member)
+    for member, sae in module.all_members.items():
+        if sae.is_transcoder:
+            firsts.setdefault(member.part, member)
     widest = max(sae.d_in for sae in module.all_members.values())
     samples = datamodule.calibration_sample(samples_per_dimension * widest)
     maps: dict[str, dict[str, LinearMap]] = {}

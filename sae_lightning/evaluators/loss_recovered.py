@@ -27,7 +27,9 @@ from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import TokenLoss
 from sae_lightning.metrics.functional import recovered_compute
 from sae_lightning.metrics.linear_map import LinearMap
-from sae_lightning.saes.module import SAEModule, columns_by_part
+from sae_lightning.saes.data import columns_by_part
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.transcoder import part_read_by
 from sae_lightning.sources.replacing import Edit, answered_outputs, edited_outputs
 from sae_lightning.sources.tokens import TokenBatch, check_next_token
 from sae_lightning.trainer import callbacks_of
@@ -155,7 +157,7 @@ class LossRecovered(Evaluator):
         losses: dict[str, dict[str | Member, TokenLoss]] = {member.part: {member: loss}}
         edits: dict[str, dict[str | Member, Edit]] = {member.part: {member: partial(reconstruction, sae=sae)}}
         try:
-            _measure(self._datamodule, inputs, losses, edits, pl_module.targets)
+            _measure(self._datamodule, inputs, losses, edits, pl_module)
         except torch.OutOfMemoryError as error:
             raise ValueError(
                 f"LossRecovered: {len(inputs.input_ids)} of the rows of {inputs.input_ids.shape[1]} tokens, with "
@@ -234,7 +236,7 @@ def token_losses(
         for part, edits_of_part in edits.items()
     }
     for inputs in _blocks(datamodule):
-        _measure(datamodule, inputs, losses, edits, module.targets)
+        _measure(datamodule, inputs, losses, edits, module)
     return losses
 
 
@@ -249,7 +251,7 @@ def _measure(
     inputs: TokenBatch,
     losses: Mapping[str, Mapping[str | Member, TokenLoss]],
     edits: Mapping[str, Mapping[str | Member, Edit]],
-    targets: Mapping[str, str],
+    module: SAEModule,
 ) -> None:
     """Add the losses of a few rows; those of the model as it is where they are asked for.
 
@@ -258,9 +260,9 @@ def _measure(
         inputs: rows of held-out text.
         losses: by part and by what stands at its hook.
         edits: in the same way, without the model as it is.
-        targets: of transcoders, the hook at which they answer by the part that they read.
+        module: whose members are measured.
     """
-    source, columns = datamodule.source, columns_by_part(datamodule.widths)
+    source, columns, targets = datamodule.source, columns_by_part(datamodule.widths), module.targets
     with source.same_inputs():
         clean = edited_outputs(source, inputs, lambda x: x, next(iter(edits)))
         captured = source.capture(inputs) if targets else None
@@ -272,7 +274,8 @@ def _measure(
                 elif captured is None:
                     logits = edited_outputs(source, inputs, edit, part)
                 else:
-                    logits = answered_outputs(source, inputs, edit, captured, columns[part], targets[part])
+                    read = part_read_by(name, module.members[name], targets) if isinstance(name, Member) else part
+                    logits = answered_outputs(source, inputs, edit, captured, columns[read], targets[part])
                 loss.update(logits, clean, inputs.input_ids, inputs.mask)
 
 

@@ -16,7 +16,8 @@ from sae_lightning.members import Member
 from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import CosineSimilarity, ExplainedVariance, MeanPrediction, RelativeNorm
 from sae_lightning.metrics.functional import moments_merge, moments_update
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.step import Step
 
 EXPLAINS = Question("explain", "Does it explain the activations, sparsely?", order=10)
 _FLOOR = "predicting the mean of the data"

@@ -20,7 +20,9 @@ from sae_lightning.metric import Metric, Question
 from sae_lightning.metrics import FiringMatch, best_cosine, best_match, matched_cosine, uniqueness
 from sae_lightning.metrics.random_dictionary import random_dictionaries
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import SAEModule, Step, columns_by_part
+from sae_lightning.saes.data import columns_by_part
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.step import Step
 
 # The matching takes two minutes for this many features and latents, and hours for a few times as many.
 LARGEST_MATCHING = 16384

@@ -39,7 +39,8 @@ from sae_lightning.evaluators.stability import (
 from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
 from sae_lightning.saes.init import CovarianceMatched, Isotropic
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.step import Step
 
 _MOST_RANDOM = 1024
 """Random directions whose stability is measured; their quantiles are then known to a percent."""

@@ -10,7 +10,8 @@ from sae_lightning.evaluators.reconstruction import EXPLAINS
 from sae_lightning.evaluators.scores import Items, Scores
 from sae_lightning.members import Member
 from sae_lightning.metric import Metric
-from sae_lightning.saes.module import SAEModule, Step
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.step import Step
 
 _FLOOR = "no latent fires"
 L0 = Metric(
@@ -61,9 +62,12 @@ class Sparsity(Evaluator):
         """Compute both metrics and draw the histogram."""
         sparsity = {member: metric.compute() for member, metric in self._metrics.items()}
         for member, values in sparsity.items():
-            frequency = values["firing_frequency"]
+            # torchmetrics returns the frequency of one latent as a number.
+            frequency = values["firing_frequency"] = values["firing_frequency"].reshape(-1)
             log_histogram(trainer, stage, "log10_firing_frequency", member, frequency[frequency > 0].log10())
         yield Scores(L0, {member: values["l0"] for member, values in sparsity.items()}, 0.0)
-        dead = {member: (values["firing_frequency"] == 0).double() for member, values in sparsity.items()}
-        shares = {member: values["dead_fraction"] for member, values in sparsity.items()}
+        # A control without latents has one that writes nothing, of which no share is dead.
+        with_latents = {member: values for member, values in sparsity.items() if module.members[member].W_dec.any()}
+        dead = {member: (values["firing_frequency"] == 0).double() for member, values in with_latents.items()}
+        shares = {member: values["dead_fraction"] for member, values in with_latents.items()}
         yield Scores(DEAD_FRACTION, shares, 1.0, Items.mean(dead, paired=False))

@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.saes.data import columns_by_part
 from sae_lightning.sources import TokenBatch
 from sae_lightning.whole_files import whole_file, write_whole
 

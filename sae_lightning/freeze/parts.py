@@ -10,6 +10,8 @@ Published work has no random baselines of crosscoders; these are ours. Beside Fr
   they also share its budget, so that k need not be divided by hand.
 """
 
+from typing import Any
+
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -26,8 +28,9 @@ class TiedAtRandom(FreezePolicy):
     """Decoder directions are those of the trained crosscoder of the same seed, tied across parts at random.
 
     After each step latent i takes the direction of latent i in the first part and in every other part that of a latent
-    that a permutation names, which is drawn once for the seed; the row then gets unit norm. The encoder starts tied in
-    the same way, and is trained for this decoder from the first step on, as biases and thresholds are.
+    that a permutation names; the row then gets unit norm. The permutations are drawn once, from the seed; checkpoints
+    keep them, and the file of the SAE has them in its provenance. The encoder starts tied in the same way, and is
+    trained for this decoder from the first step on, as biases and thresholds are.
 
     Args:
         follows: policy of the panel whose decoder it takes.
@@ -38,6 +41,8 @@ class TiedAtRandom(FreezePolicy):
     def __init__(self, follows: str = TRAINED) -> None:
         super().__init__()
         self.follows = follows
+        self._partners: Tensor | None = None
+        """[n_parts - 1, d_sae]: in each part but the first the latent whose direction a latent has."""
 
     def hold(self, sae: SparseAutoencoder) -> None:
         """Refuse a lone SAE, beside which no other is trained.
@@ -68,6 +73,24 @@ class TiedAtRandom(FreezePolicy):
                 f"TiedAtRandom follows {self._followed}, whose whole decoder has to be on the same device: name that "
                 "policy in model.policies, and use no trainer.strategy that deals out members or latents"
             )
+        sae = self._sae(pl_module)
+        generator = torch.Generator().manual_seed(self._followed.seed)
+        drawn = [torch.randperm(sae.d_sae, generator=generator) for _ in range(len(sae.columns) - 1)]
+        self._partners = torch.stack(drawn)  # those of a checkpoint, which is read after this, take their place
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the permutations."""
+        return {} if self._partners is None else {"partners": self._partners}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the permutations of a checkpoint; an older one has none, and they follow from the seed."""
+        self._partners = state_dict["partners"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the file of the SAE say which directions it ties together."""
+        sae = self._sae(pl_module)
+        _, *others = sae.columns
+        sae.drawn_by_policy = {part: own.tolist() for part, own in zip(others, self._drawn(), strict=True)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tie the start: the decoder, and the encoder where nothing is trained yet."""
@@ -90,14 +113,16 @@ class TiedAtRandom(FreezePolicy):
         assert self.member is not None
         return Member(self.follows, self.member.seed, self.member.part)
 
+    def _drawn(self) -> Tensor:
+        assert self._partners is not None
+        return self._partners
+
     def _tied(self, sae: SparseAutoencoder, rows: Tensor) -> Tensor:
         """Return rows [d_sae, d_in] whose columns of every part but the first are those of another row."""
-        assert self.member is not None
-        generator = torch.Generator().manual_seed(self.member.seed)
         _, *others = sae.columns.values()
         tied = rows.clone()
-        for own in others:
-            tied[:, own] = rows[torch.randperm(sae.d_sae, generator=generator).to(rows.device), own]
+        for own, partners in zip(others, self._drawn().to(rows.device), strict=True):
+            tied[:, own] = rows[partners, own]
         return tied
 
 

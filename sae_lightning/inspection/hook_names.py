@@ -100,3 +100,31 @@ def name_in_model(hook: str, submodules: Collection[str]) -> tuple[str, bool] | 
     ends, is_input = _SUBMODULES[words]
     names = (f"{blocks}.{block}{end}" for blocks in _BLOCK_LISTS for end in ends)
     return next(((name, is_input) for name in names if name in submodules), None)
+
+
+_NORMS_BEFORE_THE_MLP = ("pre_feedforward_layernorm", "ln_2", "post_attention_layernorm")
+"""The first of these that a block has: where there are both, the last one comes before the residual is added."""
+
+
+def output_in_model(hook: str, submodules: Collection[str]) -> str | None:
+    """Return the submodule of a model whose output a hook is; None where that is unknown.
+
+    What goes into an MLP is the output of the norm before it.
+
+    Args:
+        hook: in the words of any library.
+        submodules: dotted names of all submodules of the model.
+
+    >>> output_in_model("layers.3.mlp.input", ["model.layers.3.post_attention_layernorm", "model.layers.3.mlp"])
+    'model.layers.3.post_attention_layernorm'
+    >>> output_in_model("blocks.3.hook_mlp_out", ["model.layers.3.mlp"])
+    'model.layers.3.mlp'
+    """
+    if (name := hook.removesuffix(".output")) in submodules:
+        return name
+    words, _, block = (place_of(hook) or "").rpartition(" ")
+    if words == "input of the MLP of block":
+        names = (f"{blocks}.{block}.{norm}" for norm in _NORMS_BEFORE_THE_MLP for blocks in _BLOCK_LISTS)
+        return next((name for name in names if name in submodules), None)
+    found = name_in_model(hook, submodules) if words else None
+    return found[0] if found is not None and not found[1] else None

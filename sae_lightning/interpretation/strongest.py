@@ -15,7 +15,7 @@ from sae_lightning.interpretation.excerpts import Example, Excerpts
 from sae_lightning.interpretation.latents_on_images import LatentsOnImages
 from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.saes.data import columns_by_part
 from sae_lightning.sources import TokenBatch
 
 

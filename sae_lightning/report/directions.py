@@ -17,7 +17,7 @@ from sae_lightning.metrics import best_match, cosine_to_start
 from sae_lightning.runs import Run
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.crosscoder import norm_shares
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.saes.data import columns_by_part
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.stitching.results import read_insertions
 

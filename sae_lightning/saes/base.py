@@ -18,36 +18,27 @@ A crosscoder (Lindsey et al. 2024) has one code for several parts: it is the SAE
 part scaled by itself, see `crosscoder.py`.
 """
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.profiler import record_function
 
 from sae_lightning.checks import check_above, check_at_least, check_seed, check_whole
-from sae_lightning.code import Code, FullCode, RowNorm
-from sae_lightning.distributed import all_reduce_sum
-from sae_lightning.kernels import PreActs, sparse_decode, sparse_encode
 from sae_lightning.latent_mesh import LatentMesh
 from sae_lightning.members import TRAINED, Member
+from sae_lightning.saes import own_loop, start
 from sae_lightning.saes.attached import Attached, attach
-from sae_lightning.saes.aux_k import aux_k_loss, with_dead_latents
 from sae_lightning.saes.bias_init import CALIBRATION_SAMPLES, BiasInit, GeometricMedian
-from sae_lightning.saes.crosscoder import columns_of_crosscoder, norms_by_part, refuse_with_crosscoder, scales_by_part
-from sae_lightning.saes.decoder_norm import normalise_, refuse_other_norms, remove_radial_
-from sae_lightning.saes.finite import why_not_finite
-from sae_lightning.saes.held_l0 import settle
+from sae_lightning.saes.crosscoder import columns_of_crosscoder, refuse_with_crosscoder
 from sae_lightning.saes.init import DecoderInit, Isotropic
-from sae_lightning.saes.input_norm import InputNorm, check_input_norm, normalise
-from sae_lightning.saes.inputs import activations_in, check_device, check_finite, check_shape
+from sae_lightning.saes.input_norm import InputNorm, check_input_norm
+from sae_lightning.saes.losses import Losses
 from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.transcoder import ends_of, refuse_options
 
@@ -55,7 +46,7 @@ _LARGEST_SAE = 2**31
 """Latents: more than any machine holds, and few enough that `batch * d_sae` fits 64 bits."""
 
 
-class SparseAutoencoder(SAEModule):
+class SparseAutoencoder(Losses, SAEModule):
     """A sparse autoencoder, with unit-norm decoder directions unless told otherwise.
 
     `encode`, `decode` and the SAE itself take activations of any leading shape, and refuse another width, integers and
@@ -110,23 +101,15 @@ class SparseAutoencoder(SAEModule):
         "samples_since_fired": 0,
     }
     """Tensors with an entry for each latent, and the dimension of these; all others are the same on every rank."""
-    mesh: LatentMesh
-    """Which latents this rank has; all, unless `split_latents` dealt them out."""
     provenance: Mapping[str, Any] = {}
     """What it is of: activations, data and training, from the file it was read from or the run that exports it."""
     freeze_policy: Mapping[str, Any] = {"class": "NoFreeze"}
     """Class and arguments of the policy that it is trained under."""
-    columns: Mapping[str, slice]
-    """Columns of each part of a crosscoder by name; empty of any other SAE."""
-    W_skip: nn.Parameter | None
+    drawn_by_policy: Mapping[str, Any] = {}
+    """What that policy drew at random beside the start, plain values; `provenance` of its file has it, too."""
     W_dec_start: Tensor
     W_enc_start: Tensor
     """Start of the encoder directions; only transcoders have it."""
-    input_scale: Tensor
-    """Of a crosscoder [d_in], of others one number."""
-    target_scale: Tensor
-    """Scale of the answer; only transcoders have it."""
-    samples_since_fired: Tensor
 
     def __init__(
         self,
@@ -202,8 +185,7 @@ class SparseAutoencoder(SAEModule):
         self.register_buffer("samples_since_fired", torch.zeros(d_sae, dtype=torch.int64))
         self.register_load_state_dict_post_hook(_note_loaded)
         self.is_initialised = self.b_dec_awaits_data = False
-        self._is_constrained = False  # since the last `losses`
-        self._at_losses: tuple[Tensor, ...] = ()  # biases
+        self.step_guard = own_loop.StepGuard()
         self.after_constraint: Callable[[SparseAutoencoder], None] | None = None
         """What a freeze policy does after each step in a loop of one's own; in a fit its callback does."""
         if self.can_start_without_data and not self.W_dec.is_meta:
@@ -242,7 +224,6 @@ class SparseAutoencoder(SAEModule):
         """Whether all but `b_dec` starts without activations."""
         return self.init.n_samples(self.d_in) == 0 and not self.scale_input
 
-    @torch.no_grad()
     def initialise(
         self,
         seed: int,
@@ -260,43 +241,8 @@ class SparseAutoencoder(SAEModule):
         Raises:
             ValueError: if directions or scale need samples, and they are missing.
         """
-        generator = torch.Generator().manual_seed(seed)
-        self.input_scale.fill_(1.0)
-        if samples is not None:
-            samples, _ = self.normalise(samples)
-        answers = self._answers(samples, target_samples)
-        if self.scale_input:
-            if samples is None or answers is None:
-                raise ValueError("scale_input=True needs activations: call initialise(seed, samples)")
-            self.input_scale.copy_(scales_by_part(samples, self.columns or {"": slice(None)}))
-        read, written = samples, answers
-        if self.columns and samples is not None:  # directions are of scaled parts; one part alone keeps its bits
-            read = written = samples * (self.input_scale / self.input_scale[0]).to(samples)
-        directions = self.init.directions(self.d_sae, self.d_out, generator, written)
-        if self.tied_init:
-            encoder = directions
-        else:
-            encoder_init = self.init.of_encoder() if self.is_transcoder else self.init
-            encoder = encoder_init.directions(self.d_sae, self.d_in, generator, read)
-        if self.is_transcoder:
-            self.target_scale.fill_(1.0)
-            if self.scale_input and answers is not None:
-                self.target_scale.copy_(answers.double().square().sum(1).mean().rsqrt())
-            self.W_enc_start.copy_(encoder)
-        if self.W_skip is not None:
-            self.W_skip.zero_()
-        self.W_dec.copy_(directions)
-        self.W_dec_start.copy_(directions)
-        self.W_enc.copy_(encoder.T)
-        self.b_enc.zero_()
-        self.b_dec.zero_()
-        self.samples_since_fired.zero_()
-        self.seed, self.is_initialised, self._at_losses = seed, True, ()
-        self.b_dec_awaits_data = self.b_dec_init.n_samples() > 0
-        if samples is not None and answers is not None:
-            self._start_b_dec(samples, answers)
+        start.initialise(self, seed, samples, target_samples)
 
-    @torch.no_grad()
     def start_b_dec(
         self, samples: Float[Tensor, "n d_in"], target_samples: Float[Tensor, "n d_out"] | None = None
     ) -> None:
@@ -309,160 +255,10 @@ class SparseAutoencoder(SAEModule):
             samples: [n, d_in] raw activations.
             target_samples: [n, d_out] what a transcoder is to answer with to these.
         """
-        samples, _ = self.normalise(samples)
-        answers = self._answers(samples, target_samples)
-        assert answers is not None
-        self._start_b_dec(samples, answers)
+        start.start_b_dec(self, samples, target_samples)
 
-    def _answers(self, samples: Tensor | None, target_samples: Tensor | None) -> Tensor | None:
-        """Return the samples of what is to be reconstructed: of an SAE those of what it reads."""
-        if (target_samples is None) == (self.is_transcoder and samples is not None):
-            raise ValueError(self._wrong_target("initialise(seed, samples, target_samples)", target_samples))
-        return target_samples if self.is_transcoder else samples
-
-    def _wrong_target(self, call: str, target: Tensor | None) -> str:
-        """Describe activations of the other side that are missing, or given to an SAE."""
-        given = "no activations" if target is None else f"activations {list(target.shape)}"
-        wanted = f"[..., d_out={self.d_out}] of a transcoder" if self.is_transcoder else "none of an SAE"
-        return f"{given} of the target: expected {wanted}, as in {call}"
-
-    def _start_b_dec(self, samples: Tensor, answers: Tensor) -> None:
-        self.b_dec.copy_(self._location(answers) * self.output_scale.cpu())
-        if not self.apply_b_dec_to_input:
-            centre = self._location(samples) * self.input_scale.cpu() if self.is_transcoder else self.b_dec
-            self.b_enc.copy_(-centre.to(self.W_enc) @ self.W_enc)
-        self.b_dec_awaits_data = False
-
-    def _location(self, samples: Tensor) -> Float[Tensor, " d"]:
-        samples = samples[: self.b_dec_init.n_samples()]
-        columns = self.columns or {"": slice(None)}
-        return torch.cat([self.b_dec_init.location(samples[:, own]).cpu() for own in columns.values()])
-
-    # Encode and decode
-    # ----------------------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def select(self, pre_acts: PreActs) -> Code:
-        """Return the latents of pre-activations, without gradient; in training mode those that training needs.
-
-        Of a dictionary over several ranks both are those of this rank's latents.
-        """
-
-    def normalise(self, x: Float[Tensor, "batch d_in"]) -> tuple[Float[Tensor, "batch d_in"], RowNorm | None]:
-        """Return activations as `input_norm` makes them, and how to go back; without it the same and None."""
-        return normalise(x, self.input_norm)
-
-    def _inputs(self, x: Float[Tensor, "batch d_in"]) -> tuple[Float[Tensor, "batch d_in"], RowNorm | None]:
-        """Return what is read, normalised and scaled, and how it was normalised."""
-        x, norm = self.normalise(x.to(self.b_dec.dtype))
-        return x * self.input_scale, norm
-
-    @property
-    def output_scale(self) -> Float[Tensor, "..."]:
-        """Scale of what is reconstructed: that of the input, of a transcoder that of its target."""
-        return self.target_scale if self.is_transcoder else self.input_scale
-
-    def _skipped(self, inputs: Float[Tensor, "batch d_in"], W_skip: Tensor) -> Float[Tensor, "batch d_out"]:  # noqa: N803
-        """Return what the skip path answers, scaled; in float32 also under autocast, as the loss is."""
-        with torch.autocast(inputs.device.type, enabled=False):
-            return inputs @ W_skip
-
-    @torch.no_grad()
-    def pre_acts(self, x: Float[Tensor, "batch d_in"]) -> PreActs:
-        """Return the pre-activations of raw activations."""
-        return self._pre_acts(self._inputs(x)[0])
-
-    def _pre_acts(self, inputs: Float[Tensor, "batch d_in"]) -> PreActs:
-        return PreActs(self._centred(inputs), self.W_enc, self.b_enc)
-
-    def _centred(self, inputs: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_in"]:
-        return inputs - self.b_dec if self.apply_b_dec_to_input else inputs
-
-    def encode(self, x: Tensor, gradient: bool = False) -> Code:
-        """Return the latents of raw activations, in the units of training (`input_scale`).
-
-        Args:
-            x: [..., d_in] floating point; computed in float32.
-            gradient: let the values of the latents be differentiable in x. Which latents are active carries no
-                gradient, and the parameters of the SAE get none: to train it is for `losses`.
-
-        Returns:
-            A code with a row for each activation, whose `leading` shape is that of x.
-
-        Raises:
-            ValueError: if x has another width, is not floating point, not finite, or on another device.
-        """
-        self._check_started()
-        check_shape(x, self.d_in)
-        check_device(x, self.W_dec)
-        check_finite(x)
-        if gradient and self.mesh.size > 1:
-            raise ValueError("gradient=True: this rank has a part of the latents; load the exported SAE as a whole")
-        with self._gradients_but_of_parameters() if gradient else torch.no_grad():
-            inputs, norm = self._inputs(x.reshape(-1, self.d_in))
-            with torch.no_grad():
-                chosen = self.select(self._pre_acts(inputs))
-            values = chosen.values
-            if gradient:
-                values = sparse_encode(self._centred(inputs), self.W_enc, self.b_enc, None, chosen)
-            if self.W_skip is not None:  # a shift of each row, so that `decode` need not know x
-                shift = self._skipped(inputs, self.W_skip) / self.target_scale
-                norm = RowNorm(shift, torch.ones_like(shift[:, :1]))
-            code = self.mesh.join(chosen.with_values(self.activate(values, chosen))).with_row_norm(norm)
-        return code if x.dim() == 2 else code.with_leading(x.shape[:-1])
-
-    def decode(self, latents: Code | Tensor, gradient: bool = False) -> Tensor:
-        """Return the raw activations that latents reconstruct, of a transcoder those of its target.
-
-        Args:
-            latents: what `encode` returned, or dense latents [..., d_sae], all finite.
-            gradient: let the reconstruction be differentiable in the latents, dense ones that are zero included; the
-                parameters of the SAE get no gradient.
-
-        Returns:
-            [..., d_out] float32, of the leading shape of the latents.
-
-        Raises:
-            ValueError: if there are latents of another SAE, or numbers that are not finite; with `input_norm` or a skip
-                path if the latents do not come from `encode`, which knows the norms to go back to and what was read.
-        """
-        self._check_started()
-        if isinstance(latents, Code):
-            code = latents
-            if code.d_sae != self.d_sae:
-                raise ValueError(f"the code has d_sae={code.d_sae}: expected that of this SAE, d_sae={self.d_sae}")
-        else:
-            check_shape(latents, self.d_sae, "latents", "d_sae")
-            flat = latents.reshape(-1, self.d_sae).to(self.W_dec.dtype)
-            code = (FullCode(flat) if gradient else Code.from_dense(flat)).with_leading(latents.shape[:-1])
-        check_device(code.values, self.W_dec, "latents")
-        check_finite(code.values if isinstance(latents, Code) else latents, "latents")
-        if (code.row_norm is None) != (self.input_norm is None and self.W_skip is None):
-            what = "skip=True" if self.skip else f"input_norm={self.input_norm}"
-            raise ValueError(
-                f"{what}, and the latents have {'no' if code.row_norm is None else 'some'} norms or skipped parts of "
-                "activations: give the Code that encode of this SAE returned, or one made from it by with_values"
-            )
-        rows = code if code.shape is None else code.with_leading((code.batch_size,))
-        own = self.mesh.own_part(rows)
-        with self._gradients_but_of_parameters() if gradient else torch.no_grad():
-            x_hat = sparse_decode(own.values, own, self.W_dec, self.b_dec, self.mesh) / self.output_scale
-            if code.row_norm is not None:
-                x_hat = code.row_norm.undo(x_hat)
-            return x_hat.reshape(*code.leading, self.d_out)
-
-    @contextmanager
-    def _gradients_but_of_parameters(self) -> Iterator[None]:
-        """Take the parameters for constants in what is computed within, and keep all other gradients."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        try:
-            with torch.enable_grad():
-                yield
-        finally:
-            for parameter in trained:
-                parameter.requires_grad_(True)
+    def start_own_biases(self) -> None:
+        """Start the biases that a variant adds, once `b_dec` and `b_enc` have their start; called without gradient."""
 
     def attach(self, model: nn.Module, hook: str, **options: Any) -> AbstractContextManager[Attached]:  # noqa: ANN401
         """Read the latents of a model's activations, and change them, in forwards within a `with`.
@@ -474,21 +270,6 @@ class SparseAutoencoder(SAEModule):
             options: see `saes.attached.attach`.
         """
         return attach(self, model, hook, **options)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the reconstruction [..., d_out] of raw activations [..., d_in], in their dtype; no gradient.
-
-        Raises:
-            ValueError: as `encode`.
-        """
-        return self.decode(self.encode(x)).to(x.dtype)
-
-    def _check_started(self) -> None:
-        if not self.is_initialised:
-            raise ValueError(
-                f"this {type(self).__name__} has no start yet, since that depends on the data: train it with a "
-                f"Trainer, or call initialise(seed, samples) with {self.n_calibration_samples} activations"
-            )
 
     # Training
     # ----------------------------------------------------------------------------------------------------------------
@@ -514,25 +295,7 @@ class SparseAutoencoder(SAEModule):
                 directions are off unit norm, and on a CPU if the loss is not finite (elsewhere looking would mean
                 waiting).
         """
-        self._check_started()
-        if not self.training:
-            raise ValueError(
-                "this SAE is in evaluation mode, as every SAE that was read from a file, and would select latents as "
-                "there: call sae.train()"
-            )
-        if (target is None) == self.is_transcoder:
-            raise ValueError(self._wrong_target("losses(x, step, target)", target))
-        x = activations_in(x, self.d_in)
-        if target is not None:
-            target = activations_in(target, self.d_out)
-            if len(target) != len(x):
-                raise ValueError(f"{len(x)} activations and {len(target)} targets: expected as many of both")
-        check_device(x, self.W_dec)
-        self._check_constrained()
-        losses = self.loss_terms_for(target, x, step)
-        if x.device.type == "cpu" and not torch.isfinite(losses["loss"]):
-            raise ValueError(why_not_finite(self, x, losses["loss"]))
-        return losses
+        return own_loop.losses(self, x, step, target)
 
     def step(self, optimizer: Optimizer) -> None:
         """Take an optimizer step in a training loop of one's own, and bring the SAE back to what constrains it.
@@ -546,180 +309,7 @@ class SparseAutoencoder(SAEModule):
         Raises:
             ValueError: if there is no gradient to step along.
         """
-        if all(parameter.grad is None for parameter in self.parameters()):
-            raise ValueError('this SAE has no gradient: call sae.losses(x, step)["loss"].backward() before sae.step')
-        self.project_decoder_gradient()
-        optimizer.step()
-        optimizer.zero_grad()
-        self.constrain()
-        if self.after_constraint is not None:
-            self.after_constraint(self)
-
-    def _check_constrained(self) -> None:
-        """Refuse parameters that were changed since the last `losses` and not constrained, and norms other than 1.
-
-        Nothing is looked at where `constrain` has been called since. Biases are what every step changes, whatever is
-        frozen.
-        """
-        biases = (self.b_enc.detach(), self.b_dec.detach())
-        if not self._is_constrained:
-            if any(not torch.equal(one, now.to(one)) for one, now in zip(self._at_losses, biases, strict=False)):
-                raise ValueError(
-                    "the parameters of this SAE have changed since the last losses, and nothing has constrained them: "
-                    "in a training loop of your own call sae.step(optimizer) in place of optimizer.step()"
-                )
-            if self.unit_norm_decoder and self.W_dec.requires_grad:
-                refuse_other_norms(self.W_dec)
-        self._is_constrained, self._at_losses = False, tuple(bias.clone() for bias in biases)
-
-    def loss_terms_for(self, target: Tensor | None, x: Tensor, step: int) -> dict[str, Tensor]:
-        """Call `loss_terms`, without a target where there is none: a user's variant may know of no such thing."""
-        return self.loss_terms(x, step) if target is None else self.loss_terms(x, step, target)
-
-    def loss_terms(
-        self, x: Float[Tensor, "batch d_in"], step: int, target: Float[Tensor, "batch d_out"] | None = None
-    ) -> dict[str, Tensor]:
-        """Return what `losses` returns, of activations that have been checked."""
-        with torch.no_grad():
-            inputs, _ = self._inputs(x)
-            target = inputs if target is None else target.to(self.b_dec.dtype) * self.target_scale
-            pre_acts = self._pre_acts(inputs)
-            centred = pre_acts.x
-            with record_function("sae::select"):
-                chosen = self.select(pre_acts)
-        b_dec = self.mesh.shared(self.b_dec) if self.apply_b_dec_to_input else None
-        W_enc: Tensor = self.W_enc
-        W_dec: Tensor = self.W_dec
-        dead = None
-        if self.aux_coefficient:
-            W_enc, W_dec, dead = with_dead_latents(self.dead, W_enc, self.b_enc, W_dec, self.mesh)
-        values = sparse_encode(centred, W_enc, self.b_enc, b_dec, chosen)
-        code = chosen.with_values(self.activate(values, chosen))
-        if self.W_skip is not None:  # latents are to reconstruct what it leaves
-            target = target - self._skipped(inputs, self.W_skip)
-        with record_function("sae::decode"):
-            x_hat, losses = self.reconstruction_losses(code, target, W_dec)
-        target = target.detach()
-        losses.update(self.extra_losses(code, values, target, step))
-        if "penalty" in losses:
-            losses["loss"] = losses["loss"] + losses["penalty"]
-        if dead is not None:
-            losses["aux"] = aux_k_loss(centred, target - x_hat.detach(), dead, b_dec, self.mesh)
-            losses["loss"] = losses["loss"] + self.aux_coefficient * losses["aux"]
-        losses["l0"] = self._count_firings(code)
-        return losses
-
-    def activate(self, values: Float[Tensor, " nnz"], chosen: Code) -> Float[Tensor, " nnz"]:
-        """Return the latents of the chosen pre-activations, differentiable; by default their `relu`."""
-        return values.relu()
-
-    def reconstruction_losses(
-        self, code: Code, target: Float[Tensor, "batch d_out"], W_dec: Float[Tensor, "d_sae d_out"]
-    ) -> tuple[Float[Tensor, "batch d_out"], dict[str, Tensor]]:
-        """Return the reconstruction of the scaled target, and its losses: `mse`, and `loss`, by default the same.
-
-        Args:
-            code: latents.
-            target: [batch, d_out] the scaled target, by default the scaled input.
-            W_dec: the decoder, whose gradient that of AuxK joins.
-        """
-        x_hat = sparse_decode(code.values, code, W_dec, self.b_dec, self.mesh)
-        mse = squared_error(x_hat, target)
-        return x_hat, {"loss": mse, "mse": mse}
-
-    def weighted_by_norms(self, values: Float[Tensor, " nnz"], code: Code) -> Float[Tensor, " nnz"]:
-        """Return latents as a penalty counts them: times the norms of their directions, unless these are 1.
-
-        Those of a crosscoder count by the sum of the norms over parts.
-        """
-        if len(self.columns) > 1:
-            return values * code.of_latents(norms_by_part(self.W_dec, self.columns).sum(0))
-        if self.unit_norm_decoder:
-            return values
-        return values * code.of_latents(torch.linalg.vector_norm(self.W_dec, dim=1))
-
-    def extra_losses(
-        self, code: Code, values: Float[Tensor, " nnz"], target: Float[Tensor, "batch d_out"], step: int
-    ) -> dict[str, Tensor]:
-        """Return the loss terms of a variant: `penalty`, already weighted, is added to the loss, others are logged.
-
-        Args:
-            code: latents.
-            values: [nnz] the pre-activations that they come from.
-            target: [batch, d_out] what the latents are to reconstruct, scaled: of an SAE the input.
-            step: number of optimizer steps so far.
-        """
-        return {}
-
-    @torch.no_grad()
-    def _count_firings(self, code: Code) -> Tensor:
-        """Update `samples_since_fired` over the ranks of a batch, and return the mean l0 of this rank's samples."""
-        # One reduction for both: the counts, and after them the number of samples.
-        counts = F.pad(code.firing_counts(), (0, 1), value=code.batch_size)
-        l0 = self.mesh.sum(counts[:-1].sum()) / code.batch_size
-        fired, n_samples = all_reduce_sum(counts).tensor_split([code.d_sae])
-        self.samples_since_fired.add_(n_samples).masked_fill_(fired > 0, 0)
-        return l0
-
-    @torch.no_grad()
-    def batch_explained_variance(
-        self, x: Float[Tensor, "batch d_in"], mse: Float[Tensor, ""], target: Float[Tensor, "batch d_out"] | None = None
-    ) -> Float[Tensor, ""]:
-        """Return 1 - mse over the variance of this batch alone; what is measured is that of held-out data.
-
-        Args:
-            x: raw activations that have been checked.
-            mse: their squared error, in the scale of the loss.
-            target: what a transcoder is to answer with to these.
-        """
-        scaled = self._inputs(x)[0] if target is None else target.to(self.b_dec.dtype) * self.target_scale
-        return 1 - mse / (scaled - scaled.mean(0)).square().sum(1).mean()
-
-    @property
-    def dead_fraction(self) -> Float[Tensor, ""]:
-        """Share of latents that are dead, of those of all ranks."""
-        return self.mesh.sum(self.dead.sum()) / self.d_sae
-
-    @property
-    def dead(self) -> Bool[Tensor, " d_sae"]:
-        """Which latents have not fired for `dead_after_samples` samples of training; those of this rank."""
-        return self.samples_since_fired >= self.dead_after_samples
-
-    @torch.no_grad()
-    def project_decoder_gradient(self) -> None:
-        """Remove the part of each decoder direction's gradient that would only change its norm, before a step."""
-        if self.W_dec.grad is not None and self.unit_norm_decoder:
-            remove_radial_(self.W_dec.grad, self.W_dec)
-
-    @torch.no_grad()
-    def constrain(self) -> None:
-        """Give each decoder direction unit norm, after every optimizer step; a frozen decoder keeps its bits."""
-        if self.W_dec.requires_grad and self.unit_norm_decoder:
-            normalise_(self.W_dec)
-        self._is_constrained = True
-
-    @property
-    def held_l0(self) -> float | None:
-        """The l0 to which thresholds are settled after the last step of a fit; None where that is not asked."""
-        return None
-
-    def raise_thresholds_(self, amount: float) -> None:
-        """Let a latent be active only where its pre-activation is higher by this amount, or lower if negative.
-
-        Raises:
-            NotImplementedError: of a variant without thresholds that could be moved.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no thresholds to settle")
-
-    @torch.no_grad()
-    def settle(self, x: Float[Tensor, "batch d_in"]) -> None:
-        """Bring l0 to where it is held, on raw activations, by moving all thresholds; nothing where none is held."""
-        if self.held_l0 is None:
-            return
-        was_training = self.training
-        self.eval()
-        settle(self, x, self.held_l0)
-        self.train(was_training)
+        own_loop.step(self, optimizer)
 
     # Saving
     # ----------------------------------------------------------------------------------------------------------------
@@ -770,9 +360,4 @@ def _note_loaded(sae: nn.Module, incompatible: Any) -> None:  # noqa: ANN401
     missing = {name.rpartition(".")[2] for name in incompatible.missing_keys}
     sae.is_initialised |= "W_dec" not in missing
     sae.b_dec_awaits_data &= "b_dec" in missing
-    sae._at_losses = ()
-
-
-def squared_error(x_hat: Float[Tensor, "batch d_out"], target: Float[Tensor, "batch d_out"]) -> Float[Tensor, ""]:
-    """Return the squared error summed over dimensions and averaged over samples."""
-    return F.mse_loss(x_hat, target, reduction="sum") / len(target)
+    sae.step_guard.forget()

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.saes.data import columns_by_part
 
 
 def columns_of_crosscoder(d_in: int, widths: Mapping[str, int] | None) -> dict[str, slice]:

@@ -8,7 +8,9 @@ from typing_extensions import override
 
 from sae_lightning.members import Member
 from sae_lightning.saes.base import SparseAutoencoder
-from sae_lightning.saes.module import SAEModule, columns_by_part
+from sae_lightning.saes.data import columns_by_part
+from sae_lightning.saes.module import SAEModule
+from sae_lightning.saes.transcoder import part_read_by
 
 
 class ExportedSAEs(SAEModule):
@@ -38,7 +40,9 @@ class ExportedSAEs(SAEModule):
 
     @override
     def activations_for(self, member: Member, activations: Tensor) -> Tensor:
-        return activations[..., self._columns[member.part]] if self._columns else activations
+        if not self._columns:
+            return activations
+        return activations[..., self._columns[part_read_by(member, self.members[member], self.targets)]]
 
     @override
     def target_for(self, member: Member, activations: Tensor) -> Tensor | None:

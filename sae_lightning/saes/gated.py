@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from sae_lightning.code import Code
 from sae_lightning.kernels import PreActs, entries_above, sparse_decode
-from sae_lightning.saes.base import squared_error
 from sae_lightning.saes.l1_penalised import L1Penalised
+from sae_lightning.saes.losses import squared_error
 
 
 class Gated(L1Penalised):
@@ -36,8 +36,8 @@ class Gated(L1Penalised):
         self.r_mag = nn.Parameter(torch.zeros(self.d_sae))
         self.b_mag = nn.Parameter(torch.zeros(self.d_sae))
 
-    def _start_b_dec(self, samples: Float[Tensor, "n d_in"], answers: Float[Tensor, "n d_out"]) -> None:
-        super()._start_b_dec(samples, answers)
+    def start_own_biases(self) -> None:
+        """Start the bias of the magnitude at that of the gate."""
         self.b_mag.copy_(self.b_enc)
 
     def select(self, pre_acts: PreActs) -> Code:

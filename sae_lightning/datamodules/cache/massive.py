@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from sae_lightning.datamodules.cache.rows import CachedRows
 from sae_lightning.datamodules.norms import norms_by_hook, sample_size
-from sae_lightning.saes.module import columns_by_part
+from sae_lightning.saes.data import columns_by_part
 from sae_lightning.sources.massive import MassiveRule, row_norms
 
 _ROWS_AT_ONCE = 8192
