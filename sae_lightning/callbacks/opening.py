@@ -94,7 +94,8 @@ def saes_in_words(module: SAEModule) -> str:
             words.append(f"l0 {aims}")
     if references := in_order(member.policy for member in members if member.policy in module.references):
         n_controls = sum(member.policy in module.controls_for for member in members)
-        words.append(f"measured: {', '.join(references)}" + (f" and {n_controls} controls" if n_controls else ""))
+        also = "measured: " if saes else ""  # where nothing is trained the line begins with that word
+        words.append(also + ", ".join(references) + (f" and {n_controls} controls" if n_controls else ""))
     return "; ".join(words)
 
 

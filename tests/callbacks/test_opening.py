@@ -40,7 +40,7 @@ def test_a_panel_is_the_product_of_policies_seeds_and_parts():
 def test_saes_that_are_measured_stand_beside(tmp_path):
     SMALL(8).save(tmp_path)
     panel = SanityPanel(8, policies={}, references={"published": str(tmp_path)}, control_samples=8)
-    assert saes_in_words(panel) == "measured: published"
+    assert saes_in_words(panel) == "published", "the word before it is `measure`"
 
 
 def test_where_activations_come_from_and_how_many_there_are():
