@@ -23,7 +23,6 @@ _ONE_BATCH = (
 CASES = {
     'python -c "import torch"': ("-c", "import torch"),
     'python -c "import lightning.pytorch.cli"': ("-c", "import lightning.pytorch.cli"),
-    'python -c "import sae_lightning, lightning.pytorch.cli"': ("-c", "import sae_lightning, lightning.pytorch.cli"),
     "sae --help": (*_SAE, "--help"),
     "sae hooks --help": (*_SAE, "hooks", "--help"),
     "sae fit --help": (*_SAE, "fit", "--help"),
@@ -56,11 +55,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="Processes of each case.")
     repeats = parser.parse_args().repeats
-    print(f"{'':<58}  s of CPU   peak MB")
+    print(f"{'':<48}  s of CPU   peak MB")
     for name, arguments in CASES.items():
         cost(arguments)
         seconds, memory = zip(*(cost(arguments) for _ in range(repeats)), strict=True)
-        print(f"{name:<58}  {median(seconds):8.2f}  {median(memory):8.0f}", flush=True)
+        print(f"{name:<48}  {median(seconds):8.2f}  {median(memory):8.0f}", flush=True)
 
 
 if __name__ == "__main__":
