@@ -61,12 +61,18 @@ TRANSCODER_CONTROLS: dict[str, dict[str, Any]] = {
 """Controls of transcoders by name."""
 _OF_A_SKIP_PATH = "skip_path_alone"
 _WIDTH = 120
+SOFT_FROZEN = "soft_frozen_decoder"
 _POLICIES: dict[str, dict[str, Any]] = {
     "trained": {"class_path": "NoFreeze"},
     "frozen_decoder": {"class_path": "FrozenDecoder"},
-    "soft_frozen_decoder": {"class_path": "SoftFrozenDecoder", "init_args": {"min_cosine": 0.8}},
+    SOFT_FROZEN: {"class_path": "SoftFrozenDecoder", "init_args": {"min_cosine": 0.8}},
     "frozen_encoder": {"class_path": "FrozenEncoder"},
 }
+
+
+def policies_for(sae: SparseAutoencoder) -> dict[str, dict[str, Any]]:
+    """Return the policies of a re-make and its twins; the soft-frozen one turns unit vectors, which not all have."""
+    return {name: own for name, own in _POLICIES.items() if sae.unit_norm_decoder or name != SOFT_FROZEN}
 
 
 def check_control_names(names: Sequence[str] | None) -> None:
@@ -176,6 +182,7 @@ def configuration(
     remake: Remake | None = None,
     seeds: Sequence[int] = (0,),
     targets: Mapping[str, str] | None = None,
+    policies: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the configuration of a check, plain values.
 
@@ -189,6 +196,7 @@ def configuration(
         remake: what is trained beside the one reference; None trains nothing.
         seeds: of what is trained.
         targets: of transcoders, the part at which they answer by that which they read.
+        policies: of what is trained, by name.
     """
     arguments: dict[str, Any] = {
         **({"targets": dict(targets)} if targets else {}),
@@ -200,7 +208,7 @@ def configuration(
     }
     trainer: dict[str, Any] = {"callbacks": [dict(one) for one in evaluators]}
     if remake is not None:
-        arguments |= {"sae": remake.sae, "policies": _POLICIES, "seeds": list(seeds)}
+        arguments |= {"sae": remake.sae, "policies": dict(policies or _POLICIES), "seeds": list(seeds)}
         trainer |= {"gradient_clip_val": 1.0, "log_every_n_steps": 10}
     model = {"class_path": "SanityPanel", "init_args": arguments}
     return {"name": "check", "seed_everything": 0, "model": model, "data": dict(data), "trainer": trainer}

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sae_lightning.checking.configuration import new_control
+from sae_lightning.checking.configuration import SOFT_FROZEN, new_control
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake
 from sae_lightning.controls import RandomEncoder
@@ -24,7 +24,7 @@ def limits_of(plan: Plan, one: CheckedSAE, controls: Mapping[str, Mapping[str, A
         controls: of `check.json`, with how far their l0 is off.
     """
     doubts = [f"It may be read wrong: {doubt}." for doubt in one.inspection.disagreements()]
-    training = _of_remake(plan.remake, _noun(one)) if plan.remake else _of_no_training()
+    training = _of_remake(plan, plan.remake, _noun(one)) if plan.remake else _of_no_training()
     own = f"It is one {_noun(one)}: intervals are over held-out data and draws of the controls, not over training."
     of_controls = [*_of_controls(plan, one), *_of_l0(controls, _noun(one))]
     return [*doubts, *training, *_of_text(one), *_of_two_sides(plan, one), *of_controls, own, *plan.notes]
@@ -38,7 +38,12 @@ def _of_no_training() -> Iterator[str]:
     yield "Nothing was trained: whether training it again beats its frozen twins takes --budget 'tokens N'."
 
 
-def _of_remake(remake: Remake, noun: str) -> Iterator[str]:
+def _of_remake(plan: Plan, remake: Remake, noun: str) -> Iterator[str]:
+    if SOFT_FROZEN not in plan.panel["policies"]:
+        yield (
+            f"There is no soft-frozen twin: it turns unit vectors, and decoder directions of this {noun} have other "
+            "norms, which the re-make keeps free."
+        )
     yield "With a training budget null data are left out; --budget nulls reads them."
     yield (
         f"The re-make and its twins saw {remake.budget_tokens:,} activations; how many the published {noun} saw: "

@@ -9,13 +9,13 @@ import torch
 
 from sae_lightning.checking import cost
 from sae_lightning.checking.budget import Budget
-from sae_lightning.checking.configuration import as_yaml, configuration, new_control, quick_evaluators
+from sae_lightning.checking.configuration import as_yaml, configuration, new_control, policies_for, quick_evaluators
 from sae_lightning.checking.data import N_BATCHES, NULLS, DataRequest, data_section, nulls_of, rows_of
 from sae_lightning.checking.ends import ends_of, targets_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake
 from sae_lightning.checking.text_hash import text_of
-from sae_lightning.checking.training import POLICIES, Training, begun_training, training_of
+from sae_lightning.checking.training import Training, begun_training, training_of
 from sae_lightning.controls import Control
 from sae_lightning.controls.base import width_in_words
 from sae_lightning.datamodules import ActivationDataModule, ActivationFiles
@@ -129,6 +129,7 @@ def settings_of(
         remake,
         request.seeds,
         targets,
+        policies_for(sae),
     )
 
 
@@ -170,7 +171,8 @@ def plan_of(
     if (training := _training(request, checked, sizes, machine, begun)) is not None:
         remake, notes = training.remake, [*notes, *training.notes]
         request = replace(request, budget=training.budget, seeds=training.seeds)
-        sizes = replace(sizes, trained=POLICIES * len(training.seeds), train_tokens=training.budget.tokens or 0)
+        trained = len(policies_for(checked[0].sae)) * len(training.seeds)
+        sizes = replace(sizes, trained=trained, train_tokens=training.budget.tokens or 0)
     notes = [*_notes_on_rows(measured.datamodule, request.budget.tokens), *notes]
     settings = dict(begun) if begun is not None else settings_of(request, saes, remake)
     if begun is None:
@@ -319,7 +321,7 @@ def _sizes(
         request.data.n_tokens,
         len(request.nulls_on(measured.section, checked[0].sae)),
         cost.model_bytes(measured.datamodule.source),
-        POLICIES * len(request.seeds) if request.budget.trains else 0,
+        len(policies_for(checked[0].sae)) * len(request.seeds) if request.budget.trains else 0,
     )
 
 

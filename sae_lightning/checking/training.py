@@ -6,11 +6,10 @@ from typing import Any
 
 from sae_lightning.checking import cost
 from sae_lightning.checking.budget import Budget
+from sae_lightning.checking.configuration import policies_for
 from sae_lightning.checking.plan import CheckedSAE
 from sae_lightning.checking.remake import Remake, remake_of
 
-POLICIES = 4
-"""SAEs that are trained for each seed."""
 _LEAST_STEPS = 500
 """With minutes there are fewer seeds rather than fewer steps than this."""
 
@@ -47,7 +46,9 @@ def training_of(
     if budget.tokens is not None:
         return Training(budget, remake_of(one.sae, one.l0, budget.tokens), seeds)
     for n in range(len(seeds), 0, -1):
-        tokens = cost.tokens_for(60 * (budget.minutes or 0), replace(sizes, trained=POLICIES * n), machine)
+        tokens = cost.tokens_for(
+            60 * (budget.minutes or 0), replace(sizes, trained=len(policies_for(one.sae)) * n), machine
+        )
         remake = remake_of(one.sae, one.l0, tokens)
         if tokens // remake.batch_size >= _LEAST_STEPS:
             break

@@ -24,7 +24,7 @@ from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.crosscoder import norm_shares
 from sae_lightning.saes.saving import dead_latents
 from sae_lightning.saes.stated import stated_of
-from sae_lightning.saes.transcoder import refuse_several_hooks
+from sae_lightning.saes.transcoder import part_read_by, refuse_several_hooks
 from sae_lightning.stitching.results import read_insertions
 
 _EXCERPT_LENGTH = 32
@@ -76,6 +76,7 @@ def explain(
     if datamodule is None:
         return explanation
     datamodule.refuse_sae_of_others(sae, str(folder), part)
+    part = part_read_by(member, sae, run.targets)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sae.to(device)
     datamodule.source.to(device)

@@ -92,7 +92,7 @@ def explain_text(run: Run, member: Member, texts: Sequence[str]) -> TextExplanat
     datamodule.refuse_sae_of_others(sae, str(run.sae_folder(member)), member.part)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     datamodule.source.to(device)
-    module = ExportedSAEs({member: sae}, datamodule.widths if member.part else {}).to(device)
+    module = ExportedSAEs({member: sae}, datamodule.widths if member.part else {}, run.targets).to(device)
     reader = TextReader(datamodule)
     readings = reader.read(texts)
     explained: dict[int, list[TokenLatents]] = {}

@@ -32,7 +32,7 @@ from sae_lightning.saes.saving import dead_latents, folded_scale
 
 N_READ = 32768
 """Held-out tokens or samples that are read."""
-_SHOWN_CONTROLS = ("random_encoder", "random_decoder_tied")
+_SHOWN_CONTROLS = ("random_encoder", "random_decoder_tied", "random_decoder_regressed")
 N_BINS = 20
 """Bins of the histogram of activations."""
 # Not a seed that somebody gives to data or SAEs.
@@ -159,7 +159,7 @@ def _read(
             datamodule.refuse_sae_of_others(sae, str(run.sae_folder(member)), member.part)
         datamodule.source.to(device)
         has_parts = any(member.part for member in saes)  # else an SAE reads all hooks side by side
-        module = ExportedSAEs(saes, datamodule.widths if has_parts else {}).to(device)
+        module = ExportedSAEs(saes, datamodule.widths if has_parts else {}, run.targets).to(device)
         if isinstance(datamodule, ClipImages):
             return datamodule, HeldOutImages(datamodule, module, N_IMAGES), None
         kind = HeldOutText if isinstance(datamodule, TEXT_DATA) else HeldOutSamples

@@ -16,7 +16,9 @@ from sae_lightning.controls import (
     measured_l0,
     transcoder_controls,
 )
+from sae_lightning.members import Member
 from sae_lightning.saes import JumpReLU, Pursuit, ReLU, SparseAutoencoder, TopK
+from sae_lightning.saes.exported import ExportedSAEs
 
 D_IN, D_OUT, D_SAE, N = 12, 9, 40, 1500
 CONTROLS = transcoder_controls()
@@ -237,9 +239,16 @@ def test_a_permuted_and_a_rotated_decoder_have_the_latents_and_the_skip_path():
 
 
 def test_what_is_shown_the_target_is_an_sae_of_it():
-    own = made(CONTROLS["target_pursuit"], transcoder())
+    sae = transcoder()
+    own = made(CONTROLS["target_pursuit"], sae)
     assert isinstance(own, Pursuit)
     assert (own.d_in, own.d_out) == (D_OUT, D_OUT)
+    members = {Member("published", 0, "source"): sae, Member("target_pursuit", 0, "source"): own}
+    module = ExportedSAEs(members, {"source": D_IN, "target": D_OUT}, {"source": "target"})
+    x, y = sides(5)
+    for member, read in zip(members, (x, y), strict=True):
+        assert torch.equal(module.activations_for(member, torch.cat([x, y], 1)), read)
+        assert torch.equal(module.target_for(member, torch.cat([x, y], 1)), y)
 
 
 @every_control
