@@ -5,7 +5,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from sae_lightning.checking.configuration import controls_named
+from sae_lightning.checking.configuration import controls_named, policies_for
 from sae_lightning.checking.limits import limits_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import remake_of
@@ -25,7 +25,7 @@ def limits(sae, controls=None, stated=(), trained=None, l0_off=0.001):
     inspection = Mock(spec=Inspection, stated=dict(stated))
     inspection.disagreements.return_value = ["l0 is 52, stated 32"]
     one = Mock(spec=CheckedSAE, sae=sae, inspection=inspection)
-    panel = {"controls": controls_named(controls), "control_samples": 512}
+    panel = {"controls": controls_named(controls, [sae]), "control_samples": 512, "policies": policies_for(sae)}
     remake = remake_of(sae, 3.0, trained) if trained else None
     plan = Mock(spec=Plan, panel=panel, remake=remake, notes=("Memory is short.",))
     return limits_of(plan, one, {"random_encoder": {"label": "random encoder", "l0_off": l0_off}})
