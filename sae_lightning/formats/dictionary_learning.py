@@ -151,7 +151,10 @@ def _refuse_two_streams(path: Path, trainer: Mapping[str, Any], buffer: Mapping[
             "variant for it"
         )
     if buffer.get("io") == "in_and_out":
-        raise ValueError(f"{path} is a transcoder (io=in_and_out): this library has no variant for it")
+        raise ValueError(
+            f"{path} is a transcoder (io=in_and_out): of dictionary_learning SAEs alone are read; transcoders are read "
+            "from files of SAELens, sparsify, Gemma Scope, Llama Scope and Llamascopium"
+        )
 
 
 # Tensors
