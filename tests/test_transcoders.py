@@ -212,7 +212,7 @@ def test_exported_transcoders_say_what_they_read_and_answer(run, capsys):
     said = capsys.readouterr().out
     assert "A transcoder: reads model.layers.2.post_attention_layernorm, answers at model.layers.2.mlp" in said
     ends = "read mlp_in (model.layers.2.post_attention_layernorm), answer at mlp_out (model.layers.2.mlp)"
-    assert dict(provenance(run))["Transcoders"] == ends, "of the nulls nothing"
+    assert dict(provenance(run))["Hooks"] == ends, "of the nulls nothing"
 
 
 def test_a_transcoder_is_written_for_another_library_and_compared(run, capsys, tmp_path):
@@ -287,7 +287,7 @@ def test_a_lone_transcoder_reads_both_hooks_from_a_cache(tmp_path, capsys):
     assert own.threshold > 0
     assert [own.provenance[side]["hook"] for side in ("activations", "target")] == list(hooks.values())
     ends = f"read mlp_in ({hooks['mlp_in']}), answer at mlp_out ({hooks['mlp_out']})"
-    assert dict(provenance(run))["Transcoders"] == ends
+    assert dict(provenance(run))["Hooks"] == ends
     capsys.readouterr()
     main(["inspect", str(run.sae_folder(member)), f"--config={tmp_path / 'data.yaml'}", "--n_tokens=128",
           f"--out={tmp_path / 'found.json'}"])  # fmt: skip

@@ -19,8 +19,8 @@ def least_ends(
 ) -> tuple[float, float]:
     """Return what an axis holds at least: the floor, or else 0, and so much that noise does not fill it.
 
-    >>> least_ends([0.7, 0.5], None), least_ends([0.351, 0.352], 0.347)
-    ((0.0, 0.7), (0.347, 0.447))
+    >>> least_ends([0.75, 0.5], None), least_ends([0.51, 0.52], 0.5)
+    ((0.0, 0.75), (0.5, 0.6))
     """
     start = 0.0 if floor is None else float(floor)
     span = max((value - start for value in values), key=abs, default=0.0)
