@@ -12,6 +12,7 @@ from torch import Tensor
 from sae_lightning.controls import Control
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.moving_line import in_bytes
+from sae_lightning.nouns import noun_of
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.sources.replacing import edited_outputs
 
@@ -151,7 +152,8 @@ def fitted(sizes: Sizes, machine: Machine) -> tuple[Sizes, list[str]]:
 def summary(sizes: Sizes, cost: Estimate, machine: Machine, where: str) -> str:
     """Return the three lines that a user reads before it starts."""
     beside = f"{sizes.n_controls} controls from {sizes.control_samples:,} activations"
-    n, noun = len(sizes.saes), "transcoder" if sizes.saes[0][0].is_transcoder else "SAE"
+    n, first = len(sizes.saes), sizes.saes[0][0]
+    noun = noun_of(first.is_transcoder, first.crosscoder)
     trained = f", {sizes.trained} {noun}s trained on {sizes.train_tokens:,} tokens" if sizes.trained else ""
     return "\n".join(
         [

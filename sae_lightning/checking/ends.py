@@ -90,10 +90,10 @@ def hooks_in_data(
     """
     here = list(known.values()) if isinstance(known, Mapping) else []
     stated = stated_of(sae.provenance)
-    found: Sequence[str | None] = [stated.get("hook"), stated.get("target")]
-    if not {*found} <= {*here}:
-        found = here if len(here) == 2 else (None, None)
-    ends = hook or found[0], target or found[1]
+    assumed: Sequence[str | None] = [stated.get("hook"), stated.get("target")]
+    if not {*assumed} <= {*here}:
+        assumed = here if len(here) == 2 else (None, None)
+    ends = hook or assumed[0], target or assumed[1]
     if ends[0] is None or ends[1] is None:
         has = f"the hooks {', '.join(here)}" if here else f"the hook {known}"
         raise ValueError(

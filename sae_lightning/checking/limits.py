@@ -10,6 +10,7 @@ from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake
 from sae_lightning.controls import RandomEncoder
 from sae_lightning.members import policy_label
+from sae_lightning.nouns import noun_of
 
 _CLOSE_L0 = 0.02
 """Where the l0 of a control is off by more than this share the one that is farthest off is named."""
@@ -31,7 +32,7 @@ def limits_of(plan: Plan, one: CheckedSAE, controls: Mapping[str, Mapping[str, A
 
 
 def _noun(one: CheckedSAE) -> str:
-    return "transcoder" if one.sae.is_transcoder else "SAE"
+    return noun_of(one.sae.is_transcoder, one.sae.crosscoder)
 
 
 def _of_no_training() -> Iterator[str]:
