@@ -25,6 +25,7 @@ from typing_extensions import override
 from sae_lightning.evaluators import LossRecovered, Reconstruction, ZeroShotRecovered
 from sae_lightning.evaluators.sparsity import L0
 from sae_lightning.members import FLOOR, LoggedName, Member, in_order
+from sae_lightning.runs.next_folder import next_number, take_next_folder
 from sae_lightning.saes.module import SAEModule
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class MemberTensorBoardLogger(TensorBoardLogger):
         self._writers: dict[str, SummaryWriter] = {}
         self._folders: dict[str, str] = {}
         self._has_seeds = False
+
+    @override
+    def _get_next_version(self) -> int:
+        return _number_of_run(Path(self.root_dir))
 
     def writer(self, folder: str | None) -> "SummaryWriter":
         """Return the writer of one curve, such as ``trained-0``, or for None that of the run; only on rank zero."""
@@ -168,6 +173,13 @@ def chart_of(logged: LoggedName) -> str:
     return f"{HEADLINE}/{logged.tag}" if is_first else logged.chart
 
 
+def _number_of_run(experiment: Path) -> int:
+    """Return the number of the folder of this run, which rank zero makes; other ranks are told by Lightning."""
+    if rank_zero_only.rank:
+        return next_number(experiment)
+    return int(take_next_folder(experiment).name.removeprefix("version_"))
+
+
 class RunFolder(Logger):
     """The folder of a run that writes no curves, or leaves them to a logger without folders of its own.
 
@@ -181,17 +193,16 @@ class RunFolder(Logger):
 
     def __init__(self, save_dir: str = "lightning_logs", name: str = "runs", version: int | str | None = None) -> None:
         super().__init__()
-        experiment = Path(save_dir) / name
-        if version is None:
-            numbers = [path.name.removeprefix("version_") for path in experiment.glob("version_*")]
-            version = max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1
-        self._folder = experiment / (version if isinstance(version, str) else f"version_{version}")
+        self._experiment, self._version = Path(save_dir) / name, version
 
     @property
     @override
     def save_dir(self) -> str:
         """The run folder: Lightning takes it for that where a logger is not one of its own."""
-        return str(self._folder)
+        if self._version is None:
+            self._version = _number_of_run(self._experiment)
+        version = self._version
+        return str(self._experiment / (version if isinstance(version, str) else f"version_{version}"))
 
     @property
     @override

@@ -10,12 +10,14 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from typing_extensions import override
 
 from sae_lightning import __version__
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.norms import write_norms
 from sae_lightning.runs.metrics_lines import METRICS_FILE
+from sae_lightning.runs.next_folder import take_next_folder
 from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER
 from sae_lightning.runs.starts import add_start
 from sae_lightning.saes.module import SAEModule
@@ -100,8 +102,8 @@ def _resumed(module: LightningModule) -> Resumed | None:
     return module.resumed if isinstance(module, SAEModule) else None
 
 
-def refuse_taken_folder(trainer: Trainer, command: str, checkpoint: Any) -> None:
-    """Refuse to write into a folder in which there is a run, unless that run is resumed.
+def take_folder(trainer: Trainer, command: str, checkpoint: Any) -> None:
+    """Take the next free folder, where none is said; refuse one in which there is a run, unless it is resumed.
 
     To be called before the trainer is started: loggers open their files then, and some empty them.
 
@@ -113,7 +115,13 @@ def refuse_taken_folder(trainer: Trainer, command: str, checkpoint: Any) -> None
     Raises:
         ValueError: says how that run is resumed.
     """
-    if not trainer.is_global_zero or (run := run_folder(trainer)) is None:
+    if not trainer.is_global_zero:
+        return
+    first = trainer.logger
+    if isinstance(first, CSVLogger | TensorBoardLogger) and first._version is None:
+        # By themselves they take the number that is free now, and so does another run that starts in this second.
+        first._version = int(take_next_folder(Path(first.root_dir)).name.removeprefix("version_"))
+    if (run := run_folder(trainer)) is None:
         return
     if (command == "fit" and _is_in(checkpoint, run)) or not any((run / name).exists() for name in _OF_A_RUN):
         return

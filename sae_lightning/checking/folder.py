@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,10 @@ class CheckFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @classmethod
-    def next_free(cls, name: str) -> "CheckFolder":
-        """Return the folder with the next free number below that of all experiments."""
-        experiment = Path("lightning_logs") / name
-        numbers = [path.name.removeprefix("version_") for path in experiment.glob("version_*")]
-        return cls(experiment / f"version_{max((int(one) for one in numbers if one.isdecimal()), default=-1) + 1}")
+    def remove_if_empty(self) -> None:
+        """Leave no folder behind in which no check has begun."""
+        with suppress(OSError):  # what it says of a folder that holds something, or is not there
+            self.path.rmdir()
 
     def is_measured(self, panel: Mapping[str, Any]) -> bool:
         """Return whether the run was finished: its SAEs are written after its last validation.

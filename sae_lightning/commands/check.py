@@ -66,8 +66,12 @@ def main(args: list[str]) -> None:
     groups = [{place: sae} for place, sae in saes.items()] if request.budget.trains else [saes]
     folders = _folders(settings, [names[next(iter(group))] for group in groups])
     with own_messages():
-        for group, folder in zip(groups, folders, strict=True):
-            _check_group(settings, request, group, folder)
+        try:
+            for group, folder in zip(groups, folders, strict=True):
+                _check_group(settings, request, group, folder)
+        finally:
+            for folder in folders if settings.out is None else []:
+                folder.remove_if_empty()
 
 
 def _check_group(
@@ -169,14 +173,14 @@ def _loaded(settings: Namespace, places: list[str]) -> "dict[str, SparseAutoenco
 
 
 def _folders(settings: Namespace, names: list[str]) -> "list[CheckFolder]":
-    """Return the run folder of each run, by the name of its first SAE."""
+    """Return the run folder of each run, by the name of its first SAE; the next free ones are made."""
     from sae_lightning.checking.folder import CheckFolder
+    from sae_lightning.runs.next_folder import take_next_folder
 
     if settings.out is not None:
         return [CheckFolder(settings.out / name if len(names) > 1 else settings.out) for name in names]
-    first = CheckFolder.next_free(settings.name)
-    number = int(first.path.name.removeprefix("version_"))
-    return [CheckFolder(first.path.with_name(f"version_{number + i}")) for i in range(len(names))]
+    experiment = Path("lightning_logs") / settings.name
+    return [CheckFolder(take_next_folder(experiment)) for _ in names]
 
 
 def _evaluators(settings: Namespace, config: "CheckConfig") -> Sequence[Mapping[str, Any]] | None:

@@ -22,7 +22,7 @@ import sae_lightning.pocket  # noqa: F401  (a configuration names its classes: P
 from sae_lightning import cpu_settings
 from sae_lightning.callbacks import RunConfig, WholeFiles
 from sae_lightning.callbacks.checkpoint_file import read_checkpoint
-from sae_lightning.callbacks.run_config import refuse_taken_folder
+from sae_lightning.callbacks.run_config import take_folder
 from sae_lightning.causal import EntityPrompts
 from sae_lightning.checks import check_seed
 from sae_lightning.class_paths import accept_old_class_paths
@@ -273,7 +273,7 @@ class SAECLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse a folder that is taken, and keep freed memory from here on: what follows are temporaries."""
-        refuse_taken_folder(self.trainer, self.config.subcommand, self.settings.get("ckpt_path"))
+        take_folder(self.trainer, self.config.subcommand, self.settings.get("ckpt_path"))
         cpu_settings.keep_freed_memory()
         self.datamodule.checkpoint = self.settings.get("ckpt_path")
 

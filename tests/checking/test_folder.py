@@ -12,14 +12,13 @@ PANEL = {"references": {"published": "a"}, "controls": {"random": {}}, "policies
 OPTIONS = {"draws": 3, "sae": ["a"]}
 
 
-@pytest.mark.parametrize(
-    ("there", "free"), [((), "version_0"), (("version_2", "version_10", "version_old"), "version_11")]
-)
-def test_the_next_free_folder_is_after_all_others(there, free, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in there:
-        (tmp_path / "lightning_logs/check" / name).mkdir(parents=True)
-    assert CheckFolder.next_free("check").path.as_posix() == f"lightning_logs/check/{free}"
+def test_a_folder_stays_where_there_is_something_in_it(tmp_path):
+    for name in ("empty", "begun"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "begun/check.yaml").touch()
+    for name in ("empty", "begun", "not_there"):
+        CheckFolder(tmp_path / name).remove_if_empty()
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
 
 
 def test_a_check_that_was_begun_goes_on_with_the_same_options_alone(tmp_path):
