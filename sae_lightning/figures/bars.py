@@ -9,13 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from typing_extensions import override
 
+from sae_lightning.figures.chart import LEAST_SPAN
 from sae_lightning.figures.dots import Dots, draw_row
 from sae_lightning.figures.look import MUTED, REFERENCE
 from sae_lightning.members import Style
 from sae_lightning.tables import number_format
 
 _MOST_BELOW = 0.5
-"""The axis goes beyond the floor, or the best value, by this share of what lies between them at most."""
+"""The axis goes beyond the floor, or the best value, by this share at most of what lies between them, or of LEAST_SPAN.
+"""
 _METRIC_CHARACTERS = 40
 """A longer name goes on in a second line: beside another chart it would be cut."""
 
@@ -79,7 +81,7 @@ class Bars(Dots):
         shown = [value for row in self.rows for value in (row.mean, *row.seeds, *(row.interval or ()))]
         ends = (self.start, max(shown, default=1) if self.best is None else self.best)
         low, high = min(ends), max(ends)
-        span = (high - low) or 1.0
+        span = max(high - low, LEAST_SPAN)
         left = min(low, max(min(shown), low - _MOST_BELOW * span))
         right = max(high, min(max(shown), high + _MOST_BELOW * span))
         return left - 0.03 * span, right + 0.03 * span

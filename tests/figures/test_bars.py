@@ -37,12 +37,13 @@ def test_a_bar_goes_from_the_floor_to_the_mean():
         (2.0, None, (5.0, 9.0), (2.0, 9.0)),
         (0.5, 1.0, (0.4, 0.8), (0.4, 1.0)),  # below the floor
         (0.0, 1.0, (-1.7, 0.8), (-0.5, 1.0)),  # far below it
+        (0.02, 0.0, (0.01, 0.06), (0.0, 0.06)),  # lower is better, and the floor is near the best
     ],
 )
 def test_the_axis_goes_from_the_floor_to_the_best(floor, best, values, expected):
     chart = Bars("title", [Row("trained", [value]) for value in values], floor, best=best)
     low, high = expected
-    margin = 0.03 * abs((best if best is not None else max(values)) - (floor or 0))
+    margin = 0.03 * max(abs((best if best is not None else max(values)) - (floor or 0)), 0.1)
     assert chart.limits() == pytest.approx((low - margin, high + margin))
     texts = [text.get_text() for text in drawn(chart).texts]
     assert [text.startswith("beyond: ") for text in texts] == [value < low for value in values]
