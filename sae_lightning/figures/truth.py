@@ -46,7 +46,10 @@ def read_truth(run: Run, part: str = "") -> Truth:
         kind = "null data" if part in run.measurements.nulls else "the activations of a model"
         raise FigureSkipped(f"the true features of {kind} are not known")
     if not run.config:
-        raise FigureSkipped(f"there is no {run.folder / 'config.yaml'}")
+        raise FigureSkipped(
+            f"its data, and whether they have true features, are not known: there is no {run.folder / 'config.yaml'}, "
+            "which `sae fit` writes and training from Python does not"
+        )
     kind = run.data["class_path"].rpartition(".")[2]
     try:  # cached activations are a model's, which need not be loaded to find that out
         datamodule = None if kind == CachedActivations.__name__ else run.datamodule((SyntheticDataModule,))

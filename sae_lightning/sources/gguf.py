@@ -6,9 +6,13 @@ and 135 million weights 17 seconds of a core.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from sae_lightning.moving_line import LINE
 
 SUFFIX = ".gguf"
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -76,7 +80,8 @@ def load(loader: Any, file: Path, config: Any = None) -> Any:
         if quantised := getattr(transformers, "GgufConfig", None):  # newer versions may leave the weights quantised
             options["quantization_config"] = quantised(dequantize=True)
     try:
-        loaded = loader.from_pretrained(str(file.parent), **options)
+        with _shown_on_our_line(file):
+            loaded = loader.from_pretrained(str(file.parent), **options)
     except Exception as error:  # of a damaged file any part of the reader may stumble over
         lines = str(error).splitlines() or [type(error).__name__]
         raise ValueError(
@@ -85,6 +90,26 @@ def load(loader: Any, file: Path, config: Any = None) -> Any:
     if hasattr(loaded, "all_special_ids"):
         loaded.name_or_path = str(file)  # a tokenizer is known by its file, not by the folder around it
     return loaded
+
+
+@contextmanager
+def _shown_on_our_line(file: Path) -> Iterator[None]:
+    """Show on the line of this process how far the reading is, in place of a bar that transformers cannot turn off.
+
+    Off a terminal that bar is a wall of carriage returns.
+    """
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    def shown(tensors: Any, **_: Any) -> Iterator[Any]:
+        for done, tensor in enumerate(tensors):
+            LINE.show(f"reading {file.name}", done, len(tensors))
+            yield tensor
+
+    before, reader.tqdm = reader.tqdm, shown
+    try:
+        yield
+    finally:
+        reader.tqdm = before
 
 
 def with_architecture(config: Any) -> Any:

@@ -127,7 +127,7 @@ def test_a_language_model_is_not_loaded(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (None, "there is no "),
+        (None, "which `sae fit` writes and training from Python does not"),
         ({"data": {"class_path": "SyntheticDataModule", "init_args": {"width": 8}}}, "has no option 'width'"),
         ({"model": None}, "does not say which data"),
     ],

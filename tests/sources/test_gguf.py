@@ -41,6 +41,11 @@ def test_the_weights_are_those_of_the_file(tiny):
     assert list(model_files(str(file))) == list(model_files(str(file.parent))) == ["tiny.gguf"]
 
 
+def test_reading_prints_no_bar_of_transformers(tiny, capsys):
+    LanguageModelSource(str(tiny[0]), "model.layers.0")
+    assert "GGUF" not in capsys.readouterr().err
+
+
 def test_the_tokenizer_is_that_of_the_file(tiny):
     file, _ = tiny
     tokenizer = load_tokenizer(str(file))
