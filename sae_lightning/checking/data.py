@@ -6,32 +6,29 @@ beginning token as far as it does; text it states by a name at most. What is mis
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sae_lightning import datamodules
+from sae_lightning.checking.data_request import DataRequest
 from sae_lightning.checking.ends import (
     hooks_in_data,
     hooks_in_model,
     redrawn_modules,
     refuse_one_side,
-    refuse_other_cache,
 )
+from sae_lightning.checking.stated_hooks import in_model, refuse_other_cache
 from sae_lightning.class_paths import current_class_paths
 from sae_lightning.datamodules.activation_files import read_rows
-from sae_lightning.datamodules.cache.manifest import read_manifest
-from sae_lightning.datamodules.cache.storage import Folder
 from sae_lightning.datamodules.row_files import RowFiles
 from sae_lightning.datamodules.row_split import HELDOUT_FRACTION
-from sae_lightning.inspection.hook_names import name_in_model, place_of
+from sae_lightning.inspection.hook_names import name_in_model
 from sae_lightning.members import SOURCE, TARGET
 from sae_lightning.runs.run import run_of_sae
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.stated import stated_of
-from sae_lightning.sources.checkpoint import submodule_names
 
 LONGEST_CONTEXT = 1024
 """Tokens in a row, where the file states more and the user nothing: a check is to be quick."""
@@ -43,43 +40,6 @@ _WIDE = 1024
 """From this width on Gaussian noise is matched on fewer samples a dimension."""
 NULLS = ("gaussian", "shuffled", "reinitialised")
 """Names of the null data of a check."""
-
-
-@dataclass(frozen=True)
-class DataRequest:
-    """What the user says of the data, by the names of the options; None and empty where nothing is said.
-
-    Args:
-        model: folder, or name on the hub.
-        hook: submodule that the SAEs read.
-        hook_input: they read its input.
-        target: submodule at which transcoders answer.
-        text: files or folders.
-        config: configuration of a run, for its data.
-        cache: folder of activations that `sae cache` wrote.
-        activations: file or folder of activations.
-        key: name of the tensor in it.
-        context_length: tokens in a row.
-        bos_in_every_row: whether rows begin with the beginning token.
-        skip_first_positions: positions left out at the start of each row.
-        dtype: number format of the model.
-        n_tokens: held-out activations to measure on.
-    """
-
-    model: str | None = None
-    hook: str | None = None
-    hook_input: bool = False
-    target: str | None = None
-    text: Sequence[str] = ()
-    config: Path | None = None
-    cache: str | None = None
-    activations: str | None = None
-    key: str | None = None
-    context_length: int | None = None
-    bos_in_every_row: bool | None = None
-    skip_first_positions: int | None = None
-    dtype: str | None = None
-    n_tokens: int = 16_384
 
 
 def data_section(request: DataRequest, sae: SparseAutoencoder, where: str, trains: bool) -> dict[str, Any]:
@@ -132,47 +92,6 @@ def nulls_of(names: Sequence[str], section: Mapping[str, Any], sae: SparseAutoen
             modules = redrawn_modules(str(arguments["model"]), arguments["hook"])
             classes["reinitialised"] = {"class_path": "RedrawnModules", "init_args": {"modules": modules}}
     return {name: classes[name] for name in names if name in classes}
-
-
-def refuse_others(saes: Mapping[str, SparseAutoencoder]) -> None:
-    """Refuse SAEs of another width, model or hook than the first.
-
-    Args:
-        saes: by where they are from.
-
-    Raises:
-        ValueError: names what differs.
-    """
-    (first, sae), *others = saes.items()
-    stated = stated_of(sae.provenance)
-    for where, other in others:
-        own = stated_of(other.provenance)
-        pairs: dict[str, tuple[Any, Any]] = {"kind": (_kind(sae), _kind(other)), "d_in": (sae.d_in, other.d_in)}
-        pairs |= {"d_out": (sae.d_out, other.d_out), "hook": (_place(stated), _place(own))}
-        pairs["target"] = (_place(stated, "target"), _place(own, "target"))
-        pairs["model"] = (_model_name(sae, stated), _model_name(other, own))
-        for name, (one, another) in pairs.items():
-            if one is not None and another is not None and one != another:
-                raise ValueError(
-                    f"{where} has the {name} {another} and {first} {one}: SAEs that are checked together read the same "
-                    "activations; check them one at a time"
-                )
-
-
-def _kind(sae: SparseAutoencoder) -> str:
-    return "transcoder" if sae.is_transcoder else "SAE"
-
-
-def _place(stated: Mapping[str, Any], name: str = "hook") -> str | None:
-    hook = stated.get(name)
-    return (place_of(hook) or hook) if isinstance(hook, str) else None
-
-
-def _model_name(sae: SparseAutoencoder, stated: Mapping[str, Any]) -> str | None:
-    """Return the fingerprint of the model's weights where it is known, else the end of its name."""
-    name = stated.get("model")
-    weights = (sae.provenance.get("activations") or {}).get("weights")
-    return str(weights) if weights else None if name is None else Path(str(name)).name.lower()
 
 
 def _of_config(path: Path) -> dict[str, Any]:
@@ -276,7 +195,9 @@ def _of_model(request: DataRequest, sae: SparseAutoencoder, where: str, trains: 
     if sae.is_transcoder:
         hook, is_input = hooks_in_model(str(model), request.hook, request.target, stated, where), False
     else:
-        hook, is_input = (request.hook, request.hook_input) if request.hook else _hook(str(model), stated, where)
+        hook, is_input = request.hook, request.hook_input
+        if not request.hook:
+            hook, is_input = in_model(name_in_model, str(model), stated, where, "hook")
     length = request.context_length or min(int(stated.get("context_length") or _DEFAULT_CONTEXT), LONGEST_CONTEXT)
     begins = stated.get("prepend_bos", True) if request.bos_in_every_row is None else request.bos_in_every_row
     arguments = {
@@ -293,50 +214,17 @@ def _of_model(request: DataRequest, sae: SparseAutoencoder, where: str, trains: 
     return {"class_path": "LanguageModelDataModule", "init_args": arguments}
 
 
-def _hook(model: str, stated: Mapping[str, Any], where: str) -> tuple[str, bool]:
-    """Return the submodule of the model that the file means by its hook, and whether its input is meant."""
-    hook = str(stated["hook"])
-    try:
-        names = submodule_names(model)
-    except ValueError as error:
-        raise ValueError(f"{error}; say with --model which model {where} reads") from error
-    if (submodule := name_in_model(hook, names)) is not None:
-        return submodule
-    place = place_of(hook)
-    meaning = f", the {place}" if place else ""
-    raise ValueError(
-        f"{where} states the hook {hook}{meaning}, and {model} has no submodule of that name: say which one it is with "
-        f"--hook; `sae hooks {model}` lists them"
-    )
-
-
 def _cached(request: DataRequest, sae: SparseAutoencoder, where: str) -> dict[str, Any]:
     """Return the activations of a cache as data; they have a model, hook and text already."""
-    if given := _said_of_a_model(request):
+    if given := request.of_a_model:
         raise ValueError(f"--cache {request.cache} has its own model, hook and text: leave out {', '.join(given)}")
-    section = {"class_path": "CachedActivations", "init_args": {"path": str(request.cache)}}
-    if sae.is_transcoder:
-        refuse_other_cache(str(request.cache), sae, where)
-        return section
-    manifest = read_manifest(Folder(str(request.cache)))
-    if manifest["d_in"] != sae.d_in:
-        raise ValueError(
-            f"--cache {request.cache} has activations of width {manifest['d_in']} and {where} reads {sae.d_in}: "
-            "give a cache of the model and hook that it was trained on"
-        )
-    stated, hook = stated_of(sae.provenance), manifest["data"].get("hook")
-    places = _place(stated), _place({"hook": hook})
-    if None not in places and places[0] != places[1]:
-        raise ValueError(
-            f"--cache {request.cache} has activations at {hook}, the {places[1]}, and {where} states the hook "
-            f"{stated['hook']}, the {places[0]}: give a cache of that hook"
-        )
-    return section
+    refuse_other_cache(str(request.cache), sae, where)
+    return {"class_path": "CachedActivations", "init_args": {"path": str(request.cache)}}
 
 
 def _of_files(request: DataRequest, sae: SparseAutoencoder, where: str, trains: bool) -> dict[str, Any]:
     """Return activations in files as data; as many are held out as where an SAE of ours was trained on such files."""
-    given = [*_said_of_a_model(request), *(["--cache"] if request.cache else [])]
+    given = [*request.of_a_model, *(["--cache"] if request.cache else [])]
     if given:
         raise ValueError(
             f"--activations {request.activations} are read without a model and text: leave out {', '.join(given)}"
@@ -356,23 +244,6 @@ def _of_files(request: DataRequest, sae: SparseAutoencoder, where: str, trains: 
     key = {"key": request.key} if request.key else {}
     arguments = {"paths": str(request.activations), **key, "heldout_fraction": fraction}
     return {"class_path": "ActivationFiles", "init_args": arguments}
-
-
-def _said_of_a_model(request: DataRequest) -> list[str]:
-    """Return the options of the request that say something of a model or text."""
-    options = {
-        "model": request.model,
-        "hook": request.hook,
-        "hook_input": request.hook_input,
-        "target": request.target,
-        "text": request.text,
-        "config": request.config,
-        "context_length": request.context_length,
-        "bos_in_every_row": request.bos_in_every_row,
-        "skip_first_positions": request.skip_first_positions,
-        "dtype": request.dtype,
-    }
-    return [f"--{name}" for name, value in options.items() if value]
 
 
 def _files(paths: Sequence[str], heldout_every: int) -> dict[str, Any]:

@@ -7,9 +7,10 @@ synthetic data have `read` and `answer`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sae_lightning.checking.stated_hooks import in_model
 from sae_lightning.datamodules.cache.manifest import read_manifest
 from sae_lightning.datamodules.cache.storage import Folder
-from sae_lightning.inspection.hook_names import output_in_model, place_of
+from sae_lightning.inspection.hook_names import output_in_model
 from sae_lightning.members import SOURCE, TARGET
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.stated import stated_of
@@ -120,23 +121,7 @@ def hooks_in_model(
     """
     given = {SOURCE: hook, TARGET: target}
     names = {SOURCE: "hook", TARGET: "target"}
-    return {end: own or _stated_end(model, stated[names[end]], where, names[end]) for end, own in given.items()}
-
-
-def _stated_end(model: str, hook: str, where: str, name: str) -> str:
-    """Return the submodule whose output the file means."""
-    try:
-        submodules = submodule_names(model)
-    except ValueError as error:
-        raise ValueError(f"{error}; say with --model which model {where} is of") from error
-    if (submodule := output_in_model(hook, submodules)) is not None:
-        return submodule
-    place = place_of(hook)
-    meaning = f", the {place}" if place else ""
-    raise ValueError(
-        f"{where} states the {name} {hook}{meaning}, and {model} has no submodule whose output that is by its name: "
-        f"say which one it is with --{name}; `sae hooks {model}` lists them"
-    )
+    return {end: own or in_model(output_in_model, model, stated, where, names[end]) for end, own in given.items()}
 
 
 def redrawn_modules(model: str, hooks: Mapping[str, str]) -> list[str]:
@@ -151,27 +136,3 @@ def redrawn_modules(model: str, hooks: Mapping[str, str]) -> list[str]:
     target = hooks[TARGET]
     block = target.rpartition(".")[0]
     return [target, *(name for mlp in _MLPS if (name := f"{block}.{mlp}") != target and name in submodule_names(model))]
-
-
-def refuse_other_cache(path: str, sae: SparseAutoencoder, where: str) -> None:
-    """Refuse a cache that has not the activations of both hooks of a transcoder, and no others.
-
-    Raises:
-        ValueError: says what it has.
-    """
-    manifest = read_manifest(Folder(path))
-    widths = manifest["widths"]
-    if list(widths.values()) != [sae.d_in, sae.d_out]:
-        has = ", ".join(f"{name} of width {width}" for name, width in widths.items()) or f"width {manifest['d_in']}"
-        raise ValueError(
-            f"--cache {path} has activations of {has}, and {where} is a transcoder, which reads {sae.d_in} and answers "
-            f"with {sae.d_out}: give a cache of both hooks, in that order, and no others"
-        )
-    stated, hooks = stated_of(sae.provenance), manifest["data"].get("hook")
-    for name, own in zip(("hook", "target"), hooks.values() if isinstance(hooks, Mapping) else (), strict=False):
-        places = place_of(str(stated[name])) if name in stated else None, place_of(own)
-        if None not in places and places[0] != places[1]:
-            raise ValueError(
-                f"--cache {path} has activations at {own}, the {places[1]}, and {where} states the {name} "
-                f"{stated[name]}, the {places[0]}: give a cache of that hook"
-            )

@@ -10,7 +10,8 @@ import torch
 from sae_lightning.checking import cost
 from sae_lightning.checking.budget import Budget
 from sae_lightning.checking.configuration import as_yaml, configuration, new_control, policies_for, quick_evaluators
-from sae_lightning.checking.data import N_BATCHES, NULLS, DataRequest, data_section, nulls_of, rows_of
+from sae_lightning.checking.data import N_BATCHES, NULLS, data_section, nulls_of, rows_of
+from sae_lightning.checking.data_request import DataRequest
 from sae_lightning.checking.ends import ends_of, targets_of
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake

@@ -161,7 +161,7 @@ def _loaded(settings: Namespace, places: list[str]) -> "dict[str, SparseAutoenco
     Raises:
         ValueError: if they are not, or one is a crosscoder.
     """
-    from sae_lightning.checking.data import refuse_others
+    from sae_lightning.checking.stated_hooks import refuse_others
     from sae_lightning.saes import SparseAutoencoder
     from sae_lightning.saes.transcoder import refuse_crosscoders
 
@@ -207,7 +207,8 @@ def _request(
     """Return what the options ask for, and where they say nothing the configuration."""
     from sae_lightning.checking.budget import Budget
     from sae_lightning.checking.configuration import controls_named, new_control
-    from sae_lightning.checking.data import NULLS, DataRequest
+    from sae_lightning.checking.data import NULLS
+    from sae_lightning.checking.data_request import DataRequest
     from sae_lightning.checking.preparing import CheckRequest
     from sae_lightning.controls.beside import check_draws
 

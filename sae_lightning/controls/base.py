@@ -57,8 +57,8 @@ class Control(ABC):
         return False
 
     def most_l0(self, sae: SparseAutoencoder) -> int:
-        """Return the largest l0 that a control of this SAE can have."""
-        return sae.d_in
+        """Return the largest l0 that a control of this SAE can have: as many as there are latents."""
+        return sae.d_sae
 
     def check_kind(self, sae: SparseAutoencoder) -> None:
         """Check that there is such a control of an SAE, or of a transcoder.

@@ -34,10 +34,6 @@ class WithoutLatents(Control):
         )
         return own.requires_grad_(False).eval()
 
-    def most_l0(self, sae: SparseAutoencoder) -> int:
-        """Return the number of latents: any l0 will do."""
-        return sae.d_sae
-
     @abstractmethod
     def linear_map(self, sae: SparseAutoencoder, x: Tensor, y: Tensor, l0: float) -> LinearMap:
         """Return the map [d_in, d_out] with its constant."""

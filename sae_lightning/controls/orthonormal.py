@@ -25,6 +25,10 @@ class OrthonormalBasis(Control):
         """Return an SAE of two latents for each dimension."""
         return new_with_encoder(sae, 2 * sae.d_in)
 
+    def most_l0(self, sae: SparseAutoencoder) -> int:
+        """Return d_in: of a direction and its opposite one is active."""
+        return sae.d_in
+
     @abstractmethod
     def basis(self, centred: Float[Tensor, "n d_in"]) -> Float[Tensor, "d_in d_in"]:
         """Return orthonormal rows."""

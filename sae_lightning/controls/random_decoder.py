@@ -91,7 +91,7 @@ class RandomDecoder(Control):
 
     def most_l0(self, sae: SparseAutoencoder) -> int:
         """Return d_out where it has pursued codes, since as many directions explain all, else the number of latents."""
-        return sae.d_sae if self._has_encoder else min(sae.d_out, sae.d_sae)
+        return super().most_l0(sae) if self._has_encoder else min(sae.d_out, sae.d_sae)
 
     def _fill(
         self,

@@ -53,10 +53,6 @@ class RandomEncoder(Control):
         """Return an SAE of the same size, whose decoder rows may have any norm."""
         return new_with_encoder(sae, sae.d_sae, unit_norm_decoder=False)
 
-    def most_l0(self, sae: SparseAutoencoder) -> int:
-        """Return the number of latents."""
-        return sae.d_sae
-
     def _fill(
         self,
         own: SparseAutoencoder,

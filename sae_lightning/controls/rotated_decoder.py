@@ -1,54 +1,32 @@
 """An SAE whose decoder is rotated as a whole: does it matter where its directions point?"""
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_lightning.controls.base import Control
-from sae_lightning.controls.cost import Cost, of_encoding
-from sae_lightning.controls.permuted_decoder import new_like, take_tensors
+from sae_lightning.controls.changed_decoder import ChangedDecoder
+from sae_lightning.controls.cost import Cost
+from sae_lightning.metrics.rotation import random_rotation
 from sae_lightning.saes import SparseAutoencoder
 
 
-class RotatedDecoder(Control):
+class RotatedDecoder(ChangedDecoder):
     """The SAE itself, its decoder turned by one random rotation of the space in which it writes.
 
-    Latents are the same to the bit, norms of decoder directions and angles between them the same to rounding.
+    Norms of decoder directions and angles between them are the same to rounding.
     """
 
     controls_for = "where decoder directions point, beside how they lie to one another"
-    is_random: ClassVar[bool] = True
-    of_transcoders = True
 
-    def new(self, sae: SparseAutoencoder) -> SparseAutoencoder:
-        """Return an SAE of the same class and settings."""
-        return new_like(sae)
-
-    def most_l0(self, sae: SparseAutoencoder) -> int:
-        """Return the number of latents."""
-        return sae.d_sae
-
-    def _fill(
+    def changed(
         self,
-        own: SparseAutoencoder,
-        sae: SparseAutoencoder,
-        x: Tensor,
-        y: Tensor,
-        l0: float,
+        W_dec: Float[Tensor, "d_sae d_out"],  # noqa: N803 - the name it has everywhere
         generator: torch.Generator,
-    ) -> None:
-        take_tensors(own, sae)
-        own.W_dec.data = own.W_dec.detach() @ random_rotation(sae.d_out, generator).to(own.W_dec)
+    ) -> Float[Tensor, "d_sae d_out"]:
+        """Return the rows in turned coordinates."""
+        return W_dec @ random_rotation(W_dec.shape[1], generator).to(W_dec)
 
     def cost(self, sae: SparseAutoencoder, n_samples: int, n_held_out: int, l0: float) -> Cost:
         """Return the cost of encoding what it is measured on, and of the rotation."""
-        encoding = of_encoding(n_held_out, sae.d_in, sae.d_sae, l0)
-        return encoding + Cost(4.0 * sae.d_out**3 + 2.0 * sae.d_sae * sae.d_out**2, memory=16.0 * sae.d_out**2)
-
-
-def random_rotation(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
-    """Return an orthogonal matrix from the uniform distribution (Mezzadri 2007, math-ph/0609050), in float32."""
-    q, r = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))
-    return (q * r.diagonal().sign()).float()
+        rotation = Cost(4.0 * sae.d_out**3 + 2.0 * sae.d_sae * sae.d_out**2, memory=16.0 * sae.d_out**2)
+        return super().cost(sae, n_samples, n_held_out, l0) + rotation

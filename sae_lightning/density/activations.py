@@ -20,6 +20,7 @@ from sae_lightning.metrics.density import (
     participation_ratio,
     rms_normalise,
 )
+from sae_lightning.metrics.rotation import random_rotation
 from sae_lightning.sources import LanguageModelSource
 
 MASSIVE = 25.0
@@ -95,7 +96,7 @@ def profile(
             kept = everything if dimensions == ALL_DIMENSIONS else rms_normalise(everything[:, ~massive])
             views = {
                 AXES: kept,
-                ROTATED: kept @ rotation(kept.shape[1], generator).to(kept),
+                ROTATED: kept @ random_rotation(kept.shape[1], generator).to(kept),
                 GAUSSIAN: rms_normalise(gaussian_like(kept, generator)),
             }
             for view, s in views.items():
@@ -114,12 +115,6 @@ def measures(s: Float[Tensor, "n d"]) -> dict[str, Any]:
         "near_zero": float((s.abs() < NEAR_ZERO).double().mean()),
         "energy": dict(zip(map(str, SHARES), energy_curve(s, SHARES).tolist(), strict=True)),
     }
-
-
-def rotation(d: int, generator: torch.Generator) -> Float[Tensor, "d d"]:
-    """Draw a rotation or reflection, uniformly from both (Mezzadri 2007, arXiv math-ph/0609050)."""
-    q, r = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))
-    return (q * r.diagonal().sign()).float()  # without the signs the QR decomposition would favour some rotations
 
 
 def gaussian_like(x: Float[Tensor, "n d"], generator: torch.Generator) -> Float[Tensor, "n d"]:

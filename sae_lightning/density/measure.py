@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_lightning.datamodules import LanguageModelDataModule
-from sae_lightning.density.activations import AXES, block_outputs, profile, read_layers, rotation
+from sae_lightning.density.activations import AXES, block_outputs, profile, read_layers
 from sae_lightning.density.logits import N_DIRECTIONS, density_of, read_unembedding
 from sae_lightning.density.seeds import agreement, chance
 from sae_lightning.density.supports import N_TOKENS, supports
 from sae_lightning.members import Member
 from sae_lightning.metrics import cosine_to_start, evenly_spaced_rows
 from sae_lightning.metrics.random_dictionary import random_dictionary
+from sae_lightning.metrics.rotation import random_rotation
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.sources import LanguageModelSource, NullSource
 
@@ -57,7 +58,7 @@ def measure(
     results["norm"] = None if unembedding is None else unembedding.norm
     bases = {
         AXES: torch.eye(d),
-        "random rotation": rotation(d, generator),
+        "random rotation": random_rotation(d, generator),
         "random directions": random_dictionary(next((sae.d_sae for sae in saes.values()), d), d),
         **{
             policy: torch.cat([evenly_spaced_rows(sae.W_dec, -(-N_DIRECTIONS // len(seeds))) for sae in seeds])

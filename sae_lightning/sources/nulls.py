@@ -32,6 +32,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from sae_lightning.checks import check_seed, check_whole
+from sae_lightning.metrics.rotation import random_rotation
 from sae_lightning.sources.base import ActivationSource
 from sae_lightning.sources.hooked import HookedModel
 
@@ -233,10 +234,7 @@ class RandomRotation(Null):
 
     @override
     def prepare(self, source: ActivationSource) -> None:
-        random = torch.Generator().manual_seed(self.seed)
-        q, r = torch.linalg.qr(torch.randn(source.d_in, source.d_in, generator=random, dtype=torch.float64))
-        # QR alone does not give uniform q: fixing the signs of r's diagonal does (Mezzadri 2007, math-ph/0609050).
-        self._rotation = (q * r.diagonal().sign()).float()
+        self._rotation = random_rotation(source.d_in, torch.Generator().manual_seed(self.seed))
 
     @override
     def capture(

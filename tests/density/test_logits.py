@@ -11,8 +11,9 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from sae_lightning.density.activations import block_outputs, rotation
+from sae_lightning.density.activations import block_outputs
 from sae_lightning.density.logits import density_of, read_unembedding
+from sae_lightning.metrics.rotation import random_rotation
 from sae_lightning.sources import LanguageModelSource
 
 SIZES = {
@@ -97,7 +98,7 @@ def test_a_head_that_does_not_read_the_activations_and_blocks_that_see_no_token(
 @pytest.mark.parametrize("source", CASES[:1], indirect=True)
 def test_the_density_of_axes_is_in_the_basis(source):
     unembedding = read_unembedding(source)
-    bases = {"axes": torch.eye(16), "rotated": rotation(16, torch.Generator().manual_seed(0))}
+    bases = {"axes": torch.eye(16), "rotated": random_rotation(16, torch.Generator().manual_seed(0))}
     table = {(row["directions"], row["reading"]): row for row in density_of(bases, unembedding)}
     assert table["axes", "coordinates"]["hoyer"] == pytest.approx(1)
     assert table["rotated", "coordinates"]["hoyer"] < 0.4

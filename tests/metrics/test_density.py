@@ -7,7 +7,6 @@ import torch
 from torch.nn.functional import normalize
 
 from sae_lightning.code import Code
-from sae_lightning.density.activations import rotation
 from sae_lightning.metrics.density import (
     energy_curve,
     excess_kurtosis,
@@ -23,6 +22,7 @@ from sae_lightning.metrics.density import (
     unique_up_to,
 )
 from sae_lightning.metrics.dictionary import coherence
+from sae_lightning.metrics.rotation import random_rotation
 
 MEASURES = [participation_ratio, hoyer, excess_kurtosis, gini, top_mass, lambda x: share_above(x, 0.1)]
 
@@ -70,7 +70,7 @@ def test_planted_sparse_data_are_dense_along_the_axes_and_sparse_in_their_dictio
     d = 64
     planted = torch.zeros(500, d).scatter_(1, torch.rand(500, d, generator=random).topk(4, 1).indices, 1.0)
     planted = planted * (0.5 + torch.rand(500, d, generator=random))
-    dictionary = rotation(d, random)
+    dictionary = random_rotation(d, random)
     x = planted @ dictionary
     assert hoyer(x).mean() < 0.3
     assert (x.abs() < 0.1 * x.square().mean(1, keepdim=True).sqrt()).double().mean() < 0.15
@@ -82,7 +82,7 @@ def test_planted_sparse_data_are_dense_along_the_axes_and_sparse_in_their_dictio
 
 
 def test_rotation_keeps_norms_angles_and_spans(random):
-    x, q = torch.randn(50, 20, generator=random), rotation(20, random)
+    x, q = torch.randn(50, 20, generator=random), random_rotation(20, random)
     torch.testing.assert_close(q @ q.T, torch.eye(20), rtol=0, atol=1e-6)
     torch.testing.assert_close(rms_normalise(x @ q), rms_normalise(x) @ q, rtol=0, atol=1e-5)
     assert coherence(x @ q) == pytest.approx(coherence(x), abs=1e-5)
