@@ -26,6 +26,7 @@ from sae_lightning.datamodules.cache.manifest import read_manifest
 from sae_lightning.datamodules.cache.storage import Folder
 from sae_lightning.datamodules.row_files import RowFiles
 from sae_lightning.datamodules.row_split import HELDOUT_FRACTION
+from sae_lightning.files import check_there
 from sae_lightning.inspection.hook_names import name_in_model, place_of
 from sae_lightning.members import SOURCE, TARGET
 from sae_lightning.runs.run import run_of_sae
@@ -376,6 +377,7 @@ def _said_of_a_model(request: DataRequest) -> list[str]:
 
 
 def _files(paths: Sequence[str], heldout_every: int) -> dict[str, Any]:
+    check_there("--text", list(paths))
     return {"class_path": "FileText", "init_args": {"paths": list(paths), "heldout_every": heldout_every}}
 
 
