@@ -24,6 +24,7 @@ from sae_lightning.class_paths import current_class_paths
 from sae_lightning.datamodules.activation_files import read_rows
 from sae_lightning.datamodules.row_files import RowFiles
 from sae_lightning.datamodules.row_split import HELDOUT_FRACTION
+from sae_lightning.files import check_there
 from sae_lightning.inspection.hook_names import name_in_model
 from sae_lightning.members import SOURCE, TARGET
 from sae_lightning.runs.run import run_of_sae
@@ -247,6 +248,7 @@ def _of_files(request: DataRequest, sae: SparseAutoencoder, where: str, trains: 
 
 
 def _files(paths: Sequence[str], heldout_every: int) -> dict[str, Any]:
+    check_there("--text", list(paths))
     return {"class_path": "FileText", "init_args": {"paths": list(paths), "heldout_every": heldout_every}}
 
 

@@ -170,7 +170,9 @@ def _by_names_of(data: Mapping[str, Any], hooks: Mapping[str, str]) -> dict[str,
 
 def _of_model(settings: Namespace, stated: Mapping[str, Any], hook: str | dict[str, str]) -> "ActivationDataModule":
     from sae_lightning.datamodules import FileText, LanguageModelDataModule
+    from sae_lightning.files import check_there
 
+    check_there("--text", settings.text)
     length = settings.context_length or min(int(stated.get("context_length") or 128), 1024)
     begins = stated.get("prepend_bos", True) if settings.bos_in_every_row is None else settings.bos_in_every_row
     return LanguageModelDataModule(

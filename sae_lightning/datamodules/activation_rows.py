@@ -65,10 +65,10 @@ class ActivationRows(ActivationDataModule):
             ValueError: if a side has fewer rows than are asked for, or a number is not finite.
         """
         n_train, n_heldout = len(split.train), len(split.heldout)
-        if n_train < batch_size or n_heldout < batch_size:
+        if (most := min(n_train, n_heldout)) < batch_size:
             raise ValueError(
                 f"batch_size={batch_size}: {split.said} {n_train:,} to train on and {n_heldout:,} held out; expected a "
-                "batch of each at least"
+                f"batch of each at least: give {f'batch_size={most}, or ' if most else ''}more rows"
             )
         if val_samples is not None and val_samples > n_heldout:
             raise ValueError(

@@ -50,6 +50,16 @@ def find_files(argument: str, patterns: str | list[str]) -> list[Path]:
     return list(files.values())
 
 
+def check_there(option: str, patterns: str | list[str]) -> None:
+    """Refuse paths that are not there in the words of the option that gave them, before a class names its argument.
+
+    Raises:
+        ValueError: if there is no file or folder, and nothing matches it as a pattern.
+    """
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        _matches(option, pattern)
+
+
 def _matches(argument: str, pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
     if path.exists():

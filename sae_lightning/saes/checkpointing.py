@@ -3,6 +3,7 @@
 `record.py` says what SAEs are of, and compares it; `resuming.py` applies what has changed since the checkpoint.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,8 @@ def load(module: "SAEModule", checkpoint: dict[str, Any]) -> None:
     )
     if set(saved) != set(own):
         raise ValueError(
-            f"the checkpoint has the SAEs {sorted(saved)}, the configuration {sorted(own)}: "
-            "use config.yaml from its run folder"
+            f"the checkpoint has the SAEs {_members(saved)}, the configuration {_members(own)}: use config.yaml from "
+            "its run folder"
         )
     for name, (d_sae, d_in) in saved.items():
         if (d_sae, d_in) != own[name]:
@@ -58,6 +59,16 @@ def load(module: "SAEModule", checkpoint: dict[str, Any]) -> None:
     module.loss_curve = LossCurve.of(checkpoint[LOSS_CURVE], here) if LOSS_CURVE in checkpoint else None
     if module._trainer is not None:
         _take_up(module, checkpoint)
+
+
+def _members(dictionaries: Iterable[str]) -> str:
+    """Return the members that tensors belong to.
+
+    >>> _members(["saes.trained/0.W_dec", "W_dec"])
+    'a lone SAE, trained/0'
+    """
+    names = (name.removeprefix("saes.").removesuffix("W_dec").rstrip(".") for name in dictionaries)
+    return ", ".join(sorted(name or "a lone SAE" for name in names))
 
 
 def _take_up(module: "SAEModule", checkpoint: dict[str, Any]) -> None:
