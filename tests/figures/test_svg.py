@@ -114,7 +114,7 @@ def test_intervals_much_wider_than_what_is_measured_leave_the_marks_room():
     assert axes.get_xlim() == pytest.approx((-0.61, 1.22))
     arrows = [line for line in axes.lines if line.get_marker() in (CARETLEFT, CARETRIGHT)]
     assert [tuple(line.get_xydata()[0]) for line in arrows] == [pytest.approx((-0.61, 1)), pytest.approx((1.22, 1))]
-    assert chart.table.rows[1][2:4] == ["-4.000", "5.000"], "the table has their ends"
+    assert chart.table.rows[1][2:4] == ["-4.0000", "5.0000"], "the table has their ends"
     narrow, chart = Figure().subplots(), Dots("ev", [Row("trained", [0.6]), Row("untrained", [0.5], (0.45, 0.55))], 0.0)
     chart.draw(narrow, policy_styles(chart.policies))
     assert not [line for line in narrow.lines if line.get_marker() in (CARETLEFT, CARETRIGHT)]
