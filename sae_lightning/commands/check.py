@@ -29,7 +29,7 @@ from sae_lightning.checks import check_seed, check_whole
 from sae_lightning.commands.assumed import add_assume, assumed_from
 from sae_lightning.commands.model_and_text import add_model_and_text, check_rows
 from sae_lightning.commands.parser import make_parser, parse
-from sae_lightning.moving_line import LINE
+from sae_lightning.moving_line import LINE, wrapped
 
 if TYPE_CHECKING:
     from sae_lightning.checking.check_config import CheckConfig
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 N_TOKENS, DRAWS, CONTROL_SAMPLES = 16_384, 3, 65_536
 _LATENTS_ON_THE_PAGE = 200
+_INDENT = 8
+"""Of the second line of what a check says before it starts."""
 _NOT_OPTIONS = ("out", "name", "print_config", "latents")
 """What two commands may differ in and still mean one check."""
 
@@ -82,7 +84,7 @@ def _check_group(
 
     begin, options = time.monotonic(), _options(settings, list(saes))
     begun = None if settings.print_config is not None else folder.begun_with(options)
-    plan = plan_of(request, saes, str(folder.path), begun, LINE.say)
+    plan = plan_of(request, saes, str(folder.path), begun, lambda text: LINE.say(wrapped(text, _INDENT)))
     if settings.print_config is not None:
         print(yaml_of(plan.configuration), end="")
         return

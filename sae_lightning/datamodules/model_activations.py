@@ -159,7 +159,7 @@ class ModelActivations(ActivationDataModule):
         blocks = self.train_blocks()
         parts: list[Tensor] = []
         while (n_read := sum(map(len, parts))) < n:
-            LINE.show("reading activations to start from", n_read, n)
+            LINE.show("reading activations", n_read, n)
             parts.append(valid_activations(source, self.inputs(next(blocks))))
         activations = torch.cat(parts)
         shuffled = torch.randperm(len(activations), generator=torch.Generator().manual_seed(self.seed))[:n]

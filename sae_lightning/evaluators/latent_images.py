@@ -86,7 +86,7 @@ class LatentImages(ImageEvaluator):
         numbers = self.pool()
         shown = self._shown(module, numbers)
         if trainer.is_global_zero:
-            self._write(trainer, stage, run / FOLDER, shown, f"{len(numbers)} held-out images.")
+            self._write(trainer, stage, run / FOLDER, shown, f"{len(numbers):,} held-out images.")
             rank_zero_info(f"Images of latents: {run / FOLDER}")
         return ()
 

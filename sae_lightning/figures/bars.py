@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from typing_extensions import override
 
 from sae_lightning.figures.chart import LEAST_SPAN
@@ -74,7 +73,6 @@ class Bars(Dots):
             )
         axes.set_xlim(left, right)
         self.draw_frame(axes)
-        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))  # with 1 among them, where that is best
 
     def limits(self) -> tuple[float, float]:
         """Return the ends of the axis, a little beyond what it shows."""

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.markers import CARETLEFT, CARETRIGHT
 from matplotlib.ticker import MaxNLocator
 from typing_extensions import override
 
@@ -17,6 +18,8 @@ from sae_lightning.tables import number_format
 MARKS = {"beats": "✓", "equivalent": "≈", "unclear": "~", "loses": "✗", "unknown": "?", "inactive": "–"}
 """What stands beside each verdict, for whom its colour or word is not enough."""
 _ROW, _FRAME = 24, 46
+_BEYOND = 1.0
+"""An axis goes beyond the floor and the marks, for intervals, by this share of what lies between these at most."""
 _ARROWS = {"higher": "higher is better →", "lower": "← lower is better"}
 
 
@@ -119,8 +122,26 @@ class Dots(Chart):
             [(end, 0.0) for end in least_ends((row.mean for row in self.rows), self.floor)], updatey=False
         )
         axes.autoscale_view()
+        self._cut_intervals(axes, styles)
         self._cut(axes)
         self.draw_frame(axes)
+
+    def _cut_intervals(self, axes: Axes, styles: Mapping[str, Style]) -> None:
+        """End the axis where wide intervals, as two seeds give, would leave the marks no room; arrows say that it is.
+
+        Their ends are in the table.
+        """
+        marks = [value for row in self.rows for value in (row.mean, *row.seeds)]
+        marks += least_ends(marks, self.floor)
+        low, high = min(marks), max(marks)
+        left, right = axes.get_xlim()
+        left, right = max(left, low - _BEYOND * (high - low)), min(right, high + _BEYOND * (high - low))
+        axes.set_xlim(left, right)
+        for y, row in enumerate(self.rows):
+            begin, end = row.interval or (left, right)
+            for place, arrow, is_cut in ((left, CARETLEFT, begin < left), (right, CARETRIGHT, end > right)):
+                if is_cut:
+                    axes.plot(place, y, marker=arrow, color=styles[row.policy].colour, markersize=6)
 
     def _cut(self, axes: Axes) -> None:
         """End the axis where rows far below the floor would leave the others no room; these have their number."""
@@ -145,7 +166,7 @@ class Dots(Chart):
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(self.rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))  # as people count
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(self.axis_name)
 

@@ -39,6 +39,9 @@ CHANCE = Style(MUTED, "", (0, (6, 3)))
 REFERENCE = Style(MUTED, "o", "none")
 """Style of reference methods."""
 
+_DIGIT = 7
+"""Height of a number that stands for a mark, in points."""
+
 LOOK: dict[str, Any] = {
     "text.parse_math": False,  # a $ in a name is a $
     "figure.constrained_layout.use": True,
@@ -88,7 +91,9 @@ def add_legend(
     for own in axes:
         handles |= {label: handle for handle, label in zip(*own.get_legend_handles_labels(), strict=True)}
     for number, name in enumerate(numbered, 1):
-        handles[name] = Line2D([], [], linestyle="none", marker=_written(number), color=INK)
+        marker = _written(number)
+        size = _DIGIT * abs(marker.vertices).max() / abs(marker.vertices[:, 1]).max()  # a mark is scaled to its width
+        handles[name] = Line2D([], [], linestyle="none", marker=marker, markersize=size, color=INK)
     handles = {label: handle for label, handle in handles.items() if label not in left_out}
     if not handles:
         return 0

@@ -29,12 +29,14 @@ _MOST_DECIMALS = 6
 def experiment_texts(
     experiments: Sequence[Experiment], margin: float = MARGIN, is_short: bool = False
 ) -> Iterator[str]:
-    """Yield the answer, the table and the verdicts of each experiment; several have the names of their runs.
+    """Yield the table and the verdicts of each experiment, and then the answer; several have the names of their runs.
+
+    The answer is last, since the end is what a terminal shows.
 
     Args:
         experiments: one or more.
         margin: differences within this share of what the trained SAE has above the floor are equivalent.
-        is_short: leave out metrics that repeat others, the ends of intervals, and shares.
+        is_short: leave out metrics that repeat others, the ends of intervals, shares, and the table of stable latents.
     """
     for experiment in experiments:
         label = f" ({experiment.name})" if len(experiments) > 1 else ""
@@ -46,9 +48,6 @@ def experiment_texts(
 def _texts(experiment: Experiment, label: str, margin: float, is_short: bool) -> Iterator[str]:
     runs = experiment.measurements
     comparisons = decide(runs, margin)
-    own = [one for one in comparisons if not one.published]
-    if judged := [one for one in own if one.is_random and not one.inactive]:
-        yield "\n".join([f"Does {judged[0].subject} beat random? {answer_word(judged)}.", *_behind(runs, own)])
     yield "\n".join([metric_table(experiment, label, is_short), *map(wrapped, experiment.notes)])
     if comparisons:
         noise = {comparison.tag: evaluator_noise(runs, comparison.tag) for comparison in comparisons}
@@ -62,7 +61,11 @@ def _texts(experiment: Experiment, label: str, margin: float, is_short: bool) ->
     elif names := _still_falling(experiment):
         yield wrapped(_not_converged(names), 2)
     if results := stable_latents.stable_latents(runs):
-        yield stable_latents_text(results)
+        yield stable_latents_text(results, is_short)
+    own = [one for one in comparisons if not one.published]
+    if judged := [one for one in own if one.is_random and not one.inactive]:
+        question = f"Does {judged[0].subject}{label} beat random?"
+        yield "\n".join([f"{question} {answer_word(judged)}.", *_behind(runs, own)])
 
 
 def _behind(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> list[str]:
@@ -70,11 +73,16 @@ def _behind(runs: Sequence[Measurements], comparisons: Sequence[Comparison]) -> 
     return [wrapped(f"It is {text}.") for text in worse_than_linear_map(runs, comparisons)]
 
 
-def stable_latents_text(results: Sequence[StableLatents]) -> str:
-    """Lay out how the stability of latents goes with what else was measured of them, and say it."""
-    table = lay_out(stable_latents.table(results))
+def stable_latents_text(results: Sequence[StableLatents], is_short: bool = False) -> str:
+    """Say how the stability of latents goes with what else was measured of them.
+
+    Args:
+        results: one or more.
+        is_short: leave out the table, which says it of every policy.
+    """
+    table = [] if is_short else [lay_out(stable_latents.table(results))]
     prose = (wrapped(line, 2) for line in (*stable_latents.sentences(results), stable_latents.legend()))
-    return "\n".join([stable_latents.QUESTION, table, *prose])
+    return "\n".join([stable_latents.QUESTION, *table, *prose])
 
 
 def _about_sizes(experiment: Experiment) -> str:

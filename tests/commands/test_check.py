@@ -171,8 +171,12 @@ def test_a_finished_check_is_not_overwritten(folder, finished, capsys):
 def test_the_configuration_that_is_printed_runs_to_the_same_numbers(folder, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = [folder / "first", *on_text(folder), "--hook=model.layers.0", *SMALL, *FEW]
-    screen = run(capsys, *arguments, "--out", tmp_path / "run")
+    main(list(map(str, ["check", *arguments, "--out", tmp_path / "run"])))
+    screen, told = capsys.readouterr()
     assert max(map(len, screen.splitlines()[:-2])) <= 80
+    cost = told[told.index("time  ") : told.index("memory  ")].splitlines()
+    assert "measured on" in " ".join(cost)
+    assert max(map(len, cost)) <= 80
     (tmp_path / "printed.yaml").write_text(run(capsys, *arguments, "--print_config"))
     main(["validate", f"--config={tmp_path / 'printed.yaml'}", "--verbose=false"])
     capsys.readouterr()

@@ -100,7 +100,7 @@ def test_a_short_table_leaves_out_what_says_nothing_and_fits_80_columns(tmp_path
     run = write_run(tmp_path / "a", lines, panel=True)
     main(["compare", str(run)])
     short = capsys.readouterr().out
-    assert short.startswith("Does the trained SAE beat random? Yes.")
+    assert short.endswith("\n\nDoes the trained SAE beat random? Yes.\n"), "the end is what a terminal shows"
     assert max(map(len, short.splitlines())) <= 80
     rows = [line.split()[0] for line in short.splitlines() if line.strip()]
     assert "fvu" not in rows
@@ -209,7 +209,7 @@ def family_line():
 def test_a_family_is_compared_size_by_size(tmp_path: Path, capsys: pytest.CaptureFixture):
     folder = write_run(tmp_path / "a", family_line())
     text = compare(capsys, folder)
-    assert text.startswith("Does the trained SAE beat random?")
+    assert text.splitlines()[-1].startswith("Does the trained SAE beat random?")
     policies = ["pca", "x1", "x2", "x2_my_x2_policy", "x16", "x16_frozen_decoder"]
     assert [word for word in text.split() if word in policies][:6] == policies, "in the heads of the parts of the table"
     assert "my_x2_policy: the trained SAE beats it on 2, loses on 2" in text

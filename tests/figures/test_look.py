@@ -40,3 +40,13 @@ def test_numbers_of_runs_are_drawn_and_not_read_as_mathematics():
     assert isinstance(first, Path)
     assert len(first.vertices) != len(second.vertices)
     assert abs(first.get_extents().get_points().sum(0)).max() < 1e-6  # around the place of the mark
+
+
+def test_numbers_of_two_digits_are_as_high_as_those_of_one():
+    figure = Figure()
+    add_legend(figure, [], 3, CHARACTERS, [f"run {number}" for number in range(1, 12)])
+    sizes = []
+    for handle in figure.legends[0].legend_handles:
+        vertices = handle.get_marker().vertices
+        sizes.append(handle.get_markersize() * abs(vertices[:, 1]).max() / abs(vertices).max())
+    assert max(sizes) < 1.01 * min(sizes)

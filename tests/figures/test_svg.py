@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETLEFT, CARETRIGHT
 
 from sae_lightning.figures.chart import least_ends
 from sae_lightning.figures.dots import Dots, Row
@@ -51,7 +52,9 @@ def test_the_page_names_policies_once_for_several_charts():
     shared = svg_of(lines, "c1", has_legend=False)
     assert ">Trained SAE<" not in shared
     assert ">floor<" not in shared
-    assert [mark.label for mark in legend([lines, lines], policy_styles(["trained"]))] == ["Trained SAE", "floor"]
+    trained, floor = legend([lines, lines], policy_styles(["trained"]))
+    assert (trained.label, trained.character, trained.colour) == ("Trained SAE", "●", "trained")
+    assert (floor.label, floor.character, floor.colour) == ("floor", "╌", "muted")
 
 
 def test_an_axis_of_powers_of_ten_has_numbers():
@@ -101,3 +104,18 @@ def test_a_row_far_below_the_floor_leaves_the_others_room(better, sign):
     assert 0.8 < ends[1] < 1.7
     (told,) = axes.texts
     assert told.get_text() == ("◂ -9.000" if sign > 0 else "9.000 ▸")
+
+
+def test_intervals_much_wider_than_what_is_measured_leave_the_marks_room():
+    rows = [Row("trained", [0.6, 0.61]), Row("frozen_decoder", [0.5, 0.52], (-4.0, 5.0)), Row("untrained", [0.2])]
+    chart = Dots("ev", rows, 0.0, "higher")
+    axes = Figure().subplots()
+    chart.draw(axes, policy_styles(chart.policies))
+    assert axes.get_xlim() == pytest.approx((-0.61, 1.22))
+    arrows = [line for line in axes.lines if line.get_marker() in (CARETLEFT, CARETRIGHT)]
+    assert [tuple(line.get_xydata()[0]) for line in arrows] == [pytest.approx((-0.61, 1)), pytest.approx((1.22, 1))]
+    assert chart.table.rows[1][2:4] == ["-4.0000", "5.0000"], "the table has their ends"
+    narrow, chart = Figure().subplots(), Dots("ev", [Row("trained", [0.6]), Row("untrained", [0.5], (0.45, 0.55))], 0.0)
+    chart.draw(narrow, policy_styles(chart.policies))
+    assert not [line for line in narrow.lines if line.get_marker() in (CARETLEFT, CARETRIGHT)]
+    assert 0.6 < narrow.get_xlim()[1] < 0.65

@@ -84,7 +84,7 @@ FROM_OTHER = {"trained": (0.33, 0.34, 0.335), "frozen_decoder": (0.02, 0.03, 0.0
 KINDS = {"crosscoder": {"crosscoder": True}, "transcoder": {"targets": {"mlp_in": "mlp_out"}}}
 
 
-def beside_a_linear_map(folder: Path, kind: str):
+def beside_a_linear_map(folder: Path, kind: str, metric: str = "early_from_late"):
     """Read a run whose SAEs explain what they read, and less of one part from another than a linear map does."""
     metrics = {"explained_variance": CODES, "early_from_late": FROM_OTHER}
     plain = {
@@ -92,7 +92,7 @@ def beside_a_linear_map(folder: Path, kind: str):
         for name, own in metrics.items()
     }
     prints = {f"{policy}/{seed}": f"{policy}{seed}" for policy in CODES for seed in range(3)}
-    plain["early_from_late"]["linear_map"] = {"0": 0.904}
+    plain[metric]["linear_map"] = {"0": 0.904}
     settings, floors = panel((0, 1, 2), **KINDS.get(kind, {})), dict.fromkeys(metrics, 0.0)
     folder = write(folder / "run", settings, plain, prints, floors=floors)
     (experiment,) = experiments_of(read_runs([folder]))
@@ -105,8 +105,15 @@ def test_an_answer_says_where_a_linear_map_is_better(tmp_path: Path):
     assert given.word == "Yes"
     worse = "worse than the linear map on early_from_late (0.335 against 0.904)"
     assert given.reasons == [f"better than every random baseline on explained_variance; {worse}"]
-    first, *_ = experiment_texts([experiment])
-    assert " ".join(first.split()) == f"Does the trained crosscoder beat random? Yes. It is {worse}."
+    *_, last = experiment_texts([experiment])
+    assert " ".join(last.split()) == f"Does the trained crosscoder beat random? Yes. It is {worse}."
+
+
+def test_a_question_says_where_a_linear_map_is_better(tmp_path: Path):
+    experiment = beside_a_linear_map(tmp_path, "transcoder", "explained_variance")
+    given = answer(experiment, decide(experiment.measurements))
+    (text,) = (text for _, text in given.points if text.startswith("explained_variance"))
+    assert text.endswith("; worse than the linear map (0.904).")
 
 
 def test_what_is_tied_at_random_is_a_random_baseline(tmp_path: Path):

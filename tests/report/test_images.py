@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+import re
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -142,11 +144,15 @@ def test_a_cache_of_pictures_shows_them_too(run, folder, gathered):
 def test_pages_of_latent_pictures_are_shown(run):
     (run / "pictures").mkdir()
     assert not list(latent_images(Run(run)))
-    Image.new("RGB", (3, 2), "red").save(run / "pictures/compared.png")
+    noise = np.random.default_rng(0).integers(0, 255, (150, 2100, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(run / "pictures/compared.png")
     main(["report", str(run), "--latents", "3"])
     page = (run / "report.html").read_text()
     assert "Images of latents" in page
-    assert base64.b64encode((run / "pictures/compared.png").read_bytes()).decode() in page
+    (shown,) = re.findall('<img src="data:image/webp;base64,([^"]*)"', page)
+    assert len(shown) < (run / "pictures/compared.png").stat().st_size / 4, "200 latents have room in 2 MB"
+    with Image.open(io.BytesIO(base64.b64decode(shown))) as image:
+        assert image.size == (1400, 100)
     assert "img-src data:" in page
     (run / "pictures/compared.png").write_bytes(bytes(4_000_000))
     assert not list(latent_images(Run(run)))

@@ -7,6 +7,7 @@ from sae_lightning.members import Member
 from sae_lightning.runs import Measurements
 from sae_lightning.runs.latents import LatentValues
 from sae_lightning.verdict.stable_latents import as_json, in_words, sentences, stable_latents, table, word
+from sae_lightning.verdict.text import stable_latents_text
 
 N = 400
 
@@ -83,6 +84,15 @@ def test_words_and_numbers_say_the_same(measured):
     assert values["frequency_held_fixed"] == {
         "rho": own.held.rho, "interval": [own.held.low, own.held.high], "word": "unclear"
     }  # fmt: skip
+
+
+def test_a_short_text_says_it_once(measured):
+    """The table has the same numbers, of every policy: a screen more at the end of each run."""
+    results = stable_latents([measured])
+    short, whole = (stable_latents_text(results, is_short) for is_short in (True, False))
+    assert "-----" in whole
+    assert "-----" not in short
+    assert all(label in " ".join(short.split()) for label, *_ in in_words(results))
 
 
 def test_without_stability_or_without_a_quality_nothing_is_said(measured):

@@ -1,16 +1,18 @@
 """The pages of images that ``LatentImages`` left in the folder of a run."""
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 
 from sae_lightning.evaluators.latent_images import FOLDER
 from sae_lightning.nouns import noun
+from sae_lightning.report.held_out_images import data_uri
 from sae_lightning.report.section import Group, Image, Section
 from sae_lightning.runs import Run
 
 _MAX_BYTES = 4_000_000
 """Of a file, since all of them become part of the page."""
+_WIDTH, _QUALITY = 1400, 80
+"""Pixels that the page shows of one at most, and how well: text in it is still sharp."""
 
 
 def latent_images(run: Run) -> Iterator[Section]:
@@ -27,7 +29,12 @@ def latent_images(run: Run) -> Iterator[Section]:
 
 
 def _image(path: Path) -> Image:
+    from PIL import Image as Images
+
     alt_text = (
         f"A row for each {noun()}, a block for each latent: an image at percentiles 100, 75, 50, 25 of its activation."
     )
-    return Image(f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}", alt_text)
+    with Images.open(path) as image:
+        shown = image.convert("RGB")
+    shown.thumbnail((_WIDTH, shown.height))
+    return Image(data_uri(shown, _QUALITY), alt_text)

@@ -4,17 +4,22 @@ const saeOverview = (() => {
   const { number, percent, svg } = saeLatent;
   const WIDTH = 360, HEIGHT = 150, LEFT = 34, BOTTOM = 30, TOP = 8, RIGHT = 8;
   const LEAST = -5; // power of ten of the frequency at the left end; what fires less often stands there, too
+  const LEAST_SPREAD = 0.05; // of all but the outermost tenths: less is a line of dots
   const AXES = {
     score: { label: "score", floor: 0.5 },
     cosine_to_start: { label: "cosine to start", floor: 0 },
     stability: { label: "stability over seeds", floor: 0 },
   };
 
-  // What can be an axis, the most telling first: known of at least half of the latents, and not the same of all.
+  // What can be an axis, the most telling first: known of at least half of the latents, and not nearly the same of all.
   function axes(indexes) {
     const rows = indexes.flatMap((index) => index.rows);
     const known = (name) => rows.filter((row) => name in row).map((row) => row[name]);
-    const tells = (name) => known(name).length >= rows.length / 2 && new Set(known(name)).size > 1;
+    const spread = (values) => {
+      const sorted = [...values].sort((one, other) => one - other), end = Math.floor(sorted.length / 10);
+      return sorted[sorted.length - 1 - end] - sorted[end];
+    };
+    const tells = (name) => known(name).length >= rows.length / 2 && spread(known(name)) >= LEAST_SPREAD;
     return Object.keys(AXES).filter((name) => known(name).length)
       .sort((one, other) => tells(other) - tells(one))
       .map((name) => ({ name, label: AXES[name].label }));
