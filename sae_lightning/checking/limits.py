@@ -9,6 +9,7 @@ from sae_lightning.checking.configuration import SOFT_FROZEN, new_control
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake
 from sae_lightning.controls import RandomEncoder
+from sae_lightning.controls.beside import LEAST_DRAWS
 from sae_lightning.members import policy_label
 from sae_lightning.nouns import noun_of
 
@@ -81,6 +82,11 @@ def _of_controls(plan: Plan, one: CheckedSAE) -> Iterator[str]:
         )
     if made and isinstance(seen, int) and seen > samples:
         yield f"It was trained on {seen:,} activations, and its controls are made from {samples:,}."
+    if plan.panel["draws"] == LEAST_DRAWS and any(control.is_random for control in made.values()):
+        yield (
+            "There are two draws of each random control, from which the interval for all controls at once is so wide "
+            "that hardly a difference is told: take --draws 3 or more."
+        )
     by_size: dict[int, list[str]] = {}
     with torch.device("meta"):  # their shapes are all that is asked for
         for name, control in made.items():
