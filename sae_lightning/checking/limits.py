@@ -8,7 +8,7 @@ import torch
 from sae_lightning.checking.configuration import SOFT_FROZEN, new_control
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake
-from sae_lightning.controls import RandomEncoder
+from sae_lightning.controls import RandomDecoder, RandomEncoder
 from sae_lightning.controls.beside import LEAST_DRAWS
 from sae_lightning.members import policy_label
 from sae_lightning.nouns import noun_of
@@ -64,7 +64,8 @@ def _of_two_sides(plan: Plan, one: CheckedSAE) -> Iterator[str]:
         return
     if any(evaluator["class_path"].rpartition(".")[2] == "LossRecovered" for evaluator in plan.evaluators):
         yield "The loss is measured with its answer in the place of what the model has at the target."
-    if one.sae.skip:
+    made = map(new_control, plan.panel["controls"].values())
+    if one.sae.skip and any(isinstance(control, RandomEncoder | RandomDecoder) for control in made):
         yield (
             "Controls with random parts have the best linear map as their skip path, so they differ from it in their "
             "latents alone; the permuted and the rotated decoder have its own."
