@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sae_lightning.controls import Control
+from sae_lightning.controls.beside import LEAST_DRAWS
 from sae_lightning.datamodules import ActivationDataModule
 from sae_lightning.moving_line import in_bytes
 from sae_lightning.nouns import noun_of
@@ -134,7 +135,7 @@ def fitted(sizes: Sizes, machine: Machine) -> tuple[Sizes, list[str]]:
         ValueError: if that is not enough.
     """
     limit, notes, given = _SHARE_OF_MEMORY * machine.memory, [], sizes
-    while estimate(sizes, machine).memory > limit and sizes.draws > 1:
+    while estimate(sizes, machine).memory > limit and sizes.draws > LEAST_DRAWS:
         sizes = replace(sizes, draws=sizes.draws - 1)
     while estimate(sizes, machine).memory > limit and sizes.control_samples > _LEAST_SAMPLES:
         sizes = replace(sizes, control_samples=sizes.control_samples // 2)

@@ -8,7 +8,8 @@ import torch
 from sae_lightning.checking.configuration import SOFT_FROZEN, new_control
 from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.remake import Remake
-from sae_lightning.controls import RandomEncoder
+from sae_lightning.controls import RandomDecoder, RandomEncoder
+from sae_lightning.controls.beside import LEAST_DRAWS
 from sae_lightning.members import policy_label
 from sae_lightning.nouns import noun_of
 
@@ -63,7 +64,8 @@ def _of_two_sides(plan: Plan, one: CheckedSAE) -> Iterator[str]:
         return
     if any(evaluator["class_path"].rpartition(".")[2] == "LossRecovered" for evaluator in plan.evaluators):
         yield "The loss is measured with its answer in the place of what the model has at the target."
-    if one.sae.skip:
+    made = map(new_control, plan.panel["controls"].values())
+    if one.sae.skip and any(isinstance(control, RandomEncoder | RandomDecoder) for control in made):
         yield (
             "Controls with random parts have the best linear map as their skip path, so they differ from it in their "
             "latents alone; the permuted and the rotated decoder have its own."
@@ -81,6 +83,11 @@ def _of_controls(plan: Plan, one: CheckedSAE) -> Iterator[str]:
         )
     if made and isinstance(seen, int) and seen > samples:
         yield f"It was trained on {seen:,} activations, and its controls are made from {samples:,}."
+    if plan.panel["draws"] == LEAST_DRAWS and any(control.is_random for control in made.values()):
+        yield (
+            "There are two draws of each random control, from which the interval for all controls at once is so wide "
+            "that hardly a difference is told: take --draws 3 or more."
+        )
     by_size: dict[int, list[str]] = {}
     with torch.device("meta"):  # their shapes are all that is asked for
         for name, control in made.items():

@@ -94,7 +94,10 @@ def _answers(title: str, questions: Sequence[Mapping[str, Any]]) -> Iterator[str
 
 def _scores(check: Mapping[str, Any], sae: Mapping[str, Any]) -> str:
     l0 = "-" if sae["l0"] is None else f"{sae['l0']:.4g}"
-    values = [f"{metric['label'].lower()} {_value(metric['value'])}" for metric in headline_metrics(sae).values()]
+    values = [
+        f"{metric['label'][:1].lower()}{metric['label'][1:]} {_value(metric['value'])}"
+        for metric in headline_metrics(sae).values()
+    ]
     return f"l0 {l0}; {', '.join(values)}; on {check['data']['n_tokens']:,} held-out activations"
 
 

@@ -21,6 +21,8 @@ from sae_lightning.saes.module import SAEModule
 from sae_lightning.saes.transcoder import refuse_crosscoders
 from sae_lightning.trainer import any_datamodule_of
 
+LEAST_DRAWS = 2
+"""Of a random control: one would not say how much draws differ."""
 _DIGITS_OF_A_SEED = 8
 _HELD_OUT = 16_384
 """Held-out activations on which the l0 of a reference is measured, of each rank."""
@@ -46,9 +48,10 @@ def check_draws(draws: int, controls: Mapping[str, Control]) -> None:
         ValueError: if it is none, or one of a random control.
     """
     check_whole(1, draws=draws)
-    if draws == 1 and (random := [name for name, control in controls.items() if control.is_random]):
+    if draws < LEAST_DRAWS and (random := [name for name, control in controls.items() if control.is_random]):
         raise ValueError(
-            f"draws=1: nothing would say how much draws of {random[0]} differ; expected 2 or more, such as 3"
+            f"draws={draws}: nothing would say how much draws of {random[0]} differ; expected {LEAST_DRAWS} or more, "
+            "such as 3"
         )
 
 

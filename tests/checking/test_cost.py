@@ -51,13 +51,13 @@ def test_minutes_become_the_tokens_that_take_them():
 
 def test_where_memory_is_short_there_are_fewer_draws_then_fewer_samples():
     sizes = replace(SIZES, controls=CONTROLS, control_samples=65_536)
-    needs = {draws: estimate(replace(sizes, draws=draws), MACHINE).memory / 0.85 + 1 for draws in (1, 2, 3)}
+    needs = {draws: estimate(replace(sizes, draws=draws), MACHINE).memory / 0.85 + 1 for draws in (2, 3)}
     assert fitted(sizes, replace(MACHINE, memory=needs[3])) == (sizes, [])
     smaller, notes = fitted(sizes, replace(MACHINE, memory=needs[2]))
     assert (smaller.draws, smaller.control_samples) == (2, 65_536)
     assert notes == ["Memory is short: draws is 2 and not 3."]
-    smaller, notes = fitted(sizes, replace(MACHINE, memory=0.8 * needs[1]))
-    assert (smaller.draws, smaller.control_samples) == (1, 32_768)
+    smaller, notes = fitted(sizes, replace(MACHINE, memory=0.8 * needs[2]))
+    assert (smaller.draws, smaller.control_samples) == (2, 32_768), "one draw is refused"
     assert notes[1] == "Memory is short: control_samples is 32,768 and not 65,536."
     with pytest.raises(ValueError, match="^memory: the check needs about .* name fewer --controls"):
         fitted(sizes, replace(MACHINE, memory=1000.0))

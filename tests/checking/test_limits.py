@@ -20,12 +20,13 @@ def sae():
     return sae
 
 
-def limits(sae, controls=None, stated=(), trained=None, l0_off=0.001):
+def limits(sae, controls=None, stated=(), trained=None, l0_off=0.001, draws=3):
     sae.provenance = {"imported": {"stated": dict(stated)}}
     inspection = Mock(spec=Inspection, stated=dict(stated))
     inspection.disagreements.return_value = ["l0 is 52, stated 32"]
     one = Mock(spec=CheckedSAE, sae=sae, inspection=inspection)
     panel = {"controls": controls_named(controls, [sae]), "control_samples": 512, "policies": policies_for(sae)}
+    panel["draws"] = draws
     remake = remake_of(sae, 3.0, trained) if trained else None
     plan = Mock(spec=Plan, panel=panel, remake=remake, notes=("Memory is short.",))
     return limits_of(plan, one, {"random_encoder": {"label": "random encoder", "l0_off": l0_off}})
@@ -56,3 +57,9 @@ def test_only_what_concerns_the_controls_that_there_are(sae):
     assert "there are" not in said
     assert "was trained on" not in said.replace("on which text it was trained", "")
     assert "within 5.0%; the farthest is random encoder." in said
+
+
+def test_two_draws_are_few():
+    sae = TopK(8, d_sae=64, k=3)
+    assert any("take --draws 3 or more" in one for one in limits(sae, draws=2))
+    assert not any("--draws" in one for one in [*limits(sae, ["raw_dimensions"], draws=2), *limits(sae)])

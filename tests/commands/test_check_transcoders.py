@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import save_file
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
+from benchmarks.check import transcoder_files
 from sae_lightning.checking.check_file import read_check
 from sae_lightning.checking.scoreboard import read_boards
 from sae_lightning.checking.scoreboard_text import as_markdown
@@ -260,3 +261,31 @@ def test_a_cache_of_both_hooks_gives_the_activations(folder, capsys, tmp_path):
     assert list(checked["controls"]) == ["permuted_decoder"]
     said = refused(capsys, folder / "narrow", *arguments)
     assert "has activations of mlp_in of width 16, mlp_out of width 16, and" in said
+
+
+def test_one_transcoder_in_the_files_of_others_comes_to_the_same_numbers(folder, capsys, tmp_path):
+    """Hooks that a file names as the model does need no option; those of Llama Scope are said, and the rest is read."""
+    x, y = torch.randn(2, 4096, WIDTH, generator=torch.Generator().manual_seed(5))
+    ours = BatchTopK(WIDTH, d_sae=D_SAE, k=K, d_out=WIDTH)
+    ours.initialise(0, x, y)
+    ours.threshold.fill_(1.0)
+    ours.provenance = {"activations": {"hook": READS}, "target": {"hook": ANSWERS}}
+    ours.eval().save(tmp_path / "own")
+    transcoder_files.main(str(tmp_path / "own"), tmp_path / "files")
+    found = {}
+    for name, hooks in {"gemma_scope_2": [], "saelens": [], "llama_scope": HOOKS}.items():
+        few = ["--controls=[permuted_decoder]", "--nulls=[]", "--latents=0"]
+        place = tmp_path / "files" / name
+        run(capsys, place, *on_text(folder), *hooks, *SMALL, *few, "--out", tmp_path / name)
+        [found[name]] = read_check(tmp_path / name / "check.json")["saes"]
+        main(["inspect", *map(str, [place, *on_text(folder), *HOOKS]), "--n_tokens=256", "--context_length=16"])
+        said = capsys.readouterr().out
+        assert "answers at" in said
+        assert ("are these one place?" in said) == (name == "llama_scope"), "TransformerLens has no weight in its norms"
+    assert {one["format"] for one in found.values()} == {"gemma_scope", "saelens", "llama_scope"}
+    values = {name: one["metrics"]["explained_variance"]["value"] for name, one in found.items()}
+    assert values["gemma_scope_2"] != 0
+    assert all(value == pytest.approx(values["gemma_scope_2"], abs=1e-4) for value in values.values())
+    assert all(one["l0"] == pytest.approx(found["saelens"]["l0"], abs=0.02) for one in found.values())
+    said = refused(capsys, tmp_path / "files/llama_scope", *on_text(folder), *SMALL)
+    assert "states the hook blocks.1.ln2.hook_normalized" in said
