@@ -175,7 +175,7 @@ def chart_of(logged: LoggedName) -> str:
 
 def _number_of_run(experiment: Path) -> int:
     """Return the number of the folder of this run, which rank zero makes; other ranks are told by Lightning."""
-    if rank_zero_only.rank:
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         return next_number(experiment)
     return int(take_next_folder(experiment).name.removeprefix("version_"))
 
