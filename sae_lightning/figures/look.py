@@ -8,6 +8,7 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -92,7 +93,8 @@ def add_legend(
         handles |= {label: handle for handle, label in zip(*own.get_legend_handles_labels(), strict=True)}
     for number, name in enumerate(numbered, 1):
         marker = _written(number)
-        size = _DIGIT * abs(marker.vertices).max() / abs(marker.vertices[:, 1]).max()  # a mark is scaled to its width
+        half_width, half_height = np.abs(np.asarray(marker.vertices)).max(0)
+        size = _DIGIT * max(half_width / half_height, 1.0)  # a mark is scaled by its longer side
         handles[name] = Line2D([], [], linestyle="none", marker=marker, markersize=size, color=INK)
     handles = {label: handle for label, handle in handles.items() if label not in left_out}
     if not handles:
