@@ -28,7 +28,7 @@ from sae_lightning.stitching.comparison import Settings, compare_saes
 from sae_lightning.stitching.figures import draw
 from sae_lightning.stitching.insertion import BLOCK, NOVEL
 from sae_lightning.stitching.report import tables
-from sae_lightning.stitching.results import COMPARISON_FILE, LATENTS_FILE, default_folder, name_of, write
+from sae_lightning.stitching.results import COMPARISON_FILE, LATENTS_FILE, default_folder, names_of, write
 from sae_lightning.whole_files import set_aside
 
 _SAME_DATA = ("model", "path", "hook", "hook_input")
@@ -64,7 +64,7 @@ def main(args: list[str]) -> None:
         n_loss_tokens = 0
     choices = Settings(settings.cosine_threshold, settings.n_steps, settings.n_loss_latents, n_loss_tokens)
     results, latents = compare_saes(small, large, datamodule, choices)
-    names = {"small": name_of(settings.small), "large": name_of(settings.large)}
+    names = names_of(settings.small, settings.large)
     comparison = names | results | {"settings": _settings_of(settings, datamodule)}
     print("\n\n".join(tables(comparison)), end="\n\n")
     out = settings.out or default_folder(settings.small, settings.large)

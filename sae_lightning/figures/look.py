@@ -93,8 +93,8 @@ def add_legend(
         handles |= {label: handle for handle, label in zip(*own.get_legend_handles_labels(), strict=True)}
     for number, name in enumerate(numbered, 1):
         marker = _written(number)
-        width, height = np.abs(np.asarray(marker.vertices)).max(axis=0)
-        size = _DIGIT * max(width, height) / height  # a mark is scaled to the larger of the two
+        half_width, half_height = np.abs(np.asarray(marker.vertices)).max(0)
+        size = _DIGIT * max(half_width / half_height, 1.0)  # a mark is scaled by its longer side
         handles[name] = Line2D([], [], linestyle="none", marker=marker, markersize=size, color=INK)
     handles = {label: handle for label, handle in handles.items() if label not in left_out}
     if not handles:

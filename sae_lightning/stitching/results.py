@@ -27,6 +27,22 @@ def name_of(sae: Path) -> str:
     return str(folder.relative_to(run / "saes")) if run != folder else folder.name
 
 
+def names_of(small: Path, large: Path) -> dict[str, str]:
+    """Name two SAEs, with the folders of their runs where they have one name.
+
+    >>> names_of(Path("a/version_0/saes/trained/0"), Path("b/version_0/saes/trained/0"))
+    {'small': 'a/version_0/trained/0', 'large': 'b/version_0/trained/0'}
+    """
+    saes = {"small": small, "large": large}
+    names = {which: name_of(sae) for which, sae in saes.items()}
+    if names["small"] == names["large"]:
+        for which, sae in saes.items():
+            run = run_of(sae.absolute())
+            own = [names[which]] if run != sae.absolute() else []
+            names[which] = "/".join([*run.parts[-2:], *own])
+    return names
+
+
 def default_folder(small: Path, large: Path) -> Path:
     """Return the folder for a comparison of two exported SAEs, in the run of the large one."""
     return run_of(large) / "stitch" / "_to_".join(name_of(sae).replace("/", "-") for sae in (small, large))
