@@ -18,6 +18,8 @@ from sae_lightning.nouns import noun
 TRAINED: Final = "trained"
 RANDOM_BASELINES: Final = ("frozen_decoder", "soft_frozen_decoder", "frozen_encoder", "tied_at_random")
 """The random baselines of Korznikov et al. 2026 (arXiv 2602.14111), and the one that crosscoders have beside them."""
+BOUNDS: Final = ("target_pursuit",)
+"""Controls of a transcoder that are shown the target: a bound, to which it loses nothing when it loses."""
 LINEAR_MAP: Final = "linear_map"
 """The reference that answers without latents, beside transcoders and crosscoders."""
 REMAKE: Final = "remake"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sae_lightning.figures.chart import Chart, Table
 from sae_lightning.figures.dots import MARKS
 from sae_lightning.figures.verdict import by_question, headlines, verdict_chart
-from sae_lightning.members import RANDOM_BASELINES, Tag, in_order, policy_label, policy_title
+from sae_lightning.members import BOUNDS, RANDOM_BASELINES, Tag, in_order, policy_label, policy_title
 from sae_lightning.nouns import a_noun, noun, nouns
 from sae_lightning.report.across_parts import across_parts
 from sae_lightning.report.against_controls import control_counts, limits_of_controls, sentences_on_controls
@@ -83,10 +83,13 @@ def answer(experiment: Experiment, comparisons: Sequence[Comparison]) -> Answer:
     for published, own in groups.items():
         # Of an SAE and its controls the headline of each question decides, as in check.json. Some other metrics are a
         # matter of how a control is made: nearly all latents of a random encoder fire.
-        deciding = _headlines_among(runs, own) if published else own
+        against = [one for one in own if one.baseline not in BOUNDS] or own
+        deciding = _headlines_among(runs, against) if published else own
         words.append(answer_word([comparison for comparison in deciding if not comparison.inactive]))
         references = [one for one in comparisons if one.is_reference and one.published == published]
-        reasons.append("; ".join(filter(None, [best_and_rest(runs, own), *worse_than_linear_map(runs, references)])))
+        reasons.append(
+            "; ".join(filter(None, [best_and_rest(runs, against), *worse_than_linear_map(runs, references)]))
+        )
         named = f" ({own[0].subject})" if len(groups) > 1 else ""
         points += [(question + named, text) for question, text in points_of(runs, own, references)]
         if published:

@@ -145,12 +145,12 @@ def test_pages_and_tables_call_things_what_they_are(tmp_path: Path, kind):
     assert "Do these SAEs beat random?" in several
 
 
-def published(folder: Path, names=("published",), **own):
+def published(folder: Path, names=("published",), losing="random_decoder_tied", **own):
     """Answer for SAEs of 0.9 with controls of a metric each, beside an SAE that was trained where a value is given."""
     metrics, sizes = {"m0": {}, "m1": {}}, {}
     for name in names:
         prefix = "" if len(names) == 1 else f"{name}_"
-        draws = {"random_encoder": (0.5, 0.51, 0.52), "random_decoder_tied": (0.97, 0.971, 0.972)}
+        draws = {"random_encoder": (0.5, 0.51, 0.52), losing: (0.97, 0.971, 0.972)}
         draws["principal_components"] = (0.95,)
         for metric in metrics.values():
             metric |= {f"{prefix}{control}": dict(enumerate(values)) for control, values in draws.items()}
@@ -183,6 +183,14 @@ def test_a_published_sae_is_answered_for_against_its_controls(tmp_path: Path):
     (counts,) = given.counts
     assert counts.rows[0] == ["Random encoder: whether random_encoder does", "✓ 2"]
     assert (given.has_controls, given.has_baselines) == (True, False)
+
+
+def test_a_control_that_is_shown_the_target_decides_nothing(tmp_path: Path):
+    given, _ = published(tmp_path, losing="target_pursuit")
+    assert given.word != "No"
+    label = policy_label("target_pursuit")
+    assert not any(label in text for text in [*given.reasons, *given.sentences])
+    assert any(label in row[0].lower() for row in given.counts[0].rows), "it is shown, all the same"
 
 
 def test_a_published_sae_and_one_that_was_trained_have_an_answer_each(tmp_path: Path):
