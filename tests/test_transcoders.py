@@ -175,6 +175,10 @@ def test_the_command_compares_with_baselines_linear_maps_and_nulls(run):
     assert "explained_variance_by_skip@mlp_in" in values
     assert "ce_recovered_linear@mlp_in" in values
     assert "ce_recovered_linear@gaussian_mlp_in" not in values, "of a null there is no loss to recover"
+    member, map_ = Member("trained", 0, "mlp_in"), Member("linear_map", 0, "mlp_in")
+    mean, linear = (float(values[f"kl_{name}@mlp_in"][member]) for name in ("mean", "linear"))
+    assert float(values["kl_recovered_mean@mlp_in"][map_]) == pytest.approx(1 - linear / mean, abs=1e-6)
+    assert map_ not in values["kl_recovered_linear@mlp_in"]
     assert (run.folder / "saes/gaussian_mlp_in/trained/0/sae.json").is_file()
 
 

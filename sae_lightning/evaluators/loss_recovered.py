@@ -97,7 +97,8 @@ class LossRecovered(Evaluator):
     a rotation loses nothing, and a model that was never trained predicts nothing.
 
     Of transcoders also ce_recovered_linear and kl_recovered_linear, with the floor 0, and ce_linear and kl_linear: what
-    is recovered of what the best linear map from source to target loses (see `LinearMaps`).
+    is recovered of what the best linear map from source to target loses (see `LinearMaps`). Of that map, linear_map, what
+    it recovers itself.
 
     Args:
         min_gap_nats: a ratio whose denominator is below this is withheld (nan), in nats a token, above 0.
@@ -174,14 +175,14 @@ class LossRecovered(Evaluator):
             self._linear = next(beside, {}) or fit_by_part(self._datamodule, module, {LINEAR_MAP: None})
         linear = {part: maps[LINEAR_MAP] for part, maps in self._linear.items()}
         by_part = {
-            part: list(self._scores_of_part({name: loss.compute() for name, loss in losses.items()}))
+            part: list(self._scores_of_part(part, {name: loss.compute() for name, loss in losses.items()}))
             for part, losses in token_losses(self._datamodule, module, linear).items()
         }
         for scores in zip(*by_part.values(), strict=True):
             yield _joined(dict(zip(by_part, scores, strict=True)))
 
-    def _scores_of_part(self, losses: Losses) -> Iterator[Scores]:
-        """Compute the scores of one part of the activations."""
+    def _scores_of_part(self, part: str, losses: Losses) -> Iterator[Scores]:
+        """Compute the scores of one part of the activations; the linear map of transcoders stands beside them."""
         members = [name for name in losses if isinstance(name, Member)]
         ablations = [name for name in (*ABLATIONS, "linear") if name in losses]
         for column, kind in enumerate(_KINDS):
@@ -200,13 +201,16 @@ class LossRecovered(Evaluator):
                     name: recovered_compute(value, loss[ablation], loss["clean"], self.min_gap_nats)
                     for name, value in loss.items()
                 }
+                measured: dict[Member, str | Member] = {member: member for member in members}
+                if "linear" in losses and ablation != "linear":
+                    measured[Member(LINEAR_MAP, 0, part)] = "linear"
                 items = Items(
-                    {member: texts[ablation] - texts[member] for member in members},
-                    dict.fromkeys(members, texts[ablation] - texts["clean"]),
+                    {member: texts[ablation] - texts[name] for member, name in measured.items()},
+                    dict.fromkeys(measured, texts[ablation] - texts["clean"]),
                 )
                 yield Scores(
                     metric,
-                    {member: recovered[member] for member in members},
+                    {member: recovered[name] for member, name in measured.items()},
                     recovered["linear" if ablation == "linear" else "mean"],
                     items,
                     undefined=f"the ablation costs {gap:.4g} nats a token, less than min_gap_nats={self.min_gap_nats}. "
