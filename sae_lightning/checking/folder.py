@@ -31,9 +31,10 @@ class CheckFolder:
         self.path = path
 
     def remove_if_empty(self) -> None:
-        """Leave no folder behind in which no check has begun."""
+        """Leave no folder behind in which no check has begun, nor those above it that hold nothing else."""
         with suppress(OSError):  # what it says of a folder that holds something, or is not there
-            self.path.rmdir()
+            for folder in (self.path, *self.path.parents[:2]):
+                folder.rmdir()
 
     def is_measured(self, panel: Mapping[str, Any]) -> bool:
         """Return whether the run was finished: its SAEs are written after its last validation.

@@ -7,7 +7,7 @@ from sae_lightning.checking.data_request import DataRequest
 from sae_lightning.saes import TopK
 
 STATED = {"model": "stated/model", "hook": "layers.1", "context_length": 4096, "prepend_bos": False}
-ASKED = DataRequest(model="m", hook="h", text=["t"], n_tokens=640)
+ASKED = DataRequest(model="m", hook="h", text=[__file__], n_tokens=640)
 
 
 def sae(d_out=None, **stated):
@@ -24,7 +24,7 @@ def test_options_come_before_what_is_stated_and_that_before_defaults():
     own = arguments(ASKED, sae(**STATED))
     assert (own["model"], own["hook"], own["bos_in_every_row"]) == ("m", "h", False)
     assert own["context_length"] == 1024, "a check is to be quick"
-    asked = DataRequest(model="m", hook="h", text=["t"], context_length=4096, bos_in_every_row=True)
+    asked = DataRequest(model="m", hook="h", text=[__file__], context_length=4096, bos_in_every_row=True)
     own = arguments(asked, sae(**STATED))
     assert (own["context_length"], own["bos_in_every_row"]) == (4096, True)
     own = arguments(ASKED, sae())
@@ -47,7 +47,7 @@ def test_what_is_missing_is_named_at_once():
 
 @pytest.mark.parametrize("option", ["cache", "activations"])
 def test_what_has_no_model_takes_nothing_that_is_of_one(option):
-    request = DataRequest(**{option: "somewhere"}, dtype="float32", text=["t"])
+    request = DataRequest(**{option: "somewhere"}, dtype="float32", text=[__file__])
     with pytest.raises(ValueError, match=f"^--{option} somewhere .*leave out --text, --dtype$"):
         data_section(request, sae(), "w", False)
 

@@ -13,12 +13,13 @@ OPTIONS = {"draws": 3, "sae": ["a"]}
 
 
 def test_a_folder_stays_where_there_is_something_in_it(tmp_path):
-    for name in ("empty", "begun"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "begun/check.yaml").touch()
-    for name in ("empty", "begun", "not_there"):
+    for name in ("logs/check/version_0", "logs/check/version_1", "others/check/version_0"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "logs/check/version_0/check.yaml").touch()
+    for name in ("logs/check/version_0", "logs/check/version_1", "logs/check/version_2", "others/check/version_0"):
         CheckFolder(tmp_path / name).remove_if_empty()
-    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+    left = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
+    assert left == ["logs", "logs/check", "logs/check/version_0", "logs/check/version_0/check.yaml"]
 
 
 def test_a_check_that_was_begun_goes_on_with_the_same_options_alone(tmp_path):

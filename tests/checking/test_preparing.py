@@ -34,14 +34,14 @@ def test_no_more_rows_are_asked_for_than_a_file_has(tmp_path, sae, n_rows, n_tok
 
 
 def test_text_has_as_many_as_are_asked_for(sae):
-    asked = request(model="m", hook="h", text=["t"])
+    asked = request(model="m", hook="h", text=[__file__])
     assert fitted_to_rows(asked, {"w": sae}) is asked
 
 
 def test_a_configuration_says_what_is_told_of_an_sae_in_a_file_of_its_own(tmp_path, sae, monkeypatch):
     """What stands in a configuration can be read without being told anything."""
     monkeypatch.chdir(tmp_path)
-    asked = request(model="m", hook="h", text=["t"])
+    asked = request(model="m", hook="h", text=[__file__])
     as_it_is = settings_of(asked, {"w": sae})["model"]["init_args"]["references"]
     assert as_it_is == {"published": "w"}
     told = CheckRequest(asked.data, asked.budget, asked.command, asked.names, {}, assumed={"k": 2})

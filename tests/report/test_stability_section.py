@@ -66,5 +66,6 @@ def test_compare_prints_it(folder, capsys):
     printed = capsys.readouterr().out
     assert f"\n\n{QUESTION}\n" in printed
     assert "\ninterp_accuracy, 75 latents of an SAE: stable latents have more +0." in printed
-    assert " ".join(printed.split()).endswith("where the interval does not hold 0")
-    assert max(map(len, printed[printed.index(QUESTION) :].splitlines())) <= 80
+    section = printed[printed.index(QUESTION) :].split("\n\n")[0]
+    assert " ".join(section.split()).endswith("where the interval does not hold 0")
+    assert max(map(len, section.splitlines())) <= 80
