@@ -97,8 +97,8 @@ class LossRecovered(Evaluator):
     a rotation loses nothing, and a model that was never trained predicts nothing.
 
     Of transcoders also ce_recovered_linear and kl_recovered_linear, with the floor 0, and ce_linear and kl_linear: what
-    is recovered of what the best linear map from source to target loses (see `LinearMaps`). Of that map, linear_map, what
-    it recovers itself.
+    is recovered of what the best linear map from source to target loses (see `LinearMaps`). What that map, linear_map,
+    recovers stands beside the transcoders.
 
     Args:
         min_gap_nats: a ratio whose denominator is below this is withheld (nan), in nats a token, above 0.
