@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class LoadedClip:
         model: without gradients, in evaluation mode, float32, on the CPU.
         preprocess: turns an image into pixels [3, height, width] float32.
         fresh: makes a model of the same architecture with weights as before training.
-        tokenizer: makes the tokenizer.
+        tokenizer: gives the tokenizer, which it makes once.
     """
 
     model: nn.Module
@@ -68,7 +69,7 @@ def load_clip(model: str, pretrained: str | None) -> LoadedClip:
         loaded.float().eval().requires_grad_(False),
         preprocess,
         lambda: open_clip.create_model(name, load_weights=False, force_quick_gelu=quick).float().eval(),
-        lambda: open_clip.get_tokenizer(name),
+        cache(lambda: open_clip.get_tokenizer(name)),
     )
 
 
