@@ -25,7 +25,7 @@ from typing_extensions import override
 from sae_lightning.evaluators import LossRecovered, Reconstruction, ZeroShotRecovered
 from sae_lightning.evaluators.sparsity import L0
 from sae_lightning.members import FLOOR, LoggedName, Member, in_order
-from sae_lightning.runs.next_folder import next_number, take_next_folder
+from sae_lightning.runs.next_folder import next_number, take_next_number
 from sae_lightning.saes.module import SAEModule
 
 if TYPE_CHECKING:
@@ -175,9 +175,8 @@ def chart_of(logged: LoggedName) -> str:
 
 def _number_of_run(experiment: Path) -> int:
     """Return the number of the folder of this run, which rank zero makes; other ranks are told by Lightning."""
-    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
-        return next_number(experiment)
-    return int(take_next_folder(experiment).name.removeprefix("version_"))
+    is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    return take_next_number(experiment) if is_first else next_number(experiment)
 
 
 class RunFolder(Logger):

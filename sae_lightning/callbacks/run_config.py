@@ -17,7 +17,7 @@ from sae_lightning import __version__
 from sae_lightning.datamodules.base import ActivationDataModule
 from sae_lightning.datamodules.norms import write_norms
 from sae_lightning.runs.metrics_lines import METRICS_FILE
-from sae_lightning.runs.next_folder import take_next_folder
+from sae_lightning.runs.next_folder import take_next_number
 from sae_lightning.runs.run import CONFIG_FILE, SAES_FOLDER
 from sae_lightning.runs.starts import add_start
 from sae_lightning.saes.module import SAEModule
@@ -120,7 +120,7 @@ def take_folder(trainer: Trainer, command: str, checkpoint: Any) -> None:
     first = trainer.logger
     if isinstance(first, CSVLogger | TensorBoardLogger) and first._version is None:
         # By themselves they take the number that is free now, and so does another run that starts in this second.
-        first._version = int(take_next_folder(Path(first.root_dir)).name.removeprefix("version_"))
+        first._version = take_next_number(Path(first.root_dir))
     if (run := run_folder(trainer)) is None:
         return
     if (command == "fit" and _is_in(checkpoint, run)) or not any((run / name).exists() for name in _OF_A_RUN):

@@ -10,16 +10,20 @@ def next_number(experiment: Path) -> int:
     return max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1
 
 
-def take_next_folder(experiment: Path) -> Path:
-    """Make the next free folder version_N of an experiment, and return it.
+def take_next_number(experiment: Path) -> int:
+    """Make the next free folder version_N of an experiment, and return N.
 
     Whoever makes a folder has it: of two processes that find the same number free, one takes the number after it.
     """
     for number in count(next_number(experiment)):
-        folder = experiment / f"version_{number}"
         try:
-            folder.mkdir(parents=True)
+            (experiment / f"version_{number}").mkdir(parents=True)
         except FileExistsError:
             continue
-        return folder
+        return number
     raise AssertionError("numbers do not end")
+
+
+def take_next_folder(experiment: Path) -> Path:
+    """Make the next free folder of an experiment, and return it."""
+    return experiment / f"version_{take_next_number(experiment)}"
