@@ -20,6 +20,7 @@ from beartype import beartype
 from beartype.door import die_if_unbearable
 
 PACKAGE = "sae_lightning"
+_COMPILED = set()
 
 
 def names_shapes(hint):
@@ -85,7 +86,10 @@ def check_types(what):
         if jaxtyping.config.jaxtyping_disable:
             return what(*args, **kwargs)
         if checking is None:
-            checking = compiled(what)
+            # A function within a function is another each time that the outer one runs; the first of them is checked.
+            again = what.__code__ in _COMPILED and "<locals>" in what.__qualname__
+            checking = what if again else compiled(what)
+            _COMPILED.add(what.__code__)
         return checking(*args, **kwargs)
 
     return checked

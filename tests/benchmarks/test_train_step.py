@@ -9,8 +9,6 @@ import torch
 
 from benchmarks import train_step
 from benchmarks.peers import CASES, Begin, Dense, OursBare, Task, batches, weights
-from benchmarks.turns import Worker
-from benchmarks.worker import job
 
 KEYS = {"case", "kind", "impl", "samples_per_s", "ms", "spread", "peak_mb", "import_mb", "floor_ratio", "stages"}
 
@@ -26,6 +24,8 @@ def test_one_line_a_measurement(capsys):
         assert 0 < low <= record["ms"] <= high
         assert record["samples_per_s"] == pytest.approx(1e3 * CASES["tiny"].batch / record["ms"], rel=1e-2)
         assert 0 < record["import_mb"] < record["peak_mb"]
+        # The SAE and its batches take 2 MB; torch's compiler, which its optimizers import, 75 that count as imported.
+        assert record["peak_mb"] - record["import_mb"] < 40
         assert record["floor_ratio"] > 0
         assert all(ms >= 0 for ms in record["stages"].values())
     stages = {record["impl"]: set(record["stages"]) for record in records}
@@ -109,13 +109,3 @@ def test_workers_end_with_the_process_that_started_them():
     assert script.stdout.readline() == "building is done\n"
     script.kill()
     script.communicate(timeout=20)  # the worker writes to the same stderr: it stays open as long as one of them lives
-
-
-def test_what_torch_imports_for_an_optimizer_counts_as_imported():
-    worker = Worker(Task("tiny", "topk", "dense"), job)
-    try:
-        worker.build()
-        worker.turn(3)
-        assert worker.peak_mb - worker.import_mb < 40  # the SAE and its batches take 2 MB, torch's compiler 75
-    finally:
-        worker.stop()

@@ -23,7 +23,7 @@ def published(variant, **settings):
 def test_remake_and_twins_have_the_measured_l0(variant, tmp_path, capsys):
     settings = {"k": 9} if issubclass(variant, TopK | BatchTopK) else {}
     remake = remake_of(published(variant, **settings), L0, 12_800)
-    sizes = {"d_in": D_IN, "n_features": 400, "batch_size": 128, "train_samples": 12_800, "val_samples": 4096}
+    sizes = {"d_in": D_IN, "n_features": 400, "batch_size": 128, "train_samples": 12_800, "val_samples": 1024}
     sizes["firing_probability"] = {"class_path": "ConstantProbability", "init_args": {"p": 0.05}}
     trainer = {"enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     logger = {"class_path": "MemberTensorBoardLogger", "init_args": {"save_dir": str(tmp_path)}}
