@@ -12,6 +12,7 @@ from tiny import WORDS, save_text
 from tiny_models import GROUPED, SMALL, save
 
 D_IN, D_SAE, K = 64, 96, 4  # Qwen-Scope keeps up to 50, as the name of its repository says, and controls at most d_in
+THRESHOLD = 8.0
 ARCHITECTURES = {
     "google/gemma-3-": ("Gemma3ForCausalLM", GROUPED | {"sliding_window": 8}),
     "google/gemma-2-": ("Gemma2ForCausalLM", GROUPED),
@@ -85,7 +86,7 @@ def llama_scope(folder, place):
     tensors = {"encoder.weight": own["W_enc"].T.contiguous(), "encoder.bias": own["b_enc"]}
     tensors |= {"decoder.weight": own["W_dec"].T.contiguous(), "decoder.bias": own["b_dec"]}
     save_file(tensors, folder / "checkpoints/final.safetensors")
-    config = {"d_model": D_IN, "d_sae": D_SAE, "act_fn": "jumprelu", "jump_relu_threshold": 0.5, "top_k": K}
+    config = {"d_model": D_IN, "d_sae": D_SAE, "act_fn": "jumprelu", "jump_relu_threshold": THRESHOLD, "top_k": K}
     config |= {"norm_activation": "dataset-wise", "dataset_average_activation_norm": {"in": 4.0, "out": 4.0}}
     config |= {"sparsity_include_decoder_norm": True, "use_decoder_bias": True, "seed": 0}
     config |= {"apply_decoder_bias_to_pre_encoder": False, "hook_point_in": hook, "hook_point_out": hook}
@@ -101,14 +102,14 @@ def saebench(folder, place):
     tensors = {"encoder.weight": own["W_enc"].T.contiguous(), "decoder.weight": own["W_dec"].T.contiguous()}
     tensors |= {bias: own["b_dec"]}
     if cls == "GatedAutoEncoder":
-        tensors |= {key: torch.full((D_SAE,), -0.5) for key in ("gate_bias", "mag_bias")}
+        tensors |= {key: torch.full((D_SAE,), -THRESHOLD) for key in ("gate_bias", "mag_bias")}
         tensors["r_mag"] = torch.zeros(D_SAE)
     else:
         tensors["encoder.bias"] = own["b_enc"]
     if cls in ("MatryoshkaBatchTopKSAE", "JumpReluAutoEncoder"):
         tensors = own | (_threshold() if cls == "JumpReluAutoEncoder" else {})
     if "TopK" in cls:
-        tensors |= {"k": torch.tensor(K, dtype=torch.int32), "threshold": torch.tensor(0.5)}
+        tensors |= {"k": torch.tensor(K, dtype=torch.int32), "threshold": torch.tensor(THRESHOLD)}
     if cls == "MatryoshkaBatchTopKSAE":
         tensors["group_sizes"] = torch.tensor([8, D_SAE - 8])
     torch.save(tensors, folder / "ae.pt")
@@ -165,4 +166,4 @@ def stand_in(settings, folder):
 
 
 def _threshold():
-    return {"threshold": torch.full((D_SAE,), 0.5)}
+    return {"threshold": torch.full((D_SAE,), THRESHOLD)}
