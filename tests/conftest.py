@@ -1,3 +1,4 @@
+import functools
 import os
 import re
 
@@ -57,8 +58,12 @@ def _settings_of_the_process(request, monkeypatch):
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory):
-    """Folder of a CLIP model with random weights."""
-    return str(save_tiny_clip(tmp_path_factory.mktemp("tiny_clip")))
+    """Folder of a CLIP model with random weights, whose tokenizer is made once: that takes longer than most tests."""
+    import open_clip
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_clip, "get_tokenizer", functools.cache(open_clip.get_tokenizer))
+        yield str(save_tiny_clip(tmp_path_factory.mktemp("tiny_clip")))
 
 
 @pytest.fixture(scope="session")

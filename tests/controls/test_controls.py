@@ -53,9 +53,7 @@ def test_any_l0(name, l0, variant):
     samples = activations(500)
     own = made(CONTROLS[name], sae_of(variant), samples, l0=l0)
     # Eleven directions of twelve often explain all there is, and no twelfth points the way of what is left.
-    assert measured_l0(own, samples) == pytest.approx(
-        l0, rel=0.12 if isinstance(own, Pursuit) and l0 > 8 else 0.02
-    )
+    assert measured_l0(own, samples) == pytest.approx(l0, rel=0.12 if isinstance(own, Pursuit) and l0 > 8 else 0.02)
 
 
 @every_control
