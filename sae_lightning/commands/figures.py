@@ -38,6 +38,7 @@ def main(args: list[str]) -> None:
     )
     options = parse(parser, args[1:])
     from sae_lightning.figures.runs import FOLDER, draw
+    from sae_lightning.moving_line import wrapped
     from sae_lightning.runs import read_runs
     from sae_lightning.stitching.figures import draw_sizes
 
@@ -50,5 +51,5 @@ def main(args: list[str]) -> None:
     if not written:
         raise ValueError("nothing to draw: " + "; ".join(skipped))
     for line in skipped:
-        print(f"left out {line}", file=sys.stderr)
+        print(wrapped(f"left out {line}", 4), file=sys.stderr)
     print(*written, sep="\n")

@@ -66,13 +66,11 @@ class Bars(Dots):
         for y, row in enumerate(self.rows):
             style = REFERENCE if row.policy in self.references else styles[row.policy]
             axes.barh(y, row.mean - self.start, 0.62, self.start, color=style.colour, alpha=0.3)
-            draw_row(axes, y, row, style)
             cut = "" if left <= row.mean <= right else "beyond: "
-            axes.text(
-                1.02, y, f"{cut}{row.mean:{self.number_format}}", transform=axes.get_yaxis_transform(), va="center"
-            )
+            draw_row(axes, y, row, style, f"{cut}{row.mean:{self.number_format}}  {row.word}".rstrip())
         axes.set_xlim(left, right)
         self.draw_frame(axes)
+        axes.locator_params(axis="x", nbins=3)  # names and words leave little room
 
     def limits(self) -> tuple[float, float]:
         """Return the ends of the axis, a little beyond what it shows."""

@@ -47,6 +47,11 @@ class Row:
         return policy_title(self.policy) + (f" on {self.noise}" if self.noise else "")
 
     @property
+    def word(self) -> str:
+        """The verdict with its mark; empty for none."""
+        return f"{MARKS[self.verdict]} {self.verdict}" if self.verdict else ""
+
+    @property
     def mean(self) -> float:
         """Mean over seeds."""
         return fmean(self.seeds)
@@ -116,7 +121,7 @@ class Dots(Chart):
             if row.policy == self.compared and not row.noise:
                 axes.axvline(row.mean, color=styles[row.policy].colour, linewidth=1, alpha=0.55)
         for y, row in enumerate(self.rows):
-            draw_row(axes, y, row, styles[row.policy])
+            draw_row(axes, y, row, styles[row.policy], row.word)
         axes.margins(x=0.06)
         axes.update_datalim(
             [(end, 0.0) for end in least_ends((row.mean for row in self.rows), self.floor)], updatey=False
@@ -182,8 +187,8 @@ class Dots(Chart):
         return number_format([*(row.mean for row in self.rows), self.floor])
 
 
-def draw_row(axes: Axes, y: int, row: Row, style: Style) -> None:
-    """Draw seeds, mean, interval and verdict of a row."""
+def draw_row(axes: Axes, y: int, row: Row, style: Style, words: str) -> None:
+    """Draw seeds, mean and interval of a row, and words beside it."""
     mark: dict[str, Any] = {"color": style.colour, "marker": style.marker, "linestyle": "none"}
     if row.interval:
         axes.plot(row.interval, (y, y), color=style.colour, linewidth=2.4, solid_capstyle="butt", alpha=0.6)
@@ -191,6 +196,5 @@ def draw_row(axes: Axes, y: int, row: Row, style: Style) -> None:
         axes.plot(row.seeds, [y] * len(row.seeds), **mark, markersize=3.5, alpha=0.55)
     face, edge = (PAPER, style.colour) if row.noise else (style.colour, PAPER)
     axes.plot(row.mean, y, **mark, markersize=8, markerfacecolor=face, markeredgecolor=edge)
-    if row.verdict:
-        words = f"{MARKS[row.verdict]} {row.verdict}"
+    if words:
         axes.text(1.03, y, words, transform=axes.get_yaxis_transform(), va="center_baseline")

@@ -39,7 +39,7 @@ def cosine_charts(run: Run, part: str, bin_width: float = _BIN) -> list[Histogra
         decoder.setdefault(member.policy, []).append(cosine_to_start(sae.W_dec.detach(), sae.W_dec_start).numpy())
         encoder.setdefault(member.policy, []).append(cosine_to_start(sae.W_enc.detach().T, start).numpy())
     if not decoder:
-        raise FigureSkipped(f"there is no {noun()} in {run.folder / 'saes'} that the run has trained")
+        raise FigureSkipped(f"there is no {noun()} in saes/ that the run has trained")
     charts = [_chart("Decoder", decoder, bin_width)]
     if run.sae["init_args"].get("tied_init", True):
         charts.append(_chart("Encoder", encoder, bin_width))

@@ -25,8 +25,12 @@ def headlines(experiment: Experiment) -> Figure:
     if not (charts := headline_charts(experiment.measurements)):
         raise FigureSkipped("no metric says which way is better, as those of older versions do not")
     title = f"What does the {noun()} score, and what do its baselines?"
-    is_wide = max(len(row.label) for chart in charts for row in chart.rows) > _MOST_LABEL
-    return figure_of(charts, f"{title}\n{_of_experiment(experiment)}", columns=1 if is_wide else 2)
+    rows = [row for chart in charts for row in chart.rows]
+    about = _of_experiment(experiment)
+    if any(row.verdict for row in rows):
+        about += "\nwords: the first of each chart against each of the others"
+    is_wide = max(len(row.label) for row in rows) > _MOST_LABEL
+    return figure_of(charts, f"{title}\n{about}", columns=1 if is_wide else 2)
 
 
 def metrics_vs_l0(experiments: Sequence[Experiment]) -> Figure:

@@ -1,6 +1,6 @@
 """The headline metric of each question: the trained SAE and every baseline, from the floor to what they score."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sae_lightning.figures.bars import Bars
 from sae_lightning.figures.dots import Row
@@ -8,6 +8,8 @@ from sae_lightning.figures.verdict import headlines
 from sae_lightning.members import TRAINED, Tag, in_order
 from sae_lightning.runs import Measurements, describing
 from sae_lightning.runs.measurements import in_order as tags_in_order
+from sae_lightning.verdict import decide
+from sae_lightning.verdict.comparison import UNKNOWN
 from sae_lightning.verdict.decide import better_way, floor_of, published_of
 from sae_lightning.verdict.differences import mean_of, values_of
 
@@ -19,7 +21,7 @@ def headline_tags(runs: Sequence[Measurements]) -> list[Tag]:
 
 
 def headline_charts(runs: Sequence[Measurements]) -> list[Bars]:
-    """Draw each headline.
+    """Draw each headline, with the verdict on each baseline.
 
     An interval is that of one mean by itself, over seeds or draws. The verdict is about differences, whose intervals
     are narrower as a rule: seeds and items are paired there.
@@ -27,7 +29,8 @@ def headline_charts(runs: Sequence[Measurements]) -> list[Bars]:
     Args:
         runs: of one experiment.
     """
-    return [_bars(runs, tag) for tag in headline_tags(runs)]
+    words = {(one.tag, one.baseline): one.verdict for one in decide(runs)}
+    return [_bars(runs, tag, words) for tag in headline_tags(runs)]
 
 
 def axis_ends(runs: Sequence[Measurements], tag: Tag) -> tuple[float | None, float | None]:
@@ -45,14 +48,15 @@ def is_reference(runs: Sequence[Measurements], tag: Tag, policy: str) -> bool:
     return all(run.is_reference(policy) for run in runs if policy in run.of_part(tag.part))
 
 
-def _bars(runs: Sequence[Measurements], tag: Tag) -> Bars:
+def _bars(runs: Sequence[Measurements], tag: Tag, words: Mapping[tuple[Tag, str], str]) -> Bars:
     compared, rows, references = published_of(runs, tag.part) or TRAINED, [], []
     for policy in in_order(member.policy for run in runs for member in run.values.get(tag, ())):
         if (mean := mean_of(runs, tag, policy)) is None:
             continue
         seeds = list(values_of(runs, tag, policy).values())
         interval = (mean.low, mean.high) if mean.half > 0 else None
-        rows.append(Row(compared if policy == TRAINED else policy, seeds, interval))
+        word = words.get((tag, policy), "")
+        rows.append(Row(compared if policy == TRAINED else policy, seeds, interval, "" if word == UNKNOWN else word))
         references += [policy] if is_reference(runs, tag, policy) else []
     describes = describing(runs, tag)
     metric, (floor, best) = describes.metric(tag), axis_ends(runs, tag)

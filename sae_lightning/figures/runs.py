@@ -47,32 +47,25 @@ def draw(runs: Sequence[Run], out: Path) -> tuple[list[Path], list[str]]:
         out: folder of figures of several experiments; those of one lie in its first run, those of a part below it.
 
     Returns:
-        The files written, and a line on each figure that was not drawn.
+        The files written, and a line on figures that were not drawn for the same reason.
     """
     parts = [(run, part) for run in runs for part in parts_of(run)]
     folders = {(run, part): run.folder / FOLDER / part for run, part in parts}
     images: dict[tuple[Run, str], dict[str, Path]] = {one: {} for one in parts}
-    skipped = []
+    skipped: dict[str, list[_Job]] = {}
     for job in [*_of_parts(folders), *_of_experiments(runs, out)]:
         try:
             with speaking_of(run.noun for run, _ in job.shown):
                 path = write(job.draw(), job.folder / f"{job.name}.png")
         except FigureSkipped as reason:
-            skipped.append(f"{job.name} of {_listed(job.shown)}: {reason}")
+            skipped.setdefault(str(reason), []).append(job)
         else:
             for one in job.shown:
                 images[one][job.name] = path
     for (run, part), paths in images.items():
         show_in_tensorboard(folders[run, part], paths, run.last.step)
-    return list(dict.fromkeys(path for paths in images.values() for path in paths.values())), skipped
-
-
-def _listed(shown: Sequence[tuple[Run, str]]) -> str:
-    """List runs, and which part of one where it is about that part."""
-    if len(shown) == 1:
-        ((run, part),) = shown
-        return f"{run.folder} {part}".rstrip()
-    return ", ".join(dict.fromkeys(str(run.folder) for run, _ in shown))
+    written = dict.fromkeys(path for paths in images.values() for path in paths.values())
+    return list(written), [_left_out(jobs, parts, reason) for reason, jobs in skipped.items()]
 
 
 class _Job(NamedTuple):
@@ -89,6 +82,14 @@ class _Job(NamedTuple):
     draw: Callable[[], Figure]
     folder: Path
     shown: Sequence[tuple[Run, str]]
+
+
+def _left_out(jobs: Sequence[_Job], parts: Sequence[tuple[Run, str]], reason: str) -> str:
+    """Say which figures were not drawn, of which runs and parts where others have them, and why."""
+    names = ", ".join(dict.fromkeys(job.name for job in jobs))
+    own = {one for job in jobs for one in job.shown}
+    shown = ", ".join(f"{run.folder} {part}".rstrip() for run, part in parts if (run, part) in own)
+    return f"{names}{f' of {shown}' if own != set(parts) else ''}: {reason}"
 
 
 def _of_parts(folders: Mapping[tuple[Run, str], Path]) -> Iterator[_Job]:

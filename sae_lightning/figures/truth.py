@@ -59,7 +59,7 @@ def read_truth(run: Run, part: str = "") -> Truth:
         raise FigureSkipped(f"the true features of {kind} are not known")
     members = [member for member in run.saes if not member.part]
     if not members:
-        raise FigureSkipped(f"there is no {run.folder / 'saes'}: the run has not finished")
+        raise FigureSkipped("there is no saes/: the run has not finished")
     features, probabilities = datamodule.source.features, datamodule.source.firing_probabilities
     assert features is not None
     assert probabilities is not None

@@ -7,7 +7,7 @@ from sae_lightning.figures.bars import Bars
 from sae_lightning.figures.dots import Row
 from sae_lightning.members import policy_styles
 
-ROWS = [Row("trained", [0.61, 0.63], (0.55, 0.69)), Row("pca", [0.6])]
+ROWS = [Row("trained", [0.61, 0.63], (0.55, 0.69)), Row("pca", [0.6], verdict="unclear")]
 
 
 def drawn(chart: Bars):
@@ -22,7 +22,7 @@ def test_a_bar_goes_from_the_floor_to_the_mean():
     assert ends == [pytest.approx((0.5, 0.62)), pytest.approx((0.5, 0.6))]
     left, right = axes.get_xlim()
     assert (left, right) == pytest.approx((0.485, 1.015))  # all from the floor to the best, and no less
-    assert [text.get_text() for text in axes.texts] == ["0.620", "0.600"]
+    assert [text.get_text() for text in axes.texts] == ["0.620", "0.600  ~ unclear"]
     blue, grey = (bar.get_facecolor()[:3] for bar in axes.patches)
     assert grey[0] == grey[1] == grey[2]
     assert blue[2] > blue[0]

@@ -26,7 +26,7 @@ def measured() -> Measurements:
     values |= {Member("trained", seed): 0.8 + seed / 100 for seed in range(3)} | {Member("dense_probe", 0): 0.9}
     tags = [Tag(metric.name) for metric in METRICS]
     floors = {Tag("ev"): 0.0, Tag("error"): 0.5}
-    prints = {member: "x" for member in values if member.policy != "dense_probe"}
+    prints = {member: str(member) for member in values if member.policy != "dense_probe"}
     return Measurements(dict.fromkeys(tags, values), floors, {one.name: one for one in METRICS}, fingerprints=prints)
 
 
@@ -39,6 +39,8 @@ def test_each_question_has_its_headline_and_every_mean_its_interval():
     ]
     rows = {row.policy: row for row in charts[0].rows}
     assert list(rows) == ["trained", "frozen_decoder", "dense_probe"]
+    assert [row.verdict for row in charts[0].rows] == ["", "unclear", "loses"]
+    assert [row.word for row in charts[1].rows] == ["", "~ unclear", "✓ beats"], "less of an error is better"
     half = T_95 * stdev(rows["frozen_decoder"].seeds) / 3**0.5
     assert rows["frozen_decoder"].interval == pytest.approx((0.6 - half, 0.6 + half))
     assert rows["dense_probe"].interval is None
