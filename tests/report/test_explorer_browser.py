@@ -164,6 +164,19 @@ def test_a_latent_is_picked_from_the_overview(browse, url):
     assert overview.locator(".lx-dot:not(.lx-faint)").get_attribute("data-latent") == "12"
 
 
+@pytest.mark.parametrize("scores", [[0.7] * 30, [0.5, 0.9] * 5 + [None] * 20], ids=["the same", "of a third"])
+def test_the_overview_begins_with_an_axis_that_tells_latents_apart(browse, tmp_path, scores):
+    changes = {f"of{latent}": {"score": score} for latent, score in enumerate(scores)}
+    page = browse(save(tmp_path / "page.html", [member("trained/0", 30, **changes)]))
+    assert page.locator("#lx-y").input_value() == "cosine_to_start"
+    assert page.locator("#lx-y option").all_inner_texts()[-1] == "score"
+    heights = {
+        int(dot.get_attribute("data-latent")): float(dot.get_attribute("cy"))
+        for dot in page.locator("[data-side=left] .lx-overview .lx-dot").all()
+    }
+    assert heights[0] < heights[5] < heights[9], "cosines of 1, 0.75 and 0.55"
+
+
 def test_other_saes_are_a_link_away_and_the_link_can_be_copied(browse, url):
     page = browse(f"{url}#latent=trained/0/12&beside=frozen_decoder/0/7")
     left = page.locator("[data-side=left] .lx-latent")
@@ -412,11 +425,12 @@ def test_a_phone_shows_one_below_the_other(browse, url, scheme):
     assert right["y"] >= left["y"] + left["height"]
 
 
-def test_two_stand_side_by_side_from_600_pixels_on(browse, url):
-    page = browse(url, width=600)
+@pytest.mark.parametrize("width", [600, 800])
+def test_two_stand_side_by_side_from_600_pixels_on(browse, url, width):
+    page = browse(url, width=width)
     left, right = (page.locator(f"[data-side={side}]").bounding_box() for side in ("left", "right"))
     assert right["y"] == left["y"]
-    assert page.evaluate("document.documentElement.scrollWidth") <= 600
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_question_is_in_sight(browse, url):
