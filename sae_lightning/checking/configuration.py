@@ -151,6 +151,8 @@ def reference_names(places: Sequence[str]) -> dict[str, str]:
     {'published': 'hf://a/b/layer_3/average_l0_59'}
     >>> list(reference_names(["runs/k32/saes/trained/0", "runs/k64/saes/trained/0"]))
     ['k32', 'k64']
+    >>> list(reference_names(["/tmp/x/run/saes/untrained/0", "mine/trained/0"]))
+    ['untrained', 'trained']
 
     Raises:
         ValueError: if one SAE is given twice.
@@ -161,8 +163,8 @@ def reference_names(places: Sequence[str]) -> dict[str, str]:
     if twice := [place for place in places if places.count(place) > 1]:
         raise ValueError(f"{twice[0]} is given twice: give each SAE once")
     for n in range(1, max(map(len, parts)) + 1):
-        for first in range(max(map(len, parts)) - n, -1, -1):
-            names = ["_".join(part[first : first + n]) for part in parts]
+        for end in range(max(map(len, parts)) - n + 1):  # from the end: folders above may be more of one than another
+            names = ["_".join(part[max(0, len(part) - end - n) : max(0, len(part) - end)]) for part in parts]
             if len(set(names)) == len(names) and all(names):
                 return dict(zip(names, places, strict=True))
     return {f"sae_{number}": place for number, place in enumerate(places, 1)}
