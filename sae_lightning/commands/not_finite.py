@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sae_lightning.members import Member
+from sae_lightning.moving_line import wrapped
 
 if TYPE_CHECKING:
     from sae_lightning.runs import Run
 
 
 def say_not_finite(runs: "Iterable[Run]") -> None:
-    """Write a line to stderr for each set of members of a run that lack finite values of the same metrics."""
+    """Write a sentence to stderr for each set of members of a run that lack finite values of the same metrics."""
     for run in runs:
         metrics: dict[Member, list[str]] = {}
         for tag, values in run.measurements.values.items():
@@ -23,6 +24,5 @@ def say_not_finite(runs: "Iterable[Run]") -> None:
             members.setdefault(", ".join(names), []).append(member)
         for lacked, lacking in members.items():
             who = ", ".join(map(str, lacking))
-            sys.stderr.write(
-                f"{run.folder}: no finite value of {lacked} for {who}: shown as - and left out of the verdict\n"
-            )
+            told = f"{run.folder}: no finite value of {lacked} for {who}: shown as - and left out of the verdict"
+            print(wrapped(told, 4), file=sys.stderr)
