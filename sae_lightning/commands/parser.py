@@ -1,8 +1,10 @@
 """How every command parses: with jsonargparse, one form of help, and one readable message for a mistake."""
 
+import json
 import re
 from argparse import Action, ArgumentError
 from collections.abc import Sequence
+from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
@@ -72,11 +74,41 @@ def parse(parser: ArgumentParser, args: Sequence[str], bases: Sequence[type] = (
     Raises:
         ValueError: if they cannot be parsed, with the place and the cause.
     """
+    args = with_config_files(args)
+    if (nested := with_nested_nulls(args)) != args:
+        try:
+            return parser.parse_args(nested)
+        except ArgumentError:
+            pass  # the message is to be about what was written
     try:
-        return parser.parse_args(with_config_files(args))
+        return parser.parse_args(args)
     except ArgumentError as error:
         known = [kind for base in bases for kind in subclasses_of(base)]
         raise ValueError(readable(str(error), known) + _hint(parser, str(error))) from error
+
+
+def with_nested_nulls(args: Sequence[str]) -> list[str]:
+    """Return arguments in which ``null`` for an option of an object within an object is said by that object.
+
+    jsonargparse (4.53) hands a value two levels down as text, and so None as the word None.
+
+    >>> with_nested_nulls(["--model.sae.init_args.d_sae", "8", "--model.sae.expansion_factor", "null"])
+    ['--model.sae.init_args.d_sae', '8', '--model.sae={"init_args": {"expansion_factor": null}}']
+    """
+    joined: list[str] = []
+    for value in args:
+        if value == "null" and joined and re.fullmatch(r"--[\w.]+", joined[-1]):
+            joined[-1] += "=null"
+        else:
+            joined.append(value)
+    for i, value in enumerate(joined):
+        if (nested := re.fullmatch(r"(--\w+\.(?:init_args\.)?\w+)\.([\w.]+)=null", value)) is None:
+            continue
+        settings: dict[str, Any] | None = None
+        for name in reversed(nested[2].split(".")):
+            settings = settings if name == "init_args" else {"init_args": {name: settings}}
+        joined[i] = f"{nested[1]}={json.dumps(settings)}"
+    return joined
 
 
 def _hint(parser: ArgumentParser, message: str) -> str:
