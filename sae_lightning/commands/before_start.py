@@ -67,8 +67,8 @@ def _hints(kind: Any) -> dict[str, Any]:
     """Return the types of the arguments of a class, which may hand some to the class that it extends."""
     hints: dict[str, Any] = {}
     for base in reversed(kind.__mro__ if isinstance(kind, type) else ()):
-        if "__init__" in vars(base) and base.__module__.startswith("sae_lightning."):
-            hints |= get_type_hints(base.__init__)
+        if (makes := vars(base).get("__init__")) and base.__module__.startswith("sae_lightning."):
+            hints |= get_type_hints(makes)
     return hints
 
 

@@ -147,8 +147,8 @@ class SparseAutoencoder(Losses, SAEModule):
         refuse_options(d_out, skip, input_norm)
         if (d_sae is None) == (expansion_factor is None):
             raise ValueError(
-                f"d_sae={d_sae}, expansion_factor={expansion_factor}: give exactly one, such as expansion_factor: 16, and null for the "
-                "other where a configuration has it"
+                f"d_sae={d_sae}, expansion_factor={expansion_factor}: give exactly one, such as expansion_factor: 16; "
+                "null takes back the one that a configuration has"
             )
         check_whole(1, d_in=d_in)
         if d_sae is None:
