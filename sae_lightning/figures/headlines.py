@@ -30,7 +30,8 @@ def headline_charts(runs: Sequence[Measurements]) -> list[Bars]:
         runs: of one experiment.
     """
     words = {(one.tag, one.baseline): one.verdict for one in decide(runs)}
-    return [_bars(runs, tag, words) for tag in headline_tags(runs)]
+    charts = (_bars(runs, tag, words) for tag in headline_tags(runs))
+    return [chart for chart in charts if chart.rows]  # what is withheld of all has none
 
 
 def axis_ends(runs: Sequence[Measurements], tag: Tag) -> tuple[float | None, float | None]:

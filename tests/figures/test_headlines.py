@@ -62,6 +62,12 @@ def test_null_data_have_no_bar():
     assert [chart.name for chart in headline_charts([run])] == ["ev"]
 
 
+def test_what_is_withheld_of_all_has_no_bar():
+    run = measured()
+    run = replace(run, values=run.values | {Tag("error"): dict.fromkeys(run.values[Tag("error")])})
+    assert [chart.name for chart in headline_charts([run])] == ["ev", "speed"]
+
+
 def test_what_another_run_lacks_is_still_an_sae():
     run = measured()
     other = {Member("loose", 0): 0.7}
