@@ -11,7 +11,6 @@ from functools import partial
 
 import torch
 from jaxtyping import Float, Int64
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from typing_extensions import override
 
@@ -79,12 +78,11 @@ class ActivationRows(ActivationDataModule):
         self.rows, self.split, self.n_train = rows, split, n_train
         source = RowSource(_KIND, rows.d_in, rows=len(rows), activations=_fingerprint(rows))
         self.source = NullSource(source, nulls, partial(self._sample, source)) if nulls else source
-        self._has_said_passes = False
 
     @override
     def train_stream(self) -> RowStream:
         """Return this rank's training stream, from its beginning."""
-        self._say_passes()
+        self._say_passes(self.n_train)
         return RowStream(partial(self._train_rows, self.source), self.n_train, self.batch_size, self.seed, *self.share)
 
     @override
@@ -129,15 +127,6 @@ class ActivationRows(ActivationDataModule):
 
     def _sample(self, source: ActivationSource, n: int) -> Float[Tensor, "n d_in"]:
         return self._train_rows(source, endless_order(self.n_train, self.seed, 0, n))
-
-    def _say_passes(self) -> None:
-        """Say once that rows are read more than once."""
-        if self.train_samples > self.n_train and not self._has_said_passes:
-            self._has_said_passes = True
-            rank_zero_info(
-                f"train_samples={self.train_samples:,}: the {self.n_train:,} training rows are read "
-                f"{self.train_samples / self.n_train:.1f} times in an epoch, each time in another order."
-            )
 
 
 def check_row_arguments(

@@ -28,6 +28,9 @@ from sae_lightning.saes.data import columns_by_part
 from sae_lightning.sources import ActivationSource, NullSource
 from sae_lightning.sources.massive import MassiveRule, row_norms
 
+_SEVERAL = 1.05
+"""Passes from which on an epoch is said to read what there is more than once."""
+
 
 class ActivationDataModule(LightningDataModule, ABC):
     """Batches [batch_size, d_in] of raw activations, float32.
@@ -73,6 +76,7 @@ class ActivationDataModule(LightningDataModule, ABC):
         self._to_load: dict[str, Any] | None = None
         self._val_counts = (0, 0)
         self._has_described_massive = False
+        self._has_said_passes = False
 
     def describe(self) -> dict[str, Any]:
         """Return class and arguments as JSON has them: what decides the batches, beside the activations."""
@@ -363,6 +367,20 @@ class ActivationDataModule(LightningDataModule, ABC):
             self._has_described_massive = True
             for line in self.massive.describe(self.unit):
                 rank_zero_info(line)
+
+    def _say_passes(self, n: int) -> None:
+        """Say once that an epoch reads what there is more than once.
+
+        Args:
+            n: activations to train on, all ranks together.
+        """
+        passes = self.train_samples / n
+        if passes >= _SEVERAL and not self._has_said_passes:
+            self._has_said_passes = True
+            rank_zero_info(
+                f"train_samples={self.train_samples:,}: the {n:,} activations that there are to train on are read "
+                f"{passes:.1f} times in an epoch."
+            )
 
     def _n_batches(self, name: str, samples: int) -> int:
         n = self.n_readers if name == "train_samples" else self.world_size

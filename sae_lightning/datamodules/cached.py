@@ -158,6 +158,7 @@ class CachedActivations(ActivationDataModule):
     def train_stream(self) -> Stream:
         """Return this rank's training stream, from the beginning of the cache."""
         rows, share = self._cached("train"), self.share
+        self._say_passes(len(rows))
         if self.order == "shuffled":
             return ShuffledStream(
                 rows, self.batch_size, self.seed, *share, self.buffer_samples, self.n_workers, self._name

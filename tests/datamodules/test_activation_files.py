@@ -107,7 +107,7 @@ def test_an_epoch_of_more_rows_than_there_are_repeats_them_in_another_order(tmp_
         seen = torch.cat(list(made.train_dataloader()))[:, 0].view(2, 160)
     assert torch.equal(seen.sort(1).values, torch.arange(160.0).expand(2, -1))
     assert not torch.equal(seen[0], seen[1])
-    assert "the 160 training rows are read 2.0 times in an epoch" in caplog.text
+    assert "the 160 activations that there are to train on are read 2.0 times in an epoch" in caplog.text
 
 
 def test_the_width_is_known_without_reading(tmp_path, monkeypatch):

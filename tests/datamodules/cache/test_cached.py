@@ -103,6 +103,18 @@ def test_every_row_once_a_pass_and_each_pass_in_another_order(cache):
     assert abs(float(torch.corrcoef(torch.stack([order[1:], order[:-1]]))[0, 1])) < 5 / n**0.5
 
 
+@pytest.mark.parametrize("passes", [1, 2])
+def test_several_passes_in_an_epoch_are_told(cache, caplog, passes):
+    folder = cache()
+    n = len(all_rows(folder))
+    data = cached(folder, train_samples=passes * n)
+    with caplog.at_level("INFO"):
+        data.train_stream()
+        data.train_stream()
+    told = f"the {n:,} activations that there are to train on are read 2.0 times in an epoch"
+    assert caplog.text.count(told) == (passes > 1)
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_a_global_batch_is_one_rank_s_batch_of_that_size(cache, world_size):
     folder = cache()
