@@ -129,7 +129,8 @@ class MovingLine:
 
             self._output = display({"text/plain": line}, raw=True, display_id=True)
         else:
-            self._output.update({"text/plain": line}, raw=True)
+            # As HTML nothing is nothing; as text it is an empty box.
+            self._output.update({"text/plain": line} if line else {"text/plain": "", "text/html": ""}, raw=True)
         self._length = len(line)
 
     def _write(self, text: str) -> None:

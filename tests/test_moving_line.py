@@ -69,7 +69,8 @@ class Cell:
         return self
 
     def update(self, data: dict[str, str], raw: bool) -> None:
-        self.outputs[-1].update(data)
+        assert raw
+        self.outputs[-1] = dict(data)
 
 
 def test_in_a_notebook_nothing_of_it_stays(monkeypatch: pytest.MonkeyPatch, clock: list[float]):
@@ -86,7 +87,8 @@ def test_in_a_notebook_nothing_of_it_stays(monkeypatch: pytest.MonkeyPatch, cloc
                 line.show("training", done, 2)
                 shown.append(cell.outputs[-1]["text/plain"])
                 line.say("kept")
-        assert cell.outputs == [{"text/plain": ""}] * (number + 1), "an output for each cell, empty in the end"
+        nothing = {"text/plain": "", "text/html": ""}
+        assert cell.outputs == [nothing] * (number + 1), "an output for each cell, empty in the end"
     assert [f"{share}% |" in text for share, text in zip((0, 50, 100) * 2, shown, strict=True)] == [True] * 6
     assert stream.getvalue() == "kept\n" * 6
 
