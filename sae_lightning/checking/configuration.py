@@ -151,7 +151,7 @@ def reference_names(places: Sequence[str]) -> dict[str, str]:
     {'published': 'hf://a/b/layer_3/average_l0_59'}
     >>> list(reference_names(["runs/k32/saes/trained/0", "runs/k64/saes/trained/0"]))
     ['k32', 'k64']
-    >>> list(reference_names(["/tmp/x/run/saes/untrained/0", "mine/trained/0"]))
+    >>> list(reference_names(["elsewhere/in/run/saes/untrained/0", "mine/trained/0"]))
     ['untrained', 'trained']
 
     Raises:
