@@ -6,9 +6,9 @@ callback's metric after the first validation. So what needs neither model nor da
 
 import json
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from jsonargparse import Namespace
@@ -30,8 +30,6 @@ def check_before_start(settings: Any) -> None:
     Raises:
         ValueError: says what was given, what was expected and how to mend it.
     """
-    for place in ("model", "data", "trainer"):
-        _check_nulls(place, settings[place])
     check_trainer_numbers(settings.trainer.as_dict())
     _check_validation_interval(settings)
     for callback in _as_list(settings.trainer.callbacks):
@@ -40,36 +38,6 @@ def check_before_start(settings: Any) -> None:
         _check_k(place, sae, settings.data)
         _check_optimizer(place, sae)
     _check_parts(settings)
-
-
-def _check_nulls(place: str, given: Any) -> None:
-    """Refuse null for a switch or for what is called: jsonargparse takes it for any type, and it would count as no.
-
-    What is a number or a word is checked by its class.
-    """
-    arguments = _arguments(given) if _get(given, "class_path") else given
-    if isinstance(arguments, list):
-        for i, item in enumerate(arguments):
-            _check_nulls(f"{place}[{i}]", item)
-    if not isinstance(arguments, Mapping | Namespace):
-        return
-    path = str(_get(given, "class_path") or "")
-    hints = _hints(pkgutil.resolve_name(path)) if path.startswith("sae_lightning.") else {}
-    for name, value in arguments.items():
-        hint = hints.get(name)
-        if value is None and (hint is bool or get_origin(hint) is Callable):
-            what = "true or false" if hint is bool else "a class, as class_path"
-            raise ValueError(f"{place}.{name}=null: expected {what}; leave it out for the default")
-        _check_nulls(f"{place}.{name}", value)
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    """Return the types of the arguments of a class, which may hand some to the class that it extends."""
-    hints: dict[str, Any] = {}
-    for base in reversed(kind.__mro__ if isinstance(kind, type) else ()):
-        if (makes := vars(base).get("__init__")) and base.__module__.startswith("sae_lightning."):
-            hints |= get_type_hints(makes)
-    return hints
 
 
 def _check_validation_interval(settings: Any) -> None:

@@ -1,14 +1,13 @@
 """How every command parses: with jsonargparse, one form of help, and one readable message for a mistake."""
 
-import json
 import re
 from argparse import Action, ArgumentError
 from collections.abc import Sequence
-from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from sae_lightning.commands.config_files import with_config_files
+from sae_lightning.commands.nulls import refuse_nulls, with_nested_nulls
 from sae_lightning.error_messages import did_you_mean, readable, subclasses_of
 from sae_lightning.metric import MARGIN
 
@@ -74,7 +73,12 @@ def parse(parser: ArgumentParser, args: Sequence[str], bases: Sequence[type] = (
     Raises:
         ValueError: if they cannot be parsed, with the place and the cause.
     """
-    args = with_config_files(args)
+    parsed = _parse(parser, with_config_files(args), bases)
+    refuse_nulls(parsed[parsed.subcommand] if "subcommand" in parsed else parsed)
+    return parsed
+
+
+def _parse(parser: ArgumentParser, args: Sequence[str], bases: Sequence[type]) -> Namespace:
     if (nested := with_nested_nulls(args)) != args:
         try:
             return parser.parse_args(nested)
@@ -85,30 +89,6 @@ def parse(parser: ArgumentParser, args: Sequence[str], bases: Sequence[type] = (
     except ArgumentError as error:
         known = [kind for base in bases for kind in subclasses_of(base)]
         raise ValueError(readable(str(error), known) + _hint(parser, str(error))) from error
-
-
-def with_nested_nulls(args: Sequence[str]) -> list[str]:
-    """Return arguments in which ``null`` for an option of an object within an object is said by that object.
-
-    jsonargparse (4.53) hands a value two levels down as text, and so None as the word None.
-
-    >>> with_nested_nulls(["--model.sae.init_args.d_sae", "8", "--model.sae.expansion_factor", "null"])
-    ['--model.sae.init_args.d_sae', '8', '--model.sae={"init_args": {"expansion_factor": null}}']
-    """
-    joined: list[str] = []
-    for value in args:
-        if value == "null" and joined and re.fullmatch(r"--[\w.]+", joined[-1]):
-            joined[-1] += "=null"
-        else:
-            joined.append(value)
-    for i, value in enumerate(joined):
-        if (nested := re.fullmatch(r"(--\w+\.(?:init_args\.)?\w+)\.([\w.]+)=null", value)) is None:
-            continue
-        settings: dict[str, Any] | None = None
-        for name in reversed(nested[2].split(".")):
-            settings = settings if name == "init_args" else {"init_args": {name: settings}}
-        joined[i] = f"{nested[1]}={json.dumps(settings)}"
-    return joined
 
 
 def _hint(parser: ArgumentParser, message: str) -> str:

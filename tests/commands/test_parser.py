@@ -5,15 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
 from sae_lightning.commands.data_options import NOT_DATA
 from sae_lightning.commands.parser import make_parser, parse
 
-PANEL = ["--config=sanity_pocket_lm"]
-FILES = ["--config=topk", f"--config={Path(__file__).parents[2] / 'configs/data/smollm2.yaml'}"]
 DESCRIPTION = """A first line.
 
 - one: an item that is so long that it does not fit into a line of fifty characters,
@@ -118,23 +115,3 @@ def test_help_of_commands_without_data_imports_no_heavy_library():
         "assert not {'torch', 'lightning', 'pandas', 'scipy', 'matplotlib', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
-
-
-@pytest.mark.parametrize(
-    ("config", "arguments", "place", "expected"),
-    [
-        (PANEL, ["--model.sae.d_sae=8", "--model.sae.expansion_factor", "null"], ("sae", "expansion_factor"), None),
-        (PANEL, ["--model.init_args.sae.init_args.lr_scheduler=null"], ("sae", "lr_scheduler"), None),
-        (PANEL, ["--model.sae.optimizer.foreach", "null"], ("sae", "optimizer", "foreach"), None),
-        (PANEL, ["--model.sae.optimizer.foreach", "true"], ("sae", "optimizer", "foreach"), True),
-        (PANEL, ["--model.seeds", "[7]"], ("seeds",), [7]),
-        (FILES, ["--data.text.heldout", "null"], ("text", "heldout"), None),
-    ],
-)
-def test_null_takes_an_option_back_at_any_depth(capsys, config, arguments, place, expected):
-    with pytest.raises(SystemExit):
-        main(["fit", *config, *arguments, "--print_config"])
-    found = yaml.safe_load(capsys.readouterr().out)["data" if "data" in arguments[0] else "model"]
-    for name in place:
-        found = found["init_args"][name]
-    assert found == expected
