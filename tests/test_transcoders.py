@@ -15,6 +15,7 @@ from sae_lightning.cli import main
 from sae_lightning.controls import RawDimensions
 from sae_lightning.evaluators import Absorption, LinearMaps, Reconstruction
 from sae_lightning.family import SAEFamily
+from sae_lightning.figures.headlines import headline_tags
 from sae_lightning.freeze import FrozenDecoder, FrozenEncoder, NoFreeze, SoftFrozenEncoder
 from sae_lightning.members import Member
 from sae_lightning.metrics import TokenLoss
@@ -180,6 +181,18 @@ def test_the_command_compares_with_baselines_linear_maps_and_nulls(run):
     assert float(values["kl_recovered_mean@mlp_in"][map_]) == pytest.approx(1 - linear / mean, abs=1e-6)
     assert map_ not in values["kl_recovered_linear@mlp_in"]
     assert (run.folder / "saes/gaussian_mlp_in/trained/0/sae.json").is_file()
+
+
+def test_headlines_of_transcoders_are_beyond_the_linear_map_too_and_about_predictions(run):
+    """Without one MLP a model may lose too little cross-entropy to divide by."""
+    tags = [tag for tag in headline_tags([run.measurements]) if tag.part == "mlp_in"]
+    by_question = {}
+    for tag in tags:
+        by_question.setdefault(run.measurements.metric(tag).question.name, []).append(tag.metric)
+    assert by_question == {
+        "explain": ["explained_variance", "explained_variance_beyond_linear_map"],
+        "loss": ["kl_recovered_mean"],
+    }
 
 
 def test_a_transcoder_stands_in_for_the_mlp(run):

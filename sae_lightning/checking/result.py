@@ -23,8 +23,6 @@ from sae_lightning.verdict.files import verdict_as_json
 _NULL_METRICS = ("l0", "explained_variance")
 _OF_WHAT_IS_ANSWERED, _OF_TARGET = ("explained_variance",), " of the target"
 """Metrics whose labels say of a transcoder whose variance it is."""
-_HEADLINES_OF_TRANSCODERS = {"ce_recovered_mean": False, "kl_recovered_mean": True}
-"""Of the loss: without one MLP a model may lose too little cross-entropy to divide by, and its predictions change."""
 
 
 def check_as_json(plan: Plan, run: Run, seconds: float) -> dict[str, Any]:
@@ -143,9 +141,7 @@ def _metrics(
             "value": members[Member(policy, 0, part)],
             "floor": grouped.floor(tag, policy),
             "margin": margins[0] if margins else None,
-            "is_headline": _HEADLINES_OF_TRANSCODERS.get(metric.name, metric.is_headline)
-            if plan.part
-            else metric.is_headline,
+            "is_headline": metric.is_headline,
             "controls": {name: _against(grouped, tag, one, plan) for name, one in against.items()},
         }
     return metrics

@@ -70,8 +70,15 @@ def loss_metric(kind: Kind, name: str) -> Metric:
     )
 
 
-def recovered_metric(kind: Kind, ablation: str) -> Metric:
-    """Describe the share of the loss by an ablation that the reconstruction does not lose."""
+def recovered_metric(kind: Kind, ablation: str, headline: Kind = "ce") -> Metric:
+    """Describe the share of the loss by an ablation that the reconstruction does not lose.
+
+    Args:
+        kind: of the loss.
+        ablation: `mean`, `zero` or `linear`.
+        headline: the kind of loss that decides the question: `kl` of transcoders, since without one MLP a model may
+            lose too little cross-entropy to divide by, while its predictions change.
+    """
     name = kind.upper()
     clean = f"{name}_{ablation} - CE_clean" if kind == "ce" else f"{name}_{ablation}"
     is_linear = ablation == "linear"
@@ -83,7 +90,7 @@ def recovered_metric(kind: Kind, ablation: str) -> Metric:
         better=None if ablation == "zero" else "higher",
         floor="the linear map of full rank, by ridge regression" if is_linear else _MEAN_ABLATION,
         computed=f"({name}_{ablation} - {name}_reconstruction) / ({clean}), each a mean over held-out tokens",
-        is_headline=(kind, ablation) == ("ce", "mean"),
+        is_headline=(kind, ablation) == (headline, "mean"),
     )
 
 
@@ -98,7 +105,8 @@ class LossRecovered(Evaluator):
 
     Of transcoders also ce_recovered_linear and kl_recovered_linear, with the floor 0, and ce_linear and kl_linear: what
     is recovered of what the best linear map from source to target loses (see `LinearMaps`). What that map, linear_map,
-    recovers stands beside the transcoders.
+    recovers stands beside the transcoders. Their headline is kl_recovered_mean: without one MLP a model may lose too
+    little cross-entropy to divide by.
 
     Args:
         min_gap_nats: a ratio whose denominator is below this is withheld (nan), in nats a token, above 0.
@@ -195,7 +203,7 @@ class LossRecovered(Evaluator):
                 if (kind, name) != ("kl", "clean"):  # 0 by definition
                     yield Scores(loss_metric(kind, name), dict.fromkeys(members, loss[name]), loss[name])
             for ablation in ablations:
-                metric = recovered_metric(kind, ablation)
+                metric = recovered_metric(kind, ablation, "kl" if "linear" in losses else "ce")
                 gap = float(loss[ablation] - loss["clean"])
                 recovered = {
                     name: recovered_compute(value, loss[ablation], loss["clean"], self.min_gap_nats)

@@ -66,8 +66,9 @@ class Bars(Dots):
         for y, row in enumerate(self.rows):
             style = REFERENCE if row.policy in self.references else styles[row.policy]
             axes.barh(y, row.mean - self.start, 0.62, self.start, color=style.colour, alpha=0.3)
-            cut = "" if left <= row.mean <= right else "beyond: "
-            draw_row(axes, y, row, style, f"{cut}{row.mean:{self.number_format}}  {row.word}".rstrip())
+            is_off = not left <= row.mean <= right
+            value = f"{'beyond: ' * is_off}{row.mean:{self.number_format}}"
+            draw_row(axes, y, row, style, f"{value}  {row.word}".rstrip(), is_off)
         axes.set_xlim(left, right)
         self.draw_frame(axes)
         axes.locator_params(axis="x", nbins=3)  # names and words leave little room

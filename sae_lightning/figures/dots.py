@@ -187,14 +187,15 @@ class Dots(Chart):
         return number_format([*(row.mean for row in self.rows), self.floor])
 
 
-def draw_row(axes: Axes, y: int, row: Row, style: Style, words: str) -> None:
-    """Draw seeds, mean and interval of a row, and words beside it."""
+def draw_row(axes: Axes, y: int, row: Row, style: Style, words: str, is_off: bool = False) -> None:
+    """Draw seeds, mean and interval of a row, and words beside it; no mark of a mean that is off the axis."""
     mark: dict[str, Any] = {"color": style.colour, "marker": style.marker, "linestyle": "none"}
     if row.interval:
         axes.plot(row.interval, (y, y), color=style.colour, linewidth=2.4, solid_capstyle="butt", alpha=0.6)
     if len(row.seeds) > 1:
         axes.plot(row.seeds, [y] * len(row.seeds), **mark, markersize=3.5, alpha=0.55)
     face, edge = (PAPER, style.colour) if row.noise else (style.colour, PAPER)
-    axes.plot(row.mean, y, **mark, markersize=8, markerfacecolor=face, markeredgecolor=edge)
+    if not is_off:  # else half a mark would stand at the edge
+        axes.plot(row.mean, y, **mark, markersize=8, markerfacecolor=face, markeredgecolor=edge)
     if words:
         axes.text(1.03, y, words, transform=axes.get_yaxis_transform(), va="center_baseline")

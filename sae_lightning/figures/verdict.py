@@ -27,11 +27,15 @@ def by_question(runs: Sequence[Measurements], tags: Iterable[Tag]) -> dict[Quest
 
 
 def headlines(runs: Sequence[Measurements], tags: Iterable[Tag]) -> list[Tag]:
-    """Return one metric for each question, of every part that has it, and never chosen by its result."""
+    """Return the headlines of each question, of every part that has them; where it has none, its first metric.
+
+    A question has one, and that about explained variance a second for transcoders, beyond the best linear map. They are
+    never chosen by their result.
+    """
     chosen = []
     for own in by_question(runs, tags).values():
-        fixed = [tag.metric for tag in own if describing(runs, tag).metric(tag).is_headline]
-        chosen += [tag for tag in own if tag.metric == (fixed or [own[0].metric])[0]]
+        fixed = {tag.metric for tag in own if describing(runs, tag).metric(tag).is_headline} or {own[0].metric}
+        chosen += [tag for tag in own if tag.metric in fixed]
     return chosen
 
 

@@ -41,8 +41,8 @@ def measured():
         {Tag("explained_variance", "source"): 0.0},
         {
             "explained_variance": undescribed("explained_variance", "higher"),
-            "ce_recovered_mean": recovered_metric("ce", "mean"),
-            "kl_recovered_mean": recovered_metric("kl", "mean"),
+            "ce_recovered_mean": recovered_metric("ce", "mean", "kl"),
+            "kl_recovered_mean": recovered_metric("kl", "mean", "kl"),
         },
         nulls=(NULL, "gaussian_target"),
         sizes={"published": ("published", "trained")} | {name: ("published", name) for name in CONTROLS},

@@ -45,8 +45,11 @@ def test_the_axis_goes_from_the_floor_to_the_best(floor, best, values, expected)
     low, high = expected
     margin = 0.03 * max(abs((best if best is not None else max(values)) - (floor or 0)), 0.1)
     assert chart.limits() == pytest.approx((low - margin, high + margin))
-    texts = [text.get_text() for text in drawn(chart).texts]
+    axes = drawn(chart)
+    texts = [text.get_text() for text in axes.texts]
     assert [text.startswith("beyond: ") for text in texts] == [value < low for value in values]
+    marks = [line.get_xdata()[0] for line in axes.lines if line.get_markersize() == 8]
+    assert marks == [value for value in values if value >= low], "half a mark would stand at the edge"
 
 
 def test_a_long_name_of_a_metric_is_not_cut_beside_another_chart():
