@@ -195,7 +195,7 @@ def draw_row(axes: Axes, y: int, row: Row, style: Style, words: str, is_off: boo
     if len(row.seeds) > 1:
         axes.plot(row.seeds, [y] * len(row.seeds), **mark, markersize=3.5, alpha=0.55)
     face, edge = (PAPER, style.colour) if row.noise else (style.colour, PAPER)
-    if not is_off:  # else half a mark would stand at the edge
-        axes.plot(row.mean, y, **mark, markersize=8, markerfacecolor=face, markeredgecolor=edge)
+    if not is_off:  # a mark is whole at the edge, and not there beyond it
+        axes.plot(row.mean, y, **mark, markersize=8, markerfacecolor=face, markeredgecolor=edge, clip_on=False)
     if words:
         axes.text(1.03, y, words, transform=axes.get_yaxis_transform(), va="center_baseline")
