@@ -37,7 +37,6 @@ from sae_lightning.freeze import FreezePolicy
 from sae_lightning.images import Embedding, Images
 from sae_lightning.interpretation import Judge
 from sae_lightning.loggers import MemberTensorBoardLogger, RunFolder
-from sae_lightning.members import TRAINED
 from sae_lightning.messages import own_messages
 from sae_lightning.moving_line import wrapped
 from sae_lightning.panel import SanityPanel, built_in_place
@@ -293,7 +292,7 @@ class SAECLI(LightningCLI):
                 "data.train_samples, trainer.max_epochs or trainer.max_steps let it go on"
             )
         if (run / METRICS_FILE).is_file():
-            print(_what_next(run, any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers)))
+            print(_what_next(Run(run), any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers)))
         if isinstance(self.trainer.logger, MemberTensorBoardLogger) and (run / METRICS_FILE).is_file():
             from sae_lightning.report.tensorboard import into_tensorboard
 
@@ -302,7 +301,7 @@ class SAECLI(LightningCLI):
     def after_validate(self) -> None:
         """Print the table of metrics, and what to do next."""
         if (run := self._print_table()) is not None and (run / METRICS_FILE).is_file():
-            print(_what_next(run, False))
+            print(_what_next(Run(run), False))
 
     after_test = after_validate
 
@@ -318,10 +317,9 @@ class SAECLI(LightningCLI):
         return run
 
 
-def _what_next(run: Path, has_curves: bool) -> str:
+def _what_next(finished: Run, has_curves: bool) -> str:
     """Say which commands go on from a run, and what it has left."""
-    saes = sorted(str(file.parent.relative_to(run / SAES_FOLDER)) for file in (run / SAES_FOLDER).rglob("sae.json"))
-    first = next((key for key in saes if f"{TRAINED}/" in key), saes[0] if saes else None)
+    run, first = finished.folder, next(iter(finished.first_seeds()), None)
     commands = {
         f"sae report {run}": "one HTML page: charts, verdict, latents",
         f"sae compare {run} --all": "the tables with every metric",

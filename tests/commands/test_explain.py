@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import redirect_stdout
 
 import pytest
 import tiny
@@ -48,7 +49,8 @@ def folder(tmp_path_factory):
         logger = {"class_path": "MemberTensorBoardLogger", "init_args": {"save_dir": str(folder)}}
         config["trainer"] = QUIET | {"logger": logger}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
-        main(["fit", "--config", str(folder / f"{name}.yaml")])
+        with (folder / f"{name}.txt").open("w") as told, redirect_stdout(told):
+            main(["fit", "--config", str(folder / f"{name}.yaml")])
 
     hooks = {"early": "model.layers.0", "late": "model.layers.1"}
     fit("hooks", PANEL, "LanguageModelDataModule", hook=hooks, **arguments)
@@ -60,6 +62,12 @@ def folder(tmp_path_factory):
     TopK(16, k=2, d_sae=24).save(folder / "smaller")
     torch.set_float32_matmul_precision(before)
     return folder
+
+
+@pytest.mark.parametrize(("name", "member"), [("hooks", "early/trained/0"), ("lm", "trained/0")])
+def test_a_run_ends_with_the_command_for_a_latent_of_the_activations_and_not_of_a_null(folder, name, member):
+    told = (folder / f"{name}.txt").read_text()
+    assert f"sae explain {folder / name}/version_0 {member} 0" in told
 
 
 def explain(capsys, *arguments):
