@@ -88,9 +88,10 @@ def shoot_page(browser: Any, path: Path, out: Path) -> None:
 
 def _opened(browser: Any, path: Path, width: int, scheme: str) -> Any:
     tab = browser.new_page(viewport={"width": width, "height": _HEIGHT}, color_scheme=scheme)
+    tab.set_default_timeout(_SECONDS * 1000)
     tab.goto(path.resolve().as_uri())
     if tab.locator("#explorer").count():
-        tab.wait_for_selector("#explorer[data-ready]", state="attached", timeout=_SECONDS * 1000)
+        tab.wait_for_selector("#explorer[data-ready]", state="attached")
     return tab
 
 

@@ -81,4 +81,6 @@ class Bars(Dots):
         span = max(high - low, LEAST_SPAN)
         left = min(low, max(min(shown), low - _MOST_BELOW * span))
         right = max(high, min(max(shown), high + _MOST_BELOW * span))
+        if not any(left <= row.mean <= right for row in self.rows):  # as where the floor is the best there can be
+            left, right = min(low, *shown), max(high, *shown)
         return left - 0.03 * span, right + 0.03 * span

@@ -149,12 +149,17 @@ class Dots(Chart):
                     axes.plot(place, y, marker=arrow, color=styles[row.policy].colour, markersize=6)
 
     def _cut(self, axes: Axes) -> None:
-        """End the axis where rows far below the floor would leave the others no room; these have their number."""
+        """End the axis where rows far below the floor would leave the others no room; these have their number.
+
+        Where all are far below it, as where the floor is the best there can be, the axis shows all.
+        """
         if self.floor is None or self.better not in _ARROWS:
             return
         sign = 1 if self.better == "higher" else -1
-        best = max(LEAST_SPAN, *(sign * (row.mean - self.floor) for row in self.rows))
-        end = self.floor - sign * best
+        best = max(sign * (row.mean - self.floor) for row in self.rows)
+        if best < -LEAST_SPAN:
+            return
+        end = self.floor - sign * max(LEAST_SPAN, best)
         below = [(y, row) for y, row in enumerate(self.rows) if sign * (row.mean - end) < 0]
         if not below:
             return

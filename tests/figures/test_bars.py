@@ -38,6 +38,7 @@ def test_a_bar_goes_from_the_floor_to_the_mean():
         (0.5, 1.0, (0.4, 0.8), (0.4, 1.0)),  # below the floor
         (0.0, 1.0, (-1.7, 0.8), (-0.5, 1.0)),  # far below it
         (0.02, 0.0, (0.01, 0.06), (0.0, 0.06)),  # lower is better, and the floor is near the best
+        (1.0, 1.0, (0.6, 0.0), (0.0, 1.0)),  # the floor is the best there can be
     ],
 )
 def test_the_axis_goes_from_the_floor_to_the_best(floor, best, values, expected):

@@ -106,6 +106,18 @@ def test_a_row_far_below_the_floor_leaves_the_others_room(better, sign):
     assert told.get_text() == ("◂ -9.000" if sign > 0 else "9.000 ▸")
 
 
+@pytest.mark.parametrize(("better", "sign"), [("higher", 1), ("lower", -1)])
+def test_rows_that_are_all_far_below_the_floor_are_shown(better, sign):
+    """An edit that changes nothing leaves all else alone, which is the best there can be."""
+    rows = [Row("trained", [0.6 * sign]), Row("untrained", [0.5 * sign]), Row("full_swap", [0.0])]
+    axes = Figure().subplots()
+    chart = Dots("isolation", rows, 1.0 * sign, better)
+    chart.draw(axes, policy_styles(chart.policies))
+    low, high = sorted(sign * end for end in axes.get_xlim())
+    assert low < 0 < 1 < high
+    assert not axes.texts
+
+
 def test_intervals_much_wider_than_what_is_measured_leave_the_marks_room():
     rows = [Row("trained", [0.6, 0.61]), Row("frozen_decoder", [0.5, 0.52], (-4.0, 5.0)), Row("untrained", [0.2])]
     chart = Dots("ev", rows, 0.0, "higher")
