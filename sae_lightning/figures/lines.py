@@ -8,6 +8,7 @@ from math import log, nan
 from operator import mul
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from typing_extensions import override
@@ -232,8 +233,7 @@ class Lines(Chart):
             positive = [value for value in values if value > 0]
             if positive and max(positive) < _FEW_DECADES * min(positive):
                 axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            # Not as powers of ten, which would be formulas.
-            axes.xaxis.set_major_formatter(EngFormatter(sep="") if max(values, default=0) >= 10_000 else "{x:g}")
+            axes.xaxis.set_major_formatter(_without_powers)
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             is_counts = all(value == int(value) and value < 100 for value in values)
@@ -244,7 +244,7 @@ class Lines(Chart):
             name, factor = self.x_on_top
             top = axes.secondary_xaxis("top", functions=(partial(mul, factor), partial(mul, 1 / factor)))
             top.set_xlabel(name)
-            top.xaxis.set_major_formatter("{x:g}")
+            top.xaxis.set_major_formatter(_without_powers)
             top.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -253,6 +253,15 @@ def look_of(series: Series, style: Style) -> dict[str, Any]:
     edge = style.colour if style.marker in ("x", "*", "|", "") else PAPER
     look = {"color": style.colour, "marker": style.marker, "linestyle": style.line, "markeredgecolor": edge}
     return look | {"label": series.text if series.is_listed else "_"}
+
+
+def _without_powers(x: float, place: int | None = None) -> str:  # noqa: ARG001 - as matplotlib calls it
+    """Write a mark of a logarithmic axis as people do, and not as a power of ten.
+
+    >>> _without_powers(0.00001), _without_powers(20), _without_powers(2_000_000)
+    ('0.00001', '20', '2M')
+    """
+    return EngFormatter(sep="")(x) if x >= 1000 else np.format_float_positional(x, trim="-")
 
 
 def _written(x: float | int) -> str:

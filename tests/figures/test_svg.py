@@ -62,6 +62,10 @@ def test_an_axis_of_powers_of_ten_has_numbers():
     svg = svg_of(Lines("title", "x", "y", series, log_x=True), "c1")
     assert re.findall(r">([^<]*)</text>", svg)[:3] == ["0.001", "0.01", "0.1"]
     assert "$" not in svg
+    firings = [Series("trained", [0.00001, 0.001], [1.0, 2.0])]
+    svg = svg_of(Lines("title", "x", "y", firings, log_x=True, x_on_top=("firings", 1e8)), "c1")
+    assert {"0.00001", "0.001", "1k", "100k"} <= set(re.findall(r">([^<]*)</text>", svg))
+    assert not re.findall(r">[^<]*\de[+-]\d[^<]*</text>", svg)
 
 
 def test_a_table_leaves_out_what_no_row_has():
