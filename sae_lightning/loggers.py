@@ -2,7 +2,7 @@
 
 TensorBoard draws one curve per *run folder* in the chart of a tag, lists folders by name, and gives its seven colours
 to them in the order in which they were made. So the mean over seeds of ``val/fvu`` is written with that tag into a
-folder a policy, ``P1_trained``, ``P2_frozen_decoder``, ..., in the order of every table and chart, and the floor into
+folder a policy, ``P01_trained``, ``P02_frozen_decoder``, ..., in the order of every table and chart, and the floor into
 ``floor``; all of them are made before anything else. What is of one seed is in a folder of its own: with several seeds
 ``val/fvu/trained/1`` has the tag ``val_by_seed/fvu`` in the folder ``trained-1``, which has histograms and images, too.
 What people look at first, explained variance, the recovered loss and l0, is under ``headline/``, the first group on the
@@ -84,7 +84,7 @@ class MemberTensorBoardLogger(TensorBoardLogger):
         self._has_seeds |= any(member.seed != members[0].seed for member in members)
         for policy in in_order(member.policy for member in members):
             if policy not in self._folders:
-                self._folders[policy] = f"P{len(self._folders) + 1}_{policy}"
+                self._folders[policy] = f"P{len(self._folders) + 1:02}_{policy}"
                 self.writer(self._folders[policy])
         self.writer(FLOOR)
 

@@ -28,14 +28,14 @@ def test_every_policy_is_a_curve_of_the_same_chart(tmp_path: Path):
     logger.finalize("success")
     run = tmp_path / "demo" / "version_0"
     assert {folder.name for folder in run.iterdir() if folder.is_dir()} == {
-        "P1_trained", "P2_frozen_decoder", "floor", "trained-0", "trained-1", "frozen_decoder-0",
+        "P01_trained", "P02_frozen_decoder", "floor", "trained-0", "trained-1", "frozen_decoder-0",
     }  # fmt: skip
-    assert tags(run / "P1_trained") == {"val/fvu", "headline/explained_variance", "train/mse"}
+    assert tags(run / "P01_trained") == {"val/fvu", "headline/explained_variance", "train/mse"}
     assert tags(run / "floor") == {"val/fvu", "headline/explained_variance"}
     assert tags(run / "trained-1") == {"val_by_seed/fvu", "val_by_seed/explained_variance"}
     assert tags(run) == {"train/epoch", "train/tokens_per_second"}
     assert not (run / "hparams.yaml").exists()
-    points = EventAccumulator(str(run / "P1_trained")).Reload().Scalars("val/fvu")
+    points = EventAccumulator(str(run / "P01_trained")).Reload().Scalars("val/fvu")
     assert [(point.step, point.value) for point in points] == [(1, 0.625), (2, 0.625)]
 
 
@@ -47,7 +47,7 @@ def test_folders_are_made_in_order_and_a_histogram_has_bins_where_the_values_are
     logger.finalize("success")
     run = tmp_path / "demo" / "version_0"
     made = sorted((folder for folder in run.iterdir() if folder.is_dir()), key=first_event)
-    names = ["P1_trained", "P2_frozen_decoder", "P3_soft_frozen_decoder", "P4_frozen_encoder", "floor", "trained-0"]
+    names = ["P01_trained", "P02_frozen_decoder", "P03_soft_frozen_decoder", "P04_frozen_encoder", "floor", "trained-0"]
     assert [folder.name for folder in made] == names, "TensorBoard gives colours in this order"
     (drawn,) = EventAccumulator(str(run / "trained-0")).Reload().Histograms("val/cosine")
     assert sum(count > 0 for count in drawn.histogram_value.bucket) == 40

@@ -28,6 +28,7 @@ _WIDE = 10.0
 """Inches of one with names between its charts."""
 _NARROW = 3
 """From so many charts side by side on there is no room for names or many numbers."""
+_GROUP = "plots"
 _LOOK = LOOK | {"figure.dpi": 150, "font.size": 9.5, "axes.titlesize": 9.5, "figure.titlesize": 11}  # 1200 pixels wide
 CHARACTERS = 90
 """Characters of a legend, marks included, or of a title that fit side by side in that width."""
@@ -143,6 +144,9 @@ def pixels(figure: Figure) -> Float[np.ndarray, "height width 4"]:
 def show_in_tensorboard(folder: Path, images: Mapping[str, Path], step: int | None = None) -> None:
     """Show PNG files in TensorBoard, in place of those that the folder has shown before.
 
+    Their group stands behind that of what people look at first (`sae_lightning.loggers`): groups are in the order of
+    the alphabet.
+
     Args:
         folder: of the TensorBoard file.
         images: by name.
@@ -155,7 +159,7 @@ def show_in_tensorboard(folder: Path, images: Mapping[str, Path], step: int | No
     if images:
         with SummaryWriter(str(folder)) as writer:
             for name, path in images.items():
-                writer.add_image(name, imread(path), step, dataformats="HWC")
+                writer.add_image(f"{_GROUP}/{name}", imread(path), step, dataformats="HWC")
 
 
 @contextmanager

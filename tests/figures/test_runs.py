@@ -14,6 +14,7 @@ from sae_lightning.cli import main
 from sae_lightning.figures.chart import FigureSkipped
 from sae_lightning.figures.runs import FOLDER, explained_variance_vs_recovery, parts_of, training
 from sae_lightning.figures.training import sae_policies, training_charts
+from sae_lightning.loggers import HEADLINE
 from sae_lightning.runs import Run
 
 OF_ONE_RUN = {"recovery_by_frequency", "best_cosines", "cosine_to_start", "training", "headlines"}
@@ -32,8 +33,11 @@ def figures(capsys: pytest.CaptureFixture, *args: object) -> tuple[list[Path], s
 
 
 def images(folder: Path) -> dict[str, list]:
+    """What TensorBoard shows by name."""
     events = EventAccumulator(str(folder)).Reload()
-    return {tag: events.Images(tag) for tag in events.Tags()["images"]}
+    tags = events.Tags()["images"]
+    assert {tag.split("/")[0] > HEADLINE for tag in tags} == {True}, "TensorBoard shows the headlines first"
+    return {tag.split("/")[1]: events.Images(tag) for tag in tags}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # tensorboard's own
