@@ -143,6 +143,8 @@ def test_pages_and_tables_call_things_what_they_are(tmp_path: Path, kind):
     assert max(map(len, short.splitlines())) <= width()
     several = page([experiment, beside_a_linear_map(tmp_path / "other", "SAE")])
     assert "Do these SAEs beat random?" in several
+    first = several[several.index("<h1>") :].split("<h2>")[0]
+    assert first.count("<strong>") == 2, "the question of the title is answered first, for each"
 
 
 def published(folder: Path, names=("published",), losing="random_decoder_tied", **own):
