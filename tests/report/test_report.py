@@ -208,14 +208,14 @@ def test_a_lone_sae_and_an_older_run(tmp_path, capsys):
     assert "No random baseline was trained beside it" in page_of(alone, capsys).text
 
 
-def test_several_runs_begin_with_the_comparison(tmp_path, capsys):
+def test_several_runs_begin_with_the_answers_and_their_comparison(tmp_path, capsys):
     one = write_run(tmp_path / "one" / "version_0")
     same = write_run(tmp_path / "one" / "version_1", seed=1, trained=0.6)
     other = write_run(tmp_path / "two" / "version_0", name="another", trained=0.1)
     report(one, same, other, one, "--out", tmp_path / "all.html")
     page = Page((tmp_path / "all.html").read_text())
     assert (
-        page.text.index("Comparison") < page.text.index("one/version_0 + one/version_1") < page.text.rindex("Settings")
+        page.text.index("one/version_0 + one/version_1") < page.text.index("Comparison") < page.text.rindex("Settings")
     )
     assert page.text.count("Settings and provenance") == 2 * 3  # a link and a heading of each run
     assert "one/version_0 + one/version_1 Trained SAE 0.805" in page.text
