@@ -15,6 +15,7 @@ from sae_lightning.checking.plan import CheckedSAE, Plan
 from sae_lightning.checking.words import questions_of
 from sae_lightning.members import RANDOM_BASELINES, REMAKE, TRAINED, Member, Tag, policy_label
 from sae_lightning.runs import Measurements, Run
+from sae_lightning.runs.measurements import in_order
 from sae_lightning.saes.fingerprint import fingerprint
 from sae_lightning.saes.saving import tensors_to_save
 from sae_lightning.verdict import Comparison, decide
@@ -127,7 +128,8 @@ def _metrics(
     grouped: Measurements, part: str, policy: str, comparisons: list[Comparison], plan: Plan
 ) -> dict[str, dict[str, Any]]:
     metrics: dict[str, dict[str, Any]] = {}
-    for tag, members in grouped.values.items():
+    for tag in in_order([grouped], grouped.values):
+        members = grouped.values[tag]
         if tag.part != part or Member(policy, 0, part) not in members:
             continue
         metric = grouped.metric(tag)
