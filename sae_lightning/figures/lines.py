@@ -255,7 +255,7 @@ def look_of(series: Series, style: Style) -> dict[str, Any]:
     return look | {"label": series.text if series.is_listed else "_"}
 
 
-def _without_powers(x: float | int, place: int | None = None) -> str:  # noqa: ARG001 - as matplotlib calls it
+def _without_powers(x: float | int, place: float | int | None = None) -> str:  # noqa: ARG001 - as matplotlib calls it
     """Write a mark of a logarithmic axis as people do, and not as a power of ten.
 
     >>> _without_powers(0.00001), _without_powers(20), _without_powers(2_000_000)
