@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from typing_extensions import override
 
 from sae_lightning.figures.chart import LEAST_SPAN
-from sae_lightning.figures.dots import Dots, draw_row
+from sae_lightning.figures.dots import Dots, draw_mean, draw_row
 from sae_lightning.figures.look import MUTED, REFERENCE
 from sae_lightning.members import Style
 from sae_lightning.tables import number_format
@@ -68,7 +68,9 @@ class Bars(Dots):
             axes.barh(y, row.mean - self.start, 0.62, self.start, color=style.colour, alpha=0.3)
             is_off = not left <= row.mean <= right
             value = f"{'beyond: ' * is_off}{row.mean:{self.number_format}}"
-            draw_row(axes, y, row, style, f"{value}  {row.word}".rstrip(), is_off)
+            draw_row(axes, y, row, style, f"{value}  {row.word}".rstrip())
+            if not is_off:  # else half a mark would stand at the edge
+                draw_mean(axes, y, row, style, is_whole=True)
         axes.set_xlim(left, right)
         self.draw_frame(axes)
         axes.locator_params(axis="x", nbins=3)  # names and words leave little room

@@ -122,6 +122,7 @@ class Dots(Chart):
                 axes.axvline(row.mean, color=styles[row.policy].colour, linewidth=1, alpha=0.55)
         for y, row in enumerate(self.rows):
             draw_row(axes, y, row, styles[row.policy], row.word)
+            draw_mean(axes, y, row, styles[row.policy])
         axes.margins(x=0.06)
         axes.update_datalim(
             [(end, 0.0) for end in least_ends((row.mean for row in self.rows), self.floor)], updatey=False
@@ -192,15 +193,30 @@ class Dots(Chart):
         return number_format([*(row.mean for row in self.rows), self.floor])
 
 
-def draw_row(axes: Axes, y: int, row: Row, style: Style, words: str, is_off: bool = False) -> None:
-    """Draw seeds, mean and interval of a row, and words beside it; no mark of a mean that is off the axis."""
-    mark: dict[str, Any] = {"color": style.colour, "marker": style.marker, "linestyle": "none"}
+def draw_row(axes: Axes, y: int, row: Row, style: Style, words: str) -> None:
+    """Draw seeds and interval of a row, and words beside it."""
     if row.interval:
         axes.plot(row.interval, (y, y), color=style.colour, linewidth=2.4, solid_capstyle="butt", alpha=0.6)
     if len(row.seeds) > 1:
-        axes.plot(row.seeds, [y] * len(row.seeds), **mark, markersize=3.5, alpha=0.55)
-    face, edge = (PAPER, style.colour) if row.noise else (style.colour, PAPER)
-    if not is_off:  # a mark is whole at the edge, and not there beyond it
-        axes.plot(row.mean, y, **mark, markersize=8, markerfacecolor=face, markeredgecolor=edge, clip_on=False)
+        axes.plot(row.seeds, [y] * len(row.seeds), **_mark(style), markersize=3.5, alpha=0.55)
     if words:
         axes.text(1.03, y, words, transform=axes.get_yaxis_transform(), va="center_baseline")
+
+
+def draw_mean(axes: Axes, y: int, row: Row, style: Style, is_whole: bool = False) -> None:
+    """Draw the mark of the mean of a row.
+
+    Args:
+        axes: where it is drawn.
+        y: place of the row.
+        row: what is shown.
+        style: of the mark.
+        is_whole: do not cut the mark at the edge of the axes, which it lies in.
+    """
+    face, edge = (PAPER, style.colour) if row.noise else (style.colour, PAPER)
+    look = _mark(style) | {"markersize": 8, "markerfacecolor": face, "markeredgecolor": edge}
+    axes.plot(row.mean, y, **look, clip_on=not is_whole)
+
+
+def _mark(style: Style) -> dict[str, Any]:
+    return {"color": style.colour, "marker": style.marker, "linestyle": "none"}

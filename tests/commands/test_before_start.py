@@ -5,14 +5,7 @@ import json
 import pytest
 from jsonargparse import Namespace
 
-from sae_lightning.commands.before_start import _hints, check_before_start
-from sae_lightning.commands.fit import NAMED_CLASSES
-
-
-def subclasses_of_ours(base):
-    """The class and all that extend it, of the package."""
-    ours = [base] if base.__module__.startswith("sae_lightning.") else []
-    return dict.fromkeys(ours + [kind for own in base.__subclasses__() for kind in subclasses_of_ours(own)])
+from sae_lightning.commands.before_start import check_before_start
 
 
 def settings(model, data=None, **trainer):
@@ -36,11 +29,6 @@ def test_the_widest_layer_bounds_d_sae(k, refused, tmp_path):
         ValueError, match="model.k=1025: .* no layer of the model wider than 256, d_sae is at most 1024"
     ):
         check_before_start(given)
-
-
-@pytest.mark.parametrize("kind", [kind for base in NAMED_CLASSES for kind in subclasses_of_ours(base)])
-def test_the_types_of_what_every_class_takes_can_be_read(kind):
-    assert all(hint is not None for hint in _hints(kind).values())
 
 
 def test_a_model_of_unknown_width_is_no_reason_to_refuse():

@@ -5,12 +5,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-import sae_lightning.commands.fit  # noqa: F401 - imported in a test, Lightning would log to the stderr of that test
 from sae_lightning.cli import main
+from sae_lightning.commands.fit import NAMED_CLASSES
 from sae_lightning.commands.nulls import refuse_nulls
 
 PANEL = ["--config=sanity_pocket_lm"]
 FILES = ["--config=topk", f"--config={Path(__file__).parents[2] / 'configs/data/smollm2.yaml'}"]
+
+
+def subclasses_of_ours(base):
+    """The class and all that extend it, of the package."""
+    ours = [base] if base.__module__.startswith("sae_lightning.") else []
+    return dict.fromkeys(ours + [kind for own in base.__subclasses__() for kind in subclasses_of_ours(own)])
 
 
 @pytest.mark.parametrize(
@@ -44,3 +50,9 @@ def test_null_for_a_switch_is_refused_wherever_it_stands():
 def test_null_is_no_matter_where_it_can_mean_something_or_is_not_read():
     refuse_nulls({"data": None, "model": {"class_path": "sae_lightning.saes.TopK", "init_args": {"d_sae": None}}})
     refuse_nulls({"model": {"class_path": "sae_lightning.gone.Gone", "init_args": {"streaming": None}}})
+
+
+@pytest.mark.parametrize("kind", [kind for base in NAMED_CLASSES for kind in subclasses_of_ours(base)])
+def test_the_types_of_what_every_class_takes_can_be_read(kind):
+    """Null is what makes it look at the types of a class."""
+    refuse_nulls({"class_path": f"{kind.__module__}.{kind.__name__}", "init_args": {"no such option": None}})

@@ -108,6 +108,7 @@ def test_a_row_far_below_the_floor_leaves_the_others_room(better, sign):
     assert 0.8 < ends[1] < 1.7
     (told,) = axes.texts
     assert told.get_text() == ("◂ -9.000" if sign > 0 else "9.000 ▸")
+    assert all(line.get_clip_on() for line in axes.lines), "nothing stands beside the axes"
 
 
 @pytest.mark.parametrize(("better", "sign"), [("higher", 1), ("lower", -1)])
