@@ -79,12 +79,14 @@ class MemberTensorBoardLogger(TensorBoardLogger):
             self._know(model.all_members)
 
     def _know(self, members: Iterable[Member]) -> None:
-        """Give each new policy a number, and make the folders in the order of these."""
+        """Give each new policy a number, and make the folders in the order of these; a resumed run has its own."""
         members = list(members)
         self._has_seeds |= any(member.seed != members[0].seed for member in members)
         for policy in in_order(member.policy for member in members):
             if policy not in self._folders:
-                self._folders[policy] = f"P{len(self._folders) + 1:02}_{policy}"
+                names = (folder.name for folder in Path(self.log_dir).glob("P*_*"))
+                before = next((name for name in names if name.partition("_")[2] == policy), None)
+                self._folders[policy] = before or f"P{len(self._folders) + 1:02}_{policy}"
                 self.writer(self._folders[policy])
         self.writer(FLOOR)
 

@@ -53,5 +53,17 @@ def test_folders_are_made_in_order_and_a_histogram_has_bins_where_the_values_are
     assert sum(count > 0 for count in drawn.histogram_value.bucket) == 40
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("before", ["P1_trained", "P01_trained"])
+def test_a_resumed_run_goes_on_with_its_curves_also_where_an_older_version_named_them(tmp_path: Path, before):
+    (tmp_path / "demo/version_0" / before).mkdir(parents=True)
+    logger = MemberTensorBoardLogger(str(tmp_path), name="demo", version=0)
+    logger.log_metrics({"val/fvu/trained/0": 0.5, "val/fvu/frozen_trained/0": 0.6}, 1)
+    logger.finalize("success")
+    made = {folder.name for folder in (tmp_path / "demo/version_0").iterdir() if folder.is_dir()}
+    assert made == {before, "P02_frozen_trained", "floor"}
+    assert tags(tmp_path / "demo/version_0" / before) == {"val/fvu"}
+
+
 def first_event(folder: Path) -> float:
     return EventAccumulator(str(folder)).Reload().FirstEventTimestamp()
