@@ -1,9 +1,11 @@
 """What `sae explain` prints."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sae_lightning.explain.on_text import TextExplanation, TokenLatents
+from sae_lightning.moving_line import width, wrapped
 from sae_lightning.tables import lay_out
 
 
@@ -47,7 +49,7 @@ def as_text(explanation: Mapping[str, Any]) -> str:
         f"{insertion['best_cosine']:.2f}"
         for insertion in explanation["stitched"]
     ]
-    return "\n\n".join(paragraphs)
+    return "\n\n".join(wrapped(paragraph, 4) for paragraph in paragraphs)
 
 
 def _parts(parts: Sequence[Mapping[str, Any]]) -> str:
@@ -69,8 +71,14 @@ def _text(text: Mapping[str, Any]) -> str:
             f"«{token}»" if activation == peak else token
             for token, activation in zip(example["tokens"], example["activations"], strict=True)
         )
-        lines.append(f"  {peak:8.3g}  {_one_line(''.join(tokens))}")
+        lines.append(_filled(f"  {peak:8.3g}  ", _one_line("".join(tokens))))
     return "\n".join(lines)
+
+
+def _filled(head: str, text: str) -> str:
+    """Put text beside its head, all of its spaces kept, and what does not fit into the line below."""
+    lines = textwrap.wrap(text, width() - len(head), drop_whitespace=False, break_on_hyphens=False)
+    return head + f"\n{' ' * len(head)}".join(lines)
 
 
 def _images(images: Mapping[str, Any]) -> str:
@@ -133,12 +141,12 @@ def text_table(explanation: TextExplanation, n: int) -> str:
     known = [column for column in range(6) if any(row[column] != "-" for row in rows[1:]) or column < 4]
     head = f"{explanation.member} ({explanation.run}): {len(explanation.latents)} latents fire"
     if not explanation.latents:
-        return f"{head}: none on this text"
-    parts = [f"{head}, the strongest\n" + lay_out([[row[column] for column in known] for row in rows])]
+        return wrapped(f"{head}: none on this text", 2)
+    parts = [wrapped(f"{head}, the strongest", 2) + "\n" + lay_out([[row[column] for column in known] for row in rows])]
     for number, text in enumerate(explanation.texts, 1):
         title = f"Text {number}, token by token" if len(explanation.texts) > 1 else "Token by token"
-        width = max(len(repr(token.token)) for token in text)
-        lines = [f"  {repr(token.token):<{width}}  {_fires(token, n)}".rstrip() for token in text]
+        n_wide = max(len(repr(token.token)) for token in text)
+        lines = [_filled(f"  {repr(token.token):<{n_wide}}  ", _fires(token, n)) for token in text]
         parts.append("\n".join([title, *lines]))
     return "\n\n".join(parts)
 

@@ -134,7 +134,7 @@ def test_how_stable_a_latent_is_over_seeds_is_said_where_it_was_measured(folder,
     try:
         found = explain(capsys, run, "trained/0", 6)["stability"]
         main(["explain", str(run), "trained/0", "6"])
-        printed = capsys.readouterr().out
+        printed = " ".join(capsys.readouterr().out.split())
         assert explain(capsys, run, "trained/0", 7)["stability"] is None, "it does not fire"
     finally:
         shutil.rmtree(run / "saes/trained/1")
