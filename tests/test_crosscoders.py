@@ -253,7 +253,7 @@ def test_exported_crosscoders_say_which_parts_they_are_of(run, capsys):
     assert [part for part, _ in record["parts"]] == list(hooks)
     assert record["parts"][1][1] == pytest.approx(float(kept[latent]), abs=1e-3)
     main(["explain", str(run.folder), "trained/0", str(latent), "--n_tokens=256"])
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert "A crosscoder of early (model.layers.1), late (model.layers.2); of the norm of this latent's" in said
     assert f"{float(kept[latent]):.0%} in late" in said
     assert "not in the residual stream" not in said

@@ -226,7 +226,7 @@ def test_exported_transcoders_say_what_they_read_and_answer(run, capsys):
     assert sae.provenance["activations"]["hook"] == "model.layers.2.post_attention_layernorm"
     assert sae.provenance["target"]["hook"] == "model.layers.2.mlp"
     main(["explain", str(run.folder), "mlp_in/trained/0", "3", "--n_tokens=256"])
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert "A transcoder: reads model.layers.2.post_attention_layernorm, answers at model.layers.2.mlp" in said
     ends = "read mlp_in (model.layers.2.post_attention_layernorm), answer at mlp_out (model.layers.2.mlp)"
     assert dict(provenance(run))["Hooks"] == ends, "of the nulls nothing"

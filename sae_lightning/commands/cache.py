@@ -16,6 +16,7 @@ from sae_lightning.commands.parser import make_parser
 from sae_lightning.datamodules.cache.process import Process
 from sae_lightning.datamodules.cache.writer import CacheWriter, check_request
 from sae_lightning.datamodules.model_activations import ModelActivations
+from sae_lightning.moving_line import wrapped
 
 
 def main(args: list[str]) -> None:
@@ -47,26 +48,26 @@ def main(args: list[str]) -> None:
     unit = kind.unit
     made = f"{writer.tokens:,} {unit} in {writer.seconds:.0f} s, {writer.tokens / writer.seconds:,.0f} {unit}/s"
     if not complete:
-        print(
-            f"{settings.out}: rank {process.rank} of {process.world_size} has done its shards ({made}); others have not"
-        )
+        done = f"rank {process.rank} of {process.world_size} has done its shards ({made}); others have not"
+        print(wrapped(f"{settings.out}: {done}", 2))
         return
     counts = writer.manifest["counts"]
     nbytes = sum(shard["bytes"] for shard in writer.manifest["shards"])
-    print(
+    lines = [
         f"{settings.out}: {counts['tokens']:,} training and {counts['heldout_tokens']:,} held-out {unit} in "
         f"{counts['shards']} shards, {nbytes / 1e9:.2f} GB; made now: {made}"
-    )
+    ]
     if counts.get("massive") or counts.get("heldout_massive"):
-        print(
+        lines.append(
             f"Left out as massive: {counts['massive']:,} training and {counts['heldout_massive']:,} held-out {unit} "
             "(data.max_norm_ratio; null keeps them)."
         )
     if counts["tokens"] + counts.get("massive", 0) < writer.n_train:
-        print(
+        lines.append(
             f"The training {kind.data_name} ended before the {writer.n_train:,} {unit} that were asked for "
             "(train_samples and a buffer more)."
         )
+    print(*(wrapped(line, 2) for line in lines), sep="\n")
     print(f"Train from it: sae fit -c configs/sae/batch_topk.yaml --data CachedActivations --data.path {settings.out}")
 
 

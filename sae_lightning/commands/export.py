@@ -24,6 +24,7 @@ from sae_lightning.commands.parser import make_parser
 from sae_lightning.exports import delphi, neuronpedia
 from sae_lightning.exports.reading_back import MOST_AT_THRESHOLD, N_ACTIVATIONS, Comparison, compare
 from sae_lightning.formats import StoredSAE, reading
+from sae_lightning.moving_line import wrapped
 from sae_lightning.saes import SparseAutoencoder
 from sae_lightning.saes.saving import FORMAT, from_stored, to_stored
 from sae_lightning.saes.transcoder import refuse_several_hooks
@@ -56,7 +57,7 @@ def main(args: list[str]) -> None:
         sae = SparseAutoencoder.load(settings.SAE, assumed)
         refuse_several_hooks([sae], f"sae export --format {settings.format}")
         files, said = _written(lambda: write_on_text(parser, settings, sae), settings.out)
-        print(*_listed(files), *said, sep="\n")
+        print(*_listed(files), *(wrapped(line, 4) for line in said), sep="\n")
     else:
         _write_sae(SparseAutoencoder.load(settings.SAE, assumed), settings.format, settings.out)
 
@@ -185,8 +186,7 @@ def _write_sae(sae: SparseAutoencoder, name: str, out: Path) -> None:
         files = _written(lambda: adapter.write(stored, out), out)
         read = reading.read(out)
         again, changes = from_stored(read, str(out)), _changes(sae, stored, read, adapter.TITLE)
-    print(*_listed(files), *changes, sep="\n")
-    print(_verdict(compare(sae, again), out))
+    print(*_listed(files), *(wrapped(line, 4) for line in [*changes, _verdict(compare(sae, again), out)]), sep="\n")
 
 
 def _stored(sae: SparseAutoencoder, title: str) -> StoredSAE:

@@ -287,10 +287,11 @@ class SAECLI(LightningCLI):
             return
         resumed = self.model.resumed
         if resumed is not None and resumed.step == self.trainer.global_step:
-            print(
+            said = (
                 f"nothing was left to train: the checkpoint is at step {resumed.step}, the end of the run. More "
                 "data.train_samples, trainer.max_epochs or trainer.max_steps let it go on"
             )
+            print(wrapped(said, 2))
         if (run / METRICS_FILE).is_file():
             print(_what_next(Run(run), any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers)))
         if isinstance(self.trainer.logger, MemberTensorBoardLogger) and (run / METRICS_FILE).is_file():

@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 from sae_lightning.commands.assumed import add_assume, assumed_from
 from sae_lightning.commands.model_and_text import activations_for, add_model_and_text, parse_with_data
 from sae_lightning.commands.parser import make_parser
+from sae_lightning.moving_line import wrapped
 from sae_lightning.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def main(args: list[str]) -> None:
     cpu_settings.silence_known_noise()
     cpu_settings.speed_up_cpu()
     inspection = _inspect(settings)
-    print(inspection.text())
+    print(wrapped(inspection.text(), 4))
     if settings.out:
         write_whole(settings.out, json.dumps(inspection.plain(), indent=1) + "\n")
         print(settings.out)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from sae_lightning.datamodules import ActivationDataModule
     from sae_lightning.saes import SparseAutoencoder
 
+_BATCH = 256
+"""Activations in a batch, of which only whole ones are read: a short text should not be too short for one."""
+
 
 def add_model_and_text(parser: ArgumentParser) -> None:
     """Add ``--model``, ``--hook``, ``--text`` and what goes with them, or ``--config``."""
@@ -183,7 +186,7 @@ def _of_model(settings: Namespace, stated: Mapping[str, Any], hook: str | dict[s
         dtype=settings.dtype,
         context_length=length,
         bos_in_every_row=bool(begins),
-        batch_size=min(2048, settings.n_tokens),
+        batch_size=min(_BATCH, settings.n_tokens),
         val_samples=settings.n_tokens,
         loss_samples=settings.n_tokens,
         llm_batch_size=max(1, 2048 // length),

@@ -173,5 +173,5 @@ def test_explain_names_the_strongest_pictures(run, gathered, activations, capsys
     assert first["name"].endswith(".png")
     assert first["shows"]["class"] in first["name"]
     main(arguments)
-    printed = capsys.readouterr().out
-    assert f"{first['activation']:.3g}  {first['name']}: class {first['shows']['class']}" in printed
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{first['activation']:.3g} {first['name']}: class {first['shows']['class']}" in printed

@@ -87,7 +87,7 @@ def test_going_on_and_other_settings(made, capsys):
     assert manifest["class_path"] == type(datamodule).__name__
     capsys.readouterr()
     cache(folder)
-    assert f"made now: 0 {datamodule.unit}" in capsys.readouterr().out
+    assert f"made now: 0 {datamodule.unit}" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
         cache(folder, "--data.dtype", "bfloat16")
     assert "data.dtype=float32 there, bfloat16 here" in capsys.readouterr().err
