@@ -92,6 +92,14 @@ def test_where_it_does_not_fit_the_blocks_beside_are_tried(folder, capsys, tmp_p
     assert "It does not do what it states: " in out
 
 
+def test_a_short_text_is_enough(folder, capsys, tmp_path):
+    text = tiny.save_text(tmp_path / "short.jsonl", 60)
+    arguments = ["--model", folder / "model", "--hook", "model.layers.0", "--text", text, "--context_length", "16"]
+    run(capsys, folder / "ours", *arguments, "--out", tmp_path / "found.json")
+    n = json.loads((tmp_path / "found.json").read_text())["measured"]["n"]
+    assert 256 <= n < 2048, "all of it but what is left of the last batch"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
