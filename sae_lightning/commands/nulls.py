@@ -51,9 +51,11 @@ def refuse_nulls(given: Any, place: str = "") -> None:
     if not isinstance(given, Mapping | Namespace):
         return
     path = str(given.get("class_path") or "")
-    hints = _hints(path) if path.startswith("sae_lightning.") else {}
     options = (given.get("init_args") or {}) if path else given
-    for name, value in (vars(options) if isinstance(options, Namespace) else options).items():
+    values = vars(options) if isinstance(options, Namespace) else options
+    has_null = any(value is None for value in values.values())
+    hints = _hints(path) if has_null and path.startswith("sae_lightning.") else {}
+    for name, value in values.items():
         option, hint = f"{place}.{name}" if place else name, hints.get(name)
         if value is None and (hint is bool or get_origin(hint) is Callable):
             what = "true or false" if hint is bool else "a class, as class_path"
